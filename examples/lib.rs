@@ -1,0 +1,1 @@
+//! The examples of qtasks: one file each, run with `cargo run --example NAME`.

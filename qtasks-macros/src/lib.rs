@@ -1,0 +1,1 @@
+//! The `#[qtask]` attribute of qtasks.

@@ -1,0 +1,339 @@
+//! A job and what belongs to it: its state, its steps, the attempts made at it.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::json::Json;
+
+/// The name of a job in its store; sorts by the time of its making.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A new id, later than every id that this process made before.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id as 16 bytes, in the order in which ids sort.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The id that [`to_bytes`](Self::to_bytes) gave these bytes for.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl Default for JobId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A text that is no job id.
+#[derive(Debug, thiserror::Error)]
+#[error("`{text}` is not a job id, which looks like 01932b2e-7c5d-7b54-8f3c-0b7c6a2f9d10")]
+pub struct ParseJobIdError {
+    text: String,
+}
+
+impl FromStr for JobId {
+    type Err = ParseJobIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| ParseJobIdError { text: text.to_owned() })
+    }
+}
+
+/// The name of a worker; a new one each time a worker starts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkerId(Uuid);
+
+impl WorkerId {
+    /// A new id.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// The id as 16 bytes.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The id that [`to_bytes`](Self::to_bytes) gave these bytes for.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+}
+
+impl Default for WorkerId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A call of a task, ready to be enqueued. Times are kept to the millisecond.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewJob {
+    /// Its name from now on.
+    pub id: JobId,
+    /// The task's name.
+    pub task: String,
+    /// The queue it waits in.
+    pub queue: String,
+    /// Higher is leased first.
+    pub priority: i16,
+    /// The arguments, an object by parameter name.
+    pub args: Json,
+    /// When it may be leased.
+    pub due: Timestamp,
+    /// How long one attempt may last, when the call says so; else the task decides.
+    pub max_time: Option<Duration>,
+    /// When it was enqueued.
+    pub enqueued: Timestamp,
+}
+
+/// A job as its store knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// The task's name.
+    pub task: String,
+    /// The queue it was enqueued under.
+    pub queue: String,
+    /// Higher is leased first.
+    pub priority: i16,
+    /// The arguments, an object by parameter name.
+    pub args: Json,
+    /// How long one attempt may last, when the call says so.
+    pub max_time: Option<Duration>,
+    /// When it was enqueued.
+    pub enqueued: Timestamp,
+    /// Where it stands.
+    pub state: State,
+    /// The number of its latest attempt; 0 before the first.
+    pub attempt: u32,
+    /// Failures in a row, without a new step between them.
+    pub failures: u32,
+    /// Durable steps, which is also the number of the next one.
+    pub steps: u64,
+    /// Those of them that were skipped.
+    pub skipped: u64,
+    /// What the task last said of its progress.
+    pub progress: Option<Progress>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// It is leased once it is due.
+    Waiting {
+        /// The time from which it may be leased.
+        due: Timestamp,
+    },
+    /// A worker holds it.
+    Running {
+        /// The worker whose lease it is.
+        worker: WorkerId,
+    },
+    /// It ended well.
+    Done {
+        /// What it gave.
+        output: Output,
+    },
+    /// It ended in an error, and no further try is made by itself.
+    Dead {
+        /// The text of the last error.
+        error: String,
+    },
+    /// It was called off.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl State {
+    /// The word for it: `waiting`, `running`, `done`, `dead` or `cancelled`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Running { .. } => "running",
+            Self::Done { .. } => "done",
+            Self::Dead { .. } => "dead",
+            Self::Cancelled { .. } => "cancelled",
+        }
+    }
+
+    /// Whether nothing more happens to the job by itself.
+    pub const fn is_ended(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Dead { .. } | Self::Cancelled { .. })
+    }
+}
+
+/// What a job that is done gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The value its body returned.
+    Value(Json),
+    /// The replies of its steps, collected.
+    Steps(Shape),
+}
+
+/// What the replies of a job's steps are collected into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Shape {
+    /// One value after the other: `Vec`, `VecDeque`, the sets.
+    List,
+    /// Pairs of key and value: the maps.
+    Map,
+    /// Pieces of text: `String`.
+    Text,
+    /// How many they were: `Count`.
+    Count,
+    /// The last one: `Last`.
+    Last,
+    /// Nothing: `()`.
+    Nothing,
+}
+
+/// A worker's claim on a job. The attempt number fences it: a worker whose lease has passed on holds an older one, and
+/// its writes fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The job.
+    pub job: JobId,
+    /// The attempt that the lease is for.
+    pub attempt: u32,
+    /// Who holds it.
+    pub worker: WorkerId,
+}
+
+/// One handled value of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its place among the job's steps, from 0.
+    pub seq: u64,
+    /// The [hash](crate::json::hash) of the yielded value.
+    pub hash: u64,
+    /// What the handler answered.
+    pub reply: Reply,
+}
+
+/// What the handler answered to a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A value.
+    Value(Json),
+    /// An error, under `on_error = "skip"`; the text of it.
+    Skipped(String),
+}
+
+/// How far a task says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Units done.
+    pub done: u64,
+    /// Units there are in all.
+    pub total: u64,
+}
+
+/// An attempt that has ended: when, where and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it ran.
+    pub worker: WorkerId,
+    /// When the body was started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// Why an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ending {
+    /// The body came to its end.
+    Done,
+    /// An error, a panic, or `max_time` passed.
+    Failed {
+        /// The text of the error.
+        error: String,
+    },
+    /// The task asked to go on later.
+    Snoozed,
+    /// The task or a user called the job off.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+    /// The task gave the job up.
+    Discarded {
+        /// Why.
+        reason: String,
+    },
+    /// The worker stopped and gave the job back.
+    Released,
+    /// The worker's lease ran out, or the worker was killed.
+    Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_text_bytes_and_json_and_sort_by_age() {
+        let (older, newer) = (JobId::new(), JobId::new());
+        assert!(older < newer);
+        assert_eq!(older.to_string().parse::<JobId>().unwrap(), older);
+        assert_eq!(JobId::from_bytes(older.to_bytes()), older);
+        assert_eq!(serde_json::to_string(&older).unwrap(), format!("\"{older}\""));
+    }
+
+    #[test]
+    fn a_text_that_is_no_id_is_quoted_in_the_error() {
+        let error = "12".parse::<JobId>().unwrap_err();
+        assert_eq!(error.to_string(), "`12` is not a job id, which looks like 01932b2e-7c5d-7b54-8f3c-0b7c6a2f9d10");
+    }
+}

@@ -1,0 +1,132 @@
+//! What is too much, and said so at once.
+
+use crate::json::Json;
+
+/// The sizes that a job must keep within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of a job's arguments, as JSON; 1 MiB by default.
+    pub args: usize,
+    /// Bytes of one step's reply, or of a plain task's result, as JSON; 256 KiB by default.
+    pub step: usize,
+    /// Arrays and objects inside each other; 128 by default, which is also what serde_json reads back.
+    pub depth: usize,
+}
+
+impl Limits {
+    /// The limits that hold unless others are set.
+    pub const DEFAULT: Self = Self { args: 1 << 20, step: 256 << 10, depth: 128 };
+
+    /// Checks the arguments of a job.
+    pub(crate) fn check_args(&self, json: &Json) -> Result<(), OverLimit> {
+        self.check("the arguments", json, self.args)
+    }
+
+    /// Checks the reply of a step, or the result of a plain task.
+    pub(crate) fn check_step(&self, what: &'static str, json: &Json) -> Result<(), OverLimit> {
+        self.check(what, json, self.step)
+    }
+
+    fn check(&self, what: &'static str, json: &Json, limit: usize) -> Result<(), OverLimit> {
+        let bytes = json.as_str().len();
+        if bytes > limit {
+            return Err(OverLimit::Bytes { what, bytes, limit });
+        }
+        // A text of n bytes cannot be deeper than n / 2.
+        if bytes / 2 > self.depth {
+            let depth = json.depth();
+            if depth > self.depth {
+                return Err(OverLimit::Depth { what, depth, limit: self.depth });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Something is larger, or named otherwise, than a job may have it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverLimit {
+    /// Too many bytes.
+    #[error(
+        "{what} are {bytes} bytes of JSON, more than the limit of {limit}; store the data elsewhere and pass its key"
+    )]
+    Bytes {
+        /// What is too large.
+        what: &'static str,
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        limit: usize,
+    },
+    /// Too deep.
+    #[error("{what} are {depth} arrays and objects deep, more than the limit of {limit}")]
+    Depth {
+        /// What is too deep.
+        what: &'static str,
+        /// How deep it is.
+        depth: usize,
+        /// How deep it may be.
+        limit: usize,
+    },
+    /// Not a name.
+    #[error("`{name}` cannot name a {what}: a name is 1 to 128 letters, digits and `_.:-`")]
+    Name {
+        /// What was to be named.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+/// Checks that `name` is `[A-Za-z0-9_.:-]{1,128}`.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), OverLimit> {
+    let fits = (1..=128).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte));
+    if fits { Ok(()) } else { Err(OverLimit::Name { what, name: name.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_at_the_limit_fits_and_what_is_over_does_not() {
+        let limits = Limits { args: 4, ..Limits::DEFAULT };
+        assert_eq!(limits.check_args(&Json::from_stored("\"ab\"")), Ok(()));
+        let error = limits.check_args(&Json::from_stored("\"abc\"")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the arguments are 5 bytes of JSON, more than the limit of 4; store the data elsewhere and pass its key"
+        );
+    }
+
+    #[test]
+    fn depth_is_limited_where_serde_json_would_stop_reading() {
+        let nested = |depth: usize| Json::from_stored("[".repeat(depth) + &"]".repeat(depth));
+        assert_eq!(Limits::DEFAULT.check_args(&nested(128)), Ok(()));
+        let error = Limits::DEFAULT.check_args(&nested(129)).unwrap_err();
+        assert_eq!(error.to_string(), "the arguments are 129 arrays and objects deep, more than the limit of 128");
+    }
+
+    #[test]
+    fn names_are_short_and_plain() {
+        for name in ["a", "emails.send-2:v1_x", &"n".repeat(128)] {
+            assert_eq!(check_name("queue", name), Ok(()));
+        }
+        for name in ["", "a b", "é", &"n".repeat(129)] {
+            assert!(check_name("queue", name).is_err(), "{name}");
+        }
+        assert_eq!(
+            check_name("queue", "a/b").unwrap_err().to_string(),
+            "`a/b` cannot name a queue: a name is 1 to 128 letters, digits and `_.:-`"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Wake-ups: who waits for something new in a store is rung for, and nobody polls.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use tokio::sync::watch;
+
+use crate::job::JobId;
+
+/// Rings when there may be something new: work to lease, or news of a job.
+///
+/// A ring tells to look again, nothing more; there may be one too many, never one too few.
+#[derive(Debug)]
+pub struct Bell {
+    work: watch::Sender<()>,
+    jobs: Mutex<Jobs>,
+}
+
+#[derive(Debug, Default)]
+struct Jobs {
+    listened: HashMap<JobId, watch::Sender<()>>,
+    sweep_at: usize,
+}
+
+impl Bell {
+    /// A bell that nobody listens to yet.
+    pub fn new() -> Self {
+        Self { work: watch::Sender::new(()), jobs: Mutex::default() }
+    }
+
+    /// Listens for work that can be leased.
+    pub fn work(&self) -> Listener {
+        Listener(self.work.subscribe())
+    }
+
+    /// Listens for news of a job: steps, progress, its state.
+    pub fn job(&self, id: JobId) -> Listener {
+        let mut jobs = self.jobs();
+        if jobs.listened.len() >= jobs.sweep_at {
+            jobs.listened.retain(|_, sender| sender.receiver_count() > 0);
+            jobs.sweep_at = (jobs.listened.len() * 2).max(64);
+        }
+        Listener(jobs.listened.entry(id).or_insert_with(|| watch::Sender::new(())).subscribe())
+    }
+
+    /// Tells that there may be work to lease.
+    pub fn ring_work(&self) {
+        self.work.send_replace(());
+    }
+
+    /// Tells that there is news of these jobs.
+    pub fn ring_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
+        let jobs = self.jobs();
+        if jobs.listened.is_empty() {
+            return;
+        }
+        for id in ids {
+            if let Some(sender) = jobs.listened.get(&id) {
+                sender.send_replace(());
+            }
+        }
+    }
+
+    /// Tells everybody that there may be something new, as after a change by another process.
+    pub fn ring_all(&self) {
+        self.ring_work();
+        for sender in self.jobs().listened.values() {
+            sender.send_replace(());
+        }
+    }
+
+    fn jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Hears a [`Bell`].
+#[derive(Debug)]
+pub struct Listener(watch::Receiver<()>);
+
+impl Listener {
+    /// Waits for a ring since the last call, or since the listener was made.
+    ///
+    /// # Cancel safety
+    ///
+    /// A ring that comes while nobody waits is kept for the next call.
+    pub async fn heard(&mut self) {
+        // The sender lives in the store, which whoever listens holds on to.
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_ring_is_kept_until_it_is_heard_and_heard_once() {
+        let bell = Bell::new();
+        let (one, other) = (JobId::new(), JobId::new());
+        let (mut first, mut second, mut work) = (bell.job(one), bell.job(other), bell.work());
+        bell.ring_jobs([one]);
+        bell.ring_jobs([one]);
+        assert!(first.heard().now_or_never().is_some());
+        assert!(first.heard().now_or_never().is_none());
+        assert!(second.heard().now_or_never().is_none() && work.heard().now_or_never().is_none());
+        bell.ring_all();
+        assert!(second.heard().now_or_never().is_some() && work.heard().now_or_never().is_some());
+    }
+
+    #[test]
+    fn jobs_that_nobody_listens_to_are_forgotten() {
+        let bell = Bell::new();
+        for _ in 0..1000 {
+            drop(bell.job(JobId::new()));
+        }
+        assert!(bell.jobs().listened.len() <= 64);
+    }
+}

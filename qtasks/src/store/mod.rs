@@ -1,0 +1,178 @@
+//! Where jobs are kept.
+//!
+//! A store finds due jobs, hands each to one worker, and writes what it is told if the lease still holds. It sees names,
+//! JSON and times, never tasks, and it decides nothing: what becomes of a job comes from [`crate::lifecycle`]. It never
+//! reads a clock either; `now` comes in with each call.
+
+mod bell;
+// mod memory;
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+pub use self::bell::{Bell, Listener};
+use crate::{
+    error::Result,
+    job::{Attempt, Job, JobId, Lease, NewJob, Progress, State, Step, WorkerId},
+};
+
+/// A place where jobs are kept.
+///
+/// Every call is atomic and durable: when it returns, what it wrote survives a crash of the process, and for a store
+/// that promises it, of the machine. A call that returns an error may or may not have been carried out; each can be
+/// made again with the same arguments without harm. All are cancel safe in the same sense.
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
+
+    /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
+    /// from now on, at its next attempt.
+    async fn lease(&self, ask: Ask) -> Result<Leased>;
+
+    /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the
+    /// worker known.
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
+
+    /// Forgets `worker`. Leases that it still holds count as run out.
+    async fn leave(&self, worker: WorkerId) -> Result<()>;
+
+    /// Finds up to `limit` running jobs whose worker's leases ran out before `now`, or whose worker is not known.
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>>;
+
+    /// Appends steps to running jobs; one answer for each record, in order.
+    ///
+    /// Steps whose number is recorded already are passed over, so that a record can be written again.
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
+
+    /// Moves jobs to their next state; one answer for each settlement, in order.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>>;
+
+    /// One job.
+    async fn job(&self, id: JobId) -> Result<Option<Job>>;
+
+    /// Up to `limit` jobs that `filter` lets pass, oldest first, from after `after`.
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>>;
+
+    /// Up to `limit` steps of a job in order, from number `from`.
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>>;
+
+    /// The last step of a job that was not skipped.
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>>;
+
+    /// The attempts of a job that have ended, oldest first.
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>>;
+
+    /// Deletes up to `limit` ended jobs with all that belongs to them: dead ones that ended before `dead`, others that
+    /// ended before `finished`. Gives how many it deleted.
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize>;
+
+    /// What rings when there is something new in the store.
+    fn bell(&self) -> &Bell;
+}
+
+/// What a worker asks for when it leases jobs.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub worker: WorkerId,
+    /// The queues it listens to.
+    pub queues: Arc<[String]>,
+    /// The tasks it knows; jobs of others are left alone.
+    pub tasks: Arc<[&'static str]>,
+    /// How many jobs it takes at most.
+    pub limit: usize,
+    /// Jobs due at this time or before are due.
+    pub now: Timestamp,
+}
+
+/// What a worker gets.
+#[derive(Clone, Debug, Default)]
+pub struct Leased {
+    /// The jobs, all of them running.
+    pub jobs: Vec<Job>,
+    /// When the next job that is not due yet will be, among those that the worker could take.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Steps to append to a job.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What gives the right to write.
+    pub lease: Lease,
+    /// The steps, their numbers going on without a gap.
+    pub steps: Vec<Step>,
+    /// What the task says of its progress, where that is new.
+    pub progress: Option<Progress>,
+}
+
+/// A job's next state.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The job.
+    pub job: JobId,
+    /// What must still be so for the change to be made.
+    pub hold: Hold,
+    /// The state from then on; never running.
+    pub next: State,
+    /// The failures in a row from then on.
+    pub failures: u32,
+    /// The attempt that ends with this, for the history.
+    pub attempt: Option<Attempt>,
+    /// When the change is made.
+    pub now: Timestamp,
+}
+
+/// What must still be so for a settlement to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The job runs under this lease, run out or not.
+    Lease(Lease),
+    /// The job runs at this attempt, and its worker's leases ran out before `now`.
+    Expired {
+        /// The attempt.
+        attempt: u32,
+        /// The time that counts.
+        now: Timestamp,
+    },
+    /// The job is in the state of this [name](State::name), at this attempt.
+    Seen {
+        /// The name of the state.
+        state: &'static str,
+        /// The attempt.
+        attempt: u32,
+    },
+}
+
+/// Whether something was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a write that was fenced off did not happen"]
+pub enum Written {
+    /// It was.
+    Yes,
+    /// It was not: what the write relied on is no longer so.
+    Fenced,
+}
+
+/// Which jobs to list; the default lets all pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Filter {
+    /// Only those of this task.
+    pub task: Option<String>,
+    /// Only those of this queue.
+    pub queue: Option<String>,
+    /// Only those in the state of this [name](State::name).
+    pub state: Option<&'static str>,
+}
+
+impl Filter {
+    /// Whether `job` passes.
+    pub fn passes(&self, job: &Job) -> bool {
+        self.task.as_ref().is_none_or(|task| *task == job.task)
+            && self.queue.as_ref().is_none_or(|queue| *queue == job.queue)
+            && self.state.is_none_or(|state| state == job.state.name())
+    }
+}
