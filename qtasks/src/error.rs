@@ -20,7 +20,7 @@ pub enum Error {
         /// The URL, without its password.
         url: String,
         /// The forms that are known.
-        known: &'static str,
+        known: String,
     },
 
     /// The store did not do what it was asked to.
