@@ -9,6 +9,17 @@ mod retry;
 
 mod error;
 
+// tasks
+mod co;
+mod collect;
+mod context;
+mod executor;
+mod failure;
+mod handler;
+mod registry;
+mod tape;
+mod task;
+
 // stores
 pub mod store;
 

@@ -6,9 +6,9 @@ use crate::json::Json;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of a job's arguments, as JSON; 1 MiB by default.
+    /// Bytes of a job's arguments, and of the value that a task without steps returns, as JSON; 1 MiB by default.
     pub args: usize,
-    /// Bytes of one step's reply, or of a plain task's result, as JSON; 256 KiB by default.
+    /// Bytes of one step's reply, as JSON; 256 KiB by default.
     pub step: usize,
     /// Arrays and objects inside each other; 128 by default, which is also what serde_json reads back.
     pub depth: usize,
@@ -23,9 +23,14 @@ impl Limits {
         self.check("the arguments", json, self.args)
     }
 
-    /// Checks the reply of a step, or the result of a plain task.
-    pub(crate) fn check_step(&self, what: &'static str, json: &Json) -> Result<(), OverLimit> {
-        self.check(what, json, self.step)
+    /// Checks the value that a task without steps returns.
+    pub(crate) fn check_value(&self, json: &Json) -> Result<(), OverLimit> {
+        self.check("the returned value", json, self.args)
+    }
+
+    /// Checks the reply of a step.
+    pub(crate) fn check_step(&self, json: &Json) -> Result<(), OverLimit> {
+        self.check("the handler's reply", json, self.step)
     }
 
     fn check(&self, what: &'static str, json: &Json, limit: usize) -> Result<(), OverLimit> {
@@ -67,7 +72,7 @@ pub enum OverLimit {
         limit: usize,
     },
     /// Too deep.
-    #[error("{what} are {depth} arrays and objects deep, more than the limit of {limit}")]
+    #[error("{what}: arrays and objects {depth} deep are more than the limit of {limit}")]
     Depth {
         /// What is too deep.
         what: &'static str,
@@ -104,7 +109,7 @@ mod tests {
         let error = limits.check_args(&Json::from_stored("\"abc\"")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the arguments are 5 bytes of JSON, more than the limit of 4; store the data elsewhere and pass its key"
+            "the arguments: 5 bytes of JSON are more than the limit of 4; store the data elsewhere and pass its key"
         );
     }
 
@@ -113,7 +118,7 @@ mod tests {
         let nested = |depth: usize| Json::from_stored("[".repeat(depth) + &"]".repeat(depth));
         assert_eq!(Limits::DEFAULT.check_args(&nested(128)), Ok(()));
         let error = Limits::DEFAULT.check_args(&nested(129)).unwrap_err();
-        assert_eq!(error.to_string(), "the arguments are 129 arrays and objects deep, more than the limit of 128");
+        assert_eq!(error.to_string(), "the arguments: arrays and objects 129 deep are more than the limit of 128");
     }
 
     #[test]

@@ -5,14 +5,17 @@
 //! reads a clock either; `now` comes in with each call.
 
 mod bell;
-// mod memory;
+mod memory;
 
 use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-pub use self::bell::{Bell, Listener};
+pub use self::{
+    bell::{Bell, Listener},
+    memory::Memory,
+};
 use crate::{
     error::Result,
     job::{Attempt, Job, JobId, Lease, NewJob, Progress, State, Step, WorkerId},
@@ -29,11 +32,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
-    /// from now on, at its next attempt.
+    /// from now on, at its next attempt. The lease lasts as long as the worker [says](Self::renew); one that never said
+    /// anything holds leases that have run out.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
     /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the
-    /// worker known.
+    /// worker known, as does the first after [`leave`](Self::leave). Leases that ran out and were not taken are kept too.
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
 
     /// Forgets `worker`. Leases that it still holds count as run out.
@@ -44,10 +48,13 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Appends steps to running jobs; one answer for each record, in order.
     ///
-    /// Steps whose number is recorded already are passed over, so that a record can be written again.
+    /// Steps whose number is recorded already are passed over, so that a record can be written again. A step whose number
+    /// leaves a gap makes the call an error that no repetition can mend ([`Error::Misuse`](crate::Error::Misuse)), and
+    /// nothing of the call is written; but in a record that is fenced off, the steps are not looked at.
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
 
-    /// Moves jobs to their next state; one answer for each settlement, in order.
+    /// Moves jobs to their next state; one answer for each settlement, in order. The attempt that ends with it goes into
+    /// the job's history.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>>;
 
     /// One job.

@@ -1,0 +1,202 @@
+//! The two ends of a coroutine: [`Co`], through which a body yields, and the driver that takes the values and answers.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
+    task::Poll,
+};
+
+use genawaiter::{GeneratorState, sync};
+
+/// Yields values from the body of an `async fn` task and from its helpers: `Y` is what is yielded, `R` what the handler
+/// replies.
+///
+/// A task takes it by value, as a parameter `co: Co<Y, R>`, and passes `&co` on. Under `on_error = "skip"` a value may
+/// have no reply: there, `R` is `qtasks::Result<..>` of what the handler replies, and the error is the handler's.
+///
+/// One value at a time: yielding a second before the first is answered, or dropping the future of a yield half way (as
+/// `join!` or a timeout around it would), ends the attempt with an error that says so.
+///
+/// ```
+/// use qtasks::prelude::*;
+///
+/// #[qtask]
+/// async fn countdown(n: u32, co: Co<u32, u32>) -> Vec<u32> {
+///     descend(n, &co).await;
+/// }
+///
+/// async fn descend(n: u32, co: &Co<u32, u32>) {
+///     co.emit(n).await;
+///     if n > 0 {
+///         Box::pin(descend(n - 1, co)).await;
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> qtasks::Result<()> {
+/// let app = QueueTasks::open("memory:").await?;
+/// assert_eq!(app.run(countdown(3)).await?, [3, 2, 1, 0]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Co<Y, R> {
+    ends: Arc<Ends<Y, R>>,
+}
+
+struct Ends<Y, R> {
+    // A coroutine that is resumed with a value cannot be awaited, so the reply goes beside it, over the line.
+    inner: sync::Co<Ask<Y>>,
+    line: Arc<Line<R>>,
+}
+
+impl<Y, R> Co<Y, R> {
+    /// Yields `value`, and gives the handler's reply once the step is durable.
+    pub async fn yield_(&self, value: Y) -> R {
+        self.ask(Ask { value, wants_reply: true }).await;
+        match self.ends.line.reply.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(reply) => reply,
+            None => unreachable!("the driver answers before it resumes"),
+        }
+    }
+
+    /// Yields `value` and goes on as soon as it is handled; the body may run ahead of the durable steps, as far as the
+    /// task's `checkpoint` lets it.
+    pub async fn emit(&self, value: Y) {
+        self.ask(Ask { value, wants_reply: false }).await;
+    }
+
+    async fn ask(&self, ask: Ask<Y>) {
+        let line = &self.ends.line;
+        if !line.begin() {
+            // The driver sees the misuse as soon as this poll is over, and never resumes the body.
+            std::future::pending::<()>().await;
+        }
+        let _half_way = HalfWay(line);
+        self.ends.inner.yield_(ask).await;
+        line.end();
+    }
+}
+
+impl<Y, R> Clone for Co<Y, R> {
+    fn clone(&self) -> Self {
+        Self { ends: self.ends.clone() }
+    }
+}
+
+impl<Y, R> fmt::Debug for Co<Y, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Co")
+    }
+}
+
+/// A value that the body yielded.
+pub(crate) struct Ask<Y> {
+    pub(crate) value: Y,
+    pub(crate) wants_reply: bool,
+}
+
+/// How a body broke the rule of one value at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misuse {
+    /// Two yields at once.
+    #[error(
+        "a second value was yielded before the first was answered; yield one value at a time (no `join!` of two yields)"
+    )]
+    Overlap,
+    /// A yield that was given up.
+    #[error(
+        "a yield was dropped before it was answered; do not put a yield into a timeout, a `select!` branch or an abortable future"
+    )]
+    Dropped,
+}
+
+/// Carries replies to the body, and tells of misuse.
+struct Line<R> {
+    reply: Mutex<Option<R>>,
+    turn: AtomicU8,
+}
+
+const FREE: u8 = 0;
+const ASKED: u8 = 1;
+const OVERLAP: u8 = 2;
+const DROPPED: u8 = 3;
+
+// The body is polled by one thread at a time, and the driver looks only between two polls: relaxed accesses suffice.
+impl<R> Line<R> {
+    fn begin(&self) -> bool {
+        match self.turn.load(Relaxed) {
+            FREE => self.turn.store(ASKED, Relaxed),
+            ASKED => self.turn.store(OVERLAP, Relaxed),
+            _ => {}
+        }
+        self.turn.load(Relaxed) == ASKED
+    }
+
+    fn end(&self) {
+        if self.turn.load(Relaxed) == ASKED {
+            self.turn.store(FREE, Relaxed);
+        }
+    }
+
+    fn misuse(&self) -> Option<Misuse> {
+        match self.turn.load(Relaxed) {
+            OVERLAP => Some(Misuse::Overlap),
+            DROPPED => Some(Misuse::Dropped),
+            _ => None,
+        }
+    }
+}
+
+struct HalfWay<'a, R>(&'a Line<R>);
+
+impl<R> Drop for HalfWay<'_, R> {
+    fn drop(&mut self) {
+        if self.0.turn.load(Relaxed) == ASKED {
+            self.0.turn.store(DROPPED, Relaxed);
+        }
+    }
+}
+
+/// A body under way, seen from the driver.
+pub(crate) struct Coroutine<Y, R, F: Future> {
+    generator: sync::Gen<Ask<Y>, (), F>,
+    line: Arc<Line<R>>,
+}
+
+/// What a body did next.
+pub(crate) enum Next<Y, T> {
+    Yielded(Ask<Y>),
+    Ended(T),
+    Misused(Misuse),
+}
+
+impl<Y, R, F: Future> Coroutine<Y, R, F> {
+    pub(crate) fn new(body: impl FnOnce(Co<Y, R>) -> F) -> Self {
+        let line = Arc::new(Line { reply: Mutex::new(None), turn: AtomicU8::new(FREE) });
+        let ends = |inner| Co { ends: Arc::new(Ends { inner, line: line.clone() }) };
+        Self { generator: sync::Gen::new(|inner| body(ends(inner))), line }
+    }
+
+    /// Lets the body run up to its next value or its end.
+    pub(crate) async fn next(&mut self) -> Next<Y, F::Output> {
+        let line = &self.line;
+        let mut resume = pin!(self.generator.async_resume());
+        std::future::poll_fn(|cx| match (resume.as_mut().poll(cx), line.misuse()) {
+            (Poll::Ready(GeneratorState::Complete(end)), None) => Poll::Ready(Next::Ended(end)),
+            (_, Some(misuse)) => Poll::Ready(Next::Misused(misuse)),
+            (Poll::Ready(GeneratorState::Yielded(ask)), None) => Poll::Ready(Next::Yielded(ask)),
+            (Poll::Pending, None) => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Gives the reply that the body finds when it goes on.
+    pub(crate) fn answer(&self, reply: R) {
+        *self.line.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+    }
+}

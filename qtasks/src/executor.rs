@@ -1,0 +1,547 @@
+//! Runs one attempt: without I/O, and without a clock of its own.
+//!
+//! A task that does not yield goes through [`run_task`], one that does through [`run_task_gen`], which drives the body
+//! as a coroutine and hands each value to the handler. What was handled goes to a [`Tape`] and from there to a store, or,
+//! when the task runs here and now, into the collection itself.
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    co::{Ask, Co, Coroutine, Next},
+    collect::{Collect, Declared},
+    context::{State, States, TaskContext},
+    error::{BoxError, Error},
+    failure::{Diverged, Stopped},
+    handler::{Handler, Kind, Reply},
+    job::{self, Output},
+    json::{self, Json},
+    limits::{Limits, OverLimit},
+    tape::{Recorded, Tape},
+    task::{Checkpoint, OnError},
+};
+
+/// What an attempt ends with.
+pub type Outcome = Result<Ended, Stopped>;
+
+/// The body came to its end.
+#[derive(Debug)]
+pub struct Ended(pub(crate) Output);
+
+/// One start of a task's body, seen from the code that the task's macro makes.
+#[derive(Clone)]
+pub struct Attempt {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: TaskContext,
+    states: States,
+    limits: Limits,
+    keeping: Keeping,
+}
+
+/// Where the values of an attempt go.
+enum Keeping {
+    /// Into a collection, for whoever runs the task here and now.
+    Here(Mutex<Option<Box<dyn Any + Send>>>),
+    /// Into a store, after what is recorded there.
+    Stored { tape: Arc<Tape>, recorded: u64, record: Mutex<Option<Recorded>> },
+}
+
+impl Attempt {
+    /// An attempt whose result [`collected`](Self::collected) gives.
+    pub(crate) fn here(context: TaskContext, states: States, limits: Limits) -> Self {
+        Self { inner: Arc::new(Inner { context, states, limits, keeping: Keeping::Here(Mutex::default()) }) }
+    }
+
+    /// An attempt whose steps go to `tape`, after the `recorded` ones that `record` holds.
+    pub(crate) fn stored(
+        context: TaskContext,
+        states: States,
+        limits: Limits,
+        tape: Arc<Tape>,
+        recorded: u64,
+        record: Recorded,
+    ) -> Self {
+        let keeping = Keeping::Stored { tape, recorded, record: Mutex::new(Some(record)) };
+        Self { inner: Arc::new(Inner { context, states, limits, keeping }) }
+    }
+
+    /// The context that the task and its handler see.
+    pub fn context(&self) -> TaskContext {
+        self.inner.context.clone()
+    }
+
+    /// A state of the application's.
+    ///
+    /// # Panics
+    ///
+    /// When the application was not given one; that is checked before anything is run.
+    pub fn state<T: Send + Sync + 'static>(&self) -> State<T> {
+        self.inner.states.get().expect("the states of a task are checked before it is run")
+    }
+
+    /// The result of an attempt that ran here and now.
+    pub(crate) fn collected<T: 'static>(&self) -> Option<T> {
+        let Keeping::Here(slot) = &self.inner.keeping else { return None };
+        let collected = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        collected.downcast().ok().map(|collected| *collected)
+    }
+
+    fn keep<T: Send + 'static>(slot: &Mutex<Option<Box<dyn Any + Send>>>, value: T) {
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(value));
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.context.fmt(f)
+    }
+}
+
+/// A body that is ready to run.
+pub enum Running {
+    /// It is polled on the runtime.
+    Async(BoxFuture<'static, Outcome>),
+    /// It is called on a thread that may block.
+    Blocking(Box<dyn FnOnce() -> Outcome + Send>),
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Async(_) => "a body to poll",
+            Self::Blocking(_) => "a body to call",
+        })
+    }
+}
+
+impl Running {
+    /// The body of an `async fn` that yields.
+    pub fn generator(body: impl Future<Output = Outcome> + Send + 'static) -> Self {
+        Self::Async(Box::pin(body))
+    }
+
+    /// The body of a `fn` that yields.
+    pub fn blocking_generator(body: impl FnOnce() -> Outcome + Send + 'static) -> Self {
+        Self::Blocking(Box::new(body))
+    }
+
+    /// The body of an `async fn` that returns a value.
+    pub fn value<T: Value>(attempt: Attempt, body: impl Future<Output = T> + Send + 'static) -> Self {
+        Self::Async(Box::pin(async move { run_task(&attempt, Ok(body.await)) }))
+    }
+
+    /// The body of an `async fn` that returns a result.
+    pub fn fallible<T: Value, E: Into<BoxError> + 'static>(
+        attempt: Attempt,
+        body: impl Future<Output = Result<T, E>> + Send + 'static,
+        retry_on: Option<fn(&E) -> bool>,
+    ) -> Self {
+        Self::Async(Box::pin(async move {
+            let end = body.await.map_err(|error| raised(error, retry_on));
+            run_task(&attempt, end)
+        }))
+    }
+
+    /// The body of a `fn` that returns a value.
+    pub fn blocking_value<T: Value>(attempt: Attempt, body: impl FnOnce() -> T + Send + 'static) -> Self {
+        Self::Blocking(Box::new(move || run_task(&attempt, Ok(body()))))
+    }
+
+    /// The body of a `fn` that returns a result.
+    pub fn blocking_fallible<T: Value, E: Into<BoxError> + 'static>(
+        attempt: Attempt,
+        body: impl FnOnce() -> Result<T, E> + Send + 'static,
+        retry_on: Option<fn(&E) -> bool>,
+    ) -> Self {
+        Self::Blocking(Box::new(move || {
+            let end = body().map_err(|error| raised(error, retry_on));
+            run_task(&attempt, end)
+        }))
+    }
+
+    /// The same body with `context` as the current one, and a panic of it as an error.
+    pub(crate) fn guarded(self, context: TaskContext) -> Self {
+        match self {
+            Self::Async(body) => Self::Async(Box::pin(async move {
+                let caught = AssertUnwindSafe(context.scope(body)).catch_unwind().await;
+                caught.unwrap_or_else(|payload| Err(Stopped::panic(&*payload)))
+            })),
+            Self::Blocking(body) => Self::Blocking(Box::new(move || {
+                let caught = catch_unwind(AssertUnwindSafe(|| context.sync_scope(body)));
+                caught.unwrap_or_else(|payload| Err(Stopped::panic(&*payload)))
+            })),
+        }
+    }
+}
+
+/// A value that a task without steps may return.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the result of a task",
+    label = "cannot be stored as the result",
+    note = "a task returns a type that is `Serialize`, `DeserializeOwned` and `Send`, or a `Result` of one",
+    note = "an alias of `Result` must be named `Result` too, so that `#[qtask]` knows it"
+)]
+pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+
+/// A `Result`, as a task without steps may return it.
+pub trait Fallible {
+    /// The value, when all is well.
+    type Value: Value;
+}
+
+impl<T: Value, E> Fallible for Result<T, E> {
+    type Value = T;
+}
+
+/// What the values of a task are declared to be collected into.
+#[derive(Debug)]
+pub struct Collecting<D>(PhantomData<fn() -> D>);
+
+impl<D> Collecting<D> {
+    /// The declaration.
+    pub const NEW: Self = Self(PhantomData);
+}
+
+/// What an error of the handler does to a value's reply.
+pub trait Lenience: Send + Sync + 'static {
+    /// The reply, as the body gets it.
+    type Reply<R: Reply>: Send;
+    /// The same, for the schema.
+    const ON_ERROR: OnError;
+
+    /// A reply that is one.
+    fn replied<R: Reply>(reply: R) -> Self::Reply<R>;
+    /// An error in the place of a reply.
+    fn skipped<R: Reply>(seq: u64, error: String) -> Result<Self::Reply<R>, Stopped>;
+}
+
+/// An error of the handler ends the attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Fail;
+
+impl Lenience for Fail {
+    type Reply<R: Reply> = R;
+    const ON_ERROR: OnError = OnError::Fail;
+
+    fn replied<R: Reply>(reply: R) -> R {
+        reply
+    }
+
+    // The record holds a skipped step and the task no longer skips: another program than the one that recorded it.
+    fn skipped<R: Reply>(seq: u64, _error: String) -> Result<R, Stopped> {
+        Err(Stopped::Diverged(Diverged::Value { seq }))
+    }
+}
+
+/// An error of the handler is recorded in the value's place.
+#[derive(Clone, Copy, Debug)]
+pub struct Skip;
+
+impl Lenience for Skip {
+    type Reply<R: Reply> = crate::Result<R>;
+    const ON_ERROR: OnError = OnError::Skip;
+
+    fn replied<R: Reply>(reply: R) -> crate::Result<R> {
+        Ok(reply)
+    }
+
+    fn skipped<R: Reply>(seq: u64, error: String) -> Result<crate::Result<R>, Stopped> {
+        Ok(Err(Error::Skipped { seq, error }))
+    }
+}
+
+/// Drives an `async fn` task that yields.
+pub fn generate<D, L, K, X, Y, R, H, B, F>(
+    attempt: Attempt,
+    into: Collecting<D>,
+    lenience: L,
+    retry_on: Option<fn(&D::Error) -> bool>,
+    _kind: Kind<K>,
+    handler: H,
+    body: B,
+) -> BoxFuture<'static, Outcome>
+where
+    D: Collect<R> + 'static,
+    D::Error: 'static,
+    L: Lenience,
+    K: 'static,
+    X: 'static,
+    Y: Serialize + Send + 'static,
+    R: Reply,
+    H: Handler<Y, R, (K, X)>,
+    H::Future: Send,
+    B: FnOnce(Co<Y, L::Reply<R>>) -> F + Send + 'static,
+    F: Future<Output = D::Body> + Send + 'static,
+{
+    let coroutine = Coroutine::new(body);
+    Box::pin(run_task_gen(attempt, into, lenience, retry_on, handler, coroutine))
+}
+
+/// Drives a `fn` task that yields, on the thread that calls this.
+pub fn generate_blocking<D, L, K, X, Y, R, H, B, F>(
+    attempt: Attempt,
+    into: Collecting<D>,
+    lenience: L,
+    retry_on: Option<fn(&D::Error) -> bool>,
+    _kind: Kind<K>,
+    handler: H,
+    body: B,
+) -> Outcome
+where
+    D: Collect<R>,
+    L: Lenience,
+    Y: Serialize,
+    R: Reply,
+    H: Handler<Y, R, (K, X)>,
+    B: FnOnce(Co<Y, L::Reply<R>>) -> F,
+    F: Future<Output = D::Body>,
+{
+    pollster::block_on(run_task_gen(attempt, into, lenience, retry_on, handler, Coroutine::new(body)))
+}
+
+/// The way of a task without steps: what it returned is its result.
+fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
+    let value = end?;
+    match &attempt.inner.keeping {
+        Keeping::Here(slot) => {
+            Attempt::keep(slot, value);
+            Ok(Ended(Output::Steps(job::Shape::Nothing)))
+        }
+        Keeping::Stored { .. } => {
+            let json = Json::encode(&value).map_err(|error| unencodable("the returned value", error))?;
+            attempt.inner.limits.check_value(&json).map_err(over)?;
+            Ok(Ended(Output::Value(json)))
+        }
+    }
+}
+
+/// The way of a task that yields: each value goes through the handler and is kept.
+async fn run_task_gen<D, L, M, Y, R, H, F>(
+    attempt: Attempt,
+    _into: Collecting<D>,
+    _lenience: L,
+    retry_on: Option<fn(&D::Error) -> bool>,
+    handler: H,
+    mut coroutine: Coroutine<Y, L::Reply<R>, F>,
+) -> Outcome
+where
+    D: Collect<R>,
+    L: Lenience,
+    Y: Serialize,
+    R: Reply,
+    H: Handler<Y, R, M>,
+    F: Future<Output = D::Body>,
+{
+    match &attempt.inner.keeping {
+        Keeping::Here(slot) => {
+            let mut here = Here::<D> { attempt: &attempt, collection: D::Collection::default(), seq: 0 };
+            let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut here).await?;
+            D::ended(body).map_err(|error| raised(error, retry_on))?;
+            Attempt::keep(slot, here.collection);
+        }
+        Keeping::Stored { tape, recorded, record } => {
+            let record = record.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let each = attempt.is_each();
+            let record = record.expect("an attempt is driven once");
+            let mut stored = Stored { attempt: &attempt, tape, each, seq: 0, recorded: *recorded, record };
+            let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut stored).await?;
+            D::ended(body).map_err(|error| raised(error, retry_on))?;
+            stored.ended()?;
+        }
+    }
+    Ok(Ended(Output::Steps(D::SHAPE)))
+}
+
+async fn drive<L, K, M, Y, R, H, F>(
+    coroutine: &mut Coroutine<Y, L::Reply<R>, F>,
+    handler: &H,
+    keep: &mut K,
+) -> Result<F::Output, Stopped>
+where
+    L: Lenience,
+    K: Keep<Y, R, L>,
+    R: Reply,
+    H: Handler<Y, R, M>,
+    F: Future,
+{
+    loop {
+        match coroutine.next().await {
+            Next::Yielded(ask) => {
+                if let Some(reply) = keep.step(ask, handler).await? {
+                    coroutine.answer(reply);
+                }
+            }
+            Next::Ended(end) => return Ok(end),
+            Next::Misused(misuse) => return Err(Stopped::Misuse(misuse)),
+        }
+    }
+}
+
+/// Has a value handled and keeps the reply; gives it when the body wants it.
+trait Keep<Y, R: Reply, L: Lenience> {
+    async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped>;
+}
+
+/// Keeps replies in the collection itself.
+struct Here<'a, D: Declared> {
+    attempt: &'a Attempt,
+    collection: D::Collection,
+    seq: u64,
+}
+
+impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
+    async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
+        let seq = self.seq;
+        self.seq += 1;
+        self.attempt.inner.context.at_step(seq);
+        let reply = match handler.handle(ask.value, self.attempt).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                let skipped = skip::<L, R>(seq, error)?;
+                return Ok(ask.wants_reply.then_some(skipped.reply));
+            }
+        };
+        // The collection and the body both want it, and a reply need not be `Clone`.
+        let answer = if ask.wants_reply { Some(L::replied(copy(&reply)?)) } else { None };
+        D::add(&mut self.collection, reply).map_err(|error| unencodable("the handler's reply", error))?;
+        Ok(answer)
+    }
+}
+
+/// Keeps steps on the tape, and answers from the record what is recorded.
+struct Stored<'a> {
+    attempt: &'a Attempt,
+    tape: &'a Tape,
+    each: bool,
+    seq: u64,
+    recorded: u64,
+    record: Recorded,
+}
+
+impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
+    async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
+        let seq = self.seq;
+        let hash = json::hash(&ask.value).map_err(|error| unencodable("the yielded value", error))?;
+        if seq < self.recorded {
+            return self.replay::<R, L>(hash, ask.wants_reply).await;
+        }
+        if self.attempt.inner.context.is_shutting_down() {
+            return Err(Stopped::Released);
+        }
+        self.tape.room().await?;
+        self.attempt.inner.context.at_step(seq);
+        let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
+            Ok(reply) => (self.encode(&reply)?, L::replied(reply)),
+            Err(error) => {
+                let skipped = skip::<L, R>(seq, error)?;
+                (job::Reply::Skipped(skipped.error), skipped.reply)
+            }
+        };
+        self.tape.push(hash, kept);
+        self.seq += 1;
+        if self.each || ask.wants_reply {
+            self.tape.durable(self.seq).await?;
+        }
+        Ok(ask.wants_reply.then_some(reply))
+    }
+}
+
+impl Stored<'_> {
+    /// Answers a value from the record, without its handler.
+    async fn replay<R: Reply, L: Lenience>(
+        &mut self,
+        hash: u64,
+        wants_reply: bool,
+    ) -> Result<Option<L::Reply<R>>, Stopped> {
+        let seq = self.seq;
+        let step = self.record.next().await?;
+        if step.hash != hash {
+            return Err(Stopped::Diverged(Diverged::Value { seq }));
+        }
+        self.seq += 1;
+        if !wants_reply {
+            return Ok(None);
+        }
+        match step.reply {
+            job::Reply::Value(json) => Ok(Some(L::replied(recall(&json)?))),
+            job::Reply::Skipped(error) => L::skipped(seq, error).map(Some),
+        }
+    }
+
+    fn encode<R: Reply>(&self, reply: &R) -> Result<job::Reply, Stopped> {
+        let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;
+        self.attempt.inner.limits.check_step(&json).map_err(over)?;
+        Ok(job::Reply::Value(json))
+    }
+
+    /// The body ended: it must have yielded all that is recorded.
+    fn ended(&self) -> Result<(), Stopped> {
+        if self.seq < self.recorded {
+            return Err(Stopped::Diverged(Diverged::End { seq: self.seq, recorded: self.recorded }));
+        }
+        Ok(())
+    }
+}
+
+impl Attempt {
+    fn is_each(&self) -> bool {
+        let generating = self.inner.context.task().generating;
+        generating.is_some_and(|generating| generating.checkpoint == Checkpoint::Each)
+    }
+}
+
+struct Skipped<T> {
+    error: String,
+    reply: T,
+}
+
+/// What becomes of a value whose handler failed.
+fn skip<L: Lenience, R: Reply>(seq: u64, error: BoxError) -> Result<Skipped<L::Reply<R>>, Stopped> {
+    // An error that says how the job goes on is obeyed, whatever the task does with others.
+    if L::ON_ERROR == OnError::Fail || crate::failure::is_directive(&*error) {
+        return Err(Stopped::Error(error));
+    }
+    let error = crate::error::chain(&*error);
+    Ok(Skipped { reply: L::skipped(seq, error.clone())?, error })
+}
+
+fn raised<E: Into<BoxError>>(error: E, retry_on: Option<fn(&E) -> bool>) -> Stopped {
+    let mends = retry_on.is_none_or(|retry_on| retry_on(&error));
+    if mends { Stopped::Error(error.into()) } else { Stopped::Final(error.into()) }
+}
+
+fn copy<R: Reply>(reply: &R) -> Result<R, Stopped> {
+    let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;
+    recall(&json)
+}
+
+fn recall<R: Reply>(json: &Json) -> Result<R, Stopped> {
+    json.decode().map_err(|source| {
+        Stopped::Error(Box::new(Error::Decode {
+            what: "a recorded reply".to_owned(),
+            as_type: std::any::type_name::<R>(),
+            source: source.into(),
+        }))
+    })
+}
+
+fn unencodable(what: &str, source: serde_json::Error) -> Stopped {
+    Stopped::Error(Box::new(Error::Encode { what: what.to_owned(), source: source.into() }))
+}
+
+fn over(error: OverLimit) -> Stopped {
+    Stopped::Error(Box::new(error))
+}

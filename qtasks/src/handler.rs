@@ -1,0 +1,219 @@
+//! The function that each yielded value goes through.
+
+use std::{
+    future::{Future, Ready, ready},
+    marker::PhantomData,
+};
+
+use futures::{
+    FutureExt as _, TryFutureExt as _,
+    future::{ErrInto, Map},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    context::{Inject, Need},
+    error::BoxError,
+    executor::Attempt,
+};
+
+/// A handler of values of type `Y` that replies `R`.
+///
+/// `M` tells the forms apart: the kind of the function, and what it takes after the value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler of values of type `{Y}` that replies `{R}`",
+    label = "does not take a `{Y}` and give a `{R}`",
+    note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields, R what it collects; \
+            either may return `Result<R, E>`, and take `State<T>` and `TaskContext` after the value"
+)]
+pub trait Handler<Y, R, M>: Send + Sync + 'static {
+    /// Gives the reply; ready at once for a handler that is not async.
+    type Future: Future<Output = Result<R, BoxError>>;
+
+    /// Handles one value.
+    fn handle(&self, value: Y, attempt: &Attempt) -> Self::Future;
+}
+
+/// What a handler may reply.
+pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}
+impl<R: Serialize + DeserializeOwned + Send + 'static> Reply for R {}
+
+/// The kind of a handler that replies at once.
+#[derive(Debug)]
+pub enum Now {}
+/// The kind of a handler that replies at once or fails.
+#[derive(Debug)]
+pub enum NowTry {}
+/// The kind of an async handler.
+#[derive(Debug)]
+pub enum Later {}
+/// The kind of an async handler that may fail.
+#[derive(Debug)]
+pub enum LaterTry {}
+
+macro_rules! handlers {
+    ($($extra:ident),*) => {
+        impl<H, Y, R, $($extra,)*> Handler<Y, R, (Now, ($($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> R + Send + Sync + 'static,
+            R: Reply,
+            $($extra: Inject,)*
+        {
+            type Future = Ready<Result<R, BoxError>>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                ready(Ok(self(value, $($extra::inject(_attempt)),*)))
+            }
+        }
+
+        impl<H, Y, R, E, $($extra,)*> Handler<Y, R, (NowTry, (E, $($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> Result<R, E> + Send + Sync + 'static,
+            R: Reply,
+            E: Into<BoxError>,
+            $($extra: Inject,)*
+        {
+            type Future = Ready<Result<R, BoxError>>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                ready(self(value, $($extra::inject(_attempt)),*).map_err(Into::into))
+            }
+        }
+
+        impl<H, Y, R, F, $($extra,)*> Handler<Y, R, (Later, (F, $($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> F + Send + Sync + 'static,
+            F: Future<Output = R>,
+            R: Reply,
+            $($extra: Inject,)*
+        {
+            type Future = Map<F, fn(R) -> Result<R, BoxError>>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                self(value, $($extra::inject(_attempt)),*).map(Ok)
+            }
+        }
+
+        impl<H, Y, R, F, E, $($extra,)*> Handler<Y, R, (LaterTry, (F, E, $($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> F + Send + Sync + 'static,
+            F: Future<Output = Result<R, E>>,
+            R: Reply,
+            E: Into<BoxError>,
+            $($extra: Inject,)*
+        {
+            type Future = ErrInto<F, BoxError>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                self(value, $($extra::inject(_attempt)),*).err_into()
+            }
+        }
+
+        impl<H, Y, O, $($extra: Inject,)*> Signature<(Y, $($extra,)*)> for H
+        where
+            H: Fn(Y, $($extra),*) -> O,
+        {
+            type Output = O;
+
+            fn needs() -> Vec<Need> {
+                let needs: [Option<Need>; _] = [$($extra::need()),*];
+                needs.into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+/// What a function gives, and which states it needs, whatever the values it handles.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
+    note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields; it may take `State<T>` and `TaskContext` \
+            after the value; give the types of a generic function: `double::<i64>`"
+)]
+pub trait Signature<A> {
+    /// What a call of the function gives.
+    type Output;
+
+    /// The states that the function takes.
+    fn needs() -> Vec<Need>;
+}
+
+/// The states that `handler` takes.
+pub fn needs_of<H: Signature<A>, A>(_handler: &H) -> Vec<Need> {
+    H::needs()
+}
+
+handlers!();
+handlers!(A1);
+handlers!(A1, A2);
+
+/// The handler of a task without one: the value is its own reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity;
+
+/// The kind of [`Identity`].
+#[derive(Debug)]
+pub enum Same {}
+
+impl<Y: Reply> Handler<Y, Y, (Same, ())> for Identity {
+    type Future = Ready<Result<Y, BoxError>>;
+
+    fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+        ready(Ok(value))
+    }
+}
+
+/// Says which kind a handler is of, or leaves it to inference.
+#[derive(Debug)]
+pub struct Kind<K>(PhantomData<fn() -> K>);
+
+impl<K> Kind<K> {
+    /// The compiler finds the kind out.
+    pub const INFERRED: Self = Self(PhantomData);
+}
+
+/// Finds the kind of a handler from what it gives, where nothing else fixes it: a `Result` whose error could be stored
+/// too is taken for a failure, not for a reply.
+///
+/// Method look-up tries the traits below from the most to the least references: the order of preference.
+#[derive(Debug)]
+pub struct Probe<O>(PhantomData<fn() -> O>);
+
+impl<O> Probe<O> {
+    /// A probe of what `handler` gives.
+    pub fn of<H: Signature<A, Output = O>, A>(_handler: &H) -> Self {
+        Self(PhantomData)
+    }
+}
+
+macro_rules! probes {
+    ($($trait:ident: [$($generics:tt)*] $receiver:ty => $kind:ident, $doc:literal;)*) => {$(
+        #[doc = $doc]
+        pub trait $trait {
+            /// The kind.
+            fn kind(&self) -> Kind<$kind> {
+                Kind::INFERRED
+            }
+        }
+
+        impl<$($generics)*> $trait for $receiver {}
+    )*};
+}
+
+probes! {
+    ProbeLaterTry: [F: Future<Output = Result<R, E>>, R, E] &&&Probe<F> => LaterTry, "Futures of results.";
+    ProbeLater: [F: Future] &&Probe<F> => Later, "Other futures.";
+    ProbeNowTry: [R, E] &Probe<Result<R, E>> => NowTry, "Results.";
+    ProbeNow: [O] Probe<O> => Now, "Whatever else.";
+}
+
+/// The [`Kind`] of a handler, found from what it gives.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kind_of {
+    ($handler:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::__private::{ProbeLater as _, ProbeLaterTry as _, ProbeNow as _, ProbeNowTry as _};
+        (&&&&$crate::__private::Probe::of(&$handler)).kind()
+    }};
+}

@@ -1,0 +1,439 @@
+//! Jobs in memory: for tests, for `memory:` URLs, and to say what every other store must answer.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    ops::{Bound, RangeBounds},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{Ask, Bell, Filter, Hold, Leased, Record, Settlement, Store, Written};
+use crate::{
+    error::{Error, Result},
+    job::{Attempt, Job, JobId, Lease, NewJob, Reply, State, Step, WorkerId},
+};
+
+/// A store that lives and dies with the process.
+#[derive(Default)]
+pub struct Memory {
+    contents: Mutex<Contents>,
+    bell: Bell,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("jobs", &self.contents().jobs.len()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.contents().enqueue(jobs);
+        self.bell.ring_work();
+        Ok(())
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        Ok(self.contents().lease(&ask))
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        let mut contents = self.contents();
+        contents.workers.insert(worker, to_millisecond(until));
+        Ok(contents.held(worker).map(|job| Lease { job: job.id, attempt: job.attempt, worker }).collect())
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.contents().workers.remove(&worker);
+        Ok(())
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        let contents = self.contents();
+        let gone = contents.index.held.keys().filter(|worker| contents.ran_out(**worker, now));
+        Ok(gone.flat_map(|worker| contents.held(*worker)).take(limit).cloned().collect())
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        let ids: Vec<_> = records.iter().map(|record| record.lease.job).collect();
+        let written = self.contents().record(records)?;
+        self.bell.ring_jobs(ids);
+        Ok(written)
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        if settlements.iter().any(|settlement| settlement.next.name() == "running") {
+            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
+        }
+        let due_again = settlements.iter().any(|settlement| settlement.next.name() == "waiting");
+        let ids: Vec<_> = settlements.iter().map(|settlement| settlement.job).collect();
+        let mut contents = self.contents();
+        let written = settlements.into_iter().map(|settlement| contents.settle(settlement)).collect();
+        drop(contents);
+        self.bell.ring_jobs(ids);
+        if due_again {
+            self.bell.ring_work();
+        }
+        Ok(written)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        Ok(self.contents().jobs.get(&id).map(|entry| entry.job.clone()))
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let contents = self.contents();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let jobs = contents.jobs.range((from, Bound::Unbounded)).map(|(_, entry)| &entry.job);
+        Ok(jobs.filter(|job| filter.passes(job)).take(limit).cloned().collect())
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let contents = self.contents();
+        let Some(entry) = contents.jobs.get(&id) else { return Ok(Vec::new()) };
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        Ok(entry.steps.iter().skip(from).take(limit).cloned().collect())
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        let contents = self.contents();
+        let Some(entry) = contents.jobs.get(&id) else { return Ok(None) };
+        Ok(entry.steps.iter().rfind(|step| matches!(step.reply, Reply::Value(_))).cloned())
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        Ok(self.contents().jobs.get(&id).map(|entry| entry.attempts.clone()).unwrap_or_default())
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        Ok(self.contents().prune(to_millisecond(finished), to_millisecond(dead), limit))
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+}
+
+/// Times are kept to the millisecond in every store.
+fn to_millisecond(time: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(time.as_millisecond()).expect("the millisecond of a timestamp is within its range")
+}
+
+#[derive(Default)]
+struct Contents {
+    jobs: BTreeMap<JobId, Entry>,
+    index: Index,
+    /// Until when each worker keeps its leases.
+    workers: HashMap<WorkerId, Timestamp>,
+}
+
+/// A job with all that belongs to it.
+struct Entry {
+    job: Job,
+    steps: Vec<Step>,
+    attempts: Vec<Attempt>,
+    /// When it came to its state, where that was by a settlement.
+    settled: Timestamp,
+}
+
+impl Contents {
+    fn enqueue(&mut self, jobs: Vec<NewJob>) {
+        for new in jobs {
+            self.jobs.entry(new.id).or_insert_with(|| {
+                let entry = Entry::new(new);
+                self.index.add(&entry);
+                entry
+            });
+        }
+    }
+
+    fn lease(&mut self, ask: &Ask) -> Leased {
+        let now = to_millisecond(ask.now);
+        let mut leased = Leased::default();
+        let mut heads = BTreeSet::new();
+        for queue in ask.queues.iter() {
+            for &task in ask.tasks.iter() {
+                let Some(lane) = self.index.lane(queue, task) else { continue };
+                lane.turn_to(now);
+                heads.extend(lane.head().map(|urgency| (urgency, queue, task)));
+                leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
+            }
+        }
+        while leased.jobs.len() < ask.limit
+            && let Some(((_, id), queue, task)) = heads.pop_first()
+        {
+            leased.jobs.push(self.run(id, ask.worker));
+            let head = self.index.lane(queue, task).and_then(|lane| lane.head());
+            heads.extend(head.map(|urgency| (urgency, queue, task)));
+        }
+        leased
+    }
+
+    fn run(&mut self, id: JobId, worker: WorkerId) -> Job {
+        let entry = self.jobs.get_mut(&id).expect("what stands in an index is there");
+        self.index.remove(entry);
+        entry.job.state = State::Running { worker };
+        entry.job.attempt += 1;
+        self.index.add(entry);
+        entry.job.clone()
+    }
+
+    fn record(&mut self, records: Vec<Record>) -> Result<Vec<Written>> {
+        let written = self.check(&records)?;
+        for (record, _) in records.into_iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
+            let entry = self.jobs.get_mut(&record.lease.job).expect("a job that is leased is there");
+            for step in record.steps {
+                if step.seq == entry.job.steps {
+                    entry.job.steps += 1;
+                    entry.job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
+                    entry.steps.push(step);
+                }
+            }
+            entry.job.progress = record.progress.or(entry.job.progress);
+        }
+        Ok(written)
+    }
+
+    /// Says what becomes of each record, before anything is written: then one with a gap leaves no half behind.
+    fn check(&self, records: &[Record]) -> Result<Vec<Written>> {
+        let mut next_seqs = HashMap::new();
+        let check = |record: &Record| {
+            let entry = self.jobs.get(&record.lease.job);
+            let Some(entry) = entry.filter(|entry| self.holds(entry, Hold::Lease(record.lease))) else {
+                return Ok(Written::Fenced);
+            };
+            let next = next_seqs.entry(entry.job.id).or_insert(entry.job.steps);
+            for step in &record.steps {
+                match step.seq.cmp(next) {
+                    Ordering::Less => {}
+                    Ordering::Equal => *next += 1,
+                    Ordering::Greater => return Err(Error::Misuse("the steps to record leave a gap in their numbers")),
+                }
+            }
+            Ok(Written::Yes)
+        };
+        records.iter().map(check).collect()
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Written {
+        let entry = self.jobs.get(&settlement.job);
+        if !entry.is_some_and(|entry| self.holds(entry, settlement.hold)) {
+            return Written::Fenced;
+        }
+        let entry = self.jobs.get_mut(&settlement.job).expect("a job that is held is there");
+        self.index.remove(entry);
+        entry.job.state = match settlement.next {
+            State::Waiting { due } => State::Waiting { due: to_millisecond(due) },
+            next => next,
+        };
+        entry.job.failures = settlement.failures;
+        entry.settled = to_millisecond(settlement.now);
+        entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
+            started: to_millisecond(attempt.started),
+            ended: to_millisecond(attempt.ended),
+            ..attempt
+        }));
+        self.index.add(entry);
+        Written::Yes
+    }
+
+    fn holds(&self, entry: &Entry, hold: Hold) -> bool {
+        let job = &entry.job;
+        match (hold, &job.state) {
+            (Hold::Lease(lease), State::Running { worker }) => {
+                lease == Lease { job: job.id, attempt: job.attempt, worker: *worker }
+            }
+            (Hold::Expired { attempt, now }, State::Running { worker }) => {
+                attempt == job.attempt && self.ran_out(*worker, now)
+            }
+            (Hold::Seen { state, attempt }, seen) => state == seen.name() && attempt == job.attempt,
+            (Hold::Lease(_) | Hold::Expired { .. }, _) => false,
+        }
+    }
+
+    fn ran_out(&self, worker: WorkerId, now: Timestamp) -> bool {
+        self.workers.get(&worker).is_none_or(|until| *until < to_millisecond(now))
+    }
+
+    fn held(&self, worker: WorkerId) -> impl Iterator<Item = &Job> {
+        let ids = self.index.held.get(&worker).into_iter().flatten();
+        ids.filter_map(|id| self.jobs.get(id)).map(|entry| &entry.job)
+    }
+
+    fn prune(&mut self, finished: Timestamp, dead: Timestamp, limit: usize) -> usize {
+        let ended = [(&self.index.finished, finished), (&self.index.dead, dead)];
+        let old = ended.into_iter().flat_map(|(ended, before)| ended.iter().take_while(move |(at, _)| *at < before));
+        let old: Vec<_> = old.map(|(_, id)| *id).take(limit).collect();
+        for id in &old {
+            let entry = self.jobs.remove(id).expect("what stands in an index is there");
+            self.index.remove(&entry);
+        }
+        old.len()
+    }
+}
+
+impl Entry {
+    fn new(new: NewJob) -> Self {
+        let NewJob { id, task, queue, priority, args, due, max_time, enqueued } = new;
+        let enqueued = to_millisecond(enqueued);
+        let job = Job {
+            id,
+            task,
+            queue,
+            priority,
+            args,
+            max_time,
+            enqueued,
+            state: State::Waiting { due: to_millisecond(due) },
+            attempt: 0,
+            failures: 0,
+            steps: 0,
+            skipped: 0,
+            progress: None,
+        };
+        Self { job, steps: Vec::new(), attempts: Vec::new(), settled: enqueued }
+    }
+
+    fn urgency(&self) -> Urgency {
+        (Reverse(self.job.priority), self.job.id)
+    }
+}
+
+/// Where a job stands among others, as its state has it; so that no search looks at every job.
+#[derive(Default)]
+struct Index {
+    /// Waiting jobs by queue, then by task.
+    lanes: HashMap<String, HashMap<String, Lane>>,
+    /// Running jobs by worker.
+    held: HashMap<WorkerId, BTreeSet<JobId>>,
+    /// Dead jobs by the time of their end.
+    dead: BTreeSet<(Timestamp, JobId)>,
+    /// Jobs that are done or cancelled by the time of their end.
+    finished: BTreeSet<(Timestamp, JobId)>,
+}
+
+impl Index {
+    fn add(&mut self, entry: &Entry) {
+        let job = &entry.job;
+        match job.state {
+            State::Waiting { due } => {
+                let lanes = self.lanes.entry(job.queue.clone()).or_default();
+                lanes.entry(job.task.clone()).or_default().add(due, entry.urgency());
+            }
+            State::Running { worker } => {
+                self.held.entry(worker).or_default().insert(job.id);
+            }
+            State::Dead { .. } => {
+                self.dead.insert((entry.settled, job.id));
+            }
+            State::Done { .. } | State::Cancelled { .. } => {
+                self.finished.insert((entry.settled, job.id));
+            }
+        }
+    }
+
+    fn remove(&mut self, entry: &Entry) {
+        let job = &entry.job;
+        match job.state {
+            State::Waiting { due } => {
+                let lane = self.lane(&job.queue, &job.task).expect("a job that waits has a lane");
+                lane.remove(due, entry.urgency());
+            }
+            State::Running { worker } => {
+                let held = self.held.get_mut(&worker).expect("a worker whose job runs holds it");
+                held.remove(&job.id);
+                if held.is_empty() {
+                    self.held.remove(&worker);
+                }
+            }
+            State::Dead { .. } => {
+                self.dead.remove(&(entry.settled, job.id));
+            }
+            State::Done { .. } | State::Cancelled { .. } => {
+                self.finished.remove(&(entry.settled, job.id));
+            }
+        }
+    }
+
+    fn lane(&mut self, queue: &str, task: &str) -> Option<&mut Lane> {
+        self.lanes.get_mut(queue)?.get_mut(task)
+    }
+}
+
+/// The less, the more urgent: by priority, the highest first, then by age.
+type Urgency = (Reverse<i16>, JobId);
+
+/// The waiting jobs of one task in one queue.
+struct Lane {
+    /// All of them, by the time when they are due.
+    waiting: BTreeSet<(Timestamp, Urgency)>,
+    /// Those that are due at `now`.
+    due: BTreeSet<Urgency>,
+    now: Timestamp,
+}
+
+impl Lane {
+    fn add(&mut self, due: Timestamp, urgency: Urgency) {
+        self.waiting.insert((due, urgency));
+        if due <= self.now {
+            self.due.insert(urgency);
+        }
+    }
+
+    fn remove(&mut self, due: Timestamp, urgency: Urgency) {
+        self.waiting.remove(&(due, urgency));
+        self.due.remove(&urgency);
+    }
+
+    /// Sets the time, which may also go back: workers read their clocks before they come here.
+    fn turn_to(&mut self, now: Timestamp) {
+        match now.cmp(&self.now) {
+            Ordering::Greater => {
+                self.due.extend(self.waiting.range(between(self.now, now)).map(|(_, urgency)| urgency))
+            }
+            Ordering::Less => {
+                for (_, urgency) in self.waiting.range(between(now, self.now)) {
+                    self.due.remove(urgency);
+                }
+            }
+            Ordering::Equal => {}
+        }
+        self.now = now;
+    }
+
+    fn head(&self) -> Option<Urgency> {
+        self.due.first().copied()
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.range(between(self.now, Timestamp::MAX)).next().map(|(due, _)| *due)
+    }
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { waiting: BTreeSet::new(), due: BTreeSet::new(), now: Timestamp::MIN }
+    }
+}
+
+/// What is due after `past`, but not after `now`.
+fn between(past: Timestamp, now: Timestamp) -> impl RangeBounds<(Timestamp, Urgency)> {
+    const LAST: Urgency = (Reverse(i16::MIN), JobId::from_bytes([u8::MAX; 16]));
+    (Bound::Excluded((past, LAST)), Bound::Included((now, LAST)))
+}
