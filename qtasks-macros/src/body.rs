@@ -1,0 +1,344 @@
+//! The yields of a body: where they may stand, and the rewriting of those whose reply nobody wants.
+//!
+//! `yield_!(value);` becomes `__co.emit(value).await;`. Any other `yield_!` stays, for the `macro_rules! yield_` that the
+//! expansion puts above the body; so do those in what a macro of the user's makes.
+
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens as _, TokenStreamExt as _, quote, quote_spanned};
+use syn::{
+    Attribute, Block, Expr, ExprAsync, ExprAwait, ExprClosure, ExprConst, Item, Macro, MacroDelimiter, Path, Stmt,
+    Token,
+    parse::Parser as _,
+    punctuated::Punctuated,
+    visit_mut::{self, VisitMut},
+};
+
+use crate::Errors;
+
+/// What a body may do.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    /// It is that of an `async fn`.
+    pub(crate) awaits: bool,
+    /// A value may be skipped, and then has no reply.
+    pub(crate) skips: bool,
+}
+
+/// What was found in a body.
+#[derive(Default)]
+pub(crate) struct Yields {
+    /// It says `yield_!`.
+    pub(crate) any: bool,
+    /// The first `yield_` without a path, which uses what the user imported under that name.
+    pub(crate) bare: Option<Ident>,
+}
+
+/// Checks `block` and rewrites its yields in place.
+pub(crate) fn rewrite(block: &mut Block, rules: Rules, errors: &mut Errors) -> Yields {
+    let mut body = Body { rules, place: Place::Task, yields: Yields::default(), errors };
+    body.visit_block_mut(block);
+    body.yields
+}
+
+/// The coroutine's own end, a name that no user can say.
+pub(crate) fn co(span: Span) -> Ident {
+    Ident::new("__co", Span::mixed_site().located_at(span))
+}
+
+/// What the tokens at hand belong to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Task,
+    Closure,
+    Async,
+    Item,
+}
+
+struct Body<'a> {
+    rules: Rules,
+    place: Place,
+    yields: Yields,
+    errors: &'a mut Errors,
+}
+
+impl VisitMut for Body<'_> {
+    fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
+        match statement_yield(stmt) {
+            Some((attrs, call, semi)) => *stmt = self.emit(attrs, call, semi),
+            None => visit_mut::visit_stmt_mut(self, stmt),
+        }
+    }
+
+    fn visit_macro_mut(&mut self, call: &mut Macro) {
+        match yield_name(&call.path).cloned() {
+            Some(name) => {
+                self.reply(&name, &call.tokens);
+                call.tokens = self.macro_input(call.tokens.clone(), false);
+                call.path = name.into();
+            }
+            None => {
+                let braces = matches!(call.delimiter, MacroDelimiter::Brace(_));
+                call.tokens = self.macro_input(call.tokens.clone(), braces);
+            }
+        }
+    }
+
+    fn visit_expr_await_mut(&mut self, expr: &mut ExprAwait) {
+        self.awaited(expr.await_token.span);
+        visit_mut::visit_expr_await_mut(self, expr);
+    }
+
+    fn visit_expr_closure_mut(&mut self, closure: &mut ExprClosure) {
+        self.within(Place::Closure, |body| visit_mut::visit_expr_closure_mut(body, closure));
+    }
+
+    fn visit_expr_async_mut(&mut self, block: &mut ExprAsync) {
+        self.within(Place::Async, |body| visit_mut::visit_expr_async_mut(body, block));
+    }
+
+    fn visit_expr_const_mut(&mut self, block: &mut ExprConst) {
+        self.within(Place::Item, |body| visit_mut::visit_expr_const_mut(body, block));
+    }
+
+    fn visit_item_mut(&mut self, item: &mut Item) {
+        match item {
+            Item::Fn(function) if function.attrs.iter().any(is_qtask) => {}
+            // What the macro makes is checked where it is used: by the `yield_!` that it meets there.
+            Item::Macro(rules) if rules.ident.is_some() => self.note_all(&rules.mac.tokens),
+            _ => self.within(Place::Item, |body| visit_mut::visit_item_mut(body, item)),
+        }
+    }
+}
+
+impl Body<'_> {
+    fn within(&mut self, place: Place, visit: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.place, place);
+        visit(self);
+        self.place = outer;
+    }
+
+    /// A yield whose reply is not used.
+    fn emit(&mut self, attrs: Vec<Attribute>, call: Macro, semi: Token![;]) -> Stmt {
+        let span = self.yielded(&call.path, &call.tokens).span();
+        let value = without_trailing_comma(self.macro_input(call.tokens, false));
+        let co = co(span);
+        let emit = Ident::new("emit", span);
+        let emit = quote_spanned!(span=> #(#attrs)* #co.#emit(#value).await);
+        Stmt::Expr(Expr::Verbatim(emit), Some(semi))
+    }
+
+    /// A yield whose reply is used.
+    fn reply(&mut self, name: &Ident, input: &TokenStream) {
+        self.yielded(&name.clone().into(), input);
+        if self.rules.skips && self.place == Place::Task {
+            self.errors.at(
+                name,
+                "a value that is skipped has no reply: under `on_error = \"skip\"` write `yield_!(..);` as a statement, or \
+                 take `co: Co<Y, R>`, whose `yield_` gives a `Result`",
+            );
+        }
+    }
+
+    /// Any yield: it stands where it may, and yields one value.
+    fn yielded(&mut self, path: &Path, input: &TokenStream) -> Ident {
+        let name = yield_name(path).expect("called for yields only").clone();
+        self.note(&name, path.segments.len() == 1);
+        if let Some(message) = misplaced(self.place) {
+            self.errors.at(&name, message);
+        }
+        let values = Punctuated::<Expr, Token![,]>::parse_terminated.parse2(input.clone());
+        match values.as_ref().map(Punctuated::len) {
+            Ok(1) => {}
+            Ok(0) => self.errors.at(&name, "`yield_!` yields one value: `yield_!(value)`, or `yield_!(())` for none"),
+            Ok(_) => self.errors.at(input, "`yield_!` yields one value; for several write a tuple: `yield_!((a, b))`"),
+            Err(error) => self.errors.push(error.clone()),
+        }
+        name
+    }
+
+    fn note(&mut self, name: &Ident, is_bare: bool) {
+        self.yields.any = true;
+        if is_bare {
+            self.yields.bare.get_or_insert_with(|| name.clone());
+        }
+    }
+
+    fn note_all(&mut self, tokens: &TokenStream) {
+        let mut previous = None;
+        for tree in tokens.clone() {
+            match (&previous, &tree) {
+                (Some(TokenTree::Ident(name)), TokenTree::Punct(bang)) if name == "yield_" && bang.as_char() == '!' => {
+                    self.note(name, true);
+                }
+                (_, TokenTree::Group(group)) => self.note_all(&group.stream()),
+                _ => {}
+            }
+            previous = Some(tree);
+        }
+    }
+
+    fn awaited(&mut self, span: Span) {
+        if self.place == Place::Task && !self.rules.awaits {
+            self.errors.push(syn::Error::new(span, "`.await` in a `fn` task: make it `async fn`"));
+        }
+    }
+
+    /// What stands between the delimiters of a macro's call, read as Rust as far as it is.
+    fn macro_input(&mut self, input: TokenStream, braces: bool) -> TokenStream {
+        if !concerns_us(&input) {
+            return input;
+        }
+        if braces && let Ok(mut statements) = Block::parse_within.parse2(input.clone()) {
+            statements.iter_mut().for_each(|statement| self.visit_stmt_mut(statement));
+            return quote!(#(#statements)*);
+        }
+        if let Ok(mut expressions) = Punctuated::<Expr, Token![,]>::parse_terminated.parse2(input.clone()) {
+            expressions.iter_mut().for_each(|expression| self.visit_expr_mut(expression));
+            return expressions.into_token_stream();
+        }
+        self.pieces(input)
+    }
+
+    /// Something like the arms of `tokio::select!`: expressions, and what is none, between separators.
+    fn pieces(&mut self, input: TokenStream) -> TokenStream {
+        let mut output = TokenStream::new();
+        let mut piece = Vec::new();
+        for tree in input {
+            let separator = match &tree {
+                TokenTree::Punct(punct) if matches!(punct.as_char(), ',' | ';') => quote!(#tree),
+                TokenTree::Punct(punct) if punct.as_char() == '>' && ends_with(&piece, '=') => {
+                    let equals = piece.pop();
+                    quote!(#equals #tree)
+                }
+                _ => {
+                    piece.push(tree);
+                    continue;
+                }
+            };
+            output.extend(self.piece(std::mem::take(&mut piece)));
+            output.extend(separator);
+        }
+        output.extend(self.piece(piece));
+        output
+    }
+
+    fn piece(&mut self, piece: Vec<TokenTree>) -> TokenStream {
+        let tokens: TokenStream = piece.iter().cloned().collect();
+        match syn::parse2::<Expr>(tokens) {
+            Ok(mut expression) => {
+                self.visit_expr_mut(&mut expression);
+                expression.into_token_stream()
+            }
+            Err(_) => self.tokens(&piece),
+        }
+    }
+
+    /// Tokens that are no Rust that we know, one by one.
+    fn tokens(&mut self, tokens: &[TokenTree]) -> TokenStream {
+        let mut output = TokenStream::new();
+        let mut next_block = None;
+        for (at, tree) in tokens.iter().enumerate() {
+            match tree {
+                TokenTree::Group(group) => {
+                    let place = match group.delimiter() {
+                        Delimiter::Brace => next_block.take().unwrap_or(self.place),
+                        _ => self.place,
+                    };
+                    self.within(place, |body| output.append(body.group(group)));
+                    continue;
+                }
+                TokenTree::Ident(name) => match (name.to_string().as_str(), &tokens[at + 1..]) {
+                    ("yield_", [TokenTree::Punct(bang), TokenTree::Group(input), ..]) if bang.as_char() == '!' => {
+                        self.reply(name, &input.stream());
+                    }
+                    ("await", _) if ends_with(&tokens[..at], '.') => self.awaited(name.span()),
+                    ("async", _) => next_block = Some(Place::Async),
+                    ("fn", [TokenTree::Ident(_), ..]) => next_block = Some(Place::Item),
+                    _ => {}
+                },
+                TokenTree::Punct(punct) if punct.as_char() == ';' => next_block = None,
+                _ => {}
+            }
+            output.append(tree.clone());
+        }
+        output
+    }
+
+    fn group(&mut self, group: &Group) -> Group {
+        let braces = group.delimiter() == Delimiter::Brace;
+        let mut rewritten = Group::new(group.delimiter(), self.macro_input(group.stream(), braces));
+        rewritten.set_span(group.span());
+        rewritten
+    }
+}
+
+/// Why a `yield_!` may not stand in `place`.
+fn misplaced(place: Place) -> Option<&'static str> {
+    match place {
+        Place::Task => None,
+        Place::Closure => Some(
+            "`yield_!` cannot stand in a closure: use a `for` loop in the task's own body; if there is no closure here, \
+             another attribute may have wrapped this body: put `#[qtask]` first",
+        ),
+        Place::Async => Some(
+            "`yield_!` cannot stand in an `async` block: yield from the task's own body; if there is no such block here, \
+             another attribute may have wrapped this body: put `#[qtask]` first",
+        ),
+        Place::Item => Some(
+            "`yield_!` cannot stand in a nested function: give it a parameter `co: &Co<Y, R>` and call `co.emit(value).await`",
+        ),
+    }
+}
+
+/// The `yield_` of a path to it.
+fn yield_name(path: &Path) -> Option<&Ident> {
+    let last = &path.segments.last()?.ident;
+    (last == "yield_").then_some(last)
+}
+
+/// The parts of `yield_!(value);`.
+fn statement_yield(stmt: &Stmt) -> Option<(Vec<Attribute>, Macro, Token![;])> {
+    let (attrs, call, semi) = match stmt {
+        Stmt::Macro(stmt) => (&stmt.attrs, &stmt.mac, stmt.semi_token?),
+        Stmt::Expr(expr, Some(semi)) => match passed_on(expr) {
+            Expr::Macro(expr) => (&expr.attrs, &expr.mac, *semi),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    yield_name(&call.path)?;
+    Some((attrs.clone(), call.clone(), semi))
+}
+
+/// What a `macro_rules!` has passed on stands in invisible delimiters.
+fn passed_on(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(group) => passed_on(&group.expr),
+        other => other,
+    }
+}
+
+fn is_qtask(attr: &Attribute) -> bool {
+    attr.path().segments.last().is_some_and(|last| last.ident == "qtask")
+}
+
+/// Whether there is anything in `tokens` to check or rewrite.
+fn concerns_us(tokens: &TokenStream) -> bool {
+    tokens.clone().into_iter().any(|tree| match tree {
+        TokenTree::Ident(ident) => ident == "yield_" || ident == "await",
+        TokenTree::Group(group) => concerns_us(&group.stream()),
+        _ => false,
+    })
+}
+
+fn ends_with(tokens: &[TokenTree], punct: char) -> bool {
+    matches!(tokens.last(), Some(TokenTree::Punct(last)) if last.as_char() == punct)
+}
+
+fn without_trailing_comma(tokens: TokenStream) -> TokenStream {
+    let mut trees: Vec<_> = tokens.into_iter().collect();
+    if ends_with(&trees, ',') {
+        trees.pop();
+    }
+    trees.into_iter().collect()
+}

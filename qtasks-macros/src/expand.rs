@@ -1,0 +1,404 @@
+//! What becomes of a task: a struct, its constructor, the function that holds the body, and an `impl Task`.
+
+use std::time::Duration;
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{FnArg, Item, ItemFn, ext::IdentExt as _, spanned::Spanned as _};
+
+use crate::{
+    Errors,
+    args::{Backoff, Checkpoint, Options},
+    body,
+    task::{Param, Role, Task, compact},
+};
+
+/// Expands the attribute. On an error the task is still there to be called, so that its callers are not in error too.
+pub(crate) fn qtask(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut errors = Errors::default();
+    let options = Options::parse(options, &mut errors);
+    let function = match syn::parse2::<ItemFn>(item.clone()) {
+        Ok(function) => function,
+        Err(error) => {
+            errors.push(not_a_function(&item).unwrap_or(error));
+            return with_errors(item, errors);
+        }
+    };
+    let is_method = function.sig.receiver().is_some();
+    let task = Task::new(options, function, &mut errors);
+    match errors.0.is_empty() {
+        true => Expansion::of(&task).whole(),
+        false if is_method => with_errors(item, errors),
+        false => with_errors(Expansion::of(&task).stub(), errors),
+    }
+}
+
+fn with_errors(tokens: TokenStream, errors: Errors) -> TokenStream {
+    let errors = errors.into_compile_error();
+    quote!(#errors #tokens)
+}
+
+/// The error for an item of another kind.
+fn not_a_function(item: &TokenStream) -> Option<syn::Error> {
+    match syn::parse2::<Item>(item.clone()).ok()? {
+        Item::Fn(_) | Item::Verbatim(_) => None,
+        other => Some(syn::Error::new_spanned(
+            other,
+            "`#[qtask]` makes a task of a function: put it on an `async fn` or a `fn`",
+        )),
+    }
+}
+
+struct Expansion<'a> {
+    task: &'a Task,
+    /// `qtasks::__private`, through which all that the user did not write is reached.
+    q: TokenStream,
+    /// The attempt that runs, a name that no user can say.
+    attempt: Ident,
+}
+
+impl<'a> Expansion<'a> {
+    fn of(task: &'a Task) -> Self {
+        let root = task.options.root();
+        Self { task, q: quote!(#root::__private), attempt: Ident::new("__attempt", Span::mixed_site()) }
+    }
+
+    fn whole(&self) -> TokenStream {
+        let (q, Task { ident, attrs, .. }) = (&self.q, self.task);
+        let (call, constructor, function) = (self.call(), self.constructor(), self.function());
+        let (output, schema, start) = (self.output(), self.schema(), self.start());
+        let (cfg, quiet) = (&attrs.cfg, self.quiet());
+        quote! {
+            #call
+            #constructor
+
+            #(#cfg)*
+            #quiet
+            impl #ident {
+                #function
+            }
+
+            #(#cfg)*
+            #quiet
+            impl #q::Task for #ident {
+                type Output = #output;
+                #schema
+                #start
+            }
+
+            #(#cfg)*
+            #quiet
+            const _: () = {
+                #q::inventory::submit! { #q::Registration::of::<#ident>() }
+            };
+        }
+    }
+
+    /// What callers of a wrong task see, so that they are told of no errors but their own.
+    fn stub(&self) -> TokenStream {
+        let (q, Task { ident, attrs, vis, signature, .. }) = (&self.q, self.task);
+        let (call, cfg, quiet) = (self.call(), &attrs.cfg, self.quiet());
+        let generics = &signature.generics;
+        let is_generic = !generics.params.is_empty();
+        let injected: Vec<_> = self.task.params.iter().filter(|param| !matches!(param.role, Role::Argument)).collect();
+        let is_argument = |input: &&FnArg| match input {
+            FnArg::Typed(typed) => !injected.iter().any(|param| param.ty == *typed.ty),
+            FnArg::Receiver(_) => false,
+        };
+        let inputs = signature.inputs.iter().filter(is_argument).map(|input| match input {
+            FnArg::Typed(typed) => {
+                let (pat, ty) = (&typed.pat, &typed.ty);
+                quote!(#pat: #ty)
+            }
+            FnArg::Receiver(_) => quote!(),
+        });
+        let output = if is_generic { quote!(()) } else { self.output() };
+        let (params, clause) = (&generics.params, &generics.where_clause);
+        quote! {
+            #call
+
+            #(#cfg)*
+            #[allow(unused, deprecated, non_snake_case, clippy::all)]
+            #vis fn #ident<#params>(#(#inputs),*) -> #ident #clause {
+                ::core::unreachable!()
+            }
+
+            #(#cfg)*
+            #quiet
+            impl #q::Task for #ident {
+                type Output = #output;
+                fn schema() -> &'static #q::TaskExecSchema {
+                    ::core::unreachable!()
+                }
+                fn start(self, _: #q::Attempt) -> #q::Running {
+                    ::core::unreachable!()
+                }
+            }
+        }
+    }
+
+    /// The struct of the stored arguments.
+    fn call(&self) -> TokenStream {
+        let (q, Task { ident, vis, attrs, signature, .. }) = (&self.q, self.task);
+        let (cfg, outside, lints) = (&attrs.cfg, &attrs.outside, &attrs.lints);
+        let docs = (!attrs.has_docs()).then(|| format!("A call of the task `{}`.", self.task.name));
+        let docs = docs.map(|text| quote!(#[doc = #text]));
+        let is_generic = !signature.generics.params.is_empty();
+        let fields = self.task.arguments().filter(|_| !is_generic).map(|param| field(param, vis));
+        let serde = compact(&quote!(#q::serde));
+        quote! {
+            #(#cfg)*
+            #docs
+            #(#outside)*
+            #(#lints)*
+            #[allow(non_camel_case_types)]
+            #[must_use = "a call does nothing until it is enqueued or run"]
+            #[derive(#q::serde::Serialize, #q::serde::Deserialize)]
+            #[serde(crate = #serde)]
+            #vis struct #ident {
+                #(#fields),*
+            }
+        }
+    }
+
+    /// The function that makes a call.
+    fn constructor(&self) -> TokenStream {
+        let Task { ident, vis, attrs, .. } = self.task;
+        let (cfg, outside, lints) = (&attrs.cfg, &attrs.outside, &attrs.lints);
+        let quiet = self.quiet();
+        let names: Vec<_> = self.task.arguments().map(|param| &param.ident).collect();
+        let types = self.task.arguments().map(|param| &param.ty);
+        // A task that only schedules or other programs call is no dead code.
+        quote! {
+            #(#cfg)*
+            #(#outside)*
+            #(#lints)*
+            #quiet
+            #[allow(dead_code)]
+            #vis fn #ident(#(#names: #types),*) -> #ident {
+                #ident { #(#names),* }
+            }
+        }
+    }
+
+    /// The function that holds the body.
+    fn function(&self) -> TokenStream {
+        let (q, Task { ident, attrs, awaits, .. }) = (&self.q, self.task);
+        let (inside, lints) = (&attrs.inside, &attrs.lints);
+        let params = self.task.params.iter().filter(|param| !param.is_co()).map(parameter);
+        let asyncness = awaits.then(|| quote!(async));
+        let (attempt, output, body) = match self.task.generates() {
+            true => {
+                let attempt = &self.attempt;
+                // Attributes such as `tracing::instrument` record parameters by name; the parentheses keep this one out.
+                (Some(quote!((#attempt): #q::Attempt)), quote!(-> #q::Outcome), self.generator())
+            }
+            false => {
+                let output = &self.task.signature.output;
+                (None, output.to_token_stream(), self.task.body.to_token_stream())
+            }
+        };
+        let params = params.chain(attempt);
+        quote! {
+            #(#lints)*
+            #(#inside)*
+            #[doc(hidden)]
+            #[allow(clippy::too_many_arguments, unused_parens)]
+            #asyncness fn #ident(#(#params),*) #output #body
+        }
+    }
+
+    /// The body of a generator, as a coroutine that the runtime drives.
+    fn generator(&self) -> TokenStream {
+        let (q, attempt, options) = (&self.q, &self.attempt, &self.task.options);
+        let into = self.task.output.as_ref().map_or_else(|| quote!(#q::Untyped), ToTokens::to_token_stream);
+        let on_error = if options.skips() { quote!(#q::Skip) } else { quote!(#q::Fail) };
+        let retry_on = self.retry_on();
+        let handler = options.generate_handler.as_ref().map(|given| &given.value);
+        let (kind, handler) = match handler {
+            Some(path) if self.task.leaves_reply_open() => (quote!(#q::kind_of!(#path)), path.to_token_stream()),
+            Some(path) => (quote!(#q::Kind::INFERRED), path.to_token_stream()),
+            None => (quote!(#q::Kind::INFERRED), quote!(#q::Identity)),
+        };
+        let coroutine = self.coroutine();
+        let (generate, wait) = match self.task.awaits {
+            true => (quote!(#q::generate), Some(quote!(.await))),
+            false => (quote!(#q::generate_blocking), None),
+        };
+        quote! {
+            {
+                #generate(#attempt, #q::Into::<#into>::NEW, #on_error, #retry_on, #kind, #handler, #coroutine) #wait
+            }
+        }
+    }
+
+    fn coroutine(&self) -> TokenStream {
+        let co = body::co(Span::mixed_site());
+        let (used, statements) = (self.task.yields.bare.as_ref(), &self.task.body.stmts);
+        // An import of the exported macro, which the local one hides, is used by this.
+        let used = used.map(|name| quote!(#name!(@used);));
+        let yields = if self.task.options.skips() { quote!(emit) } else { quote!(yield_) };
+        let user_co = self.task.params.iter().find(|param| param.is_co()).map(|param| {
+            let Param { mutability, ident, ty, .. } = param;
+            let clone = quote_spanned!(ty.span()=> ::core::clone::Clone::clone(&#co));
+            quote!(let #mutability #ident: #ty = #clone;)
+        });
+        quote! {
+            move |#co| async move {
+                #used
+                #[allow(unused_macros)]
+                macro_rules! yield_ {
+                    (@used) => {};
+                    ($value:expr $(,)?) => { #co.#yields($value).await };
+                }
+                #user_co
+                #(#statements)*
+            }
+        }
+    }
+
+    /// What the task's jobs give in the end.
+    fn output(&self) -> TokenStream {
+        let q = &self.q;
+        match &self.task.output {
+            Some(output) if self.task.generates() => quote!(<#output as #q::Declared>::Collection),
+            None if self.task.generates() => quote!(<#q::Untyped as #q::Declared>::Collection),
+            Some(output) if self.task.fails() => quote!(<#output as #q::Fallible>::Value),
+            Some(output) => output.to_token_stream(),
+            None => quote!(()),
+        }
+    }
+
+    fn schema(&self) -> TokenStream {
+        let (q, Task { name, options, .. }) = (&self.q, self.task);
+        let set = self.settings();
+        let awaiting = self.task.awaits.then(|| quote!(.awaiting()));
+        let echo = options.echo.then(|| quote!(.echo()));
+        let generating = self.generating();
+        let handler = options.generate_handler.as_ref().map(|given| {
+            let (path, text) = (&given.value, compact(&given.value.to_token_stream()));
+            quote!(.handler(#text, || #q::needs_of(&#path)))
+        });
+        let states: Vec<_> = self.task.params.iter().filter_map(Param::state).collect();
+        let needs = (!states.is_empty()).then(|| quote!(.needs(|| ::std::vec![#(#q::Need::of::<#states>()),*])));
+        quote! {
+            fn schema() -> &'static #q::TaskExecSchema {
+                static SCHEMA: #q::TaskExecSchema =
+                    #q::TaskExecSchema::new(#name, ::core::module_path!(), ::core::file!(), ::core::line!())
+                        #awaiting #echo #generating #handler #needs #set;
+                &SCHEMA
+            }
+        }
+    }
+
+    fn generating(&self) -> Option<TokenStream> {
+        let (q, options) = (&self.q, &self.task.options);
+        let into = self.task.output.as_ref().map_or_else(|| quote!(#q::Untyped), ToTokens::to_token_stream);
+        let on_error = options.skips().then(|| quote!(.on_error(#q::OnError::Skip)));
+        let checkpoint = options.checkpoint.as_ref().map(|given| match given.value {
+            Checkpoint::Each => quote!(.checkpoint(#q::Checkpoint::Each)),
+            Checkpoint::Within(time) => {
+                let time = duration(time);
+                quote!(.checkpoint(#q::Checkpoint::Within(#time)))
+            }
+        });
+        self.task.generates().then(|| quote!(.generating(#q::Generating::into::<#into>() #on_error #checkpoint)))
+    }
+
+    /// The options that are plain values.
+    fn settings(&self) -> TokenStream {
+        let (q, options) = (&self.q, &self.task.options);
+        let queue = options.queue.as_ref().map(|queue| quote!(.queue(#queue)));
+        let priority = options.priority.map(|priority| quote!(.priority(#priority)));
+        let retry = retry(q, options.retry, options.backoff).map(|retry| quote!(.retry(#retry)));
+        let max_time = options.max_time.map(duration).map(|time| quote!(.max_time(#time)));
+        let tags = &options.tags;
+        let tags = (!tags.is_empty()).then(|| quote!(.tags(&[#(#tags),*])));
+        let description = options.description.as_ref().map(|text| quote!(.description(#text)));
+        quote!(#queue #priority #retry #max_time #tags #description)
+    }
+
+    /// Makes the body ready to run.
+    fn start(&self) -> TokenStream {
+        let (q, attempt, ident) = (&self.q, &self.attempt, &self.task.ident);
+        let arguments = self.task.arguments().map(|param| &param.ident);
+        let injected = self.task.injected().map(|param| {
+            let Param { ident, ty, .. } = param;
+            let (take, attempt) = (injection(param), Ident::new("__attempt", Span::mixed_site().located_at(ty.span())));
+            let value = quote_spanned!(ty.span()=> #attempt.#take());
+            quote!(let #ident: #ty = #value;)
+        });
+        let all = self.task.params.iter().filter(|param| !param.is_co()).map(|param| param.ident.to_token_stream());
+        let all = all.chain(self.task.generates().then(|| attempt.to_token_stream()));
+        let (body, retry_on) = (quote!(Self::#ident(#(#all),*)), self.retry_on());
+        let running = match (self.task.generates(), self.task.awaits, self.task.fails()) {
+            (true, true, _) => quote!(generator(#body)),
+            (true, false, _) => quote!(blocking_generator(move || #body)),
+            (false, true, true) => quote!(fallible(#attempt, #body, #retry_on)),
+            (false, true, false) => quote!(value(#attempt, #body)),
+            (false, false, true) => quote!(blocking_fallible(#attempt, move || #body, #retry_on)),
+            (false, false, false) => quote!(blocking_value(#attempt, move || #body)),
+        };
+        quote! {
+            fn start(self, #attempt: #q::Attempt) -> #q::Running {
+                let Self { #(#arguments),* } = self;
+                #(#injected)*
+                #q::Running::#running
+            }
+        }
+    }
+
+    fn retry_on(&self) -> TokenStream {
+        match &self.task.options.retry_on {
+            Some(given) => {
+                let path = &given.value;
+                quote!(::core::option::Option::Some(#path))
+            }
+            None => quote!(::core::option::Option::None),
+        }
+    }
+
+    /// Keeps a deprecated task from being called a use of itself.
+    fn quiet(&self) -> Option<TokenStream> {
+        self.task.attrs.is_deprecated().then(|| quote!(#[allow(deprecated)]))
+    }
+}
+
+/// A stored argument.
+fn field(param: &Param, vis: &syn::Visibility) -> TokenStream {
+    let Param { attrs, ident, ty, .. } = param;
+    let docs = (!attrs.has_docs()).then(|| format!("The argument `{}`.", ident.unraw()));
+    let docs = docs.map(|text| quote!(#[doc = #text]));
+    let (outside, lints, inside) = (&attrs.outside, &attrs.lints, &attrs.inside);
+    quote!(#docs #(#outside)* #(#lints)* #(#inside)* #vis #ident: #ty)
+}
+
+/// A parameter of the function that holds the body.
+fn parameter(param: &Param) -> TokenStream {
+    let Param { attrs, mutability, ident, ty, role } = param;
+    let lints = &attrs.lints;
+    let inside = attrs.inside.iter().filter(|_| !matches!(role, Role::Argument));
+    quote!(#(#lints)* #(#inside)* #mutability #ident: #ty)
+}
+
+fn injection(param: &Param) -> Ident {
+    let method = if matches!(param.role, Role::Context) { "context" } else { "state" };
+    Ident::new(method, param.ty.span())
+}
+
+fn retry(q: &TokenStream, limit: Option<u32>, backoff: Option<Backoff>) -> Option<TokenStream> {
+    if limit.is_none() && backoff.is_none() {
+        return None;
+    }
+    let limit = limit.map_or_else(|| quote!(#q::Retry::DEFAULT.limit), |limit| quote!(#limit));
+    let (base, cap) = match backoff {
+        Some(Backoff { base, cap }) => (duration(base), duration(cap)),
+        None => (quote!(#q::Retry::DEFAULT.base), quote!(#q::Retry::DEFAULT.cap)),
+    };
+    Some(quote!(#q::Retry { limit: #limit, base: #base, cap: #cap }))
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let millis = u64::try_from(duration.as_millis()).expect("read from whole milliseconds");
+    quote!(::core::time::Duration::from_millis(#millis))
+}
