@@ -346,7 +346,7 @@ impl Settling {
         let attempt = ending.map(|ending| Attempt {
             number: lease.attempt,
             worker: lease.worker,
-            started: at(0),
+            started: Some(at(0)),
             ended: now,
             ending,
         });
@@ -357,7 +357,7 @@ impl Settling {
 fn take_over(job: &Job, now: Timestamp) -> Settlement {
     let outcome = lifecycle::lost(job, now);
     let worker = holder(job).unwrap();
-    let attempt = Attempt { number: job.attempt, worker, started: now, ended: now, ending: outcome.ending };
+    let attempt = Attempt { number: job.attempt, worker, started: Some(now), ended: now, ending: outcome.ending };
     Settlement {
         job: job.id,
         hold: Hold::Expired { attempt: job.attempt, now },

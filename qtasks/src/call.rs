@@ -64,36 +64,36 @@ pub trait CallOptions: Sized {
 
     /// Jobs of a higher priority are leased first.
     fn priority(self, priority: i16) -> Call<Self::Task> {
-        self.with(|options| options.priority = Some(priority))
+        let mut call = self.into_call();
+        call.options.priority = Some(priority);
+        call
     }
 
     /// The queue to enqueue under.
     fn queue(self, queue: impl Into<String>) -> Call<Self::Task> {
-        self.with(|options| options.queue = Some(queue.into()))
+        let mut call = self.into_call();
+        call.options.queue = Some(queue.into());
+        call
     }
 
     /// The job is due after this time; counted from when it is enqueued.
     fn delay(self, delay: Duration) -> Call<Self::Task> {
-        self.with(|options| options.due = Due::In(delay))
+        let mut call = self.into_call();
+        call.options.due = Due::In(delay);
+        call
     }
 
     /// The job is due at this time.
     fn at(self, at: Timestamp) -> Call<Self::Task> {
-        self.with(|options| options.due = Due::At(at))
+        let mut call = self.into_call();
+        call.options.due = Due::At(at);
+        call
     }
 
     /// How long one attempt may last; passing it is a failure.
     fn max_time(self, max_time: Duration) -> Call<Self::Task> {
-        self.with(|options| options.max_time = Some(max_time))
-    }
-
-    #[doc(hidden)]
-    fn with(self, set: impl FnOnce(&mut Options)) -> Call<Self::Task>
-    where
-        Self: Sized,
-    {
         let mut call = self.into_call();
-        set(&mut call.options);
+        call.options.max_time = Some(max_time);
         call
     }
 }

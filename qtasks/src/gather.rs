@@ -1,7 +1,6 @@
 //! Puts the replies of a job's steps together as its result, whatever type is asked for.
 
 use serde::{
-    Deserialize,
     de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
     forward_to_deserialize_any,
 };
@@ -124,7 +123,11 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.get().starts_with('"') { self.deserialize_any(visitor) } else { visitor.visit_borrowed_str(self.0.get()) }
+        if self.0.get().starts_with('"') {
+            self.deserialize_any(visitor)
+        } else {
+            visitor.visit_borrowed_str(self.0.get())
+        }
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

@@ -84,7 +84,8 @@ impl<C> JobHandle<C> {
             }
             State::Done { output: Output::Steps(shape) } => {
                 let replies = self.replies(shape).await?;
-                gather(shape, job.steps - job.skipped, &replies).map_err(|source| undecodable::<T>(self.id, source.into()))
+                gather(shape, job.steps - job.skipped, &replies)
+                    .map_err(|source| undecodable::<T>(self.id, source.into()))
             }
             state => Err(stream::unhappy_end(self.id, state)),
         }
@@ -154,13 +155,9 @@ impl<C> JobHandle<C> {
                 return Err(Error::WrongState { id: self.id, state: job.state.name(), wish });
             };
             let attempt = match job.state {
-                State::Running { worker } => Some(Attempt {
-                    number: job.attempt,
-                    worker,
-                    started: None,
-                    ended: now,
-                    ending: outcome.ending,
-                }),
+                State::Running { worker } => {
+                    Some(Attempt { number: job.attempt, worker, started: None, ended: now, ending: outcome.ending })
+                }
                 _ => None,
             };
             let settlement = Settlement {
@@ -197,7 +194,9 @@ impl<C> JobHandle<C> {
     async fn replies(&self, shape: Shape) -> Result<Vec<Json>> {
         match shape {
             Shape::Nothing | Shape::Count => Ok(Vec::new()),
-            Shape::Last => Ok(self.app.store.last_step(self.id).await?.and_then(|step| step.reply.value()).into_iter().collect()),
+            Shape::Last => {
+                Ok(self.app.store.last_step(self.id).await?.and_then(|step| step.reply.value()).into_iter().collect())
+            }
             Shape::List | Shape::Map | Shape::Text => {
                 let (mut replies, mut from) = (Vec::new(), 0);
                 loop {

@@ -72,14 +72,12 @@ mod recorder;
 mod stream;
 mod worker;
 
-pub mod prelude;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+pub mod prelude;
 mod yielding;
 
-#[cfg(feature = "sqlite")]
-pub use self::store::sqlite;
 pub use self::{
     app::{Builder, QueueTasks},
     call::{Call, CallOptions},

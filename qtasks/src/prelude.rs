@@ -2,4 +2,4 @@
 
 pub use futures::StreamExt;
 
-pub use crate::{Co, CallOptions, JobHandle, JobId, QueueTasks, State, TaskContext, TaskError, qtask, yield_};
+pub use crate::{CallOptions, Co, JobHandle, JobId, QueueTasks, State, TaskContext, TaskError, qtask, yield_};

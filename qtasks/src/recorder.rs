@@ -1,10 +1,6 @@
 //! Writes what a worker's attempts have handled, and how they ended: many jobs in one commit.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},

@@ -24,8 +24,7 @@ pub(crate) fn values<R: DeserializeOwned + Send + 'static>(
     let news = app.store.bell().job(id);
     let reader = Reader { app, id, from, news, page: VecDeque::new(), over: false };
     stream::unfold(reader, |mut reader| async {
-        let step = reader.next().await?;
-        let item = step.and_then(|step| read(id, step));
+        let item = reader.next().await?.and_then(|step| read(reader.id, step));
         reader.over = item.as_ref().is_err_and(|error| !error.is_skipped());
         Some((item, reader))
     })
