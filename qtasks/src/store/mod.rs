@@ -6,6 +6,8 @@
 
 mod bell;
 mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::{fmt::Debug, sync::Arc};
 
