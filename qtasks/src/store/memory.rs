@@ -132,7 +132,9 @@ impl Store for Memory {
 
 /// Times are kept to the millisecond in every store.
 fn to_millisecond(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).expect("the millisecond of a timestamp is within its range")
+    // Not by way of `Timestamp::from_millisecond`, which refuses the last second there is.
+    let nanosecond = time.subsec_nanosecond() / 1_000_000 * 1_000_000;
+    Timestamp::new(time.as_second(), nanosecond).expect("what is nearer to 1970 than a timestamp is one too")
 }
 
 #[derive(Default)]

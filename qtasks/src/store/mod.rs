@@ -5,6 +5,8 @@
 //! reads a clock either; `now` comes in with each call.
 
 mod bell;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -27,7 +29,8 @@ use crate::{
 ///
 /// Every call is atomic and durable: when it returns, what it wrote survives a crash of the process, and for a store
 /// that promises it, of the machine. A call that returns an error may or may not have been carried out; each can be
-/// made again with the same arguments without harm. All are cancel safe in the same sense.
+/// made again with the same arguments without harm. All are cancel safe in the same sense. Times count to the
+/// millisecond; what is finer may be lost. The feature `conformance` has the tests that every store passes.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
