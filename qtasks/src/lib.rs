@@ -78,6 +78,8 @@ pub mod __private;
 pub mod prelude;
 mod yielding;
 
+#[cfg(feature = "sqlite")]
+pub use self::store::sqlite;
 pub use self::{
     app::{Builder, QueueTasks},
     call::{Call, CallOptions},

@@ -8,6 +8,8 @@ mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::{fmt::Debug, sync::Arc};
 
