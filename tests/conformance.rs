@@ -7,3 +7,17 @@ mod memory {
 
     qtasks::store_conformance!(async || ((), Arc::new(Memory::new()) as _));
 }
+
+mod sqlite {
+    use std::sync::Arc;
+
+    use qtasks::store::sqlite::Sqlite;
+    use tempfile::TempDir;
+
+    qtasks::store_conformance!(async || {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+        let store = Sqlite::open(&url).await.unwrap();
+        (folder, Arc::new(store) as _)
+    });
+}

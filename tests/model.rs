@@ -23,12 +23,23 @@ use qtasks::{
     job::{Attempt, Ending, Job, JobId, Lease, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
     lifecycle,
-    store::{Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written},
+    store::{Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, sqlite::Sqlite},
 };
+use tempfile::TempDir;
 
 #[test]
 fn memory_agrees_with_the_model() {
     agrees_with_the_model(async || ((), Arc::new(Memory::new()) as _));
+}
+
+#[test]
+fn sqlite_agrees_with_the_model() {
+    agrees_with_the_model(async || {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite:{}?synchronous=off", folder.path().join("jobs.db").display());
+        let store = Sqlite::open(&url).await.unwrap();
+        (folder, Arc::new(store) as _)
+    });
 }
 
 /// Tries sequences of calls on stores that `make` gives, each with something to keep until the store is dropped.

@@ -21,6 +21,7 @@ impl Write for Ask {
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {
         let lanes = tables.lanes(&self.queues, &self.tasks)?;
+        let behind = !tables.reach(row::millis(self.now));
         let sql = &mut tables.sql;
         let mut search = Search { now: row::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
         let mut fronts = Vec::with_capacity(lanes.len());
@@ -37,6 +38,11 @@ impl Write for Ask {
             jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
             if jobs.len() < self.limit {
                 search.fill(sql, front)?;
+            }
+        }
+        if behind {
+            for front in &fronts {
+                search.look_ahead(sql, front)?;
             }
         }
         tables.news.jobs.extend(jobs.iter().map(|job| job.id));
@@ -118,6 +124,20 @@ impl Search {
                 }
             }
             front.ended = read < self.page;
+        }
+        Ok(())
+    }
+
+    /// Looks among the next few jobs of a lane for those that are not due by the worker's clock, which is behind.
+    ///
+    /// Only a few, since a worker that got all it asked for asks again soon, and one that got less has seen all.
+    fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front) -> rusqlite::Result<()> {
+        let (rank, id) = front.from;
+        let mut rows = sql.ready.query(params![front.lane, rank, id, 64])?;
+        while let Some(row) = rows.next()? {
+            if let State::Waiting { due } = row::job(row)?.state {
+                self.see(Some(row::millis(due)).filter(|due| *due > self.now));
+            }
         }
         Ok(())
     }

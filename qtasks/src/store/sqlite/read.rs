@@ -1,11 +1,11 @@
 //! The questions: what is read from the tables, and how.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{self, job_columns};
 use crate::{
-    job::{Attempt, Job, JobId, State, Step},
+    job::{Attempt, Job, JobId, Step},
     store::Filter,
 };
 
@@ -26,44 +26,30 @@ pub(super) fn jobs(
     limit: usize,
 ) -> rusqlite::Result<Vec<Job>> {
     let after = after.map_or(Vec::new(), |id| id.to_bytes().to_vec());
-    let limit = row::count(limit);
-    let (first, last) = filter.state.map(row::codes).unwrap_or_default();
-    let sql = jobs_sql(filter);
-    let mut values: Vec<&dyn ToSql> = vec![&after, &limit];
-    if let Some(task) = &filter.task {
-        values.push(task);
-    }
-    if let Some(queue) = &filter.queue {
-        values.push(queue);
-    }
-    if filter.state.is_some() {
-        values.extend([&first as &dyn ToSql, &last]);
-    }
-    connection.prepare_cached(&sql)?.query_map(&values[..], row::job)?.collect()
+    let (first, last) = filter.state.map_or((row::LATER, row::CANCELLED), row::codes);
+    let sql = if (first, last) == (row::RUNNING, row::RUNNING) { RUNNING_JOBS } else { JOBS };
+    let values = params![after, row::count(limit), filter.task, filter.queue, first, last];
+    connection.prepare_cached(sql)?.query_map(values, row::job)?.collect()
 }
 
-/// Takes the values `after`, `limit`, and those of the filter in its order.
-fn jobs_sql(filter: &Filter) -> String {
-    // Running jobs are few among many, and those that only pass by are not looked at.
-    let running = filter.state == Some(State::Running { worker: crate::job::WorkerId::default() }.name());
-    let way = if running { "INDEXED BY qtasks_running" } else { "NOT INDEXED" };
-    let mut sql = format!(
-        "SELECT {} FROM qtasks_jobs AS j {way} CROSS JOIN qtasks_lanes AS l ON l.id = j.lane WHERE j.id > ?1",
-        job_columns!()
-    );
-    if running {
-        sql.push_str(" AND j.worker IS NOT NULL");
-    }
-    for (given, condition) in [
-        (filter.task.is_some(), " AND l.task = ?"),
-        (filter.queue.is_some(), " AND l.queue = ?"),
-        (filter.state.is_some(), " AND j.state BETWEEN ? AND ?"),
-    ] {
-        sql.push_str(if given { condition } else { "" });
-    }
-    sql.push_str(" ORDER BY j.id LIMIT ?2");
-    sql
+macro_rules! jobs {
+    ($index:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM qtasks_jobs AS j ",
+            $index,
+            " CROSS JOIN qtasks_lanes AS l ON l.id = j.lane WHERE ",
+            $condition,
+            " AND j.id > ?1 AND (?3 IS NULL OR l.task = ?3) AND (?4 IS NULL OR l.queue = ?4)
+              AND j.state BETWEEN ?5 AND ?6 ORDER BY j.id LIMIT ?2"
+        )
+    };
 }
+
+const JOBS: &str = jobs!("NOT INDEXED", "1");
+/// They are few among many, so they are found by their index and then sorted.
+const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
 
 const STEPS: &str =
     "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";

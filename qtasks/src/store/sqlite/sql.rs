@@ -71,7 +71,7 @@ statements! {
     advance = "UPDATE qtasks_jobs SET steps = steps + ?5, skipped = skipped + ?6,
                    progress_done = coalesce(?7, progress_done), progress_total = coalesce(?8, progress_total)
                WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
-    steps_so_far = "SELECT steps FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
+    recorded = "SELECT steps FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
     insert_step = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)";
 
     settle_leased = settle!("AND worker = ?9");

@@ -12,6 +12,8 @@ pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) sql: Statements<'c>,
     lanes: Lanes,
+    /// The latest time by which some job was known to be due.
+    reached: i64,
     /// What there is to tell once the transaction is committed.
     pub(super) news: News,
 }
@@ -33,7 +35,7 @@ struct Lanes {
 impl<'c> Tables<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
         let sql = Statements::prepare(connection)?;
-        Ok(Self { connection, sql, lanes: Lanes::default(), news: News::default() })
+        Ok(Self { connection, sql, lanes: Lanes::default(), reached: i64::MIN, news: News::default() })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
@@ -60,6 +62,13 @@ impl<'c> Tables<'c> {
     /// A number that changes when another connection commits something.
     pub(super) fn data_version(&mut self) -> rusqlite::Result<i64> {
         self.sql.data_version.query_row([], |row| row.get(0))
+    }
+
+    /// Says that jobs that are due by `time` may stand with those known to be due; whether nobody said more before.
+    pub(super) fn reach(&mut self, time: i64) -> bool {
+        let first = time >= self.reached;
+        self.reached = self.reached.max(time);
+        first
     }
 
     /// The number of a pair of queue and task; a new one if need be.

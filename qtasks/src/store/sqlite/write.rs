@@ -1,5 +1,7 @@
 //! The changes: each a struct with what it needs to know, applied inside the writer's transaction.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Statement, params};
 
@@ -29,6 +31,7 @@ impl Write for Enqueue {
     fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
         for job in &self.0 {
             let lane = tables.lane(&job.queue, &job.task)?;
+            tables.reach(row::millis(job.enqueued));
             insert_job(&mut tables.sql.insert_job, &mut tables.sql.insert_args, lane, job)?;
         }
         tables.news.work = true;
@@ -114,47 +117,78 @@ impl Write for Records {
 }
 
 fn append(sql: &mut Statements<'_>, record: &Record) -> Result<Written, Fault> {
-    let Lease { job, attempt, worker } = record.lease;
-    let (job, worker) = (job.to_bytes(), worker.to_bytes());
     // Nearly always the steps go on where those recorded end, and then there is nothing to ask first.
-    let mut new = &record.steps[..];
-    if new.is_empty() || advance(sql, record, new)? == 0 {
-        let so_far =
-            sql.steps_so_far.query_row(params![job, worker, attempt], |row| row.get::<_, i64>(0)).optional()?;
-        let Some(so_far) = so_far else { return Ok(Written::Fenced) };
-        new = &new[new.partition_point(|step| row::count(step.seq) < so_far)..];
-        if new.first().is_some_and(|step| row::count(step.seq) != so_far) {
-            return Err(GAP);
-        }
-        advance_from(sql, record, new, so_far)?;
+    if let Some(first) = follow_each_other(&record.steps)
+        && advance(sql, record, row::count(first.seq), &record.steps)? == 1
+    {
+        insert_steps(sql, record, &record.steps)?;
+        return Ok(Written::Yes);
     }
-    for (step, seq) in new.iter().zip(new.first().map_or(0, |first| first.seq)..) {
-        if step.seq != seq {
-            return Err(GAP);
-        }
-        insert_step(&mut sql.insert_step, job, step)?;
-    }
+    let Lease { job, attempt, worker } = record.lease;
+    let holds = params![job.to_bytes(), worker.to_bytes(), attempt];
+    let recorded = sql.recorded.query_row(holds, |row| row.get(0)).optional()?;
+    let Some(recorded) = recorded else { return Ok(Written::Fenced) };
+    let new = new_steps(&record.steps, recorded)?;
+    advance(sql, record, recorded, new.iter().copied())?;
+    insert_steps(sql, record, new)?;
     Ok(Written::Yes)
 }
 
-const GAP: Fault = Fault::Misuse("the steps to record leave a gap in their numbers");
-
-fn advance(sql: &mut Statements<'_>, record: &Record, new: &[Step]) -> rusqlite::Result<usize> {
-    advance_from(sql, record, new, new.first().map_or(0, |step| row::count(step.seq)))
+/// The first of some steps whose numbers have neither gaps nor repetitions.
+fn follow_each_other(steps: &[Step]) -> Option<&Step> {
+    let first = steps.first()?;
+    let follow = steps.iter().zip(0_u64..).all(|(step, place)| step.seq.checked_sub(first.seq) == Some(place));
+    follow.then_some(first)
 }
 
-fn advance_from(sql: &mut Statements<'_>, record: &Record, new: &[Step], from: i64) -> rusqlite::Result<usize> {
-    let skipped = new.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count();
+/// Those that are not among the first `recorded`, nor named before.
+fn new_steps(steps: &[Step], recorded: i64) -> Result<Vec<&Step>, Fault> {
+    let mut next = recorded;
+    let mut new = Vec::new();
+    for step in steps {
+        match row::count(step.seq).cmp(&next) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                next += 1;
+                new.push(step);
+            }
+            Ordering::Greater => return Err(Fault::Misuse("the steps to record leave a gap in their numbers")),
+        }
+    }
+    Ok(new)
+}
+
+/// Counts new steps, if the lease holds and so many steps are recorded; gives 1 if so.
+fn advance<'s>(
+    sql: &mut Statements<'_>,
+    record: &Record,
+    recorded: i64,
+    new: impl IntoIterator<Item = &'s Step>,
+) -> rusqlite::Result<usize> {
+    let (mut count, mut skipped) = (0_i64, 0_i64);
+    for step in new {
+        count += 1;
+        skipped += i64::from(matches!(step.reply, Reply::Skipped(_)));
+    }
     sql.advance.execute(params![
         record.lease.job.to_bytes(),
         record.lease.worker.to_bytes(),
         record.lease.attempt,
-        from,
-        row::count(new.len()),
-        row::count(skipped),
+        recorded,
+        count,
+        skipped,
         record.progress.map(|progress| progress.done.cast_signed()),
         record.progress.map(|progress| progress.total.cast_signed()),
     ])
+}
+
+fn insert_steps<'s>(
+    sql: &mut Statements<'_>,
+    record: &Record,
+    steps: impl IntoIterator<Item = &'s Step>,
+) -> rusqlite::Result<()> {
+    let job = record.lease.job.to_bytes();
+    steps.into_iter().try_for_each(|step| insert_step(&mut sql.insert_step, job, step))
 }
 
 fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> rusqlite::Result<()> {
@@ -178,6 +212,7 @@ impl Write for Settle {
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
         tables.news.jobs.extend(self.0.iter().map(|settlement| settlement.job));
         tables.news.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
+        self.0.iter().for_each(|settlement| _ = tables.reach(row::millis(settlement.now)));
         self.0.iter().map(|settlement| settle(&mut tables.sql, settlement)).collect()
     }
 }
