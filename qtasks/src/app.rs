@@ -33,7 +33,7 @@ use crate::{
 /// }
 ///
 /// #[qtask(generate_handler = add_two)]
-/// async fn numbers(n: i64) -> Vec<i64> {
+/// async fn first_numbers(n: i64) -> Vec<i64> {
 ///     for i in 0..n {
 ///         yield_!(i);
 ///     }
@@ -43,7 +43,7 @@ use crate::{
 /// async fn main() -> qtasks::Result<()> {
 ///     let app = QueueTasks::open("memory:").await?;
 ///     let worker = app.worker().start().await?;
-///     let job = app.enqueue(numbers(3)).await?;
+///     let job = app.enqueue(first_numbers(3)).await?;
 ///     assert_eq!(job.result().await?, [2, 3, 4]);
 ///     worker.shutdown().await
 /// }
