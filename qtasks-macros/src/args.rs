@@ -112,7 +112,9 @@ impl Options {
     }
 
     fn option(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> Result<()> {
-        let key = input.call(Ident::parse_any)?;
+        let key = input.call(Ident::parse_any).map_err(|error| {
+            Error::new(error.span(), "expected an option and its value, as in `name = \"emails.send\"`")
+        })?;
         let example = example(&key)?;
         let value = match input.parse::<Option<Token![=]>>()? {
             Some(_) => input.parse()?,
@@ -126,7 +128,8 @@ impl Options {
             return Err(Error::new(key.span(), format!("`{key}` is given twice; leave one of the two")));
         }
         seen.push(key.clone());
-        self.set(key, &Value { expr: ungrouped(value), example })
+        let value = Value { expr: ungrouped(value), example: format!("`{key} = {example}`") };
+        self.set(key, &value)
     }
 
     fn set(&mut self, key: Ident, value: &Value) -> Result<()> {
@@ -157,7 +160,7 @@ fn example(key: &Ident) -> Result<&'static str> {
         return Ok(example);
     }
     let meant = OPTIONS.iter().find(|(name, _)| name.contains(&wrong) || wrong.contains(name));
-    let hint = meant.map_or_else(String::new, |(name, _)| format!("; did you mean `{name}`?"));
+    let hint = meant.map_or_else(String::new, |(name, _)| format!(", did you mean `{name}`?"));
     let all = OPTIONS.map(|(name, _)| name).join(", ");
     Err(Error::new(key.span(), format!("unknown option `{wrong}`{hint}; the options are: {all}")))
 }
@@ -180,12 +183,12 @@ fn ungrouped(expr: Expr) -> Expr {
 /// The value of an option, and one that would be right.
 struct Value {
     expr: Expr,
-    example: &'static str,
+    example: String,
 }
 
 impl Value {
     fn error(&self, wanted: &str) -> Error {
-        Error::new_spanned(&self.expr, format!("expected {wanted}, as in `{}`", self.example))
+        Error::new_spanned(&self.expr, format!("expected {wanted}, as in {}", self.example))
     }
 
     fn text(&self) -> Result<LitStr> {
@@ -197,7 +200,7 @@ impl Value {
 
     fn texts(&self) -> Result<Vec<LitStr>> {
         let Expr::Array(array) = &self.expr else { return Err(self.error("a list of texts in quotes")) };
-        let each = |expr: &Expr| Self { expr: ungrouped(expr.clone()), example: self.example }.text();
+        let each = |expr: &Expr| Self { expr: ungrouped(expr.clone()), example: self.example.clone() }.text();
         array.elems.iter().map(each).collect()
     }
 

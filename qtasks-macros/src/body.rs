@@ -1,7 +1,7 @@
 //! The yields of a body: where they may stand, and the rewriting of those whose reply nobody wants.
 //!
-//! `yield_!(value);` becomes `__co.emit(value).await;`. Any other `yield_!` stays, for the `macro_rules! yield_` that the
-//! expansion puts above the body; so do those in what a macro of the user's makes.
+//! `yield_!(value);` becomes `__co.emit(value).await;`, and `yield_!(value)` as an expression `__co.yield_(value).await`. What
+//! cannot be read here, because a macro of the user's makes it, meets the `macro_rules! yield_` above the body.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, TokenStreamExt as _, quote, quote_spanned};
@@ -10,6 +10,7 @@ use syn::{
     Token,
     parse::Parser as _,
     punctuated::Punctuated,
+    spanned::Spanned as _,
     visit_mut::{self, VisitMut},
 };
 
@@ -40,9 +41,42 @@ pub(crate) fn rewrite(block: &mut Block, rules: Rules, errors: &mut Errors) -> Y
     body.yields
 }
 
-/// The coroutine's own end, a name that no user can say.
+/// The coroutine's own end, a name that no user can say; a message about it points at `span`.
 pub(crate) fn co(span: Span) -> Ident {
-    Ident::new("__co", Span::mixed_site().located_at(span))
+    Ident::new("__co", at(span))
+}
+
+/// The span of something that the macro makes, for messages that point at what the user wrote.
+pub(crate) fn at(span: Span) -> Span {
+    Span::mixed_site().located_at(span)
+}
+
+/// Takes the invisible delimiters off a statement that is a `$block` of a `macro_rules!`: syn wants a semicolon after it,
+/// and rustc does not.
+pub(crate) fn with_visible_blocks(tokens: TokenStream) -> TokenStream {
+    let trees: Vec<_> = tokens.into_iter().collect();
+    let visible = trees.iter().enumerate().map(|(at, tree)| {
+        let TokenTree::Group(group) = tree else { return tree.clone() };
+        let ends_statement = match trees.get(at + 1) {
+            Some(TokenTree::Ident(next)) => next != "as",
+            Some(TokenTree::Group(next)) => next.delimiter() == Delimiter::Brace,
+            Some(TokenTree::Punct(next)) => next.as_char() == '#',
+            _ => false,
+        };
+        match passed_on_block(group) {
+            Some(block) if ends_statement => in_group(&block, with_visible_blocks(block.stream())).into(),
+            _ => in_group(group, with_visible_blocks(group.stream())).into(),
+        }
+    });
+    visible.collect()
+}
+
+fn passed_on_block(group: &Group) -> Option<Group> {
+    let mut inside = group.stream().into_iter();
+    match (group.delimiter(), inside.next(), inside.next()) {
+        (Delimiter::None, Some(TokenTree::Group(block)), None) if block.delimiter() == Delimiter::Brace => Some(block),
+        _ => None,
+    }
 }
 
 /// What the tokens at hand belong to.
@@ -64,23 +98,21 @@ struct Body<'a> {
 impl VisitMut for Body<'_> {
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
         match statement_yield(stmt) {
-            Some((attrs, call, semi)) => *stmt = self.emit(attrs, call, semi),
+            Some((attrs, call, semi)) => *stmt = self.emit(&attrs, &call, semi),
             None => visit_mut::visit_stmt_mut(self, stmt),
         }
     }
 
-    fn visit_macro_mut(&mut self, call: &mut Macro) {
-        match yield_name(&call.path).cloned() {
-            Some(name) => {
-                self.reply(&name, &call.tokens);
-                call.tokens = self.macro_input(call.tokens.clone(), false);
-                call.path = name.into();
-            }
-            None => {
-                let braces = matches!(call.delimiter, MacroDelimiter::Brace(_));
-                call.tokens = self.macro_input(call.tokens.clone(), braces);
-            }
+    fn visit_expr_mut(&mut self, expr: &mut Expr) {
+        match expr {
+            Expr::Macro(call) if yield_name(&call.mac.path).is_some() => *expr = self.reply(&call.attrs, &call.mac),
+            _ => visit_mut::visit_expr_mut(self, expr),
         }
+    }
+
+    fn visit_macro_mut(&mut self, call: &mut Macro) {
+        let braces = matches!(call.delimiter, MacroDelimiter::Brace(_));
+        call.tokens = self.macro_input(call.tokens.clone(), braces);
     }
 
     fn visit_expr_await_mut(&mut self, expr: &mut ExprAwait) {
@@ -118,18 +150,29 @@ impl Body<'_> {
     }
 
     /// A yield whose reply is not used.
-    fn emit(&mut self, attrs: Vec<Attribute>, call: Macro, semi: Token![;]) -> Stmt {
-        let span = self.yielded(&call.path, &call.tokens).span();
-        let value = without_trailing_comma(self.macro_input(call.tokens, false));
-        let co = co(span);
-        let emit = Ident::new("emit", span);
-        let emit = quote_spanned!(span=> #(#attrs)* #co.#emit(#value).await);
-        Stmt::Expr(Expr::Verbatim(emit), Some(semi))
+    fn emit(&mut self, attrs: &[Attribute], call: &Macro, semi: Token![;]) -> Stmt {
+        Stmt::Expr(self.yielded("emit", attrs, call), Some(semi))
     }
 
     /// A yield whose reply is used.
-    fn reply(&mut self, name: &Ident, input: &TokenStream) {
-        self.yielded(&name.clone().into(), input);
+    fn reply(&mut self, attrs: &[Attribute], call: &Macro) -> Expr {
+        if let Some(name) = yield_name(&call.path) {
+            self.refuse_reply(name);
+        }
+        self.yielded("yield_", attrs, call)
+    }
+
+    /// A call of the coroutine's end, which a message shows as the whole of `yield_!(value)`.
+    fn yielded(&mut self, method: &str, attrs: &[Attribute], call: &Macro) -> Expr {
+        self.check(&call.path, &call.tokens);
+        let value = without_trailing_comma(self.macro_input(call.tokens.clone(), false));
+        let (start, end) = (at(call.path.span()), at(call.delimiter.span().close()));
+        let (co, method) = (co(start), Ident::new(method, start));
+        let wait = quote_spanned!(end=> .await);
+        Expr::Verbatim(quote_spanned!(start=> #(#attrs)* #co.#method(#value)#wait))
+    }
+
+    fn refuse_reply(&mut self, name: &Ident) {
         if self.rules.skips && self.place == Place::Task {
             self.errors.at(
                 name,
@@ -140,20 +183,19 @@ impl Body<'_> {
     }
 
     /// Any yield: it stands where it may, and yields one value.
-    fn yielded(&mut self, path: &Path, input: &TokenStream) -> Ident {
-        let name = yield_name(path).expect("called for yields only").clone();
-        self.note(&name, path.segments.len() == 1);
+    fn check(&mut self, path: &Path, input: &TokenStream) {
+        let Some(name) = yield_name(path) else { return };
+        self.note(name, path.segments.len() == 1);
         if let Some(message) = misplaced(self.place) {
-            self.errors.at(&name, message);
+            self.errors.at(name, message);
         }
         let values = Punctuated::<Expr, Token![,]>::parse_terminated.parse2(input.clone());
         match values.as_ref().map(Punctuated::len) {
             Ok(1) => {}
-            Ok(0) => self.errors.at(&name, "`yield_!` yields one value: `yield_!(value)`, or `yield_!(())` for none"),
+            Ok(0) => self.errors.at(name, "`yield_!` yields one value: `yield_!(value)`, or `yield_!(())` for none"),
             Ok(_) => self.errors.at(input, "`yield_!` yields one value; for several write a tuple: `yield_!((a, b))`"),
             Err(error) => self.errors.push(error.clone()),
         }
-        name
     }
 
     fn note(&mut self, name: &Ident, is_bare: bool) {
@@ -249,7 +291,8 @@ impl Body<'_> {
                 }
                 TokenTree::Ident(name) => match (name.to_string().as_str(), &tokens[at + 1..]) {
                     ("yield_", [TokenTree::Punct(bang), TokenTree::Group(input), ..]) if bang.as_char() == '!' => {
-                        self.reply(name, &input.stream());
+                        self.refuse_reply(name);
+                        self.check(&name.clone().into(), &input.stream());
                     }
                     ("await", _) if ends_with(&tokens[..at], '.') => self.awaited(name.span()),
                     ("async", _) => next_block = Some(Place::Async),
@@ -266,9 +309,7 @@ impl Body<'_> {
 
     fn group(&mut self, group: &Group) -> Group {
         let braces = group.delimiter() == Delimiter::Brace;
-        let mut rewritten = Group::new(group.delimiter(), self.macro_input(group.stream(), braces));
-        rewritten.set_span(group.span());
-        rewritten
+        in_group(group, self.macro_input(group.stream(), braces))
     }
 }
 
@@ -277,15 +318,15 @@ fn misplaced(place: Place) -> Option<&'static str> {
     match place {
         Place::Task => None,
         Place::Closure => Some(
-            "`yield_!` cannot stand in a closure: use a `for` loop in the task's own body; if there is no closure here, \
+            "`yield_!` cannot be used in a closure: use a `for` loop in the task's own body; if there is no closure here, \
              another attribute may have wrapped this body: put `#[qtask]` first",
         ),
         Place::Async => Some(
-            "`yield_!` cannot stand in an `async` block: yield from the task's own body; if there is no such block here, \
+            "`yield_!` cannot be used in an `async` block: yield from the task's own body; if there is no such block here, \
              another attribute may have wrapped this body: put `#[qtask]` first",
         ),
         Place::Item => Some(
-            "`yield_!` cannot stand in a nested function: give it a parameter `co: &Co<Y, R>` and call `co.emit(value).await`",
+            "`yield_!` cannot be used in a nested function: give it a parameter `co: &Co<Y, R>` and call `co.emit(value).await`",
         ),
     }
 }
@@ -329,6 +370,13 @@ fn concerns_us(tokens: &TokenStream) -> bool {
         TokenTree::Group(group) => concerns_us(&group.stream()),
         _ => false,
     })
+}
+
+/// `tokens` between the delimiters of `group`.
+fn in_group(group: &Group, tokens: TokenStream) -> Group {
+    let mut other = Group::new(group.delimiter(), tokens);
+    other.set_span(group.span());
+    other
 }
 
 fn ends_with(tokens: &[TokenTree], punct: char) -> bool {

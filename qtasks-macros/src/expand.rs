@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, Item, ItemFn, ext::IdentExt as _, spanned::Spanned as _};
+use syn::{FnArg, Item, ItemFn, Path, ext::IdentExt as _, spanned::Spanned as _};
 
 use crate::{
     Errors,
     args::{Backoff, Checkpoint, Options},
-    body,
+    body::{self, at, co},
     task::{Param, Role, Task, compact},
 };
 
@@ -19,10 +19,13 @@ pub(crate) fn qtask(options: TokenStream, item: TokenStream) -> TokenStream {
     let options = Options::parse(options, &mut errors);
     let function = match syn::parse2::<ItemFn>(item.clone()) {
         Ok(function) => function,
-        Err(error) => {
-            errors.push(not_a_function(&item).unwrap_or(error));
-            return with_errors(item, errors);
-        }
+        Err(error) => match syn::parse2(body::with_visible_blocks(item.clone())) {
+            Ok(function) => function,
+            Err(_) => {
+                errors.push(not_a_function(&item).unwrap_or(error));
+                return with_errors(item, errors);
+            }
+        },
     };
     let is_method = function.sig.receiver().is_some();
     let task = Task::new(options, function, &mut errors);
@@ -51,6 +54,7 @@ fn not_a_function(item: &TokenStream) -> Option<syn::Error> {
 
 struct Expansion<'a> {
     task: &'a Task,
+    root: Path,
     /// `qtasks::__private`, through which all that the user did not write is reached.
     q: TokenStream,
     /// The attempt that runs, a name that no user can say.
@@ -60,7 +64,17 @@ struct Expansion<'a> {
 impl<'a> Expansion<'a> {
     fn of(task: &'a Task) -> Self {
         let root = task.options.root();
-        Self { task, q: quote!(#root::__private), attempt: Ident::new("__attempt", Span::mixed_site()) }
+        Self { task, q: quote!(#root::__private), root, attempt: Ident::new("__attempt", Span::mixed_site()) }
+    }
+
+    /// `qtasks::__private`, for messages that point at `span`.
+    fn q_at(&self, span: Span) -> TokenStream {
+        let private = quote_spanned!(at(span)=> ::__private);
+        let root = self.root.to_token_stream().into_iter().map(|mut tree| {
+            tree.set_span(tree.span().located_at(span));
+            tree
+        });
+        root.chain(private).collect()
     }
 
     fn whole(&self) -> TokenStream {
@@ -107,8 +121,8 @@ impl<'a> Expansion<'a> {
         };
         let inputs = signature.inputs.iter().filter(is_argument).map(|input| match input {
             FnArg::Typed(typed) => {
-                let (pat, ty) = (&typed.pat, &typed.ty);
-                quote!(#pat: #ty)
+                let ty = &typed.ty;
+                quote!(_: #ty)
             }
             FnArg::Receiver(_) => quote!(),
         });
@@ -199,11 +213,14 @@ impl<'a> Expansion<'a> {
             }
         };
         let params = params.chain(attempt);
+        // A `fn` body is all that runs on its thread, so a lock that it holds across a yield blocks no other task.
+        let held = (!awaits).then(|| quote!(#[allow(clippy::await_holding_lock, clippy::await_holding_refcell_ref)]));
         quote! {
             #(#lints)*
             #(#inside)*
             #[doc(hidden)]
             #[allow(clippy::too_many_arguments, unused_parens)]
+            #held
             #asyncness fn #ident(#(#params),*) #output #body
         }
     }
@@ -211,7 +228,9 @@ impl<'a> Expansion<'a> {
     /// The body of a generator, as a coroutine that the runtime drives.
     fn generator(&self) -> TokenStream {
         let (q, attempt, options) = (&self.q, &self.attempt, &self.task.options);
-        let into = self.task.output.as_ref().map_or_else(|| quote!(#q::Untyped), ToTokens::to_token_stream);
+        let into = self.into();
+        let into = quote_spanned!(at(into.span())=> Into::<#into>::NEW);
+        let private = self.q_at(into.span());
         let on_error = if options.skips() { quote!(#q::Skip) } else { quote!(#q::Fail) };
         let retry_on = self.retry_on();
         let handler = options.generate_handler.as_ref().map(|given| &given.value);
@@ -227,34 +246,53 @@ impl<'a> Expansion<'a> {
         };
         quote! {
             {
-                #generate(#attempt, #q::Into::<#into>::NEW, #on_error, #retry_on, #kind, #handler, #coroutine) #wait
+                #generate(#attempt, #private::#into, #on_error, #retry_on, #kind, #handler, #coroutine) #wait
             }
         }
     }
 
+    /// The body between the user's own braces, so that messages about it as a whole point there.
     fn coroutine(&self) -> TokenStream {
-        let co = body::co(Span::mixed_site());
-        let (used, statements) = (self.task.yields.bare.as_ref(), &self.task.body.stmts);
+        let span = self.task.body.brace_token.span.join();
+        let co = co(span);
+        let (start, statements) = (self.start_of_body(), &self.task.body.stmts);
+        let mut block = Group::new(Delimiter::Brace, quote!(#start #(#statements)*));
+        block.set_span(span);
+        quote_spanned!(at(span)=> move |#co| async move #block)
+    }
+
+    fn start_of_body(&self) -> TokenStream {
+        let (q, into, co) = (&self.q, self.into(), co(Span::call_site()));
         // An import of the exported macro, which the local one hides, is used by this.
-        let used = used.map(|name| quote!(#name!(@used);));
+        let used = self.task.yields.bare.as_ref().map(|name| quote!(#name!(@used);));
         let yields = if self.task.options.skips() { quote!(emit) } else { quote!(yield_) };
         let user_co = self.task.params.iter().find(|param| param.is_co()).map(|param| {
             let Param { mutability, ident, ty, .. } = param;
-            let clone = quote_spanned!(ty.span()=> ::core::clone::Clone::clone(&#co));
+            let co = body::co(ty.span());
+            let clone = quote_spanned!(at(ty.span())=> #co.clone());
             quote!(let #mutability #ident: #ty = #clone;)
         });
         quote! {
-            move |#co| async move {
-                #used
-                #[allow(unused_macros)]
-                macro_rules! yield_ {
-                    (@used) => {};
-                    ($value:expr $(,)?) => { #co.#yields($value).await };
-                }
-                #user_co
-                #(#statements)*
+            #used
+            #[allow(unused_macros)]
+            macro_rules! yield_ {
+                (@used) => {};
+                ($value:expr $(,)?) => { #co.#yields($value).await };
             }
+            // Says what the body ends with, so that a wrong end is an error there.
+            #[allow(unreachable_code, clippy::all)]
+            if false {
+                let end: <#into as #q::Declared>::Body = loop {};
+                return end;
+            }
+            #user_co
         }
+    }
+
+    /// What a generator collects its values into.
+    fn into(&self) -> TokenStream {
+        let q = &self.q;
+        self.task.output.as_ref().map_or_else(|| quote!(#q::Untyped), ToTokens::to_token_stream)
     }
 
     /// What the task's jobs give in the end.
@@ -277,7 +315,8 @@ impl<'a> Expansion<'a> {
         let generating = self.generating();
         let handler = options.generate_handler.as_ref().map(|given| {
             let (path, text) = (&given.value, compact(&given.value.to_token_stream()));
-            quote!(.handler(#text, || #q::needs_of(&#path)))
+            let borrowed = quote_spanned!(at(path.span())=> &#path);
+            quote!(.handler(#text, || #q::needs_of(#borrowed)))
         });
         let states: Vec<_> = self.task.params.iter().filter_map(Param::state).collect();
         let needs = (!states.is_empty()).then(|| quote!(.needs(|| ::std::vec![#(#q::Need::of::<#states>()),*])));
@@ -293,7 +332,7 @@ impl<'a> Expansion<'a> {
 
     fn generating(&self) -> Option<TokenStream> {
         let (q, options) = (&self.q, &self.task.options);
-        let into = self.task.output.as_ref().map_or_else(|| quote!(#q::Untyped), ToTokens::to_token_stream);
+        let into = self.into();
         let on_error = options.skips().then(|| quote!(.on_error(#q::OnError::Skip)));
         let checkpoint = options.checkpoint.as_ref().map(|given| match given.value {
             Checkpoint::Each => quote!(.checkpoint(#q::Checkpoint::Each)),
@@ -324,13 +363,13 @@ impl<'a> Expansion<'a> {
         let arguments = self.task.arguments().map(|param| &param.ident);
         let injected = self.task.injected().map(|param| {
             let Param { ident, ty, .. } = param;
-            let (take, attempt) = (injection(param), Ident::new("__attempt", Span::mixed_site().located_at(ty.span())));
-            let value = quote_spanned!(ty.span()=> #attempt.#take());
+            let (take, attempt) = (injection(param), Ident::new("__attempt", at(ty.span())));
+            let value = quote_spanned!(at(ty.span())=> #attempt.#take());
             quote!(let #ident: #ty = #value;)
         });
         let all = self.task.params.iter().filter(|param| !param.is_co()).map(|param| param.ident.to_token_stream());
         let all = all.chain(self.task.generates().then(|| attempt.to_token_stream()));
-        let (body, retry_on) = (quote!(Self::#ident(#(#all),*)), self.retry_on());
+        let (body, retry_on) = (quote_spanned!(at(ident.span())=> Self::#ident(#(#all),*)), self.retry_on());
         let running = match (self.task.generates(), self.task.awaits, self.task.fails()) {
             (true, true, _) => quote!(generator(#body)),
             (true, false, _) => quote!(blocking_generator(move || #body)),
@@ -383,7 +422,7 @@ fn parameter(param: &Param) -> TokenStream {
 
 fn injection(param: &Param) -> Ident {
     let method = if matches!(param.role, Role::Context) { "context" } else { "state" };
-    Ident::new(method, param.ty.span())
+    Ident::new(method, at(param.ty.span()))
 }
 
 fn retry(q: &TokenStream, limit: Option<u32>, backoff: Option<Backoff>) -> Option<TokenStream> {

@@ -3,9 +3,9 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::ToTokens as _;
 use syn::{
-    Attribute, Block, FnArg, GenericArgument, ItemFn, Lifetime, Pat, PatType, PathArguments, PathSegment, ReturnType,
-    Safety, Signature, Token, Type, TypeImplTrait, TypeReference, Visibility, ext::IdentExt as _,
-    spanned::Spanned as _, visit::Visit,
+    Attribute, Block, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatType, PathArguments, PathSegment,
+    ReturnType, Safety, Signature, Token, Type, TypeImplTrait, TypeReference, Visibility, ext::IdentExt as _,
+    visit::Visit,
 };
 
 use crate::{
@@ -258,11 +258,7 @@ impl Role {
         let types = type_arguments(last);
         match (last.ident.to_string().as_str(), &*types) {
             ("TaskContext", _) => Self::Context,
-            ("State", [_]) => Self::State,
-            ("State", _) => {
-                errors.at(ty, "`State` needs the type of the state: `State<Database>`");
-                Self::Argument
-            }
+            ("State", _) => Self::State,
             ("Co", types) => {
                 if types.len() != 2 {
                     errors.at(ty, "`Co` needs what is yielded and what the handler replies: `Co<i64, String>`");
@@ -277,8 +273,12 @@ impl Role {
 /// The rules for everything of a signature but its parameters and its return type.
 fn check_form(signature: &Signature, errors: &mut Errors) {
     let Signature { constness, safety, abi, generics, variadic, .. } = signature;
-    if !generics.params.is_empty() {
-        errors.at(&generics.params, "a task cannot be generic, since its jobs are stored: write a task for each type");
+    for param in &generics.params {
+        let message = match param {
+            GenericParam::Lifetime(_) => "a task cannot borrow, since its arguments are stored: leave the lifetime out",
+            _ => "a task cannot be generic, since its arguments are stored: write a task for each type",
+        };
+        errors.at(param, message);
     }
     if let Some(clause) = &generics.where_clause {
         errors.at(clause, "a task cannot have a `where` clause, since it cannot be generic: leave it out");
@@ -383,13 +383,14 @@ impl<'ast> Visit<'ast> for Stored<'_> {
 
 /// What to take instead of a reference to `ty`.
 fn owned(ty: &Type) -> String {
-    let inner = |ty: &Type| ty.span().source_text().unwrap_or_else(|| compact(&ty.to_token_stream()));
-    match ungrouped(ty) {
-        Type::Slice(slice) => format!("`Vec<{}>`", inner(&slice.elem)),
-        Type::TraitObject(_) => "a type with a name".to_owned(),
-        Type::Path(path) if path.path.is_ident("str") => "`String`".to_owned(),
-        Type::Path(path) if path.path.is_ident("Path") => "`PathBuf`".to_owned(),
-        other => format!("`{}`", inner(other)),
+    let ty = ungrouped(ty);
+    let name = last_segment(ty).map(|last| last.ident.to_string());
+    match (ty, name.as_deref()) {
+        (Type::Slice(slice), _) => format!("`Vec<{}>`", compact(&slice.elem.to_token_stream())),
+        (Type::TraitObject(_), _) => "a type with a name".to_owned(),
+        (_, Some("str")) => "`String`".to_owned(),
+        (_, Some("Path")) => "`PathBuf`".to_owned(),
+        (other, _) => format!("`{}`", compact(&other.to_token_stream())),
     }
 }
 
