@@ -77,7 +77,7 @@ impl WorkerBuilder {
 
         let id = WorkerId::new();
         self.app.store.renew(id, crate::lifecycle::later(self.app.clock.now(), leases::LEASE)).await?;
-        Ok(Worker::start(id, self, queues.into())?)
+        Worker::start(id, self, queues.into())
     }
 
     /// Runs every job that is due, and those that come due meanwhile, and stops when none is left; for tests.
