@@ -11,16 +11,11 @@ use syn::visit::{self, Visit};
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
 const LAYERS: [(&str, &[&str]); 4] = [
     ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry"]),
-    (
-        "tasks",
-        &["call", "co", "collect", "context", "executor", "failure", "handler", "registry", "tape", "task"],
-    ),
+    ("tasks", &["call", "co", "collect", "context", "executor", "failure", "handler", "registry", "tape", "task"]),
     ("stores", &["store"]),
     (
         "processes",
-        &[
-            "app", "attempt", "clock", "handle", "held", "leases", "pool", "pruner", "recorder", "stream", "worker",
-        ],
+        &["app", "attempt", "clock", "handle", "held", "leases", "pool", "pruner", "recorder", "stream", "worker"],
     ),
 ];
 const LISTS: [&str; 4] = ["lib", "prelude", "private", "yielding"];
