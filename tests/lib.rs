@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use qtasks::{Builder, QueueTasks, State};
+use qtasks::{
+    Builder, Clock, QueueTasks, State,
+    store::{Memory, Store},
+};
 use tempfile::TempDir;
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
@@ -37,20 +40,20 @@ macro_rules! on_every_store {
 #[derive(Debug)]
 pub struct Place {
     url: String,
-    _folder: Option<TempDir>,
+    folder: Option<TempDir>,
 }
 
 impl Place {
     /// In memory.
     pub fn memory() -> Self {
-        Self { url: "memory:".to_owned(), _folder: None }
+        Self { url: "memory:".to_owned(), folder: None }
     }
 
     /// In a SQLite file that goes away with this.
     pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
-        Self { url, _folder: Some(folder) }
+        Self { url, folder: Some(folder) }
     }
 }
 
@@ -61,29 +64,41 @@ pub struct Stage {
     pub app: QueueTasks,
     /// Its tasks take it as a `State<Diary>`.
     pub diary: Diary,
+    /// Where its jobs are kept.
+    pub store: Arc<dyn Store>,
     place: Place,
 }
 
 impl Stage {
     /// An application whose jobs are kept at `place`.
     pub async fn open(place: Place) -> Self {
-        Self::built(place, |builder| builder).await
+        let store = qtasks::store::open(&place.url).await.expect("a store is opened");
+        Self::built(place, store, |builder| builder).await
     }
 
     /// One in memory, with more to say.
     pub async fn in_memory(more: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::built(Place::memory(), more).await
+        Self::built(Place::memory(), Arc::new(Memory::new()), more).await
     }
 
-    async fn built(place: Place, more: impl FnOnce(Builder) -> Builder) -> Self {
+    /// One on a store of the test's own.
+    pub async fn on(store: Arc<dyn Store>) -> Self {
+        Self::built(Place::memory(), store, |builder| builder.clock(Clock::tokio())).await
+    }
+
+    async fn built(place: Place, store: Arc<dyn Store>, more: impl FnOnce(Builder) -> Builder) -> Self {
         let diary = Diary::default();
-        let builder = QueueTasks::builder().store(&place.url).state(diary.clone());
-        Self { app: more(builder).build().await.expect("an application is built"), diary, place }
+        let builder = QueueTasks::builder().store_at(store.clone()).state(diary.clone());
+        Self { app: more(builder).build().await.expect("an application is built"), diary, store, place }
     }
 
-    /// Another application on the same file, as another process would open it.
+    /// Another application with the same jobs; on a file, as another process would open it.
     pub async fn neighbour(&self) -> QueueTasks {
-        let builder = QueueTasks::builder().store(&self.place.url).state(self.diary.clone());
+        let builder = QueueTasks::builder().state(self.diary.clone());
+        let builder = match self.place.folder {
+            Some(_) => builder.store(&self.place.url),
+            None => builder.store_at(self.store.clone()),
+        };
         builder.build().await.expect("an application is built")
     }
 

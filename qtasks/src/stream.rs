@@ -28,6 +28,7 @@ pub(crate) fn values<R: DeserializeOwned + Send + 'static>(
         reader.over = item.as_ref().is_err_and(|error| !error.is_skipped());
         Some((item, reader))
     })
+    .fuse()
     .boxed()
 }
 

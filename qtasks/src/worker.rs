@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -312,7 +313,13 @@ impl Dispatcher {
                 look = self.lease(self.room()).await;
                 continue;
             }
-            self.idle.send_replace(!look && self.is_idle());
+            let idle = !look && self.is_idle();
+            // The last attempt may have left a job due, and has rung for it before it was gone.
+            if idle && news.heard().now_or_never().is_some() {
+                look = true;
+                continue;
+            }
+            self.idle.send_replace(idle);
             tokio::select! {
                 // News first: an attempt that has settled may have left a job to look at.
                 biased;

@@ -82,7 +82,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// ended before `finished`. Gives how many it deleted.
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize>;
 
-    /// What rings when there is something new in the store.
+    /// What rings when there is something new in the store. A call that changed something has rung before it returns:
+    /// whoever made it finds by the bell what it led to.
     fn bell(&self) -> &Bell;
 }
 

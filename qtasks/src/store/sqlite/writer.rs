@@ -112,8 +112,8 @@ impl Writer<'_> {
     fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
         match self.transact(&mut batch) {
             Ok(news) => {
-                answer(batch, None);
                 self.tell(news);
+                answer(batch, None);
             }
             Err(fault @ Fault::Locked { .. }) => answer(batch, Some(fault)),
             Err(fault) if batch.len() == 1 => answer(batch, Some(fault)),

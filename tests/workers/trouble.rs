@@ -1,0 +1,281 @@
+//! A store that fails: no error is taken for success, and work goes on by itself.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use qtasks::{
+    Error, Result,
+    job::{Attempt, Ending, Job, Lease, NewJob, Step, WorkerId},
+    prelude::*,
+    store::{Ask, Bell, Filter, Leased, Memory, Record, Settlement, Store, Written},
+};
+use qtasks_tests::{Diary, Stage, eventually, in_time, whole};
+
+use self::Fault::{AnswerLost, Refused};
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// It is not carried out.
+    Refused,
+    /// It is carried out, and its answer is lost.
+    AnswerLost,
+}
+
+/// A store whose next calls go wrong as the test says.
+#[derive(Debug, Default)]
+struct Shaky {
+    inner: Memory,
+    faults: Mutex<HashMap<&'static str, Vec<Fault>>>,
+}
+
+impl Shaky {
+    fn fail(&self, call: &'static str, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().entry(call).or_default().extend(faults);
+    }
+
+    /// Whether all that was to go wrong did.
+    fn is_well(&self) -> bool {
+        self.faults.lock().unwrap().values().all(Vec::is_empty)
+    }
+
+    async fn shake<T>(&self, call: &'static str, carry_out: impl Future<Output = Result<T>>) -> Result<T> {
+        let fault = self.faults.lock().unwrap().get_mut(call).and_then(Vec::pop);
+        match fault {
+            None => carry_out.await,
+            Some(Fault::Refused) => Err(trouble()),
+            Some(Fault::AnswerLost) => carry_out.await.and(Err(trouble())),
+        }
+    }
+}
+
+fn trouble() -> Error {
+    Error::Store { doing: "hear us", source: "the cable is out".into() }
+}
+
+#[async_trait]
+impl Store for Shaky {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.shake("enqueue", self.inner.enqueue(jobs)).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.shake("lease", self.inner.lease(ask)).await
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        self.shake("renew", self.inner.renew(worker, until)).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.shake("leave", self.inner.leave(worker)).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.shake("expired", self.inner.expired(now, limit)).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        self.shake("record", self.inner.record(records)).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        self.shake("settle", self.inner.settle(settlements)).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.shake("job", self.inner.job(id)).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.shake("jobs", self.inner.jobs(filter, after, limit)).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        self.shake("steps", self.inner.steps(id, from, limit)).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        self.shake("last_step", self.inner.last_step(id)).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        self.shake("attempts", self.inner.attempts(id)).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        self.shake("prune", self.inner.prune(finished, dead, limit)).await
+    }
+
+    fn bell(&self) -> &Bell {
+        self.inner.bell()
+    }
+}
+
+fn notes(value: i64, diary: State<Diary>) -> i64 {
+    diary.note(format!("handle {value}"));
+    value * 10
+}
+
+#[qtask(generate_handler = notes)]
+async fn adds_up(n: i64) -> Vec<i64> {
+    let mut sum = 0;
+    for value in 0..n {
+        sum += yield_!(value + sum);
+    }
+}
+
+#[qtask(generate_handler = notes, backoff = "1h..1h")]
+async fn fails_first(n: i64) -> std::result::Result<Vec<i64>, String> {
+    for value in 0..n {
+        yield_!(value);
+    }
+    if TaskContext::current().attempt() == 1 { Err("first".to_owned()) } else { Ok(()) }
+}
+
+async fn shaky() -> (Stage, Arc<Shaky>) {
+    let store = Arc::new(Shaky::default());
+    (Stage::on(store.clone()).await, store)
+}
+
+#[tokio::test]
+async fn an_enqueue_that_fails_says_so() {
+    let (stage, store) = shaky().await;
+    store.fail("enqueue", [Refused]);
+    let error = stage.app.enqueue(adds_up(1)).await.unwrap_err();
+    assert!(error.is_store_trouble());
+    assert_eq!(whole(&error), "the store could not hear us: the cable is out");
+    assert_eq!(stage.app.jobs(Filter::default(), None, 9).await.unwrap(), []);
+    store.fail("enqueue", [AnswerLost]);
+    stage.app.enqueue_all([adds_up(1), adds_up(2)]).await.unwrap_err();
+    store.fail("job", [Refused]);
+    let job = stage.app.enqueue(adds_up(1)).await.unwrap();
+    assert!(job.result().await.unwrap_err().is_store_trouble());
+    store.fail("attempts", [Refused]);
+    assert!(job.status().await.unwrap_err().is_store_trouble());
+    store.fail("settle", [Refused]);
+    assert!(job.cancel().await.unwrap_err().is_store_trouble());
+    store.fail("steps", [Refused]);
+    stage.work().await;
+    assert!(job.result().await.unwrap_err().is_store_trouble(), "not an empty result");
+    store.fail("steps", [Refused]);
+    let items: Vec<_> = job.stream().collect().await;
+    assert!(items.len() == 1 && items[0].as_ref().is_err_and(Error::is_store_trouble), "not an early end");
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_reach_the_store_does_not_start() {
+    let (stage, store) = shaky().await;
+    store.fail("renew", [Refused]);
+    assert!(stage.app.worker().start().await.unwrap_err().is_store_trouble());
+}
+
+/// Runs a job to its end while calls of one kind go wrong.
+async fn ends_well_although(call: &'static str, faults: &[Fault]) {
+    let (stage, store) = shaky().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    store.fail(call, faults.iter().copied());
+    let job = stage.app.enqueue(adds_up(4)).await.unwrap();
+    let streamed = in_time(job.stream().map(Result::unwrap).collect::<Vec<_>>()).await;
+    assert_eq!(streamed, [0, 10, 120, 1330], "{call} {faults:?}");
+    assert_eq!(in_time(job.result()).await.unwrap(), streamed);
+    let handled: Vec<_> = [0, 1, 12, 133].iter().map(|value| format!("handle {value}")).collect();
+    assert_eq!(stage.diary.lines(), handled, "{call} {faults:?}");
+    let status = job.status().await.unwrap();
+    assert_eq!((status.steps, status.attempt, status.failures), (4, 1, 0));
+    assert_eq!(status.attempts.iter().map(|attempt| &attempt.ending).collect::<Vec<_>>(), [&Ending::Done]);
+    worker.shutdown().await.unwrap();
+    assert!(store.is_well(), "{call} {faults:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_could_not_be_recorded_are_neither_lost_nor_doubled() {
+    ends_well_although("record", &[Refused; 6]).await;
+    ends_well_although("record", &[AnswerLost; 3]).await;
+    ends_well_although("record", &[Refused, AnswerLost, Refused, AnswerLost]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_could_not_be_settled_is_settled_once() {
+    ends_well_although("settle", &[Refused; 6]).await;
+    ends_well_although("settle", &[AnswerLost; 3]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_survives_leases_that_fail() {
+    ends_well_although("lease", &[Refused; 5]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_survives_a_pruning_that_fails() {
+    ends_well_although("prune", &[Refused]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn recorded_steps_that_could_not_be_read_back_are_read_again() {
+    let (stage, store) = shaky().await;
+    let job = stage.app.enqueue(fails_first(3)).await.unwrap();
+    stage.work().await;
+    store.fail("steps", [Refused; 4]);
+    tokio::time::advance(Duration::from_secs(3601)).await;
+    let worker = stage.app.worker().start().await.unwrap();
+    eventually("done", async || job.status().await.unwrap().state.name() == "done").await;
+    assert!(store.is_well());
+    assert_eq!(job.result().await.unwrap(), [0, 10, 20]);
+    assert_eq!(stage.diary.lines(), ["handle 0", "handle 1", "handle 2"]);
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_whose_lease_was_lost_on_its_way_is_given_back_and_runs() {
+    let (stage, store) = shaky().await;
+    store.fail("lease", [AnswerLost]);
+    let job = stage.app.enqueue(adds_up(2)).await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    assert_eq!(in_time(job.result()).await.unwrap(), [0, 10]);
+    let status = job.status().await.unwrap();
+    assert_eq!((status.attempt, status.failures), (2, 0));
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn renewals_that_fail_for_a_while_cost_no_lease() {
+    let (stage, store) = shaky().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    store.fail("renew", [Refused, AnswerLost]);
+    store.fail("expired", [Refused]);
+    let job = stage.app.enqueue(waits()).await.unwrap();
+    eventually("renewals are well again", async || store.is_well()).await;
+    stage.diary.note("go on");
+    assert_eq!(in_time(job.result()).await.unwrap(), 1);
+    worker.shutdown().await.unwrap();
+}
+
+#[qtask]
+async fn waits(diary: State<Diary>) -> u32 {
+    diary.until("go on").await;
+    TaskContext::current().attempt()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_gives_jobs_back_although_the_store_was_away() {
+    let (stage, store) = shaky().await;
+    let job = stage.app.enqueue(waits()).await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    eventually("leased", async || job.status().await.unwrap().state.name() == "running").await;
+    store.fail("settle", [Refused; 5]);
+    worker.shutdown().await.unwrap();
+    assert_eq!(job.status().await.unwrap().state.name(), "waiting");
+    let worker = stage.app.worker().start().await.unwrap();
+    eventually("leased", async || job.status().await.unwrap().state.name() == "running").await;
+    store.fail("settle", [Refused; 60]);
+    let error = worker.shutdown().await;
+    stage.diary.note("go on");
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("the store was away while the worker stopped"), "{text}");
+}
