@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
 use super::fault::is_busy;
 use crate::error::{Error, Result};
@@ -95,6 +95,8 @@ impl Place {
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(self.patience.min(Duration::from_secs(86_400)))?;
         connection.pragma_update(None, "query_only", true)?;
+        // Else SQLite compiles a statement anew whenever values are bound to it, in case they make a partial index fit.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)
     }
 
