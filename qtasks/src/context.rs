@@ -143,7 +143,7 @@ impl fmt::Debug for TaskContext {
 /// Something of the application's that tasks and handlers share: given once to
 /// [`QueueTasks::builder().state(..)`](crate::Builder::state), taken as a parameter.
 ///
-/// ```
+/// ```standalone_crate
 /// use qtasks::prelude::*;
 ///
 /// struct Greeting(&'static str);

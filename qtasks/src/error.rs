@@ -1,6 +1,6 @@
 //! What can go wrong, said so that a caller can act on it.
 
-use std::error::Error as StdError;
+use std::{error::Error as StdError, fmt};
 
 use crate::{job::JobId, limits::OverLimit};
 
@@ -11,7 +11,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What can go wrong.
-#[derive(Debug, thiserror::Error)]
+///
+/// `{:?}` is the text with that of all sources, since that is what a `main` that returns an error shows.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL names no store that this build has.
@@ -20,7 +22,7 @@ pub enum Error {
         /// The URL, without its password.
         url: String,
         /// The forms that are known.
-        known: &'static str,
+        known: String,
     },
 
     /// The store did not do what it was asked to.
@@ -178,6 +180,12 @@ pub enum Error {
     /// The worker or the application is not what it must be for this.
     #[error("{0}")]
     Misuse(&'static str),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&chain(self))
+    }
 }
 
 impl Error {

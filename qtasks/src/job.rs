@@ -280,8 +280,8 @@ pub struct Attempt {
     pub number: u32,
     /// Where it ran.
     pub worker: WorkerId,
-    /// When the body was started.
-    pub started: Timestamp,
+    /// When the body was started, where that is known: of an attempt whose worker was lost, it is not.
+    pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Timestamp,
     /// Why it ended.

@@ -1,15 +1,51 @@
 //! A durable task queue whose tasks may `yield`.
+//!
+//! Every value that a task yields goes through its handler; every handled value is a durable step; the list of steps is
+//! the task's result, and a caller watches it live and typed from any process.
+//!
+//! ```
+//! use qtasks::prelude::*;
+//!
+//! async fn add_two(value: i64) -> i64 {
+//!     value + 2
+//! }
+//!
+//! #[qtask(generate_handler = add_two)]
+//! async fn numbers(n: i64) -> Vec<i64> {
+//!     for i in 0..n {
+//!         yield_!(i);
+//!     }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> qtasks::Result<()> {
+//! let app = QueueTasks::open("memory:").await?;
+//! let worker = app.worker().start().await?;
+//! let job = app.enqueue(numbers(3)).await?;
+//! let mut values = job.stream();
+//! while let Some(value) = values.next().await {
+//!     println!("{}", value?);
+//! }
+//! assert_eq!(job.result().await?, [2, 3, 4]);
+//! worker.shutdown().await
+//! # }
+//! ```
+//!
+//! Start at [`QueueTasks`] and [`qtask`](macro@qtask).
+
+extern crate self as qtasks;
 
 // meaning
+mod error;
+mod gather;
 pub mod job;
 pub mod json;
 pub mod lifecycle;
 mod limits;
 mod retry;
 
-mod error;
-
 // tasks
+mod call;
 mod co;
 mod collect;
 mod context;
@@ -23,9 +59,43 @@ mod task;
 // stores
 pub mod store;
 
+// processes
+mod app;
+mod attempt;
+mod clock;
+mod handle;
+mod held;
+mod leases;
+mod pool;
+mod pruner;
+mod recorder;
+mod stream;
+mod worker;
+
+#[doc(hidden)]
+#[path = "private.rs"]
+pub mod __private;
+pub mod prelude;
+mod yielding;
+
+#[cfg(feature = "sqlite")]
+pub use self::store::sqlite;
 pub use self::{
+    app::{Builder, QueueTasks},
+    call::{Call, CallOptions},
+    clock::Clock,
+    co::Co,
+    collect::{Collect, Collection, Count, Declared, Last},
+    context::{State, TaskContext},
     error::{BoxError, Error, Result},
+    executor::Value,
+    failure::TaskError,
+    handle::{JobHandle, Status},
+    handler::{Handler, Reply},
     job::JobId,
     limits::{Limits, OverLimit},
     retry::Retry,
+    task::{Checkpoint, Generating, OnError, Task, TaskExecSchema},
+    worker::{Worker, WorkerBuilder},
 };
+pub use qtasks_macros::qtask;

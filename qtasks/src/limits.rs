@@ -61,7 +61,7 @@ impl Default for Limits {
 pub enum OverLimit {
     /// Too many bytes.
     #[error(
-        "{what} are {bytes} bytes of JSON, more than the limit of {limit}; store the data elsewhere and pass its key"
+        "{what}: {bytes} bytes of JSON are more than the limit of {limit}; store the data elsewhere and pass its key"
     )]
     Bytes {
         /// What is too large.

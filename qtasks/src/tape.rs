@@ -67,6 +67,11 @@ impl Tape {
         })
     }
 
+    /// How many steps the job has that are durable.
+    pub(crate) fn steps(&self) -> u64 {
+        *self.durable.borrow()
+    }
+
     pub(crate) fn lease(&self) -> Lease {
         self.lease
     }

@@ -5,17 +5,21 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     ops::{Bound, RangeBounds},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Ask, Bell, Filter, Hold, Leased, Record, Settlement, Store, Written};
+use super::{Ask, Bell, Filter, Hold, Leased, Record, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, NewJob, Reply, State, Step, WorkerId},
 };
+
+inventory::submit! {
+    Scheme { name: "memory", form: "memory:", open: |_url| Box::pin(async { Ok(Arc::new(Memory::new()) as Arc<dyn Store>) }) }
+}
 
 /// A store that lives and dies with the process.
 #[derive(Default)]
@@ -132,7 +136,9 @@ impl Store for Memory {
 
 /// Times are kept to the millisecond in every store.
 fn to_millisecond(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).expect("the millisecond of a timestamp is within its range")
+    // Not by way of `Timestamp::from_millisecond`, which refuses the last second there is.
+    let nanosecond = time.subsec_nanosecond() / 1_000_000 * 1_000_000;
+    Timestamp::new(time.as_second(), nanosecond).expect("what is nearer to 1970 than a timestamp is one too")
 }
 
 #[derive(Default)]
@@ -245,7 +251,7 @@ impl Contents {
         entry.job.failures = settlement.failures;
         entry.settled = to_millisecond(settlement.now);
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
-            started: to_millisecond(attempt.started),
+            started: attempt.started.map(to_millisecond),
             ended: to_millisecond(attempt.ended),
             ..attempt
         }));

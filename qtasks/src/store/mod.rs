@@ -5,11 +5,16 @@
 //! reads a clock either; `now` comes in with each call.
 
 mod bell;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 use std::{fmt::Debug, sync::Arc};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 pub use self::{
@@ -17,7 +22,7 @@ pub use self::{
     memory::Memory,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, NewJob, Progress, State, Step, WorkerId},
 };
 
@@ -25,7 +30,8 @@ use crate::{
 ///
 /// Every call is atomic and durable: when it returns, what it wrote survives a crash of the process, and for a store
 /// that promises it, of the machine. A call that returns an error may or may not have been carried out; each can be
-/// made again with the same arguments without harm. All are cancel safe in the same sense.
+/// made again with the same arguments without harm. All are cancel safe in the same sense. Times count to the
+/// millisecond; what is finer may be lost. The feature `conformance` has the tests that every store passes.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
@@ -78,6 +84,60 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// What rings when there is something new in the store.
     fn bell(&self) -> &Bell;
+}
+
+/// A form of URL that names a kind of store. Each kind that is built in submits one.
+#[derive(Debug)]
+pub struct Scheme {
+    /// What the URL begins with, without the colon.
+    pub name: &'static str,
+    /// What the whole of it looks like.
+    pub form: &'static str,
+    /// Opens a store.
+    pub open: for<'a> fn(&'a str) -> BoxFuture<'a, Result<Arc<dyn Store>>>,
+}
+
+inventory::collect!(Scheme);
+
+/// Opens the store at `url`.
+///
+/// # Errors
+///
+/// [`Error::UnknownStore`], and those of the store.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
+    let name = url.split(':').next().unwrap_or_default();
+    match inventory::iter::<Scheme>.into_iter().find(|scheme| scheme.name == name && url.contains(':')) {
+        Some(scheme) => (scheme.open)(url).await,
+        None => {
+            let mut known: Vec<&str> = inventory::iter::<Scheme>.into_iter().map(|scheme| scheme.form).collect();
+            known.sort_unstable();
+            Err(Error::UnknownStore { url: without_password(url), known: known.join(", ") })
+        }
+    }
+}
+
+/// `url` with stars for its password.
+fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (user, place) = rest.rsplit_once('@')?;
+        let (name, _password) = user.split_once(':')?;
+        Some(format!("{scheme}://{name}:***@{place}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
+}
+
+/// A transaction of the user's own on a store, in which jobs can be enqueued.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transaction that jobs can be enqueued in",
+    label = "expected `&qtasks::sqlite::rusqlite::Transaction`"
+)]
+pub trait UserTransaction {
+    /// The answer: a `Result`, or a future of one.
+    type Answer<T>;
+
+    /// Enqueues `job`, and makes something of its id.
+    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Self::Answer<T>;
 }
 
 /// What a worker asks for when it leases jobs.
@@ -181,5 +241,18 @@ impl Filter {
         self.task.as_ref().is_none_or(|task| *task == job.task)
             && self.queue.as_ref().is_none_or(|queue| *queue == job.queue)
             && self.state.is_none_or(|state| state == job.state.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_unknown_url_is_answered_with_the_known_ones_and_without_its_password() {
+        for (url, shown) in [("mysql://me:secret@db/x", "mysql://me:***@db/x"), ("qtasks.db", "qtasks.db")] {
+            let error = open(url).await.unwrap_err().to_string();
+            assert!(error.starts_with(&format!("no store for `{shown}`; this build knows memory:")), "{error}");
+        }
     }
 }

@@ -1,0 +1,338 @@
+//! The application: a store, the tasks of this program, and what they share.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::CallOptions,
+    clock::Clock,
+    context::{States, TaskContext},
+    error::{Error, Result},
+    executor::{Attempt, Ended, Running},
+    handle::JobHandle,
+    job::{Job, JobId, NewJob},
+    json::Json,
+    limits::{Limits, check_name},
+    pool,
+    pruner::Retention,
+    registry::Registry,
+    store::{self, Filter, Store},
+    task::{Task, TaskExecSchema},
+    worker::WorkerBuilder,
+};
+
+/// The application: opens a store, enqueues calls of tasks, and starts workers. Cloning is cheap.
+///
+/// ```
+/// use qtasks::prelude::*;
+///
+/// async fn add_two(value: i64) -> i64 {
+///     value + 2
+/// }
+///
+/// #[qtask(generate_handler = add_two)]
+/// async fn first_numbers(n: i64) -> Vec<i64> {
+///     for i in 0..n {
+///         yield_!(i);
+///     }
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> qtasks::Result<()> {
+///     let app = QueueTasks::open("memory:").await?;
+///     let worker = app.worker().start().await?;
+///     let job = app.enqueue(first_numbers(3)).await?;
+///     assert_eq!(job.result().await?, [2, 3, 4]);
+///     worker.shutdown().await
+/// }
+/// ```
+#[derive(Clone)]
+pub struct QueueTasks {
+    app: Arc<App>,
+}
+
+/// What all parts of an application share.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) states: States,
+    pub(crate) registry: Registry,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Retention,
+    pub(crate) clock: Clock,
+}
+
+impl QueueTasks {
+    /// Opens the store at `url`: `memory:`, or `sqlite:PATH` with the feature `sqlite`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::build`].
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::builder().store(url).build().await
+    }
+
+    /// An application with more to say than the URL of its store.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Enqueues a call. When this returns, the job is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Store`] when the store did not
+    /// answer; then the job may or may not have been enqueued.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be enqueued although the future was dropped.
+    pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<JobHandle<<C::Task as Task>::Output>> {
+        let job = self.job_of(call)?;
+        let id = job.id;
+        self.app.store.enqueue(vec![job]).await?;
+        Ok(JobHandle::new(id, self.app.clone()))
+    }
+
+    /// Enqueues many calls in one round trip, all of them or none; the handles come in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    pub async fn enqueue_all<C: CallOptions>(
+        &self,
+        calls: impl IntoIterator<Item = C>,
+    ) -> Result<Vec<JobHandle<<C::Task as Task>::Output>>> {
+        let jobs = calls.into_iter().map(|call| self.job_of(call)).collect::<Result<Vec<_>>>()?;
+        let handles = jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect();
+        self.app.store.enqueue(jobs).await?;
+        Ok(handles)
+    }
+
+    /// Enqueues a call within a transaction of the caller's own on the same store: the job exists if that commits.
+    ///
+    /// For SQLite it takes a `&rusqlite::Transaction` and answers at once:
+    ///
+    /// ```
+    /// use qtasks::{prelude::*, sqlite::rusqlite};
+    ///
+    /// #[qtask]
+    /// async fn welcome(user: String) {
+    ///     println!("welcome, {user}");
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// let app = QueueTasks::open(&format!("sqlite:{}", path.display())).await?;
+    /// let mut database = rusqlite::Connection::open(&path)?;
+    /// database.execute_batch("CREATE TABLE users (name TEXT)")?;
+    ///
+    /// let tx = database.transaction()?;
+    /// tx.execute("INSERT INTO users VALUES ('Ada')", [])?;
+    /// let job = app.enqueue_in(&tx, welcome("Ada".into()))?;
+    /// tx.commit()?;
+    /// assert_eq!(job.status().await?.attempt, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn enqueue_in<X: store::UserTransaction, C: CallOptions>(
+        &self,
+        tx: X,
+        call: C,
+    ) -> X::Answer<JobHandle<<C::Task as Task>::Output>> {
+        let app = self.app.clone();
+        tx.enqueue(self.job_of(call), move |id| JobHandle::new(id, app))
+    }
+
+    /// Enqueues a call of the task named `name`, with the arguments as an object by parameter name; for tools.
+    ///
+    /// The task need not be known to this program.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    pub async fn enqueue_json(&self, name: &str, args: &impl Serialize) -> Result<JobHandle<serde_json::Value>> {
+        check_name("task", name)?;
+        let schema = self.app.registry.get(name).map(|task| task.schema());
+        let args = Json::encode(args)
+            .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
+        self.app.limits.check_args(&args)?;
+        let now = self.app.clock.now();
+        let job = NewJob {
+            id: JobId::new(),
+            task: name.to_owned(),
+            queue: schema.map_or("default", |schema| schema.queue).to_owned(),
+            priority: schema.map_or(0, |schema| schema.priority),
+            args,
+            due: now,
+            max_time: None,
+            enqueued: now,
+        };
+        let id = job.id;
+        self.app.store.enqueue(vec![job]).await?;
+        Ok(JobHandle::new(id, self.app.clone()))
+    }
+
+    /// Runs a call here and now: one try, nothing stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with the text of the task's own error, [`Error::MissingState`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops an `async fn` task; a `fn` task goes on to its end.
+    pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
+        let schema = <C::Task as Task>::schema();
+        self.check_states([schema])?;
+        let context = TaskContext::new(JobId::new(), 1, schema, None, CancellationToken::new());
+        let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits);
+        let ended = match call.into_call().into_task().start(attempt.clone()).guarded(context) {
+            Running::Async(body) => body.await,
+            Running::Blocking(body) => pool::run(body).await,
+        };
+        match ended {
+            Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
+            Err(stopped) => Err(Error::Failed { task: schema.name, error: stopped.to_string() }),
+        }
+    }
+
+    /// Attaches to a job of the task `T`, enqueued here or elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchJob`], [`Error::OtherTask`], and [`Error::Store`] when the store cannot be read.
+    pub async fn job<T: Task>(&self, id: JobId) -> Result<JobHandle<T::Output>> {
+        let job = self.app.store.job(id).await?.ok_or(Error::NoSuchJob(id))?;
+        let asked = T::schema().name;
+        if job.task != asked {
+            return Err(Error::OtherTask { id, found: job.task, asked: asked.to_owned() });
+        }
+        Ok(JobHandle::new(id, self.app.clone()))
+    }
+
+    /// Attaches to a job of any task; for tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
+    pub async fn any_job(&self, id: JobId) -> Result<JobHandle<serde_json::Value>> {
+        self.app.store.job(id).await?.ok_or(Error::NoSuchJob(id))?;
+        Ok(JobHandle::new(id, self.app.clone()))
+    }
+
+    /// Up to `limit` jobs that `filter` lets pass, oldest first, from after the job `after`; for tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store cannot be read.
+    pub async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.app.store.jobs(filter, after, limit).await
+    }
+
+    /// All tasks linked into this program, by name.
+    pub fn tasks(&self) -> impl Iterator<Item = &'static TaskExecSchema> {
+        self.app.registry.schemas()
+    }
+
+    /// A worker of this application, to be started.
+    pub fn worker(&self) -> WorkerBuilder {
+        WorkerBuilder::new(self.app.clone())
+    }
+
+    fn job_of<C: CallOptions>(&self, call: C) -> Result<NewJob> {
+        call.into_call().into_job(&self.app.limits, self.app.clock.now())
+    }
+
+    fn check_states(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
+        self.app.check_states(schemas)
+    }
+}
+
+impl App {
+    /// Whether the application has every state that these tasks and their handlers take.
+    pub(crate) fn check_states(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
+        for schema in schemas {
+            if let Some(need) = schema.all_needs().find(|need| !self.states.satisfies(need)) {
+                return Err(Error::MissingState { task: schema.name, state: need.type_name });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for QueueTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tasks on {:?}", self.app.registry.schemas().count(), self.app.store)
+    }
+}
+
+/// What an application is made of, one part at a time.
+#[derive(Debug, Default)]
+#[must_use = "an application is made by `.build().await`"]
+pub struct Builder {
+    url: Option<String>,
+    store: Option<Arc<dyn Store>>,
+    states: States,
+    limits: Limits,
+    retention: Retention,
+    clock: Clock,
+}
+
+impl Builder {
+    /// The URL of the store.
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// A store that is open already, or one of your own.
+    pub fn store_at(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Something that tasks and handlers take as `State<T>`. A second value of one type replaces the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// What is too much, in place of [`Limits::DEFAULT`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long ended jobs are kept: those that are done or cancelled, and those that are dead. 7 and 30 days by default.
+    pub fn retention(mut self, finished: Duration, dead: Duration) -> Self {
+        self.retention = Retention { finished, dead };
+        self
+    }
+
+    /// Where the time is read; the system, by default.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store and gathers the tasks that are linked into this program.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
+    /// [`Error::DuplicateTask`] when two tasks have one name.
+    pub async fn build(self) -> Result<QueueTasks> {
+        let registry = Registry::linked()?;
+        let store = match (self.store, self.url) {
+            (Some(store), _) => store,
+            (None, Some(url)) => store::open(&url).await?,
+            (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
+        };
+        let Self { states, limits, retention, clock, .. } = self;
+        Ok(QueueTasks { app: Arc::new(App { store, states, registry, limits, retention, clock }) })
+    }
+}

@@ -1,0 +1,228 @@
+//! Takes one leased job through its attempt: start the body, watch over it, make durable what it handled, settle.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::sleep,
+};
+
+use crate::{
+    context::TaskContext,
+    executor::{self, Ended, Outcome, Running},
+    failure::Stopped,
+    job::{self, Job, Lease, Step},
+    lifecycle::{self, Verdict},
+    pool,
+    recorder::persist,
+    registry::Registration,
+    retry::Retry,
+    store::{Hold, Settlement, Written},
+    stream::PAGE,
+    tape::{Recorded, Tape},
+    task::Checkpoint,
+    worker::{Floor, Slot},
+};
+
+/// How long an aborted body may take to be dropped before it is left alone.
+const DROPPING: Duration = Duration::from_secs(1);
+
+/// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended.
+pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot) {
+    let started = floor.app.clock.now();
+    let task = floor.app.registry.get(&job.task);
+    let verdict = match task {
+        Some(task) => attempt(&floor, &job, lease, task).await,
+        None => Some(Progressed { verdict: Verdict::Released, steps: 0 }),
+    };
+    drop(slot);
+    if let Some(Progressed { verdict, steps }) = verdict {
+        let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
+        let now = floor.app.clock.now();
+        let outcome = lifecycle::settle(&job, verdict, steps > 0, &retry, fastrand::f64(), now);
+        settle(&floor, &job, lease, outcome, started, now).await;
+    }
+    floor.held.remove(lease);
+}
+
+struct Progressed {
+    verdict: Verdict,
+    steps: u64,
+}
+
+/// What the attempt came to; nothing when its lease is lost, for then it is no longer ours to say.
+async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Registration) -> Option<Progressed> {
+    let schema = task.schema();
+    let (wait, recorded) = match schema.generating.map(|generating| generating.checkpoint) {
+        Some(Checkpoint::Within(wait)) => (wait, job.steps),
+        Some(Checkpoint::Each) => (Duration::ZERO, job.steps),
+        None => (Duration::ZERO, 0),
+    };
+    let tape = Tape::new(lease, job.steps, wait, floor.notes.clone());
+    if !floor.held.start(lease, tape.clone()) {
+        return None;
+    }
+    let context = TaskContext::new(job.id, job.attempt, schema, Some(tape.clone()), floor.stopping.clone());
+    let attempt = executor::Attempt::stored(
+        context.clone(),
+        floor.app.states.clone(),
+        floor.app.limits,
+        tape.clone(),
+        recorded,
+        read_back(floor, job, recorded),
+    );
+    let max_time = job.max_time.or(schema.max_time);
+    let verdict = match task.start(&job.args, attempt) {
+        Ok(body) => watch_over(floor, job, &tape, body.guarded(context), max_time).await,
+        Err(stopped) => stopped.verdict(),
+    };
+    // An attempt that ends in an error first makes durable what it handled.
+    let flushed = tape.flush().await;
+    tape.fence();
+    flushed.ok()?;
+    Some(Progressed { verdict: verdict?, steps: tape.steps() - job.steps })
+}
+
+/// Waits for the end of the body, and stops it when its time is up, its worker stops, or its lease is lost.
+async fn watch_over(
+    floor: &Arc<Floor>,
+    job: &Job,
+    tape: &Tape,
+    body: Running,
+    max_time: Option<Duration>,
+) -> Option<Verdict> {
+    let mut body = Body::start(body);
+    let stop = tokio::select! {
+        biased;
+        outcome = body.outcome() => return of(outcome),
+        _ = tape.durable(u64::MAX) => Stop::Lost,
+        limit = passing(max_time) => Stop::TimeUp(limit),
+        () = floor.grace_is_over() => Stop::Worker,
+    };
+    let stopped = body.stop().await;
+    if !stopped {
+        tracing::warn!(
+            job = %job.id, task = job.task, attempt = job.attempt,
+            "the body cannot be stopped and is left to end by itself; what it still writes is fenced off"
+        );
+    }
+    match stop {
+        Stop::Lost => None,
+        Stop::Worker => Some(Verdict::Released),
+        Stop::TimeUp(limit) => Some(Verdict::Failed {
+            error: format!("the attempt took longer than its max_time of {limit:?}"),
+            wait: None,
+            again: true,
+        }),
+    }
+}
+
+enum Stop {
+    Lost,
+    Worker,
+    TimeUp(Duration),
+}
+
+fn of(outcome: Outcome) -> Option<Verdict> {
+    match outcome {
+        Ok(Ended(output)) => Some(Verdict::Done(output)),
+        Err(stopped) => stopped.verdict(),
+    }
+}
+
+async fn passing(max_time: Option<Duration>) -> Duration {
+    match max_time {
+        Some(max_time) => {
+            sleep(max_time).await;
+            max_time
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A body under way, on a task or a thread of its own: one that never lets go cannot keep its attempt from being settled.
+enum Body {
+    Polled(JoinHandle<Outcome>),
+    Called(oneshot::Receiver<Outcome>),
+}
+
+impl Body {
+    fn start(body: Running) -> Self {
+        match body {
+            Running::Async(body) => Self::Polled(tokio::spawn(body)),
+            Running::Blocking(body) => Self::Called(pool::start(body)),
+        }
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        match self {
+            Self::Polled(body) => match body.await {
+                Ok(outcome) => outcome,
+                // Only a runtime that is shutting down ends a task that nobody aborted.
+                Err(_) => Err(Stopped::Released),
+            },
+            Self::Called(outcome) => outcome.await.unwrap_or(Err(Stopped::Released)),
+        }
+    }
+
+    /// Stops the body, so that its drop code runs; gives whether that could be done.
+    async fn stop(self) -> bool {
+        match self {
+            Self::Polled(body) => {
+                body.abort();
+                tokio::time::timeout(DROPPING, body).await.is_ok()
+            }
+            Self::Called(_) => false,
+        }
+    }
+}
+
+/// Reads the first `recorded` steps of the job, page after page, as the body comes to them.
+fn read_back(floor: &Arc<Floor>, job: &Job, recorded: u64) -> Recorded {
+    let (pages, read) = mpsc::channel::<Vec<Step>>(2);
+    if recorded > 0 {
+        let (floor, id) = (floor.clone(), job.id);
+        tokio::spawn(async move {
+            let mut from = 0;
+            while from < recorded {
+                let page = persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await;
+                let Some(last) = page.as_ref().ok().and_then(|page| page.last()) else { return };
+                from = last.seq + 1;
+                if pages.send(page.unwrap_or_default()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Recorded::new(read)
+}
+
+async fn settle(
+    floor: &Floor,
+    job: &Job,
+    lease: Lease,
+    outcome: lifecycle::Outcome,
+    started: Timestamp,
+    now: Timestamp,
+) {
+    let attempt = job::Attempt {
+        number: job.attempt,
+        worker: lease.worker,
+        started: Some(started),
+        ended: now,
+        ending: outcome.ending,
+    };
+    let settlement = Settlement {
+        job: job.id,
+        hold: Hold::Lease(lease),
+        next: outcome.next,
+        failures: outcome.failures,
+        attempt: Some(attempt),
+        now,
+    };
+    if floor.settle(settlement).await == Some(Written::Fenced) {
+        tracing::info!(job = %job.id, attempt = job.attempt, "the lease was lost before the attempt could be settled");
+    }
+}

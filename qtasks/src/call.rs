@@ -1,0 +1,149 @@
+//! A call of a task, with the options that only this call has.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    error::{Error, Result},
+    job::{JobId, NewJob},
+    json::Json,
+    lifecycle::later,
+    limits::{Limits, check_name},
+    task::Task,
+};
+
+/// A call of the task `T` with options; what the methods of [`CallOptions`] make of a call.
+#[derive(Clone, Debug)]
+#[must_use = "a call does nothing until it is enqueued or run"]
+pub struct Call<T> {
+    task: T,
+    options: Options,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Options {
+    priority: Option<i16>,
+    queue: Option<String>,
+    due: Due,
+    max_time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Due {
+    #[default]
+    Now,
+    In(Duration),
+    At(Timestamp),
+}
+
+/// The options of one call, over those of its task.
+///
+/// ```
+/// use std::time::Duration;
+/// use qtasks::prelude::*;
+///
+/// #[qtask]
+/// async fn report(month: u8) -> String {
+///     format!("report of month {month}")
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> qtasks::Result<()> {
+/// let app = QueueTasks::open("memory:").await?;
+/// app.enqueue(report(5).priority(9).queue("reports").delay(Duration::from_secs(60))).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait CallOptions: Sized {
+    /// The task that is called.
+    type Task: Task;
+
+    /// The call, ready for options.
+    fn into_call(self) -> Call<Self::Task>;
+
+    /// Jobs of a higher priority are leased first.
+    fn priority(self, priority: i16) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.priority = Some(priority);
+        call
+    }
+
+    /// The queue to enqueue under.
+    fn queue(self, queue: impl Into<String>) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.queue = Some(queue.into());
+        call
+    }
+
+    /// The job is due after this time; counted from when it is enqueued.
+    fn delay(self, delay: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.due = Due::In(delay);
+        call
+    }
+
+    /// The job is due at this time.
+    fn at(self, at: Timestamp) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.due = Due::At(at);
+        call
+    }
+
+    /// How long one attempt may last; passing it is a failure.
+    fn max_time(self, max_time: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.max_time = Some(max_time);
+        call
+    }
+}
+
+impl<T: Task> CallOptions for T {
+    type Task = T;
+
+    fn into_call(self) -> Call<T> {
+        Call { task: self, options: Options::default() }
+    }
+}
+
+impl<T: Task> CallOptions for Call<T> {
+    type Task = T;
+
+    fn into_call(self) -> Self {
+        self
+    }
+}
+
+impl<T: Task> Call<T> {
+    /// The task, without its options.
+    pub(crate) fn into_task(self) -> T {
+        self.task
+    }
+
+    /// The job that this call is, enqueued `now`.
+    pub(crate) fn into_job(self, limits: &Limits, now: Timestamp) -> Result<NewJob> {
+        let schema = T::schema();
+        let Options { priority, queue, due, max_time } = self.options;
+        let args = Json::encode(&self.task).map_err(|source| Error::Encode {
+            what: format!("the arguments of `{}`", schema.name),
+            source: source.into(),
+        })?;
+        limits.check_args(&args)?;
+        let queue = queue.unwrap_or_else(|| schema.queue.to_owned());
+        check_name("queue", &queue)?;
+        Ok(NewJob {
+            id: JobId::new(),
+            task: schema.name.to_owned(),
+            queue,
+            priority: priority.unwrap_or(schema.priority),
+            args,
+            due: match due {
+                Due::Now => now,
+                Due::In(delay) => later(now, delay),
+                Due::At(at) => at,
+            },
+            max_time,
+            enqueued: now,
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! A job seen from outside: its result, its values as they come, its state.
+
+use std::{any::type_name, fmt, marker::PhantomData, sync::Arc};
+
+use futures::stream::BoxStream;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    app::App,
+    collect::Collection,
+    error::{Error, Result},
+    gather::gather,
+    job::{Attempt, Job, JobId, Output, Progress, Reply, Shape, State},
+    json::Json,
+    lifecycle::{self, Outcome},
+    store::{Hold, Settlement, Written},
+    stream::{self, PAGE},
+};
+
+/// A job, from any process that opens the same store; `C` is what its result is.
+///
+/// Handles are cheap to clone, and dropping one does nothing to the job.
+pub struct JobHandle<C> {
+    id: JobId,
+    app: Arc<App>,
+    output: PhantomData<fn() -> C>,
+}
+
+/// Where a job stands, as [`JobHandle::status`] tells it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Its state.
+    pub state: State,
+    /// The number of its latest attempt; 0 before the first.
+    pub attempt: u32,
+    /// Failures in a row, without a new step between them.
+    pub failures: u32,
+    /// Durable steps.
+    pub steps: u64,
+    /// What the task last said of its progress.
+    pub progress: Option<Progress>,
+    /// The attempts that have ended, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+impl<C> JobHandle<C> {
+    pub(crate) fn new(id: JobId, app: Arc<App>) -> Self {
+        Self { id, app, output: PhantomData }
+    }
+
+    /// The job's id: enough to attach to it from anywhere, with [`QueueTasks::job`](crate::QueueTasks::job).
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Waits until the job has ended, and gives its result.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dead`] and [`Error::Cancelled`] hold the task's own words. [`Error::NoSuchJob`] when the job was pruned,
+    /// or is not committed yet. [`Error::Store`] when the store cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is taken from the job.
+    pub async fn result(&self) -> Result<C>
+    where
+        C: DeserializeOwned,
+    {
+        self.result_as().await
+    }
+
+    /// Waits until the job has ended, and reads its result as a `T`; for tasks without a return type.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`result`](Self::result), and [`Error::Decode`] when the result is not a `T`.
+    pub async fn result_as<T: DeserializeOwned>(&self) -> Result<T> {
+        let job = self.ended().await?;
+        match job.state {
+            State::Done { output: Output::Value(json) } => {
+                json.decode().map_err(|source| undecodable::<T>(self.id, source.into()))
+            }
+            State::Done { output: Output::Steps(shape) } => {
+                let replies = self.replies(shape).await?;
+                gather(shape, job.steps - job.skipped, &replies)
+                    .map_err(|source| undecodable::<T>(self.id, source.into()))
+            }
+            state => Err(stream::unhappy_end(self.id, state)),
+        }
+    }
+
+    /// Waits for the values that the job has and will have, from the first on, and for its end; live, from any process.
+    ///
+    /// Each value comes once it is durable: a crash takes none of them back. An `Err` is the last item, unless it
+    /// [is a skipped step](Error::is_skipped). The stream is `Unpin`, and can be dropped at any time.
+    pub fn stream(&self) -> BoxStream<'static, Result<C::Item>>
+    where
+        C: Collection,
+    {
+        self.stream_from(0)
+    }
+
+    /// Waits for the values from step number `seq` on; as [`stream`](Self::stream).
+    pub fn stream_from(&self, seq: u64) -> BoxStream<'static, Result<C::Item>>
+    where
+        C: Collection,
+    {
+        stream::values(self.app.clone(), self.id, seq)
+    }
+
+    /// Waits for the values, read as `R`; as [`stream`](Self::stream).
+    pub fn stream_as<R: DeserializeOwned + Send + 'static>(&self) -> BoxStream<'static, Result<R>> {
+        stream::values(self.app.clone(), self.id, 0)
+    }
+
+    /// Where the job stands now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
+    pub async fn status(&self) -> Result<Status> {
+        let Job { state, attempt, failures, steps, progress, .. } = self.job().await?;
+        let attempts = self.app.store.attempts(self.id).await?;
+        Ok(Status { state, attempt, failures, steps, progress, attempts })
+    }
+
+    /// Calls the job off. A running body is stopped within about a second; from now on it can write nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongState`] when the job has ended: a job completes or is cancelled, never both.
+    pub async fn cancel(&self) -> Result<()> {
+        self.change("cancelled", |job, _now| lifecycle::cancel(job, "called off")).await
+    }
+
+    /// Has a job that is dead or cancelled tried again, from its first value that is not recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongState`] when the job is neither.
+    pub async fn retry(&self) -> Result<()> {
+        self.change("retried", lifecycle::retry).await
+    }
+
+    async fn change(
+        &self,
+        wish: &'static str,
+        decide: impl Fn(&Job, jiff::Timestamp) -> Option<Outcome>,
+    ) -> Result<()> {
+        loop {
+            let (job, now) = (self.job().await?, self.app.clock.now());
+            let Some(outcome) = decide(&job, now) else {
+                return Err(Error::WrongState { id: self.id, state: job.state.name(), wish });
+            };
+            let attempt = match job.state {
+                State::Running { worker } => {
+                    Some(Attempt { number: job.attempt, worker, started: None, ended: now, ending: outcome.ending })
+                }
+                _ => None,
+            };
+            let settlement = Settlement {
+                job: self.id,
+                hold: Hold::Seen { state: job.state.name(), attempt: job.attempt },
+                next: outcome.next,
+                failures: outcome.failures,
+                attempt,
+                now,
+            };
+            // The job may have moved on since it was read; then the decision is made anew.
+            if self.app.store.settle(vec![settlement]).await? == [Written::Yes] {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn job(&self) -> Result<Job> {
+        self.app.store.job(self.id).await?.ok_or(Error::NoSuchJob(self.id))
+    }
+
+    async fn ended(&self) -> Result<Job> {
+        let mut news = self.app.store.bell().job(self.id);
+        loop {
+            let job = self.job().await?;
+            if job.state.is_ended() {
+                return Ok(job);
+            }
+            news.heard().await;
+        }
+    }
+
+    /// The replies that a result of this shape is made of.
+    async fn replies(&self, shape: Shape) -> Result<Vec<Json>> {
+        match shape {
+            Shape::Nothing | Shape::Count => Ok(Vec::new()),
+            Shape::Last => {
+                Ok(self.app.store.last_step(self.id).await?.and_then(|step| step.reply.value()).into_iter().collect())
+            }
+            Shape::List | Shape::Map | Shape::Text => {
+                let (mut replies, mut from) = (Vec::new(), 0);
+                loop {
+                    let steps = self.app.store.steps(self.id, from, PAGE).await?;
+                    let Some(last) = steps.last() else { return Ok(replies) };
+                    from = last.seq + 1;
+                    replies.extend(steps.into_iter().filter_map(|step| step.reply.value()));
+                }
+            }
+        }
+    }
+}
+
+impl Reply {
+    fn value(self) -> Option<Json> {
+        match self {
+            Self::Value(json) => Some(json),
+            Self::Skipped(_) => None,
+        }
+    }
+}
+
+fn undecodable<T>(id: JobId, source: crate::BoxError) -> Error {
+    Error::Decode { what: format!("the result of job {id}"), as_type: type_name::<T>(), source }
+}
+
+impl<C> Clone for JobHandle<C> {
+    fn clone(&self) -> Self {
+        Self::new(self.id, self.app.clone())
+    }
+}
+
+impl<C> fmt::Debug for JobHandle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job {}", self.id)
+    }
+}

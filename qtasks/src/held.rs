@@ -1,0 +1,152 @@
+//! The leases that a worker believes to hold.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    job::{JobId, Lease},
+    tape::Tape,
+};
+
+/// The leases of one worker, from the moment they are given to it until they are settled.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    leases: Mutex<Leases>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Leases {
+    by_job: HashMap<JobId, One>,
+    /// How often the leases have been renewed.
+    round: u64,
+    /// Leases that the store says are ours, and that we know nothing of.
+    unknown: HashSet<Lease>,
+}
+
+#[derive(Debug)]
+struct One {
+    lease: Lease,
+    since: u64,
+    tape: Option<Arc<Tape>>,
+}
+
+impl Held {
+    /// Takes note of a lease.
+    pub(crate) fn insert(&self, lease: Lease) {
+        let mut leases = self.leases();
+        let since = leases.round;
+        leases.by_job.insert(lease.job, One { lease, since, tape: None });
+    }
+
+    /// Takes note that the body starts, unless its lease was lost before.
+    pub(crate) fn start(&self, lease: Lease, tape: Arc<Tape>) -> bool {
+        match self.leases().by_job.get_mut(&lease.job) {
+            Some(one) if one.lease == lease => {
+                one.tape = Some(tape);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Forgets a lease that is settled or lost.
+    pub(crate) fn remove(&self, lease: Lease) {
+        let mut leases = self.leases();
+        if leases.by_job.get(&lease.job).is_some_and(|one| one.lease == lease) {
+            leases.by_job.remove(&lease.job);
+        }
+        if leases.by_job.is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.leases().by_job.is_empty()
+    }
+
+    /// Waits until the last lease is gone.
+    pub(crate) async fn emptied(&self) {
+        self.emptied.notified().await;
+    }
+
+    /// A renewal begins; gives its number.
+    pub(crate) fn renewing(&self) -> u64 {
+        let mut leases = self.leases();
+        leases.round += 1;
+        leases.round
+    }
+
+    /// Compares with what the store says after renewal number `round`: leases that it no longer knows are fenced, and
+    /// those that only the store knows, twice in a row, are given back to whoever calls this. Such a lease comes from
+    /// an answer that was lost on its way here.
+    pub(crate) fn compare(&self, round: u64, stored: &[Lease]) -> Vec<Lease> {
+        let mut leases = self.leases();
+        let stored: HashSet<Lease> = stored.iter().copied().collect();
+        leases.by_job.retain(|_, one| {
+            let lost = one.since < round && !stored.contains(&one.lease);
+            if let (true, Some(tape)) = (lost, &one.tape) {
+                tape.fence();
+            }
+            !lost
+        });
+        let unknown: HashSet<Lease> =
+            stored.into_iter().filter(|lease| !leases.by_job.contains_key(&lease.job)).collect();
+        let orphans = unknown.intersection(&leases.unknown).copied().collect();
+        leases.unknown = unknown;
+        orphans
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::job::WorkerId;
+
+    fn lease() -> Lease {
+        Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() }
+    }
+
+    #[test]
+    fn a_lease_that_the_store_no_longer_knows_is_fenced() {
+        let (held, kept, lost) = (Held::default(), lease(), lease());
+        let (notes, _received) = mpsc::unbounded_channel();
+        let tape = Tape::new(lost, 0, Duration::ZERO, notes);
+        held.insert(kept);
+        held.insert(lost);
+        assert!(held.start(lost, tape.clone()));
+        let round = held.renewing();
+        assert_eq!(held.compare(round, &[kept]), []);
+        assert!(tape.is_fenced());
+        assert!(!held.start(lost, tape), "a job whose lease is lost is not started");
+    }
+
+    #[test]
+    fn a_lease_given_during_a_renewal_is_not_missed() {
+        let (held, new) = (Held::default(), lease());
+        let round = held.renewing();
+        held.insert(new);
+        assert_eq!(held.compare(round, &[]), []);
+        let (notes, _received) = mpsc::unbounded_channel();
+        assert!(held.start(new, Tape::new(new, 0, Duration::ZERO, notes)));
+    }
+
+    #[test]
+    fn a_lease_that_only_the_store_knows_is_given_back_at_the_second_look() {
+        let (held, orphan) = (Held::default(), lease());
+        assert_eq!(held.compare(held.renewing(), &[orphan]), []);
+        assert_eq!(held.compare(held.renewing(), &[orphan]), [orphan]);
+    }
+}

@@ -1,0 +1,15 @@
+//! What the code that `#[qtask]` makes refers to. Not for use by hand, and free to change.
+
+pub use inventory;
+pub use serde;
+
+pub use crate::{
+    __kind_of as kind_of,
+    collect::{Declared, Untyped},
+    context::Need,
+    executor::{Attempt, Collecting as Into, Fail, Fallible, Outcome, Running, Skip, generate, generate_blocking},
+    handler::{Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, needs_of},
+    registry::Registration,
+    retry::Retry,
+    task::{Checkpoint, Generating, OnError, Task, TaskExecSchema},
+};

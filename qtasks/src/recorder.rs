@@ -1,0 +1,152 @@
+//! Writes what a worker's attempts have handled, and how they ended: many jobs in one commit.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Result},
+    store::{Record, Settlement, Store, Written},
+    tape::{Note, Tape},
+};
+
+/// Steps that may wait no longer than this are written at once: that makes the larger commits when the store is busy,
+/// and the earlier ones when it is idle.
+const AT_ONCE: Duration = Duration::from_millis(5);
+
+/// Where an attempt says how it ended.
+pub(crate) type Settlements = mpsc::UnboundedSender<(Settlement, oneshot::Sender<Written>)>;
+
+/// The writer of one worker.
+pub(crate) struct Recorder {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) notes: mpsc::UnboundedReceiver<Note>,
+    pub(crate) settlements: mpsc::UnboundedReceiver<(Settlement, oneshot::Sender<Written>)>,
+    /// Tapes whose steps may wait, by the time until which they may.
+    pub(crate) later: BTreeMap<(Instant, u64), Arc<Tape>>,
+    pub(crate) noted: u64,
+}
+
+impl Recorder {
+    /// Writes until `finished`, and then what is left. When the store is away, it waits for its return, but no longer
+    /// once `given_up`.
+    pub(crate) async fn run(mut self, finished: CancellationToken, given_up: CancellationToken) {
+        loop {
+            let mut tapes = Vec::new();
+            let mut settlements = Vec::new();
+            let last = tokio::select! {
+                biased;
+                Some(note) = self.notes.recv() => { self.note(note, &mut tapes); false }
+                Some(settlement) = self.settlements.recv() => { settlements.push(settlement); false }
+                () = until(self.later.keys().next().map(|key| key.0)) => false,
+                () = finished.cancelled() => true,
+            };
+            // In this order: the steps of an attempt were announced before its settlement.
+            while let Ok(settlement) = self.settlements.try_recv() {
+                settlements.push(settlement);
+            }
+            while let Ok(note) = self.notes.try_recv() {
+                self.note(note, &mut tapes);
+            }
+            self.ripe(Instant::now(), &mut tapes);
+            let writes = async {
+                tokio::join!(self.record(&tapes), self.settle(settlements));
+            };
+            tokio::select! {
+                () = writes => {}
+                () = given_up.cancelled() => return,
+            }
+            if last {
+                return;
+            }
+        }
+    }
+
+    fn note(&mut self, Note { tape, wait }: Note, tapes: &mut Vec<Arc<Tape>>) {
+        if wait <= AT_ONCE {
+            tapes.push(tape);
+        } else {
+            self.noted += 1;
+            self.later.insert((Instant::now() + wait, self.noted), tape);
+        }
+    }
+
+    fn ripe(&mut self, now: Instant, tapes: &mut Vec<Arc<Tape>>) {
+        while let Some(entry) = self.later.first_entry() {
+            if entry.key().0 > now {
+                return;
+            }
+            tapes.push(entry.remove());
+        }
+    }
+
+    async fn record(&self, tapes: &[Arc<Tape>]) {
+        let taken = tapes.iter().filter_map(|tape| {
+            let (steps, progress) = tape.take();
+            let empty = steps.is_empty() && progress.is_none();
+            (!empty).then(|| (tape, Record { lease: tape.lease(), steps, progress }))
+        });
+        let (tapes, records): (Vec<_>, Vec<_>) = taken.unzip();
+        if records.is_empty() {
+            return;
+        }
+        let written = persist("record steps", || self.store.record(records.clone())).await;
+        match written {
+            Ok(written) => {
+                for ((tape, record), written) in tapes.into_iter().zip(&records).zip(written) {
+                    match (written, record.steps.last()) {
+                        (Written::Yes, Some(last)) => tape.wrote(last.seq + 1),
+                        (Written::Yes, None) => {}
+                        (Written::Fenced, _) => tape.fence(),
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "steps cannot be recorded; their attempts are given up");
+                tapes.into_iter().for_each(|tape| tape.fence());
+            }
+        }
+    }
+
+    async fn settle(&self, settlements: Vec<(Settlement, oneshot::Sender<Written>)>) {
+        if settlements.is_empty() {
+            return;
+        }
+        let (settlements, answers): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
+        match persist("settle attempts", || self.store.settle(settlements.clone())).await {
+            Ok(written) => {
+                for (answer, written) in answers.into_iter().zip(written) {
+                    // Whoever asked may be gone; the job is settled all the same.
+                    let _ = answer.send(written);
+                }
+            }
+            Err(error) => tracing::error!(%error, "attempts cannot be settled; their leases will run out"),
+        }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Calls `write` until the store is there to carry it out.
+pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(doing: &str, write: impl Fn() -> F) -> Result<T> {
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match write().await {
+            Err(error @ Error::Store { .. }) => {
+                tracing::warn!(error = crate::error::chain(&error), ?wait, "the store did not {doing}; trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+            }
+            answer => return answer,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the tests of this store begin with.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::Sqlite;
+use crate::{
+    job::{Job, JobId, NewJob, WorkerId},
+    json::Json,
+    store::{Ask, Store},
+};
+
+pub(super) const NOW: Timestamp = Timestamp::constant(1_750_000_000, 0);
+
+/// A folder of its own, and the URL of a file in it.
+pub(super) fn place(parameters: &str) -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let url = format!("sqlite:{}{parameters}", folder.path().join("jobs.db").display());
+    (folder, url)
+}
+
+pub(super) async fn store() -> (TempDir, Sqlite) {
+    let (folder, url) = place("");
+    let store = Sqlite::open(&url).await.unwrap();
+    (folder, store)
+}
+
+/// Another connection to the file of a store, as an application has its own.
+pub(super) fn neighbour(folder: &TempDir) -> rusqlite::Connection {
+    rusqlite::Connection::open(folder.path().join("jobs.db")).unwrap()
+}
+
+pub(super) fn new_job() -> NewJob {
+    NewJob {
+        id: JobId::new(),
+        task: "t".into(),
+        queue: "default".into(),
+        priority: 0,
+        args: Json::from_stored("{}"),
+        due: NOW,
+        max_time: None,
+        enqueued: NOW,
+    }
+}
+
+pub(super) fn ask(limit: usize) -> Ask {
+    Ask { worker: WorkerId::new(), queues: Arc::new(["default".to_owned()]), tasks: Arc::new(["t"]), limit, now: NOW }
+}
+
+pub(super) async fn lease(store: &Sqlite, limit: usize) -> Vec<Job> {
+    store.lease(ask(limit)).await.unwrap().jobs
+}
+
+/// Waits for what must come soon.
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it comes soon")
+}

@@ -1,0 +1,148 @@
+//! How due jobs are found and handed out.
+
+use std::collections::VecDeque;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{fault::Fault, queue::Write, row, sql::Statements, tables::Tables};
+use crate::{
+    error::Result,
+    job::{Job, JobId, State},
+    store::{Ask, Leased},
+};
+
+impl Write for Ask {
+    type Outcome = Leased;
+    const DOING: &'static str = "lease jobs";
+
+    fn weight(&self) -> usize {
+        self.limit
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {
+        let lanes = tables.lanes(&self.queues, &self.tasks)?;
+        let behind = !tables.reach(row::millis(self.now));
+        let sql = &mut tables.sql;
+        let mut search = Search { now: row::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
+        let mut fronts = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            search.promote(sql, lane)?;
+            let mut front = Front { lane, from: (i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false };
+            search.fill(sql, &mut front)?;
+            fronts.push(front);
+        }
+        let mut jobs = Vec::new();
+        while jobs.len() < self.limit {
+            let first = fronts.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| front.urgency());
+            let Some(front) = first else { break };
+            jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
+            if jobs.len() < self.limit {
+                search.fill(sql, front)?;
+            }
+        }
+        if behind {
+            for front in &fronts {
+                search.look_ahead(sql, front)?;
+            }
+        }
+        tables.news.jobs.extend(jobs.iter().map(|job| job.id));
+        Ok(Leased { jobs, next_due: search.next_due.map(row::time) })
+    }
+}
+
+impl Ask {
+    fn run(&self, sql: &mut Statements<'_>, mut job: Job) -> rusqlite::Result<Job> {
+        job.attempt += 1;
+        job.state = State::Running { worker: self.worker };
+        sql.run.execute(params![job.id.to_bytes(), self.worker.to_bytes(), job.attempt])?;
+        Ok(job)
+    }
+}
+
+/// The most urgent jobs of a lane that have been read and not been taken.
+struct Front {
+    lane: i64,
+    /// Rank and id of the last that was read.
+    from: (i64, [u8; 16]),
+    jobs: VecDeque<Job>,
+    /// Whether no more of them can be read.
+    ended: bool,
+}
+
+impl Front {
+    /// The least is leased first.
+    fn urgency(&self) -> Option<(i16, JobId)> {
+        self.jobs.front().map(|job| (!job.priority, job.id))
+    }
+}
+
+struct Search {
+    now: i64,
+    /// When the next job will be due that is not.
+    next_due: Option<i64>,
+    /// How many jobs are read from a lane at a time.
+    page: i64,
+}
+
+/// All that is asked for at once from a single lane, and fewer from each of many.
+fn page(limit: usize, lanes: usize) -> i64 {
+    row::count(limit.div_ceil(lanes.max(1)))
+}
+
+/// Jobs of a lane that one lease takes over from the waiting room at most, so that nobody waits long behind it.
+const PROMOTED: i64 = 4096;
+
+impl Search {
+    /// Lets jobs whose time has come stand in line with those that were due from the beginning.
+    fn promote(&mut self, sql: &mut Statements<'_>, lane: i64) -> rusqlite::Result<()> {
+        let first: Option<i64> = sql.first_later.query_row([lane], |row| row.get(0)).optional()?;
+        let next = match first {
+            Some(due) if due <= self.now => {
+                sql.promote.execute(params![lane, self.now, PROMOTED])?;
+                sql.next_later.query_row([lane, self.now], |row| row.get(0)).optional()?
+            }
+            next => next,
+        };
+        self.see(next);
+        Ok(())
+    }
+
+    /// Reads further jobs of a lane when those read before are all taken.
+    fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front) -> rusqlite::Result<()> {
+        while front.jobs.is_empty() && !front.ended && self.page > 0 {
+            let (rank, id) = front.from;
+            let mut rows = sql.ready.query(params![front.lane, rank, id, self.page])?;
+            let mut read = 0;
+            while let Some(row) = rows.next()? {
+                read += 1;
+                let job = row::job(row)?;
+                front.from = (-i64::from(job.priority), job.id.to_bytes());
+                match job.state {
+                    // Whoever enqueued it has a clock that is ahead of the worker's.
+                    State::Waiting { due } if row::millis(due) > self.now => self.see(Some(row::millis(due))),
+                    _ => front.jobs.push_back(job),
+                }
+            }
+            front.ended = read < self.page;
+        }
+        Ok(())
+    }
+
+    /// Looks among the next few jobs of a lane for those that are not due by the worker's clock, which is behind.
+    ///
+    /// Only a few, since a worker that got all it asked for asks again soon, and one that got less has seen all.
+    fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front) -> rusqlite::Result<()> {
+        let (rank, id) = front.from;
+        let mut rows = sql.ready.query(params![front.lane, rank, id, 64])?;
+        while let Some(row) = rows.next()? {
+            if let State::Waiting { due } = row::job(row)?.state {
+                self.see(Some(row::millis(due)).filter(|due| *due > self.now));
+            }
+        }
+        Ok(())
+    }
+
+    fn see(&mut self, due: Option<i64>) {
+        self.next_due = self.next_due.into_iter().chain(due).min();
+    }
+}

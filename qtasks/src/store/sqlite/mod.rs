@@ -1,0 +1,277 @@
+//! Jobs in a SQLite file: no server, and any number of processes on one machine.
+//!
+//! The file may be the application's own: everything of qtasks is named `qtasks_*`. Then
+//! [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) lets a job be enqueued exactly if the application's own
+//! transaction commits.
+
+mod fault;
+#[cfg(test)]
+mod fixture;
+mod lease;
+mod place;
+mod queue;
+mod read;
+mod reader;
+mod row;
+mod schema;
+mod sql;
+mod tables;
+mod transaction;
+mod watch;
+mod write;
+mod writer;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+pub use rusqlite;
+
+use self::{
+    place::Place,
+    queue::Queue,
+    reader::Readers,
+    write::{Enqueue, Leave, Prune, Pruned, Records, Renew, Settle},
+};
+use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
+use crate::{
+    error::Result,
+    job::{Attempt, Job, JobId, Lease, NewJob, Step, WorkerId},
+};
+
+inventory::submit! {
+    Scheme {
+        name: "sqlite",
+        form: "sqlite:PATH",
+        open: |url| Box::pin(async move { Ok(Arc::new(Sqlite::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+/// A store in a SQLite file.
+///
+/// Commits are durable when a call returns, also through a power cut: the file is in WAL mode with
+/// `synchronous=FULL`. Calls that are under way at the same time share a commit.
+pub struct Sqlite {
+    place: Place,
+    queue: Arc<Queue>,
+    readers: Arc<Readers>,
+    bell: Arc<Bell>,
+}
+
+impl Sqlite {
+    /// Opens the store at a URL like `sqlite:qtasks.db` or `sqlite:/var/lib/app/jobs.db`, or at a path; makes the file
+    /// and the tables where they are missing.
+    ///
+    /// Parameters stand after a `?`, with `&` between them: `synchronous=normal` gives up the last commits in a power cut
+    /// (none in a crash of the process) for speed; `busy=10` is how many seconds a call waits for a database that
+    /// another process keeps locked, instead of 30.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened, is no SQLite database, has tables of a newer qtasks, or stays locked.
+    ///
+    /// # Cancel safety
+    ///
+    /// The file may have been made, and its tables too.
+    pub async fn open(url: &str) -> Result<Self> {
+        let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::new()));
+        // From here on a dropped future ends the writer.
+        let place = Place::parse(url)?;
+        let mut store = Self { readers: Readers::new(place.clone()), place, queue, bell };
+        store.place = writer::start(store.place.clone(), Arc::clone(&store.queue), Arc::clone(&store.bell)).await?;
+        store.readers = Readers::new(store.place.clone());
+        Ok(store)
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sqlite").field("path", &self.place.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.queue.ask(Enqueue(jobs)).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.queue.ask(ask).await
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        self.queue.ask(Renew { worker, until }).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.queue.ask(Leave(worker)).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.readers.read("find lost jobs", move |tables| read::expired(tables, now, limit)).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        self.queue.ask(Records(records)).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        self.queue.ask(Settle(settlements)).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.readers.read("read a job", move |tables| read::job(tables, id)).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.readers.read("list jobs", move |tables| read::jobs(tables, &filter, after, limit)).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        self.readers.read("read steps", move |tables| read::steps(tables, id, from, limit)).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        self.readers.read("read the last step", move |tables| read::last_step(tables, id)).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        self.readers.read("read attempts", move |tables| read::attempts(tables, id)).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        let mut deleted = 0;
+        loop {
+            let Pruned { jobs, more } = self.queue.ask(Prune { finished, dead, limit: limit - deleted }).await?;
+            deleted += jobs;
+            if !more {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        fixture::{NOW, lease, new_job, place, soon, store},
+        *,
+    };
+    use crate::{
+        job::{Attempt, Ending, Output, Progress, Reply, Shape, State},
+        json::Json,
+        store::Hold,
+    };
+
+    fn step(seq: u64) -> Step {
+        Step { seq, hash: u64::MAX - seq, reply: Reply::Value(Json::from_stored(seq.to_string())) }
+    }
+
+    fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
+        let attempt = Attempt { number: job.attempt, worker, started: Some(NOW), ended: NOW, ending: Ending::Done };
+        Settlement {
+            job: job.id,
+            hold: Hold::Lease(Lease { job: job.id, attempt: job.attempt, worker }),
+            next: State::Done { output },
+            failures: 0,
+            attempt: Some(attempt),
+            now: NOW,
+        }
+    }
+
+    fn worker(job: &Job) -> WorkerId {
+        match job.state {
+            State::Running { worker } => worker,
+            _ => panic!("{job:?} does not run"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_of_a_job_is_there_after_reopening() {
+        let (_folder, url) = place("");
+        let store = Sqlite::open(&url).await.unwrap();
+        let large = Json::from_stored(format!("{{\"text\":\"{}\"}}", "x".repeat(5000)));
+        store.enqueue(vec![NewJob { args: large.clone(), priority: -7, ..new_job() }]).await.unwrap();
+        let job = lease(&store, 1).await.remove(0);
+        assert_eq!((&job.args, job.priority), (&large, -7));
+        let lease = Lease { job: job.id, attempt: 1, worker: worker(&job) };
+        let progress = Some(Progress { done: u64::MAX, total: 3 });
+        let skipped = Step { reply: Reply::Skipped("no".into()), ..step(1) };
+        let record = Record { lease, steps: vec![step(0), skipped.clone()], progress };
+        assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+        let settled = settlement(&job, worker(&job), Output::Steps(Shape::List));
+        assert_eq!(store.settle(vec![settled.clone()]).await.unwrap(), [Written::Yes]);
+        drop(store);
+
+        let store = Sqlite::open(&url).await.unwrap();
+        let found = store.job(job.id).await.unwrap().unwrap();
+        assert_eq!(found, Job { state: settled.next, steps: 2, skipped: 1, progress, ..job });
+        assert_eq!(store.steps(found.id, 0, 9).await.unwrap(), [step(0), skipped]);
+        assert_eq!(store.last_step(found.id).await.unwrap(), Some(step(0)));
+        assert_eq!(store.attempts(found.id).await.unwrap(), [settled.attempt.unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn two_stores_on_one_file_wake_each_other() {
+        let (_folder, url) = place("");
+        let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
+        let job = new_job();
+        let (mut work, mut news) = (other.bell().work(), one.bell().job(job.id));
+        one.enqueue(vec![job]).await.unwrap();
+        soon(work.heard()).await;
+        assert_eq!(lease(&other, 1).await.len(), 1);
+        soon(news.heard()).await;
+    }
+
+    #[tokio::test]
+    async fn a_job_with_more_steps_than_one_transaction_deletes_is_pruned_whole() {
+        let (_folder, store) = store().await;
+        store.enqueue(vec![new_job(), new_job()]).await.unwrap();
+        let jobs = lease(&store, 2).await;
+        let lease = Lease { job: jobs[0].id, attempt: 1, worker: worker(&jobs[0]) };
+        for steps in (0..10_000).map(step).collect::<Vec<_>>().chunks(1000) {
+            let record = Record { lease, steps: steps.to_vec(), progress: None };
+            assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+        }
+        for job in &jobs {
+            let settlement = settlement(job, worker(job), Output::Steps(Shape::Count));
+            assert_eq!(store.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+        }
+        assert_eq!(store.prune(NOW, NOW, 9).await.unwrap(), 0);
+        let later = NOW + jiff::SignedDuration::from_secs(1);
+        assert_eq!(store.prune(later, later, 9).await.unwrap(), 2);
+        assert_eq!(store.job(jobs[0].id).await.unwrap(), None);
+        assert_eq!(store.steps(jobs[0].id, 0, 9).await.unwrap(), []);
+        assert_eq!(store.attempts(jobs[0].id).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_call_is_carried_out() {
+        let (_folder, url) = place("");
+        let store = Sqlite::open(&url).await.unwrap();
+        let job = new_job();
+        let id = job.id;
+        {
+            let mut call = store.enqueue(vec![job]);
+            _ = futures::poll!(&mut call);
+        }
+        drop(store);
+        let store = Sqlite::open(&url).await.unwrap();
+        // The first store's writer may still be at it.
+        let mut news = store.bell().work();
+        while store.job(id).await.unwrap().is_none() {
+            soon(news.heard()).await;
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Commands on their way to the writer.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{fault::Fault, tables::Tables};
+use crate::error::Result;
+
+/// A change of the tables, and what it answers.
+///
+/// It may be applied more than once, when the transaction around it is rolled back.
+pub(super) trait Write: Send + 'static {
+    type Outcome: Send + 'static;
+
+    /// What it is called where it fails: "the store could not ..".
+    const DOING: &'static str;
+
+    /// How many rows it writes, about.
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
+}
+
+/// A [`Write`] of any kind, with whoever waits for its outcome.
+pub(super) trait Command: Send {
+    fn weight(&self) -> usize;
+    /// When it was given.
+    fn since(&self) -> Instant;
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
+    /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
+    fn answer(self: Box<Self>, fault: Option<Fault>);
+}
+
+struct Given<W: Write> {
+    write: W,
+    since: Instant,
+    outcome: Option<W::Outcome>,
+    answer: oneshot::Sender<Result<W::Outcome, Fault>>,
+}
+
+impl<W: Write> Command for Given<W> {
+    fn weight(&self) -> usize {
+        self.write.weight()
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+        self.outcome = Some(self.write.apply(tables)?);
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, fault: Option<Fault>) {
+        let outcome = match fault {
+            Some(fault) => Err(fault),
+            None => self.outcome.ok_or(Fault::Gone),
+        };
+        // Whoever asked may have stopped waiting.
+        _ = self.answer.send(outcome);
+    }
+}
+
+/// Where commands wait for the writer; first in, first out.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Box<dyn Command>>,
+    /// The writer sleeps until this many commands wait.
+    wanted: usize,
+    /// The file was written to, by whomever.
+    touched: bool,
+    closed: bool,
+}
+
+/// What the writer finds when it looks.
+pub(super) struct Taken {
+    pub(super) batch: Vec<Box<dyn Command>>,
+    pub(super) touched: bool,
+    /// Nobody gives commands any more, and none is left but these.
+    pub(super) ended: bool,
+}
+
+/// Rows that one transaction writes at most, about, so that nobody waits long behind it.
+const WEIGHT: usize = 4096;
+
+impl Queue {
+    /// Gives the writer a change to make, and waits until it is durable.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change is made, whether or not somebody waits for it.
+    pub(super) async fn ask<W: Write>(&self, write: W) -> Result<W::Outcome> {
+        let (answer, outcome) = oneshot::channel();
+        self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
+        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(W::DOING))
+    }
+
+    fn give(&self, command: Box<dyn Command>) {
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return;
+        }
+        waiting.commands.push_back(command);
+        let wake = waiting.commands.len() >= waiting.wanted;
+        drop(waiting);
+        if wake {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Says that the file was written to.
+    pub(super) fn touch(&self) {
+        self.waiting().touched = true;
+        self.changed.notify_one();
+    }
+
+    /// Lets the writer end once it has made all changes that wait.
+    pub(super) fn close(&self) {
+        self.waiting().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for commands until `until`, and takes those that one transaction may hold.
+    ///
+    /// Once there is one, it waits up to `gather` for as many as `expected`.
+    pub(super) fn take(&self, until: Instant, expected: usize, gather: Duration) -> Taken {
+        let mut waiting = self.waiting();
+        waiting = self.wait(waiting, until, 1);
+        if !waiting.commands.is_empty() && waiting.commands.len() < expected && !waiting.closed {
+            waiting = self.wait(waiting, Instant::now() + gather, expected);
+        }
+        let count = fitting(waiting.commands.iter().map(|command| command.weight())).min(waiting.commands.len());
+        Taken {
+            batch: waiting.commands.drain(..count).collect(),
+            touched: std::mem::take(&mut waiting.touched),
+            ended: waiting.closed && waiting.commands.is_empty(),
+        }
+    }
+
+    fn wait<'a>(
+        &'a self,
+        mut waiting: MutexGuard<'a, Waiting>,
+        until: Instant,
+        wanted: usize,
+    ) -> MutexGuard<'a, Waiting> {
+        waiting.wanted = wanted;
+        while waiting.commands.len() < wanted && !waiting.touched && !waiting.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.wanted = usize::MAX;
+        waiting
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many of the commands of these weights one transaction may hold; always one.
+fn fitting(weights: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0_usize;
+    let fits = |weight: &usize| {
+        sum = sum.saturating_add(*weight);
+        sum <= WEIGHT
+    };
+    weights.take_while(fits).count().max(1)
+}
+
+/// Closes the queue when the writer ends, however it does, and drops what nobody will carry out.
+pub(super) struct Closing<'a>(pub(super) &'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.closed = true;
+        waiting.commands.clear();
+    }
+}

@@ -1,0 +1,95 @@
+//! The questions: what is read from the tables, and how.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::row::{self, job_columns};
+use crate::{
+    job::{Attempt, Job, JobId, Step},
+    store::Filter,
+};
+
+const JOB: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane WHERE j.id = ?1"
+);
+
+pub(super) fn job(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Job>> {
+    connection.prepare_cached(JOB)?.query_row([id.to_bytes()], row::job).optional()
+}
+
+pub(super) fn jobs(
+    connection: &Connection,
+    filter: &Filter,
+    after: Option<JobId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Job>> {
+    let after = after.map_or(Vec::new(), |id| id.to_bytes().to_vec());
+    let (first, last) = filter.state.map_or((row::LATER, row::CANCELLED), row::codes);
+    let sql = if (first, last) == (row::RUNNING, row::RUNNING) { RUNNING_JOBS } else { JOBS };
+    let values = params![after, row::count(limit), filter.task, filter.queue, first, last];
+    connection.prepare_cached(sql)?.query_map(values, row::job)?.collect()
+}
+
+macro_rules! jobs {
+    ($index:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM qtasks_jobs AS j ",
+            $index,
+            " CROSS JOIN qtasks_lanes AS l ON l.id = j.lane WHERE ",
+            $condition,
+            " AND j.id > ?1 AND (?3 IS NULL OR l.task = ?3) AND (?4 IS NULL OR l.queue = ?4)
+              AND j.state BETWEEN ?5 AND ?6 ORDER BY j.id LIMIT ?2"
+        )
+    };
+}
+
+const JOBS: &str = jobs!("NOT INDEXED", "1");
+/// They are few among many, so they are found by their index and then sorted.
+const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
+
+const STEPS: &str =
+    "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
+
+pub(super) fn steps(connection: &Connection, id: JobId, from: u64, limit: usize) -> rusqlite::Result<Vec<Step>> {
+    let values = params![id.to_bytes(), row::count(from), row::count(limit)];
+    connection.prepare_cached(STEPS)?.query_map(values, row::step)?.collect()
+}
+
+const LAST_STEP: &str =
+    "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND skipped = 0 ORDER BY seq DESC LIMIT 1";
+
+pub(super) fn last_step(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Step>> {
+    connection.prepare_cached(LAST_STEP)?.query_row([id.to_bytes()], row::step).optional()
+}
+
+const ATTEMPTS: &str =
+    "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 ORDER BY number";
+
+pub(super) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<Vec<Attempt>> {
+    connection.prepare_cached(ATTEMPTS)?.query_map([id.to_bytes()], row::attempt)?.collect()
+}
+
+/// Goes from worker to worker, so that the many jobs of those that live are not looked at.
+const EXPIRED: &str = concat!(
+    "WITH RECURSIVE holders (worker) AS (
+        SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(n.worker) FROM qtasks_jobs AS n INDEXED BY qtasks_running WHERE n.worker > holders.worker)
+        FROM holders WHERE holders.worker IS NOT NULL)
+    SELECT ",
+    job_columns!(),
+    " FROM holders CROSS JOIN qtasks_jobs AS j INDEXED BY qtasks_running ON j.worker = holders.worker
+    CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
+    WHERE holders.worker IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM qtasks_workers AS w WHERE w.id = holders.worker AND w.until >= ?1)
+    LIMIT ?2"
+);
+
+pub(super) fn expired(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Job>> {
+    let values = params![row::millis(now), row::count(limit)];
+    connection.prepare_cached(EXPIRED)?.query_map(values, row::job)?.collect()
+}

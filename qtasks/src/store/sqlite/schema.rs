@@ -1,0 +1,134 @@
+//! The tables, and how those of an older qtasks become those of this one.
+//!
+//! All are named `qtasks_*` and the format stands in a table of its own, so that a user's tables, with their
+//! `user_version`, fit into the same file: that is what lets a job be enqueued in the user's own transaction.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::place::Place;
+use crate::error::{Error, Result};
+
+/// Each takes the tables from one format to the next; the first from a file without any.
+///
+/// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
+/// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
+/// since SQLite writes the whole of a row whenever something in it changes.
+pub(super) const MIGRATIONS: &[&str] = &["
+    CREATE TABLE qtasks_lanes (
+        id INTEGER PRIMARY KEY,
+        queue TEXT NOT NULL,
+        task TEXT NOT NULL,
+        UNIQUE (queue, task)
+    );
+    CREATE TABLE qtasks_jobs (
+        id BLOB PRIMARY KEY NOT NULL,
+        lane INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        steps INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        worker BLOB,
+        progress_done INTEGER,
+        progress_total INTEGER,
+        max_time INTEGER,
+        enqueued INTEGER NOT NULL,
+        ended INTEGER,
+        shape TEXT,
+        outcome TEXT,
+        args TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX qtasks_later ON qtasks_jobs (lane, due) WHERE state = 0;
+    CREATE INDEX qtasks_ready ON qtasks_jobs (lane, rank, id) WHERE state = 1;
+    CREATE INDEX qtasks_running ON qtasks_jobs (worker) WHERE worker IS NOT NULL;
+    CREATE INDEX qtasks_ended ON qtasks_jobs (state, ended) WHERE ended IS NOT NULL;
+    CREATE TABLE qtasks_args (job BLOB PRIMARY KEY NOT NULL, args TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE qtasks_steps (
+        job BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        hash INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        reply TEXT NOT NULL,
+        PRIMARY KEY (job, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE qtasks_attempts (
+        job BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        worker BLOB NOT NULL,
+        started INTEGER,
+        ended INTEGER NOT NULL,
+        ending TEXT NOT NULL,
+        error TEXT,
+        PRIMARY KEY (job, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE qtasks_workers (id BLOB PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE qtasks_pruned (job BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID;
+"];
+
+/// The format that [`MIGRATIONS`] lead to.
+pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
+
+/// The format of the tables in the file; 0 where there are none.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
+    let there = connection
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'qtasks_format'")?
+        .exists([])?;
+    if !there {
+        return Ok(0);
+    }
+    let found = connection.prepare_cached("SELECT format FROM qtasks_format")?.query_row([], |row| row.get(0));
+    Ok(found.optional()?.unwrap_or(0))
+}
+
+/// Brings the tables to the format of this qtasks.
+///
+/// Any number of processes may do so at once: what is missing is found out and added under the one write lock.
+pub(super) fn migrate(connection: &mut Connection, place: &Place, migrations: &[&str]) -> Result<()> {
+    let known = migrations.len() as i64;
+    if check(connection, place, known)? == known {
+        return Ok(());
+    }
+    let explain = |error| place.explain(error);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
+    let found = check(&transaction, place, known)?;
+    if found == 0 {
+        refuse_strangers(&transaction, place)?;
+    }
+    advance(&transaction, &migrations[found as usize..], known).map_err(explain)?;
+    transaction.commit().map_err(explain)
+}
+
+/// The format that was found, unless it is newer than `known`.
+fn check(connection: &Connection, place: &Place, known: i64) -> Result<i64> {
+    let found = format(connection).map_err(|error| place.explain(error))?;
+    if found > known {
+        return Err(Error::NewerStore { place: place.path.display().to_string(), found, known });
+    }
+    Ok(found.max(0))
+}
+
+/// Refuses a file in which somebody else has taken our names.
+fn refuse_strangers(connection: &Connection, place: &Place) -> Result<()> {
+    let sql = "SELECT name FROM sqlite_schema WHERE name LIKE 'qtasks!_%' ESCAPE '!' AND name <> 'qtasks_format'";
+    let stranger: Option<String> =
+        connection.query_row(sql, [], |row| row.get(0)).optional().map_err(|error| place.explain(error))?;
+    match stranger {
+        None => Ok(()),
+        Some(name) => Err(Error::ForeignStore {
+            place: place.path.display().to_string(),
+            why: format!("it has a `{name}` and no format in `qtasks_format`"),
+        }),
+    }
+}
+
+fn advance(transaction: &Transaction<'_>, missing: &[&str], known: i64) -> rusqlite::Result<()> {
+    transaction.execute_batch("CREATE TABLE IF NOT EXISTS qtasks_format (format INTEGER NOT NULL)")?;
+    for migration in missing {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.execute("DELETE FROM qtasks_format", [])?;
+    transaction.execute("INSERT INTO qtasks_format (format) VALUES (?1)", [known])?;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Everything the writer says in SQL.
+
+use rusqlite::{Connection, Statement};
+
+use super::row::job_columns;
+
+/// Makes a struct of prepared statements, so that none is looked up by its text while jobs wait.
+macro_rules! statements {
+    ($($name:ident = $sql:expr;)*) => {
+        pub(super) struct Statements<'c> {
+            $(pub(super) $name: Statement<'c>,)*
+        }
+
+        impl<'c> Statements<'c> {
+            pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+                Ok(Self { $($name: connection.prepare($sql)?,)* })
+            }
+        }
+
+        /// Name and text of each.
+        #[cfg(test)]
+        pub(super) const ALL: &[(&str, &str)] = &[$((stringify!($name), $sql),)*];
+    };
+}
+
+pub(super) const INSERT_JOB: &str = "INSERT INTO qtasks_jobs (id, lane, rank, state, due, max_time, enqueued, args)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
+pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
+pub(super) const INSERT_LANE: &str =
+    "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
+
+/// What a settlement writes; the conditions follow.
+macro_rules! settle {
+    ($($hold:literal)*) => {
+        concat!(
+            "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended = ?3, shape = ?4, outcome = ?5, \
+             failures = ?6, worker = NULL WHERE id = ?7 AND attempt = ?8 ",
+            $($hold),*
+        )
+    };
+}
+
+statements! {
+    begin = "BEGIN IMMEDIATE";
+    commit = "COMMIT";
+    data_version = "PRAGMA data_version";
+
+    insert_job = INSERT_JOB;
+    insert_args = INSERT_ARGS;
+    insert_lane = INSERT_LANE;
+    new_lanes = "SELECT id, queue, task FROM qtasks_lanes WHERE id > ?1 ORDER BY id";
+
+    first_later = "SELECT due FROM qtasks_jobs INDEXED BY qtasks_later
+                   WHERE state = 0 AND lane = ?1 ORDER BY due LIMIT 1";
+    promote = "UPDATE qtasks_jobs SET state = 1 WHERE id IN (
+                   SELECT id FROM qtasks_jobs INDEXED BY qtasks_later
+                   WHERE state = 0 AND lane = ?1 AND due <= ?2 ORDER BY due LIMIT ?3)";
+    next_later = "SELECT due FROM qtasks_jobs INDEXED BY qtasks_later
+                  WHERE state = 0 AND lane = ?1 AND due > ?2 ORDER BY due LIMIT 1";
+    ready = concat!("SELECT ", job_columns!(), " FROM qtasks_jobs AS j INDEXED BY qtasks_ready
+                     CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
+                     WHERE j.state = 1 AND j.lane = ?1 AND (j.rank, j.id) > (?2, ?3)
+                     ORDER BY j.rank, j.id LIMIT ?4");
+    run = "UPDATE qtasks_jobs SET state = 2, worker = ?2, attempt = ?3 WHERE id = ?1";
+
+    upsert_worker = "INSERT INTO qtasks_workers (id, until) VALUES (?1, ?2)
+                     ON CONFLICT (id) DO UPDATE SET until = excluded.until";
+    delete_worker = "DELETE FROM qtasks_workers WHERE id = ?1";
+    held = "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1";
+
+    advance = "UPDATE qtasks_jobs SET steps = steps + ?5, skipped = skipped + ?6,
+                   progress_done = coalesce(?7, progress_done), progress_total = coalesce(?8, progress_total)
+               WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
+    recorded = "SELECT steps FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
+    insert_step = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+    settle_leased = settle!("AND worker = ?9");
+    settle_expired = settle!("AND worker IS NOT NULL AND NOT EXISTS (
+                                  SELECT 1 FROM qtasks_workers AS w WHERE w.id = worker AND w.until >= ?9)");
+    settle_seen = settle!("AND state BETWEEN ?9 AND ?10");
+    insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+    ended = "SELECT id, steps FROM qtasks_jobs INDEXED BY qtasks_ended
+             WHERE state = ?1 AND ended < ?2 ORDER BY ended LIMIT ?3";
+    delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
+    delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
+    delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";
+    delete_steps = "DELETE FROM qtasks_steps WHERE job = ?1 AND seq < ?2";
+    insert_pruned = "INSERT OR IGNORE INTO qtasks_pruned (job) VALUES (?1)";
+    pruned = "SELECT p.job, (SELECT min(s.seq) FROM qtasks_steps AS s WHERE s.job = p.job) FROM qtasks_pruned AS p LIMIT 1";
+    delete_pruned = "DELETE FROM qtasks_pruned WHERE job = ?1";
+}

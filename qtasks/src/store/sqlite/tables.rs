@@ -1,0 +1,114 @@
+//! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Statement, params};
+
+use super::{fault::Fault, sql::Statements};
+use crate::{error::Result, job::JobId};
+
+/// What the writer works on.
+pub(super) struct Tables<'c> {
+    pub(super) connection: &'c Connection,
+    pub(super) sql: Statements<'c>,
+    lanes: Lanes,
+    /// The latest time by which some job was known to be due.
+    reached: i64,
+    /// What there is to tell once the transaction is committed.
+    pub(super) news: News,
+}
+
+/// Who is to be rung for.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) work: bool,
+    pub(super) jobs: Vec<JobId>,
+}
+
+/// The numbers of the pairs of queue and task.
+#[derive(Default)]
+struct Lanes {
+    by_name: HashMap<String, HashMap<String, i64>>,
+    newest: i64,
+}
+
+impl<'c> Tables<'c> {
+    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+        let sql = Statements::prepare(connection)?;
+        Ok(Self { connection, sql, lanes: Lanes::default(), reached: i64::MIN, news: News::default() })
+    }
+
+    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
+        self.sql.begin.execute([]).map(drop)
+    }
+
+    pub(super) fn commit(&mut self) -> Result<News, Fault> {
+        self.sql.commit.execute([])?;
+        Ok(std::mem::take(&mut self.news))
+    }
+
+    pub(super) fn rollback(&mut self) {
+        self.news = News::default();
+        // Some of them may be gone with the transaction.
+        self.lanes = Lanes::default();
+        if self.connection.is_autocommit() {
+            return;
+        }
+        if let Err(error) = self.connection.execute_batch("ROLLBACK") {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    /// A number that changes when another connection commits something.
+    pub(super) fn data_version(&mut self) -> rusqlite::Result<i64> {
+        self.sql.data_version.query_row([], |row| row.get(0))
+    }
+
+    /// Says that jobs that are due by `time` may stand with those known to be due; whether nobody said more before.
+    pub(super) fn reach(&mut self, time: i64) -> bool {
+        let first = time >= self.reached;
+        self.reached = self.reached.max(time);
+        first
+    }
+
+    /// The number of a pair of queue and task; a new one if need be.
+    pub(super) fn lane(&mut self, queue: &str, task: &str) -> rusqlite::Result<i64> {
+        if let Some(lane) = self.lanes.get(queue, task) {
+            return Ok(lane);
+        }
+        let lane = intern(&mut self.sql.insert_lane, queue, task)?;
+        self.lanes.read(&mut self.sql.new_lanes)?;
+        Ok(lane)
+    }
+
+    /// The numbers of all pairs of these queues and tasks of which there are jobs, each once.
+    pub(super) fn lanes(&mut self, queues: &[String], tasks: &[&str]) -> rusqlite::Result<Vec<i64>> {
+        self.lanes.read(&mut self.sql.new_lanes)?;
+        let pairs = queues.iter().flat_map(|queue| tasks.iter().map(move |task| (queue, task)));
+        let mut lanes: Vec<_> = pairs.filter_map(|(queue, task)| self.lanes.get(queue, task)).collect();
+        lanes.sort_unstable();
+        lanes.dedup();
+        Ok(lanes)
+    }
+}
+
+impl Lanes {
+    fn get(&self, queue: &str, task: &str) -> Option<i64> {
+        self.by_name.get(queue)?.get(task).copied()
+    }
+
+    /// Reads those that others have added.
+    fn read(&mut self, new_lanes: &mut Statement<'_>) -> rusqlite::Result<()> {
+        let mut rows = new_lanes.query([self.newest])?;
+        while let Some(row) = rows.next()? {
+            self.newest = row.get(0)?;
+            self.by_name.entry(row.get(1)?).or_default().insert(row.get(2)?, self.newest);
+        }
+        Ok(())
+    }
+}
+
+/// The number of a pair of queue and task, by [`INSERT_LANE`](super::sql::INSERT_LANE).
+pub(super) fn intern(insert_lane: &mut Statement<'_>, queue: &str, task: &str) -> rusqlite::Result<i64> {
+    insert_lane.query_row(params![queue, task], |row| row.get(0))
+}

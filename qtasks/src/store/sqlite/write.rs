@@ -1,0 +1,357 @@
+//! The changes: each a struct with what it needs to know, applied inside the writer's transaction.
+
+use std::cmp::Ordering;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Statement, params};
+
+use super::{
+    fault::Fault,
+    queue::Write,
+    row::{self, Standing},
+    sql::Statements,
+    tables::Tables,
+};
+use crate::{
+    error::Result,
+    job::{Attempt, JobId, Lease, NewJob, Reply, State, Step, WorkerId},
+    store::{Hold, Record, Settlement, Written},
+};
+
+pub(super) struct Enqueue(pub(super) Vec<NewJob>);
+
+impl Write for Enqueue {
+    type Outcome = ();
+    const DOING: &'static str = "enqueue jobs";
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+        for job in &self.0 {
+            let lane = tables.lane(&job.queue, &job.task)?;
+            tables.reach(row::millis(job.enqueued));
+            insert_job(&mut tables.sql.insert_job, &mut tables.sql.insert_args, lane, job)?;
+        }
+        tables.news.work = true;
+        Ok(())
+    }
+}
+
+/// Arguments of more bytes than this stand in a table of their own.
+const LARGE: usize = 1024;
+
+pub(super) fn insert_job(
+    insert_job: &mut Statement<'_>,
+    insert_args: &mut Statement<'_>,
+    lane: i64,
+    job: &NewJob,
+) -> rusqlite::Result<()> {
+    let id = job.id.to_bytes();
+    let (due, enqueued) = (row::millis(job.due), row::millis(job.enqueued));
+    let state = if due <= enqueued { row::READY } else { row::LATER };
+    let args = job.args.as_str();
+    let large = args.len() > LARGE;
+    let inserted = insert_job.execute(params![
+        id,
+        lane,
+        -i64::from(job.priority),
+        state,
+        due,
+        job.max_time.map(row::limit_millis),
+        enqueued,
+        (!large).then_some(args),
+    ])?;
+    if large && inserted == 1 {
+        insert_args.execute(params![id, args])?;
+    }
+    Ok(())
+}
+
+pub(super) struct Renew {
+    pub(super) worker: WorkerId,
+    pub(super) until: Timestamp,
+}
+
+impl Write for Renew {
+    type Outcome = Vec<Lease>;
+    const DOING: &'static str = "renew leases";
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Lease>, Fault> {
+        let worker = self.worker.to_bytes();
+        tables.sql.upsert_worker.execute(params![worker, row::millis(self.until)])?;
+        let held = tables.sql.held.query_map([worker], |row| {
+            Ok(Lease { job: row::job_id(row, 0)?, attempt: row.get(1)?, worker: self.worker })
+        })?;
+        Ok(held.collect::<Result<_, _>>()?)
+    }
+}
+
+pub(super) struct Leave(pub(super) WorkerId);
+
+impl Write for Leave {
+    type Outcome = ();
+    const DOING: &'static str = "forget a worker";
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+        tables.sql.delete_worker.execute([self.0.to_bytes()])?;
+        Ok(())
+    }
+}
+
+pub(super) struct Records(pub(super) Vec<Record>);
+
+impl Write for Records {
+    type Outcome = Vec<Written>;
+    const DOING: &'static str = "record steps";
+
+    fn weight(&self) -> usize {
+        self.0.iter().map(|record| 1 + record.steps.len()).sum()
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
+        tables.news.jobs.extend(self.0.iter().map(|record| record.lease.job));
+        self.0.iter().map(|record| append(&mut tables.sql, record)).collect()
+    }
+}
+
+fn append(sql: &mut Statements<'_>, record: &Record) -> Result<Written, Fault> {
+    // Nearly always the steps go on where those recorded end, and then there is nothing to ask first.
+    if let Some(first) = follow_each_other(&record.steps)
+        && advance(sql, record, row::count(first.seq), &record.steps)? == 1
+    {
+        insert_steps(sql, record, &record.steps)?;
+        return Ok(Written::Yes);
+    }
+    let Lease { job, attempt, worker } = record.lease;
+    let holds = params![job.to_bytes(), worker.to_bytes(), attempt];
+    let recorded = sql.recorded.query_row(holds, |row| row.get(0)).optional()?;
+    let Some(recorded) = recorded else { return Ok(Written::Fenced) };
+    let new = new_steps(&record.steps, recorded)?;
+    advance(sql, record, recorded, new.iter().copied())?;
+    insert_steps(sql, record, new)?;
+    Ok(Written::Yes)
+}
+
+/// The first of some steps whose numbers have neither gaps nor repetitions.
+fn follow_each_other(steps: &[Step]) -> Option<&Step> {
+    let first = steps.first()?;
+    let follow = steps.iter().zip(0_u64..).all(|(step, place)| step.seq.checked_sub(first.seq) == Some(place));
+    follow.then_some(first)
+}
+
+/// Those that are not among the first `recorded`, nor named before.
+fn new_steps(steps: &[Step], recorded: i64) -> Result<Vec<&Step>, Fault> {
+    let mut next = recorded;
+    let mut new = Vec::new();
+    for step in steps {
+        match row::count(step.seq).cmp(&next) {
+            Ordering::Less => {}
+            Ordering::Equal => {
+                next += 1;
+                new.push(step);
+            }
+            Ordering::Greater => return Err(Fault::Misuse("the steps to record leave a gap in their numbers")),
+        }
+    }
+    Ok(new)
+}
+
+/// Counts new steps, if the lease holds and so many steps are recorded; gives 1 if so.
+fn advance<'s>(
+    sql: &mut Statements<'_>,
+    record: &Record,
+    recorded: i64,
+    new: impl IntoIterator<Item = &'s Step>,
+) -> rusqlite::Result<usize> {
+    let (mut count, mut skipped) = (0_i64, 0_i64);
+    for step in new {
+        count += 1;
+        skipped += i64::from(matches!(step.reply, Reply::Skipped(_)));
+    }
+    sql.advance.execute(params![
+        record.lease.job.to_bytes(),
+        record.lease.worker.to_bytes(),
+        record.lease.attempt,
+        recorded,
+        count,
+        skipped,
+        record.progress.map(|progress| progress.done.cast_signed()),
+        record.progress.map(|progress| progress.total.cast_signed()),
+    ])
+}
+
+fn insert_steps<'s>(
+    sql: &mut Statements<'_>,
+    record: &Record,
+    steps: impl IntoIterator<Item = &'s Step>,
+) -> rusqlite::Result<()> {
+    let job = record.lease.job.to_bytes();
+    steps.into_iter().try_for_each(|step| insert_step(&mut sql.insert_step, job, step))
+}
+
+fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> rusqlite::Result<()> {
+    let (skipped, reply) = match &step.reply {
+        Reply::Value(value) => (false, value.as_str()),
+        Reply::Skipped(error) => (true, error.as_str()),
+    };
+    insert_step.execute(params![job, row::count(step.seq), step.hash.cast_signed(), skipped, reply]).map(drop)
+}
+
+pub(super) struct Settle(pub(super) Vec<Settlement>);
+
+impl Write for Settle {
+    type Outcome = Vec<Written>;
+    const DOING: &'static str = "settle jobs";
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
+        tables.news.jobs.extend(self.0.iter().map(|settlement| settlement.job));
+        tables.news.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
+        self.0.iter().for_each(|settlement| _ = tables.reach(row::millis(settlement.now)));
+        self.0.iter().map(|settlement| settle(&mut tables.sql, settlement)).collect()
+    }
+}
+
+fn settle(sql: &mut Statements<'_>, settlement: &Settlement) -> Result<Written, Fault> {
+    let id = settlement.job.to_bytes();
+    let Standing { state, due, ended, shape, outcome } = Standing::new(&settlement.next, settlement.now)?;
+    let failures = settlement.failures;
+    let changed = match settlement.hold {
+        Hold::Lease(lease) if lease.job != settlement.job => 0,
+        Hold::Lease(Lease { attempt, worker, .. }) => sql.settle_leased.execute(params![
+            state,
+            due,
+            ended,
+            shape,
+            outcome,
+            failures,
+            id,
+            attempt,
+            worker.to_bytes()
+        ])?,
+        Hold::Expired { attempt, now } => sql.settle_expired.execute(params![
+            state,
+            due,
+            ended,
+            shape,
+            outcome,
+            failures,
+            id,
+            attempt,
+            row::millis(now)
+        ])?,
+        Hold::Seen { state: seen, attempt } => {
+            let (first, last) = row::codes(seen);
+            sql.settle_seen.execute(params![state, due, ended, shape, outcome, failures, id, attempt, first, last])?
+        }
+    };
+    if changed == 0 {
+        return Ok(Written::Fenced);
+    }
+    if let Some(attempt) = &settlement.attempt {
+        insert_attempt(&mut sql.insert_attempt, id, attempt)?;
+    }
+    Ok(Written::Yes)
+}
+
+fn insert_attempt(insert_attempt: &mut Statement<'_>, job: [u8; 16], attempt: &Attempt) -> rusqlite::Result<()> {
+    let (ending, error) = row::ending_columns(&attempt.ending);
+    let (started, ended) = (attempt.started.map(row::millis), row::millis(attempt.ended));
+    let worker = attempt.worker.to_bytes();
+    insert_attempt.execute(params![job, attempt.number, worker, started, ended, ending, error]).map(drop)
+}
+
+/// Deletes a bounded part of what is old; to be repeated while there is [more](Pruned::more).
+pub(super) struct Prune {
+    pub(super) finished: Timestamp,
+    pub(super) dead: Timestamp,
+    pub(super) limit: usize,
+}
+
+/// What a [`Prune`] came to.
+pub(super) struct Pruned {
+    pub(super) jobs: usize,
+    pub(super) more: bool,
+}
+
+/// Rows that one [`Prune`] deletes at most, about.
+const PRUNED_ROWS: i64 = 4096;
+
+impl Write for Prune {
+    type Outcome = Pruned;
+    const DOING: &'static str = "prune old jobs";
+
+    fn weight(&self) -> usize {
+        row::count(self.limit).min(PRUNED_ROWS) as usize
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Pruned, Fault> {
+        let sql = &mut tables.sql;
+        let mut room = PRUNED_ROWS;
+        // A job with many steps is deleted first and its steps bit by bit, so that nobody ever sees half of it.
+        while room > 0
+            && let Some(deleted) = sweep(sql, room)?
+        {
+            room -= deleted;
+        }
+        let old = self.old(sql, room.min(row::count(self.limit)))?;
+        let mut jobs = 0;
+        for (id, steps) in &old {
+            if room <= 0 {
+                break;
+            }
+            room -= 1 + delete_job(sql, *id, *steps)?;
+            jobs += 1;
+        }
+        Ok(Pruned { jobs, more: room <= 0 })
+    }
+}
+
+impl Prune {
+    fn old(&self, sql: &mut Statements<'_>, limit: i64) -> rusqlite::Result<Vec<(JobId, i64)>> {
+        let mut old = Vec::new();
+        for (state, before) in [(row::DONE, self.finished), (row::CANCELLED, self.finished), (row::DEAD, self.dead)] {
+            let left = limit - row::count(old.len());
+            let found = sql
+                .ended
+                .query_map(params![state, row::millis(before), left], |row| Ok((row::job_id(row, 0)?, row.get(1)?)))?;
+            for job in found {
+                old.push(job?);
+            }
+        }
+        Ok(old)
+    }
+}
+
+/// Deletes a job, and its steps when they are few; gives how many these were.
+fn delete_job(sql: &mut Statements<'_>, id: JobId, steps: i64) -> rusqlite::Result<i64> {
+    let job = id.to_bytes();
+    sql.delete_job.execute([job])?;
+    sql.delete_args.execute([job])?;
+    sql.delete_attempts.execute([job])?;
+    if steps > PRUNED_ROWS / 4 {
+        sql.insert_pruned.execute([job])?;
+        return Ok(PRUNED_ROWS);
+    }
+    if steps > 0 {
+        sql.delete_steps.execute(params![job, i64::MAX])?;
+    }
+    Ok(steps)
+}
+
+/// Deletes up to `room` steps of a job that is gone; nothing when no such job is left.
+fn sweep(sql: &mut Statements<'_>, room: i64) -> rusqlite::Result<Option<i64>> {
+    let left: Option<([u8; 16], Option<i64>)> =
+        sql.pruned.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((job, first)) = left else { return Ok(None) };
+    match first {
+        Some(first) => sql.delete_steps.execute(params![job, first + room])?,
+        None => sql.delete_pruned.execute([job])?,
+    };
+    Ok(Some(if first.is_some() { room } else { 1 }))
+}

@@ -1,0 +1,102 @@
+//! The values of a job as they become durable, across crashes and from any process.
+
+use std::{any::type_name, collections::VecDeque, sync::Arc};
+
+use futures::stream::{self, BoxStream, StreamExt as _};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    app::App,
+    error::{Error, Result},
+    job::{JobId, Reply, State, Step},
+    store::Listener,
+};
+
+/// How many steps are read at a time.
+pub(crate) const PAGE: usize = 1024;
+
+/// The values of job `id` from step number `from` on, then its end.
+pub(crate) fn values<R: DeserializeOwned + Send + 'static>(
+    app: Arc<App>,
+    id: JobId,
+    from: u64,
+) -> BoxStream<'static, Result<R>> {
+    let news = app.store.bell().job(id);
+    let reader = Reader { app, id, from, news, page: VecDeque::new(), over: false };
+    stream::unfold(reader, |mut reader| async {
+        let item = reader.next().await?.and_then(|step| read(reader.id, step));
+        reader.over = item.as_ref().is_err_and(|error| !error.is_skipped());
+        Some((item, reader))
+    })
+    .boxed()
+}
+
+struct Reader {
+    app: Arc<App>,
+    id: JobId,
+    from: u64,
+    news: Listener,
+    page: VecDeque<Step>,
+    over: bool,
+}
+
+impl Reader {
+    /// The next step, or the error that the job ended in; nothing after its end.
+    async fn next(&mut self) -> Option<Result<Step>> {
+        if self.over {
+            return None;
+        }
+        loop {
+            if let Some(step) = self.page.pop_front() {
+                self.from = step.seq + 1;
+                return Some(Ok(step));
+            }
+            match self.turn().await {
+                Ok(Turn::Page) => {}
+                Ok(Turn::Wait) => self.news.heard().await,
+                Ok(Turn::End(State::Done { .. })) => return None,
+                Ok(Turn::End(state)) => return Some(Err(unhappy_end(self.id, state))),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> Result<Turn> {
+        let store = &self.app.store;
+        // The state is read before the steps: what ended then has no further ones.
+        let job = store.job(self.id).await?.ok_or(Error::NoSuchJob(self.id))?;
+        if self.from < job.steps {
+            self.page = store.steps(self.id, self.from, PAGE).await?.into();
+            if !self.page.is_empty() {
+                return Ok(Turn::Page);
+            }
+        }
+        Ok(if job.state.is_ended() { Turn::End(job.state) } else { Turn::Wait })
+    }
+}
+
+enum Turn {
+    Page,
+    Wait,
+    End(State),
+}
+
+fn read<R: DeserializeOwned>(id: JobId, step: Step) -> Result<R> {
+    match step.reply {
+        Reply::Skipped(error) => Err(Error::Skipped { seq: step.seq, error }),
+        Reply::Value(json) => json.decode().map_err(|source| Error::Decode {
+            what: format!("step {} of job {id}", step.seq),
+            as_type: type_name::<R>(),
+            source: source.into(),
+        }),
+    }
+}
+
+/// The error that a job which did not end well gives to whoever waits for it.
+pub(crate) fn unhappy_end(id: JobId, state: State) -> Error {
+    match state {
+        State::Dead { error } => Error::Dead { id, error },
+        State::Cancelled { reason } => Error::Cancelled { id, reason },
+        other => Error::WrongState { id, state: other.name(), wish: "read to its end" },
+    }
+}

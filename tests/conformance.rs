@@ -1,0 +1,23 @@
+//! The suite that every store passes, one line for each store.
+
+mod memory {
+    use std::sync::Arc;
+
+    use qtasks::store::Memory;
+
+    qtasks::store_conformance!(async || ((), Arc::new(Memory::new()) as _));
+}
+
+mod sqlite {
+    use std::sync::Arc;
+
+    use qtasks::store::sqlite::Sqlite;
+    use tempfile::TempDir;
+
+    qtasks::store_conformance!(async || {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+        let store = Sqlite::open(&url).await.unwrap();
+        (folder, Arc::new(store) as _)
+    });
+}

@@ -1,0 +1,612 @@
+//! Stores against a model: whatever is done to them, in whatever order, they answer as a list of jobs would that is
+//! searched from end to end each time.
+//!
+//! `PROPTEST_CASES` sets how many sequences of calls are tried.
+
+use std::{
+    cmp::Reverse,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+use qtasks::{
+    Error, Result,
+    job::{Attempt, Ending, Job, JobId, Lease, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    json::Json,
+    lifecycle,
+    store::{Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, sqlite::Sqlite},
+};
+use tempfile::TempDir;
+
+#[test]
+fn memory_agrees_with_the_model() {
+    agrees_with_the_model(async || ((), Arc::new(Memory::new()) as _));
+}
+
+#[test]
+fn sqlite_agrees_with_the_model() {
+    agrees_with_the_model(async || {
+        let folder = TempDir::new().unwrap();
+        let url = format!("sqlite:{}?synchronous=off", folder.path().join("jobs.db").display());
+        let store = Sqlite::open(&url).await.unwrap();
+        (folder, Arc::new(store) as _)
+    });
+}
+
+/// Tries sequences of calls on stores that `make` gives, each with something to keep until the store is dropped.
+fn agrees_with_the_model<G>(make: impl AsyncFn() -> (G, Arc<dyn Store>)) {
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 96;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tried = TestRunner::new(config).run(&vec(operation(), 1..80), |operations| {
+        runtime.block_on(async {
+            let (_guard, store) = make().await;
+            agree(store, operations).await
+        })
+    });
+    tried.unwrap_or_else(|error| panic!("{error}"));
+}
+
+async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), TestCaseError> {
+    let model = Model::default();
+    let mut now = at(0);
+    for operation in operations {
+        if let Operation::Wait(milliseconds) = operation {
+            now += Duration::from_millis(milliseconds);
+        }
+        for call in operation.calls(&model, now).await {
+            let expected = call.clone().make(&model).await;
+            prop_assert_eq!(call.clone().make(&*store).await, expected, "{:#?}", call);
+            prop_assert_eq!(all_jobs(&*store).await, all_jobs(&model).await, "all jobs after {:#?}", call);
+        }
+    }
+    for job in all_jobs(&model).await {
+        for call in [Call::Steps(job.id, 0, 1_000), Call::LastStep(job.id), Call::Attempts(job.id)] {
+            prop_assert_eq!(call.clone().make(&*store).await, call.clone().make(&model).await, "{:#?}", call);
+        }
+    }
+    Ok(())
+}
+
+async fn all_jobs(store: &dyn Store) -> Vec<Job> {
+    store.jobs(Filter::default(), None, 1_000).await.unwrap()
+}
+
+// What is done
+
+const QUEUES: [&str; 3] = ["default", "mail", "reports"];
+const TASKS: [&str; 3] = ["send", "crawl", "send.all"];
+const STATES: [&str; 5] = ["waiting", "running", "done", "dead", "cancelled"];
+
+/// Something to do, with numbers in place of what only the moment decides: so that it often makes sense when it comes.
+#[derive(Clone, Debug)]
+enum Operation {
+    Wait(u64),
+    Enqueue(Vec<(u8, &'static str, &'static str, i16, i64)>),
+    Lease { worker: u8, queues: Vec<&'static str>, tasks: Vec<&'static str>, limit: usize, behind: i64 },
+    Renew { worker: u8, lasting: i64 },
+    Leave { worker: u8 },
+    TakeOver { limit: usize },
+    Record(Vec<Writing>),
+    Settle(Vec<Settling>),
+    Prune { finished: i64, dead: i64 },
+    Jobs { task: Option<&'static str>, queue: Option<&'static str>, state: Option<&'static str>, after: Option<u8> },
+    Steps { job: u8, from: u64, limit: usize },
+}
+
+/// A claim on a job, near to the one that is good: the attempt may be off by some, the worker another.
+#[derive(Clone, Debug)]
+struct Claim {
+    job: u8,
+    attempt_off: i8,
+    other_worker: Option<u8>,
+}
+
+#[derive(Clone, Debug)]
+struct Writing {
+    claim: Claim,
+    /// Where the steps begin, counted from the job's next one.
+    from: i8,
+    /// Of each step whether it is skipped.
+    skipped: Vec<bool>,
+    progress: Option<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Settling {
+    claim: Claim,
+    hold: Holding,
+    next: State,
+    failures: u32,
+    ending: Option<Ending>,
+}
+
+#[derive(Clone, Debug)]
+enum Holding {
+    Lease,
+    Expired,
+    Seen,
+    SeenAs(&'static str),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let new = (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, prop_oneof![Just(0), -5..30_i64]);
+    let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
+    let lease = (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, prop_oneof![3 => Just(0), 1 => 0..20_i64]);
+    let jobs = (option::of(select(&TASKS[..])), option::of(select(&QUEUES[..])), option::of(select(&STATES[..])));
+    prop_oneof![
+        2 => (0..20_u64).prop_map(Operation::Wait),
+        4 => vec(new, 0..5).prop_map(Operation::Enqueue),
+        6 => lease.prop_map(|(worker, queues, tasks, limit, behind)| {
+            Operation::Lease { worker, queues, tasks, limit, behind }
+        }),
+        3 => (worker(), 0..40_i64).prop_map(|(worker, lasting)| Operation::Renew { worker, lasting }),
+        1 => worker().prop_map(|worker| Operation::Leave { worker }),
+        2 => (0..5_usize).prop_map(|limit| Operation::TakeOver { limit }),
+        6 => vec(writing(), 0..4).prop_map(Operation::Record),
+        6 => vec(settling(), 0..4).prop_map(Operation::Settle),
+        1 => (0..30_i64, 0..30_i64).prop_map(|(finished, dead)| Operation::Prune { finished, dead }),
+        2 => (jobs, option::of(job())).prop_map(|((task, queue, state), after)| {
+            Operation::Jobs { task, queue, state, after }
+        }),
+        1 => (job(), 0..6_u64, 0..6_usize).prop_map(|(job, from, limit)| Operation::Steps { job, from, limit }),
+    ]
+}
+
+fn job() -> impl Strategy<Value = u8> {
+    0..10_u8
+}
+
+fn worker() -> impl Strategy<Value = u8> {
+    0..3_u8
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    let attempt_off = prop_oneof![8 => Just(0_i8), 1 => Just(-1), 1 => Just(1)];
+    let other_worker = prop_oneof![8 => Just(None), 1 => worker().prop_map(Some)];
+    (job(), attempt_off, other_worker).prop_map(|(job, attempt_off, other_worker)| Claim {
+        job,
+        attempt_off,
+        other_worker,
+    })
+}
+
+fn writing() -> impl Strategy<Value = Writing> {
+    let from = prop_oneof![8 => Just(0_i8), 2 => -3..0_i8, 1 => Just(1)];
+    let skipped = vec(prop::bool::weighted(0.3), 0..4);
+    (claim(), from, skipped, option::of(0..9_u64)).prop_map(|(claim, from, skipped, progress)| Writing {
+        claim,
+        from,
+        skipped,
+        progress,
+    })
+}
+
+fn settling() -> impl Strategy<Value = Settling> {
+    let hold = prop_oneof![
+        4 => Just(Holding::Lease),
+        2 => Just(Holding::Expired),
+        2 => Just(Holding::Seen),
+        1 => select(&STATES[..]).prop_map(Holding::SeenAs),
+    ];
+    let next = prop_oneof![
+        3 => (-5..30_i64).prop_map(|due| State::Waiting { due: at(due) }),
+        1 => Just(State::Done { output: Output::Steps(Shape::List) }),
+        1 => Just(State::Done { output: Output::Value(Json::from_stored("[1, 2]")) }),
+        1 => Just(State::Dead { error: "no".into() }),
+        1 => Just(State::Cancelled { reason: "enough".into() }),
+    ];
+    let ending = option::of(select(vec![Ending::Done, Ending::Lost, Ending::Failed { error: "no".into() }]));
+    (claim(), hold, next, 0..4_u32, ending).prop_map(|(claim, hold, next, failures, ending)| Settling {
+        claim,
+        hold,
+        next,
+        failures,
+        ending,
+    })
+}
+
+/// One call of a store.
+#[derive(Clone, Debug)]
+enum Call {
+    Enqueue(Vec<NewJob>),
+    Lease(Ask),
+    Renew(WorkerId, Timestamp),
+    Leave(WorkerId),
+    Expired(Timestamp),
+    Record(Vec<Record>),
+    Settle(Vec<Settlement>),
+    Prune(Timestamp, Timestamp),
+    Jobs(Filter, Option<JobId>),
+    Steps(JobId, u64, usize),
+    LastStep(JobId),
+    Attempts(JobId),
+}
+
+impl Call {
+    /// Makes the call and gives the answer as text. Where the order is the store's own, it is that of the ids; what an
+    /// error says is the store's own too.
+    async fn make(self, store: &dyn Store) -> String {
+        fn text(answer: Result<impl std::fmt::Debug>) -> String {
+            answer.map_or_else(|_| "an error".to_owned(), |answer| format!("{answer:#?}"))
+        }
+        match self {
+            Self::Enqueue(jobs) => text(store.enqueue(jobs).await),
+            Self::Lease(ask) => text(store.lease(ask).await),
+            Self::Renew(worker, until) => text(store.renew(worker, until).await.map(|mut leases| {
+                leases.sort_by_key(|lease| lease.job);
+                leases
+            })),
+            Self::Leave(worker) => text(store.leave(worker).await),
+            Self::Expired(now) => text(store.expired(now, 1_000).await.map(|mut jobs| {
+                jobs.sort_by_key(|job| job.id);
+                jobs
+            })),
+            Self::Record(records) => text(store.record(records).await),
+            Self::Settle(settlements) => text(store.settle(settlements).await),
+            Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
+            Self::Jobs(filter, after) => text(store.jobs(filter, after, 3).await),
+            Self::Steps(job, from, limit) => text(store.steps(job, from, limit).await),
+            Self::LastStep(job) => text(store.last_step(job).await),
+            Self::Attempts(job) => text(store.attempts(job).await),
+        }
+    }
+}
+
+impl Operation {
+    /// The calls that it comes to, as things stand in the model.
+    async fn calls(self, model: &Model, now: Timestamp) -> Vec<Call> {
+        let ago = |milliseconds: i64| Timestamp::from_millisecond(now.as_millisecond() - milliseconds).unwrap();
+        vec![match self {
+            Self::Wait(_) => return vec![],
+            Self::Enqueue(new) => Call::Enqueue(
+                new.into_iter()
+                    .map(|(job, queue, task, priority, delay)| NewJob {
+                        id: id(job),
+                        task: task.into(),
+                        queue: queue.into(),
+                        priority,
+                        args: Json::from_stored(format!("[{job}]")),
+                        due: ago(-delay),
+                        max_time: None,
+                        enqueued: now,
+                    })
+                    .collect(),
+            ),
+            Self::Lease { worker, queues, tasks, limit, behind } => Call::Lease(Ask {
+                worker: worker_id(worker),
+                queues: queues.into_iter().map(Into::into).collect(),
+                tasks: tasks.into(),
+                limit,
+                now: ago(behind),
+            }),
+            Self::Renew { worker, lasting } => Call::Renew(worker_id(worker), ago(-lasting)),
+            Self::Leave { worker } => Call::Leave(worker_id(worker)),
+            Self::TakeOver { limit } => {
+                let lost = model.expired(now, limit).await.unwrap();
+                let settle = Call::Settle(lost.iter().map(|job| take_over(job, now)).collect());
+                return vec![Call::Expired(now), settle];
+            }
+            Self::Record(writings) => Call::Record(writings.into_iter().map(|writing| writing.record(model)).collect()),
+            Self::Settle(settlings) => {
+                Call::Settle(settlings.into_iter().map(|settling| settling.settlement(model, now)).collect())
+            }
+            Self::Prune { finished, dead } => Call::Prune(ago(finished), ago(dead)),
+            Self::Jobs { task, queue, state, after } => {
+                let mut filter = Filter::default();
+                filter.task = task.map(Into::into);
+                filter.queue = queue.map(Into::into);
+                filter.state = state;
+                Call::Jobs(filter, after.map(id))
+            }
+            Self::Steps { job, from, limit } => Call::Steps(id(job), from, limit),
+        }]
+    }
+}
+
+impl Claim {
+    fn lease(&self, model: &Model) -> Lease {
+        let job = model.find(id(self.job));
+        let holder = job.as_ref().and_then(holder);
+        Lease {
+            job: id(self.job),
+            attempt: job.map_or(0, |job| job.attempt).saturating_add_signed(self.attempt_off.into()),
+            worker: self.other_worker.map(worker_id).or(holder).unwrap_or(worker_id(0)),
+        }
+    }
+}
+
+impl Writing {
+    fn record(self, model: &Model) -> Record {
+        let lease = self.claim.lease(model);
+        let next = model.find(lease.job).map_or(0, |job| job.steps);
+        let seqs = next.saturating_add_signed(self.from.into())..;
+        let steps = seqs.zip(self.skipped).map(|(seq, skipped)| Step {
+            seq,
+            hash: u64::MAX - seq,
+            reply: if skipped { Reply::Skipped("no".into()) } else { Reply::Value(Json::from_stored("7")) },
+        });
+        Record { lease, steps: steps.collect(), progress: self.progress.map(|done| Progress { done, total: 9 }) }
+    }
+}
+
+impl Settling {
+    fn settlement(self, model: &Model, now: Timestamp) -> Settlement {
+        let lease = self.claim.lease(model);
+        let job = model.find(lease.job);
+        let seen = job.as_ref().map_or("waiting", |job| job.state.name());
+        let hold = match self.hold {
+            Holding::Lease => Hold::Lease(lease),
+            Holding::Expired => Hold::Expired { attempt: lease.attempt, now },
+            Holding::Seen => Hold::Seen { state: seen, attempt: lease.attempt },
+            Holding::SeenAs(state) => Hold::Seen { state, attempt: lease.attempt },
+        };
+        // Only an attempt under way can end.
+        let ending = self.ending.filter(|_| seen == "running");
+        let attempt = ending.map(|ending| Attempt {
+            number: lease.attempt,
+            worker: lease.worker,
+            started: Some(at(0)),
+            ended: now,
+            ending,
+        });
+        Settlement { job: lease.job, hold, next: self.next, failures: self.failures, attempt, now }
+    }
+}
+
+fn take_over(job: &Job, now: Timestamp) -> Settlement {
+    let outcome = lifecycle::lost(job, now);
+    let worker = holder(job).unwrap();
+    let attempt = Attempt { number: job.attempt, worker, started: Some(now), ended: now, ending: outcome.ending };
+    Settlement {
+        job: job.id,
+        hold: Hold::Expired { attempt: job.attempt, now },
+        next: outcome.next,
+        failures: outcome.failures,
+        attempt: Some(attempt),
+        now,
+    }
+}
+
+fn holder(job: &Job) -> Option<WorkerId> {
+    match job.state {
+        State::Running { worker } => Some(worker),
+        _ => None,
+    }
+}
+
+fn at(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_700_000_000_000 + milliseconds).unwrap()
+}
+
+fn id(number: u8) -> JobId {
+    JobId::from_bytes([number; 16])
+}
+
+fn worker_id(number: u8) -> WorkerId {
+    WorkerId::from_bytes([number; 16])
+}
+
+// The model
+
+/// A store that is plain to see through: lists, searched from end to end.
+#[derive(Debug, Default)]
+struct Model {
+    known: Mutex<Known>,
+    bell: Bell,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    jobs: Vec<Entry>,
+    workers: Vec<(WorkerId, Timestamp)>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    job: Job,
+    steps: Vec<Step>,
+    attempts: Vec<Attempt>,
+    ended: Timestamp,
+}
+
+impl Model {
+    fn find(&self, id: JobId) -> Option<Job> {
+        self.known.lock().unwrap().find(id).map(|entry| entry.job.clone())
+    }
+}
+
+impl Known {
+    fn find(&mut self, id: JobId) -> Option<&mut Entry> {
+        self.jobs.iter_mut().find(|entry| entry.job.id == id)
+    }
+
+    fn sorted(&self) -> Vec<Job> {
+        let mut jobs: Vec<_> = self.jobs.iter().map(|entry| entry.job.clone()).collect();
+        jobs.sort_by_key(|job| job.id);
+        jobs
+    }
+
+    fn is_lost(&self, job: &Job, now: Timestamp) -> bool {
+        let lives = |worker| self.workers.iter().any(|(known, until)| *known == worker && *until >= now);
+        holder(job).is_some_and(|worker| !lives(worker))
+    }
+
+    fn holds(&self, job: &Job, hold: Hold) -> bool {
+        match hold {
+            Hold::Lease(lease) => {
+                holder(job) == Some(lease.worker) && job.id == lease.job && job.attempt == lease.attempt
+            }
+            Hold::Expired { attempt, now } => job.attempt == attempt && self.is_lost(job, now),
+            Hold::Seen { state, attempt } => job.attempt == attempt && job.state.name() == state,
+        }
+    }
+
+    fn write(&mut self, record: Record) -> Result<Written> {
+        let hold = Hold::Lease(record.lease);
+        if !self.find(record.lease.job).map(|entry| entry.job.clone()).is_some_and(|job| self.holds(&job, hold)) {
+            return Ok(Written::Fenced);
+        }
+        let entry = self.find(record.lease.job).unwrap();
+        for step in record.steps {
+            if step.seq > entry.steps.len() as u64 {
+                return Err(Error::Misuse("a gap"));
+            }
+            if step.seq == entry.steps.len() as u64 {
+                entry.steps.push(step);
+            }
+        }
+        entry.job.steps = entry.steps.len() as u64;
+        entry.job.skipped = entry.steps.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count() as u64;
+        if record.progress.is_some() {
+            entry.job.progress = record.progress;
+        }
+        Ok(Written::Yes)
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Written {
+        let job = self.find(settlement.job).map(|entry| entry.job.clone());
+        if !job.is_some_and(|job| self.holds(&job, settlement.hold)) {
+            return Written::Fenced;
+        }
+        let entry = self.find(settlement.job).unwrap();
+        entry.job.state = settlement.next;
+        entry.job.failures = settlement.failures;
+        entry.attempts.extend(settlement.attempt);
+        entry.ended = settlement.now;
+        Written::Yes
+    }
+}
+
+#[async_trait]
+impl Store for Model {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        let mut known = self.known.lock().unwrap();
+        for new in jobs {
+            if known.find(new.id).is_some() {
+                continue;
+            }
+            let job = Job {
+                id: new.id,
+                task: new.task,
+                queue: new.queue,
+                priority: new.priority,
+                args: new.args,
+                max_time: new.max_time,
+                enqueued: new.enqueued,
+                state: State::Waiting { due: new.due },
+                attempt: 0,
+                failures: 0,
+                steps: 0,
+                skipped: 0,
+                progress: None,
+            };
+            known.jobs.push(Entry { job, steps: vec![], attempts: vec![], ended: Timestamp::MAX });
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        let mut known = self.known.lock().unwrap();
+        let mut waiting: Vec<_> = known.jobs.iter_mut().map(|entry| &mut entry.job).collect();
+        waiting.retain(|job| ask.queues.contains(&job.queue) && ask.tasks.contains(&job.task.as_str()));
+        let due = |job: &Job| match job.state {
+            State::Waiting { due } => Some(due),
+            _ => None,
+        };
+        let next_due = waiting.iter().filter_map(|job| due(job)).filter(|due| *due > ask.now).min();
+        waiting.retain(|job| due(job).is_some_and(|due| due <= ask.now));
+        waiting.sort_by_key(|job| (Reverse(job.priority), job.id));
+        let jobs = waiting.into_iter().take(ask.limit).map(|job| {
+            job.state = State::Running { worker: ask.worker };
+            job.attempt += 1;
+            job.clone()
+        });
+        Ok(Leased { jobs: jobs.collect(), next_due })
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        self.leave(worker).await?;
+        let mut known = self.known.lock().unwrap();
+        known.workers.push((worker, until));
+        let held = known.jobs.iter().map(|entry| &entry.job).filter(|job| holder(job) == Some(worker));
+        Ok(held.map(|job| Lease { job: job.id, attempt: job.attempt, worker }).collect())
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.known.lock().unwrap().workers.retain(|(known, _)| *known != worker);
+        Ok(())
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        let known = self.known.lock().unwrap();
+        Ok(known.sorted().into_iter().filter(|job| known.is_lost(job, now)).take(limit).collect())
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        let mut known = self.known.lock().unwrap();
+        let mut after = known.clone();
+        let written = records.into_iter().map(|record| after.write(record)).collect::<Result<_>>()?;
+        *known = after;
+        Ok(written)
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        let mut known = self.known.lock().unwrap();
+        Ok(settlements.into_iter().map(|settlement| known.settle(settlement)).collect())
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        Ok(self.find(id))
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let mut jobs = self.known.lock().unwrap().sorted();
+        jobs.retain(|job| filter.passes(job) && after.is_none_or(|after| job.id > after));
+        jobs.truncate(limit);
+        Ok(jobs)
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let mut steps = self.known.lock().unwrap().find(id).map_or(vec![], |entry| entry.steps.clone());
+        steps.retain(|step| step.seq >= from);
+        steps.truncate(limit);
+        Ok(steps)
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        let mut steps = self.steps(id, 0, usize::MAX).await?;
+        steps.retain(|step| !matches!(step.reply, Reply::Skipped(_)));
+        Ok(steps.pop())
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        Ok(self.known.lock().unwrap().find(id).map_or(vec![], |entry| entry.attempts.clone()))
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        let mut known = self.known.lock().unwrap();
+        let before = known.jobs.len();
+        known.jobs.retain(|entry| {
+            let limit = if entry.job.state.name() == "dead" { dead } else { finished };
+            !(entry.job.state.is_ended() && entry.ended < limit)
+        });
+        assert!(before - known.jobs.len() <= limit, "which jobs go first is for each store to say");
+        Ok(before - known.jobs.len())
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+}
