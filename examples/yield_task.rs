@@ -1,4 +1,8 @@
-//! Each value that the task yields goes through an async handler; what the handler gives is the result.
+//! An async task yields; each value goes through an async handler; what the handler returns is the result.
+//!
+//! ```sh
+//! cargo run --example yield_task
+//! ```
 
 use qtasks::prelude::*;
 
@@ -16,10 +20,15 @@ async fn test_yield(mut n: i64) -> Vec<i64> {
 }
 
 #[tokio::main]
-async fn main() -> qtasks::Result<()> {
-    let app = QueueTasks::open("memory:").await?;
+async fn main() -> anyhow::Result<()> {
+    // A folder that is deleted at the end; your own program would say `sqlite:qtasks.db`, and keep its jobs.
+    let folder = tempfile::tempdir()?;
+    let app = QueueTasks::open(&format!("sqlite:{}/qtasks.db", folder.path().display())).await?;
     let worker = app.worker().start().await?;
+
     let job = app.enqueue(test_yield(5)).await?;
     println!("{:?}", job.result().await?);
-    worker.shutdown().await
+
+    worker.shutdown().await?;
+    Ok(())
 }
