@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, Item, ItemFn, Path, ext::IdentExt as _, spanned::Spanned as _};
+use syn::{FnArg, Item, ItemFn, Path, TraitItemFn, ext::IdentExt as _, spanned::Spanned as _};
 
 use crate::{
     Errors,
@@ -43,13 +43,15 @@ fn with_errors(tokens: TokenStream, errors: Errors) -> TokenStream {
 
 /// The error for an item of another kind.
 fn not_a_function(item: &TokenStream) -> Option<syn::Error> {
-    match syn::parse2::<Item>(item.clone()).ok()? {
-        Item::Fn(_) | Item::Verbatim(_) => None,
-        other => Some(syn::Error::new_spanned(
-            other,
-            "`#[qtask]` makes a task of a function: put it on an `async fn` or a `fn`",
-        )),
-    }
+    let message = match syn::parse2::<Item>(item.clone()) {
+        Ok(Item::Fn(_)) => return None,
+        Ok(Item::Verbatim(_)) | Err(_) => {
+            syn::parse2::<TraitItemFn>(item.clone()).ok()?;
+            "a task is a function of its own, with a body and outside of any `trait`"
+        }
+        Ok(_) => "`#[qtask]` makes a task of a function: put it on an `async fn` or a `fn`",
+    };
+    Some(syn::Error::new_spanned(item, message))
 }
 
 struct Expansion<'a> {
@@ -157,7 +159,7 @@ impl<'a> Expansion<'a> {
     fn call(&self) -> TokenStream {
         let (q, Task { ident, vis, attrs, signature, .. }) = (&self.q, self.task);
         let (cfg, outside, lints) = (&attrs.cfg, &attrs.outside, &attrs.lints);
-        let docs = (!attrs.has_docs()).then(|| format!("A call of the task `{}`.", self.task.name));
+        let docs = (!attrs.has_docs()).then(|| format!(" A call of the task `{}`.", self.task.name));
         let docs = docs.map(|text| quote!(#[doc = #text]));
         let is_generic = !signature.generics.params.is_empty();
         let fields = self.task.arguments().filter(|_| !is_generic).map(|param| field(param, vis));
@@ -216,7 +218,8 @@ impl<'a> Expansion<'a> {
         };
         let params = params.chain(attempt);
         // A `fn` body is all that runs on its thread, so a lock that it holds across a yield blocks no other task.
-        let held = (!awaits).then(|| quote!(#[allow(clippy::await_holding_lock, clippy::await_holding_refcell_ref)]));
+        let held = (self.task.generates() && !awaits)
+            .then(|| quote!(#[allow(clippy::await_holding_lock, clippy::await_holding_refcell_ref)]));
         quote! {
             #(#lints)*
             #(#inside)*
@@ -414,13 +417,13 @@ impl<'a> Expansion<'a> {
             return None;
         }
         let q = self.q_at(output.span());
-        Some(quote_spanned!(at(output.span())=> const _: () = {
+        Some(quote_spanned! {at(output.span())=>
             use #q::NoResult as _;
             ::core::assert!(
                 !#q::Returned::<#output>::IS_RESULT,
                 "`#[qtask]` tells a `Result` by its name: write `Result<..>`, or an alias of that name"
             );
-        };))
+        })
     }
 
     fn retry_on(&self) -> TokenStream {
@@ -448,7 +451,7 @@ fn field(param: &Param, vis: &syn::Visibility) -> TokenStream {
     let Param { attrs, ident, ty, .. } = param;
     // A message of serde's about the field points at its first token.
     let docs = (!attrs.has_docs()).then(|| {
-        let text = format!("The argument `{}`.", ident.unraw());
+        let text = format!(" The argument `{}`.", ident.unraw());
         quote_spanned!(at(ident.span())=> #[doc = #text])
     });
     let (outside, lints, inside) = (&attrs.outside, &attrs.lints, &attrs.inside);
