@@ -4,6 +4,8 @@
 //! cargo run --example notifications
 //! ```
 
+use std::io::{IsTerminal, stdout};
+
 use qtasks::prelude::*;
 use serde::Deserialize;
 
@@ -33,7 +35,7 @@ fn send_notifications() -> csv::Result<Vec<String>> {
 
 #[tokio::main]
 async fn main() -> qtasks::Result<()> {
-    tracing_subscriber::fmt().init();
+    tracing_subscriber::fmt().with_ansi(stdout().is_terminal()).init();
     let app = QueueTasks::open("memory:").await?;
     let worker = app.worker().start().await?;
 

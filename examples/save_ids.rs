@@ -31,6 +31,7 @@ impl Database {
 async fn save_to_db(value: String, db: State<Database>) -> rusqlite::Result<String> {
     // This may block: the handler of a `fn` task runs on that task's thread, not on those of the async runtime.
     db.insert(&value)?;
+    println!("saved: {value}");
     Ok(value)
 }
 

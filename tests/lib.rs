@@ -1,1 +1,194 @@
-//! What the tests of qtasks share.
+//! What the tests of qtasks share: a place for jobs, an application there, and a diary that its tasks write.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use qtasks::{Builder, QueueTasks, State};
+use tempfile::TempDir;
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+
+/// How long a test waits for something before it fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs each of the tests on every store.
+#[macro_export]
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::Stage::open($crate::Place::memory()).await).await;
+            })*
+        }
+
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::Stage::open($crate::Place::sqlite()).await).await;
+            })*
+        }
+    };
+}
+
+/// Where the jobs of one test are kept.
+#[derive(Debug)]
+pub struct Place {
+    url: String,
+    _folder: Option<TempDir>,
+}
+
+impl Place {
+    /// In memory.
+    pub fn memory() -> Self {
+        Self { url: "memory:".to_owned(), _folder: None }
+    }
+
+    /// In a SQLite file that goes away with this.
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+        Self { url, _folder: Some(folder) }
+    }
+}
+
+/// An application, and the diary that its tasks write.
+#[derive(Debug)]
+pub struct Stage {
+    /// The application.
+    pub app: QueueTasks,
+    /// Its tasks take it as a `State<Diary>`.
+    pub diary: Diary,
+    place: Place,
+}
+
+impl Stage {
+    /// An application whose jobs are kept at `place`.
+    pub async fn open(place: Place) -> Self {
+        Self::built(place, |builder| builder).await
+    }
+
+    /// One in memory, with more to say.
+    pub async fn in_memory(more: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::built(Place::memory(), more).await
+    }
+
+    async fn built(place: Place, more: impl FnOnce(Builder) -> Builder) -> Self {
+        let diary = Diary::default();
+        let builder = QueueTasks::builder().store(&place.url).state(diary.clone());
+        Self { app: more(builder).build().await.expect("an application is built"), diary, place }
+    }
+
+    /// Another application on the same file, as another process would open it.
+    pub async fn neighbour(&self) -> QueueTasks {
+        let builder = QueueTasks::builder().store(&self.place.url).state(self.diary.clone());
+        builder.build().await.expect("an application is built")
+    }
+
+    /// Runs what is due.
+    pub async fn work(&self) {
+        in_time(self.app.worker().run_until_idle()).await.expect("a worker runs");
+    }
+}
+
+/// What tasks did, line by line. A task can wait for a line too, so that a test says when it goes on.
+#[derive(Clone, Default)]
+pub struct Diary {
+    lines: Arc<Lines>,
+}
+
+struct Lines {
+    all: Mutex<Vec<String>>,
+    written: watch::Sender<()>,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { all: Mutex::default(), written: watch::Sender::new(()) }
+    }
+}
+
+impl Diary {
+    /// Writes a line.
+    pub fn note(&self, line: impl fmt::Display) {
+        self.lines.all.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_string());
+        self.lines.written.send_replace(());
+    }
+
+    /// All lines.
+    pub fn lines(&self) -> Vec<String> {
+        self.lines.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many lines are this one.
+    pub fn count(&self, line: &str) -> usize {
+        self.lines().iter().filter(|other| *other == line).count()
+    }
+
+    /// Waits for a line.
+    pub async fn until(&self, line: &str) {
+        self.until_times(line, 1).await;
+    }
+
+    /// Waits until a line was written so many times.
+    pub async fn until_times(&self, line: &str, times: usize) {
+        let mut written = self.lines.written.subscribe();
+        let wait = async {
+            while self.count(line) < times {
+                written.changed().await.expect("the diary holds the sender");
+            }
+        };
+        if timeout(PATIENCE, wait).await.is_err() {
+            panic!("`{line}` was not written in time, but {:?}", self.lines());
+        }
+    }
+
+    /// Waits for a line on a thread that may block.
+    pub fn until_blocking(&self, line: &str) {
+        Handle::current().block_on(self.until(line));
+    }
+}
+
+impl fmt::Debug for Diary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lines()).finish()
+    }
+}
+
+/// A line when this is dropped: by that a test sees that a body's drop code ran.
+pub struct NotesDrop(pub State<Diary>, pub &'static str);
+
+impl Drop for NotesDrop {
+    fn drop(&mut self) {
+        self.0.note(self.1);
+    }
+}
+
+impl fmt::Debug for NotesDrop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.1)
+    }
+}
+
+/// What `future` gives, which must not take long.
+pub async fn in_time<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("this takes no time")
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let look = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    assert!(timeout(PATIENCE, look).await.is_ok(), "{what}: not in time");
+}
+
+/// The text of an error with those behind it.
+pub fn whole(error: &(dyn std::error::Error + 'static)) -> String {
+    let source = error.source().map(|source| format!(": {}", whole(source)));
+    format!("{error}{}", source.unwrap_or_default())
+}

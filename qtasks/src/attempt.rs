@@ -1,6 +1,10 @@
 //! Takes one leased job through its attempt: start the body, watch over it, make durable what it handled, settle.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{
@@ -74,7 +78,9 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         read_back(floor, job, recorded),
     );
     let max_time = job.max_time.or(schema.max_time);
-    let verdict = match task.start(&job.args, attempt) {
+    // Reading the arguments is the task's own code too.
+    let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.args, attempt)));
+    let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(&*payload))) {
         Ok(body) => watch_over(floor, job, &tape, body.guarded(context), max_time).await,
         Err(stopped) => stopped.verdict(),
     };

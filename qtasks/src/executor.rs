@@ -458,6 +458,7 @@ struct Stored<'a> {
 impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
     async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
         let seq = self.seq;
+        self.attempt.inner.context.at_step(seq);
         let hash = json::hash(&ask.value).map_err(|error| unencodable("the yielded value", error))?;
         if seq < self.recorded {
             return self.replay::<R, L>(hash, ask.wants_reply).await;
@@ -466,7 +467,6 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             return Err(Stopped::Released);
         }
         self.tape.room().await?;
-        self.attempt.inner.context.at_step(seq);
         let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
             Ok(reply) => (self.encode(&reply)?, L::replied(reply)),
             Err(error) => {

@@ -4,9 +4,12 @@ use serde::{
     de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
     forward_to_deserialize_any,
 };
-use serde_json::{Deserializer as JsonDeserializer, Error, value::RawValue};
+use serde_json::{Error, value::RawValue};
 
-use crate::{job::Shape, json::Json};
+use crate::{
+    job::Shape,
+    json::{Json, reader},
+};
 
 /// Reads `replies`, `count` in number, as the `T` that they are collected into. Those that do not matter for their
 /// shape need not be there.
@@ -35,7 +38,7 @@ impl<'de> Deserializer<'de> for Gathered<'de> {
             }
             Shape::Count => visitor.visit_u64(self.count),
             Shape::Last => match self.replies.last() {
-                Some(reply) => JsonDeserializer::from_str(reply.as_str()).deserialize_any(visitor),
+                Some(reply) => reader(reply.as_str()).deserialize_any(visitor),
                 None => visitor.visit_unit(),
             },
             Shape::Nothing => visitor.visit_unit(),
@@ -59,7 +62,7 @@ impl<'de> Deserializer<'de> for Gathered<'de> {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match (self.shape, self.replies.last()) {
-            (Shape::Last, Some(reply)) => JsonDeserializer::from_str(reply.as_str()).deserialize_option(visitor),
+            (Shape::Last, Some(reply)) => reader(reply.as_str()).deserialize_option(visitor),
             (Shape::Last, None) | (Shape::Nothing, _) => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
@@ -82,7 +85,7 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|reply| seed.deserialize(&mut JsonDeserializer::from_str(reply.as_str()))).transpose()
+        self.0.next().map(|reply| seed.deserialize(&mut reader(reply.as_str()))).transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -108,7 +111,7 @@ impl<'de> MapAccess<'de> for Pairs<'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
         let value = self.value.take().map_or("null", RawValue::get);
-        seed.deserialize(&mut JsonDeserializer::from_str(value))
+        seed.deserialize(&mut reader(value))
     }
 }
 
@@ -119,7 +122,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        JsonDeserializer::from_str(self.0.get()).deserialize_any(visitor)
+        reader(self.0.get()).deserialize_any(visitor)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -139,7 +142,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        JsonDeserializer::from_str(self.0.get()).deserialize_option(visitor)
+        reader(self.0.get()).deserialize_option(visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -148,7 +151,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        JsonDeserializer::from_str(self.0.get()).deserialize_enum(name, variants, visitor)
+        reader(self.0.get()).deserialize_enum(name, variants, visitor)
     }
 
     forward_to_deserialize_any! {

@@ -36,11 +36,14 @@ struct One {
 }
 
 impl Held {
-    /// Takes note of a lease.
+    /// Takes note of a lease. An earlier one on the same job is lost by that: its body stops now, not at its next write.
     pub(crate) fn insert(&self, lease: Lease) {
         let mut leases = self.leases();
         let since = leases.round;
-        leases.by_job.insert(lease.job, One { lease, since, tape: None });
+        let earlier = leases.by_job.insert(lease.job, One { lease, since, tape: None });
+        if let Some(tape) = earlier.and_then(|one| one.tape) {
+            tape.fence();
+        }
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
@@ -141,6 +144,17 @@ mod tests {
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
         assert!(held.start(new, Tape::new(new, 0, Duration::ZERO, notes)));
+    }
+
+    #[test]
+    fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
+        let (held, first) = (Held::default(), lease());
+        let (notes, _received) = mpsc::unbounded_channel();
+        let tape = Tape::new(first, 0, Duration::ZERO, notes);
+        held.insert(first);
+        assert!(held.start(first, tape.clone()));
+        held.insert(Lease { attempt: 2, ..first });
+        assert!(tape.is_fenced());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{fmt, io, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{
+    de::StrRead,
     ser::{CharEscape, CompactFormatter, Formatter},
     value::RawValue,
 };
@@ -36,7 +37,7 @@ impl Json {
     ///
     /// When the text is not a `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
-        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(&self.0))
+        serde_path_to_error::deserialize(&mut reader(&self.0))
     }
 
     /// The JSON text.
@@ -46,22 +47,39 @@ impl Json {
 
     /// How many arrays and objects stand inside each other at the deepest place.
     pub fn depth(&self) -> usize {
-        let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-        for byte in self.0.bytes() {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' if in_string => escaped = true,
-                b'"' => in_string = !in_string,
-                b'[' | b'{' if !in_string => {
-                    depth += 1;
-                    deepest = deepest.max(depth);
-                }
-                b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-        deepest
+        depth(&self.0)
     }
+}
+
+/// The deepest text that is read: one level more than serde_json reads by itself.
+pub(crate) const DEEPEST: usize = 128;
+
+/// Reads JSON text down to [`DEEPEST`].
+pub(crate) fn reader(text: &str) -> serde_json::Deserializer<StrRead<'_>> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    // Text that is deeper keeps the limit, for it could overflow the stack; a shorter one cannot be as deep.
+    if text.len() / 2 >= DEEPEST && depth(text) == DEEPEST {
+        reader.disable_recursion_limit();
+    }
+    reader
+}
+
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 impl fmt::Debug for Json {
@@ -246,6 +264,16 @@ mod tests {
     fn depth_counts_brackets_outside_strings() {
         for (text, depth) in [("1", 0), ("[]", 1), (r#"{"a":[[1],"[[[["]}"#, 3), (r#"["\"[["]"#, 1)] {
             assert_eq!(Json::from_stored(text).depth(), depth, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_deep_as_it_may_be_is_read_and_what_is_deeper_is_an_error() {
+        let nested = |depth: usize| Json::from_stored("[".repeat(depth) + &"]".repeat(depth));
+        assert!(nested(DEEPEST).decode::<serde_json::Value>().is_ok());
+        for depth in [DEEPEST + 1, 100_000] {
+            let error = nested(depth).decode::<serde_json::Value>().unwrap_err().to_string();
+            assert!(error.contains("recursion limit exceeded"), "{error}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What is too much, and said so at once.
 
-use crate::json::Json;
+use crate::json::{self, Json};
 
 /// The sizes that a job must keep within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub struct Limits {
     pub args: usize,
     /// Bytes of one step's reply, as JSON; 256 KiB by default.
     pub step: usize,
-    /// Arrays and objects inside each other; 128 by default, which is also what serde_json reads back.
+    /// Arrays and objects inside each other; 128 by default, which is also the most that is read back.
     pub depth: usize,
 }
 
 impl Limits {
     /// The limits that hold unless others are set.
-    pub const DEFAULT: Self = Self { args: 1 << 20, step: 256 << 10, depth: 128 };
+    pub const DEFAULT: Self = Self { args: 1 << 20, step: 256 << 10, depth: json::DEEPEST };
 
     /// Checks the arguments of a job.
     pub(crate) fn check_args(&self, json: &Json) -> Result<(), OverLimit> {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_limited_where_serde_json_would_stop_reading() {
+    fn depth_is_limited_where_reading_back_stops() {
         let nested = |depth: usize| Json::from_stored("[".repeat(depth) + &"]".repeat(depth));
         assert_eq!(Limits::DEFAULT.check_args(&nested(128)), Ok(()));
         let error = Limits::DEFAULT.check_args(&nested(129)).unwrap_err();

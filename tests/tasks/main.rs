@@ -1,0 +1,10 @@
+//! What users write: tasks, handlers, results, errors.
+
+mod collections;
+mod combinations;
+mod context;
+mod errors;
+mod limits;
+mod page;
+mod running;
+mod yields;

@@ -1,0 +1,1 @@
+//! Workers, handles and stores.
