@@ -58,7 +58,8 @@ async fn main() -> anyhow::Result<()> {
 // The task: walk, yield, hash.
 
 /// Yields every file below `dir`; the result is how many could be hashed.
-#[qtask(generate_handler = save_hash, on_error = "skip")]
+// Steps are recorded ten times a second and not one by one, for the handler's own writes to the same file wait meanwhile.
+#[qtask(generate_handler = save_hash, on_error = "skip", checkpoint = "within 100ms")]
 async fn index_files(dir: FilePath, co: Co<FilePath, qtasks::Result<u64>>) -> Count {
     walk(dir.into(), &co).await;
 }

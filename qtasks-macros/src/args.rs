@@ -160,9 +160,9 @@ fn example(key: &Ident) -> Result<&'static str> {
         return Ok(example);
     }
     let meant = OPTIONS.iter().find(|(name, _)| name.contains(&wrong) || wrong.contains(name));
-    let hint = meant.map_or_else(String::new, |(name, _)| format!(", did you mean `{name}`?"));
+    let hint = meant.map_or_else(String::new, |(name, _)| format!("did you mean `{name}`? "));
     let all = OPTIONS.map(|(name, _)| name).join(", ");
-    Err(Error::new(key.span(), format!("unknown option `{wrong}`{hint}; the options are: {all}")))
+    Err(Error::new(key.span(), format!("unknown option `{wrong}`: {hint}the options are {all}")))
 }
 
 fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
@@ -241,6 +241,10 @@ impl Value {
 
     fn root(&self) -> Result<Path> {
         match &self.expr {
+            // The path is handed on to serde as a text, in which `$crate` means nothing.
+            Expr::Path(ExprPath { path, .. }) if path.segments.iter().any(|segment| segment.ident == "$crate") => {
+                Err(self.error("a path without `$crate`"))
+            }
             Expr::Path(ExprPath { qself: None, path, .. }) => Ok(path.clone()),
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
                 text.parse_with(Path::parse_mod_style).map_err(|_| self.error("the path of a crate"))

@@ -97,9 +97,17 @@ struct Body<'a> {
 
 impl VisitMut for Body<'_> {
     fn visit_stmt_mut(&mut self, stmt: &mut Stmt) {
-        match statement_yield(stmt) {
-            Some((attrs, call, semi)) => *stmt = self.emit(&attrs, &call, semi),
-            None => visit_mut::visit_stmt_mut(self, stmt),
+        if let Some((attrs, call, semi)) = statement_yield(stmt) {
+            *stmt = match semi {
+                Some(_) => Stmt::Expr(self.yielded("emit", &attrs, &call), semi),
+                // `yield_! { value }`: braces need no semicolon.
+                None => {
+                    let reply = self.reply(&attrs, &call);
+                    Stmt::Expr(Expr::Verbatim(quote!({ #reply })), None)
+                }
+            };
+        } else {
+            visit_mut::visit_stmt_mut(self, stmt);
         }
     }
 
@@ -149,11 +157,6 @@ impl Body<'_> {
         self.place = outer;
     }
 
-    /// A yield whose reply is not used.
-    fn emit(&mut self, attrs: &[Attribute], call: &Macro, semi: Token![;]) -> Stmt {
-        Stmt::Expr(self.yielded("emit", attrs, call), Some(semi))
-    }
-
     /// A yield whose reply is used.
     fn reply(&mut self, attrs: &[Attribute], call: &Macro) -> Expr {
         if let Some(name) = yield_name(&call.path) {
@@ -162,7 +165,7 @@ impl Body<'_> {
         self.yielded("yield_", attrs, call)
     }
 
-    /// A call of the coroutine's end, which a message shows as the whole of `yield_!(value)`.
+    /// A yield, as a call of the coroutine's end, which a message shows as the whole of `yield_!(value)`.
     fn yielded(&mut self, method: &str, attrs: &[Attribute], call: &Macro) -> Expr {
         self.check(&call.path, &call.tokens);
         let value = without_trailing_comma(self.macro_input(call.tokens.clone(), false));
@@ -337,12 +340,12 @@ fn yield_name(path: &Path) -> Option<&Ident> {
     (last == "yield_").then_some(last)
 }
 
-/// The parts of `yield_!(value);`.
-fn statement_yield(stmt: &Stmt) -> Option<(Vec<Attribute>, Macro, Token![;])> {
+/// The parts of a statement that is a yield.
+fn statement_yield(stmt: &Stmt) -> Option<(Vec<Attribute>, Macro, Option<Token![;]>)> {
     let (attrs, call, semi) = match stmt {
-        Stmt::Macro(stmt) => (&stmt.attrs, &stmt.mac, stmt.semi_token?),
+        Stmt::Macro(stmt) => (&stmt.attrs, &stmt.mac, stmt.semi_token),
         Stmt::Expr(expr, Some(semi)) => match passed_on(expr) {
-            Expr::Macro(expr) => (&expr.attrs, &expr.mac, *semi),
+            Expr::Macro(expr) => (&expr.attrs, &expr.mac, Some(*semi)),
             _ => return None,
         },
         _ => return None,

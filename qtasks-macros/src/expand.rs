@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, Item, ItemFn, Path, ext::IdentExt as _, spanned::Spanned as _};
+use syn::{FnArg, Item, ItemFn, Path, TraitItemFn, ext::IdentExt as _, spanned::Spanned as _};
 
 use crate::{
     Errors,
@@ -43,13 +43,15 @@ fn with_errors(tokens: TokenStream, errors: Errors) -> TokenStream {
 
 /// The error for an item of another kind.
 fn not_a_function(item: &TokenStream) -> Option<syn::Error> {
-    match syn::parse2::<Item>(item.clone()).ok()? {
-        Item::Fn(_) | Item::Verbatim(_) => None,
-        other => Some(syn::Error::new_spanned(
-            other,
-            "`#[qtask]` makes a task of a function: put it on an `async fn` or a `fn`",
-        )),
-    }
+    let message = match syn::parse2::<Item>(item.clone()) {
+        Ok(Item::Fn(_)) => return None,
+        Ok(Item::Verbatim(_)) | Err(_) => {
+            syn::parse2::<TraitItemFn>(item.clone()).ok()?;
+            "a task is a function of its own, with a body and outside of any `trait`"
+        }
+        Ok(_) => "`#[qtask]` makes a task of a function: put it on an `async fn` or a `fn`",
+    };
+    Some(syn::Error::new_spanned(item, message))
 }
 
 struct Expansion<'a> {
@@ -81,6 +83,7 @@ impl<'a> Expansion<'a> {
         let (q, Task { ident, attrs, .. }) = (&self.q, self.task);
         let (call, constructor, function) = (self.call(), self.constructor(), self.function());
         let (output, schema, start) = (self.output(), self.schema(), self.start());
+        let no_hidden_result = self.no_hidden_result();
         let (cfg, quiet) = (&attrs.cfg, self.quiet());
         quote! {
             #call
@@ -103,6 +106,7 @@ impl<'a> Expansion<'a> {
             #(#cfg)*
             #quiet
             const _: () = {
+                #no_hidden_result
                 #q::inventory::submit! { #q::Registration::of::<#ident>() }
             };
         }
@@ -155,7 +159,7 @@ impl<'a> Expansion<'a> {
     fn call(&self) -> TokenStream {
         let (q, Task { ident, vis, attrs, signature, .. }) = (&self.q, self.task);
         let (cfg, outside, lints) = (&attrs.cfg, &attrs.outside, &attrs.lints);
-        let docs = (!attrs.has_docs()).then(|| format!("A call of the task `{}`.", self.task.name));
+        let docs = (!attrs.has_docs()).then(|| format!(" A call of the task `{}`.", self.task.name));
         let docs = docs.map(|text| quote!(#[doc = #text]));
         let is_generic = !signature.generics.params.is_empty();
         let fields = self.task.arguments().filter(|_| !is_generic).map(|param| field(param, vis));
@@ -214,7 +218,8 @@ impl<'a> Expansion<'a> {
         };
         let params = params.chain(attempt);
         // A `fn` body is all that runs on its thread, so a lock that it holds across a yield blocks no other task.
-        let held = (!awaits).then(|| quote!(#[allow(clippy::await_holding_lock, clippy::await_holding_refcell_ref)]));
+        let held = (self.task.generates() && !awaits)
+            .then(|| quote!(#[allow(clippy::await_holding_lock, clippy::await_holding_refcell_ref)]));
         quote! {
             #(#lints)*
             #(#inside)*
@@ -299,9 +304,12 @@ impl<'a> Expansion<'a> {
     fn output(&self) -> TokenStream {
         let q = &self.q;
         match &self.task.output {
-            Some(output) if self.task.generates() => quote!(<#output as #q::Declared>::Collection),
+            Some(output) if self.task.generates() => {
+                let q = self.q_at(output.span());
+                quote_spanned!(at(output.span())=> <#output as #q::Declared>::Collection)
+            }
             None if self.task.generates() => quote!(<#q::Untyped as #q::Declared>::Collection),
-            Some(output) if self.task.fails() => quote!(<#output as #q::Fallible>::Value),
+            Some(output) if self.task.fails() => quote_spanned!(at(output.span())=> <#output as #q::Fallible>::Value),
             Some(output) => output.to_token_stream(),
             None => quote!(()),
         }
@@ -370,21 +378,52 @@ impl<'a> Expansion<'a> {
         let all = self.task.params.iter().filter(|param| !param.is_co()).map(|param| param.ident.to_token_stream());
         let all = all.chain(self.task.generates().then(|| attempt.to_token_stream()));
         let (body, retry_on) = (quote_spanned!(at(ident.span())=> Self::#ident(#(#all),*)), self.retry_on());
+        let span = self.task.output.as_ref().map_or_else(|| ident.span(), |output| output.span());
+        let (running, types) = (self.q_at(span), self.types_of_result());
         let running = match (self.task.generates(), self.task.awaits, self.task.fails()) {
-            (true, true, _) => quote!(generator(#body)),
-            (true, false, _) => quote!(blocking_generator(move || #body)),
-            (false, true, true) => quote!(fallible(#attempt, #body, #retry_on)),
-            (false, true, false) => quote!(value(#attempt, #body)),
-            (false, false, true) => quote!(blocking_fallible(#attempt, move || #body, #retry_on)),
-            (false, false, false) => quote!(blocking_value(#attempt, move || #body)),
+            (true, true, _) => quote!(#q::Running::generator(#body)),
+            (true, false, _) => quote!(#q::Running::blocking_generator(move || #body)),
+            (false, true, true) => {
+                quote_spanned!(at(span)=> #running::Running::fallible #types(#attempt, #body, #retry_on))
+            }
+            (false, true, false) => quote_spanned!(at(span)=> #running::Running::value(#attempt, #body)),
+            (false, false, true) => {
+                quote_spanned!(at(span)=> #running::Running::blocking_fallible #types(#attempt, move || #body, #retry_on))
+            }
+            (false, false, false) => {
+                quote_spanned!(at(span)=> #running::Running::blocking_value(#attempt, move || #body))
+            }
         };
         quote! {
             fn start(self, #attempt: #q::Attempt) -> #q::Running {
                 let Self { #(#arguments),* } = self;
                 #(#injected)*
-                #q::Running::#running
+                #running
             }
         }
+    }
+
+    /// The types of a `Result` that `retry_on` judges, so that a wrong function is an error there and not in the body.
+    fn types_of_result(&self) -> Option<TokenStream> {
+        let (q, output) = (&self.q, self.task.output.as_ref()?);
+        let given = self.task.options.retry_on.as_ref();
+        given.map(|_| quote!(::<<#output as #q::Fallible>::Value, <#output as #q::Fallible>::Error>))
+    }
+
+    /// A plain task is told from a fallible one by the name of its return type, which an alias may hide.
+    fn no_hidden_result(&self) -> Option<TokenStream> {
+        let output = self.task.output.as_ref()?;
+        if self.task.generates() || self.task.fails() {
+            return None;
+        }
+        let q = self.q_at(output.span());
+        Some(quote_spanned! {at(output.span())=>
+            use #q::NoResult as _;
+            ::core::assert!(
+                !#q::Returned::<#output>::IS_RESULT,
+                "`#[qtask]` tells a `Result` by its name: write `Result<..>`, or an alias of that name"
+            );
+        })
     }
 
     fn retry_on(&self) -> TokenStream {
@@ -393,7 +432,11 @@ impl<'a> Expansion<'a> {
                 let path = &given.value;
                 quote!(::core::option::Option::Some(#path))
             }
-            None => quote!(::core::option::Option::None),
+            // A message about the error of the body points at what is in the place of the function that would judge it.
+            None => {
+                let span = self.task.output.as_ref().map_or_else(Span::call_site, |output| output.span());
+                quote_spanned!(at(span)=> ::core::option::Option::None)
+            }
         }
     }
 
@@ -406,8 +449,11 @@ impl<'a> Expansion<'a> {
 /// A stored argument.
 fn field(param: &Param, vis: &syn::Visibility) -> TokenStream {
     let Param { attrs, ident, ty, .. } = param;
-    let docs = (!attrs.has_docs()).then(|| format!("The argument `{}`.", ident.unraw()));
-    let docs = docs.map(|text| quote!(#[doc = #text]));
+    // A message of serde's about the field points at its first token.
+    let docs = (!attrs.has_docs()).then(|| {
+        let text = format!(" The argument `{}`.", ident.unraw());
+        quote_spanned!(at(ident.span())=> #[doc = #text])
+    });
     let (outside, lints, inside) = (&attrs.outside, &attrs.lints, &attrs.inside);
     quote!(#docs #(#outside)* #(#lints)* #(#inside)* #vis #ident: #ty)
 }

@@ -4,6 +4,8 @@ mod args;
 mod body;
 mod expand;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 

@@ -117,7 +117,7 @@ macro_rules! whatever {
 
         impl<R> Collect<R> for $type {
             fn add($into: &mut Self, _: R) -> Result<(), serde_json::Error> {
-                $add;
+                let () = $add;
                 Ok(())
             }
         }

@@ -190,21 +190,45 @@ impl Running {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the result of a task",
     label = "cannot be stored as the result",
-    note = "a task returns a type that is `Serialize`, `DeserializeOwned` and `Send`, or a `Result` of one",
-    note = "an alias of `Result` must be named `Result` too, so that `#[qtask]` knows it"
+    note = "a task returns a type that is `Serialize`, `DeserializeOwned` and `Send`, or a `Result` of one"
 )]
 pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
 impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
 
 /// A `Result`, as a task without steps may return it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is named `Result` and is not one",
+    label = "not a `std::result::Result`",
+    note = "`#[qtask]` tells a `Result` by its name: call this type by another"
+)]
 pub trait Fallible {
     /// The value, when all is well.
-    type Value: Value;
+    type Value: Send + 'static;
+    /// The error otherwise.
+    type Error;
 }
 
-impl<T: Value, E> Fallible for Result<T, E> {
+impl<T: Send + 'static, E> Fallible for Result<T, E> {
     type Value = T;
+    type Error = E;
 }
+
+/// Finds out whether a type is a `Result`, whatever its name: `Returned::<T>::IS_RESULT`, with [`NoResult`] in scope.
+#[derive(Debug)]
+pub struct Returned<T>(PhantomData<fn() -> T>);
+
+impl<T, E> Returned<Result<T, E>> {
+    /// It is one.
+    pub const IS_RESULT: bool = true;
+}
+
+/// What the constant of [`Returned`] hides where it has one.
+pub trait NoResult {
+    /// It is none.
+    const IS_RESULT: bool = false;
+}
+
+impl<T> NoResult for Returned<T> {}
 
 /// What the values of a task are declared to be collected into.
 #[derive(Debug)]

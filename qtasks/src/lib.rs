@@ -99,3 +99,8 @@ pub use self::{
     worker::{Worker, WorkerBuilder},
 };
 pub use qtasks_macros::qtask;
+
+// The programs of the README run as doctests.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

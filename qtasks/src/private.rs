@@ -7,7 +7,10 @@ pub use crate::{
     __kind_of as kind_of,
     collect::{Declared, Untyped},
     context::Need,
-    executor::{Attempt, Collecting as Into, Fail, Fallible, Outcome, Running, Skip, generate, generate_blocking},
+    executor::{
+        Attempt, Collecting as Into, Fail, Fallible, NoResult, Outcome, Returned, Running, Skip, generate,
+        generate_blocking,
+    },
     handler::{Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, needs_of},
     registry::Registration,
     retry::Retry,

@@ -65,8 +65,11 @@ pub struct TaskExecSchema {
     pub file: &'static str,
     /// The line that it stands at.
     pub line: u32,
-    needs: [Option<fn() -> Vec<Need>>; 2],
+    needs: [Option<Needs>; 2],
 }
+
+/// Lists states that a function takes.
+type Needs = fn() -> Vec<Need>;
 
 /// How a task yields.
 #[derive(Clone, Copy, Debug)]
@@ -171,13 +174,13 @@ impl TaskExecSchema {
         self
     }
 
-    pub const fn handler(mut self, path: &'static str, needs: fn() -> Vec<Need>) -> Self {
+    pub const fn handler(mut self, path: &'static str, needs: Needs) -> Self {
         self.handler = Some(path);
         self.needs[1] = Some(needs);
         self
     }
 
-    pub const fn needs(mut self, needs: fn() -> Vec<Need>) -> Self {
+    pub const fn needs(mut self, needs: Needs) -> Self {
         self.needs[0] = Some(needs);
         self
     }

@@ -95,8 +95,11 @@ pub struct Scheme {
     /// What the whole of it looks like.
     pub form: &'static str,
     /// Opens a store.
-    pub open: for<'a> fn(&'a str) -> BoxFuture<'a, Result<Arc<dyn Store>>>,
+    pub open: Open,
 }
+
+/// Opens the store at a URL.
+pub type Open = for<'a> fn(&'a str) -> BoxFuture<'a, Result<Arc<dyn Store>>>;
 
 inventory::collect!(Scheme);
 

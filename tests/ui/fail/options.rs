@@ -72,10 +72,21 @@ async fn long_checkpoint() {
 #[qtask(crate = 5)]
 fn wrong_crate() {}
 
+macro_rules! framework {
+    ($item:item) => {
+        #[qtask(crate = $crate::qtasks)]
+        $item
+    };
+}
+
+framework! {
+    fn passed_on() {}
+}
+
 // Whatever is wrong with a task, its callers are not told of it.
 fn main() {
     let _ = (unknown(), did_you_mean(), twice(), no_value(), no_comma(), no_key(), name_without_quotes());
     let _ = (wrong_names(), wrong_echo(), wrong_numbers(), priority_is_no_text(), max_time_is_no_number());
     let _ = (wrong_durations(), useless_durations(), wrong_tags(), wrong_tag(), handler_is_a_closure());
-    let _ = (handler_is_no_path(), wrong_words(), long_checkpoint(), wrong_crate());
+    let _ = (handler_is_no_path(), wrong_words(), long_checkpoint(), wrong_crate(), passed_on());
 }

@@ -6,7 +6,6 @@ async fn wrong() -> Vec<i64> {
     yield_!(1, 2);
     let reply = yield_!(3, 4);
     println!("{}", yield_!());
-    yield_!(let n = 5);
 }
 
 fn main() {

@@ -233,6 +233,17 @@ async fn path() -> Vec<i64> {
     yield_!(reply);
 }
 
+async fn nothing_to_reply(_: i64) {}
+
+#[qtask(generate_handler = nothing_to_reply)]
+async fn braces() -> () {
+    yield_! { 1 }
+    if true {
+        yield_! { 2 }
+    }
+    yield_! { 3 }
+}
+
 #[qtask]
 async fn deque() -> VecDeque<i64> {
     yield_!(1);
@@ -291,5 +302,5 @@ async fn nothing() {
 fn main() {
     let _ = (blocks(vec![]), macros(), selects(), selects_and_skips(), own_macros(), question_mark(String::new()));
     let _ = (not_send(), for_ever(), ends_early(1), recursion(1), co_only(), nested(), blocks_on(), path());
-    let _ = (deque(), ordered_set(), set(), ordered_map(), map(), joined(), chars(), unit(), count(), last(), nothing());
+    let _ = (braces(), deque(), ordered_set(), set(), ordered_map(), map(), joined(), chars(), unit(), count(), last(), nothing());
 }

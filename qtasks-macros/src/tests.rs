@@ -1,0 +1,255 @@
+//! What the attribute makes of a task, and what it says of a wrong one.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ItemFn;
+
+use crate::{Errors, args::Options, expand, task::Task};
+
+/// What `#[qtask(options)] item` becomes, as a formatted file.
+fn expanded(options: &str, item: &str) -> String {
+    let tokens = expand::qtask(tokens(options), tokens(item));
+    prettyplease::unparse(&syn::parse2(tokens).expect("what the attribute makes is Rust"))
+}
+
+/// What is wrong with `#[qtask(options)] item`: the tokens that each message points at, and the message.
+fn wrong(options: &str, item: &str) -> Vec<(String, String)> {
+    let mut errors = Errors::default();
+    let options = Options::parse(tokens(options), &mut errors);
+    let function = syn::parse_str::<ItemFn>(item).expect("a function");
+    Task::new(options, function, &mut errors);
+    let shown = |error: syn::Error| (error.span().source_text().unwrap_or_default(), error.to_string());
+    errors.0.into_iter().map(shown).collect()
+}
+
+fn tokens(text: &str) -> TokenStream {
+    text.parse().expect("tokens")
+}
+
+macro_rules! expansions {
+    ($($name:ident: #[qtask($($options:tt)*)] $($item:literal)+;)*) => {$(
+        #[test]
+        fn $name() {
+            let shown = expanded(stringify!($($options)*), concat!($($item, "\n"),+));
+            insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(shown) });
+        }
+    )*};
+}
+
+expansions! {
+    an_async_generator: #[qtask(generate_handler = handle)]
+        "async fn numbers(mut n: i64) -> Vec<i64> { for i in 0..n { n += 1; yield_!(i + n); } }";
+
+    a_blocking_generator: #[qtask(generate_handler = handlers::handle::<i64>)]
+        "fn numbers(n: i64) -> Vec<i64> { for i in 0..n { yield_!(i); } }";
+
+    a_generator_without_a_handler: #[qtask()]
+        "async fn numbers() -> Result<Vec<i64>, Error> { yield_!(parse()?); Ok(()) }";
+
+    a_generator_without_a_return_type: #[qtask(generate_handler = handle)]
+        "fn numbers() { yield_!(1); }";
+
+    a_generator_that_fixes_no_reply: #[qtask(generate_handler = handle)]
+        "async fn numbers() -> anyhow::Result<qtasks::Count> { yield_!(1); Ok(()) }";
+
+    a_generator_that_takes_its_co: #[qtask(generate_handler = handle, on_error = "skip")]
+        "async fn numbers(n: i64, mut co: qtasks::Co<i64, qtasks::Result<i64>>) -> Vec<i64> {"
+        "    yield_!(n);"
+        "    descend(&co).await;"
+        "}";
+
+    a_plain_async_task: #[qtask()]
+        "async fn add(a: i64, b: i64) -> i64 { a + b }";
+
+    a_plain_blocking_task: #[qtask()]
+        "fn add() { println!(); }";
+
+    a_fallible_async_task: #[qtask(retry_on = can_mend)]
+        "async fn add(a: i64) -> std::io::Result<i64> { Ok(a) }";
+
+    a_fallible_blocking_task: #[qtask()]
+        "fn add(a: i64) -> Result<i64, String> { Ok(a) }";
+
+    injected_parameters: #[qtask(echo = true)]
+        "fn add(context: TaskContext, a: i64, db: State<Db>, mut b: i64, cache: qtasks::State<Cache>) -> i64 { a + b }";
+
+    all_options: #[qtask(
+        name = "emails.send", generate_handler = handle, echo, queue = "mail", priority = -3, retry = 5, backoff = "1s..1h",
+        retry_on = can_mend, max_time = "30s", tags = ["a", "b"], description = "Sends.", on_error = "fail",
+        checkpoint = "within 10ms", crate = renamed::qtasks
+    )]
+        "async fn send(to: String) -> Result<Vec<i64>, Error> { yield_!(to); Ok(()) }";
+
+    one_half_of_the_retry_policy: #[qtask(backoff = "5s", checkpoint = "each")]
+        "async fn send() { yield_!(1); }";
+
+    attributes_and_visibility: #[qtask()]
+        "/// Adds."
+        "#[cfg(unix)]"
+        "#[deprecated]"
+        "#[allow(unused)]"
+        "#[tracing::instrument]"
+        "#[inline]"
+        "pub(crate) fn r#type("
+        "    /// The first."
+        "    #[serde(default)] r#fn: i64,"
+        "    #[allow(unused_variables)] b: i64,"
+        "    /// Not stored."
+        "    #[allow(unused_variables)] db: State<Db>,"
+        ") -> i64 { r#fn }";
+
+    yields_wherever_they_may_be: #[qtask()]
+        "async fn numbers() {"
+        "    yield_!(1,);"
+        "    let reply = yield_!(yield_!(2));"
+        "    'outer: for i in items { match yield_!(3) { 4 => yield_!(5), _ => { yield_![6]; break 'outer; } }; }"
+        "    #[cfg(unix)] yield_!(7);"
+        "    println!(\"{} {x}\", yield_!(8), x = yield_!(9));"
+        "    let all = vec![yield_!(10), yield_!(11)];"
+        "    let same = vec![yield_!(12); 3];"
+        "    tokio::select! { Some(v) = next(), if yield_!(13) => { yield_!(14); yield_!(15) } else => yield_!(16), }"
+        "    let json = json!({ \"a\": yield_!(17) });"
+        "    macro_rules! twice { ($e:expr) => { yield_!($e); yield_!($e); }; }"
+        "    #[qtask] async fn inner() { yield_!(18); }"
+        "    qtasks::yield_!(19);"
+        "    yield_! { 21 }"
+        "    loop { yield_!(20) }"
+        "}";
+
+    a_wrong_task: #[qtask(retry = "often")]
+        "pub async fn wrong(text: &str, n: i64, (a, b): (u8, u8), db: State<Db>) -> Vec<i64> { yield_!(n); }";
+
+    a_wrong_method: #[qtask()]
+        "fn method(&self) {}";
+}
+
+macro_rules! errors {
+    ($($name:ident: #[qtask($($options:tt)*)] $item:literal => [$($at:literal: $message:literal),+ $(,)?];)*) => {$(
+        #[test]
+        fn $name() {
+            let shown = wrong(stringify!($($options)*), $item);
+            let shown: Vec<_> = shown.iter().map(|(at, message)| (&**at, &**message)).collect();
+            assert_eq!(shown, [$(($at, $message)),+]);
+        }
+    )*};
+}
+
+errors! {
+    an_unknown_option_lists_the_right_ones: #[qtask(prio = 1)] "fn t() {}" => [
+        "prio": "unknown option `prio`: did you mean `priority`? the options are name, generate_handler, echo, queue, priority, \
+                 retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, crate",
+    ];
+
+    an_option_is_given_once: #[qtask(retry = 1, queue = "a", retry = 2)] "fn t() {}" => [
+        "retry": "`retry` is given twice; leave one of the two",
+    ];
+
+    each_wrong_option_is_told_of: #[qtask(name = "e mail", priority = 40000, queue, max_time = "soon", retry = 1)] "fn t() {}" => [
+        "\"e mail\"": "`e mail` is not a name: names are made of `A-Z a-z 0-9 _ . : -`",
+        "40000": "expected a whole number from -32768 to 32767, as in `priority = 10`",
+        "queue": "`queue` takes a value: `queue = \"mail\"`",
+        "\"soon\"": "expected a duration (a whole number above 0 and `ms`, `s`, `m`, `h` or `d`), as in `max_time = \"30s\"`",
+    ];
+
+    a_closure_is_no_handler: #[qtask(generate_handler = |n: i64| n)] "async fn t() { yield_!(1); }" => [
+        "|n: i64| n": "expected the path of a function, since a closure has no name, as in `generate_handler = handle`",
+    ];
+
+    everything_is_said_in_one_go: #[qtask(echo = 1, retry_on = judge, on_error = "skip")]
+        "unsafe fn t<T>(a: &str, (b, c): (u8, u8), d: impl Clone, e: TaskContext, f: Co<u8>, _: u8) -> &str { g().await; }" => [
+        "1": "expected `true` or `false`, as in `echo = true`",
+        "T": "a task cannot be generic, since its arguments are stored: write a task for each type",
+        "unsafe": "a task cannot be `unsafe`, since a worker calls it: use an `unsafe` block in its body",
+        "&str": "a task cannot borrow its arguments, since they are stored: take `String`",
+        "(b, c)": "arguments are stored by name: write one, and take the value apart in the body with `let`",
+        "impl Clone": "the arguments of a task are stored, and their types need names: write one for `impl Trait`",
+        "Co<u8>": "`Co` needs what is yielded and what the handler replies: `Co<i64, String>`",
+        "_": "arguments are stored by name: write one, as in `_unused`",
+        "&str": "a task cannot return what it borrows, since its result is stored: return `String`",
+        "await": "`.await` in a `fn` task: make it `async fn`",
+        "Co<u8>": "a `fn` task cannot take a `Co`: make it `async fn`, or use `yield_!`",
+        "TaskContext": "a `TaskContext` parameter needs `#[qtask(echo = true)]`: add `echo = true`",
+        "on_error": "`on_error = \"skip\"` is about the handler's errors: add `generate_handler = path`, or leave it out",
+        "retry_on": "`retry_on` judges the error of the body: let the task return a `Result<T, E>`, or leave it out",
+    ];
+
+    options_of_generators_need_one: #[qtask(generate_handler = handle, checkpoint = "each")] "fn t() {}" => [
+        "generate_handler": "`generate_handler` is for a task that yields: say `yield_!(value);` in the body, or take \
+                             `co: Co<Y, R>`",
+        "checkpoint": "`checkpoint` is for a task that yields: say `yield_!(value);` in the body, or take `co: Co<Y, R>`",
+    ];
+
+    a_parameter_does_not_hide_the_handler: #[qtask(generate_handler = handle)] "fn t(handle: u8) { yield_!(handle); }" => [
+        "handle": "the parameter `handle` hides the function of `generate_handler = handle`: rename the parameter",
+    ];
+
+    a_skipped_value_has_no_reply: #[qtask(generate_handler = handle, on_error = "skip")]
+        "async fn t() { yield_!(1); select! { _ = f() => { yield_!(2); } } g!(yield_!(3)); }" => [
+        "yield_": "a value that is skipped has no reply: under `on_error = \"skip\"` write `yield_!(..);` as a statement, or \
+                   take `co: Co<Y, R>`, whose `yield_` gives a `Result`",
+    ];
+
+    a_name_outside_ascii_needs_another: #[qtask()] "fn задача() {}" => [
+        "задача": "a task's name is in ASCII: add `name = \"..\"` to `#[qtask]`, or rename the function",
+    ];
+}
+
+/// The number of errors in a body, each of which is about a `yield_` or an `await`.
+fn wrong_in(body: &str) -> usize {
+    let wrong = wrong("", &format!("fn t() {{ {body} }}"));
+    assert!(wrong.iter().all(|(at, _)| at == "yield_" || at == "await"), "{wrong:?}");
+    wrong.len()
+}
+
+#[test]
+fn a_yield_that_another_function_would_make_is_found() {
+    for body in [
+        "|| yield_!(1);",
+        "async { yield_!(1); };",
+        "fn f() { yield_!(1); }",
+        "impl T { fn f() { yield_!(1); } }",
+        "const { yield_!(1) };",
+        "vec![|| yield_!(1)];",
+        "println!(\"{}\", (|| yield_!(1))());",
+        "join!(async move { yield_!(1) });",
+        "select! { v = async { yield_!(1) } => {} }",
+        "select! { v = f() => { (|| yield_!(1))(); } }",
+        "unknown! { @ async move { yield_!(1) } @ }",
+        "unknown! { @ fn f(n: i64) -> i64 { yield_!(1) } }",
+    ] {
+        assert_eq!(wrong_in(body), 1, "{body}");
+    }
+}
+
+#[test]
+fn an_await_in_a_blocking_body_is_found() {
+    for body in ["f().await;", "vec![f().await];", "unknown! { @ f().await @ }", "select! { v = f() => { g().await } }"]
+    {
+        assert_eq!(wrong_in(body), 1, "{body}");
+    }
+    for body in
+        ["async { f().await };", "async || f().await;", "async fn g() { f().await }", "vec![async { f().await }];"]
+    {
+        assert_eq!(wrong_in(body), 0, "{body}");
+    }
+}
+
+#[test]
+fn a_block_that_a_macro_passed_on_needs_no_semicolon() {
+    let block = proc_macro2::Group::new(
+        proc_macro2::Delimiter::None,
+        quote!({
+            yield_!(1);
+        }),
+    );
+    let tokens = expand::qtask(quote!(), quote!(async fn numbers() { #block let n = 1; yield_!(n); }));
+    assert!(syn::parse2::<syn::File>(tokens.clone()).is_ok());
+    assert!(!tokens.to_string().contains("compile_error"), "{tokens}");
+}
+
+#[test]
+fn the_expansion_of_a_wrong_task_can_still_be_called() {
+    let shown = expanded("retry = 1, retry = 2", "pub async fn wrong(n: i64) -> Vec<i64> { yield_!(n); }");
+    assert!(shown.contains("pub struct wrong"), "{shown}");
+    assert!(shown.contains("pub fn wrong(_: i64) -> wrong"), "{shown}");
+}

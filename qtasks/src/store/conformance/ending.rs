@@ -1,0 +1,125 @@
+//! Attempts are kept, and ended jobs pruned.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::subject::*;
+use crate::{
+    job::{Ending, Lease, NewJob},
+    store::{Filter, Hold, Settlement, Store, Written},
+};
+
+/// Oldest first, as they were written, through all that happens to the job.
+pub async fn attempts_that_ended_are_kept(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let id = store.running().await.job;
+    let reason = || "because".to_owned();
+    let endings = [
+        Ending::Failed { error: "no\nat all".into() },
+        Ending::Snoozed,
+        Ending::Released,
+        Ending::Lost,
+        Ending::Discarded { reason: reason() },
+        Ending::Cancelled { reason: reason() },
+        Ending::Done,
+    ];
+    let mut kept = Vec::new();
+    for ending in endings {
+        let lease = lease_of(&store.job(id).await);
+        let ended = attempt(lease, ending);
+        let settled = Settlement { attempt: Some(ended.clone()), ..settlement(lease, waiting(0)) };
+        store.settle(settled).await;
+        kept.push(ended);
+        assert_eq!(store.attempts(id).await, kept);
+        store.lease(ask_for(id, at(0))).await;
+    }
+    let lease = lease_of(&store.job(id).await);
+    store.settle(settlement(lease, done())).await;
+    assert_eq!(store.attempts(id).await, kept, "a settlement without an attempt adds none");
+}
+
+/// Only what happened is history.
+pub async fn a_settlement_that_is_fenced_off_leaves_no_history(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    let stale = Lease { attempt: 2, ..lease };
+    let lost = Some(attempt(lease, Ending::Lost));
+    for hold in
+        [Hold::Lease(stale), Hold::Expired { attempt: 1, now: at(3_000) }, Hold::Seen { state: "waiting", attempt: 1 }]
+    {
+        let settlement = Settlement { hold, attempt: lost.clone(), ..settlement(lease, dead()) };
+        assert_eq!(store.try_settle(settlement).await, Written::Fenced);
+    }
+    assert_eq!(store.attempts(lease.job).await, []);
+}
+
+/// Dead jobs after theirs and all others after another, counted from their end, which is not when they were enqueued.
+pub async fn ended_jobs_are_pruned_after_their_retention(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let mut ended = Vec::new();
+    for (next, now) in [(done(), 100), (cancelled(), 200), (dead(), 100), (dead(), 200), (done(), 300)] {
+        let lease = store.running().await;
+        store.settle(Settlement { now: at(now), ..settlement(lease, next) }).await;
+        ended.push(lease.job);
+    }
+    let mut left = ended.clone();
+    for (finished, dead, gone) in [
+        (at(100), at(100), vec![]),
+        (at(0), at(101), vec![ended[2]]),
+        (at(101), at(0), vec![ended[0]]),
+        (at(300), at(200), vec![ended[1]]),
+        (at(300), at(201), vec![ended[3]]),
+        (at(301), at(201), vec![ended[4]]),
+    ] {
+        assert_eq!(answer(store.0.prune(finished, dead, 10).await), gone.len(), "{finished} and {dead}");
+        left.retain(|id| !gone.contains(id));
+        assert_eq!(ids(&store.jobs(Filter::default()).await), left);
+    }
+}
+
+/// Neither one that waits nor one that runs, however old, lost or late.
+pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    store.running().await;
+    let given_back = store.running().await;
+    store.settle(settlement(given_back, waiting(0))).await;
+    store.enqueue([NewJob { due: Timestamp::MIN, enqueued: Timestamp::MIN, ..call() }]).await;
+    assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0);
+    assert_eq!(store.jobs(Filter::default()).await.len(), 3);
+}
+
+/// Its steps and its history go with it: a job that is enqueued under the same id begins anew.
+pub async fn pruning_deletes_all_that_belongs_to_a_job(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let (gone, stays) = (store.running().await, store.running().await);
+    for lease in [gone, stays] {
+        store.write(record(lease, [step(0), step(1)])).await;
+    }
+    store.settle(Settlement { attempt: Some(attempt(gone, Ending::Done)), ..settlement(gone, done()) }).await;
+    assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MIN, 10).await), 1);
+    assert_eq!(answer(store.0.job(gone.job).await), None);
+    let new = NewJob { id: gone.job, ..call() };
+    for _ in 0..2 {
+        assert_eq!(store.steps(gone.job).await, []);
+        assert_eq!(store.attempts(gone.job).await, []);
+        assert_eq!(answer(store.0.last_step(gone.job).await), None);
+        store.enqueue([new.clone()]).await;
+    }
+    let job = store.job(gone.job).await;
+    assert_eq!((job.attempt, job.steps, job.state), (0, 0, waiting(0)));
+    assert_eq!(store.steps(stays.job).await, [step(0), step(1)]);
+}
+
+/// Dead and other jobs together, and as often as there is something left.
+pub async fn pruning_keeps_to_its_limit(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    for next in [done(), dead(), done(), dead(), cancelled()] {
+        let lease = store.running().await;
+        store.settle(settlement(lease, next)).await;
+    }
+    for (limit, pruned, left) in [(0, 0, 5), (3, 3, 2), (3, 2, 0), (3, 0, 0)] {
+        assert_eq!(answer(store.0.prune(at(1), at(1), limit).await), pruned);
+        assert_eq!(store.jobs(Filter::default()).await.len(), left);
+    }
+}

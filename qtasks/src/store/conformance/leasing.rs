@@ -1,0 +1,181 @@
+//! Due jobs go to one worker each, the most urgent first.
+
+use std::sync::Arc;
+
+use super::subject::*;
+use crate::{
+    job::{Job, NewJob, State, WorkerId},
+    store::{Ask, Store},
+};
+
+/// A lease changes the state and the attempt of a job and nothing else, and gives the job as it is from then on.
+pub async fn a_leased_job_runs_at_its_next_attempt(store: Arc<dyn Store>) {
+    let (store, worker) = (Subject(store), WorkerId::new());
+    let [id] = store.enqueue([call()]).await[..] else { unreachable!("one job gives one id") };
+    let before = store.job(id).await;
+    let leased = store.lease(ask(worker)).await;
+    assert_eq!(leased, [Job { state: State::Running { worker }, attempt: 1, ..before }]);
+    assert_eq!(store.job(id).await, leased[0]);
+    assert_eq!(store.lease(ask(worker)).await, [], "a job that runs is not leased, not even to its own worker");
+}
+
+/// By priority, the highest first; jobs of one priority by id, in whatever order they were enqueued.
+pub async fn the_most_urgent_job_is_leased_first(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let priorities = [0, i16::MIN, 5, 0, i16::MAX, -1, 5, 0];
+    let mut jobs: Vec<_> = priorities.map(|priority| NewJob { priority, ..call() }).into();
+    let in_order = [4, 2, 6, 0, 3, 7, 5, 1].map(|place: usize| jobs[place].id);
+    jobs.reverse();
+    for job in jobs {
+        store.enqueue([job]).await;
+    }
+    let mut leased = ids(&store.lease(Ask { limit: 3, ..ask(WorkerId::new()) }).await);
+    leased.extend(ids(&store.lease(Ask { limit: 1, ..ask(WorkerId::new()) }).await));
+    leased.extend(ids(&store.lease(ask(WorkerId::new())).await));
+    assert_eq!(leased, in_order);
+}
+
+/// A worker of several queues and tasks gets the most urgent jobs of all, not those of one after those of another.
+pub async fn urgency_counts_across_queues_and_tasks(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let places = [("a", "x", 0), ("b", "x", 1), ("a", "y", 1), ("b", "y", 0), ("a", "x", 1), ("b", "x", 0)];
+    let jobs =
+        places.map(|(queue, task, priority)| NewJob { queue: queue.into(), task: task.into(), priority, ..call() });
+    let in_order = [1, 2, 4, 0, 3, 5].map(|place: usize| jobs[place].id);
+    store.enqueue(jobs).await;
+    // A name that is given twice changes nothing.
+    let ask = Ask { queues: queues(&["b", "a", "b"]), tasks: ["y", "x", "x"].into(), ..ask(WorkerId::new()) };
+    let mut leased = ids(&store.lease(Ask { limit: 4, ..ask.clone() }).await);
+    leased.extend(ids(&store.lease(ask).await));
+    assert_eq!(leased, in_order);
+}
+
+/// As many as there are, but never more than asked for.
+pub async fn a_lease_takes_no_more_than_its_limit(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    store.enqueue(calls(5)).await;
+    for (limit, given) in [(0, 0), (2, 2), (1, 1), (10, 2), (10, 0)] {
+        assert_eq!(store.lease(Ask { limit, ..ask(WorkerId::new()) }).await.len(), given, "limit {limit}");
+    }
+}
+
+/// A job is due from its time on, to the millisecond; an urgent one that is not due holds up no other.
+pub async fn a_job_is_not_leased_before_it_is_due(store: Arc<dyn Store>) {
+    let (store, worker) = (Subject(store), WorkerId::new());
+    let late = NewJob { due: at(100), priority: 9, ..call() };
+    let early = NewJob { due: at(50), ..call() };
+    store.enqueue([late.clone(), early.clone()]).await;
+
+    for (now, given, next_due) in [
+        (at(49), vec![], Some(at(50))),
+        (at(50), vec![early.id], Some(at(100))),
+        (at(99), vec![], Some(at(100))),
+        (at(100), vec![late.id], None),
+    ] {
+        let leased = store.lease_all(Ask { now, ..ask(worker) }).await;
+        assert_eq!((ids(&leased.jobs), leased.next_due), (given, next_due), "at {now}");
+    }
+}
+
+/// Neither that of another queue or task, nor that of a job that is due already, whether it was taken or left over.
+pub async fn the_next_due_time_is_that_of_a_job_the_worker_could_take(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    assert_eq!(store.lease_all(ask(WorkerId::new())).await.next_due, None, "nothing waits in an empty store");
+    store
+        .enqueue([
+            NewJob { queue: "other".into(), due: at(10), ..call() },
+            NewJob { task: "other".into(), due: at(20), ..call() },
+            NewJob { due: at(40), ..call() },
+            NewJob { due: at(30), priority: -1, ..call() },
+            call(),
+            call(),
+        ])
+        .await;
+    let leased = store.lease_all(Ask { limit: 1, ..ask(WorkerId::new()) }).await;
+    assert_eq!((leased.jobs.len(), leased.next_due), (1, Some(at(30))));
+    let nothing = store.lease_all(Ask { limit: 0, ..ask(WorkerId::new()) }).await;
+    assert_eq!((nothing.jobs.len(), nothing.next_due), (0, Some(at(30))));
+    let later = store.lease_all(Ask { limit: 1, now: at(35), ..ask(WorkerId::new()) }).await;
+    assert_eq!((later.jobs.len(), later.next_due), (1, Some(at(40))));
+}
+
+/// Clocks of workers differ: what is due for one need not be due for the next.
+pub async fn a_clock_that_goes_back_makes_jobs_wait_again(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let job = NewJob { due: at(50), ..call() };
+    store.enqueue([job.clone()]).await;
+    store.lease(Ask { limit: 0, now: at(100), ..ask(WorkerId::new()) }).await;
+    let before = store.lease_all(Ask { now: at(49), ..ask(WorkerId::new()) }).await;
+    assert_eq!((before.jobs, before.next_due), (vec![], Some(at(50))));
+    assert_eq!(ids(&store.lease(Ask { now: at(50), ..ask(WorkerId::new()) }).await), [job.id]);
+}
+
+/// A worker gets jobs of the queues that it listens to, one or several, and of no other.
+pub async fn jobs_of_other_queues_are_left_alone(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let [a, b, c] = ["a", "b", "c"].map(|queue| NewJob { queue: queue.into(), ..call() });
+    store.enqueue([a.clone(), b.clone(), c.clone()]).await;
+    let of = |names: &[&str]| Ask { queues: queues(names), ..ask(WorkerId::new()) };
+    assert_eq!(ids(&store.lease(of(&[])).await), []);
+    assert_eq!(ids(&store.lease(of(&["d", "A", ""])).await), []);
+    assert_eq!(ids(&store.lease(of(&["b"])).await), [b.id]);
+    assert_eq!(ids(&store.lease(of(&["c", "a", "b"])).await), [a.id, c.id]);
+}
+
+/// They stay exactly as they are, however often a worker that does not know them asks, and hold up no other job.
+pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let unknown = NewJob { task: "unknown".into(), priority: 9, ..call() };
+    let known = call();
+    store.enqueue([unknown.clone(), known.clone()]).await;
+    let before = store.job(unknown.id).await;
+    for given in [vec![known.id], vec![], vec![]] {
+        assert_eq!(ids(&store.lease(Ask { limit: 1, ..ask(WorkerId::new()) }).await), given);
+    }
+    assert_eq!(ids(&store.lease(Ask { tasks: [].into(), ..ask(WorkerId::new()) }).await), []);
+    assert_eq!(store.job(unknown.id).await, before);
+    let other_worker = Ask { tasks: ["unknown"].into(), ..ask(WorkerId::new()) };
+    assert_eq!(ids(&store.lease(other_worker).await), [unknown.id]);
+}
+
+/// What one worker has taken, another does not get.
+pub async fn two_workers_never_get_the_same_job(store: Arc<dyn Store>) {
+    let (store, workers) = (Subject(store), [WorkerId::new(), WorkerId::new()]);
+    let mut enqueued = store.enqueue(calls(20)).await;
+    let mut leased = Vec::new();
+    for turn in 0..10 {
+        let worker = workers[turn % 2];
+        let jobs = store.lease(Ask { limit: 2, ..ask(worker) }).await;
+        assert!(jobs.iter().all(|job| job.state == State::Running { worker }));
+        leased.extend(ids(&jobs));
+    }
+    enqueued.sort();
+    leased.sort();
+    assert_eq!(leased, enqueued);
+}
+
+/// Many workers at the same time, with limits of their own, until nothing is left.
+pub async fn concurrent_leases_give_each_job_once(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let mut enqueued = store.enqueue(calls(400)).await;
+    let mut leased: Vec<_> = at_once((1..=8).map(|limit| {
+        let store = store.clone();
+        async move {
+            let (worker, mut mine) = (WorkerId::new(), Vec::new());
+            loop {
+                let jobs = store.lease(Ask { limit, ..ask(worker) }).await;
+                if jobs.is_empty() {
+                    return mine;
+                }
+                mine.extend(ids(&jobs));
+            }
+        }
+    }))
+    .await
+    .into_iter()
+    .flatten()
+    .collect();
+    enqueued.sort();
+    leased.sort();
+    assert_eq!(leased, enqueued, "each job is leased once and none is forgotten");
+}

@@ -1,0 +1,150 @@
+//! The rules that every store keeps, each a test of its own.
+//!
+//! Whoever writes a store has it pass them all with one line, which becomes one `#[test]` for each rule. It takes an
+//! async closure that makes a fresh, empty store, and with it whatever must live as long: a directory of its own, or
+//! `()`. The feature `conformance` of this crate must be on.
+//!
+//! ```
+//! mod memory {
+//!     use std::sync::Arc;
+//!
+//!     use qtasks::store::Memory;
+//!
+//!     qtasks::store_conformance!(async || ((), Arc::new(Memory::new()) as _));
+//! }
+//! ```
+//!
+//! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
+
+mod ending;
+mod enqueueing;
+mod extremes;
+mod fencing;
+mod lasting;
+mod leasing;
+mod reading;
+mod recording;
+mod ringing;
+mod settling;
+mod subject;
+
+use std::sync::Arc;
+
+pub use self::{
+    ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, reading::*, recording::*, ringing::*,
+    settling::*,
+};
+use super::Store;
+
+/// Makes a `#[test]` of each rule of [the suite](crate::store::conformance) for the stores that an async closure gives.
+#[macro_export]
+macro_rules! store_conformance {
+    ($make:expr) => {
+        $crate::store_conformance! { $make =>
+            an_enqueued_job_is_kept_as_it_was_given
+            enqueueing_again_changes_nothing
+            a_batch_is_seen_whole_or_not_at_all
+            a_leased_job_runs_at_its_next_attempt
+            the_most_urgent_job_is_leased_first
+            urgency_counts_across_queues_and_tasks
+            a_lease_takes_no_more_than_its_limit
+            a_job_is_not_leased_before_it_is_due
+            the_next_due_time_is_that_of_a_job_the_worker_could_take
+            a_clock_that_goes_back_makes_jobs_wait_again
+            jobs_of_other_queues_are_left_alone
+            jobs_of_unknown_tasks_are_left_alone_at_no_cost
+            two_workers_never_get_the_same_job
+            concurrent_leases_give_each_job_once
+            renewing_gives_the_leases_that_are_held
+            a_renewed_lease_runs_out_after_its_time
+            a_renewal_counts_for_all_leases_of_its_worker_only
+            leases_of_a_worker_that_never_renewed_have_run_out
+            a_lease_that_ran_out_and_was_not_taken_is_still_good
+            expired_jobs_are_found_up_to_the_limit
+            a_worker_that_left_holds_nothing_any_more
+            recorded_steps_are_kept_in_order
+            a_record_can_be_written_again
+            a_gap_between_steps_is_an_error_and_writes_nothing
+            records_are_answered_in_order
+            progress_stays_until_it_is_said_anew
+            skipped_steps_are_counted_and_never_the_last
+            a_later_attempt_goes_on_where_the_steps_end
+            an_attempt_that_was_retaken_can_write_no_more
+            an_attempt_that_was_called_off_can_write_no_more
+            an_attempt_that_was_given_back_can_write_no_more
+            only_the_lease_itself_gives_the_right_to_write
+            a_job_that_is_not_there_gives_nothing_and_takes_nothing
+            a_settled_job_is_what_it_was_settled_to
+            a_job_that_waits_again_is_leased_again_when_it_is_due
+            only_an_expired_lease_is_settled_as_expired
+            a_job_is_settled_only_as_it_was_seen
+            a_dead_job_can_be_tried_again
+            settlements_are_answered_in_order
+            a_cancel_wins_or_the_job_completes
+            one_of_many_takes_over_an_expired_job
+            attempts_that_ended_are_kept
+            a_settlement_that_is_fenced_off_leaves_no_history
+            ended_jobs_are_pruned_after_their_retention
+            live_jobs_are_never_pruned
+            pruning_deletes_all_that_belongs_to_a_job
+            pruning_keeps_to_its_limit
+            steps_are_read_in_pages
+            jobs_are_read_in_pages
+            jobs_are_filtered
+            new_work_rings
+            news_of_a_job_rings
+            a_call_has_rung_when_it_returns
+            calls_without_anything_in_them_are_fine
+            limits_without_end_are_fine
+            thousands_at_once_are_fine
+            large_values_are_kept
+            text_of_any_kind_is_kept
+            numbers_at_their_ends_are_kept
+            times_are_kept_to_the_millisecond
+        }
+    };
+    ($make:expr => $($rule:ident)+) => {$(
+        #[test]
+        fn $rule() {
+            $crate::store::conformance::check($make, $crate::store::conformance::$rule);
+        }
+    )+};
+}
+
+/// Runs one rule on a store that `make` gives; the other thing that it gives is dropped after the store.
+///
+/// # Panics
+///
+/// When the store breaks the rule.
+pub fn check<G>(make: impl AsyncFnOnce() -> (G, Arc<dyn Store>), rule: impl AsyncFnOnce(Arc<dyn Store>)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    runtime.expect("a test may start threads").block_on(async {
+        let (_guard, store) = make().await;
+        rule(store).await;
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_macro_names_every_rule() {
+        let rules: Vec<_> = [
+            include_str!("enqueueing.rs"),
+            include_str!("leasing.rs"),
+            include_str!("lasting.rs"),
+            include_str!("recording.rs"),
+            include_str!("fencing.rs"),
+            include_str!("settling.rs"),
+            include_str!("ending.rs"),
+            include_str!("reading.rs"),
+            include_str!("ringing.rs"),
+            include_str!("extremes.rs"),
+        ]
+        .iter()
+        .flat_map(|source| source.split("\npub async fn ").skip(1).filter_map(|rest| rest.split('(').next()))
+        .collect();
+        let (_, list) = include_str!("mod.rs").split_once("$make =>\n").unwrap();
+        let (list, _) = list.split_once('}').unwrap();
+        assert_eq!(list.split_whitespace().collect::<Vec<_>>(), rules);
+    }
+}

@@ -1,0 +1,76 @@
+//! Whatever there is much of is read in pages.
+
+use std::sync::Arc;
+
+use super::subject::*;
+use crate::{
+    job::NewJob,
+    store::{Filter, Store},
+};
+
+/// From a number on, as many as asked for.
+pub async fn steps_are_read_in_pages(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let (lease, other) = (store.running().await, store.running().await);
+    store.write(record(other, (0..30).map(step))).await;
+    store.write(record(lease, (0..25).map(step))).await;
+    for (from, limit, page) in
+        [(0, 10, 0..10), (10, 10, 10..20), (20, 10, 20..25), (25, 10, 25..25), (7, 1, 7..8), (7, 0, 7..7)]
+    {
+        let steps = answer(store.0.steps(lease.job, from, limit).await);
+        assert_eq!(steps, page.map(step).collect::<Vec<_>>(), "from {from}, up to {limit}");
+    }
+}
+
+/// By id, from after the last one of the page before, which may be gone by then.
+pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let mut jobs = calls(7);
+    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let between = ids[3];
+    jobs.remove(3);
+    jobs.reverse();
+    store.enqueue(jobs).await;
+    for (after, limit, page) in [
+        (None, 3, vec![ids[0], ids[1], ids[2]]),
+        (Some(ids[2]), 2, vec![ids[4], ids[5]]),
+        (Some(between), 2, vec![ids[4], ids[5]]),
+        (Some(ids[5]), 2, vec![ids[6]]),
+        (Some(ids[6]), 2, vec![]),
+        (None, 0, vec![]),
+    ] {
+        let read = answer(store.0.jobs(Filter::default(), after, limit).await);
+        assert_eq!(self::ids(&read), page, "after {after:?}, up to {limit}");
+    }
+}
+
+/// By task, queue and state, alone and together; a page is full of what passes.
+pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    for next in [None, Some(waiting(0)), Some(done()), Some(dead()), Some(cancelled())] {
+        let lease = store.running().await;
+        if let Some(next) = next {
+            store.settle(settlement(lease, next)).await;
+        }
+    }
+    for (queue, task) in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")] {
+        store.enqueue([NewJob { queue: queue.into(), task: task.into(), ..call() }]).await;
+    }
+    let all = store.jobs(Filter::default()).await;
+    assert_eq!(all.len(), 9);
+    for task in [None, Some("x"), Some("none"), Some("")] {
+        for queue in [None, Some("a"), Some("b")] {
+            for state in [None, Some("waiting"), Some("running"), Some("done"), Some("dead"), Some("cancelled")] {
+                let filter = Filter { task: task.map(Into::into), queue: queue.map(Into::into), state };
+                let passing: Vec<_> = all.iter().filter(|job| filter.passes(job)).cloned().collect();
+                assert_eq!(store.jobs(filter.clone()).await, passing, "{filter:?}");
+                let (head, tail) = passing.split_at(passing.len().min(1));
+                let first = answer(store.0.jobs(filter.clone(), None, 1).await);
+                assert_eq!(first, head, "{filter:?}");
+                if let [first] = &first[..] {
+                    assert_eq!(answer(store.0.jobs(filter.clone(), Some(first.id), 9).await), tail, "{filter:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A job moves to its next state once.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::subject::*;
+use crate::{
+    job::{Ending, Job, JobId, Lease, Output, Shape, State},
+    store::{Hold, Settlement, Store, Written},
+};
+
+/// State and failures are those that the settlement names; all else stays. What was settled is not settled again.
+pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let shapes = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
+    let collected = shapes.map(|shape| State::Done { output: Output::Steps(shape) });
+    for next in [done(), waiting(500), dead(), cancelled()].into_iter().chain(collected) {
+        let lease = store.running().await;
+        store.write(record(lease, [step(0)])).await;
+        let before = store.job(lease.job).await;
+        let settled = Settlement { failures: 3, ..settlement(lease, next.clone()) };
+        store.settle(settled.clone()).await;
+        assert_eq!(store.try_settle(settled).await, Written::Fenced);
+        assert_eq!(store.job(lease.job).await, Job { state: next, failures: 3, ..before });
+    }
+}
+
+/// It keeps its place by priority and age, and its next attempt has the next number.
+pub async fn a_job_that_waits_again_is_leased_again_when_it_is_due(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    for attempt in 2..5 {
+        let due = i64::from(attempt) * 100;
+        let job = store.job(lease.job).await;
+        store.settle(settlement(lease_of(&job), waiting(due))).await;
+        let early = store.lease_all(ask_for(lease.job, at(due - 1))).await;
+        assert_eq!((early.jobs, early.next_due), (vec![], Some(at(due))));
+        let again = store.lease(ask_for(lease.job, at(due))).await;
+        assert_eq!((again[0].id, again[0].attempt), (lease.job, attempt));
+    }
+}
+
+/// Not one that was renewed after it was found, and not one of another attempt.
+pub async fn only_an_expired_lease_is_settled_as_expired(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    let lost = |attempt, now| Settlement { hold: Hold::Expired { attempt, now }, ..settlement(lease, waiting(0)) };
+    assert_eq!(store.expired(at(3_001)).await, [lease.job]);
+    store.renew(lease.worker, at(5_000)).await;
+    for (attempt, now) in [(1, at(3_001)), (1, at(5_000)), (0, at(5_001)), (2, at(5_001))] {
+        assert_eq!(store.try_settle(lost(attempt, now)).await, Written::Fenced, "attempt {attempt} at {now}");
+    }
+    assert_eq!(store.job(lease.job).await.state.name(), "running");
+    store.settle(lost(1, at(5_001))).await;
+    assert_eq!(store.try_settle(lost(1, at(5_001))).await, Written::Fenced, "a job that waits holds no lease");
+}
+
+/// In the same state and at the same attempt, whichever state that is.
+pub async fn a_job_is_settled_only_as_it_was_seen(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let names = ["waiting", "running", "done", "dead", "cancelled"];
+    for state in [None, Some(waiting(0)), Some(done()), Some(dead()), Some(cancelled())] {
+        let lease = store.running().await;
+        if let Some(state) = &state {
+            store.settle(settlement(lease, state.clone())).await;
+        }
+        let name = state.map_or("running", |state| state.name());
+        let seen =
+            |state, attempt| Settlement { hold: Hold::Seen { state, attempt }, ..settlement(lease, waiting(700)) };
+        let others = names.into_iter().filter(|other| *other != name).map(|other| (other, 1));
+        for (other, attempt) in others.chain([(name, 0), (name, 2)]) {
+            let written = store.try_settle(seen(other, attempt)).await;
+            assert_eq!(written, Written::Fenced, "{name} at attempt 1 was seen as {other} at attempt {attempt}");
+        }
+        assert_eq!(store.try_settle(seen(name, 1)).await, Written::Yes, "{name} was seen as such");
+        assert_eq!(store.job(lease.job).await.state, waiting(700));
+    }
+}
+
+/// It goes on with the steps and the history that it has, at its next attempt.
+pub async fn a_dead_job_can_be_tried_again(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    store.write(record(lease, [step(0)])).await;
+    let ended = attempt(lease, Ending::Failed { error: "no".into() });
+    store.settle(Settlement { failures: 4, attempt: Some(ended.clone()), ..settlement(lease, dead()) }).await;
+    let hold = Hold::Seen { state: "dead", attempt: 1 };
+    store.settle(Settlement { hold, ..settlement(lease, waiting(10)) }).await;
+    let again = store.lease(ask_for(lease.job, at(10))).await;
+    assert_eq!((again[0].attempt, again[0].failures, again[0].steps), (2, 0, 1));
+    assert_eq!(store.attempts(lease.job).await, [ended]);
+    assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0, "it is not dead any more");
+}
+
+/// One that is fenced off keeps no other from being written; of two for one lease, the first counts.
+pub async fn settlements_are_answered_in_order(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let (first, second) = (store.running().await, store.running().await);
+    let written = store
+        .settle_all([
+            settlement(Lease { attempt: 7, ..first }, dead()),
+            settlement(second, done()),
+            settlement(first, cancelled()),
+            settlement(second, dead()),
+            settlement(Lease { job: JobId::new(), ..first }, done()),
+        ])
+        .await;
+    assert_eq!(written, [Written::Fenced, Written::Yes, Written::Yes, Written::Fenced, Written::Fenced]);
+    assert_eq!(store.job(first.job).await.state, cancelled());
+    assert_eq!(store.job(second.job).await.state, done());
+}
+
+/// Never both, however they meet; state, answers and history agree on which.
+pub async fn a_cancel_wins_or_the_job_completes(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    for round in 0..100 {
+        let lease = store.running().await;
+        let complete = Settlement { attempt: Some(attempt(lease, Ending::Done)), ..settlement(lease, done()) };
+        let mut both = [complete, cancel(lease)];
+        both.rotate_left(round % 2);
+        let answers = at_once(both.clone().map(|settlement| {
+            let store = store.clone();
+            async move { store.try_settle(settlement).await }
+        }))
+        .await;
+        let winner = match answers[..] {
+            [Written::Yes, Written::Fenced] => &both[0],
+            [Written::Fenced, Written::Yes] => &both[1],
+            _ => panic!("of a cancel and a completion not exactly one was written: {answers:?}"),
+        };
+        assert_eq!(store.job(lease.job).await.state, winner.next);
+        assert_eq!(store.attempts(lease.job).await, winner.attempt.clone().into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// Workers that find the same expired job settle it once, also when its own worker does so at that moment.
+pub async fn one_of_many_takes_over_an_expired_job(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    for _ in 0..50 {
+        let lease = store.running().await;
+        let now = at(9_000);
+        let lost = Settlement { hold: Hold::Expired { attempt: 1, now }, ..settlement(lease, waiting(9_000)) };
+        let all = [lost.clone(), settlement(lease, waiting(9_000)), lost.clone(), lost];
+        let answers = at_once(all.map(|settlement| {
+            let store = store.clone();
+            async move {
+                let written = store.try_settle(settlement).await;
+                (written, store.lease(ask_for(lease.job, now)).await.len())
+            }
+        }))
+        .await;
+        let settled = answers.iter().filter(|(written, _)| *written == Written::Yes).count();
+        let leased: usize = answers.iter().map(|(_, leased)| leased).sum();
+        assert_eq!((settled, leased), (1, 1), "a job that is lost once is settled once and leased once");
+        assert_eq!(store.job(lease.job).await.attempt, 2);
+    }
+}
