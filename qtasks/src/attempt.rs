@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -64,7 +64,9 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         Some(Checkpoint::Each) => (Duration::ZERO, job.steps),
         None => (Duration::ZERO, 0),
     };
-    let tape = Tape::new(lease, job.steps, wait, floor.notes.clone());
+    let holder = floor.clone();
+    let holds = Arc::new(move || holder.held.holds(Instant::now()));
+    let tape = Tape::new(lease, holds, job.steps, wait, floor.notes.clone());
     if !floor.held.start(lease, tape.clone()) {
         return None;
     }

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Instant,
 };
 
 use tokio::sync::Notify;
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) struct Held {
     leases: Mutex<Leases>,
     emptied: Notify,
+    /// Until when the leases hold for sure. They may hold longer, as long as nobody takes them.
+    until: RwLock<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +39,17 @@ struct One {
 }
 
 impl Held {
+    /// Takes note that the leases were renewed, and hold until then.
+    pub(crate) fn renewed(&self, until: Instant) {
+        *self.until.write().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        self.leases().by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
+    }
+
+    /// Whether the leases hold for sure.
+    pub(crate) fn holds(&self, now: Instant) -> bool {
+        self.until.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
+
     /// Takes note of a lease. An earlier one on the same job is lost by that: its body stops now, not at its next write.
     pub(crate) fn insert(&self, lease: Lease) {
         let mut leases = self.leases();
@@ -126,7 +140,7 @@ mod tests {
     fn a_lease_that_the_store_no_longer_knows_is_fenced() {
         let (held, kept, lost) = (Held::default(), lease(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(lost, 0, Duration::ZERO, notes);
+        let tape = Tape::new(lost, Arc::new(|| true), 0, Duration::ZERO, notes);
         held.insert(kept);
         held.insert(lost);
         assert!(held.start(lost, tape.clone()));
@@ -143,18 +157,27 @@ mod tests {
         held.insert(new);
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
-        assert!(held.start(new, Tape::new(new, 0, Duration::ZERO, notes)));
+        assert!(held.start(new, Tape::new(new, Arc::new(|| true), 0, Duration::ZERO, notes)));
     }
 
     #[test]
     fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
         let (held, first) = (Held::default(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(first, 0, Duration::ZERO, notes);
+        let tape = Tape::new(first, Arc::new(|| true), 0, Duration::ZERO, notes);
         held.insert(first);
         assert!(held.start(first, tape.clone()));
         held.insert(Lease { attempt: 2, ..first });
         assert!(tape.is_fenced());
+    }
+
+    #[test]
+    fn leases_hold_for_sure_until_the_time_of_their_renewal() {
+        let (held, now) = (Held::default(), Instant::now());
+        assert!(!held.holds(now));
+        held.renewed(now + Duration::from_secs(3));
+        assert!(held.holds(now + Duration::from_secs(2)));
+        assert!(!held.holds(now + Duration::from_secs(3)));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Keeps a worker's leases alive, and takes over those of workers that are gone.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -69,9 +73,12 @@ impl Keeper {
     async fn renew(&self) -> Result<()> {
         let Floor { app, held, id, .. } = &*self.floor;
         let round = held.renewing();
+        // Before the time that the store counts from: then our own is never the later one.
+        let asked = Instant::now();
         let now = app.clock.now();
         let stored = app.store.renew(*id, later(now, LEASE)).await?;
         let orphans = held.compare(round, &stored);
+        held.renewed(asked + LEASE);
         for orphan in orphans {
             if let Some(job) = app.store.job(orphan.job).await? {
                 let _: Vec<Written> = app.store.settle(vec![given_back(&job, orphan, now)]).await?;

@@ -23,9 +23,13 @@ const BYTES_AHEAD: usize = 1 << 20;
 /// Progress alone is worth a write ten times a second.
 const PROGRESS_WAIT: Duration = Duration::from_millis(100);
 
+/// Says whether a worker's leases still hold, by its own clock.
+pub(crate) type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// The steps of one attempt on their way to the store.
 pub(crate) struct Tape {
     lease: Lease,
+    holds: Holds,
     wait: Duration,
     buffer: Mutex<Buffer>,
     durable: watch::Sender<u64>,
@@ -55,9 +59,16 @@ pub(crate) struct Note {
 
 impl Tape {
     /// A tape whose next step is number `next`, to be written within `wait` of its making.
-    pub(crate) fn new(lease: Lease, next: u64, wait: Duration, notes: mpsc::UnboundedSender<Note>) -> Arc<Self> {
+    pub(crate) fn new(
+        lease: Lease,
+        holds: Holds,
+        next: u64,
+        wait: Duration,
+        notes: mpsc::UnboundedSender<Note>,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             lease,
+            holds,
             wait,
             buffer: Mutex::new(Buffer { next, ..Buffer::default() }),
             durable: watch::Sender::new(next),
@@ -95,8 +106,9 @@ impl Tape {
         }
     }
 
-    /// Waits until the body may run ahead by one more value.
+    /// Waits until the lease holds and the body may run ahead by one more value.
     pub(crate) async fn room(&self) -> Result<(), Stopped> {
+        self.held().await?;
         loop {
             let durable = {
                 let mut buffer = self.buffer();
@@ -109,6 +121,25 @@ impl Tape {
             };
             self.durable(durable + 1).await?;
         }
+    }
+
+    /// Waits until the lease holds: one that ran out may be renewed, or have passed on to another worker.
+    async fn held(&self) -> Result<(), Stopped> {
+        while !(self.holds)() {
+            let mut news = self.durable.subscribe();
+            if self.is_fenced() {
+                return Err(Stopped::Fenced);
+            }
+            if !(self.holds)() {
+                news.changed().await.expect("the tape holds the sender");
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells that the lease was renewed; whoever waits for that is woken.
+    pub(crate) fn renewed(&self) {
+        self.durable.send_modify(|_| ());
     }
 
     /// Waits until the steps before number `upto` are durable.
@@ -225,7 +256,7 @@ mod tests {
     fn tape(wait: Duration) -> (Arc<Tape>, mpsc::UnboundedReceiver<Note>) {
         let (notes, received) = mpsc::unbounded_channel();
         let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
-        (Tape::new(lease, 0, wait, notes), received)
+        (Tape::new(lease, Arc::new(|| true), 0, wait, notes), received)
     }
 
     fn push(tape: &Tape, count: usize) {
@@ -269,6 +300,23 @@ mod tests {
         assert!(tape.room().now_or_never().is_none());
         tape.wrote(tape.take().0.len() as u64);
         assert!(tape.room().now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_body_whose_lease_has_run_out_waits_until_it_is_renewed_or_lost() {
+        let (notes, _received) = mpsc::unbounded_channel();
+        let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
+        let is_good = Arc::new(AtomicBool::new(false));
+        let good = is_good.clone();
+        let tape = Tape::new(lease, Arc::new(move || good.load(Relaxed)), 0, Duration::ZERO, notes);
+        let mut room = std::pin::pin!(tape.room());
+        assert!(room.as_mut().now_or_never().is_none());
+        is_good.store(true, Relaxed);
+        tape.renewed();
+        assert!(matches!(room.now_or_never(), Some(Ok(()))));
+        is_good.store(false, Relaxed);
+        tape.fence();
+        assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Fenced))));
     }
 
     #[test]

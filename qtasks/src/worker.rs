@@ -1,6 +1,11 @@
 //! Leases jobs and runs them, until it is told to stop.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
@@ -76,9 +81,11 @@ impl WorkerBuilder {
         let queues = self.queue_names();
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
 
-        let id = WorkerId::new();
+        let (id, asked) = (WorkerId::new(), Instant::now());
         self.app.store.renew(id, crate::lifecycle::later(self.app.clock.now(), leases::LEASE)).await?;
-        Worker::start(id, self, queues.into())
+        let worker = Worker::start(id, self, queues.into())?;
+        worker.floor.held.renewed(asked + leases::LEASE);
+        Ok(worker)
     }
 
     /// Runs every job that is due, and those that come due meanwhile, and stops when none is left; for tests.

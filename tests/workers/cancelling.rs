@@ -28,7 +28,7 @@ fn notes(value: u32, diary: State<Diary>) -> u32 {
 
 #[qtask(generate_handler = notes)]
 async fn stays(diary: State<Diary>) -> Vec<u32> {
-    yield_!(0);
+    let _durable: u32 = yield_!(0);
     let _guard = NotesDrop(diary.clone(), "dropped");
     diary.note(format!("stays {}", TaskContext::current().attempt()));
     diary.until("go on").await;

@@ -15,8 +15,9 @@ use qtasks::{
     store::{Ask, Bell, Filter, Leased, Memory, Record, Settlement, Store, Written},
 };
 use qtasks_tests::{Diary, Stage, eventually, in_time, whole};
+use tokio::sync::Notify;
 
-use self::Fault::{AnswerLost, Refused};
+use self::Fault::{AnswerLost, Late, Refused};
 
 /// How a call goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ enum Fault {
     Refused,
     /// It is carried out, and its answer is lost.
     AnswerLost,
+    /// It is on its way until the test lets it through.
+    Late,
 }
 
 /// A store whose next calls go wrong as the test says.
@@ -32,6 +35,7 @@ enum Fault {
 struct Shaky {
     inner: Memory,
     faults: Mutex<HashMap<&'static str, Vec<Fault>>>,
+    let_through: Notify,
 }
 
 impl Shaky {
@@ -44,12 +48,21 @@ impl Shaky {
         self.faults.lock().unwrap().values().all(Vec::is_empty)
     }
 
+    /// How many more of these calls go wrong.
+    fn left(&self, call: &'static str) -> usize {
+        self.faults.lock().unwrap().get(call).map_or(0, Vec::len)
+    }
+
     async fn shake<T>(&self, call: &'static str, carry_out: impl Future<Output = Result<T>>) -> Result<T> {
         let fault = self.faults.lock().unwrap().get_mut(call).and_then(Vec::pop);
         match fault {
             None => carry_out.await,
             Some(Fault::Refused) => Err(trouble()),
             Some(Fault::AnswerLost) => carry_out.await.and(Err(trouble())),
+            Some(Fault::Late) => {
+                self.let_through.notified().await;
+                carry_out.await
+            }
         }
     }
 }
@@ -253,6 +266,93 @@ async fn renewals_that_fail_for_a_while_cost_no_lease() {
     eventually("renewals are well again", async || store.is_well()).await;
     stage.diary.note("go on");
     assert_eq!(in_time(job.result()).await.unwrap(), 1);
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_after_the_end_is_refused() {
+    let (stage, store) = shaky().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    let job = stage.app.enqueue(waits()).await.unwrap();
+    eventually("leased", async || job.status().await.unwrap().state.name() == "running").await;
+    store.fail("settle", [Late]);
+    let cancelling = tokio::spawn({
+        let job = job.clone();
+        async move { job.cancel().await }
+    });
+    eventually("the cancel is on its way", async || store.is_well()).await;
+    stage.diary.note("go on");
+    assert_eq!(in_time(job.result()).await.unwrap(), 1);
+    store.let_through.notify_one();
+    let error = in_time(cancelling).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::WrongState { state: "done", .. }), "{error}");
+    assert_eq!(job.result().await.unwrap(), 1, "it is done once and for all");
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_end_that_comes_after_a_cancel_is_nothing() {
+    let (stage, store) = shaky().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    let job = stage.app.enqueue(waits()).await.unwrap();
+    store.fail("settle", [Late]);
+    stage.diary.note("go on");
+    eventually("the end is on its way", async || store.is_well()).await;
+    job.cancel().await.unwrap();
+    store.let_through.notify_one();
+    worker.shutdown().await.unwrap();
+    assert!(matches!(job.result().await, Err(Error::Cancelled { .. })));
+    let endings: Vec<_> = job.status().await.unwrap().attempts.into_iter().map(|attempt| attempt.ending).collect();
+    assert_eq!(endings, [Ending::Cancelled { reason: "called off".into() }]);
+}
+
+#[qtask(generate_handler = notes)]
+async fn says_what_it_was_answered(diary: State<Diary>) -> Vec<i64> {
+    let reply = yield_!(1);
+    diary.note(format!("answered {reply}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_gets_a_reply_only_when_its_step_is_durable() {
+    let (stage, store) = shaky().await;
+    store.fail("record", [Refused; 5]);
+    let job = stage.app.enqueue(says_what_it_was_answered()).await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    eventually("answered", async || {
+        let answered = stage.diary.count("answered 10") == 1;
+        assert!(!answered || store.is_well(), "answered before the step was recorded");
+        answered
+    })
+    .await;
+    assert_eq!(job.result().await.unwrap(), [10]);
+    worker.shutdown().await.unwrap();
+}
+
+#[qtask(generate_handler = notes)]
+async fn waits_between_its_values(diary: State<Diary>) -> Vec<i64> {
+    yield_!(0);
+    diary.note("waits");
+    diary.until("leases have run out").await;
+    yield_!(1);
+}
+
+#[tokio::test]
+async fn no_handler_is_called_while_the_lease_may_have_passed_on() {
+    let (stage, store) = shaky().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    let job = stage.app.enqueue(waits_between_its_values()).await.unwrap();
+    stage.diary.until("waits").await;
+    store.fail("renew", [Refused; 6]);
+    eventually("leases run out", async || store.left("renew") == 1).await;
+    stage.diary.note("leases have run out");
+    eventually("the next value is handled", async || {
+        let handled = stage.diary.count("handle 1") == 1;
+        assert!(!handled || store.is_well(), "handled under a lease that had run out");
+        handled
+    })
+    .await;
+    assert_eq!(in_time(job.result()).await.unwrap(), [0, 10]);
+    assert_eq!(job.status().await.unwrap().attempt, 1, "a lease that nobody took is still good");
     worker.shutdown().await.unwrap();
 }
 
