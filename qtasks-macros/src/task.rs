@@ -79,6 +79,7 @@ impl Task {
         let task = Self { options, attrs, vis, ident, name, awaits, params, output, body: *body, yields, signature };
         task.check_co(errors);
         task.check_context(errors);
+        task.check_collection(errors);
         task.check_options(errors);
         task.check_shadows(errors);
         task
@@ -133,6 +134,19 @@ impl Task {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The traits would say it too, once for each place that needs the collection.
+    fn check_collection(&self, errors: &mut Errors) {
+        if let Some(output) = self.output.as_ref().filter(|output| self.generates() && is_scalar(output)) {
+            let collection = format!("Vec<{}>", compact(&output.to_token_stream()));
+            errors.at(
+                output,
+                format!(
+                    "a task that yields returns what its values are collected into: `{collection}`, say, or `Count`"
+                ),
+            );
         }
     }
 
@@ -442,4 +456,13 @@ fn leaves_reply_open(output: &Type) -> bool {
         (_, Some(last)) => last.ident == "Count" || last.ident == "String",
         _ => false,
     }
+}
+
+/// A number, `bool` or `char`.
+fn is_scalar(ty: &Type) -> bool {
+    const SCALARS: [&str; 16] = [
+        "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize", "f32", "f64", "bool",
+        "char",
+    ];
+    last_segment(ty).is_some_and(|last| SCALARS.iter().any(|scalar| last.ident == scalar))
 }
