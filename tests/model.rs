@@ -6,11 +6,10 @@
 use std::{
     cmp::Reverse,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use proptest::{
     collection::vec,
     option,
@@ -63,7 +62,7 @@ async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), 
     let mut now = at(0);
     for operation in operations {
         if let Operation::Wait(milliseconds) = operation {
-            now += Duration::from_millis(milliseconds);
+            now += SignedDuration::from_millis(milliseconds);
         }
         for call in operation.calls(&model, now).await {
             let expected = call.clone().make(&model).await;
@@ -92,7 +91,7 @@ const STATES: [&str; 5] = ["waiting", "running", "done", "dead", "cancelled"];
 /// Something to do, with numbers in place of what only the moment decides: so that it often makes sense when it comes.
 #[derive(Clone, Debug)]
 enum Operation {
-    Wait(u64),
+    Wait(i64),
     Enqueue(Vec<(u8, &'static str, &'static str, i16, i64)>),
     Lease { worker: u8, queues: Vec<&'static str>, tasks: Vec<&'static str>, limit: usize, behind: i64 },
     Renew { worker: u8, lasting: i64 },
@@ -141,27 +140,32 @@ enum Holding {
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
-    let new = (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, prop_oneof![Just(0), -5..30_i64]);
+    let new = (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, time(&[0, 0, 0, -5, 5, 10, 30]));
     let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
-    let lease = (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, prop_oneof![3 => Just(0), 1 => 0..20_i64]);
+    let lease = (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, time(&[0, 0, 0, 1, 5, 10]));
     let jobs = (option::of(select(&TASKS[..])), option::of(select(&QUEUES[..])), option::of(select(&STATES[..])));
     prop_oneof![
-        2 => (0..20_u64).prop_map(Operation::Wait),
+        2 => time(&[1, 5, 10]).prop_map(Operation::Wait),
         4 => vec(new, 0..5).prop_map(Operation::Enqueue),
         6 => lease.prop_map(|(worker, queues, tasks, limit, behind)| {
             Operation::Lease { worker, queues, tasks, limit, behind }
         }),
-        3 => (worker(), 0..40_i64).prop_map(|(worker, lasting)| Operation::Renew { worker, lasting }),
+        3 => (worker(), time(&[0, 5, 10, 30])).prop_map(|(worker, lasting)| Operation::Renew { worker, lasting }),
         1 => worker().prop_map(|worker| Operation::Leave { worker }),
         2 => (0..5_usize).prop_map(|limit| Operation::TakeOver { limit }),
         6 => vec(writing(), 0..4).prop_map(Operation::Record),
         6 => vec(settling(), 0..4).prop_map(Operation::Settle),
-        1 => (0..30_i64, 0..30_i64).prop_map(|(finished, dead)| Operation::Prune { finished, dead }),
+        1 => (time(&[-5, 0, 5, 10]), time(&[-5, 0, 5, 10])).prop_map(|(finished, dead)| Operation::Prune { finished, dead }),
         2 => (jobs, option::of(job())).prop_map(|((task, queue, state), after)| {
             Operation::Jobs { task, queue, state, after }
         }),
         1 => (job(), 0..6_u64, 0..6_usize).prop_map(|(job, from, limit)| Operation::Steps { job, from, limit }),
     ]
+}
+
+/// Few times, so that they often fall together.
+fn time(milliseconds: &'static [i64]) -> impl Strategy<Value = i64> {
+    select(milliseconds)
 }
 
 fn job() -> impl Strategy<Value = u8> {
@@ -201,7 +205,7 @@ fn settling() -> impl Strategy<Value = Settling> {
         1 => select(&STATES[..]).prop_map(Holding::SeenAs),
     ];
     let next = prop_oneof![
-        3 => (-5..30_i64).prop_map(|due| State::Waiting { due: at(due) }),
+        3 => time(&[0, 5, 10, 20, 50]).prop_map(|due| State::Waiting { due: at(due) }),
         1 => Just(State::Done { output: Output::Steps(Shape::List) }),
         1 => Just(State::Done { output: Output::Value(Json::from_stored("[1, 2]")) }),
         1 => Just(State::Dead { error: "no".into() }),

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::oneshot;
@@ -79,8 +79,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     commands: VecDeque<Box<dyn Command>>,
-    /// The writer sleeps until this many commands wait.
-    wanted: usize,
+    /// The writer is to be woken.
+    asleep: bool,
     /// The file was written to, by whomever.
     touched: bool,
     closed: bool,
@@ -115,7 +115,7 @@ impl Queue {
             return;
         }
         waiting.commands.push_back(command);
-        let wake = waiting.commands.len() >= waiting.wanted;
+        let wake = std::mem::take(&mut waiting.asleep);
         drop(waiting);
         if wake {
             self.changed.notify_one();
@@ -135,38 +135,23 @@ impl Queue {
     }
 
     /// Waits for commands until `until`, and takes those that one transaction may hold.
-    ///
-    /// Once there is one, it waits up to `gather` for as many as `expected`.
-    pub(super) fn take(&self, until: Instant, expected: usize, gather: Duration) -> Taken {
+    pub(super) fn take(&self, until: Instant) -> Taken {
         let mut waiting = self.waiting();
-        waiting = self.wait(waiting, until, 1);
-        if !waiting.commands.is_empty() && waiting.commands.len() < expected && !waiting.closed {
-            waiting = self.wait(waiting, Instant::now() + gather, expected);
+        while waiting.commands.is_empty() && !waiting.touched && !waiting.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            waiting.asleep = true;
+            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        waiting.asleep = false;
         let count = fitting(waiting.commands.iter().map(|command| command.weight())).min(waiting.commands.len());
         Taken {
             batch: waiting.commands.drain(..count).collect(),
             touched: std::mem::take(&mut waiting.touched),
             ended: waiting.closed && waiting.commands.is_empty(),
         }
-    }
-
-    fn wait<'a>(
-        &'a self,
-        mut waiting: MutexGuard<'a, Waiting>,
-        until: Instant,
-        wanted: usize,
-    ) -> MutexGuard<'a, Waiting> {
-        waiting.wanted = wanted;
-        while waiting.commands.len() < wanted && !waiting.touched && !waiting.closed {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        waiting.wanted = usize::MAX;
-        waiting
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

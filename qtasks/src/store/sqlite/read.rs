@@ -9,7 +9,7 @@ use crate::{
     store::Filter,
 };
 
-const JOB: &str = concat!(
+pub(super) const JOB: &str = concat!(
     "SELECT ",
     job_columns!(),
     " FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane WHERE j.id = ?1"
@@ -47,26 +47,37 @@ macro_rules! jobs {
     };
 }
 
-const JOBS: &str = jobs!("NOT INDEXED", "1");
+pub(super) const JOBS: &str = jobs!("NOT INDEXED", "1");
 /// They are few among many, so they are found by their index and then sorted.
 const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
 
-const STEPS: &str =
-    "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
+/// New steps and those that have been moved already, of one moment.
+macro_rules! steps {
+    ($condition:literal, $order:literal) => {
+        concat!(
+            "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND ",
+            $condition,
+            " UNION ALL SELECT seq, hash, skipped, reply FROM qtasks_new_steps WHERE job = ?1 AND ",
+            $condition,
+            $order
+        )
+    };
+}
+
+pub(super) const STEPS: &str = steps!("seq >= ?2", " ORDER BY seq LIMIT ?3");
 
 pub(super) fn steps(connection: &Connection, id: JobId, from: u64, limit: usize) -> rusqlite::Result<Vec<Step>> {
     let values = params![id.to_bytes(), row::count(from), row::count(limit)];
     connection.prepare_cached(STEPS)?.query_map(values, row::step)?.collect()
 }
 
-const LAST_STEP: &str =
-    "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND skipped = 0 ORDER BY seq DESC LIMIT 1";
+pub(super) const LAST_STEP: &str = steps!("skipped = 0", " ORDER BY seq DESC LIMIT 1");
 
 pub(super) fn last_step(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Step>> {
     connection.prepare_cached(LAST_STEP)?.query_row([id.to_bytes()], row::step).optional()
 }
 
-const ATTEMPTS: &str =
+pub(super) const ATTEMPTS: &str =
     "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 ORDER BY number";
 
 pub(super) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<Vec<Attempt>> {
@@ -74,7 +85,7 @@ pub(super) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<V
 }
 
 /// Goes from worker to worker, so that the many jobs of those that live are not looked at.
-const EXPIRED: &str = concat!(
+pub(super) const EXPIRED: &str = concat!(
     "WITH RECURSIVE holders (worker) AS (
         SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker IS NOT NULL
         UNION ALL

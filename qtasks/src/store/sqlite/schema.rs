@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 ///
 /// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
-/// since SQLite writes the whole of a row whenever something in it changes.
+/// since SQLite writes the whole of a row whenever something in it changes. New steps stand in `qtasks_new_steps` before
+/// they are moved, many at a time: those of a hundred jobs share a few pages there, and have a page each in
+/// `qtasks_steps`.
 pub(super) const MIGRATIONS: &[&str] = &["
     CREATE TABLE qtasks_lanes (
         id INTEGER PRIMARY KEY,
@@ -46,6 +48,14 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX qtasks_ended ON qtasks_jobs (state, ended) WHERE ended IS NOT NULL;
     CREATE TABLE qtasks_args (job BLOB PRIMARY KEY NOT NULL, args TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE qtasks_steps (
+        job BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        hash INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        reply TEXT NOT NULL,
+        PRIMARY KEY (job, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE qtasks_new_steps (
         job BLOB NOT NULL,
         seq INTEGER NOT NULL,
         hash INTEGER NOT NULL,
@@ -131,4 +141,117 @@ fn advance(transaction: &Transaction<'_>, missing: &[&str], known: i64) -> rusql
     transaction.execute("DELETE FROM qtasks_format", [])?;
     transaction.execute("INSERT INTO qtasks_format (format) VALUES (?1)", [known])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use futures::future::join_all;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        error::chain,
+        store::{
+            Store,
+            sqlite::{
+                Sqlite,
+                fixture::{lease, neighbour, new_job, place},
+            },
+        },
+    };
+
+    async fn refused(url: &str) -> String {
+        chain(&Sqlite::open(url).await.unwrap_err())
+    }
+
+    /// Brings the file in `folder` to the format that `migrations` lead to.
+    fn migrated(folder: &TempDir, migrations: &[&str]) -> Connection {
+        let mut connection = neighbour(folder);
+        let place = Place::parse(connection.path().unwrap()).unwrap();
+        migrate(&mut connection, &place, migrations).unwrap();
+        connection
+    }
+
+    #[tokio::test]
+    async fn an_empty_file_and_one_with_other_tables_become_stores() {
+        for tables in ["", "CREATE TABLE orders (id INTEGER PRIMARY KEY); PRAGMA user_version = 7"] {
+            let (folder, url) = place("");
+            neighbour(&folder).execute_batch(tables).unwrap();
+            let store = Sqlite::open(&url).await.unwrap();
+            store.enqueue(vec![new_job()]).await.unwrap();
+            assert_eq!(lease(&store, 9).await.len(), 1);
+            assert_eq!(format(&neighbour(&folder)).unwrap(), FORMAT);
+        }
+    }
+
+    #[test]
+    fn an_older_format_becomes_the_newest_and_keeps_what_it_holds() {
+        let folder = TempDir::new().unwrap();
+        let first = [MIGRATIONS[0]];
+        migrated(&folder, &first).execute("INSERT INTO qtasks_lanes VALUES (1, 'q', 't')", []).unwrap();
+        let second = [MIGRATIONS[0], "ALTER TABLE qtasks_lanes ADD COLUMN note TEXT DEFAULT 'new'"];
+        for _ in 0..2 {
+            let connection = migrated(&folder, &second);
+            assert_eq!(format(&connection).unwrap(), 2);
+            let note: String = connection.query_row("SELECT note FROM qtasks_lanes", [], |row| row.get(0)).unwrap();
+            assert_eq!(note, "new");
+        }
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_older_format() {
+        let folder = TempDir::new().unwrap();
+        drop(migrated(&folder, &[MIGRATIONS[0]]));
+        let mut connection = neighbour(&folder);
+        let place = Place::parse(connection.path().unwrap()).unwrap();
+        migrate(&mut connection, &place, &[MIGRATIONS[0], "DROP TABLE qtasks_lanes; SELECT nothing"]).unwrap_err();
+        assert_eq!(format(&connection).unwrap(), 1);
+        connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'q', 't')", []).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_newer_format_is_refused() {
+        let (folder, url) = place("");
+        drop(Sqlite::open(&url).await.unwrap());
+        neighbour(&folder).execute("UPDATE qtasks_format SET format = 99", []).unwrap();
+        let path = folder.path().join("jobs.db");
+        assert_eq!(
+            refused(&url).await,
+            format!(
+                "the store at `{}` has the format 99, and this qtasks knows formats up to {FORMAT}; update qtasks here, \
+                 or use another store",
+                path.display()
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_of_somebody_else_is_refused() {
+        let (folder, url) = place("");
+        let path = folder.path().join("jobs.db");
+        fs::write(&path, "no database, but some text that is long enough to be taken for the header of one".repeat(20))
+            .unwrap();
+        let place = path.display();
+        assert_eq!(
+            refused(&url).await,
+            format!("`{place}` is not a store of qtasks: the file is not a SQLite database, or it is encrypted")
+        );
+        fs::remove_file(&path).unwrap();
+        neighbour(&folder).execute_batch("CREATE TABLE qtasks_jobs (other TEXT)").unwrap();
+        assert_eq!(
+            refused(&url).await,
+            format!("`{place}` is not a store of qtasks: it has a `qtasks_jobs` and no format in `qtasks_format`")
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn many_may_open_a_new_file_at_once() {
+        let (_folder, url) = place("");
+        for opened in join_all((0..16).map(|_| Sqlite::open(&url))).await {
+            opened.unwrap().enqueue(vec![new_job()]).await.unwrap();
+        }
+        assert_eq!(lease(&Sqlite::open(&url).await.unwrap(), 99).await.len(), 16);
+    }
 }

@@ -73,6 +73,11 @@ statements! {
                WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
     recorded = "SELECT steps FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
     insert_step = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)";
+    insert_new_step = "INSERT INTO qtasks_new_steps (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)";
+    move_steps = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply)
+                  SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps ORDER BY job, seq";
+    clear_new_steps = "DELETE FROM qtasks_new_steps";
+    count_new_steps = "SELECT count(*) FROM qtasks_new_steps";
 
     settle_leased = settle!("AND worker = ?9");
     settle_expired = settle!("AND worker IS NOT NULL AND NOT EXISTS (
@@ -86,8 +91,78 @@ statements! {
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
     delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
     delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";
+    delete_new_steps = "DELETE FROM qtasks_new_steps WHERE job = ?1";
     delete_steps = "DELETE FROM qtasks_steps WHERE job = ?1 AND seq < ?2";
     insert_pruned = "INSERT OR IGNORE INTO qtasks_pruned (job) VALUES (?1)";
     pruned = "SELECT p.job, (SELECT min(s.seq) FROM qtasks_steps AS s WHERE s.job = p.job) FROM qtasks_pruned AS p LIMIT 1";
     delete_pruned = "DELETE FROM qtasks_pruned WHERE job = ?1";
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+
+    use super::*;
+    use crate::store::sqlite::{
+        fixture::{neighbour, store},
+        read,
+    };
+
+    fn plan(connection: &Connection, sql: &str) -> String {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+        steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+    }
+
+    #[tokio::test]
+    async fn nothing_that_the_writer_does_looks_at_all_jobs_or_sorts_them() {
+        let (folder, _store) = store().await;
+        let connection = neighbour(&folder);
+        for (name, sql) in ALL {
+            let plan = plan(&connection, sql);
+            // Tables that stay small.
+            let small =
+                ["SCAN qtasks_new_steps", "SCAN p"].iter().fold(plan.clone(), |plan, scan| plan.replace(scan, ""));
+            assert!(!small.contains("SCAN") && !small.contains("TEMP B-TREE"), "{name}: {plan}");
+        }
+    }
+
+    #[tokio::test]
+    async fn jobs_are_found_by_their_indexes() {
+        let (folder, _store) = store().await;
+        let connection = neighbour(&folder);
+        let of = |name: &str| plan(&connection, ALL.iter().find(|(known, _)| *known == name).unwrap().1);
+        let ready = of("ready");
+        assert!(ready.contains("INDEX qtasks_ready (lane=? AND (rank,id)>(?,?))"), "{ready}");
+        let first = of("first_later");
+        assert!(first.contains("COVERING INDEX qtasks_later (lane=?)"), "{first}");
+        let promote = of("promote");
+        assert!(promote.contains("COVERING INDEX qtasks_later (lane=? AND due<?)"), "{promote}");
+        let held = of("held");
+        assert!(held.contains("INDEX qtasks_running (worker=?)"), "{held}");
+        let ended = of("ended");
+        assert!(ended.contains("INDEX qtasks_ended (state=? AND ended<?)"), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
+        let (folder, _store) = store().await;
+        let connection = neighbour(&folder);
+        for sql in [read::JOB, read::JOBS, read::STEPS, read::LAST_STEP, read::ATTEMPTS] {
+            let plan = plan(&connection, sql);
+            assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        }
+        let expired = plan(&connection, read::EXPIRED);
+        assert!(expired.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{expired}");
+        assert!(expired.contains("SEARCH j USING INDEX qtasks_running (worker=?)"), "{expired}");
+    }
+
+    #[tokio::test]
+    async fn a_pair_of_queue_and_task_keeps_its_number() {
+        let (folder, _store) = store().await;
+        let connection = neighbour(&folder);
+        let mut insert = connection.prepare(INSERT_LANE).unwrap();
+        let mut lane = |queue, task| insert.query_row(params![queue, task], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!([lane("a", "t"), lane("b", "t"), lane("a", "t")], [1, 2, 1]);
+    }
 }

@@ -14,9 +14,14 @@ pub(super) struct Tables<'c> {
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
+    /// How many steps wait to be moved, about: other processes have their own count.
+    pub(super) new_steps: i64,
     /// What there is to tell once the transaction is committed.
     pub(super) news: News,
 }
+
+/// So many new steps fill about thirty pages, and are moved in a few milliseconds.
+const ENOUGH: i64 = 2048;
 
 /// Who is to be rung for.
 #[derive(Default)]
@@ -34,8 +39,9 @@ struct Lanes {
 
 impl<'c> Tables<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
-        let sql = Statements::prepare(connection)?;
-        Ok(Self { connection, sql, lanes: Lanes::default(), reached: i64::MIN, news: News::default() })
+        let mut sql = Statements::prepare(connection)?;
+        let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
+        Ok(Self { connection, sql, lanes: Lanes::default(), reached: i64::MIN, new_steps, news: News::default() })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
@@ -62,6 +68,17 @@ impl<'c> Tables<'c> {
     /// A number that changes when another connection commits something.
     pub(super) fn data_version(&mut self) -> rusqlite::Result<i64> {
         self.sql.data_version.query_row([], |row| row.get(0))
+    }
+
+    /// Moves new steps to where they stay, once they are enough to fill pages there.
+    pub(super) fn move_steps(&mut self) -> rusqlite::Result<()> {
+        if self.new_steps < ENOUGH {
+            return Ok(());
+        }
+        self.sql.move_steps.execute([])?;
+        self.sql.clear_new_steps.execute([])?;
+        self.new_steps = 0;
+        Ok(())
     }
 
     /// Says that jobs that are due by `time` may stand with those known to be due; whether nobody said more before.

@@ -59,3 +59,57 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<()> {
 fn failed(error: rusqlite::Error) -> Error {
     Fault::from(error).into_error(DOING)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::chain,
+        store::{
+            Store,
+            sqlite::fixture::{lease, neighbour, new_job, soon, store},
+        },
+    };
+
+    #[tokio::test]
+    async fn the_job_exists_exactly_if_the_transaction_commits() {
+        let (folder, store) = store().await;
+        let mut connection = neighbour(&folder);
+        connection.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+        let (kept, dropped) = (new_job(), new_job());
+
+        let transaction = connection.transaction().unwrap();
+        transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
+        enqueue_in(&transaction, &dropped).unwrap();
+        transaction.rollback().unwrap();
+        assert_eq!(store.job(dropped.id).await.unwrap(), None);
+
+        let mut work = store.bell().work();
+        let transaction = connection.transaction().unwrap();
+        transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
+        enqueue_in(&transaction, &kept).unwrap();
+        enqueue_in(&transaction, &kept).unwrap();
+        transaction.commit().unwrap();
+        soon(work.heard()).await;
+        let leased = lease(&store, 9).await;
+        assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [kept.id]);
+        let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
+        assert_eq!(orders, 1);
+    }
+
+    #[test]
+    fn a_file_without_our_tables_is_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut connection = neighbour(&folder);
+        let path = connection.path().unwrap().to_owned();
+        let transaction = connection.transaction().unwrap();
+        let error = enqueue_in(&transaction, &new_job()).unwrap_err();
+        assert_eq!(
+            chain(&error),
+            format!(
+                "`{path}` is not a store of qtasks: it has no tables of qtasks; open it once as the store, and use the \
+                 same file here"
+            )
+        );
+    }
+}

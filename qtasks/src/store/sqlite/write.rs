@@ -112,16 +112,19 @@ impl Write for Records {
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
         tables.news.jobs.extend(self.0.iter().map(|record| record.lease.job));
-        self.0.iter().map(|record| append(&mut tables.sql, record)).collect()
+        let written = self.0.iter().map(|record| append(tables, record)).collect::<Result<_, _>>()?;
+        tables.move_steps()?;
+        Ok(written)
     }
 }
 
-fn append(sql: &mut Statements<'_>, record: &Record) -> Result<Written, Fault> {
+fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
+    let sql = &mut tables.sql;
     // Nearly always the steps go on where those recorded end, and then there is nothing to ask first.
     if let Some(first) = follow_each_other(&record.steps)
         && advance(sql, record, row::count(first.seq), &record.steps)? == 1
     {
-        insert_steps(sql, record, &record.steps)?;
+        insert_steps(tables, record, &record.steps)?;
         return Ok(Written::Yes);
     }
     let Lease { job, attempt, worker } = record.lease;
@@ -130,7 +133,7 @@ fn append(sql: &mut Statements<'_>, record: &Record) -> Result<Written, Fault> {
     let Some(recorded) = recorded else { return Ok(Written::Fenced) };
     let new = new_steps(&record.steps, recorded)?;
     advance(sql, record, recorded, new.iter().copied())?;
-    insert_steps(sql, record, new)?;
+    insert_steps(tables, record, new)?;
     Ok(Written::Yes)
 }
 
@@ -183,13 +186,23 @@ fn advance<'s>(
 }
 
 fn insert_steps<'s>(
-    sql: &mut Statements<'_>,
+    tables: &mut Tables<'_>,
     record: &Record,
     steps: impl IntoIterator<Item = &'s Step>,
 ) -> rusqlite::Result<()> {
     let job = record.lease.job.to_bytes();
-    steps.into_iter().try_for_each(|step| insert_step(&mut sql.insert_step, job, step))
+    if record.steps.len() >= MANY {
+        return steps.into_iter().try_for_each(|step| insert_step(&mut tables.sql.insert_step, job, step));
+    }
+    for step in steps {
+        insert_step(&mut tables.sql.insert_new_step, job, step)?;
+        tables.new_steps += 1;
+    }
+    Ok(())
 }
+
+/// Steps of one job that come together in this number fill pages of their own.
+const MANY: usize = 64;
 
 fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> rusqlite::Result<()> {
     let (skipped, reply) = match &step.reply {
@@ -336,9 +349,11 @@ fn delete_job(sql: &mut Statements<'_>, id: JobId, steps: i64) -> rusqlite::Resu
     sql.delete_attempts.execute([job])?;
     if steps > PRUNED_ROWS / 4 {
         sql.insert_pruned.execute([job])?;
+        sql.delete_new_steps.execute([job])?;
         return Ok(PRUNED_ROWS);
     }
     if steps > 0 {
+        sql.delete_new_steps.execute([job])?;
         sql.delete_steps.execute(params![job, i64::MAX])?;
     }
     Ok(steps)

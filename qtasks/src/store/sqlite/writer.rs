@@ -89,10 +89,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn run(mut self) {
-        let mut expected = 0;
         loop {
-            let taken = self.queue.take(self.look.next(), expected, GATHER);
-            expected = taken.batch.len();
+            let taken = self.queue.take(self.look.next());
             if !taken.batch.is_empty() {
                 self.carry_out(taken.batch);
             }
@@ -160,10 +158,6 @@ fn answer(batch: Vec<Box<dyn Command>>, fault: Option<Fault>) {
     }
 }
 
-/// How long the writer waits for callers that it has just answered to come back, so that they share the next
-/// transaction too.
-const GATHER: Duration = Duration::from_micros(100);
-
 /// Tries again while somebody else holds a lock, until `patience` has passed `since` then.
 fn patiently<T>(
     since: Instant,
@@ -179,5 +173,166 @@ fn patiently<T>(
             }
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path, sync::mpsc};
+
+    use futures::future::join_all;
+
+    use super::*;
+    use crate::{
+        error::chain,
+        store::{
+            Store,
+            sqlite::{
+                Sqlite,
+                fixture::{lease, neighbour, new_job, place, soon, store},
+                queue::Write,
+            },
+        },
+    };
+
+    /// Holds the writer until it is told to go on.
+    struct Gate {
+        reached: mpsc::Sender<()>,
+        open: mpsc::Receiver<()>,
+    }
+
+    impl Write for Gate {
+        type Outcome = ();
+        const DOING: &'static str = "wait";
+
+        fn apply(&self, _tables: &mut Tables<'_>) -> Result<(), Fault> {
+            self.reached.send(()).unwrap();
+            self.open.recv().unwrap();
+            Ok(())
+        }
+    }
+
+    /// A change that is some SQL.
+    struct Sql(String);
+
+    impl Write for Sql {
+        type Outcome = ();
+        const DOING: &'static str = "run some SQL";
+
+        fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+            Ok(tables.connection.execute_batch(&self.0)?)
+        }
+    }
+
+    struct Panic;
+
+    impl Write for Panic {
+        type Outcome = ();
+        const DOING: &'static str = "panic";
+
+        fn apply(&self, _tables: &mut Tables<'_>) -> Result<(), Fault> {
+            panic!("on purpose")
+        }
+    }
+
+    /// Makes the changes while the writer is held, so that they reach it together.
+    async fn together<T>(store: &Sqlite, changes: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
+        let ((reached, has_reached), (opening, open)) = (mpsc::channel(), mpsc::channel());
+        let mut gate = Box::pin(store.queue.ask(Gate { reached, open }));
+        _ = futures::poll!(&mut gate);
+        has_reached.recv().unwrap();
+        let mut changes: Vec<_> = changes.into_iter().map(Box::pin).collect();
+        for change in &mut changes {
+            assert!(futures::poll!(change).is_pending());
+        }
+        opening.send(()).unwrap();
+        gate.await.unwrap();
+        join_all(changes).await
+    }
+
+    /// How many transactions the log holds, by <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
+    fn commits(log: &Path) -> usize {
+        let log = fs::read(log).unwrap();
+        let page = u32::from_be_bytes(log[8..12].try_into().unwrap()) as usize;
+        let frames = log[32..].chunks_exact(24 + page).take_while(|frame| frame[8..16] == log[16..24]);
+        frames.filter(|frame| frame[4..8] != [0; 4]).count()
+    }
+
+    #[tokio::test]
+    async fn commands_that_wait_together_share_a_transaction() {
+        let (_folder, store) = store().await;
+        store.enqueue(vec![new_job()]).await.unwrap();
+        let before = commits(&store.place.log());
+        let answers = together(&store, (0..100).map(|_| store.enqueue(vec![new_job()]))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(commits(&store.place.log()) - before, 1);
+        assert_eq!(lease(&store, 200).await.len(), 101);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_does_not_hurt_its_neighbours() {
+        let (_folder, store) = store().await;
+        let change = async |number| match number {
+            3 => chain(&store.queue.ask(Sql("INSERT INTO nowhere VALUES (1)".into())).await.unwrap_err()),
+            5 => chain(&store.queue.ask(Panic).await.unwrap_err()),
+            _ => store.enqueue(vec![new_job()]).await.map(|()| "enqueued".to_owned()).unwrap(),
+        };
+        let said = together(&store, (0..8).map(change)).await;
+        let enqueued = said.iter().filter(|said| *said == "enqueued").count();
+        assert_eq!((enqueued, lease(&store, 20).await.len()), (6, 6));
+        assert!(said[3].starts_with("the store could not run some SQL: no such table: nowhere"), "{}", said[3]);
+        assert_eq!(said[5], "the store could not panic: the store panicked: on purpose");
+    }
+
+    #[tokio::test]
+    async fn a_locked_database_is_waited_out() {
+        let (folder, store) = store().await;
+        let other = neighbour(&folder);
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut enqueueing = store.enqueue(vec![new_job()]);
+        assert!(futures::poll!(&mut enqueueing).is_pending());
+        assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), [], "reading goes on meanwhile");
+        other.execute_batch("COMMIT").unwrap();
+        soon(enqueueing).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_that_stays_locked_is_reported_and_used_again_later() {
+        let (folder, url) = place("?busy=0");
+        let store = Sqlite::open(&url).await.unwrap();
+        let other = neighbour(&folder);
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        for answer in together_locked(&store, 3).await {
+            let error = answer.unwrap_err();
+            assert!(error.is_store_trouble());
+            assert_eq!(
+                chain(&error),
+                "the store could not enqueue jobs: the database is locked by another process, or by another connection \
+                 of this one; waited 0ns for it"
+            );
+        }
+        other.execute_batch("COMMIT").unwrap();
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert_eq!(lease(&store, 9).await.len(), 1);
+    }
+
+    async fn together_locked(store: &Sqlite, count: usize) -> Vec<Result<()>> {
+        join_all((0..count).map(|_| store.enqueue(vec![new_job()]))).await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_reported_and_the_store_used_again_later() {
+        let (_folder, store) = store().await;
+        store.queue.ask(Sql("PRAGMA max_page_count = 1".into())).await.unwrap();
+        let many = || (0..1000).map(|_| new_job()).collect::<Vec<_>>();
+        let error = store.enqueue(many()).await.unwrap_err();
+        assert_eq!(
+            chain(&error),
+            "the store could not enqueue jobs: database or disk is full: no room is left on the disk"
+        );
+        assert_eq!(lease(&store, 1).await, []);
+        store.queue.ask(Sql("PRAGMA max_page_count = 100000".into())).await.unwrap();
+        store.enqueue(many()).await.unwrap();
+        assert_eq!(lease(&store, 2000).await.len(), 1000);
     }
 }
