@@ -14,6 +14,7 @@ use qtasks_tests::{Diary, Stage, eventually, in_time, on_every_store};
 on_every_store![
     a_lost_job_goes_on_after_its_recorded_steps,
     what_a_lost_attempt_still_writes_changes_nothing,
+    losing_a_worker_costs_no_failure,
     a_stream_lives_through_the_loss_of_a_worker,
     the_jobs_of_a_runtime_that_ends_go_on_elsewhere,
     two_workers_run_each_job_once,
@@ -38,7 +39,7 @@ async fn vanished(stage: &Stage) -> Lease {
     let ask = Ask {
         worker,
         queues: ["default".to_owned()].into(),
-        tasks: Arc::new(["builds", "stands_still"]),
+        tasks: Arc::new(["builds", "has_no_steps"]),
         limit: 1,
         now: Timestamp::now(),
     };
@@ -73,6 +74,24 @@ async fn a_lost_job_goes_on_after_its_recorded_steps(stage: Stage) {
     let seqs: Vec<_> = stage.store.steps(job.id(), 0, 10).await.unwrap().iter().map(|step| step.seq).collect();
     assert_eq!(seqs, [0, 1, 2, 3, 4]);
     worker.shutdown().await.unwrap();
+}
+
+#[qtask]
+async fn has_no_steps() -> u32 {
+    TaskContext::current().attempt()
+}
+
+async fn losing_a_worker_costs_no_failure(stage: Stage) {
+    let job = stage.app.enqueue(has_no_steps()).await.unwrap();
+    for _ in 0..9 {
+        vanished(&stage).await;
+        let worker = stage.app.worker().queues(["elsewhere"]).start().await.unwrap();
+        eventually("taken over", async || job.status().await.unwrap().state.name() == "waiting").await;
+        worker.shutdown().await.unwrap();
+    }
+    assert_eq!(job.status().await.unwrap().failures, 0);
+    stage.work().await;
+    assert_eq!(job.result().await.unwrap(), 10);
 }
 
 async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
