@@ -29,9 +29,9 @@ pub use rusqlite;
 
 use self::{
     place::Place,
-    queue::Queue,
     reader::Readers,
     write::{Enqueue, Leave, Prune, Pruned, Records, Renew, Settle},
+    writer::Handle,
 };
 use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
 use crate::{
@@ -52,8 +52,7 @@ inventory::submit! {
 /// Commits are durable when a call returns, also through a power cut: the file is in WAL mode with
 /// `synchronous=FULL`. Calls that are under way at the same time share a commit.
 pub struct Sqlite {
-    place: Place,
-    queue: Arc<Queue>,
+    writer: Handle,
     readers: Arc<Readers>,
     bell: Arc<Bell>,
 }
@@ -72,46 +71,37 @@ impl Sqlite {
     ///
     /// # Cancel safety
     ///
-    /// The file may have been made, and its tables too.
+    /// The file may have been made, and its tables too; nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
-        let (queue, bell) = (Arc::new(Queue::default()), Arc::new(Bell::new()));
-        // From here on a dropped future ends the writer.
-        let place = Place::parse(url)?;
-        let mut store = Self { readers: Readers::new(place.clone()), place, queue, bell };
-        store.place = writer::start(store.place.clone(), Arc::clone(&store.queue), Arc::clone(&store.bell)).await?;
-        store.readers = Readers::new(store.place.clone());
-        Ok(store)
-    }
-}
-
-impl Drop for Sqlite {
-    fn drop(&mut self) {
-        self.queue.close();
+        let bell = Arc::new(Bell::new());
+        let writer = writer::start(Place::parse(url)?, Arc::clone(&bell)).await?;
+        let readers = Readers::new(writer.place.clone());
+        Ok(Self { writer, readers, bell })
     }
 }
 
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sqlite").field("path", &self.place.path).finish_non_exhaustive()
+        f.debug_struct("Sqlite").field("path", &self.writer.place.path).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl Store for Sqlite {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.queue.ask(Enqueue(jobs)).await
+        self.writer.queue.ask(Enqueue(jobs)).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.queue.ask(ask).await
+        self.writer.queue.ask(ask).await
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.queue.ask(Renew { worker, until }).await
+        self.writer.queue.ask(Renew { worker, until }).await
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.queue.ask(Leave(worker)).await
+        self.writer.queue.ask(Leave(worker)).await
     }
 
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
@@ -119,11 +109,11 @@ impl Store for Sqlite {
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
-        self.queue.ask(Records(records)).await
+        self.writer.queue.ask(Records(records)).await
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
-        self.queue.ask(Settle(settlements)).await
+        self.writer.queue.ask(Settle(settlements)).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
@@ -149,7 +139,7 @@ impl Store for Sqlite {
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
         let mut deleted = 0;
         loop {
-            let Pruned { jobs, more } = self.queue.ask(Prune { finished, dead, limit: limit - deleted }).await?;
+            let Pruned { jobs, more } = self.writer.queue.ask(Prune { finished, dead, limit: limit - deleted }).await?;
             deleted += jobs;
             if !more {
                 return Ok(deleted);

@@ -24,24 +24,30 @@ use crate::{
     store::Bell,
 };
 
-/// Starts the thread; gives the place with its absolute path once the file is open and its tables are there.
-pub(super) async fn start(place: Place, queue: Arc<Queue>, bell: Arc<Bell>) -> Result<Place> {
+/// What others have of the writer. It ends, once it has done what it was given, when this is dropped.
+pub(super) struct Handle {
+    pub(super) queue: Arc<Queue>,
+    /// Where the file is, by an absolute path.
+    pub(super) place: Place,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Starts the thread, and waits until the file is open and its tables are there.
+pub(super) async fn start(place: Place, bell: Arc<Bell>) -> Result<Handle> {
+    const STARTING: &str = "start its writer";
     let (ready, opened) = oneshot::channel();
-    let body = move || {
-        let _closing = Closing(&queue);
-        match open(place) {
-            Ok((connection, place)) => {
-                let begun = write(&connection, &place, &queue, &bell, ready);
-                if let Err(error) = begun {
-                    tracing::error!(%error, "the writer of the store could not start");
-                }
-            }
-            Err(error) => _ = ready.send(Err(error)),
-        }
+    let body = move || match open(place) {
+        Ok((connection, place)) => write(&connection, place, &bell, ready),
+        Err(error) => _ = ready.send(Err(error)),
     };
     let spawned = thread::Builder::new().name("qtasks-sqlite".to_owned()).spawn(body);
-    spawned.map_err(|error| Error::store("start its writer", error))?;
-    opened.await.unwrap_or_else(|_| Err(Fault::Gone.into_error("start its writer")))
+    spawned.map_err(|error| Error::store(STARTING, error))?;
+    opened.await.unwrap_or_else(|_| Err(Fault::Gone.into_error(STARTING)))
 }
 
 fn open(place: Place) -> Result<(Connection, Place)> {
@@ -61,20 +67,23 @@ fn turn_on_log(connection: &Connection, patience: Duration) -> rusqlite::Result<
     })
 }
 
-fn write(
-    connection: &Connection,
-    place: &Place,
-    queue: &Arc<Queue>,
-    bell: &Bell,
-    ready: oneshot::Sender<Result<Place>>,
-) -> Result<(), Fault> {
-    let mut tables = Tables::new(connection)?;
-    let version = tables.data_version()?;
-    let watcher = watch(&place.log(), Arc::clone(queue));
+fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sender<Result<Handle>>) {
+    let prepared = Tables::new(connection).and_then(|mut tables| Ok((tables.data_version()?, tables)));
+    let (version, tables) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            _ = ready.send(Err(place.explain(error)));
+            return;
+        }
+    };
+    let queue = Arc::new(Queue::default());
+    let _closing = Closing(&queue);
+    let watcher = watch(&place.log(), Arc::clone(&queue));
     let look = Look::new(watcher.is_some(), Instant::now());
-    _ = ready.send(Ok(place.clone()));
-    Writer { tables, queue, bell, patience: place.patience, look, version }.run();
-    Ok(())
+    let patience = place.patience;
+    // Where nobody waits any more, the handle is dropped at once, and the writer ends.
+    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place }));
+    Writer { tables, queue: &queue, bell, patience, look, version }.run();
 }
 
 struct Writer<'a> {
@@ -238,7 +247,7 @@ mod tests {
     /// Makes the changes while the writer is held, so that they reach it together.
     async fn together<T>(store: &Sqlite, changes: impl IntoIterator<Item = impl Future<Output = T>>) -> Vec<T> {
         let ((reached, has_reached), (opening, open)) = (mpsc::channel(), mpsc::channel());
-        let mut gate = Box::pin(store.queue.ask(Gate { reached, open }));
+        let mut gate = Box::pin(store.writer.queue.ask(Gate { reached, open }));
         _ = futures::poll!(&mut gate);
         has_reached.recv().unwrap();
         let mut changes: Vec<_> = changes.into_iter().map(Box::pin).collect();
@@ -262,10 +271,10 @@ mod tests {
     async fn commands_that_wait_together_share_a_transaction() {
         let (_folder, store) = store().await;
         store.enqueue(vec![new_job()]).await.unwrap();
-        let before = commits(&store.place.log());
+        let before = commits(&store.writer.place.log());
         let answers = together(&store, (0..100).map(|_| store.enqueue(vec![new_job()]))).await;
         assert!(answers.iter().all(Result::is_ok));
-        assert_eq!(commits(&store.place.log()) - before, 1);
+        assert_eq!(commits(&store.writer.place.log()) - before, 1);
         assert_eq!(lease(&store, 200).await.len(), 101);
     }
 
@@ -273,8 +282,8 @@ mod tests {
     async fn a_change_that_fails_does_not_hurt_its_neighbours() {
         let (_folder, store) = store().await;
         let change = async |number| match number {
-            3 => chain(&store.queue.ask(Sql("INSERT INTO nowhere VALUES (1)".into())).await.unwrap_err()),
-            5 => chain(&store.queue.ask(Panic).await.unwrap_err()),
+            3 => chain(&store.writer.queue.ask(Sql("INSERT INTO nowhere VALUES (1)".into())).await.unwrap_err()),
+            5 => chain(&store.writer.queue.ask(Panic).await.unwrap_err()),
             _ => store.enqueue(vec![new_job()]).await.map(|()| "enqueued".to_owned()).unwrap(),
         };
         let said = together(&store, (0..8).map(change)).await;
@@ -323,7 +332,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_reported_and_the_store_used_again_later() {
         let (_folder, store) = store().await;
-        store.queue.ask(Sql("PRAGMA max_page_count = 1".into())).await.unwrap();
+        store.writer.queue.ask(Sql("PRAGMA max_page_count = 1".into())).await.unwrap();
         let many = || (0..1000).map(|_| new_job()).collect::<Vec<_>>();
         let error = store.enqueue(many()).await.unwrap_err();
         assert_eq!(
@@ -331,7 +340,7 @@ mod tests {
             "the store could not enqueue jobs: database or disk is full: no room is left on the disk"
         );
         assert_eq!(lease(&store, 1).await, []);
-        store.queue.ask(Sql("PRAGMA max_page_count = 100000".into())).await.unwrap();
+        store.writer.queue.ask(Sql("PRAGMA max_page_count = 100000".into())).await.unwrap();
         store.enqueue(many()).await.unwrap();
         assert_eq!(lease(&store, 2000).await.len(), 1000);
     }
