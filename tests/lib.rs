@@ -149,14 +149,20 @@ impl Diary {
 
     /// Waits until a line was written so many times.
     pub async fn until_times(&self, line: &str, times: usize) {
-        let mut written = self.lines.written.subscribe();
-        let wait = async {
-            while self.count(line) < times {
-                written.changed().await.expect("the diary holds the sender");
-            }
-        };
-        if timeout(PATIENCE, wait).await.is_err() {
+        if timeout(PATIENCE, self.written(line, times)).await.is_err() {
             panic!("`{line}` was not written in time, but {:?}", self.lines());
+        }
+    }
+
+    /// Waits for a line, as a task does: without an end, so that it is never the task which gives up first.
+    pub async fn told(&self, line: &str) {
+        self.written(line, 1).await;
+    }
+
+    async fn written(&self, line: &str, times: usize) {
+        let mut written = self.lines.written.subscribe();
+        while self.count(line) < times {
+            written.changed().await.expect("the diary holds the sender");
         }
     }
 

@@ -189,6 +189,13 @@ errors! {
                    take `co: Co<Y, R>`, whose `yield_` gives a `Result`",
     ];
 
+    forms_that_no_worker_can_call_are_refused: #[qtask()] "const extern \"C\" fn t(a: u8, ...) where u8: Copy {}" => [
+        "where u8: Copy": "a task cannot have a `where` clause, since it cannot be generic: leave it out",
+        "const": "a task cannot be `const`: leave it out",
+        "extern \"C\"": "a task cannot be `extern`: leave it out",
+        "...": "a task has a fixed number of parameters: take a `Vec<T>`",
+    ];
+
     a_name_outside_ascii_needs_another: #[qtask()] "fn задача() {}" => [
         "задача": "a task's name is in ASCII: add `name = \"..\"` to `#[qtask]`, or rename the function",
     ];

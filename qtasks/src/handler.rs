@@ -21,8 +21,8 @@ use crate::{
 ///
 /// `M` tells the forms apart: the kind of the function, and what it takes after the value.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a handler of values of type `{Y}` that replies `{R}`",
-    label = "does not take a `{Y}` and give a `{R}`",
+    message = "`{Self}` does not fit this task as its handler",
+    label = "does not take what the task yields and reply `{R}`",
     note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields, R what it collects; \
             either may return `Result<R, E>`, and take `State<T>` and `TaskContext` after the value"
 )]

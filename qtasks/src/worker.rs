@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -322,7 +321,7 @@ impl Dispatcher {
             }
             let idle = !look && self.is_idle();
             // The last attempt may have left a job due, and has rung for it before it was gone.
-            if idle && news.heard().now_or_never().is_some() {
+            if idle && news.rang() {
                 look = true;
                 continue;
             }

@@ -113,10 +113,10 @@ async fn the_key_of_a_value_is_the_same_whenever_it_is_handled(stage: Stage) {
 #[qtask(echo = true)]
 async fn makes_progress(ctx: TaskContext, diary: State<Diary>) -> Vec<i64> {
     ctx.progress(1, 3);
-    diary.until("more").await;
+    diary.told("more").await;
     ctx.progress(2, 3);
     yield_!(0);
-    diary.until("end").await;
+    diary.told("end").await;
     ctx.progress(3, 3);
 }
 

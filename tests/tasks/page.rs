@@ -10,7 +10,7 @@ async fn yield_func(result: i64) -> i64 {
 }
 
 #[qtask(generate_handler = yield_func, echo = true)]
-#[allow(clippy::mut_range_bound)] // the range is made from the first `n`, as on the page
+#[allow(clippy::mut_range_bound)]
 async fn test_yield(mut n: i64) -> Vec<i64> {
     for _ in 0..n {
         n += 1;

@@ -18,6 +18,7 @@ async fn ten_times(value: i64) -> i64 {
 }
 
 #[qtask(generate_handler = ten_times)]
+#[allow(clippy::useless_vec)]
 async fn uses_replies() -> Vec<i64> {
     let first = yield_!(1);
     let second: i64 = yield_!(first + 1);
@@ -56,7 +57,7 @@ async fn a_yield_as_an_expression_gives_the_handlers_reply(stage: Stage) {
 async fn tells_when_it_was_answered(ctx: TaskContext, diary: State<Diary>) -> Vec<i64> {
     let reply = yield_!(1);
     diary.note(format!("answered {reply} in {}", ctx.job_id()));
-    diary.until("go on").await;
+    diary.told("go on").await;
 }
 
 async fn a_reply_is_durable_when_it_is_given(stage: Stage) {

@@ -31,7 +31,7 @@ async fn stays(diary: State<Diary>) -> Vec<u32> {
     let _durable: u32 = yield_!(0);
     let _guard = NotesDrop(diary.clone(), "dropped");
     diary.note(format!("stays {}", TaskContext::current().attempt()));
-    diary.until("go on").await;
+    diary.told("go on").await;
     yield_!(1);
 }
 

@@ -96,7 +96,7 @@ async fn a_plain_body_may_end_within_the_grace(stage: Stage) {
 async fn does_not_see_the_stop(diary: State<Diary>) {
     let _guard = NotesDrop(diary.clone(), "dropped");
     diary.note("runs");
-    diary.until("go on").await;
+    diary.told("go on").await;
 }
 
 #[qtask]

@@ -21,7 +21,7 @@ on_every_store![
 ];
 
 async fn when_told(value: u32, diary: State<Diary>) -> u32 {
-    diary.until(&format!("tell {value}")).await;
+    diary.told(&format!("tell {value}")).await;
     value * 10
 }
 

@@ -332,7 +332,7 @@ async fn a_body_gets_a_reply_only_when_its_step_is_durable() {
 async fn waits_between_its_values(diary: State<Diary>) -> Vec<i64> {
     yield_!(0);
     diary.note("waits");
-    diary.until("leases have run out").await;
+    diary.told("leases have run out").await;
     yield_!(1);
 }
 
@@ -358,7 +358,7 @@ async fn no_handler_is_called_while_the_lease_may_have_passed_on() {
 
 #[qtask]
 async fn waits(diary: State<Diary>) -> u32 {
-    diary.until("go on").await;
+    diary.told("go on").await;
     TaskContext::current().attempt()
 }
 

@@ -84,6 +84,16 @@ impl Default for Bell {
 pub struct Listener(watch::Receiver<()>);
 
 impl Listener {
+    /// Whether there was a ring since the last call; does not wait.
+    pub fn rang(&mut self) -> bool {
+        let rang = self.0.has_changed().unwrap_or(false);
+        // Not otherwise, or a ring that comes just now would be passed over.
+        if rang {
+            self.0.mark_unchanged();
+        }
+        rang
+    }
+
     /// Waits for a ring since the last call, or since the listener was made.
     ///
     /// # Cancel safety
@@ -115,6 +125,16 @@ mod tests {
         assert!(second.heard().now_or_never().is_none() && work.heard().now_or_never().is_none());
         bell.ring_all();
         assert!(second.heard().now_or_never().is_some() && work.heard().now_or_never().is_some());
+    }
+
+    #[test]
+    fn whether_it_rang_can_be_asked_once_for_each_ring() {
+        let bell = Bell::new();
+        let mut work = bell.work();
+        assert!(!work.rang());
+        bell.ring_work();
+        assert!(work.rang());
+        assert!(!work.rang() && work.heard().now_or_never().is_none());
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt as _;
-
 use super::subject::*;
 use crate::{
     job::{NewJob, Progress},
@@ -45,16 +43,15 @@ pub async fn news_of_a_job_rings(store: Arc<dyn Store>) {
 /// moments.
 pub async fn a_call_has_rung_when_it_returns(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let rang = |listener: &mut Listener| listener.heard().now_or_never().is_some();
     for round in 0..50 {
         let mut work = store.0.bell().work();
         store.enqueue([call()]).await;
-        assert!(rang(&mut work), "an enqueue, in round {round}");
+        assert!(work.rang(), "an enqueue, in round {round}");
         let lease = store.running().await;
         let (mut work, mut news) = (store.0.bell().work(), store.0.bell().job(lease.job));
         store.write(record(lease, [step(0)])).await;
-        assert!(rang(&mut news), "a step, in round {round}");
+        assert!(news.rang(), "a step, in round {round}");
         store.settle(settlement(lease, waiting(0))).await;
-        assert!(rang(&mut work) && rang(&mut news), "a job that waits again, in round {round}");
+        assert!(work.rang() && news.rang(), "a job that waits again, in round {round}");
     }
 }
