@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::subject::*;
 use crate::{
     job::{NewJob, Progress},
-    store::{Hold, Listener, Record, Settlement, Store},
+    store::{Hold, Record, Settlement, Store},
 };
 
 /// After an enqueue, for later too since it tells when to look again, and when a job comes to wait once more.
