@@ -29,6 +29,7 @@ async fn uses_replies() -> Vec<i64> {
         0 => yield_!(8),
         other => yield_!(other),
     };
+    #[allow(clippy::useless_vec)] // A macro of others around `yield_!` is what is tried here.
     let both = vec![yield_!(100), yield_!(200)];
     yield_!(both.iter().sum());
 }

@@ -55,7 +55,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Appends steps to running jobs; one answer for each record, in order.
     ///
     /// Steps whose number is recorded already are passed over, so that a record can be written again. A step whose number
-    /// leaves a gap makes the call an error that no repetition can mend ([`Error::Misuse`](crate::Error::Misuse)), and
+    /// leaves a gap makes the call an error that no repetition can mend ([`Error::Misuse`]), and
     /// nothing of the call is written; but in a record that is fenced off, the steps are not looked at.
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
 
