@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    attempt::within,
     call::CallOptions,
     clock::Clock,
     context::{States, TaskContext},
@@ -190,9 +191,10 @@ impl QueueTasks {
         self.check_states([schema])?;
         let context = TaskContext::new(JobId::new(), 1, schema, None, CancellationToken::new());
         let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits);
-        let ended = match call.into_call().into_task().start(attempt.clone()).guarded(context) {
-            Running::Async(body) => body.await,
-            Running::Blocking(body) => pool::run(body).await,
+        let (task, max_time) = call.into_call().into_task();
+        let ended = match task.start(attempt.clone()).guarded(context) {
+            Running::Async(body) => within(max_time, body).await,
+            Running::Blocking(body) => within(max_time, pool::run(body)).await,
         };
         match ended {
             Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),

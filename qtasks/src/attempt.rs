@@ -119,11 +119,7 @@ async fn watch_over(
     match stop {
         Stop::Lost => None,
         Stop::Worker => Some(Verdict::Released),
-        Stop::TimeUp(limit) => Some(Verdict::Failed {
-            error: format!("the attempt took longer than its max_time of {limit:?}"),
-            wait: None,
-            again: true,
-        }),
+        Stop::TimeUp(limit) => Stopped::TimeUp(limit).verdict(),
     }
 }
 
@@ -137,6 +133,15 @@ fn of(outcome: Outcome) -> Option<Verdict> {
     match outcome {
         Ok(Ended(output)) => Some(Verdict::Done(output)),
         Err(stopped) => stopped.verdict(),
+    }
+}
+
+/// What `body` comes to, if it does so in time.
+pub(crate) async fn within(max_time: Option<Duration>, body: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        biased;
+        outcome = body => outcome,
+        limit = passing(max_time) => Err(Stopped::TimeUp(limit)),
     }
 }
 

@@ -115,9 +115,9 @@ impl<T: Task> CallOptions for Call<T> {
 }
 
 impl<T: Task> Call<T> {
-    /// The task, without its options.
-    pub(crate) fn into_task(self) -> T {
-        self.task
+    /// The task, and how long an attempt at it may last.
+    pub(crate) fn into_task(self) -> (T, Option<Duration>) {
+        (self.task, self.options.max_time.or(T::schema().max_time))
     }
 
     /// The job that this call is, enqueued `now`.

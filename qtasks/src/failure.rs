@@ -85,6 +85,8 @@ pub enum Stopped {
     Misuse(Misuse),
     /// The body or its handler panicked.
     Panic(String),
+    /// The attempt took longer than it may.
+    TimeUp(Duration),
     /// The worker stops: the job is to be given back.
     Released,
     /// The lease is lost: whatever the attempt came to, nobody wants to know.
@@ -107,7 +109,7 @@ impl Stopped {
                 Some(Directive::Discard(reason)) => Verdict::Discarded(reason.clone().into_owned()),
                 None => Verdict::Failed { error: chain(&**error), wait: None, again },
             },
-            Self::Diverged(_) | Self::Misuse(_) | Self::Panic(_) => {
+            Self::Diverged(_) | Self::Misuse(_) | Self::Panic(_) | Self::TimeUp(_) => {
                 Verdict::Failed { error: self.to_string(), wait: None, again }
             }
         })
@@ -147,6 +149,7 @@ impl fmt::Display for Stopped {
             Self::Diverged(diverged) => diverged.fmt(f),
             Self::Misuse(misuse) => misuse.fmt(f),
             Self::Panic(text) => write!(f, "the task panicked: {text}"),
+            Self::TimeUp(limit) => write!(f, "the attempt took longer than its max_time of {limit:?}"),
             Self::Released => f.write_str("the worker stops"),
             Self::Fenced => f.write_str("the lease is lost"),
         }

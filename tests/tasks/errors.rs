@@ -607,3 +607,17 @@ async fn a_new_step_forgives_earlier_failures() {
     eventually("the last attempt", async || job.status().await.unwrap().attempts.len() == 12).await;
     worker.shutdown().await.unwrap();
 }
+
+#[qtask(max_time = "1s")]
+async fn runs_for_ever() {
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_run_here_and_now_has_its_max_time_too() {
+    let app = Stage::in_memory(|builder| builder).await.app;
+    let error = app.run(runs_for_ever()).await.unwrap_err().to_string();
+    assert_eq!(error, "the task `runs_for_ever` failed: the attempt took longer than its max_time of 1s");
+    let error = app.run(runs_for_ever().max_time(Duration::from_millis(5))).await.unwrap_err().to_string();
+    assert!(error.ends_with("max_time of 5ms"), "{error}");
+}
