@@ -15,7 +15,22 @@ const LAYERS: [(&str, &[&str]); 4] = [
     ("stores", &["store"]),
     (
         "processes",
-        &["app", "attempt", "clock", "handle", "held", "leases", "pool", "pruner", "recorder", "stream", "worker"],
+        &[
+            "app",
+            "attempt",
+            "clock",
+            "dispatcher",
+            "floor",
+            "handle",
+            "held",
+            "leases",
+            "pool",
+            "pruner",
+            "recorder",
+            "signals",
+            "stream",
+            "worker",
+        ],
     ),
 ];
 const LISTS: [&str; 4] = ["lib", "prelude", "private", "yielding"];

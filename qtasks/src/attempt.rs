@@ -17,6 +17,7 @@ use crate::{
     context::TaskContext,
     executor::{self, Ended, Outcome, Running},
     failure::Stopped,
+    floor::{Floor, Slot},
     job::{self, Job, Lease, Step},
     lifecycle::{self, Verdict},
     pool,
@@ -27,7 +28,6 @@ use crate::{
     stream::PAGE,
     tape::{Recorded, Tape},
     task::Checkpoint,
-    worker::{Floor, Slot},
 };
 
 /// How long an aborted body may take to be dropped before it is left alone.

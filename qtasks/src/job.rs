@@ -8,44 +8,55 @@ use uuid::Uuid;
 
 use crate::json::Json;
 
-/// The name of a job in its store; sorts by the time of its making.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct JobId(Uuid);
+macro_rules! ids {
+    ($($(#[$docs:meta])* $id:ident)*) => {$(
+        $(#[$docs])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $id(Uuid);
 
-impl JobId {
-    /// A new id, later than every id that this process made before.
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
+        impl $id {
+            /// A new id, later than every id that this process made before.
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
 
-    /// The id as 16 bytes, in the order in which ids sort.
-    pub const fn to_bytes(self) -> [u8; 16] {
-        self.0.into_bytes()
-    }
+            /// The id as 16 bytes, in the order in which ids sort.
+            pub const fn to_bytes(self) -> [u8; 16] {
+                self.0.into_bytes()
+            }
 
-    /// The id that [`to_bytes`](Self::to_bytes) gave these bytes for.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
+            /// The id that [`to_bytes`](Self::to_bytes) gave these bytes for.
+            pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+        }
+
+        impl Default for $id {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
 }
 
-impl Default for JobId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+ids! {
+    /// The name of a job in its store; sorts by the time of its making.
+    JobId
+    /// The name of a worker; a new one each time a worker starts.
+    WorkerId
 }
 
 /// A text that is no job id.
@@ -60,46 +71,6 @@ impl FromStr for JobId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self).map_err(|_| ParseJobIdError { text: text.to_owned() })
-    }
-}
-
-/// The name of a worker; a new one each time a worker starts.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct WorkerId(Uuid);
-
-impl WorkerId {
-    /// A new id.
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
-    }
-
-    /// The id as 16 bytes.
-    pub const fn to_bytes(self) -> [u8; 16] {
-        self.0.into_bytes()
-    }
-
-    /// The id that [`to_bytes`](Self::to_bytes) gave these bytes for.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-}
-
-impl Default for WorkerId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Result},
+    floor::Floor,
     job::{Attempt, Ending, Job, Lease, State, WorkerId},
     lifecycle::{self, Verdict, later},
     retry::Retry,
     store::{Hold, Settlement, Written},
-    worker::Floor,
 };
 
 /// How long a lease lasts without being renewed.

@@ -63,12 +63,15 @@ pub mod store;
 mod app;
 mod attempt;
 mod clock;
+mod dispatcher;
+mod floor;
 mod handle;
 mod held;
 mod leases;
 mod pool;
 mod pruner;
 mod recorder;
+mod signals;
 mod stream;
 mod worker;
 

@@ -1,0 +1,54 @@
+//! What the parts of a running worker share.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::App,
+    held::Held,
+    job::WorkerId,
+    recorder::Settlements,
+    store::{Settlement, Written},
+    tape::Note,
+};
+
+/// What the parts of a worker share.
+pub(crate) struct Floor {
+    pub(crate) app: Arc<App>,
+    pub(crate) id: WorkerId,
+    pub(crate) held: Held,
+    pub(crate) notes: mpsc::UnboundedSender<Note>,
+    /// Told when the worker is to stop gracefully,
+    pub(crate) stopping: CancellationToken,
+    /// and when at once.
+    pub(crate) given_up: CancellationToken,
+    pub(crate) settlements: Settlements,
+    pub(crate) attempts: TaskTracker,
+    pub(crate) grace: Duration,
+}
+
+/// The right to run one job.
+pub(crate) type Slot = OwnedSemaphorePermit;
+
+impl Floor {
+    /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker is given up first.
+    pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Written> {
+        let (answer, written) = oneshot::channel();
+        self.settlements.send((settlement, answer)).ok()?;
+        written.await.ok()
+    }
+
+    /// Waits until bodies may not go on: the grace after the worker was told to stop is over, or it is to stop at once.
+    pub(crate) async fn grace_is_over(&self) {
+        let grace = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(self.grace).await;
+        };
+        tokio::select! {
+            () = grace => {}
+            () = self.given_up.cancelled() => {}
+        }
+    }
+}
