@@ -26,34 +26,6 @@ const DOING: &str = "enqueue a job in the application's transaction";
 ///
 /// A job whose id is there already is left as it is.
 ///
-/// ```
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = std::env::temp_dir().join(format!("qtasks-doc-{}", std::process::id()));
-/// # std::fs::create_dir_all(&folder)?;
-/// # let path = folder.join("shop.db").display().to_string();
-/// # let now = jiff::Timestamp::now();
-/// # let job = qtasks::job::NewJob {
-/// #     id: qtasks::JobId::new(), task: "ship".into(), queue: "default".into(), priority: 0, due: now, enqueued: now,
-/// #     max_time: None, args: qtasks::json::Json::encode(&())?,
-/// # };
-/// use qtasks::store::{Store, sqlite::{Sqlite, enqueue_in, rusqlite}};
-///
-/// let store = Sqlite::open(&path).await?;
-///
-/// let mut connection = rusqlite::Connection::open(&path)?;
-/// connection.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)")?;
-/// let transaction = connection.transaction()?;
-/// transaction.execute("INSERT INTO orders DEFAULT VALUES", [])?;
-/// enqueue_in(&transaction, &job)?;
-/// transaction.commit()?;
-///
-/// assert!(store.job(job.id).await?.is_some());
-/// # std::fs::remove_dir_all(folder)?;
-/// # Ok(())
-/// # }
-/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
-/// ```
-///
 /// # Errors
 ///
 /// When the file has no tables of qtasks, or not those of this version. They are there once the file has been opened
