@@ -1,0 +1,22 @@
+//! What the processes that get killed do.
+
+use std::{fs::OpenOptions, io::Write as _, path::PathBuf};
+
+use qtasks::prelude::*;
+
+/// A file to which every call of the handler adds a line.
+pub(crate) struct Ledger(pub(crate) PathBuf);
+
+async fn enter(value: u64, ledger: State<Ledger>) -> std::io::Result<u64> {
+    let mut file = OpenOptions::new().create(true).append(true).open(&ledger.0)?;
+    file.write_all(format!("{value}\n").as_bytes())?;
+    Ok(value * 2)
+}
+
+/// Yields 0 up to `up_to`, doubled.
+#[qtask(generate_handler = enter, checkpoint = "each")]
+pub(crate) async fn doubles(up_to: u64) -> Vec<u64> {
+    for value in 0..up_to {
+        yield_!(value);
+    }
+}
