@@ -200,7 +200,10 @@ fn read_back(floor: &Arc<Floor>, job: &Job, recorded: u64) -> Recorded {
         tokio::spawn(async move {
             let mut from = 0;
             while from < recorded {
-                let page = persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await;
+                let page = tokio::select! {
+                    page = persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)) => page,
+                    () = pages.closed() => return,
+                };
                 let Some(last) = page.as_ref().ok().and_then(|page| page.last()) else { return };
                 from = last.seq + 1;
                 if pages.send(page.unwrap_or_default()).await.is_err() {
