@@ -196,9 +196,7 @@ async fn index(dir: PathBuf, db: &str) -> anyhow::Result<()> {
 async fn unfinished(app: &QueueTasks, dir: &Path) -> qtasks::Result<Option<JobHandle<Count>>> {
     let dir = FilePath::from(dir.to_owned());
     for state in ["running", "waiting"] {
-        let mut filter = Filter::default();
-        filter.task = Some("index_files".to_owned());
-        filter.state = Some(state);
+        let filter = Filter::default().task("index_files").state(state);
         for job in app.jobs(filter, None, 100).await? {
             if job.args.decode::<index_files>().is_ok_and(|call| call.dir == dir) {
                 return Ok(Some(app.job::<index_files>(job.id).await?));

@@ -338,6 +338,7 @@ where
 
 /// The way of a task without steps: what it returned is its result.
 fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
+    debug_assert!(attempt.inner.context.task().generating.is_none(), "its schema sends a generator the other way");
     let value = end?;
     match &attempt.inner.keeping {
         Keeping::Here(slot) => {
@@ -369,6 +370,7 @@ where
     H: Handler<Y, R, M>,
     F: Future<Output = D::Body>,
 {
+    debug_assert!(attempt.inner.context.task().generating.is_some(), "its schema sends a plain task the other way");
     match &attempt.inner.keeping {
         Keeping::Here(slot) => {
             let mut here = Here::<D> { attempt: &attempt, collection: D::Collection::default(), seq: 0 };

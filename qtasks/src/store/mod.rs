@@ -240,6 +240,21 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Only jobs of this task.
+    pub fn task(self, task: impl Into<String>) -> Self {
+        Self { task: Some(task.into()), ..self }
+    }
+
+    /// Only jobs of this queue.
+    pub fn queue(self, queue: impl Into<String>) -> Self {
+        Self { queue: Some(queue.into()), ..self }
+    }
+
+    /// Only jobs in the state of this [name](State::name).
+    pub fn state(self, state: &'static str) -> Self {
+        Self { state: Some(state), ..self }
+    }
+
     /// Whether `job` passes.
     pub fn passes(&self, job: &Job) -> bool {
         self.task.as_ref().is_none_or(|task| *task == job.task)
