@@ -1,14 +1,16 @@
-//! Real processes on one SQLite file, killed with SIGKILL.
+//! Real processes on one SQLite file, killed with SIGKILL or ending by themselves.
 
 mod tasks;
 
 use std::{
     collections::HashMap,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     process::{Child, Command, Stdio},
+    sync::Mutex,
 };
 
 use qtasks::prelude::*;
+use qtasks_tests::eventually;
 use tasks::{Ledger, doubles};
 use tempfile::TempDir;
 
@@ -100,4 +102,16 @@ async fn a_generator_whose_workers_are_killed_goes_on_after_its_record() {
     for (value, calls) in scene.calls() {
         assert!(calls == 1 || calls == 2 && recorded.contains(&value), "{value} was handled {calls} times");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_ends_although_a_body_never_does() {
+    let scene = Scene::new();
+    let victim = Mutex::new(scene.victim("stuck"));
+    let ended = || victim.lock().unwrap().0.try_wait().unwrap();
+    eventually("the end of the process", async || ended().is_some()).await;
+    assert!(ended().unwrap().success());
+    let mut said = String::new();
+    victim.lock().unwrap().0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.ends_with("is dead: the attempt took longer than its max_time of 50ms\n"), "{said}");
 }

@@ -20,3 +20,11 @@ pub(crate) async fn doubles(up_to: u64) -> Vec<u64> {
         yield_!(value);
     }
 }
+
+/// Holds on to its thread for ever.
+#[qtask(max_time = "50ms", retry = 0)]
+pub(crate) fn never_returns() {
+    loop {
+        std::thread::park();
+    }
+}
