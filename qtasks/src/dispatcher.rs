@@ -99,6 +99,7 @@ impl Dispatcher {
             }
             Err(error) => {
                 tracing::warn!(error = crate::error::chain(&error), "no jobs were leased; trying again in a second");
+                // Nothing rings when a store is back.
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = self.floor.stopping.cancelled() => {}

@@ -49,8 +49,9 @@ inventory::submit! {
 
 /// A store in a SQLite file.
 ///
-/// Commits are durable when a call returns, also through a power cut: the file is in WAL mode with
-/// `synchronous=FULL`. Calls that are under way at the same time share a commit.
+/// Commits are durable when a call returns: the file is in WAL mode with `synchronous=FULL`, which by
+/// [SQLite's documentation](https://www.sqlite.org/pragma.html#pragma_synchronous) holds through a power cut too. Calls that
+/// are under way at the same time share a commit.
 pub struct Sqlite {
     writer: Handle,
     readers: Arc<Readers>,
