@@ -11,7 +11,10 @@ use syn::visit::{self, Visit};
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
 const LAYERS: [(&str, &[&str]); 4] = [
     ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry"]),
-    ("tasks", &["call", "co", "collect", "context", "executor", "failure", "handler", "registry", "tape", "task"]),
+    (
+        "tasks",
+        &["call", "co", "collect", "context", "executor", "failure", "handler", "memo", "registry", "tape", "task"],
+    ),
     ("stores", &["store"]),
     (
         "processes",
@@ -29,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 4] = [
             "recorder",
             "signals",
             "stream",
+            "surroundings",
             "worker",
         ],
     ),

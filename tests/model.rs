@@ -19,7 +19,7 @@ use proptest::{
 };
 use qtasks::{
     Error, Result,
-    job::{Attempt, Ending, Job, JobId, Lease, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
     lifecycle,
     store::{Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, sqlite::Sqlite},
@@ -71,7 +71,9 @@ async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), 
         }
     }
     for job in all_jobs(&model).await {
-        for call in [Call::Steps(job.id, 0, 1_000), Call::LastStep(job.id), Call::Attempts(job.id)] {
+        let memos = [None, Some(0), Some(1), Some(2)].map(|step| Call::Memos(job.id, step, 0));
+        let rest = [Call::Memos(job.id, None, 2), Call::Steps(job.id, 0, 1_000), Call::LastStep(job.id)];
+        for call in memos.into_iter().chain(rest).chain([Call::Attempts(job.id)]) {
             prop_assert_eq!(call.clone().make(&*store).await, call.clone().make(&model).await, "{:#?}", call);
         }
     }
@@ -92,7 +94,7 @@ const STATES: [&str; 5] = ["waiting", "running", "done", "dead", "cancelled"];
 #[derive(Clone, Debug)]
 enum Operation {
     Wait(i64),
-    Enqueue(Vec<(u8, &'static str, &'static str, i16, i64)>),
+    Enqueue(Vec<New>),
     Lease { worker: u8, queues: Vec<&'static str>, tasks: Vec<&'static str>, limit: usize, behind: i64 },
     Renew { worker: u8, lasting: i64 },
     Leave { worker: u8 },
@@ -103,6 +105,9 @@ enum Operation {
     Jobs { task: Option<&'static str>, queue: Option<&'static str>, state: Option<&'static str>, after: Option<u8> },
     Steps { job: u8, from: u64, limit: usize },
 }
+
+/// A job to be enqueued: its number, its queue, its task, its priority, and when it is due.
+type New = (u8, &'static str, &'static str, i16, i64);
 
 /// A claim on a job, near to the one that is good: the attempt may be off by some, the worker another.
 #[derive(Clone, Debug)]
@@ -119,6 +124,12 @@ struct Writing {
     from: i8,
     /// Of each step whether it is skipped.
     skipped: Vec<bool>,
+    /// Where the memos begin, counted from the job's next one.
+    memos_from: i8,
+    /// Of each memo whether it is for a step.
+    for_step: Vec<bool>,
+    /// Jobs that are enqueued by it.
+    jobs: Vec<u8>,
     progress: Option<u64>,
 }
 
@@ -187,14 +198,21 @@ fn claim() -> impl Strategy<Value = Claim> {
 }
 
 fn writing() -> impl Strategy<Value = Writing> {
-    let from = prop_oneof![8 => Just(0_i8), 2 => -3..0_i8, 1 => Just(1)];
-    let skipped = vec(prop::bool::weighted(0.3), 0..4);
-    (claim(), from, skipped, option::of(0..9_u64)).prop_map(|(claim, from, skipped, progress)| Writing {
-        claim,
-        from,
-        skipped,
-        progress,
-    })
+    let from = || prop_oneof![8 => Just(0_i8), 2 => -3..0_i8, 1 => Just(1)];
+    let steps = (from(), vec(prop::bool::weighted(0.3), 0..4));
+    let memos = (from(), prop_oneof![2 => Just(vec![]), 1 => vec(any::<bool>(), 0..4)]);
+    let jobs = prop_oneof![4 => Just(vec![]), 1 => vec(job(), 0..3)];
+    (claim(), steps, memos, jobs, option::of(0..9_u64)).prop_map(
+        |(claim, (from, skipped), (memos_from, for_step), jobs, progress)| Writing {
+            claim,
+            from,
+            skipped,
+            memos_from,
+            for_step,
+            jobs,
+            progress,
+        },
+    )
 }
 
 fn settling() -> impl Strategy<Value = Settling> {
@@ -235,6 +253,7 @@ enum Call {
     Jobs(Filter, Option<JobId>),
     Steps(JobId, u64, usize),
     LastStep(JobId),
+    Memos(JobId, Option<u64>, u64),
     Attempts(JobId),
 }
 
@@ -263,8 +282,22 @@ impl Call {
             Self::Jobs(filter, after) => text(store.jobs(filter, after, 3).await),
             Self::Steps(job, from, limit) => text(store.steps(job, from, limit).await),
             Self::LastStep(job) => text(store.last_step(job).await),
+            Self::Memos(job, step, from) => text(store.memos(job, step, from, 1_000).await),
             Self::Attempts(job) => text(store.attempts(job).await),
         }
+    }
+}
+
+fn new_job((job, queue, task, priority, delay): New, now: Timestamp) -> NewJob {
+    NewJob {
+        id: id(job),
+        task: task.into(),
+        queue: queue.into(),
+        priority,
+        args: Json::from_stored(format!("[{job}]")),
+        due: now + SignedDuration::from_millis(delay),
+        max_time: None,
+        enqueued: now,
     }
 }
 
@@ -274,20 +307,7 @@ impl Operation {
         let ago = |milliseconds: i64| Timestamp::from_millisecond(now.as_millisecond() - milliseconds).unwrap();
         vec![match self {
             Self::Wait(_) => return vec![],
-            Self::Enqueue(new) => Call::Enqueue(
-                new.into_iter()
-                    .map(|(job, queue, task, priority, delay)| NewJob {
-                        id: id(job),
-                        task: task.into(),
-                        queue: queue.into(),
-                        priority,
-                        args: Json::from_stored(format!("[{job}]")),
-                        due: ago(-delay),
-                        max_time: None,
-                        enqueued: now,
-                    })
-                    .collect(),
-            ),
+            Self::Enqueue(new) => Call::Enqueue(new.into_iter().map(|new| new_job(new, now)).collect()),
             Self::Lease { worker, queues, tasks, limit, behind } => Call::Lease(Ask {
                 worker: worker_id(worker),
                 queues: queues.into_iter().map(Into::into).collect(),
@@ -302,7 +322,9 @@ impl Operation {
                 let settle = Call::Settle(lost.iter().map(|job| take_over(job, now)).collect());
                 return vec![Call::Expired(now), settle];
             }
-            Self::Record(writings) => Call::Record(writings.into_iter().map(|writing| writing.record(model)).collect()),
+            Self::Record(writings) => {
+                Call::Record(writings.into_iter().map(|writing| writing.record(model, now)).collect())
+            }
             Self::Settle(settlings) => {
                 Call::Settle(settlings.into_iter().map(|settling| settling.settlement(model, now)).collect())
             }
@@ -332,16 +354,27 @@ impl Claim {
 }
 
 impl Writing {
-    fn record(self, model: &Model) -> Record {
+    fn record(self, model: &Model, now: Timestamp) -> Record {
         let lease = self.claim.lease(model);
-        let next = model.find(lease.job).map_or(0, |job| job.steps);
+        let job = model.find(lease.job);
+        let (next, next_memo) = job.map_or((0, 0), |job| (job.steps, job.memos));
         let seqs = next.saturating_add_signed(self.from.into())..;
+        let numbers = next_memo.saturating_add_signed(self.memos_from.into())..;
         let steps = seqs.zip(self.skipped).map(|(seq, skipped)| Step {
             seq,
             hash: u64::MAX - seq,
             reply: if skipped { Reply::Skipped("no".into()) } else { Reply::Value(Json::from_stored("7")) },
         });
-        Record { lease, steps: steps.collect(), progress: self.progress.map(|done| Progress { done, total: 9 }) }
+        let memos = numbers.zip(self.for_step).map(|(number, for_step)| Memo {
+            number,
+            step: for_step.then_some(next),
+            name: "name".into(),
+            nth: u64::MAX / 2 - number,
+            value: Json::from_stored("\"once\""),
+        });
+        let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0), now));
+        let progress = self.progress.map(|done| Progress { done, total: 9 });
+        Record { lease, steps: steps.collect(), memos: memos.collect(), jobs: jobs.collect(), progress }
     }
 }
 
@@ -421,6 +454,7 @@ struct Known {
 struct Entry {
     job: Job,
     steps: Vec<Step>,
+    memos: Vec<Memo>,
     attempts: Vec<Attempt>,
     ended: Timestamp,
 }
@@ -434,6 +468,29 @@ impl Model {
 impl Known {
     fn find(&mut self, id: JobId) -> Option<&mut Entry> {
         self.jobs.iter_mut().find(|entry| entry.job.id == id)
+    }
+
+    fn enqueue(&mut self, new: NewJob) {
+        if self.find(new.id).is_some() {
+            return;
+        }
+        let job = Job {
+            id: new.id,
+            task: new.task,
+            queue: new.queue,
+            priority: new.priority,
+            args: new.args,
+            max_time: new.max_time,
+            enqueued: new.enqueued,
+            state: State::Waiting { due: new.due },
+            attempt: 0,
+            failures: 0,
+            steps: 0,
+            skipped: 0,
+            memos: 0,
+            progress: None,
+        };
+        self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![], ended: Timestamp::MAX });
     }
 
     fn sorted(&self) -> Vec<Job> {
@@ -471,11 +528,21 @@ impl Known {
                 entry.steps.push(step);
             }
         }
+        for memo in record.memos {
+            if memo.number > entry.memos.len() as u64 {
+                return Err(Error::Misuse("a gap"));
+            }
+            if memo.number == entry.memos.len() as u64 {
+                entry.memos.push(memo);
+            }
+        }
+        entry.job.memos = entry.memos.len() as u64;
         entry.job.steps = entry.steps.len() as u64;
         entry.job.skipped = entry.steps.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count() as u64;
         if record.progress.is_some() {
             entry.job.progress = record.progress;
         }
+        record.jobs.into_iter().for_each(|job| self.enqueue(job));
         Ok(Written::Yes)
     }
 
@@ -497,27 +564,7 @@ impl Known {
 impl Store for Model {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
         let mut known = self.known.lock().unwrap();
-        for new in jobs {
-            if known.find(new.id).is_some() {
-                continue;
-            }
-            let job = Job {
-                id: new.id,
-                task: new.task,
-                queue: new.queue,
-                priority: new.priority,
-                args: new.args,
-                max_time: new.max_time,
-                enqueued: new.enqueued,
-                state: State::Waiting { due: new.due },
-                attempt: 0,
-                failures: 0,
-                steps: 0,
-                skipped: 0,
-                progress: None,
-            };
-            known.jobs.push(Entry { job, steps: vec![], attempts: vec![], ended: Timestamp::MAX });
-        }
+        jobs.into_iter().for_each(|job| known.enqueue(job));
         Ok(())
     }
 
@@ -593,6 +640,13 @@ impl Store for Model {
         let mut steps = self.steps(id, 0, usize::MAX).await?;
         steps.retain(|step| !matches!(step.reply, Reply::Skipped(_)));
         Ok(steps.pop())
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let mut memos = self.known.lock().unwrap().find(id).map_or(vec![], |entry| entry.memos.clone());
+        memos.retain(|memo| memo.step == step && memo.number >= from);
+        memos.truncate(limit);
+        Ok(memos)
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {

@@ -13,7 +13,7 @@ use syn::{
 use crate::Errors;
 
 /// Every option, with a value to show to whoever got it wrong.
-const OPTIONS: [(&str, &str); 14] = [
+const OPTIONS: [(&str, &str); 15] = [
     ("name", "\"emails.send\""),
     ("generate_handler", "handle"),
     ("echo", "true"),
@@ -27,6 +27,7 @@ const OPTIONS: [(&str, &str); 14] = [
     ("description", "\"Sends the mails of a day.\""),
     ("on_error", "\"skip\""),
     ("checkpoint", "\"each\""),
+    ("resume", "\"cursor\""),
     ("crate", "::qtasks"),
 ];
 
@@ -49,6 +50,7 @@ pub(crate) struct Options {
     pub(crate) description: Option<LitStr>,
     pub(crate) on_error: Option<Given<OnError>>,
     pub(crate) checkpoint: Option<Given<Checkpoint>>,
+    pub(crate) resume: Option<Given<Resume>>,
     root: Option<Path>,
 }
 
@@ -77,6 +79,13 @@ pub(crate) enum OnError {
 pub(crate) enum Checkpoint {
     Each,
     Within(Duration),
+}
+
+/// How a later attempt comes to where an earlier one ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resume {
+    Replay,
+    Cursor,
 }
 
 impl Options {
@@ -109,6 +118,10 @@ impl Options {
 
     pub(crate) fn skips(&self) -> bool {
         self.on_error.as_ref().is_some_and(|given| given.value == OnError::Skip)
+    }
+
+    pub(crate) fn goes_on_from_cursor(&self) -> bool {
+        self.resume.as_ref().is_some_and(|given| given.value == Resume::Cursor)
     }
 
     fn option(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> Result<()> {
@@ -147,6 +160,7 @@ impl Options {
             "description" => self.description = Some(value.text()?),
             "on_error" => self.on_error = Some(Given { value: value.on_error()?, key }),
             "checkpoint" => self.checkpoint = Some(Given { value: value.checkpoint()?, key }),
+            "resume" => self.resume = Some(Given { value: value.resume()?, key }),
             _ => self.root = Some(value.root()?),
         }
         Ok(())
@@ -273,6 +287,14 @@ impl Value {
             "fail" => Ok(OnError::Fail),
             "skip" => Ok(OnError::Skip),
             _ => Err(self.error("`\"fail\"` or `\"skip\"`")),
+        }
+    }
+
+    fn resume(&self) -> Result<Resume> {
+        match self.text()?.value().as_str() {
+            "replay" => Ok(Resume::Replay),
+            "cursor" => Ok(Resume::Cursor),
+            _ => Err(self.error("`\"replay\"` or `\"cursor\"`")),
         }
     }
 

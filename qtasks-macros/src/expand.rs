@@ -349,7 +349,10 @@ impl<'a> Expansion<'a> {
                 quote!(.checkpoint(#q::Checkpoint::Within(#time)))
             }
         });
-        self.task.generates().then(|| quote!(.generating(#q::Generating::into::<#into>() #on_error #checkpoint)))
+        let resume = options.goes_on_from_cursor().then(|| quote!(.resume(#q::Resume::Cursor)));
+        self.task
+            .generates()
+            .then(|| quote!(.generating(#q::Generating::into::<#into>() #on_error #checkpoint #resume)))
     }
 
     /// The options that are plain values.

@@ -58,6 +58,7 @@ use proc_macro::TokenStream;
 /// | `description = "…"` | what the task is for | |
 /// | `on_error = "skip"` | an error of the handler is recorded in the value's place, and the task goes on | `"fail"`: it ends the attempt |
 /// | `checkpoint = "each"` | a step is durable before the body goes on; `"within 5ms"` (up to `"1m"`): its commit starts within that time | `"within 5ms"` |
+/// | `resume = "cursor"` | the body goes on from `ctx.last_step()` by itself, instead of running again over what is recorded | `"replay"` |
 /// | `crate = path` | where qtasks is, if it is renamed or re-exported | `::qtasks` |
 ///
 /// # Parameters

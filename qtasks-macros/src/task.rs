@@ -157,6 +157,7 @@ impl Task {
                 options.generate_handler.as_ref().map(|given| &given.key),
                 options.on_error.as_ref().map(|given| &given.key),
                 options.checkpoint.as_ref().map(|given| &given.key),
+                options.resume.as_ref().map(|given| &given.key),
             ];
             for key in given.into_iter().flatten() {
                 errors.at(
@@ -173,6 +174,16 @@ impl Task {
             errors.at(
                 &on_error.key,
                 "`on_error = \"skip\"` is about the handler's errors: add `generate_handler = path`, or leave it out",
+            );
+        }
+        if let Some(resume) = &options.resume
+            && options.goes_on_from_cursor()
+            && options.skips()
+        {
+            errors.at(
+                &resume.key,
+                "`resume = \"cursor\"` goes on from the last reply, and a value that is skipped has none: leave out one of \
+                 `resume` and `on_error`",
             );
         }
         if let Some(retry_on) = &options.retry_on

@@ -76,7 +76,7 @@ expansions! {
     all_options: #[qtask(
         name = "emails.send", generate_handler = handle, echo, queue = "mail", priority = -3, retry = 5, backoff = "1s..1h",
         retry_on = can_mend, max_time = "30s", tags = ["a", "b"], description = "Sends.", on_error = "fail",
-        checkpoint = "within 10ms", crate = renamed::qtasks
+        checkpoint = "within 10ms", resume = "cursor", crate = renamed::qtasks
     )]
         "async fn send(to: String) -> Result<Vec<i64>, Error> { yield_!(to); Ok(()) }";
 
@@ -137,7 +137,7 @@ macro_rules! errors {
 errors! {
     an_unknown_option_lists_the_right_ones: #[qtask(prio = 1)] "fn t() {}" => [
         "prio": "unknown option `prio`: did you mean `priority`? the options are name, generate_handler, echo, queue, priority, \
-                 retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, crate",
+                 retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, crate",
     ];
 
     an_option_is_given_once: #[qtask(retry = 1, queue = "a", retry = 2)] "fn t() {}" => [
@@ -173,7 +173,14 @@ errors! {
         "retry_on": "`retry_on` judges the error of the body: let the task return a `Result<T, E>`, or leave it out",
     ];
 
-    options_of_generators_need_one: #[qtask(generate_handler = handle, checkpoint = "each")] "fn t() {}" => [
+    a_skipped_value_is_no_cursor: #[qtask(generate_handler = handle, on_error = "skip", resume = "cursor")]
+        "fn t() { yield_!(1); }" => [
+        "resume": "`resume = \"cursor\"` goes on from the last reply, and a value that is skipped has none: leave out one of \
+                   `resume` and `on_error`",
+    ];
+
+    options_of_generators_need_one: #[qtask(generate_handler = handle, checkpoint = "each", resume = "now")] "fn t() {}" => [
+        "\"now\"": "expected `\"replay\"` or `\"cursor\"`, as in `resume = \"cursor\"`",
         "generate_handler": "`generate_handler` is for a task that yields: say `yield_!(value);` in the body, or take \
                              `co: Co<Y, R>`",
         "checkpoint": "`checkpoint` is for a task that yields: say `yield_!(value);` in the body, or take `co: Co<Y, R>`",

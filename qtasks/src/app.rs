@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     attempt::within,
@@ -189,7 +188,7 @@ impl QueueTasks {
     pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
         let schema = <C::Task as Task>::schema();
         self.check_states([schema])?;
-        let context = TaskContext::new(JobId::new(), 1, schema, None, CancellationToken::new());
+        let context = TaskContext::here(schema, self.app.clone());
         let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits);
         let (task, max_time) = call.into_call().into_task();
         let ended = match task.start(attempt.clone()).guarded(context) {

@@ -18,16 +18,17 @@ use crate::{
     executor::{self, Ended, Outcome, Running},
     failure::Stopped,
     floor::{Floor, Slot},
-    job::{self, Job, Lease, Step},
+    job::{self, Job, Lease, Memo, Step},
     lifecycle::{self, Verdict},
+    memo::Memos,
     pool,
     recorder::persist,
     registry::Registration,
     retry::Retry,
     store::{Hold, Settlement, Written},
     stream::PAGE,
-    tape::{Recorded, Tape},
-    task::Checkpoint,
+    tape::{Count, Recorded, Tape},
+    task::{Checkpoint, Resume, TaskExecSchema},
 };
 
 /// How long an aborted body may take to be dropped before it is left alone.
@@ -66,18 +67,21 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
     };
     let holder = floor.clone();
     let holds = Arc::new(move || holder.held.holds(Instant::now()));
-    let tape = Tape::new(lease, holds, job.steps, wait, floor.notes.clone());
+    let next = Count { steps: job.steps, memos: job.memos };
+    let tape = Tape::new(lease, holds, next, wait, floor.notes.clone());
     if !floor.held.start(lease, tape.clone()) {
         return None;
     }
-    let context = TaskContext::new(job.id, job.attempt, schema, Some(tape.clone()), floor.stopping.clone());
+    let memos = memos(floor, job, schema, &tape);
+    let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
+    let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);
     let attempt = executor::Attempt::stored(
         context.clone(),
         floor.app.states.clone(),
         floor.app.limits,
         tape.clone(),
         recorded,
-        read_back(floor, job, recorded),
+        steps(floor, job, schema),
     );
     let max_time = job.max_time.or(schema.max_time);
     // Reading the arguments is the task's own code too.
@@ -105,7 +109,7 @@ async fn watch_over(
     let stop = tokio::select! {
         biased;
         outcome = body.outcome() => return of(outcome),
-        _ = tape.durable(u64::MAX) => Stop::Lost,
+        () = tape.fenced() => Stop::Lost,
         limit = passing(max_time) => Stop::TimeUp(limit),
         () = floor.grace_is_over() => Stop::Worker,
     };
@@ -192,27 +196,74 @@ impl Body {
     }
 }
 
-/// Reads the first `recorded` steps of the job, page after page, as the body comes to them.
-fn read_back(floor: &Arc<Floor>, job: &Job, recorded: u64) -> Recorded {
-    let (pages, read) = mpsc::channel::<Vec<Step>>(2);
-    if recorded > 0 {
+/// The steps of earlier attempts, which the body has to yield again.
+fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Step> {
+    let (floor, id) = (floor.clone(), job.id);
+    let replays = schema.generating.is_some_and(|generating| generating.resume == Resume::Replay);
+    let recorded = if replays { job.steps } else { 0 };
+    read_back(recorded, move |from| {
+        let floor = floor.clone();
+        async move { persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
+    })
+}
+
+/// What earlier attempts did once: for the body, and for the step that comes next.
+fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, tape: &Arc<Tape>) -> Memos {
+    let first = if schema.generating.is_some() { job.steps } else { 0 };
+    let recorded = |step: Option<u64>| {
         let (floor, id) = (floor.clone(), job.id);
+        let page = move |from| {
+            let floor = floor.clone();
+            async move { persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
+        };
+        (job.memos > 0).then(|| read_back(job.memos, page))
+    };
+    Memos::new(tape.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
+}
+
+/// Reads what earlier attempts recorded, page after page, as the body comes to it: all whose number is below `end`.
+fn read_back<T: Numbered + Send + 'static, F>(end: u64, page_from: impl Fn(u64) -> F + Send + 'static) -> Recorded<T>
+where
+    F: Future<Output = crate::Result<Vec<T>>> + Send,
+{
+    let (pages, read) = mpsc::channel::<Vec<T>>(2);
+    if end > 0 {
         tokio::spawn(async move {
             let mut from = 0;
-            while from < recorded {
+            while from < end {
                 let page = tokio::select! {
-                    page = persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)) => page,
+                    page = page_from(from) => page,
                     () = pages.closed() => return,
                 };
-                let Some(last) = page.as_ref().ok().and_then(|page| page.last()) else { return };
-                from = last.seq + 1;
-                if pages.send(page.unwrap_or_default()).await.is_err() {
+                let Ok(page) = page else { return };
+                let Some(last) = page.last() else { break };
+                from = last.number() + 1;
+                if pages.send(page).await.is_err() {
                     return;
                 }
             }
+            // An empty page is the last one; nobody may be there to read it.
+            let _ = pages.send(Vec::new()).await;
         });
     }
     Recorded::new(read)
+}
+
+/// What is recorded under a number.
+trait Numbered {
+    fn number(&self) -> u64;
+}
+
+impl Numbered for Step {
+    fn number(&self) -> u64 {
+        self.seq
+    }
+}
+
+impl Numbered for Memo {
+    fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 async fn settle(

@@ -3,21 +3,29 @@
 use std::{
     any::{Any, TypeId, type_name},
     collections::HashMap,
+    convert::Infallible,
     fmt,
     ops::Deref,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    error::{BoxError, Error, Result},
     executor::Attempt,
-    job::{JobId, Progress},
-    tape::Tape,
-    task::TaskExecSchema,
+    failure::Stopped,
+    job::{JobId, Progress, Reply, Step},
+    limits::check_name,
+    memo::{Made, Memos, Wait},
+    task::{Resume, TaskExecSchema},
 };
 
 tokio::task_local! {
@@ -53,20 +61,65 @@ struct Inner {
     job: JobId,
     attempt: u32,
     task: &'static TaskExecSchema,
+    /// The number of the step that is handled or comes next,
     seq: AtomicU64,
-    tape: Option<Arc<Tape>>,
+    /// and whether its handler runs.
+    handling: AtomicBool,
+    /// Whether the body has asked where to go on.
+    asked: AtomicBool,
+    memos: Option<Memos>,
     stopping: CancellationToken,
+    surroundings: Arc<dyn Surroundings>,
+    exit: Exit,
+}
+
+/// What the processes around a task give to it.
+pub(crate) trait Surroundings: Any + Send + Sync {
+    /// The time.
+    fn now(&self) -> Timestamp;
+    /// Some random bits.
+    fn random(&self) -> u64;
+    /// Waits so long.
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
+    /// The last step of a job that was not skipped.
+    fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>>;
+}
+
+/// The way out for a body that cannot go on, whatever it would return.
+#[derive(Default)]
+struct Exit {
+    reason: Mutex<Option<Stopped>>,
+    taken: CancellationToken,
 }
 
 impl TaskContext {
+    /// The context of a task that is run here and now.
+    pub(crate) fn here(task: &'static TaskExecSchema, surroundings: Arc<dyn Surroundings>) -> Self {
+        Self::new(JobId::new(), 1, task, None, CancellationToken::new(), surroundings)
+    }
+
+    /// The context of an attempt at a job; without memos, nothing of it is recorded.
     pub(crate) fn new(
         job: JobId,
         attempt: u32,
         task: &'static TaskExecSchema,
-        tape: Option<Arc<Tape>>,
+        memos: Option<Memos>,
         stopping: CancellationToken,
+        surroundings: Arc<dyn Surroundings>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { job, attempt, task, seq: AtomicU64::new(0), tape, stopping }) }
+        let inner = Inner {
+            job,
+            attempt,
+            task,
+            seq: AtomicU64::new(0),
+            handling: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+            memos,
+            stopping,
+            surroundings,
+            exit: Exit::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The context of the task that calls this.
@@ -99,18 +152,20 @@ impl TaskContext {
         self.inner.task
     }
 
-    /// A key that is the same whenever this value of this job is handled again: the job and the number of the step.
+    /// A key that is the same whenever this value of this job is handled again: the job and the number of the step. In the
+    /// body of a generator it is another one before each step, so that it is never that of a handler.
     ///
     /// An outside service that takes such a key does nothing the second time.
     pub fn idempotency_key(&self) -> String {
-        format!("{}:{}", self.inner.job, self.inner.seq.load(Relaxed))
+        let before = if self.is_between_steps() { "before:" } else { "" };
+        format!("{}:{before}{}", self.inner.job, self.inner.seq.load(Relaxed))
     }
 
     /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
     /// otherwise; of several in between only the last is kept.
     pub fn progress(&self, done: u64, total: u64) {
-        if let Some(tape) = &self.inner.tape {
-            tape.progress(Progress { done, total });
+        if let Some(memos) = &self.inner.memos {
+            memos.tape.progress(Progress { done, total });
         }
     }
 
@@ -119,8 +174,366 @@ impl TaskContext {
         self.inner.stopping.is_cancelled()
     }
 
-    pub(crate) fn at_step(&self, seq: u64) {
+    /// Does something once: what came of it is recorded, and given again whenever the body runs again.
+    ///
+    /// This is how a body reads what may change: a file, a query, an answer from the network. It is recorded under `name` and
+    /// the number of its use, so that the same name can be used again and again, in a loop say. When this returns, what
+    /// came of it is durable. After a crash in between, `work` runs once more. It stands in one order with the steps, and
+    /// is never part of streams or results.
+    ///
+    /// In a handler, and in the body of a task with `resume = "cursor"`, it is recorded for the step that is handled or
+    /// comes next: once that step is durable, it is forgotten.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask(echo = true)]
+    /// async fn import(ctx: TaskContext, path: String) -> Vec<String> {
+    ///     let lines: Vec<String> = ctx.once("lines", || async { vec![format!("first line of {path}")] }).await;
+    ///     for line in lines {
+    ///         yield_!(line);
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let worker = app.worker().start().await?;
+    /// let job = app.enqueue(import("users.csv".into())).await?;
+    /// assert_eq!(job.result().await?, ["first line of users.csv"]);
+    /// worker.shutdown().await
+    /// # }
+    /// ```
+    ///
+    /// What `work` gives may be as large as a step. If it is larger, has no JSON form, or was recorded by another version of
+    /// the task as something that is no `T`, the attempt ends there with an error that says so.
+    ///
+    /// # Panics
+    ///
+    /// When `name` is not 1 to 128 letters, digits and `_.:-`.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, `work` may have been done without being recorded.
+    pub async fn once<T, F>(&self, name: &str, work: impl FnOnce() -> F) -> T
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = T>,
+    {
+        let work = async { Ok::<T, Infallible>(work().await) };
+        match self.attempt_once(name, work).await {
+            Ok(Ok(value)) => value,
+            Ok(Err(never)) => match never {},
+            Err(stopped) => self.leave(stopped).await,
+        }
+    }
+
+    /// [`once`](Self::once) for work that may fail: an error is given back and not recorded, and the next try counts as
+    /// the same use.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`.
+    ///
+    /// # Panics
+    ///
+    /// As [`once`](Self::once).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`once`](Self::once).
+    pub async fn try_once<T, E, F>(&self, name: &str, work: impl FnOnce() -> F) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, E>>,
+    {
+        match self.attempt_once(name, async { work().await }).await {
+            Ok(done) => done,
+            Err(stopped) => self.leave(stopped).await,
+        }
+    }
+
+    /// [`once`](Self::once) for `fn` tasks.
+    ///
+    /// # Panics
+    ///
+    /// As [`once`](Self::once); and where that ends the attempt, this unwinds.
+    pub fn once_blocking<T: Serialize + DeserializeOwned>(&self, name: &str, work: impl FnOnce() -> T) -> T {
+        match self.block_on(self.attempt_once(name, async { Ok::<T, Infallible>(work()) })) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// [`try_once`](Self::try_once) for `fn` tasks.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`.
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn try_once_blocking<T, E>(&self, name: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        self.block_on(self.attempt_once(name, async { work() }))
+    }
+
+    /// The time, the same whenever the body runs again; recorded as by [`once`](Self::once), with the next steps.
+    pub async fn now(&self) -> Timestamp {
+        match self.record(NOW, Wait::No, async { self.inner.surroundings.now() }).await {
+            Ok(now) => now,
+            Err(stopped) => self.leave(stopped).await,
+        }
+    }
+
+    /// [`now`](Self::now) for `fn` tasks.
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn now_blocking(&self) -> Timestamp {
+        self.block_on(self.record(NOW, Wait::No, async { self.inner.surroundings.now() }))
+    }
+
+    /// 64 random bits, the same whenever the body runs again; recorded as by [`once`](Self::once), with the next steps.
+    ///
+    /// Whoever needs many seeds a generator with them. They are not for secrets.
+    pub async fn random(&self) -> u64 {
+        match self.record(RANDOM, Wait::No, async { self.inner.surroundings.random() }).await {
+            Ok(bits) => bits,
+            Err(stopped) => self.leave(stopped).await,
+        }
+    }
+
+    /// [`random`](Self::random) for `fn` tasks.
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn random_blocking(&self) -> u64 {
+        self.block_on(self.record(RANDOM, Wait::No, async { self.inner.surroundings.random() }))
+    }
+
+    /// Sleeps for this time, once: a body that runs again sleeps only for what is left of it.
+    ///
+    /// The job keeps its place in the worker meanwhile; to leave it, return [`TaskError::snooze`](crate::TaskError::snooze).
+    /// When the worker stops, a generator that sleeps in its body is given back at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, a body that runs again may sleep here.
+    pub async fn sleep(&self, time: Duration) {
+        if let Err(stopped) = self.sleep_once(time).await {
+            self.leave(stopped).await
+        }
+    }
+
+    /// [`sleep`](Self::sleep) for `fn` tasks.
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn sleep_blocking(&self, time: Duration) {
+        self.block_on(self.sleep_once(time));
+    }
+
+    /// The last step of the job, where there is one: its number and the handler's reply. A task with `resume = "cursor"`
+    /// goes on from there instead of yielding everything again.
+    ///
+    /// ```
+    /// use qtasks::{Count, prelude::*};
+    ///
+    /// #[qtask(echo = true, resume = "cursor")]
+    /// async fn count_up(ctx: TaskContext, n: u64) -> qtasks::Result<Count> {
+    ///     let next = ctx.last_step::<u64>().await?.map_or(0, |(_seq, last)| last + 1);
+    ///     for number in next..n {
+    ///         yield_!(number);
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// assert_eq!(app.run(count_up(1_000)).await?, Count(1_000));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] in a task without `resume = "cursor"`, [`Error::Decode`] when the reply is not an `R`,
+    /// [`Error::Store`] when the store cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn last_step<R: DeserializeOwned>(&self) -> Result<Option<(u64, R)>> {
+        match self.find_last_step().await {
+            Ok(found) => found,
+            Err(stopped) => self.leave(stopped).await,
+        }
+    }
+
+    /// [`last_step`](Self::last_step) for `fn` tasks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`last_step`](Self::last_step).
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn last_step_blocking<R: DeserializeOwned>(&self) -> Result<Option<(u64, R)>> {
+        self.block_on(self.find_last_step())
+    }
+
+    async fn attempt_once<T, E>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, E>, Stopped>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        if let Err(wrong) = check_name("thing that is done once", name) {
+            panic!("{wrong}");
+        }
+        self.make_once(name, Wait::Durable, async { work.await.map(Made::from) }).await
+    }
+
+    /// Notes something under a name of our own, which no user can give.
+    async fn record<T>(&self, name: &str, wait: Wait, make: impl Future<Output = T>) -> Result<T, Stopped>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        match self.make_once(name, wait, async { Ok::<_, Infallible>(Made::from(make.await)) }).await? {
+            Ok(value) => Ok(value),
+            Err(never) => match never {},
+        }
+    }
+
+    pub(crate) async fn make_once<T, E>(
+        &self,
+        name: &str,
+        wait: Wait,
+        make: impl Future<Output = Result<Made<T>, E>>,
+    ) -> Result<Result<T, E>, Stopped>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        match &self.inner.memos {
+            Some(memos) => memos.once(self.step_of_memo(), name, wait, make).await,
+            None => Ok(make.await.map(|made| made.value)),
+        }
+    }
+
+    /// The step that a memo made now is for, where it is not for the whole body.
+    fn step_of_memo(&self) -> Option<u64> {
+        let for_step = self.inner.handling.load(Relaxed) || self.resumes_by_cursor();
+        for_step.then(|| self.inner.seq.load(Relaxed))
+    }
+
+    async fn sleep_once(&self, time: Duration) -> Result<(), Stopped> {
+        let surroundings = &self.inner.surroundings;
+        let end = self.record(SLEEP, Wait::No, async { crate::lifecycle::later(surroundings.now(), time) }).await?;
+        let left = Duration::try_from(end.duration_since(surroundings.now())).unwrap_or_default();
+        tokio::select! {
+            biased;
+            () = surroundings.sleep(left) => Ok(()),
+            () = self.inner.stopping.cancelled(), if self.is_between_steps() => Err(Stopped::Released),
+        }
+    }
+
+    fn is_between_steps(&self) -> bool {
+        self.inner.task.generating.is_some() && !self.inner.handling.load(Relaxed)
+    }
+
+    async fn find_last_step<R: DeserializeOwned>(&self) -> Result<Result<Option<(u64, R)>>, Stopped> {
+        if !self.resumes_by_cursor() {
+            return Ok(Err(Error::Misuse(
+                "`last_step` is for a task with `resume = \"cursor\"`; any other yields again",
+            )));
+        }
+        self.inner.asked.store(true, Relaxed);
+        let Some(memos) = &self.inner.memos else { return Ok(Ok(None)) };
+        memos.tape.flush().await?;
+        Ok(self.inner.surroundings.last_step(self.inner.job).await.and_then(|step| step.map(cursor).transpose()))
+    }
+
+    fn resumes_by_cursor(&self) -> bool {
+        self.inner.task.generating.is_some_and(|generating| generating.resume == Resume::Cursor)
+    }
+
+    /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> T {
+        let done = if self.inner.task.awaiting {
+            Err(Stopped::Error(Box::new(Error::Misuse(
+                "this task is an `async fn`, whose runtime a `_blocking` method would hold up: await the method without \
+                 `_blocking`, in a handler that is an `async fn` too",
+            ))))
+        } else {
+            pollster::block_on(work)
+        };
+        done.unwrap_or_else(|stopped| self.unwind(stopped))
+    }
+
+    /// Ends the attempt for this reason: whoever polls the body drops it.
+    pub(crate) async fn leave<T>(&self, stopped: Stopped) -> T {
+        self.inner.exit.take(stopped);
+        std::future::pending().await
+    }
+
+    /// Ends the attempt for this reason from within a `fn` body.
+    fn unwind(&self, stopped: Stopped) -> ! {
+        self.inner.exit.take(stopped);
+        #[cfg(panic = "unwind")]
+        std::panic::resume_unwind(Box::new("the attempt has ended"));
+        // Where a panic would abort the process, the thread is left behind.
+        #[cfg(not(panic = "unwind"))]
+        loop {
+            std::thread::park();
+        }
+    }
+
+    /// Waits until the body has taken the way out, and gives the reason.
+    pub(crate) async fn left(&self) -> Stopped {
+        self.inner.exit.taken.cancelled().await;
+        self.exit_reason().unwrap_or(Stopped::Fenced)
+    }
+
+    /// The reason for which the body has taken the way out, if it has.
+    pub(crate) fn exit_reason(&self) -> Option<Stopped> {
+        self.inner.exit.reason().take()
+    }
+
+    /// Whether what the task does is recorded: not where it runs here and now.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.inner.memos.is_some()
+    }
+
+    pub(crate) fn surroundings(&self) -> Arc<dyn Surroundings> {
+        self.inner.surroundings.clone()
+    }
+
+    /// Whether the body knows where to go on: one that never asked begins anew.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.inner.asked.load(Relaxed)
+    }
+
+    /// Tells that step `seq` comes next.
+    pub(crate) fn before_step(&self, seq: u64) {
         self.inner.seq.store(seq, Relaxed);
+        self.inner.handling.store(false, Relaxed);
+    }
+
+    /// Tells that the handler of step `seq` is called.
+    pub(crate) fn in_step(&self, seq: u64) {
+        self.inner.seq.store(seq, Relaxed);
+        self.inner.handling.store(true, Relaxed);
     }
 
     /// Makes this the current context while `future` runs.
@@ -131,6 +544,34 @@ impl TaskContext {
     /// Makes this the current context while `work` runs.
     pub(crate) fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
+    }
+}
+
+const NOW: &str = "@now";
+const RANDOM: &str = "@random";
+const SLEEP: &str = "@sleep";
+
+impl Exit {
+    /// The first reason is the one that counts.
+    fn take(&self, stopped: Stopped) {
+        self.reason().get_or_insert(stopped);
+        self.taken.cancel();
+    }
+
+    fn reason(&self) -> MutexGuard<'_, Option<Stopped>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cursor<R: DeserializeOwned>(step: Step) -> Result<(u64, R)> {
+    let undecodable = |source: BoxError| Error::Decode {
+        what: format!("the reply of step {}", step.seq),
+        as_type: type_name::<R>(),
+        source,
+    };
+    match &step.reply {
+        Reply::Value(json) => Ok((step.seq, json.decode().map_err(|source| undecodable(source.into()))?)),
+        Reply::Skipped(error) => Err(undecodable(error.clone().into())),
     }
 }
 

@@ -10,10 +10,14 @@ use std::{
     future::Future,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Either, select},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -27,7 +31,7 @@ use crate::{
     json::{self, Json},
     limits::{Limits, OverLimit},
     tape::{Recorded, Tape},
-    task::{Checkpoint, OnError},
+    task::{Checkpoint, Generating, OnError, Resume},
 };
 
 /// What an attempt ends with.
@@ -55,7 +59,7 @@ enum Keeping {
     /// Into a collection, for whoever runs the task here and now.
     Here(Mutex<Option<Box<dyn Any + Send>>>),
     /// Into a store, after what is recorded there.
-    Stored { tape: Arc<Tape>, recorded: u64, record: Mutex<Option<Recorded>> },
+    Stored { tape: Arc<Tape>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
 }
 
 impl Attempt {
@@ -71,7 +75,7 @@ impl Attempt {
         limits: Limits,
         tape: Arc<Tape>,
         recorded: u64,
-        record: Recorded,
+        record: Recorded<job::Step>,
     ) -> Self {
         let keeping = Keeping::Stored { tape, recorded, record: Mutex::new(Some(record)) };
         Self { inner: Arc::new(Inner { context, states, limits, keeping }) }
@@ -175,14 +179,28 @@ impl Running {
     pub(crate) fn guarded(self, context: TaskContext) -> Self {
         match self {
             Self::Async(body) => Self::Async(Box::pin(async move {
-                let caught = AssertUnwindSafe(context.scope(body)).catch_unwind().await;
-                caught.unwrap_or_else(|payload| Err(Stopped::panic(&*payload)))
+                let caught = AssertUnwindSafe(context.clone().scope(leaving(&context, body))).catch_unwind().await;
+                caught.unwrap_or_else(|payload| Err(panicked(&context, &*payload)))
             })),
             Self::Blocking(body) => Self::Blocking(Box::new(move || {
-                let caught = catch_unwind(AssertUnwindSafe(|| context.sync_scope(body)));
-                caught.unwrap_or_else(|payload| Err(Stopped::panic(&*payload)))
+                let caught = catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(body)));
+                caught.unwrap_or_else(|payload| Err(panicked(&context, &*payload)))
             })),
         }
+    }
+}
+
+/// Why a body unwound: it panicked, or took the way out.
+fn panicked(context: &TaskContext, payload: &(dyn Any + Send)) -> Stopped {
+    context.exit_reason().unwrap_or_else(|| Stopped::panic(payload))
+}
+
+/// Drives `body` to its end, or drops it when it takes the way out.
+async fn leaving(context: &TaskContext, body: impl Future<Output = Outcome>) -> Outcome {
+    let body = pin!(body);
+    match select(pin!(context.left()), body).await {
+        Either::Left((stopped, _)) => Err(stopped),
+        Either::Right((outcome, _)) => outcome,
     }
 }
 
@@ -333,7 +351,9 @@ where
     B: FnOnce(Co<Y, L::Reply<R>>) -> F,
     F: Future<Output = D::Body>,
 {
-    pollster::block_on(run_task_gen(attempt, into, lenience, retry_on, handler, Coroutine::new(body)))
+    let context = attempt.context();
+    let driven = run_task_gen(attempt, into, lenience, retry_on, handler, Coroutine::new(body));
+    pollster::block_on(leaving(&context, driven))
 }
 
 /// The way of a task without steps: what it returned is its result.
@@ -380,9 +400,8 @@ where
         }
         Keeping::Stored { tape, recorded, record } => {
             let record = record.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let each = attempt.is_each();
             let record = record.expect("an attempt is driven once");
-            let mut stored = Stored { attempt: &attempt, tape, each, seq: 0, recorded: *recorded, record };
+            let mut stored = Stored::new(&attempt, tape, *recorded, record);
             let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut stored).await?;
             D::ended(body).map_err(|error| raised(error, retry_on))?;
             stored.ended()?;
@@ -432,7 +451,7 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
     async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
         let seq = self.seq;
         self.seq += 1;
-        self.attempt.inner.context.at_step(seq);
+        self.attempt.inner.context.in_step(seq);
         let reply = match handler.handle(ask.value, self.attempt).await {
             Ok(reply) => reply,
             Err(error) => {
@@ -442,6 +461,7 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         };
         // The collection and the body both want it, and a reply need not be `Clone`.
         let answer = if ask.wants_reply { Some(L::replied(copy(&reply)?)) } else { None };
+        self.attempt.inner.context.before_step(self.seq);
         D::add(&mut self.collection, reply).map_err(|error| unencodable("the handler's reply", error))?;
         Ok(answer)
     }
@@ -452,23 +472,27 @@ struct Stored<'a> {
     attempt: &'a Attempt,
     tape: &'a Tape,
     each: bool,
+    cursor: bool,
     seq: u64,
     recorded: u64,
-    record: Recorded,
+    record: Recorded<job::Step>,
 }
 
 impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
     async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
-        let seq = self.seq;
-        self.attempt.inner.context.at_step(seq);
+        let (seq, context) = (self.seq, &self.attempt.inner.context);
         let hash = json::hash(&ask.value).map_err(|error| unencodable("the yielded value", error))?;
         if seq < self.recorded {
             return self.replay::<R, L>(hash, ask.wants_reply).await;
         }
-        if self.attempt.inner.context.is_shutting_down() {
+        if self.cursor && self.recorded > 0 && !context.has_asked() {
+            return Err(Stopped::Error(Box::new(Error::Misuse(NEVER_ASKED))));
+        }
+        if context.is_shutting_down() {
             return Err(Stopped::Released);
         }
         self.tape.room().await?;
+        context.in_step(seq);
         let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
             Ok(reply) => (self.encode(&reply)?, L::replied(reply)),
             Err(error) => {
@@ -478,14 +502,29 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         };
         self.tape.push(hash, kept);
         self.seq += 1;
+        context.before_step(self.seq);
         if self.each || ask.wants_reply {
-            self.tape.durable(self.seq).await?;
+            self.tape.flush().await?;
         }
         Ok(ask.wants_reply.then_some(reply))
     }
 }
 
-impl Stored<'_> {
+const NEVER_ASKED: &str = "a task with `resume = \"cursor\"` ran again and yielded a value without asking \
+                           `ctx.last_step()` where to go on; it would yield the recorded values twice";
+
+impl<'a> Stored<'a> {
+    fn new(attempt: &'a Attempt, tape: &'a Tape, recorded: u64, record: Recorded<job::Step>) -> Self {
+        let generating = attempt.inner.context.task().generating;
+        let is = |test: fn(&Generating) -> bool| generating.as_ref().is_some_and(test);
+        let each = is(|generating| generating.checkpoint == Checkpoint::Each);
+        let cursor = is(|generating| generating.resume == Resume::Cursor);
+        // A body that goes on from its cursor begins with the value after the recorded ones.
+        let seq = if cursor { recorded } else { 0 };
+        attempt.inner.context.before_step(seq);
+        Self { attempt, tape, each, cursor, seq, recorded, record }
+    }
+
     /// Answers a value from the record, without its handler.
     async fn replay<R: Reply, L: Lenience>(
         &mut self,
@@ -493,11 +532,13 @@ impl Stored<'_> {
         wants_reply: bool,
     ) -> Result<Option<L::Reply<R>>, Stopped> {
         let seq = self.seq;
-        let step = self.record.next().await?;
+        // The job has as many steps as it says, unless it is gone.
+        let step = self.record.next().await?.ok_or(Stopped::Released)?;
         if step.hash != hash {
             return Err(Stopped::Diverged(Diverged::Value { seq }));
         }
         self.seq += 1;
+        self.attempt.inner.context.before_step(self.seq);
         if !wants_reply {
             return Ok(None);
         }
@@ -519,13 +560,6 @@ impl Stored<'_> {
             return Err(Stopped::Diverged(Diverged::End { seq: self.seq, recorded: self.recorded }));
         }
         Ok(())
-    }
-}
-
-impl Attempt {
-    fn is_each(&self) -> bool {
-        let generating = self.inner.context.task().generating;
-        generating.is_some_and(|generating| generating.checkpoint == Checkpoint::Each)
     }
 }
 

@@ -130,7 +130,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::job::WorkerId;
+    use crate::{job::WorkerId, tape::Count};
 
     fn lease() -> Lease {
         Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() }
@@ -140,7 +140,7 @@ mod tests {
     fn a_lease_that_the_store_no_longer_knows_is_fenced() {
         let (held, kept, lost) = (Held::default(), lease(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(lost, Arc::new(|| true), 0, Duration::ZERO, notes);
+        let tape = Tape::new(lost, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         held.insert(kept);
         held.insert(lost);
         assert!(held.start(lost, tape.clone()));
@@ -157,14 +157,14 @@ mod tests {
         held.insert(new);
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
-        assert!(held.start(new, Tape::new(new, Arc::new(|| true), 0, Duration::ZERO, notes)));
+        assert!(held.start(new, Tape::new(new, Arc::new(|| true), Count::default(), Duration::ZERO, notes)));
     }
 
     #[test]
     fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
         let (held, first) = (Held::default(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(first, Arc::new(|| true), 0, Duration::ZERO, notes);
+        let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         held.insert(first);
         assert!(held.start(first, tape.clone()));
         held.insert(Lease { attempt: 2, ..first });

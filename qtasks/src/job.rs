@@ -122,6 +122,8 @@ pub struct Job {
     pub steps: u64,
     /// Those of them that were skipped.
     pub skipped: u64,
+    /// Things that were done once, which is also the number of the next memo.
+    pub memos: u64,
     /// What the task last said of its progress.
     pub progress: Option<Progress>,
 }
@@ -233,6 +235,21 @@ pub enum Reply {
     Value(Json),
     /// An error, under `on_error = "skip"`; the text of it.
     Skipped(String),
+}
+
+/// Something that an attempt did once, so that later ones need not do it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memo {
+    /// Its place among the job's memos, from 0.
+    pub number: u64,
+    /// The one step that it is for; without this, it is for the body from its beginning to its end.
+    pub step: Option<u64>,
+    /// What it is found by,
+    pub name: String,
+    /// and for which use of that name, from 0.
+    pub nth: u64,
+    /// What came of it.
+    pub value: Json,
 }
 
 /// How far a task says it is.

@@ -52,6 +52,7 @@ mod context;
 mod executor;
 mod failure;
 mod handler;
+mod memo;
 mod registry;
 mod tape;
 mod task;
@@ -73,6 +74,7 @@ mod pruner;
 mod recorder;
 mod signals;
 mod stream;
+mod surroundings;
 mod worker;
 
 #[doc(hidden)]
@@ -98,7 +100,7 @@ pub use self::{
     job::JobId,
     limits::{Limits, OverLimit},
     retry::Retry,
-    task::{Checkpoint, Generating, OnError, Task, TaskExecSchema},
+    task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
     worker::{Worker, WorkerBuilder},
 };
 pub use qtasks_macros::qtask;

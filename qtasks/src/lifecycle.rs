@@ -127,6 +127,7 @@ mod tests {
             failures,
             steps: 0,
             skipped: 0,
+            memos: 0,
             progress: None,
         }
     }

@@ -8,7 +8,7 @@ use crate::json::{self, Json};
 pub struct Limits {
     /// Bytes of a job's arguments, and of the value that a task without steps returns, as JSON; 1 MiB by default.
     pub args: usize,
-    /// Bytes of one step's reply, as JSON; 256 KiB by default.
+    /// Bytes of one step's reply, and of what is done once, as JSON; 256 KiB by default.
     pub step: usize,
     /// Arrays and objects inside each other; 128 by default, which is also the most that is read back.
     pub depth: usize,
@@ -31,6 +31,11 @@ impl Limits {
     /// Checks the reply of a step.
     pub(crate) fn check_step(&self, json: &Json) -> Result<(), OverLimit> {
         self.check("the handler's reply", json, self.step)
+    }
+
+    /// Checks what came of something that is done once.
+    pub(crate) fn check_memo(&self, json: &Json) -> Result<(), OverLimit> {
+        self.check("what is recorded once", json, self.step)
     }
 
     fn check(&self, what: &'static str, json: &Json, limit: usize) -> Result<(), OverLimit> {

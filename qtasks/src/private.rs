@@ -14,5 +14,5 @@ pub use crate::{
     handler::{Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, needs_of},
     registry::Registration,
     retry::Retry,
-    task::{Checkpoint, Generating, OnError, Task, TaskExecSchema},
+    task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
 };

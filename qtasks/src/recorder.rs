@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Result},
     store::{Record, Settlement, Store, Written},
-    tape::{Note, Tape},
+    tape::{Count, Note, Taken, Tape},
 };
 
 /// Steps that may wait no longer than this are written at once: that makes the larger commits when the store is busy,
@@ -86,9 +86,11 @@ impl Recorder {
 
     async fn record(&self, tapes: &[Arc<Tape>]) {
         let taken = tapes.iter().filter_map(|tape| {
-            let (steps, progress) = tape.take();
-            let empty = steps.is_empty() && progress.is_none();
-            (!empty).then(|| (tape, Record { lease: tape.lease(), steps, progress }))
+            let taken = tape.take();
+            (!taken.is_empty()).then(|| {
+                let Taken { steps, memos, jobs, progress } = taken;
+                (tape, Record { lease: tape.lease(), steps, memos, jobs, progress })
+            })
         });
         let (tapes, records): (Vec<_>, Vec<_>) = taken.unzip();
         if records.is_empty() {
@@ -98,10 +100,10 @@ impl Recorder {
         match written {
             Ok(written) => {
                 for ((tape, record), written) in tapes.into_iter().zip(&records).zip(written) {
-                    match (written, record.steps.last()) {
-                        (Written::Yes, Some(last)) => tape.wrote(last.seq + 1),
-                        (Written::Yes, None) => {}
-                        (Written::Fenced, _) => tape.fence(),
+                    let Record { steps, memos, .. } = record;
+                    match written {
+                        Written::Yes => tape.wrote(Count { steps: steps.len() as u64, memos: memos.len() as u64 }),
+                        Written::Fenced => tape.fence(),
                     }
                 }
             }

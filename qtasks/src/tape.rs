@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     failure::Stopped,
-    job::{Lease, Progress, Reply, Step},
+    job::{Lease, Memo, NewJob, Progress, Reply, Step},
+    json::Json,
 };
 
 /// How far a body may run ahead of its last durable step: this many values,
@@ -26,13 +27,13 @@ const PROGRESS_WAIT: Duration = Duration::from_millis(100);
 /// Says whether a worker's leases still hold, by its own clock.
 pub(crate) type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// The steps of one attempt on their way to the store.
+/// The steps and memos of one attempt on their way to the store, in one order.
 pub(crate) struct Tape {
     lease: Lease,
     holds: Holds,
     wait: Duration,
     buffer: Mutex<Buffer>,
-    durable: watch::Sender<u64>,
+    durable: watch::Sender<Count>,
     fenced: AtomicBool,
     notes: mpsc::UnboundedSender<Note>,
     this: Weak<Self>,
@@ -40,14 +41,52 @@ pub(crate) struct Tape {
 
 #[derive(Default)]
 struct Buffer {
-    steps: Vec<Step>,
-    progress: Option<Progress>,
-    next: u64,
-    /// Bytes of the steps that are not durable yet,
+    taken: Taken,
+    next: Count,
+    /// Bytes of the steps and memos that are not durable yet,
     bytes: usize,
     /// and how many of them somebody is writing.
     in_flight: usize,
     announced: Option<Duration>,
+}
+
+/// How many steps and memos there are, which are also the numbers of the next ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) steps: u64,
+    pub(crate) memos: u64,
+}
+
+impl Count {
+    fn reaches(self, other: Self) -> bool {
+        self.steps >= other.steps && self.memos >= other.memos
+    }
+}
+
+/// What is taken from a tape to be written, in one piece.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) memos: Vec<Memo>,
+    pub(crate) jobs: Vec<NewJob>,
+    pub(crate) progress: Option<Progress>,
+}
+
+impl Taken {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.memos.is_empty() && self.progress.is_none()
+    }
+}
+
+/// What an attempt did once, before it has a number.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) step: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) nth: u64,
+    pub(crate) value: Json,
+    /// The job that was enqueued by it.
+    pub(crate) job: Option<NewJob>,
 }
 
 /// Tells that a tape has something to write, within `wait`.
@@ -58,11 +97,11 @@ pub(crate) struct Note {
 }
 
 impl Tape {
-    /// A tape whose next step is number `next`, to be written within `wait` of its making.
+    /// A tape whose next step and memo have these numbers, to be written within `wait` of their making.
     pub(crate) fn new(
         lease: Lease,
         holds: Holds,
-        next: u64,
+        next: Count,
         wait: Duration,
         notes: mpsc::UnboundedSender<Note>,
     ) -> Arc<Self> {
@@ -80,7 +119,7 @@ impl Tape {
 
     /// How many steps the job has that are durable.
     pub(crate) fn steps(&self) -> u64 {
-        *self.durable.borrow()
+        self.durable.borrow().steps
     }
 
     pub(crate) fn lease(&self) -> Lease {
@@ -91,16 +130,27 @@ impl Tape {
     pub(crate) fn push(&self, hash: u64, reply: Reply) {
         let mut buffer = self.buffer();
         buffer.bytes += reply.len();
-        let seq = buffer.next;
-        buffer.next += 1;
-        buffer.steps.push(Step { seq, hash, reply });
+        let seq = buffer.next.steps;
+        buffer.next.steps += 1;
+        buffer.taken.steps.push(Step { seq, hash, reply });
+        self.announce(&mut buffer, self.wait);
+    }
+
+    /// Adds the next memo.
+    pub(crate) fn note(&self, Done { step, name, nth, value, job }: Done) {
+        let mut buffer = self.buffer();
+        buffer.bytes += value.as_str().len() + job.as_ref().map_or(0, |job| job.args.as_str().len());
+        let number = buffer.next.memos;
+        buffer.next.memos += 1;
+        buffer.taken.memos.push(Memo { number, step, name, nth, value });
+        buffer.taken.jobs.extend(job);
         self.announce(&mut buffer, self.wait);
     }
 
     /// Takes note of how far the task is.
     pub(crate) fn progress(&self, progress: Progress) {
         let mut buffer = self.buffer();
-        buffer.progress = Some(progress);
+        buffer.taken.progress = Some(progress);
         if buffer.announced.is_none() {
             self.announce(&mut buffer, PROGRESS_WAIT);
         }
@@ -112,14 +162,15 @@ impl Tape {
         loop {
             let durable = {
                 let mut buffer = self.buffer();
-                let ahead = buffer.next - *self.durable.borrow();
+                let durable = *self.durable.borrow();
+                let ahead = buffer.next.steps - durable.steps + buffer.next.memos - durable.memos;
                 if ahead < VALUES_AHEAD && buffer.bytes < BYTES_AHEAD {
                     return if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) };
                 }
                 self.announce(&mut buffer, Duration::ZERO);
-                buffer.next - ahead
+                durable
             };
-            self.durable(durable + 1).await?;
+            self.until(|now| *now != durable).await?;
         }
     }
 
@@ -142,10 +193,14 @@ impl Tape {
         self.durable.send_modify(|_| ());
     }
 
-    /// Waits until the steps before number `upto` are durable.
-    pub(crate) async fn durable(&self, upto: u64) -> Result<(), Stopped> {
+    /// Waits until nothing more of this attempt will be written.
+    pub(crate) async fn fenced(&self) {
+        let _: Result<(), Stopped> = self.until(|_| false).await;
+    }
+
+    async fn until(&self, enough: impl Fn(&Count) -> bool) -> Result<(), Stopped> {
         let mut durable = self.durable.subscribe();
-        let enough = durable.wait_for(|durable| *durable >= upto || self.is_fenced()).await;
+        let enough = durable.wait_for(|durable| enough(durable) || self.is_fenced()).await;
         drop(enough.expect("the tape holds the sender"));
         if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) }
     }
@@ -154,28 +209,31 @@ impl Tape {
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
         let next = {
             let mut buffer = self.buffer();
-            if !buffer.steps.is_empty() || buffer.progress.is_some() {
+            if !buffer.taken.is_empty() {
                 self.announce(&mut buffer, Duration::ZERO);
             }
             buffer.next
         };
-        self.durable(next).await
+        self.until(|durable| durable.reaches(next)).await
     }
 
     /// Takes what there is to write.
-    pub(crate) fn take(&self) -> (Vec<Step>, Option<Progress>) {
+    pub(crate) fn take(&self) -> Taken {
         let mut buffer = self.buffer();
         buffer.announced = None;
         buffer.in_flight = buffer.bytes;
-        (std::mem::take(&mut buffer.steps), buffer.progress.take())
+        std::mem::take(&mut buffer.taken)
     }
 
-    /// Tells that what was taken, up to number `upto`, is written.
-    pub(crate) fn wrote(&self, upto: u64) {
+    /// Tells that so many steps and memos more, those that were taken, are written.
+    pub(crate) fn wrote(&self, written: Count) {
         let mut buffer = self.buffer();
         buffer.bytes -= std::mem::take(&mut buffer.in_flight);
         drop(buffer);
-        self.durable.send_if_modified(|durable| std::mem::replace(durable, upto.max(*durable)) < upto);
+        self.durable.send_modify(|durable| {
+            durable.steps += written.steps;
+            durable.memos += written.memos;
+        });
     }
 
     /// Tells that nothing more of this attempt will be written; whoever waits is woken.
@@ -220,26 +278,27 @@ impl fmt::Debug for Tape {
     }
 }
 
-/// The steps that earlier attempts recorded, page after page.
+/// What earlier attempts recorded, page after page.
 #[derive(Debug)]
-pub(crate) struct Recorded {
-    pages: mpsc::Receiver<Vec<Step>>,
-    page: std::vec::IntoIter<Step>,
+pub(crate) struct Recorded<T> {
+    pages: mpsc::Receiver<Vec<T>>,
+    page: std::vec::IntoIter<T>,
+    ended: bool,
 }
 
-impl Recorded {
-    pub(crate) fn new(pages: mpsc::Receiver<Vec<Step>>) -> Self {
-        Self { pages, page: Vec::new().into_iter() }
+impl<T> Recorded<T> {
+    /// What comes over `pages`; an empty page is the last one.
+    pub(crate) fn new(pages: mpsc::Receiver<Vec<T>>) -> Self {
+        Self { pages, page: Vec::new().into_iter(), ended: false }
     }
 
-    /// The next step; when the pages stop early, whoever reads them has given up.
-    pub(crate) async fn next(&mut self) -> Result<Step, Stopped> {
-        loop {
-            if let Some(step) = self.page.next() {
-                return Ok(step);
-            }
+    /// The next one, or nothing after the last; when the pages stop before that, whoever reads them has given up.
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, Stopped> {
+        if self.page.len() == 0 && !self.ended {
             self.page = self.pages.recv().await.ok_or(Stopped::Released)?.into_iter();
+            self.ended = self.page.len() == 0;
         }
+        Ok(self.page.next())
     }
 }
 
@@ -256,7 +315,7 @@ mod tests {
     fn tape(wait: Duration) -> (Arc<Tape>, mpsc::UnboundedReceiver<Note>) {
         let (notes, received) = mpsc::unbounded_channel();
         let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
-        (Tape::new(lease, Arc::new(|| true), 0, wait, notes), received)
+        (Tape::new(lease, Arc::new(|| true), Count::default(), wait, notes), received)
     }
 
     fn push(tape: &Tape, count: usize) {
@@ -271,7 +330,7 @@ mod tests {
         push(&tape, 3);
         assert_eq!(notes.try_recv().unwrap().wait, Duration::from_millis(5));
         assert!(notes.try_recv().is_err());
-        assert_eq!(tape.take().0.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(tape.take().steps.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2]);
         push(&tape, 1);
         assert!(notes.try_recv().is_ok());
     }
@@ -287,7 +346,7 @@ mod tests {
             [notes.try_recv().unwrap().wait, notes.try_recv().unwrap().wait],
             [Duration::from_secs(60), Duration::ZERO]
         );
-        let taken = tape.take().0.len() as u64;
+        let taken = Count { steps: tape.take().steps.len() as u64, memos: 0 };
         assert!(tape.room().now_or_never().is_none(), "what is in flight is not durable");
         tape.wrote(taken);
         assert!(tape.room().now_or_never().is_some());
@@ -298,7 +357,7 @@ mod tests {
         let (tape, _notes) = tape(Duration::ZERO);
         tape.push(0, Reply::Value(Json::from_stored("1".repeat(BYTES_AHEAD))));
         assert!(tape.room().now_or_never().is_none());
-        tape.wrote(tape.take().0.len() as u64);
+        tape.wrote(Count { steps: tape.take().steps.len() as u64, memos: 0 });
         assert!(tape.room().now_or_never().is_some());
     }
 
@@ -308,7 +367,7 @@ mod tests {
         let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
         let is_good = Arc::new(AtomicBool::new(false));
         let good = is_good.clone();
-        let tape = Tape::new(lease, Arc::new(move || good.load(Relaxed)), 0, Duration::ZERO, notes);
+        let tape = Tape::new(lease, Arc::new(move || good.load(Relaxed)), Count::default(), Duration::ZERO, notes);
         let mut room = std::pin::pin!(tape.room());
         assert!(room.as_mut().now_or_never().is_none());
         is_good.store(true, Relaxed);
@@ -324,7 +383,7 @@ mod tests {
         let (tape, _notes) = tape(Duration::ZERO);
         push(&tape, 1);
         tape.fence();
-        assert!(matches!(tape.durable(1).now_or_never(), Some(Err(Stopped::Fenced))));
+        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Fenced))));
         assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Fenced))));
     }
 }

@@ -81,6 +81,17 @@ pub struct Generating {
     pub on_error: OnError,
     /// When its steps are made durable.
     pub checkpoint: Checkpoint,
+    /// How a later attempt comes to where an earlier one ended.
+    pub resume: Resume,
+}
+
+/// How a later attempt comes to the first value that is not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The body runs again, and its first values are answered from the record.
+    Replay,
+    /// The body itself goes on from its last step.
+    Cursor,
 }
 
 /// What an error of a handler does.
@@ -199,11 +210,16 @@ impl TaskExecSchema {
 #[doc(hidden)]
 impl Generating {
     pub const fn into<D: Declared>() -> Self {
-        Self { shape: D::SHAPE, on_error: OnError::Fail, checkpoint: Checkpoint::DEFAULT }
+        Self { shape: D::SHAPE, on_error: OnError::Fail, checkpoint: Checkpoint::DEFAULT, resume: Resume::Replay }
     }
 
     pub const fn on_error(mut self, on_error: OnError) -> Self {
         self.on_error = on_error;
+        self
+    }
+
+    pub const fn resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
         self
     }
 

@@ -5,6 +5,7 @@ mod combinations;
 mod context;
 mod errors;
 mod limits;
+mod once;
 mod page;
 mod running;
 mod yields;

@@ -52,7 +52,7 @@ fn step(seq: u64, value: i64, reply: i64) -> Step {
 }
 
 fn record(lease: Lease, steps: Vec<Step>) -> Vec<Record> {
-    vec![Record { lease, steps, progress: Some(Progress { done: 9, total: 9 }) }]
+    vec![Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: Some(Progress { done: 9, total: 9 }) }]
 }
 
 async fn a_lost_job_goes_on_after_its_recorded_steps(stage: Stage) {

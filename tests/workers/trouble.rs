@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use qtasks::{
     Error, Result,
-    job::{Attempt, Ending, Job, Lease, NewJob, Step, WorkerId},
+    job::{Attempt, Ending, Job, Lease, Memo, NewJob, Step, WorkerId},
     prelude::*,
     store::{Ask, Bell, Filter, Leased, Memory, Record, Settlement, Store, Written},
 };
@@ -115,6 +115,10 @@ impl Store for Shaky {
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
         self.shake("last_step", self.inner.last_step(id)).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        self.shake("memos", self.inner.memos(id, step, from, limit)).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {

@@ -11,10 +11,10 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Ask, Bell, Filter, Hold, Leased, Record, Scheme, Settlement, Store, Written};
+use super::{Ask, Bell, Filter, GAP, Hold, Leased, Record, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, NewJob, Reply, State, Step, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Reply, State, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -76,8 +76,12 @@ impl Store for Memory {
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
         let ids: Vec<_> = records.iter().map(|record| record.lease.job).collect();
+        let enqueued = records.iter().any(|record| !record.jobs.is_empty());
         let written = self.contents().record(records)?;
         self.bell.ring_jobs(ids);
+        if enqueued {
+            self.bell.ring_work();
+        }
         Ok(written)
     }
 
@@ -121,6 +125,13 @@ impl Store for Memory {
         Ok(entry.steps.iter().rfind(|step| matches!(step.reply, Reply::Value(_))).cloned())
     }
 
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let contents = self.contents();
+        let Some(entry) = contents.jobs.get(&id) else { return Ok(Vec::new()) };
+        let asked = entry.memos.iter().filter(|memo| memo.step == step && memo.number >= from);
+        Ok(asked.take(limit).cloned().collect())
+    }
+
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
         Ok(self.contents().jobs.get(&id).map(|entry| entry.attempts.clone()).unwrap_or_default())
     }
@@ -153,6 +164,7 @@ struct Contents {
 struct Entry {
     job: Job,
     steps: Vec<Step>,
+    memos: Vec<Memo>,
     attempts: Vec<Attempt>,
     /// When it came to its state, where that was by a settlement.
     settled: Timestamp,
@@ -211,28 +223,30 @@ impl Contents {
                     entry.steps.push(step);
                 }
             }
+            for memo in record.memos {
+                if memo.number == entry.job.memos {
+                    entry.job.memos += 1;
+                    entry.memos.push(memo);
+                }
+            }
             entry.job.progress = record.progress.or(entry.job.progress);
+            self.enqueue(record.jobs);
         }
         Ok(written)
     }
 
     /// Says what becomes of each record, before anything is written: then one with a gap leaves no half behind.
     fn check(&self, records: &[Record]) -> Result<Vec<Written>> {
-        let mut next_seqs = HashMap::new();
+        let mut next_numbers = HashMap::new();
         let check = |record: &Record| {
             let entry = self.jobs.get(&record.lease.job);
             let Some(entry) = entry.filter(|entry| self.holds(entry, Hold::Lease(record.lease))) else {
                 return Ok(Written::Fenced);
             };
-            let next = next_seqs.entry(entry.job.id).or_insert(entry.job.steps);
-            for step in &record.steps {
-                match step.seq.cmp(next) {
-                    Ordering::Less => {}
-                    Ordering::Equal => *next += 1,
-                    Ordering::Greater => return Err(Error::Misuse("the steps to record leave a gap in their numbers")),
-                }
-            }
-            Ok(Written::Yes)
+            let (step, memo) = next_numbers.entry(entry.job.id).or_insert((entry.job.steps, entry.job.memos));
+            let follow = follow(step, record.steps.iter().map(|step| step.seq))
+                && follow(memo, record.memos.iter().map(|memo| memo.number));
+            if follow { Ok(Written::Yes) } else { Err(Error::Misuse(GAP)) }
         };
         records.iter().map(check).collect()
     }
@@ -294,6 +308,14 @@ impl Contents {
     }
 }
 
+/// Whether `numbers` go on from `next` without a gap; those before it do not count.
+fn follow(next: &mut u64, numbers: impl IntoIterator<Item = u64>) -> bool {
+    numbers.into_iter().all(|number| {
+        *next += u64::from(number == *next);
+        number < *next
+    })
+}
+
 impl Entry {
     fn new(new: NewJob) -> Self {
         let NewJob { id, task, queue, priority, args, due, max_time, enqueued } = new;
@@ -311,9 +333,10 @@ impl Entry {
             failures: 0,
             steps: 0,
             skipped: 0,
+            memos: 0,
             progress: None,
         };
-        Self { job, steps: Vec::new(), attempts: Vec::new(), settled: enqueued }
+        Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled: enqueued }
     }
 
     fn urgency(&self) -> Urgency {

@@ -23,7 +23,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, NewJob, Progress, State, Step, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, WorkerId},
 };
 
 /// A place where jobs are kept.
@@ -52,11 +52,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Finds up to `limit` running jobs whose worker's leases ran out before `now`, or whose worker is not known.
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>>;
 
-    /// Appends steps to running jobs; one answer for each record, in order.
+    /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
+    /// order.
     ///
-    /// Steps whose number is recorded already are passed over, so that a record can be written again. A step whose number
-    /// leaves a gap makes the call an error that no repetition can mend ([`Error::Misuse`]), and
-    /// nothing of the call is written; but in a record that is fenced off, the steps are not looked at.
+    /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
+    /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
+    /// ([`Error::Misuse`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
 
     /// Moves jobs to their next state; one answer for each settlement, in order. The attempt that ends with it goes into
@@ -74,6 +75,10 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// The last step of a job that was not skipped.
     async fn last_step(&self, id: JobId) -> Result<Option<Step>>;
+
+    /// Up to `limit` memos of a job in order, from number `from`: those for the step of this number, or, without one,
+    /// those for the body. Once a step is recorded, the memos for it may be gone.
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>>;
 
     /// The attempts of a job that have ended, oldest first.
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>>;
@@ -168,16 +173,23 @@ pub struct Leased {
     pub next_due: Option<Timestamp>,
 }
 
-/// Steps to append to a job.
+/// What to append to a job; all of it is written, or nothing.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// What gives the right to write.
     pub lease: Lease,
     /// The steps, their numbers going on without a gap.
     pub steps: Vec<Step>,
+    /// The memos, their numbers going on without a gap.
+    pub memos: Vec<Memo>,
+    /// Jobs that the task has enqueued.
+    pub jobs: Vec<NewJob>,
     /// What the task says of its progress, where that is new.
     pub progress: Option<Progress>,
 }
+
+/// What [`Store::record`] says of a record that no store can write.
+pub(crate) const GAP: &str = "the steps or memos to record leave a gap in their numbers";
 
 /// A job's next state.
 #[derive(Clone, Debug)]

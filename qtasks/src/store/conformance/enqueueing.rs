@@ -38,6 +38,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
             failures: 0,
             steps: 0,
             skipped: 0,
+            memos: 0,
             progress: None,
         };
         assert_eq!(job, expected);

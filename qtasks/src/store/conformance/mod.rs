@@ -22,6 +22,7 @@ mod extremes;
 mod fencing;
 mod lasting;
 mod leasing;
+mod noting;
 mod reading;
 mod recording;
 mod ringing;
@@ -31,8 +32,8 @@ mod subject;
 use std::sync::Arc;
 
 pub use self::{
-    ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, reading::*, recording::*, ringing::*,
-    settling::*,
+    ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, noting::*, reading::*, recording::*,
+    ringing::*, settling::*,
 };
 use super::Store;
 
@@ -69,6 +70,12 @@ macro_rules! store_conformance {
             progress_stays_until_it_is_said_anew
             skipped_steps_are_counted_and_never_the_last
             a_later_attempt_goes_on_where_the_steps_end
+            memos_are_kept_in_order
+            memos_for_a_step_are_found_by_it
+            memos_can_be_written_again
+            a_gap_between_memos_is_an_error_and_writes_nothing
+            jobs_of_a_record_are_enqueued_with_it
+            jobs_of_a_record_ring_for_work
             an_attempt_that_was_retaken_can_write_no_more
             an_attempt_that_was_called_off_can_write_no_more
             an_attempt_that_was_given_back_can_write_no_more
@@ -133,6 +140,7 @@ mod tests {
             include_str!("leasing.rs"),
             include_str!("lasting.rs"),
             include_str!("recording.rs"),
+            include_str!("noting.rs"),
             include_str!("fencing.rs"),
             include_str!("settling.rs"),
             include_str!("ending.rs"),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     error::Result,
-    job::{Attempt, Ending, Job, JobId, Lease, NewJob, Output, Progress, Reply, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, WorkerId},
     json::Json,
     store::{Ask, Filter, Hold, Leased, Listener, Record, Settlement, Store, Written},
 };
@@ -91,6 +91,10 @@ impl Subject {
         answer(self.0.steps(id, 0, 10_000).await)
     }
 
+    pub(super) async fn memos(&self, id: JobId, step: Option<u64>) -> Vec<Memo> {
+        answer(self.0.memos(id, step, 0, 10_000).await)
+    }
+
     pub(super) async fn attempts(&self, id: JobId) -> Vec<Attempt> {
         answer(self.0.attempts(id).await)
     }
@@ -99,7 +103,9 @@ impl Subject {
     pub(super) async fn can_not_write(&self, lease: Lease) {
         let before = (self.job(lease.job).await, self.steps(lease.job).await, self.attempts(lease.job).await);
         let progress = Some(Progress { done: 77, total: 77 });
-        let record = Record { progress, ..record(lease, [step(before.0.steps)]) };
+        let (memos, jobs) = (vec![memo(before.0.memos, None)], vec![call()]);
+        let enqueued = jobs[0].id;
+        let record = Record { progress, memos, jobs, ..record(lease, [step(before.0.steps)]) };
         assert_eq!(self.try_write(record).await, Written::Fenced, "{lease:?} has recorded");
         for next in [done(), waiting(0), cancelled()] {
             let attempt = Some(attempt(lease, Ending::Done));
@@ -108,6 +114,7 @@ impl Subject {
         }
         let after = (self.job(lease.job).await, self.steps(lease.job).await, self.attempts(lease.job).await);
         assert_eq!(after, before, "{lease:?} has left a trace");
+        assert_eq!(answer(self.0.job(enqueued).await), None, "{lease:?} has enqueued a job");
     }
 }
 
@@ -169,7 +176,16 @@ pub(super) fn step(seq: u64) -> Step {
 }
 
 pub(super) fn record(lease: Lease, steps: impl IntoIterator<Item = Step>) -> Record {
-    Record { lease, steps: steps.into_iter().collect(), progress: None }
+    Record { lease, steps: steps.into_iter().collect(), memos: Vec::new(), jobs: Vec::new(), progress: None }
+}
+
+/// Memo number `number`, for the body or for a step.
+pub(super) fn memo(number: u64, step: Option<u64>) -> Memo {
+    Memo { number, step, name: "name".into(), nth: number / 2, value: json(&format!("\"came of {number}\"")) }
+}
+
+pub(super) fn noted(lease: Lease, memos: impl IntoIterator<Item = Memo>) -> Record {
+    Record { memos: memos.into_iter().collect(), ..record(lease, []) }
 }
 
 pub(super) fn settlement(lease: Lease, next: State) -> Settlement {

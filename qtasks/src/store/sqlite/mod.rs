@@ -36,7 +36,7 @@ use self::{
 use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
 use crate::{
     error::Result,
-    job::{Attempt, Job, JobId, Lease, NewJob, Step, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -133,6 +133,10 @@ impl Store for Sqlite {
         self.readers.read("read the last step", move |tables| read::last_step(tables, id)).await
     }
 
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        self.readers.read("read memos", move |tables| read::memos(tables, id, step, from, limit)).await
+    }
+
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
         self.readers.read("read attempts", move |tables| read::attempts(tables, id)).await
     }
@@ -169,6 +173,10 @@ mod tests {
         Step { seq, hash: u64::MAX - seq, reply: Reply::Value(Json::from_stored(seq.to_string())) }
     }
 
+    fn record(lease: Lease, steps: Vec<Step>) -> Record {
+        Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None }
+    }
+
     fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
         let attempt = Attempt { number: job.attempt, worker, started: Some(NOW), ended: NOW, ending: Ending::Done };
         Settlement {
@@ -199,7 +207,7 @@ mod tests {
         let lease = Lease { job: job.id, attempt: 1, worker: worker(&job) };
         let progress = Some(Progress { done: u64::MAX, total: 3 });
         let skipped = Step { reply: Reply::Skipped("no".into()), ..step(1) };
-        let record = Record { lease, steps: vec![step(0), skipped.clone()], progress };
+        let record = Record { progress, ..record(lease, vec![step(0), skipped.clone()]) };
         assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
         let settled = settlement(&job, worker(&job), Output::Steps(Shape::List));
         assert_eq!(store.settle(vec![settled.clone()]).await.unwrap(), [Written::Yes]);
@@ -232,8 +240,7 @@ mod tests {
         let jobs = lease(&store, 2).await;
         let lease = Lease { job: jobs[0].id, attempt: 1, worker: worker(&jobs[0]) };
         for steps in (0..10_000).map(step).collect::<Vec<_>>().chunks(1000) {
-            let record = Record { lease, steps: steps.to_vec(), progress: None };
-            assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+            assert_eq!(store.record(vec![record(lease, steps.to_vec())]).await.unwrap(), [Written::Yes]);
         }
         for job in &jobs {
             let settlement = settlement(job, worker(job), Output::Steps(Shape::Count));

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{self, job_columns};
 use crate::{
-    job::{Attempt, Job, JobId, Step},
+    job::{Attempt, Job, JobId, Memo, Step},
     store::Filter,
 };
 
@@ -75,6 +75,20 @@ pub(super) const LAST_STEP: &str = steps!("skipped = 0", " ORDER BY seq DESC LIM
 
 pub(super) fn last_step(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Step>> {
     connection.prepare_cached(LAST_STEP)?.query_row([id.to_bytes()], row::step).optional()
+}
+
+pub(super) const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks_memos
+     WHERE job = ?1 AND step = ?2 AND number >= ?3 ORDER BY number LIMIT ?4";
+
+pub(super) fn memos(
+    connection: &Connection,
+    id: JobId,
+    step: Option<u64>,
+    from: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Memo>> {
+    let values = params![id.to_bytes(), row::memo_step(step), row::count(from), row::count(limit)];
+    connection.prepare_cached(MEMOS)?.query_map(values, row::memo)?.collect()
 }
 
 pub(super) const ATTEMPTS: &str =

@@ -7,7 +7,7 @@ use rusqlite::{Row, types::Type};
 
 use super::fault::Fault;
 use crate::{
-    job::{Attempt, Ending, Job, JobId, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
 };
 
@@ -90,7 +90,7 @@ macro_rules! job_columns {
     () => {
         "j.id, l.task, l.queue, j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
          j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
-         j.skipped, j.progress_done, j.progress_total"
+         j.skipped, j.progress_done, j.progress_total, j.memos"
     };
 }
 pub(super) use job_columns;
@@ -113,6 +113,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         failures: row.get(13)?,
         steps: row.get::<_, i64>(14)?.cast_unsigned(),
         skipped: row.get::<_, i64>(15)?.cast_unsigned(),
+        memos: row.get::<_, i64>(18)?.cast_unsigned(),
         progress: done
             .zip(total)
             .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
@@ -166,6 +167,22 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
         false => Reply::Value(Json::from_stored(row.get::<_, Arc<str>>(3)?)),
     };
     Ok(Step { seq: row.get::<_, i64>(0)?.cast_unsigned(), hash: row.get::<_, i64>(1)?.cast_unsigned(), reply })
+}
+
+/// The `step` column of a memo.
+pub(super) fn memo_step(step: Option<u64>) -> i64 {
+    step.map_or(-1, count)
+}
+
+/// Reads `step, number, name, nth, value`.
+pub(super) fn memo(row: &Row<'_>) -> rusqlite::Result<Memo> {
+    Ok(Memo {
+        step: u64::try_from(row.get::<_, i64>(0)?).ok(),
+        number: row.get::<_, i64>(1)?.cast_unsigned(),
+        name: row.get(2)?,
+        nth: row.get::<_, i64>(3)?.cast_unsigned(),
+        value: Json::from_stored(row.get::<_, Arc<str>>(4)?),
+    })
 }
 
 /// The `ending` and `error` columns.

@@ -14,8 +14,9 @@ use crate::error::{Error, Result};
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. New steps stand in `qtasks_new_steps` before
 /// they are moved, many at a time: those of a hundred jobs share a few pages there, and have a page each in
-/// `qtasks_steps`.
-pub(super) const MIGRATIONS: &[&str] = &["
+/// `qtasks_steps`. The `step` of a memo is -1 where it is for the whole body.
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE qtasks_lanes (
         id INTEGER PRIMARY KEY,
         queue TEXT NOT NULL,
@@ -75,7 +76,20 @@ pub(super) const MIGRATIONS: &[&str] = &["
     ) WITHOUT ROWID;
     CREATE TABLE qtasks_workers (id BLOB PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE qtasks_pruned (job BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN memos INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE qtasks_memos (
+        job BLOB NOT NULL,
+        step INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        nth INTEGER NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (job, step, number)
+    ) WITHOUT ROWID;
+",
+];
 
 /// The format that [`MIGRATIONS`] lead to.
 pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;

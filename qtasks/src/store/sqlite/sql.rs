@@ -71,9 +71,11 @@ statements! {
     advance = "UPDATE qtasks_jobs SET steps = steps + ?5, skipped = skipped + ?6,
                    progress_done = coalesce(?7, progress_done), progress_total = coalesce(?8, progress_total)
                WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
-    recorded = "SELECT steps FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
+    recorded = "SELECT steps, memos FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
     insert_step = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)";
     insert_new_step = "INSERT INTO qtasks_new_steps (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)";
+    count_memos = "UPDATE qtasks_jobs SET memos = memos + ?2 WHERE id = ?1";
+    insert_memo = "INSERT INTO qtasks_memos (job, step, number, name, nth, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     move_steps = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply)
                   SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps ORDER BY job, seq";
     clear_new_steps = "DELETE FROM qtasks_new_steps";
@@ -86,7 +88,7 @@ statements! {
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
-    ended = "SELECT id, steps FROM qtasks_jobs INDEXED BY qtasks_ended
+    ended = "SELECT id, steps, memos FROM qtasks_jobs INDEXED BY qtasks_ended
              WHERE state = ?1 AND ended < ?2 ORDER BY ended LIMIT ?3";
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
     delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
@@ -94,6 +96,8 @@ statements! {
     delete_new_steps = "DELETE FROM qtasks_new_steps WHERE job = ?1";
     delete_steps = "DELETE FROM qtasks_steps WHERE job = ?1 AND seq < ?2";
     insert_pruned = "INSERT OR IGNORE INTO qtasks_pruned (job) VALUES (?1)";
+    delete_memos = "DELETE FROM qtasks_memos WHERE job = ?1 AND (step, number) IN (
+                        SELECT step, number FROM qtasks_memos WHERE job = ?1 LIMIT ?2)";
     pruned = "SELECT p.job, (SELECT min(s.seq) FROM qtasks_steps AS s WHERE s.job = p.job) FROM qtasks_pruned AS p LIMIT 1";
     delete_pruned = "DELETE FROM qtasks_pruned WHERE job = ?1";
 }
@@ -148,7 +152,7 @@ mod tests {
     async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
-        for sql in [read::JOB, read::JOBS, read::STEPS, read::LAST_STEP, read::ATTEMPTS] {
+        for sql in [read::JOB, read::JOBS, read::STEPS, read::LAST_STEP, read::MEMOS, read::ATTEMPTS] {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }

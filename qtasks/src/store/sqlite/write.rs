@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     error::Result,
-    job::{Attempt, JobId, Lease, NewJob, Reply, State, Step, WorkerId},
-    store::{Hold, Record, Settlement, Written},
+    job::{Attempt, JobId, Lease, Memo, NewJob, Reply, State, Step, WorkerId},
+    store::{GAP, Hold, Record, Settlement, Written},
 };
 
 pub(super) struct Enqueue(pub(super) Vec<NewJob>);
@@ -29,14 +29,18 @@ impl Write for Enqueue {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        for job in &self.0 {
-            let lane = tables.lane(&job.queue, &job.task)?;
-            tables.reach(row::millis(job.enqueued));
-            insert_job(&mut tables.sql.insert_job, &mut tables.sql.insert_args, lane, job)?;
-        }
-        tables.news.work = true;
-        Ok(())
+        Ok(enqueue(tables, &self.0)?)
     }
+}
+
+fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Result<()> {
+    for job in jobs {
+        let lane = tables.lane(&job.queue, &job.task)?;
+        tables.reach(row::millis(job.enqueued));
+        insert_job(&mut tables.sql.insert_job, &mut tables.sql.insert_args, lane, job)?;
+    }
+    tables.news.work |= !jobs.is_empty();
+    Ok(())
 }
 
 /// Arguments of more bytes than this stand in a table of their own.
@@ -107,7 +111,7 @@ impl Write for Records {
     const DOING: &'static str = "record steps";
 
     fn weight(&self) -> usize {
-        self.0.iter().map(|record| 1 + record.steps.len()).sum()
+        self.0.iter().map(|record| 1 + record.steps.len() + record.memos.len() + record.jobs.len()).sum()
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
@@ -122,18 +126,23 @@ fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
     let sql = &mut tables.sql;
     // Nearly always the steps go on where those recorded end, and then there is nothing to ask first.
     if let Some(first) = follow_each_other(&record.steps)
+        && record.memos.is_empty()
         && advance(sql, record, row::count(first.seq), &record.steps)? == 1
     {
         insert_steps(tables, record, &record.steps)?;
+        enqueue(tables, &record.jobs)?;
         return Ok(Written::Yes);
     }
     let Lease { job, attempt, worker } = record.lease;
     let holds = params![job.to_bytes(), worker.to_bytes(), attempt];
-    let recorded = sql.recorded.query_row(holds, |row| row.get(0)).optional()?;
-    let Some(recorded) = recorded else { return Ok(Written::Fenced) };
-    let new = new_steps(&record.steps, recorded)?;
-    advance(sql, record, recorded, new.iter().copied())?;
-    insert_steps(tables, record, new)?;
+    let recorded = sql.recorded.query_row(holds, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((steps, memos)) = recorded else { return Ok(Written::Fenced) };
+    let new_steps = new(&record.steps, |step| step.seq, steps)?;
+    let new_memos = new(&record.memos, |memo| memo.number, memos)?;
+    advance(sql, record, steps, new_steps.iter().copied())?;
+    insert_memos(sql, record.lease.job, &new_memos)?;
+    insert_steps(tables, record, new_steps)?;
+    enqueue(tables, &record.jobs)?;
     Ok(Written::Yes)
 }
 
@@ -145,17 +154,17 @@ fn follow_each_other(steps: &[Step]) -> Option<&Step> {
 }
 
 /// Those that are not among the first `recorded`, nor named before.
-fn new_steps(steps: &[Step], recorded: i64) -> Result<Vec<&Step>, Fault> {
+fn new<T>(things: &[T], number: impl Fn(&T) -> u64, recorded: i64) -> Result<Vec<&T>, Fault> {
     let mut next = recorded;
     let mut new = Vec::new();
-    for step in steps {
-        match row::count(step.seq).cmp(&next) {
+    for thing in things {
+        match row::count(number(thing)).cmp(&next) {
             Ordering::Less => {}
             Ordering::Equal => {
                 next += 1;
-                new.push(step);
+                new.push(thing);
             }
-            Ordering::Greater => return Err(Fault::Misuse("the steps to record leave a gap in their numbers")),
+            Ordering::Greater => return Err(Fault::Misuse(GAP)),
         }
     }
     Ok(new)
@@ -210,6 +219,19 @@ fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> r
         Reply::Skipped(error) => (true, error.as_str()),
     };
     insert_step.execute(params![job, row::count(step.seq), step.hash.cast_signed(), skipped, reply]).map(drop)
+}
+
+fn insert_memos(sql: &mut Statements<'_>, job: JobId, memos: &[&Memo]) -> rusqlite::Result<()> {
+    if memos.is_empty() {
+        return Ok(());
+    }
+    let job = job.to_bytes();
+    sql.count_memos.execute(params![job, row::count(memos.len())])?;
+    for Memo { number, step, name, nth, value } in memos {
+        let (step, number, nth) = (row::memo_step(*step), row::count(*number), row::count(*nth));
+        sql.insert_memo.execute(params![job, step, number, name, nth, value.as_str()])?;
+    }
+    Ok(())
 }
 
 pub(super) struct Settle(pub(super) Vec<Settlement>);
@@ -314,11 +336,11 @@ impl Write for Prune {
         }
         let old = self.old(sql, room.min(row::count(self.limit)))?;
         let mut jobs = 0;
-        for (id, steps) in &old {
+        for job in &old {
             if room <= 0 {
                 break;
             }
-            room -= 1 + delete_job(sql, *id, *steps)?;
+            room -= 1 + delete_job(sql, job)?;
             jobs += 1;
         }
         Ok(Pruned { jobs, more: room <= 0 })
@@ -326,13 +348,13 @@ impl Write for Prune {
 }
 
 impl Prune {
-    fn old(&self, sql: &mut Statements<'_>, limit: i64) -> rusqlite::Result<Vec<(JobId, i64)>> {
+    fn old(&self, sql: &mut Statements<'_>, limit: i64) -> rusqlite::Result<Vec<Old>> {
         let mut old = Vec::new();
         for (state, before) in [(row::DONE, self.finished), (row::CANCELLED, self.finished), (row::DEAD, self.dead)] {
             let left = limit - row::count(old.len());
-            let found = sql
-                .ended
-                .query_map(params![state, row::millis(before), left], |row| Ok((row::job_id(row, 0)?, row.get(1)?)))?;
+            let found = sql.ended.query_map(params![state, row::millis(before), left], |row| {
+                Ok(Old { id: row::job_id(row, 0)?, steps: row.get(1)?, memos: row.get(2)? })
+            })?;
             for job in found {
                 old.push(job?);
             }
@@ -341,32 +363,47 @@ impl Prune {
     }
 }
 
-/// Deletes a job, and its steps when they are few; gives how many these were.
-fn delete_job(sql: &mut Statements<'_>, id: JobId, steps: i64) -> rusqlite::Result<i64> {
-    let job = id.to_bytes();
+/// A job that is old enough, and how much belongs to it.
+struct Old {
+    id: JobId,
+    steps: i64,
+    memos: i64,
+}
+
+/// Deletes a job, and its steps and memos when they are few; gives how many these were.
+fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
+    let job = old.id.to_bytes();
     sql.delete_job.execute([job])?;
     sql.delete_args.execute([job])?;
     sql.delete_attempts.execute([job])?;
-    if steps > PRUNED_ROWS / 4 {
-        sql.insert_pruned.execute([job])?;
+    if old.steps > 0 {
         sql.delete_new_steps.execute([job])?;
+    }
+    if old.steps + old.memos > PRUNED_ROWS / 4 {
+        sql.insert_pruned.execute([job])?;
         return Ok(PRUNED_ROWS);
     }
-    if steps > 0 {
-        sql.delete_new_steps.execute([job])?;
+    if old.steps > 0 {
         sql.delete_steps.execute(params![job, i64::MAX])?;
     }
-    Ok(steps)
+    if old.memos > 0 {
+        sql.delete_memos.execute(params![job, i64::MAX])?;
+    }
+    Ok(old.steps + old.memos)
 }
 
-/// Deletes up to `room` steps of a job that is gone; nothing when no such job is left.
+/// Deletes up to `room` steps or memos of a job that is gone; nothing when no such job is left.
 fn sweep(sql: &mut Statements<'_>, room: i64) -> rusqlite::Result<Option<i64>> {
     let left: Option<([u8; 16], Option<i64>)> =
         sql.pruned.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((job, first)) = left else { return Ok(None) };
-    match first {
-        Some(first) => sql.delete_steps.execute(params![job, first + room])?,
-        None => sql.delete_pruned.execute([job])?,
-    };
-    Ok(Some(if first.is_some() { room } else { 1 }))
+    if let Some(first) = first {
+        sql.delete_steps.execute(params![job, first + room])?;
+        return Ok(Some(room));
+    }
+    let memos = row::count(sql.delete_memos.execute(params![job, room])?);
+    if memos < room {
+        sql.delete_pruned.execute([job])?;
+    }
+    Ok(Some(memos + 1))
 }

@@ -1,0 +1,123 @@
+//! What a running task gets from the application around it.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
+
+use crate::{
+    app::App,
+    call::CallOptions,
+    context::{Surroundings, TaskContext},
+    error::Result,
+    failure::Stopped,
+    handle::JobHandle,
+    job::{JobId, Step},
+    memo::{Made, Wait},
+    task::Task,
+};
+
+impl Surroundings for App {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(time).boxed()
+    }
+
+    fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>> {
+        self.store.last_step(job).boxed()
+    }
+}
+
+type Handle<C> = JobHandle<<<C as CallOptions>::Task as Task>::Output>;
+
+impl TaskContext {
+    /// Enqueues a call, once: a body that runs again gets the same job, and so does a handler that is called again for the
+    /// same value. When this returns, the job is durable.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn resize(picture: String) {
+    ///     println!("{picture} is resized");
+    /// }
+    ///
+    /// #[qtask(echo = true)]
+    /// async fn album(ctx: TaskContext, pictures: Vec<String>) -> qtasks::Result<Vec<JobId>> {
+    ///     for picture in pictures {
+    ///         let job = ctx.enqueue(resize(picture)).await?;
+    ///         yield_!(job.id());
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let worker = app.worker().start().await?;
+    /// let job = app.enqueue(album(vec!["one.png".into(), "two.png".into()])).await?;
+    /// for id in job.result().await? {
+    ///     app.job::<resize>(id).await?.result().await?;
+    /// }
+    /// worker.shutdown().await
+    /// # }
+    /// ```
+    ///
+    /// The job and the memo of it are written in one commit, and only while the lease holds: an attempt that was fenced
+    /// off enqueues nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`](crate::Error::OverLimit) and [`Error::Encode`](crate::Error::Encode) when the arguments do not
+    /// fit.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be enqueued although the future was dropped.
+    pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
+        match self.enqueue_once(call).await {
+            Ok(enqueued) => enqueued,
+            Err(stopped) => self.leave(stopped).await,
+        }
+    }
+
+    /// [`enqueue`](Self::enqueue) for `fn` tasks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn enqueue_blocking<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
+        self.block_on(self.enqueue_once(call))
+    }
+
+    async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<Handle<C>>, Stopped> {
+        let app = self.app();
+        let make = async {
+            let job = call.into_call().into_job(&app.limits, app.clock.now())?;
+            let value = job.id;
+            if self.is_recorded() {
+                return Ok(Made { value, job: Some(job) });
+            }
+            app.store.enqueue(vec![job]).await?;
+            Ok(Made::from(value))
+        };
+        let enqueued = self.make_once("@enqueue", Wait::Durable, make).await?;
+        Ok(enqueued.map(|id| JobHandle::new(id, app)))
+    }
+
+    fn app(&self) -> Arc<App> {
+        let surroundings: Arc<dyn Any + Send + Sync> = self.surroundings();
+        surroundings.downcast().expect("what surrounds a task is the application")
+    }
+}
