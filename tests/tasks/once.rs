@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 on_every_store![
     what_is_done_once_is_not_done_again,
+    when_once_returns_it_is_durable_and_all_steps_before_it,
     a_fn_body_does_it_once_too,
     a_plain_task_does_it_once_too,
     each_use_of_a_name_is_one_of_its_own,
@@ -57,6 +58,24 @@ async fn what_is_done_once_is_not_done_again(stage: Stage) {
     assert_eq!(stage.diary.lines(), ["fetch first", "fetch second"]);
     let status = job.status().await.unwrap();
     assert_eq!((status.attempt, status.steps), (3, 2), "memos are no steps");
+}
+
+#[qtask(echo = true, checkpoint = "within 1m")]
+async fn waits_after_once(ctx: TaskContext, diary: State<Diary>) -> Count {
+    yield_!(ctx.now().await);
+    ctx.once("look", || fetches(&diary, "it")).await;
+    diary.note("did it once");
+    diary.told("go on").await;
+}
+
+async fn when_once_returns_it_is_durable_and_all_steps_before_it(stage: Stage) {
+    let worker = stage.app.worker().start().await.unwrap();
+    let id = stage.app.enqueue(waits_after_once()).await.unwrap().id();
+    stage.diary.until("did it once").await;
+    let job = stage.store.job(id).await.unwrap().unwrap();
+    assert_eq!((job.steps, job.memos), (1, 2));
+    stage.diary.note("go on");
+    worker.shutdown().await.unwrap();
 }
 
 #[qtask(echo = true)]
