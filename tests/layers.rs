@@ -9,10 +9,27 @@ use std::{
 use syn::visit::{self, Visit};
 
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
-const LAYERS: [(&str, &[&str]); 4] = [
-    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry"]),
-    ("tasks", &["call", "co", "collect", "context", "executor", "failure", "handler", "registry", "tape", "task"]),
+const LAYERS: [(&str, &[&str]); 5] = [
+    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry", "work"]),
+    (
+        "tasks",
+        &[
+            "call",
+            "co",
+            "collect",
+            "context",
+            "executor",
+            "failure",
+            "handler",
+            "registry",
+            "tape",
+            "task",
+            "transacting",
+        ],
+    ),
     ("stores", &["store"]),
+    // What sees both a task and the inside of a store.
+    ("bridges", &["sqlite_handlers"]),
     (
         "processes",
         &[

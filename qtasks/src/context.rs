@@ -56,6 +56,7 @@ struct Inner {
     seq: AtomicU64,
     tape: Option<Arc<Tape>>,
     stopping: CancellationToken,
+    in_transaction: bool,
 }
 
 impl TaskContext {
@@ -66,7 +67,30 @@ impl TaskContext {
         tape: Option<Arc<Tape>>,
         stopping: CancellationToken,
     ) -> Self {
-        Self { inner: Arc::new(Inner { job, attempt, task, seq: AtomicU64::new(0), tape, stopping }) }
+        let (seq, in_transaction) = (AtomicU64::new(0), false);
+        Self { inner: Arc::new(Inner { job, attempt, task, seq, tape, stopping, in_transaction }) }
+    }
+
+    /// The same for a handler in a transaction: it runs when the body may be at a later step already.
+    pub(crate) fn in_transaction(&self, seq: u64) -> Self {
+        let Inner { job, attempt, task, tape, stopping, .. } = &*self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                job: *job,
+                attempt: *attempt,
+                task,
+                seq: AtomicU64::new(seq),
+                tape: tape.clone(),
+                stopping: stopping.clone(),
+                in_transaction: true,
+            }),
+        }
+    }
+
+    /// Whether this is the context of a handler in a transaction. Nothing in there may wait for the store, which waits
+    /// for the handler.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.inner.in_transaction
     }
 
     /// The context of the task that calls this.
@@ -136,7 +160,8 @@ impl TaskContext {
 
 impl fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of job {}, attempt {}", self.inner.task.name, self.inner.job, self.inner.attempt)
+        write!(f, "{} of job {}, attempt {}", self.inner.task.name, self.inner.job, self.inner.attempt)?;
+        f.write_str(if self.is_in_transaction() { ", in a transaction" } else { "" })
     }
 }
 
@@ -200,8 +225,8 @@ impl States {
         Some(State { shared })
     }
 
-    pub(crate) fn satisfies(&self, need: &Need) -> bool {
-        self.by_type.contains_key(&need.id)
+    pub(crate) fn has(&self, id: TypeId) -> bool {
+        self.by_type.contains_key(&id)
     }
 }
 
@@ -211,18 +236,24 @@ impl fmt::Debug for States {
     }
 }
 
-/// A state that a task or its handler takes.
+/// What a task or its handler takes from its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
-    id: TypeId,
-    /// The name of the type.
-    pub type_name: &'static str,
+pub enum Need {
+    /// A `State` of this type.
+    State {
+        /// The type.
+        id: TypeId,
+        /// Its name.
+        type_name: &'static str,
+    },
+    /// A transaction of this kind of store.
+    Transaction(&'static str),
 }
 
 impl Need {
     /// The need of a `State<T>`.
     pub fn of<T: 'static>() -> Self {
-        Self { id: TypeId::of::<T>(), type_name: type_name::<T>() }
+        Self::State { id: TypeId::of::<T>(), type_name: type_name::<T>() }
     }
 }
 

@@ -43,6 +43,7 @@ pub mod json;
 pub mod lifecycle;
 mod limits;
 mod retry;
+mod work;
 
 // tasks
 mod call;
@@ -55,9 +56,14 @@ mod handler;
 mod registry;
 mod tape;
 mod task;
+mod transacting;
 
 // stores
 pub mod store;
+
+// a handler on one side, a store's transaction on the other
+#[cfg(feature = "sqlite")]
+mod sqlite_handlers;
 
 // processes
 mod app;

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     failure::Stopped,
     job::{Lease, Progress, Reply, Step},
+    transacting::{Slot, take},
+    work::{Run, Work},
 };
 
 /// How far a body may run ahead of its last durable step: this many values,
@@ -34,6 +36,8 @@ pub(crate) struct Tape {
     buffer: Mutex<Buffer>,
     durable: watch::Sender<u64>,
     fenced: AtomicBool,
+    failed: AtomicBool,
+    failure: Slot<Stopped>,
     notes: mpsc::UnboundedSender<Note>,
     this: Weak<Self>,
 }
@@ -41,6 +45,8 @@ pub(crate) struct Tape {
 #[derive(Default)]
 struct Buffer {
     steps: Vec<Step>,
+    /// Values that become steps in the store.
+    works: Vec<Arc<Work>>,
     progress: Option<Progress>,
     next: u64,
     /// Bytes of the steps that are not durable yet,
@@ -48,6 +54,14 @@ struct Buffer {
     /// and how many of them somebody is writing.
     in_flight: usize,
     announced: Option<Duration>,
+}
+
+/// What a tape has for the store.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) works: Vec<Arc<Work>>,
+    pub(crate) progress: Option<Progress>,
 }
 
 /// Tells that a tape has something to write, within `wait`.
@@ -73,6 +87,8 @@ impl Tape {
             buffer: Mutex::new(Buffer { next, ..Buffer::default() }),
             durable: watch::Sender::new(next),
             fenced: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            failure: Slot::default(),
             notes,
             this: this.clone(),
         })
@@ -97,6 +113,25 @@ impl Tape {
         self.announce(&mut buffer, self.wait);
     }
 
+    /// Adds the next value, which becomes a step in the store.
+    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) {
+        let mut buffer = self.buffer();
+        // Its handler is not to run: an earlier one has failed.
+        if self.has_failed() {
+            return;
+        }
+        buffer.bytes += bytes;
+        let seq = buffer.next;
+        buffer.next += 1;
+        buffer.works.push(Arc::new(Work::new(seq, hash, bytes, run)));
+        self.announce(&mut buffer, self.wait);
+    }
+
+    /// Where a handler in a transaction says why it failed, before that is known to last.
+    pub(crate) fn failure(&self) -> &Slot<Stopped> {
+        &self.failure
+    }
+
     /// Takes note of how far the task is.
     pub(crate) fn progress(&self, progress: Progress) {
         let mut buffer = self.buffer();
@@ -114,7 +149,7 @@ impl Tape {
                 let mut buffer = self.buffer();
                 let ahead = buffer.next - *self.durable.borrow();
                 if ahead < VALUES_AHEAD && buffer.bytes < BYTES_AHEAD {
-                    return if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) };
+                    return self.goes_on();
                 }
                 self.announce(&mut buffer, Duration::ZERO);
                 buffer.next - ahead
@@ -145,29 +180,55 @@ impl Tape {
     /// Waits until the steps before number `upto` are durable.
     pub(crate) async fn durable(&self, upto: u64) -> Result<(), Stopped> {
         let mut durable = self.durable.subscribe();
-        let enough = durable.wait_for(|durable| *durable >= upto || self.is_fenced()).await;
+        let enough = durable.wait_for(|durable| *durable >= upto || self.goes_on().is_err()).await;
         drop(enough.expect("the tape holds the sender"));
-        if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) }
+        self.goes_on()
     }
 
-    /// Asks that all that was added be written at once, and waits for it.
+    /// Waits until a handler that ran in a transaction has failed.
+    pub(crate) async fn handler_failed(&self) {
+        let mut news = self.durable.subscribe();
+        drop(news.wait_for(|_| self.has_failed()).await.expect("the tape holds the sender"));
+    }
+
+    /// Waits until the lease is lost.
+    pub(crate) async fn lost(&self) {
+        let mut news = self.durable.subscribe();
+        drop(news.wait_for(|_| self.is_fenced()).await.expect("the tape holds the sender"));
+    }
+
+    /// Asks that all that was added be written at once, and waits for it. The error is that of a handler which failed in
+    /// a transaction, whatever the body came to meanwhile.
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
         let next = {
             let mut buffer = self.buffer();
-            if !buffer.steps.is_empty() || buffer.progress.is_some() {
+            if !buffer.steps.is_empty() || !buffer.works.is_empty() || buffer.progress.is_some() {
                 self.announce(&mut buffer, Duration::ZERO);
             }
             buffer.next
         };
-        self.durable(next).await
+        self.durable(next).await.map_err(|stopped| match stopped {
+            Stopped::Fenced => stopped,
+            _ => take(&self.failure).unwrap_or(stopped),
+        })
     }
 
     /// Takes what there is to write.
-    pub(crate) fn take(&self) -> (Vec<Step>, Option<Progress>) {
+    pub(crate) fn take(&self) -> Taken {
         let mut buffer = self.buffer();
         buffer.announced = None;
         buffer.in_flight = buffer.bytes;
-        (std::mem::take(&mut buffer.steps), buffer.progress.take())
+        let (steps, works) = (std::mem::take(&mut buffer.steps), std::mem::take(&mut buffer.works));
+        Taken { steps, works, progress: buffer.progress.take() }
+    }
+
+    /// Puts back what was taken and did not get its turn, to be taken again soon.
+    pub(crate) fn put_back(&self, mut works: Vec<Arc<Work>>) {
+        let mut buffer = self.buffer();
+        buffer.bytes += works.iter().map(|work| work.bytes).sum::<usize>();
+        works.append(&mut buffer.works);
+        buffer.works = works;
+        self.announce(&mut buffer, Duration::ZERO);
     }
 
     /// Tells that what was taken, up to number `upto`, is written.
@@ -186,6 +247,42 @@ impl Tape {
 
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.load(Relaxed)
+    }
+
+    /// Tells that a handler failed in a transaction and left nothing behind: those of later values do not run, and the
+    /// attempt ends. [`flush`](Self::flush) gives the reason: what the handler said, or else `otherwise`.
+    pub(crate) fn fail(&self, otherwise: Stopped) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(otherwise);
+        self.end();
+    }
+
+    /// Tells that handlers ran and what they wrote did not last, whatever they said: the job is to be given back.
+    pub(crate) fn release(&self) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopped::Released);
+        self.end();
+    }
+
+    fn end(&self) {
+        let unrun = {
+            let mut buffer = self.buffer();
+            self.failed.store(true, Relaxed);
+            std::mem::take(&mut buffer.works)
+        };
+        // What the values do when they are dropped is the task's own affair, and may take its time.
+        drop(unrun);
+        self.durable.send_modify(|_| ());
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    fn goes_on(&self) -> Result<(), Stopped> {
+        match (self.is_fenced(), self.has_failed()) {
+            (true, _) => Err(Stopped::Fenced),
+            (_, true) => Err(Stopped::Released),
+            _ => Ok(()),
+        }
     }
 
     fn announce(&self, buffer: &mut Buffer, wait: Duration) {
@@ -287,7 +384,7 @@ mod tests {
             [notes.try_recv().unwrap().wait, notes.try_recv().unwrap().wait],
             [Duration::from_secs(60), Duration::ZERO]
         );
-        let taken = tape.take().0.len() as u64;
+        let taken = tape.take().steps.len() as u64;
         assert!(tape.room().now_or_never().is_none(), "what is in flight is not durable");
         tape.wrote(taken);
         assert!(tape.room().now_or_never().is_some());
@@ -298,7 +395,7 @@ mod tests {
         let (tape, _notes) = tape(Duration::ZERO);
         tape.push(0, Reply::Value(Json::from_stored("1".repeat(BYTES_AHEAD))));
         assert!(tape.room().now_or_never().is_none());
-        tape.wrote(tape.take().0.len() as u64);
+        tape.wrote(tape.take().steps.len() as u64);
         assert!(tape.room().now_or_never().is_some());
     }
 

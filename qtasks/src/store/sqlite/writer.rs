@@ -77,6 +77,7 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
         }
     };
     let queue = Arc::new(Queue::default());
+    queue.serve();
     let _closing = Closing(&queue);
     let watcher = watch(&place.log(), Arc::clone(&queue));
     let look = Look::new(watcher.is_some(), Instant::now());
@@ -117,6 +118,8 @@ impl Writer<'_> {
 
     /// Makes the changes in one transaction, or, where that fails, each in its own.
     fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
+        // Handlers come last, when what can fail before them has not: they cannot run twice.
+        batch.sort_by_key(|command| command.runs_handlers());
         match self.transact(&mut batch) {
             Ok(news) => {
                 self.tell(news);
@@ -124,7 +127,10 @@ impl Writer<'_> {
             }
             Err(fault @ Fault::Locked { .. }) => answer(batch, Some(fault)),
             Err(fault) if batch.len() == 1 => answer(batch, Some(fault)),
-            Err(_) => batch.into_iter().for_each(|command| self.carry_out(vec![command])),
+            Err(fault) => {
+                batch.iter().for_each(|command| command.undone(&fault));
+                batch.into_iter().for_each(|command| self.carry_out(vec![command]));
+            }
         }
     }
 
