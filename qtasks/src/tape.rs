@@ -368,7 +368,7 @@ mod tests {
         push(&tape, 3);
         assert_eq!(notes.try_recv().unwrap().wait, Duration::from_millis(5));
         assert!(notes.try_recv().is_err());
-        assert_eq!(tape.take().0.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(tape.take().steps.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2]);
         push(&tape, 1);
         assert!(notes.try_recv().is_ok());
     }

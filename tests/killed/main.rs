@@ -7,11 +7,12 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Command, Stdio},
     sync::Mutex,
+    time::Duration,
 };
 
 use qtasks::prelude::*;
-use qtasks_tests::eventually;
-use tasks::{Ledger, doubles};
+use qtasks_tests::{eventually, in_time};
+use tasks::{Ledger, TABLE, doubles, inserts};
 use tempfile::TempDir;
 
 /// A SQLite file and a ledger that processes share.
@@ -102,6 +103,36 @@ async fn a_generator_whose_workers_are_killed_goes_on_after_its_record() {
     for (value, calls) in scene.calls() {
         assert!(calls == 1 || calls == 2 && recorded.contains(&value), "{value} was handled {calls} times");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_writes_in_the_transaction_is_there_once_however_often_its_process_is_killed() {
+    const VALUES: u64 = 40_000;
+    const KILLS: u64 = 8;
+    let scene = Scene::new();
+    let app = scene.app().await;
+    let database = qtasks::sqlite::rusqlite::Connection::open(scene.folder.path().join("jobs.db")).unwrap();
+    database.busy_timeout(Duration::from_secs(30)).unwrap();
+    database.execute_batch(TABLE).unwrap();
+    let inserted = || -> Vec<u64> {
+        let mut rows = database.prepare_cached("SELECT value FROM inserted ORDER BY rowid").unwrap();
+        let rows = rows.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        rows.map(|row| row.unwrap().cast_unsigned()).collect()
+    };
+    let job = app.enqueue(inserts(VALUES)).await.unwrap();
+    for kill in 1..=KILLS {
+        let victim = scene.victim("work");
+        // Somewhere on its way, not at the end of a commit.
+        let enough = VALUES / (KILLS + 1) * kill;
+        eventually("a victim gets on", async || job.status().await.unwrap().steps >= enough).await;
+        std::thread::sleep(Duration::from_micros(kill * 1_237 % 5_000));
+        drop(victim);
+        let steps = job.status().await.unwrap().steps;
+        assert_eq!(inserted(), (0..steps).collect::<Vec<_>>(), "rows and steps are there together");
+    }
+    let _survivor = scene.victim("work");
+    assert_eq!(in_time(job.result()).await.unwrap(), VALUES);
+    assert_eq!(inserted(), (0..VALUES).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

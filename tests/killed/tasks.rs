@@ -2,7 +2,11 @@
 
 use std::{fs::OpenOptions, io::Write as _, path::PathBuf};
 
-use qtasks::prelude::*;
+use qtasks::{
+    Count,
+    prelude::*,
+    sqlite::{Transaction, rusqlite},
+};
 
 /// A file to which every call of the handler adds a line.
 pub(crate) struct Ledger(pub(crate) PathBuf);
@@ -18,6 +22,24 @@ async fn enter(value: u64, ledger: State<Ledger>) -> std::io::Result<u64> {
 pub(crate) async fn doubles(up_to: u64) -> Vec<u64> {
     for value in 0..up_to {
         yield_!(value);
+    }
+}
+
+/// The table that [`inserts`] fills.
+pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS inserted (value INTEGER)";
+
+fn insert(tx: &Transaction<'_>, value: u64) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO inserted VALUES (?1)")?.execute([value.cast_signed()]).map(drop)
+}
+
+/// Inserts 0 up to `up_to`, each in the transaction of its step.
+#[qtask(generate_handler = insert)]
+pub(crate) async fn inserts(up_to: u64) -> Count {
+    for value in 0..up_to {
+        yield_!(value);
+        if value % 100 == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 }
 
