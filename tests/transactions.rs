@@ -458,13 +458,15 @@ impl Store for Deaf {
 async fn what_was_saved_before_an_answer_was_lost_is_not_saved_again() {
     let stage = Stage::behind(Place::sqlite(), |inner| Arc::new(Deaf { inner, calls: AtomicUsize::new(0) })).await;
     make_tables(&stage);
-    for job in [stage.app.enqueue(polled_more(50)).await.unwrap(), stage.app.enqueue(called_each(5)).await.unwrap()] {
-        let worker = stage.app.worker().start().await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    let (ahead, each) =
+        (stage.app.enqueue(polled_more(50)).await.unwrap(), stage.app.enqueue(called_each(5)).await.unwrap());
+    for job in [ahead, each] {
         let values = in_time(job.result()).await.unwrap().len() as i64;
-        worker.shutdown().await.unwrap();
         assert_eq!(saved::<i64>(&stage, job.id(), "value"), (0..values).collect::<Vec<_>>());
         assert_eq!(job.status().await.unwrap().attempt, 1);
     }
+    worker.shutdown().await.unwrap();
     assert_eq!(stage.diary.lines().len(), 50);
 }
 

@@ -25,14 +25,12 @@ pub(crate) async fn doubles(up_to: u64) -> Vec<u64> {
     }
 }
 
-/// The table that [`inserts`] fills.
-pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS inserted (value INTEGER)";
-
-fn insert(tx: &Transaction<'_>, value: u64) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO inserted VALUES (?1)")?.execute([value.cast_signed()]).map(drop)
+fn insert(tx: &Transaction<'_>, value: u64, ctx: TaskContext) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT INTO inserted (job, value) VALUES (?1, ?2)")?;
+    insert.execute((ctx.job_id().to_string(), value.cast_signed())).map(drop)
 }
 
-/// Inserts 0 up to `up_to`, each in the transaction of its step.
+/// Inserts 0 up to `up_to` into a table `inserted`, each in the transaction of its step.
 #[qtask(generate_handler = insert)]
 pub(crate) async fn inserts(up_to: u64) -> Count {
     for value in 0..up_to {
