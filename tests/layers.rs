@@ -9,13 +9,28 @@ use std::{
 use syn::visit::{self, Visit};
 
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
-const LAYERS: [(&str, &[&str]); 4] = [
-    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry"]),
+const LAYERS: [(&str, &[&str]); 5] = [
+    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry", "work"]),
     (
         "tasks",
-        &["call", "co", "collect", "context", "executor", "failure", "handler", "memo", "registry", "tape", "task"],
+        &[
+            "call",
+            "co",
+            "collect",
+            "context",
+            "executor",
+            "failure",
+            "handler",
+            "memo",
+            "registry",
+            "tape",
+            "task",
+            "transacting",
+        ],
     ),
     ("stores", &["store"]),
+    // What sees both a task and the inside of a store.
+    ("bridges", &["sqlite_handlers"]),
     (
         "processes",
         &[

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -81,6 +82,12 @@ impl Stage {
         Self::built(Place::memory(), Arc::new(Memory::new()), more).await
     }
 
+    /// One at `place`, on a store that stands before the one there.
+    pub async fn behind(place: Place, before: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+        let store = qtasks::store::open(&place.url).await.expect("a store is opened");
+        Self::built(place, before(store), |builder| builder).await
+    }
+
     /// One on a store of the test's own.
     pub async fn on(store: Arc<dyn Store>) -> Self {
         Self::built(Place::memory(), store, |builder| builder.clock(Clock::tokio())).await
@@ -100,6 +107,11 @@ impl Stage {
             None => builder.store_at(self.store.clone()),
         };
         builder.build().await.expect("an application is built")
+    }
+
+    /// The file that its jobs are kept in.
+    pub fn file(&self) -> PathBuf {
+        self.place.folder.as_ref().expect("its jobs are kept in a file").path().join("jobs.db")
     }
 
     /// Runs what is due.

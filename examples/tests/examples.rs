@@ -62,6 +62,23 @@ fn save_ids_gives_what_then_stands_in_the_table() {
 }
 
 #[test]
+fn save_ids_once_inserts_each_value_of_a_job_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.db");
+    let users = ["user_0", "user_1", "user_2", "user_3", "user_4"];
+    // The second job inserts its own.
+    for _ in 0..2 {
+        let printed = run("save_ids_once", &[path.to_str().unwrap()]);
+        let saved = users.map(|user| format!("saved: {user}"));
+        assert_eq!(printed, [&saved[..], &[format!("{users:?}")]].concat());
+    }
+    let database = Connection::open(path).unwrap();
+    let mut rows = database.prepare("SELECT value FROM users ORDER BY rowid").unwrap();
+    let rows: Vec<String> = rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows, [users, users].concat());
+}
+
+#[test]
 fn save_ids_leaves_nothing_behind_without_a_path() {
     let printed = run("save_ids", &[]);
     assert_eq!(printed[0], "saved: user_0");

@@ -8,9 +8,9 @@ use crate::{
     attempt::within,
     call::CallOptions,
     clock::Clock,
-    context::{States, TaskContext},
+    context::{Need, States, TaskContext},
     error::{Error, Result},
-    executor::{Attempt, Ended, Running},
+    executor::{Attempt, Ended, Running, Transact},
     handle::JobHandle,
     job::{Job, JobId, NewJob},
     json::Json,
@@ -180,16 +180,16 @@ impl QueueTasks {
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] with the text of the task's own error, [`Error::MissingState`].
+    /// [`Error::Failed`] with the text of the task's own error, [`Error::MissingState`], [`Error::NoTransactions`].
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops an `async fn` task; a `fn` task goes on to its end.
     pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
         let schema = <C::Task as Task>::schema();
-        self.check_states([schema])?;
+        self.app.check_needs([schema])?;
         let context = TaskContext::here(schema, self.app.clone());
-        let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits);
+        let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits, self.app.transact());
         let (task, max_time) = call.into_call().into_task();
         let ended = match task.start(attempt.clone()).guarded(context) {
             Running::Async(body) => within(max_time, body).await,
@@ -247,18 +247,33 @@ impl QueueTasks {
     fn job_of<C: CallOptions>(&self, call: C) -> Result<NewJob> {
         call.into_call().into_job(&self.app.limits, self.app.clock.now())
     }
-
-    fn check_states(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
-        self.app.check_states(schemas)
-    }
 }
 
 impl App {
-    /// Whether the application has every state that these tasks and their handlers take.
-    pub(crate) fn check_states(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
+    /// Runs a handler in a transaction of its own.
+    fn transact(&self) -> Transact {
+        let store = self.store.clone();
+        Box::new(move |work| {
+            let store = store.clone();
+            // What the handler came to, it says by itself.
+            Box::pin(async move { store.transact(None, vec![Arc::new(work)]).await.map(drop) })
+        })
+    }
+
+    /// Whether the application has all that these tasks and their handlers take.
+    pub(crate) fn check_needs(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
         for schema in schemas {
-            if let Some(need) = schema.all_needs().find(|need| !self.states.satisfies(need)) {
-                return Err(Error::MissingState { task: schema.name, state: need.type_name });
+            let task = schema.name;
+            for need in schema.all_needs() {
+                match need {
+                    Need::State { id, type_name: state } if !self.states.has(id) => {
+                        return Err(Error::MissingState { task, state });
+                    }
+                    Need::Transaction(kind) if self.store.transactions() != Some(kind) => {
+                        return Err(Error::NoTransactions { task, kind });
+                    }
+                    Need::State { .. } | Need::Transaction(_) => {}
+                }
             }
         }
         Ok(())

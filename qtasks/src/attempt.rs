@@ -90,14 +90,18 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         Ok(body) => watch_over(floor, job, &tape, body.guarded(context), max_time).await,
         Err(stopped) => stopped.verdict(),
     };
-    // An attempt that ends in an error first makes durable what it handled.
-    let flushed = tape.flush().await;
+    // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only then:
+    // that came first, whatever the body came to by running ahead of it.
+    let verdict = match tape.finish().await {
+        Ok(()) => verdict,
+        Err(stopped) => stopped.verdict(),
+    };
     tape.fence();
-    flushed.ok()?;
     Some(Progressed { verdict: verdict?, steps: tape.steps() - job.steps })
 }
 
-/// Waits for the end of the body, and stops it when its time is up, its worker stops, or its lease is lost.
+/// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
+/// failed behind it.
 async fn watch_over(
     floor: &Arc<Floor>,
     job: &Job,
@@ -106,10 +110,13 @@ async fn watch_over(
     max_time: Option<Duration>,
 ) -> Option<Verdict> {
     let mut body = Body::start(body);
+    let polled = matches!(body, Body::Polled(_));
     let stop = tokio::select! {
         biased;
         outcome = body.outcome() => return of(outcome),
-        () = tape.fenced() => Stop::Lost,
+        () = tape.lost() => Stop::Lost,
+        // One that is called, and cannot be stopped, learns of it at its next yield.
+        () = tape.handler_failed(), if polled => Stop::Handler,
         limit = passing(max_time) => Stop::TimeUp(limit),
         () = floor.grace_is_over() => Stop::Worker,
     };
@@ -122,13 +129,15 @@ async fn watch_over(
     }
     match stop {
         Stop::Lost => None,
-        Stop::Worker => Some(Verdict::Released),
+        Stop::Worker | Stop::Handler => Some(Verdict::Released),
         Stop::TimeUp(limit) => Stopped::TimeUp(limit).verdict(),
     }
 }
 
 enum Stop {
     Lost,
+    /// The tape knows why.
+    Handler,
     Worker,
     TimeUp(Duration),
 }

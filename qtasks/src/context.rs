@@ -67,10 +67,11 @@ struct Inner {
     handling: AtomicBool,
     /// Whether the body has asked where to go on.
     asked: AtomicBool,
-    memos: Option<Memos>,
+    memos: Option<Arc<Memos>>,
     stopping: CancellationToken,
     surroundings: Arc<dyn Surroundings>,
     exit: Exit,
+    in_transaction: bool,
 }
 
 /// What the processes around a task give to it.
@@ -114,12 +115,38 @@ impl TaskContext {
             seq: AtomicU64::new(0),
             handling: AtomicBool::new(false),
             asked: AtomicBool::new(false),
-            memos,
+            memos: memos.map(Arc::new),
             stopping,
             surroundings,
             exit: Exit::default(),
+            in_transaction: false,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The same for a handler in a transaction: it runs when the body may be at a later step already.
+    pub(crate) fn in_transaction(&self, seq: u64) -> Self {
+        let Inner { job, attempt, task, memos, stopping, surroundings, .. } = &*self.inner;
+        let inner = Inner {
+            job: *job,
+            attempt: *attempt,
+            task,
+            seq: AtomicU64::new(seq),
+            handling: AtomicBool::new(true),
+            asked: AtomicBool::new(false),
+            memos: memos.clone(),
+            stopping: stopping.clone(),
+            surroundings: surroundings.clone(),
+            exit: Exit::default(),
+            in_transaction: true,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether this is the context of a handler in a transaction. Nothing in there may wait for the store, which waits
+    /// for the handler.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.inner.in_transaction
     }
 
     /// The context of the task that calls this.
@@ -470,7 +497,12 @@ impl TaskContext {
 
     /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> T {
-        let done = if self.inner.task.awaiting {
+        let done = if self.is_in_transaction() {
+            Err(Stopped::Error(Box::new(Error::Misuse(
+                "a handler in a transaction cannot wait for the store, which waits for the handler: enqueue with \
+                 `app.enqueue_in(tx, ..)`, and do the rest in the body",
+            ))))
+        } else if self.inner.task.awaiting {
             Err(Stopped::Error(Box::new(Error::Misuse(
                 "this task is an `async fn`, whose runtime a `_blocking` method would hold up: await the method without \
                  `_blocking`, in a handler that is an `async fn` too",
@@ -577,7 +609,8 @@ fn cursor<R: DeserializeOwned>(step: Step) -> Result<(u64, R)> {
 
 impl fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of job {}, attempt {}", self.inner.task.name, self.inner.job, self.inner.attempt)
+        write!(f, "{} of job {}, attempt {}", self.inner.task.name, self.inner.job, self.inner.attempt)?;
+        f.write_str(if self.is_in_transaction() { ", in a transaction" } else { "" })
     }
 }
 
@@ -641,8 +674,8 @@ impl States {
         Some(State { shared })
     }
 
-    pub(crate) fn satisfies(&self, need: &Need) -> bool {
-        self.by_type.contains_key(&need.id)
+    pub(crate) fn has(&self, id: TypeId) -> bool {
+        self.by_type.contains_key(&id)
     }
 }
 
@@ -652,18 +685,24 @@ impl fmt::Debug for States {
     }
 }
 
-/// A state that a task or its handler takes.
+/// What a task or its handler takes from its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
-    id: TypeId,
-    /// The name of the type.
-    pub type_name: &'static str,
+pub enum Need {
+    /// A `State` of this type.
+    State {
+        /// The type.
+        id: TypeId,
+        /// Its name.
+        type_name: &'static str,
+    },
+    /// A transaction of this kind of store.
+    Transaction(&'static str),
 }
 
 impl Need {
     /// The need of a `State<T>`.
     pub fn of<T: 'static>() -> Self {
-        Self { id: TypeId::of::<T>(), type_name: type_name::<T>() }
+        Self::State { id: TypeId::of::<T>(), type_name: type_name::<T>() }
     }
 }
 

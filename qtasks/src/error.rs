@@ -168,6 +168,18 @@ pub enum Error {
         state: &'static str,
     },
 
+    /// A task has a handler that runs in transactions which the store does not have.
+    #[error(
+        "the task `{task}` has a handler for transactions of {kind}, which this store does not have; open one that does \
+         (`{kind}:..`), or let the handler take the value alone"
+    )]
+    NoTransactions {
+        /// The task.
+        task: &'static str,
+        /// The kind of store that the handler is written for.
+        kind: &'static str,
+    },
+
     /// The body of a job that ran here and now ended in an error.
     #[error("the task `{task}` failed: {error}")]
     Failed {

@@ -28,10 +28,12 @@ use crate::{
     failure::{Diverged, Stopped},
     handler::{Handler, Kind, Reply},
     job::{self, Output},
-    json::{self, Json},
+    json::{self, Json, Measured},
     limits::{Limits, OverLimit},
     tape::{Recorded, Tape},
     task::{Checkpoint, Generating, OnError, Resume},
+    transacting::{Handling, Replied, Slot, take},
+    work::Work,
 };
 
 /// What an attempt ends with.
@@ -45,6 +47,8 @@ pub struct Ended(pub(crate) Output);
 #[derive(Clone)]
 pub struct Attempt {
     inner: Arc<Inner>,
+    /// The context of a handler that sees another one than the body.
+    apart: Option<TaskContext>,
 }
 
 struct Inner {
@@ -57,15 +61,19 @@ struct Inner {
 /// Where the values of an attempt go.
 enum Keeping {
     /// Into a collection, for whoever runs the task here and now.
-    Here(Mutex<Option<Box<dyn Any + Send>>>),
+    Here { slot: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact },
     /// Into a store, after what is recorded there.
     Stored { tape: Arc<Tape>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
 }
 
+/// Has a handler run in a transaction of the store, when a task is run here and now.
+pub(crate) type Transact = Box<dyn Fn(Work) -> BoxFuture<'static, crate::Result<()>> + Send + Sync>;
+
 impl Attempt {
     /// An attempt whose result [`collected`](Self::collected) gives.
-    pub(crate) fn here(context: TaskContext, states: States, limits: Limits) -> Self {
-        Self { inner: Arc::new(Inner { context, states, limits, keeping: Keeping::Here(Mutex::default()) }) }
+    pub(crate) fn here(context: TaskContext, states: States, limits: Limits, transact: Transact) -> Self {
+        let keeping = Keeping::Here { slot: Mutex::default(), transact };
+        Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
     }
 
     /// An attempt whose steps go to `tape`, after the `recorded` ones that `record` holds.
@@ -78,12 +86,17 @@ impl Attempt {
         record: Recorded<job::Step>,
     ) -> Self {
         let keeping = Keeping::Stored { tape, recorded, record: Mutex::new(Some(record)) };
-        Self { inner: Arc::new(Inner { context, states, limits, keeping }) }
+        Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
     }
 
     /// The context that the task and its handler see.
     pub fn context(&self) -> TaskContext {
-        self.inner.context.clone()
+        self.apart.as_ref().unwrap_or(&self.inner.context).clone()
+    }
+
+    /// The same for a handler in a transaction.
+    fn in_transaction(&self, seq: u64) -> Self {
+        Self { inner: self.inner.clone(), apart: Some(self.inner.context.in_transaction(seq)) }
     }
 
     /// A state of the application's.
@@ -97,7 +110,7 @@ impl Attempt {
 
     /// The result of an attempt that ran here and now.
     pub(crate) fn collected<T: 'static>(&self) -> Option<T> {
-        let Keeping::Here(slot) = &self.inner.keeping else { return None };
+        let Keeping::Here { slot, .. } = &self.inner.keeping else { return None };
         let collected = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         collected.downcast().ok().map(|collected| *collected)
     }
@@ -190,8 +203,8 @@ impl Running {
     }
 }
 
-/// Why a body unwound: it panicked, or took the way out.
-fn panicked(context: &TaskContext, payload: &(dyn Any + Send)) -> Stopped {
+/// Why something of the task unwound: it panicked, or took the way out.
+pub(crate) fn panicked(context: &TaskContext, payload: &(dyn Any + Send)) -> Stopped {
     context.exit_reason().unwrap_or_else(|| Stopped::panic(payload))
 }
 
@@ -361,7 +374,7 @@ fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
     debug_assert!(attempt.inner.context.task().generating.is_none(), "its schema sends a generator the other way");
     let value = end?;
     match &attempt.inner.keeping {
-        Keeping::Here(slot) => {
+        Keeping::Here { slot, .. } => {
             Attempt::keep(slot, value);
             Ok(Ended(Output::Steps(job::Shape::Nothing)))
         }
@@ -392,8 +405,9 @@ where
 {
     debug_assert!(attempt.inner.context.task().generating.is_some(), "its schema sends a plain task the other way");
     match &attempt.inner.keeping {
-        Keeping::Here(slot) => {
-            let mut here = Here::<D> { attempt: &attempt, collection: D::Collection::default(), seq: 0 };
+        Keeping::Here { slot, transact } => {
+            let collection = D::Collection::default();
+            let mut here = Here::<D> { attempt: &attempt, transact, collection, seq: 0 };
             let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut here).await?;
             D::ended(body).map_err(|error| raised(error, retry_on))?;
             Attempt::keep(slot, here.collection);
@@ -443,6 +457,7 @@ trait Keep<Y, R: Reply, L: Lenience> {
 /// Keeps replies in the collection itself.
 struct Here<'a, D: Declared> {
     attempt: &'a Attempt,
+    transact: &'a Transact,
     collection: D::Collection,
     seq: u64,
 }
@@ -452,11 +467,27 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         let seq = self.seq;
         self.seq += 1;
         self.attempt.inner.context.in_step(seq);
-        let reply = match handler.handle(ask.value, self.attempt).await {
+        let mut left = None;
+        let handling = || {
+            let Left { failure, reply } = left.insert(Left { failure: Slot::default(), reply: Slot::default() });
+            let attempt = self.attempt.in_transaction(seq);
+            Handling::new(attempt, L::ON_ERROR, failure.clone(), Some(reply.clone()))
+        };
+        let replied = match handler.in_transaction(ask.value, handling) {
+            Ok(run) => {
+                let transacted = (self.transact)(Work::new(seq, 0, 0, run)).await;
+                left.map_or(Err(Stopped::Released), |left| left.after(transacted))?
+            }
+            Err(value) => match handler.handle(value, self.attempt).await {
+                Ok(reply) => Ok(reply),
+                Err(error) => Err(skipped(L::ON_ERROR, error)?),
+            },
+        };
+        let reply = match replied {
             Ok(reply) => reply,
             Err(error) => {
-                let skipped = skip::<L, R>(seq, error)?;
-                return Ok(ask.wants_reply.then_some(skipped.reply));
+                let skipped = L::skipped(seq, error)?;
+                return Ok(ask.wants_reply.then_some(skipped));
             }
         };
         // The collection and the body both want it, and a reply need not be `Clone`.
@@ -464,6 +495,22 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         self.attempt.inner.context.before_step(self.seq);
         D::add(&mut self.collection, reply).map_err(|error| unencodable("the handler's reply", error))?;
         Ok(answer)
+    }
+}
+
+/// What a handler left that ran in a transaction.
+struct Left<R> {
+    failure: Slot<Stopped>,
+    reply: Slot<Replied<R>>,
+}
+
+impl<R> Left<R> {
+    fn after(self, transacted: crate::Result<()>) -> Result<Replied<R>, Stopped> {
+        if let Some(stopped) = take(&self.failure) {
+            return Err(stopped);
+        }
+        transacted.map_err(|error| Stopped::Error(Box::new(error)))?;
+        take(&self.reply).ok_or(Stopped::Released)
     }
 }
 
@@ -481,7 +528,8 @@ struct Stored<'a> {
 impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
     async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
         let (seq, context) = (self.seq, &self.attempt.inner.context);
-        let hash = json::hash(&ask.value).map_err(|error| unencodable("the yielded value", error))?;
+        let Measured { hash, bytes } =
+            json::measure(&ask.value).map_err(|error| unencodable("the yielded value", error))?;
         if seq < self.recorded {
             return self.replay::<R, L>(hash, ask.wants_reply).await;
         }
@@ -493,19 +541,34 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         }
         self.tape.room().await?;
         context.in_step(seq);
-        let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
-            Ok(reply) => (self.encode(&reply)?, L::replied(reply)),
+        let mut left = None;
+        let handling = || {
+            left = ask.wants_reply.then(Slot::default);
+            let attempt = self.attempt.in_transaction(seq);
+            Handling::new(attempt, L::ON_ERROR, self.tape.failure().clone(), left.clone())
+        };
+        let value = match handler.in_transaction(ask.value, handling) {
+            Ok(run) => {
+                self.tape.push_work(hash, bytes, run);
+                self.kept(ask.wants_reply).await?;
+                let Some(left) = left else { return Ok(None) };
+                let reply = match take(&left).ok_or(Stopped::Released)? {
+                    Ok(reply) => L::replied(reply),
+                    Err(error) => L::skipped(seq, error)?,
+                };
+                return Ok(Some(reply));
+            }
+            Err(value) => value,
+        };
+        let (kept, reply) = match handler.handle(value, self.attempt).await {
+            Ok(reply) => (self.attempt.encode(&reply)?, L::replied(reply)),
             Err(error) => {
-                let skipped = skip::<L, R>(seq, error)?;
-                (job::Reply::Skipped(skipped.error), skipped.reply)
+                let error = skipped(L::ON_ERROR, error)?;
+                (job::Reply::Skipped(error.clone()), L::skipped(seq, error)?)
             }
         };
         self.tape.push(hash, kept);
-        self.seq += 1;
-        context.before_step(self.seq);
-        if self.each || ask.wants_reply {
-            self.tape.flush().await?;
-        }
+        self.kept(ask.wants_reply).await?;
         Ok(ask.wants_reply.then_some(reply))
     }
 }
@@ -523,6 +586,16 @@ impl<'a> Stored<'a> {
         let seq = if cursor { recorded } else { 0 };
         attempt.inner.context.before_step(seq);
         Self { attempt, tape, each, cursor, seq, recorded, record }
+    }
+
+    /// A step is on the tape: waits until it is durable, where the body may not go on before.
+    async fn kept(&mut self, wants_reply: bool) -> Result<(), Stopped> {
+        self.seq += 1;
+        self.attempt.inner.context.before_step(self.seq);
+        if self.each || wants_reply {
+            self.tape.flush().await?;
+        }
+        Ok(())
     }
 
     /// Answers a value from the record, without its handler.
@@ -548,12 +621,6 @@ impl<'a> Stored<'a> {
         }
     }
 
-    fn encode<R: Reply>(&self, reply: &R) -> Result<job::Reply, Stopped> {
-        let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;
-        self.attempt.inner.limits.check_step(&json).map_err(over)?;
-        Ok(job::Reply::Value(json))
-    }
-
     /// The body ended: it must have yielded all that is recorded.
     fn ended(&self) -> Result<(), Stopped> {
         if self.seq < self.recorded {
@@ -563,19 +630,21 @@ impl<'a> Stored<'a> {
     }
 }
 
-struct Skipped<T> {
-    error: String,
-    reply: T,
+impl Attempt {
+    pub(crate) fn encode<R: Reply>(&self, reply: &R) -> Result<job::Reply, Stopped> {
+        let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;
+        self.inner.limits.check_step(&json).map_err(over)?;
+        Ok(job::Reply::Value(json))
+    }
 }
 
-/// What becomes of a value whose handler failed.
-fn skip<L: Lenience, R: Reply>(seq: u64, error: BoxError) -> Result<Skipped<L::Reply<R>>, Stopped> {
+/// The text of a handler's error, when the task goes on without the value.
+pub(crate) fn skipped(on_error: OnError, error: BoxError) -> Result<String, Stopped> {
     // An error that says how the job goes on is obeyed, whatever the task does with others.
-    if L::ON_ERROR == OnError::Fail || crate::failure::is_directive(&*error) {
+    if on_error == OnError::Fail || crate::failure::is_directive(&*error) {
         return Err(Stopped::Error(error));
     }
-    let error = crate::error::chain(&*error);
-    Ok(Skipped { reply: L::skipped(seq, error.clone())?, error })
+    Ok(crate::error::chain(&*error))
 }
 
 fn raised<E: Into<BoxError>>(error: E, retry_on: Option<fn(&E) -> bool>) -> Stopped {

@@ -15,6 +15,8 @@ use crate::{
     context::{Inject, Need},
     error::BoxError,
     executor::Attempt,
+    transacting::Handling,
+    work::Run,
 };
 
 /// A handler of values of type `Y` that replies `R`.
@@ -24,7 +26,8 @@ use crate::{
     message = "`{Self}` does not fit this task as its handler",
     label = "does not take what the task yields and reply `{R}`",
     note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields, R what it collects; \
-            either may return `Result<R, E>`, and take `State<T>` and `TaskContext` after the value"
+            either may return `Result<R, E>`, and take `State<T>` and `TaskContext` after the value",
+    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, and never `async`"
 )]
 pub trait Handler<Y, R, M>: Send + Sync + 'static {
     /// Gives the reply; ready at once for a handler that is not async.
@@ -32,6 +35,15 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
 
     /// Handles one value.
     fn handle(&self, value: Y, attempt: &Attempt) -> Self::Future;
+
+    /// What the store is to run, for a handler that runs in the store's own transaction; the value of any other.
+    ///
+    /// # Errors
+    ///
+    /// The value, for [`handle`](Self::handle).
+    fn in_transaction(&self, value: Y, _handling: impl FnOnce() -> Handling<R>) -> Result<Run, Y> {
+        Err(value)
+    }
 }
 
 /// What a handler may reply.
@@ -123,22 +135,27 @@ macro_rules! handlers {
     };
 }
 
-/// What a function gives, and which states it needs, whatever the values it handles.
+/// Stands around what a handler takes besides a transaction, where a marker or a [`Signature`] tells it from others.
+#[derive(Debug)]
+pub struct Transacted<X>(PhantomData<fn() -> X>);
+
+/// What a function gives, and what it needs, whatever the values it handles.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
     note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields; it may take `State<T>` and `TaskContext` \
-            after the value; give the types of a generic function: `double::<i64>`"
+            after the value; give the types of a generic function: `double::<i64>`",
+    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, and never `async`"
 )]
 pub trait Signature<A> {
     /// What a call of the function gives.
     type Output;
 
-    /// The states that the function takes.
+    /// What the function takes from the application.
     fn needs() -> Vec<Need>;
 }
 
-/// The states that `handler` takes.
+/// What `handler` takes from the application.
 pub fn needs_of<H: Signature<A>, A>(_handler: &H) -> Vec<Need> {
     H::needs()
 }

@@ -116,10 +116,21 @@ impl<'de> Deserialize<'de> for Json {
 ///
 /// What serde reports of the value.
 pub fn hash<T: Serialize + ?Sized>(value: &T) -> Result<u64, serde_json::Error> {
+    measure(value).map(|measured| measured.hash)
+}
+
+/// What is known of a value from its JSON.
+pub(crate) struct Measured {
+    pub(crate) hash: u64,
+    pub(crate) bytes: usize,
+}
+
+/// The [`hash`] of a value, and how large it is.
+pub(crate) fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measured, serde_json::Error> {
     let mut text = Vec::with_capacity(128);
     let sorted = Sorted { text: &mut text, open: Vec::new() };
     value.serialize(&mut serde_json::Serializer::with_formatter(io::sink(), sorted))?;
-    Ok(xxh3_64(&text))
+    Ok(Measured { hash: xxh3_64(&text), bytes: text.len() })
 }
 
 /// Writes JSON into `text` and, when an object ends, puts its entries in the order of their keys.

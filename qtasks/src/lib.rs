@@ -43,6 +43,7 @@ pub mod json;
 pub mod lifecycle;
 mod limits;
 mod retry;
+mod work;
 
 // tasks
 mod call;
@@ -56,9 +57,14 @@ mod memo;
 mod registry;
 mod tape;
 mod task;
+mod transacting;
 
 // stores
 pub mod store;
+
+// a handler on one side, a store's transaction on the other
+#[cfg(feature = "sqlite")]
+mod sqlite_handlers;
 
 // processes
 mod app;

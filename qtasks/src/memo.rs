@@ -102,6 +102,7 @@ impl Memos {
             Err(error) => return Ok(Err(error)),
         };
         let json = self.encode(name, &value)?;
+        self.tape.handlers_done().await?;
         self.tape.room().await?;
         this.counts = true;
         self.tape.note(Done { step, name: name.to_owned(), nth: this.nth, value: json, job });

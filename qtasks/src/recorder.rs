@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
@@ -10,8 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Result},
-    store::{Record, Settlement, Store, Written},
+    failure::Stopped,
+    store::{Record, Settlement, Store, Transacted, Written},
     tape::{Count, Note, Taken, Tape},
+    work::Work,
 };
 
 /// Steps that may wait no longer than this are written at once: that makes the larger commits when the store is busy,
@@ -54,7 +57,7 @@ impl Recorder {
             }
             self.ripe(Instant::now(), &mut tapes);
             let writes = async {
-                tokio::join!(self.record(&tapes), self.settle(settlements));
+                tokio::join!(self.write(tapes), self.settle(settlements));
             };
             tokio::select! {
                 () = writes => {}
@@ -84,18 +87,27 @@ impl Recorder {
         }
     }
 
-    async fn record(&self, tapes: &[Arc<Tape>]) {
-        let taken = tapes.iter().filter_map(|tape| {
-            let taken = tape.take();
-            (!taken.is_empty()).then(|| {
-                let Taken { steps, memos, jobs, progress } = taken;
-                (tape, Record { lease: tape.lease(), steps, memos, jobs, progress })
-            })
-        });
-        let (tapes, records): (Vec<_>, Vec<_>) = taken.unzip();
+    async fn write(&self, tapes: Vec<Arc<Tape>>) {
+        let (mut records, mut handlings) = (Vec::new(), Vec::new());
+        for tape in tapes {
+            let Taken { steps, works, memos, jobs, progress } = tape.take();
+            if !works.is_empty() {
+                handlings.push((tape.clone(), works));
+            }
+            if !steps.is_empty() || !memos.is_empty() || progress.is_some() {
+                let record = Record { lease: tape.lease(), steps, memos, jobs, progress };
+                records.push((tape, record));
+            }
+        }
+        let handled = handlings.into_iter().map(|(tape, works)| self.transact(tape, works));
+        tokio::join!(self.record(records), join_all(handled));
+    }
+
+    async fn record(&self, records: Vec<(Arc<Tape>, Record)>) {
         if records.is_empty() {
             return;
         }
+        let (tapes, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
         let written = persist("record steps", || self.store.record(records.clone())).await;
         match written {
             Ok(written) => {
@@ -111,6 +123,31 @@ impl Recorder {
                 tracing::error!(%error, "steps cannot be recorded; their attempts are given up");
                 tapes.into_iter().for_each(|tape| tape.fence());
             }
+        }
+    }
+
+    /// Has the store run the handlers of these values, as many as it takes on at a time.
+    async fn transact(&self, tape: Arc<Tape>, mut works: Vec<Arc<Work>>) {
+        let lease = Some(tape.lease());
+        match persist("run handlers", || self.store.transact(lease, works.clone())).await {
+            Ok(Transacted::Upto(seq)) => {
+                tape.handled(seq);
+                works.retain(|work| work.seq >= seq);
+                if !works.is_empty() {
+                    tape.put_back(works);
+                }
+            }
+            Ok(Transacted::Failed(seq)) => {
+                tape.handled(seq);
+                tape.fail(Stopped::Released);
+            }
+            Ok(Transacted::Spent(seq)) => {
+                tracing::warn!(lease = ?tape.lease(), seq, "what handlers wrote was not committed; the job starts again");
+                tape.handled(seq);
+                tape.release();
+            }
+            Ok(Transacted::Fenced) => tape.fence(),
+            Err(error) => tape.fail(Stopped::Error(Box::new(error))),
         }
     }
 

@@ -15,6 +15,8 @@ use crate::{
     failure::Stopped,
     job::{Lease, Memo, NewJob, Progress, Reply, Step},
     json::Json,
+    transacting::{Slot, take},
+    work::{Run, Work},
 };
 
 /// How far a body may run ahead of its last durable step: this many values,
@@ -35,6 +37,10 @@ pub(crate) struct Tape {
     buffer: Mutex<Buffer>,
     durable: watch::Sender<Count>,
     fenced: AtomicBool,
+    /// Whether the handlers run in transactions of the store.
+    in_transactions: AtomicBool,
+    failed: AtomicBool,
+    failure: Slot<Stopped>,
     notes: mpsc::UnboundedSender<Note>,
     this: Weak<Self>,
 }
@@ -67,6 +73,8 @@ impl Count {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) steps: Vec<Step>,
+    /// Values that become steps in the store.
+    pub(crate) works: Vec<Arc<Work>>,
     pub(crate) memos: Vec<Memo>,
     pub(crate) jobs: Vec<NewJob>,
     pub(crate) progress: Option<Progress>,
@@ -74,7 +82,7 @@ pub(crate) struct Taken {
 
 impl Taken {
     pub(crate) fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.memos.is_empty() && self.progress.is_none()
+        self.steps.is_empty() && self.works.is_empty() && self.memos.is_empty() && self.progress.is_none()
     }
 }
 
@@ -112,6 +120,9 @@ impl Tape {
             buffer: Mutex::new(Buffer { next, ..Buffer::default() }),
             durable: watch::Sender::new(next),
             fenced: AtomicBool::new(false),
+            in_transactions: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            failure: Slot::default(),
             notes,
             this: this.clone(),
         })
@@ -147,6 +158,26 @@ impl Tape {
         self.announce(&mut buffer, self.wait);
     }
 
+    /// Adds the next value, which becomes a step in the store.
+    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) {
+        let mut buffer = self.buffer();
+        // Its handler is not to run: an earlier one has failed.
+        if self.has_failed() {
+            return;
+        }
+        self.in_transactions.store(true, Relaxed);
+        buffer.bytes += bytes;
+        let seq = buffer.next.steps;
+        buffer.next.steps += 1;
+        buffer.taken.works.push(Arc::new(Work::new(seq, hash, bytes, run)));
+        self.announce(&mut buffer, self.wait);
+    }
+
+    /// Where a handler in a transaction says why it failed, before that is known to last.
+    pub(crate) fn failure(&self) -> &Slot<Stopped> {
+        &self.failure
+    }
+
     /// Takes note of how far the task is.
     pub(crate) fn progress(&self, progress: Progress) {
         let mut buffer = self.buffer();
@@ -165,7 +196,7 @@ impl Tape {
                 let durable = *self.durable.borrow();
                 let ahead = buffer.next.steps - durable.steps + buffer.next.memos - durable.memos;
                 if ahead < VALUES_AHEAD && buffer.bytes < BYTES_AHEAD {
-                    return if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) };
+                    return self.goes_on();
                 }
                 self.announce(&mut buffer, Duration::ZERO);
                 durable
@@ -193,16 +224,23 @@ impl Tape {
         self.durable.send_modify(|_| ());
     }
 
-    /// Waits until nothing more of this attempt will be written.
-    pub(crate) async fn fenced(&self) {
-        let _: Result<(), Stopped> = self.until(|_| false).await;
-    }
-
     async fn until(&self, enough: impl Fn(&Count) -> bool) -> Result<(), Stopped> {
         let mut durable = self.durable.subscribe();
-        let enough = durable.wait_for(|durable| enough(durable) || self.is_fenced()).await;
+        let enough = durable.wait_for(|durable| enough(durable) || self.goes_on().is_err()).await;
         drop(enough.expect("the tape holds the sender"));
-        if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) }
+        self.goes_on()
+    }
+
+    /// Waits until a handler that ran in a transaction has failed.
+    pub(crate) async fn handler_failed(&self) {
+        let mut news = self.durable.subscribe();
+        drop(news.wait_for(|_| self.has_failed()).await.expect("the tape holds the sender"));
+    }
+
+    /// Waits until the lease is lost.
+    pub(crate) async fn lost(&self) {
+        let mut news = self.durable.subscribe();
+        drop(news.wait_for(|_| self.is_fenced()).await.expect("the tape holds the sender"));
     }
 
     /// Asks that all that was added be written at once, and waits for it.
@@ -217,12 +255,36 @@ impl Tape {
         self.until(|durable| durable.reaches(next)).await
     }
 
+    /// The last [`flush`](Self::flush). The error is that of a handler which failed in a transaction, whatever the body
+    /// came to meanwhile.
+    pub(crate) async fn finish(&self) -> Result<(), Stopped> {
+        self.flush().await.map_err(|stopped| match stopped {
+            Stopped::Fenced => stopped,
+            _ => take(&self.failure).unwrap_or(stopped),
+        })
+    }
+
+    /// Waits until the handlers of all values before have run, where they run in transactions: in the store, nothing
+    /// that comes after them may overtake them.
+    pub(crate) async fn handlers_done(&self) -> Result<(), Stopped> {
+        if self.in_transactions.load(Relaxed) { self.flush().await } else { Ok(()) }
+    }
+
     /// Takes what there is to write.
     pub(crate) fn take(&self) -> Taken {
         let mut buffer = self.buffer();
         buffer.announced = None;
         buffer.in_flight = buffer.bytes;
         std::mem::take(&mut buffer.taken)
+    }
+
+    /// Puts back what was taken and did not get its turn, to be taken again soon.
+    pub(crate) fn put_back(&self, mut works: Vec<Arc<Work>>) {
+        let mut buffer = self.buffer();
+        buffer.bytes += works.iter().map(|work| work.bytes).sum::<usize>();
+        works.append(&mut buffer.taken.works);
+        buffer.taken.works = works;
+        self.announce(&mut buffer, Duration::ZERO);
     }
 
     /// Tells that so many steps and memos more, those that were taken, are written.
@@ -236,6 +298,12 @@ impl Tape {
         });
     }
 
+    /// Tells that the steps before this number, the handlers of which ran in transactions, are written.
+    pub(crate) fn handled(&self, upto: u64) {
+        let steps = upto.saturating_sub(self.steps());
+        self.wrote(Count { steps, memos: 0 });
+    }
+
     /// Tells that nothing more of this attempt will be written; whoever waits is woken.
     pub(crate) fn fence(&self) {
         self.fenced.store(true, Relaxed);
@@ -244,6 +312,42 @@ impl Tape {
 
     pub(crate) fn is_fenced(&self) -> bool {
         self.fenced.load(Relaxed)
+    }
+
+    /// Tells that a handler failed in a transaction and left nothing behind: those of later values do not run, and the
+    /// attempt ends. [`flush`](Self::flush) gives the reason: what the handler said, or else `otherwise`.
+    pub(crate) fn fail(&self, otherwise: Stopped) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(otherwise);
+        self.end();
+    }
+
+    /// Tells that handlers ran and what they wrote did not last, whatever they said: the job is to be given back.
+    pub(crate) fn release(&self) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopped::Released);
+        self.end();
+    }
+
+    fn end(&self) {
+        let unrun = {
+            let mut buffer = self.buffer();
+            self.failed.store(true, Relaxed);
+            std::mem::take(&mut buffer.taken.works)
+        };
+        // What the values do when they are dropped is the task's own affair, and may take its time.
+        drop(unrun);
+        self.durable.send_modify(|_| ());
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    fn goes_on(&self) -> Result<(), Stopped> {
+        match (self.is_fenced(), self.has_failed()) {
+            (true, _) => Err(Stopped::Fenced),
+            (_, true) => Err(Stopped::Released),
+            _ => Ok(()),
+        }
     }
 
     fn announce(&self, buffer: &mut Buffer, wait: Duration) {

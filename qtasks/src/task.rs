@@ -68,7 +68,7 @@ pub struct TaskExecSchema {
     needs: [Option<Needs>; 2],
 }
 
-/// Lists states that a function takes.
+/// Lists what a function takes from its application.
 type Needs = fn() -> Vec<Need>;
 
 /// How a task yields.
@@ -196,7 +196,7 @@ impl TaskExecSchema {
         self
     }
 
-    /// The states that the task and its handler take.
+    /// What the task and its handler take from their application.
     pub(crate) fn all_needs(&self) -> impl Iterator<Item = Need> {
         self.needs.into_iter().flatten().flat_map(|needs| needs())
     }

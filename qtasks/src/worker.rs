@@ -61,8 +61,8 @@ impl WorkerBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::OverLimit`] for a wrong queue name, and
-    /// [`Error::Store`] when the store does not answer.
+    /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
+    /// name, and [`Error::Store`] when the store does not answer.
     ///
     /// # Panics
     ///
@@ -74,7 +74,7 @@ impl WorkerBuilder {
         if self.concurrency == 0 {
             return Err(Error::Misuse("a worker with a concurrency of 0 would run nothing"));
         }
-        self.app.check_states(self.app.registry.schemas())?;
+        self.app.check_needs(self.app.registry.schemas())?;
         let queues = self.queue_names();
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
 

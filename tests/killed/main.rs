@@ -7,11 +7,12 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Command, Stdio},
     sync::Mutex,
+    time::Duration,
 };
 
-use qtasks::prelude::*;
-use qtasks_tests::eventually;
-use tasks::{Ledger, doubles};
+use qtasks::{prelude::*, sqlite::rusqlite::Connection};
+use qtasks_tests::{eventually, in_time};
+use tasks::{Ledger, doubles, inserts};
 use tempfile::TempDir;
 
 /// A SQLite file and a ledger that processes share.
@@ -102,6 +103,40 @@ async fn a_generator_whose_workers_are_killed_goes_on_after_its_record() {
     for (value, calls) in scene.calls() {
         assert!(calls == 1 || calls == 2 && recorded.contains(&value), "{value} was handled {calls} times");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_writes_in_the_transaction_is_there_once_however_often_processes_are_killed() {
+    const VALUES: u64 = 5_000;
+    let scene = Scene::new();
+    let app = scene.app().await;
+    let database = Connection::open(scene.folder.path().join("jobs.db")).unwrap();
+    database.execute_batch("CREATE TABLE inserted (job TEXT, value INTEGER)").unwrap();
+    let mut jobs = Vec::new();
+    for round in 0..10 {
+        // A new one each time, for the lease of the one before has to run out.
+        let job = app.enqueue(inserts(VALUES)).await.unwrap();
+        let victim = scene.victim("work");
+        eventually("the victim gets on", async || job.status().await.unwrap().steps > 300 * round).await;
+        // Somewhere on its way, and not always just after a commit.
+        tokio::time::sleep(Duration::from_micros(round * 1_237 % 5_000)).await;
+        drop(victim);
+        let steps = job.status().await.unwrap().steps;
+        assert_eq!(inserted(&database, job.id()), (0..steps).collect::<Vec<_>>(), "rows and steps are there together");
+        jobs.push(job);
+    }
+    let _survivor = scene.victim("work");
+    for job in jobs {
+        assert_eq!(in_time(job.result()).await.unwrap(), VALUES);
+        assert_eq!(inserted(&database, job.id()), (0..VALUES).collect::<Vec<_>>());
+    }
+}
+
+/// The values that are there for a job, in the order of their insertion.
+fn inserted(database: &Connection, job: JobId) -> Vec<u64> {
+    let mut rows = database.prepare_cached("SELECT value FROM inserted WHERE job = ?1 ORDER BY rowid").unwrap();
+    let rows = rows.query_map([job.to_string()], |row| row.get::<_, i64>(0)).unwrap();
+    rows.map(|row| row.unwrap().cast_unsigned()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

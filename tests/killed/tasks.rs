@@ -2,7 +2,11 @@
 
 use std::{fs::OpenOptions, io::Write as _, path::PathBuf};
 
-use qtasks::prelude::*;
+use qtasks::{
+    Count,
+    prelude::*,
+    sqlite::{Transaction, rusqlite},
+};
 
 /// A file to which every call of the handler adds a line.
 pub(crate) struct Ledger(pub(crate) PathBuf);
@@ -18,6 +22,22 @@ async fn enter(value: u64, ledger: State<Ledger>) -> std::io::Result<u64> {
 pub(crate) async fn doubles(up_to: u64) -> Vec<u64> {
     for value in 0..up_to {
         yield_!(value);
+    }
+}
+
+fn insert(tx: &Transaction<'_>, value: u64, ctx: TaskContext) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT INTO inserted (job, value) VALUES (?1, ?2)")?;
+    insert.execute((ctx.job_id().to_string(), value.cast_signed())).map(drop)
+}
+
+/// Inserts 0 up to `up_to` into a table `inserted`, each in the transaction of its step.
+#[qtask(generate_handler = insert)]
+pub(crate) async fn inserts(up_to: u64) -> Count {
+    for value in 0..up_to {
+        yield_!(value);
+        if value % 100 == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 }
 

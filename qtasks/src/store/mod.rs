@@ -21,6 +21,7 @@ pub use self::{
     bell::{Bell, Listener},
     memory::Memory,
 };
+pub use crate::work::{Run, Work};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, WorkerId},
@@ -59,6 +60,24 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
     /// ([`Error::Misuse`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
+
+    /// Runs the handlers of these values in a transaction, each in a savepoint of its own, in order, and appends their steps
+    /// in the same one, if the lease holds: what a handler writes and its step are there both or not at all. Without a
+    /// lease there are no steps to append.
+    ///
+    /// Values whose step is recorded already are passed over, so that a call can be made again. But no handler is run
+    /// twice: where what it wrote could not be committed, the value is [spent](Transacted::Spent).
+    ///
+    /// Only for a store that has [transactions](Self::transactions).
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+        let _ = (lease, works);
+        Err(Error::Misuse("this store has no transactions for handlers to run in"))
+    }
+
+    /// The kind of transactions that handlers can run in here, if there are any: that which they must be written for.
+    fn transactions(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Moves jobs to their next state; one answer for each settlement, in order. The attempt that ends with it goes into
     /// the job's history.
@@ -236,6 +255,22 @@ pub enum Written {
     /// It was.
     Yes,
     /// It was not: what the write relied on is no longer so.
+    Fenced,
+}
+
+/// How far handlers came that ran in a transaction. What is told of is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "handlers may have failed, or not have run"]
+pub enum Transacted {
+    /// The steps before this number are recorded, and none has failed; the others are for another call.
+    Upto(u64),
+    /// The steps before this number are recorded. The handler of this one failed and left nothing behind; none ran after
+    /// it.
+    Failed(u64),
+    /// The steps before this number are recorded. The handler of this one ran in a transaction that was not committed, and
+    /// cannot be run again.
+    Spent(u64),
+    /// The lease does not hold. No handler ran.
     Fenced,
 }
 

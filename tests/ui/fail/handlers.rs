@@ -1,4 +1,4 @@
-use qtasks::{Count, prelude::*};
+use qtasks::{Count, prelude::*, sqlite::Transaction};
 
 struct Db;
 struct NotStored;
@@ -85,6 +85,33 @@ async fn i() -> Vec<i64> {
 #[qtask(generate_handler = gives_text)]
 async fn j(co: Co<String, String>) -> Vec<String> {
     co.emit("text".to_owned()).await;
+}
+
+async fn saves_later(_tx: &Transaction<'_>, value: i64) -> Result<i64, String> {
+    Ok(value)
+}
+
+fn saves_without_a_result(_tx: &Transaction<'_>, value: i64) -> i64 {
+    value
+}
+
+fn takes_the_transaction_last(value: i64, _tx: &Transaction<'_>) -> Result<i64, String> {
+    Ok(value)
+}
+
+#[qtask(generate_handler = saves_later)]
+async fn k() -> Vec<i64> {
+    yield_!(1);
+}
+
+#[qtask(generate_handler = saves_without_a_result)]
+fn l() -> Vec<i64> {
+    yield_!(1);
+}
+
+#[qtask(generate_handler = takes_the_transaction_last)]
+async fn m() -> Vec<i64> {
+    yield_!(1);
 }
 
 fn main() {}

@@ -16,24 +16,28 @@ mod row;
 mod schema;
 mod sql;
 mod tables;
+mod transact;
 mod transaction;
 mod watch;
 mod write;
 mod writer;
 
-use std::{fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 pub use rusqlite;
 
+pub use self::transact::Transaction;
+pub(crate) use self::transact::{InTransaction, KIND};
 use self::{
     place::Place,
     reader::Readers,
+    transact::Transact,
     write::{Enqueue, Leave, Prune, Pruned, Records, Renew, Settle},
     writer::Handle,
 };
-use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
+use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
 use crate::{
     error::Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
@@ -111,6 +115,14 @@ impl Store for Sqlite {
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
         self.writer.queue.ask(Records(records)).await
+    }
+
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+        self.writer.queue.ask(Transact { lease, works, to_blame: Cell::default() }).await
+    }
+
+    fn transactions(&self) -> Option<&'static str> {
+        Some(KIND)
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {

@@ -2,14 +2,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::{self, ThreadId},
     time::Instant,
 };
 
 use tokio::sync::oneshot;
 
 use super::{fault::Fault, tables::Tables};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A change of the tables, and what it answers.
 ///
@@ -25,7 +26,15 @@ pub(super) trait Write: Send + 'static {
         1
     }
 
+    /// Whether handlers run in it, which cannot run again when the transaction is rolled back.
+    fn runs_handlers(&self) -> bool {
+        false
+    }
+
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
+
+    /// Told when what was applied is rolled back, before it is applied again.
+    fn undone(&self, _fault: &Fault) {}
 }
 
 /// A [`Write`] of any kind, with whoever waits for its outcome.
@@ -33,7 +42,9 @@ pub(super) trait Command: Send {
     fn weight(&self) -> usize;
     /// When it was given.
     fn since(&self) -> Instant;
+    fn runs_handlers(&self) -> bool;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
+    fn undone(&self, fault: &Fault);
     /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
     fn answer(self: Box<Self>, fault: Option<Fault>);
 }
@@ -54,9 +65,17 @@ impl<W: Write> Command for Given<W> {
         self.since
     }
 
+    fn runs_handlers(&self) -> bool {
+        self.write.runs_handlers()
+    }
+
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
         self.outcome = Some(self.write.apply(tables)?);
         Ok(())
+    }
+
+    fn undone(&self, fault: &Fault) {
+        self.write.undone(fault);
     }
 
     fn answer(self: Box<Self>, fault: Option<Fault>) {
@@ -74,6 +93,8 @@ impl<W: Write> Command for Given<W> {
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// The thread that carries the commands out.
+    writer: OnceLock<ThreadId>,
 }
 
 #[derive(Default)]
@@ -104,6 +125,12 @@ impl Queue {
     ///
     /// The change is made, whether or not somebody waits for it.
     pub(super) async fn ask<W: Write>(&self, write: W) -> Result<W::Outcome> {
+        if self.writer.get() == Some(&thread::current().id()) {
+            return Err(Error::Misuse(
+                "a handler in a transaction waits for the store, which waits for the handler; write through the \
+                 transaction, and enqueue with `app.enqueue_in(tx, ..)`",
+            ));
+        }
         let (answer, outcome) = oneshot::channel();
         self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
         outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(W::DOING))
@@ -120,6 +147,11 @@ impl Queue {
         if wake {
             self.changed.notify_one();
         }
+    }
+
+    /// Says that it is this thread that carries the commands out.
+    pub(super) fn serve(&self) {
+        _ = self.writer.set(thread::current().id());
     }
 
     /// Says that the file was written to.

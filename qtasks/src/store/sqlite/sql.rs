@@ -41,8 +41,9 @@ macro_rules! settle {
 }
 
 statements! {
-    begin = "BEGIN IMMEDIATE";
-    commit = "COMMIT";
+    savepoint = "SAVEPOINT qtasks_handler";
+    release_savepoint = "RELEASE qtasks_handler";
+    undo_savepoint = "ROLLBACK TO qtasks_handler";
     data_version = "PRAGMA data_version";
 
     insert_job = INSERT_JOB;

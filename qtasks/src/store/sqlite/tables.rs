@@ -2,15 +2,21 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Statement, params};
+use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 
-use super::{fault::Fault, sql::Statements};
+use super::{
+    fault::Fault,
+    sql::Statements,
+    transact::{BROKEN, Transaction},
+};
 use crate::{error::Result, job::JobId};
 
 /// What the writer works on.
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) sql: Statements<'c>,
+    /// The one that is open.
+    transaction: Option<Transaction<'c>>,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
@@ -41,15 +47,27 @@ impl<'c> Tables<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
         let mut sql = Statements::prepare(connection)?;
         let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
-        Ok(Self { connection, sql, lanes: Lanes::default(), reached: i64::MIN, new_steps, news: News::default() })
+        let (lanes, news) = (Lanes::default(), News::default());
+        Ok(Self { connection, sql, transaction: None, lanes, reached: i64::MIN, new_steps, news })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
-        self.sql.begin.execute([]).map(drop)
+        let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
+        self.transaction = Some(Transaction(begun));
+        Ok(())
+    }
+
+    /// The transaction that has begun.
+    pub(super) fn transaction(&self) -> Result<&Transaction<'c>, Fault> {
+        self.transaction.as_ref().ok_or(Fault::Gone)
     }
 
     pub(super) fn commit(&mut self) -> Result<News, Fault> {
-        self.sql.commit.execute([])?;
+        let Transaction(transaction) = self.transaction.take().ok_or(Fault::Gone)?;
+        transaction.commit().map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => Fault::Misuse(BROKEN),
+            _ => error.into(),
+        })?;
         Ok(std::mem::take(&mut self.news))
     }
 
@@ -57,11 +75,9 @@ impl<'c> Tables<'c> {
         self.news = News::default();
         // Some of them may be gone with the transaction.
         self.lanes = Lanes::default();
-        if self.connection.is_autocommit() {
-            return;
-        }
-        if let Err(error) = self.connection.execute_batch("ROLLBACK") {
-            tracing::error!(%error, "a transaction could not be rolled back");
+        drop(self.transaction.take());
+        if !self.connection.is_autocommit() {
+            tracing::error!("a transaction could not be rolled back");
         }
     }
 

@@ -19,6 +19,14 @@ impl UserTransaction for &Transaction<'_> {
     }
 }
 
+impl UserTransaction for &super::Transaction<'_> {
+    type Answer<T> = Result<T>;
+
+    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+        UserTransaction::enqueue(&**self, job, then)
+    }
+}
+
 const DOING: &str = "enqueue a job in the application's transaction";
 
 /// Enqueues a job in a transaction of the application's own connection to the same file: the job exists exactly if that

@@ -211,9 +211,9 @@ fn insert_steps<'s>(
 }
 
 /// Steps of one job that come together in this number fill pages of their own.
-const MANY: usize = 64;
+pub(super) const MANY: usize = 64;
 
-fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> rusqlite::Result<()> {
+pub(super) fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> rusqlite::Result<()> {
     let (skipped, reply) = match &step.reply {
         Reply::Value(value) => (false, value.as_str()),
         Reply::Skipped(error) => (true, error.as_str()),

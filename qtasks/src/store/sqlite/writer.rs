@@ -77,6 +77,7 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
         }
     };
     let queue = Arc::new(Queue::default());
+    queue.serve();
     let _closing = Closing(&queue);
     let watcher = watch(&place.log(), Arc::clone(&queue));
     let look = Look::new(watcher.is_some(), Instant::now());
@@ -117,6 +118,8 @@ impl Writer<'_> {
 
     /// Makes the changes in one transaction, or, where that fails, each in its own.
     fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
+        // Handlers come last, when what can fail before them has not: they cannot run twice.
+        batch.sort_by_key(|command| command.runs_handlers());
         match self.transact(&mut batch) {
             Ok(news) => {
                 self.tell(news);
@@ -124,7 +127,10 @@ impl Writer<'_> {
             }
             Err(fault @ Fault::Locked { .. }) => answer(batch, Some(fault)),
             Err(fault) if batch.len() == 1 => answer(batch, Some(fault)),
-            Err(_) => batch.into_iter().for_each(|command| self.carry_out(vec![command])),
+            Err(fault) => {
+                batch.iter().for_each(|command| command.undone(&fault));
+                batch.into_iter().for_each(|command| self.carry_out(vec![command]));
+            }
         }
     }
 
@@ -187,17 +193,26 @@ fn patiently<T>(
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, sync::mpsc};
+    use std::{
+        fs,
+        path::Path,
+        sync::{
+            atomic::{AtomicUsize, Ordering::Relaxed},
+            mpsc,
+        },
+    };
 
     use futures::future::join_all;
 
     use super::*;
     use crate::{
         error::chain,
+        job::{Job, Lease, Reply, State},
+        json::Json,
         store::{
-            Store,
+            Store, Transacted, Work,
             sqlite::{
-                Sqlite,
+                InTransaction, Sqlite,
                 fixture::{lease, neighbour, new_job, place, soon, store},
                 queue::Write,
             },
@@ -276,6 +291,35 @@ mod tests {
         assert!(answers.iter().all(Result::is_ok));
         assert_eq!(commits(&store.writer.place.log()) - before, 1);
         assert_eq!(lease(&store, 200).await.len(), 101);
+    }
+
+    #[tokio::test]
+    async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
+        let (_folder, store) = store().await;
+        store.enqueue((0..20).map(|_| new_job()).collect()).await.unwrap();
+        let jobs = lease(&store, 20).await;
+        let before = commits(&store.writer.place.log());
+        let ran = Arc::new(AtomicUsize::new(0));
+        let transact = async |job: &Job| {
+            let ran = Arc::clone(&ran);
+            let run: InTransaction = Box::new(move |_| {
+                ran.fetch_add(1, Relaxed);
+                Some(Reply::Value(Json::from_stored("1")))
+            });
+            let State::Running { worker } = job.state else { panic!("{job:?} does not run") };
+            let lease = Lease { job: job.id, attempt: job.attempt, worker };
+            store.transact(Some(lease), vec![Arc::new(Work::new(0, 0, 0, Box::new(run)))]).await
+        };
+        let came = together(&store, jobs[..10].iter().map(transact)).await;
+        assert_eq!(commits(&store.writer.place.log()) - before, 1);
+        // Enqueued behind them.
+        let change = async |number: usize| match number {
+            10 => _ = store.writer.queue.ask(Panic).await.unwrap_err(),
+            _ => assert_eq!(transact(&jobs[10 + number]).await.unwrap(), Transacted::Upto(1)),
+        };
+        together(&store, (0..10).chain([10]).map(change)).await;
+        assert!(came.into_iter().all(|came| came.unwrap() == Transacted::Upto(1)));
+        assert_eq!(ran.load(Relaxed), 20);
     }
 
     #[tokio::test]
