@@ -235,6 +235,7 @@ async fn settle(
         hold: Hold::Lease(lease),
         next: outcome.next,
         failures: outcome.failures,
+        suspect: outcome.suspect,
         attempt: Some(attempt),
         now,
     };

@@ -29,7 +29,7 @@ impl Dispatcher {
     /// One that listens to `queues`, runs `concurrency` jobs at once, and tells when it has nothing to do.
     pub(crate) fn new(floor: Arc<Floor>, queues: Arc<[String]>, concurrency: usize, idle: watch::Sender<bool>) -> Self {
         let tasks = floor.app.registry.schemas().map(|task| task.name).collect();
-        let ask = Ask { worker: floor.id, queues, tasks, limit: 0, now: Timestamp::UNIX_EPOCH };
+        let ask = Ask { worker: floor.id, queues, tasks, limit: 0, suspects: false, now: Timestamp::UNIX_EPOCH };
         let slots = Arc::new(Semaphore::new(concurrency));
         Self { floor, ask, slots, concurrency, ready: VecDeque::new(), next_due: None, idle }
     }
@@ -90,7 +90,7 @@ impl Dispatcher {
         let now = self.floor.app.clock.now();
         let ask = Ask { limit, now, ..self.ask.clone() };
         match self.floor.app.store.lease(ask).await {
-            Ok(Leased { jobs, next_due }) => {
+            Ok(Leased { jobs, next_due, .. }) => {
                 let more = jobs.len() == limit;
                 self.next_due = next_due;
                 jobs.iter().for_each(|job| self.floor.held.insert(self.lease_of(job)));

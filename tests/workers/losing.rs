@@ -41,6 +41,7 @@ async fn vanished(stage: &Stage) -> Lease {
         queues: ["default".to_owned()].into(),
         tasks: Arc::new(["builds", "has_no_steps"]),
         limit: 1,
+        suspects: true,
         now: Timestamp::now(),
     };
     let job = stage.store.lease(ask).await.unwrap().jobs.remove(0);
@@ -107,6 +108,7 @@ async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
         hold: Hold::Lease(lost),
         next: JobState::Done { output: Output::Value(Json::from_stored("1")) },
         failures: 9,
+        suspect: false,
         attempt: Some(Attempt {
             number: 1,
             worker: lost.worker,

@@ -38,7 +38,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
-    /// from now on, at its next attempt. The lease lasts as long as the worker [says](Self::renew); one that never said
+    /// from now on, at its next attempt. Of [suspects](Job::suspect) at most one is among them, and none unless
+    /// `ask.suspects`; others are passed over and go on waiting. The lease lasts as long as the worker [says](Self::renew); one that never said
     /// anything holds leases that have run out.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
@@ -52,7 +53,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Finds up to `limit` running jobs whose worker's leases ran out before `now`, or whose worker is not known.
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>>;
 
-    /// Appends steps to running jobs; one answer for each record, in order.
+    /// Appends steps to running jobs; one answer for each record, in order. A new step sets the failures of its job to 0.
     ///
     /// Steps whose number is recorded already are passed over, so that a record can be written again. A step whose number
     /// leaves a gap makes the call an error that no repetition can mend ([`Error::Misuse`]), and
@@ -155,6 +156,8 @@ pub struct Ask {
     pub tasks: Arc<[&'static str]>,
     /// How many jobs it takes at most.
     pub limit: usize,
+    /// Whether one [suspect](Job::suspect) may be among them, since it can be started at once.
+    pub suspects: bool,
     /// Jobs due at this time or before are due.
     pub now: Timestamp,
 }
@@ -166,6 +169,8 @@ pub struct Leased {
     pub jobs: Vec<Job>,
     /// When the next job that is not due yet will be, among those that the worker could take.
     pub next_due: Option<Timestamp>,
+    /// Whether a [suspect](Job::suspect) that is due, and that the worker could take, still waits.
+    pub suspects: bool,
 }
 
 /// Steps to append to a job.
@@ -190,6 +195,8 @@ pub struct Settlement {
     pub next: State,
     /// The failures in a row from then on.
     pub failures: u32,
+    /// Whether the job is a [suspect](Job::suspect) from then on.
+    pub suspect: bool,
     /// The attempt that ends with this, for the history.
     pub attempt: Option<Attempt>,
     /// When the change is made.

@@ -8,6 +8,7 @@ mod fault;
 #[cfg(test)]
 mod fixture;
 mod lease;
+mod peers;
 mod place;
 mod queue;
 mod read;
@@ -30,12 +31,12 @@ pub use rusqlite;
 use self::{
     place::Place,
     reader::Readers,
-    write::{Enqueue, Leave, Prune, Pruned, Records, Renew, Settle},
+    write::{Enqueue, Held, Prune, Pruned, Records, Settle},
     writer::Handle,
 };
 use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, NewJob, Step, WorkerId},
 };
 
@@ -98,15 +99,25 @@ impl Store for Sqlite {
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.writer.queue.ask(Renew { worker, until }).await
+        let peers = &self.writer.peers;
+        let renewed = peers.renew(worker, row::millis(until), &self.bell);
+        // The leases are only read: what else is done to the file, or not done, keeps nobody from holding them.
+        if !renewed.map_err(|error| Error::store("renew leases", error))? {
+            return self.readers.read("renew leases", move |tables| read::held(tables, worker)).await;
+        }
+        let leases = self.writer.queue.ask(Held(worker)).await?;
+        peers.is_sure(worker);
+        Ok(leases)
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.writer.queue.ask(Leave(worker)).await
+        self.writer.peers.leave(worker);
+        Ok(())
     }
 
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.readers.read("find lost jobs", move |tables| read::expired(tables, now, limit)).await
+        let peers = Arc::clone(&self.writer.peers);
+        self.readers.read("find lost jobs", move |tables| read::expired(tables, &peers, now, limit)).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -176,6 +187,7 @@ mod tests {
             hold: Hold::Lease(Lease { job: job.id, attempt: job.attempt, worker }),
             next: State::Done { output },
             failures: 0,
+            suspect: false,
             attempt: Some(attempt),
             now: NOW,
         }

@@ -1,16 +1,17 @@
 //! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, Statement, params};
 
-use super::{fault::Fault, sql::Statements};
+use super::{fault::Fault, peers::Peers, sql::Statements};
 use crate::{error::Result, job::JobId};
 
 /// What the writer works on.
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) sql: Statements<'c>,
+    pub(super) peers: Arc<Peers>,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
@@ -38,10 +39,11 @@ struct Lanes {
 }
 
 impl<'c> Tables<'c> {
-    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &'c Connection, peers: Arc<Peers>) -> rusqlite::Result<Self> {
         let mut sql = Statements::prepare(connection)?;
         let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
-        Ok(Self { connection, sql, lanes: Lanes::default(), reached: i64::MIN, new_steps, news: News::default() })
+        let (lanes, news) = (Lanes::default(), News::default());
+        Ok(Self { connection, sql, peers, lanes, reached: i64::MIN, new_steps, news })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {

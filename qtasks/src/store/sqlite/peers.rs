@@ -1,0 +1,292 @@
+//! Which workers live: each keeps a file locked beside the database, and a heartbeat beside that.
+//!
+//! In the folder `<database>-workers` a worker has `<id>.lock`, which it keeps locked as long as it lives, and
+//! `<id>.until`: the time until which its leases last, in milliseconds since 1970, as 8 bytes, the lowest first. They are
+//! two, since on Windows a locked file cannot be read by others. The operating system frees the lock of a process at the
+//! moment when that ends, whatever ends it. Nobody needs the number of a process for that, which may be another's by now.
+//!
+//! A worker is gone when its lock is free or not there; and when it has it, but its leases have run out: then it is
+//! frozen, or its clock is not ours. Where the file system has no locks, the time alone tells.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Seek as _, Write as _},
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use crate::{job::WorkerId, store::Bell};
+
+/// How often the locks of others are looked at.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// The workers of this store, and what can be told of all others on the same file.
+pub(super) struct Peers {
+    folder: PathBuf,
+    own: Mutex<Own>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Own {
+    signs: HashMap<WorkerId, Sign>,
+    watching: bool,
+}
+
+/// What a worker of this store keeps open.
+struct Sign {
+    until: File,
+    /// Whether its jobs may have been taken since it last knew of them.
+    doubt: bool,
+    _lock: File,
+}
+
+/// A lock as it looks from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    Free,
+    Held,
+    /// The file system has no locks, or does not let us look.
+    Unknown,
+}
+
+impl Peers {
+    /// Those who meet in this folder, which need not be there.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder, own: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Says that `worker` lives in this store and keeps its leases until `until`.
+    ///
+    /// Gives whether somebody may just be taking its jobs: then which ones are left is to be read behind their writes, and
+    /// when that is done, [`is_sure`](Self::is_sure) to be called.
+    pub(super) fn renew(self: &Arc<Self>, worker: WorkerId, until: i64, bell: &Arc<Bell>) -> io::Result<bool> {
+        let mut own = self.own();
+        // Somebody may have cleaned up behind us; then a new lock is needed.
+        let known = own.signs.remove(&worker).filter(|_| self.path(worker, "lock").exists());
+        let sign = own.signs.entry(worker).insert_entry(match known {
+            Some(sign) => sign,
+            None => self.establish(worker, until)?,
+        });
+        let sign = sign.into_mut();
+        write(&mut sign.until, until)?;
+        // Who takes a worker for gone writes that down, and then looks for its heartbeat once more; the worker does the
+        // same the other way round. So one of the two learns of the other.
+        sign.doubt |= fs::remove_file(self.path(worker, "judged")).is_ok();
+        let doubt = sign.doubt;
+        if !own.watching {
+            own.watching = self.watch(bell);
+        }
+        Ok(doubt)
+    }
+
+    /// Says that `worker` knows what was taken from it.
+    pub(super) fn is_sure(&self, worker: WorkerId) {
+        if let Some(sign) = self.own().signs.get_mut(&worker) {
+            sign.doubt = false;
+        }
+    }
+
+    /// Takes back all that says that `worker` lives.
+    pub(super) fn leave(&self, worker: WorkerId) {
+        let sign = self.own().signs.remove(&worker);
+        self.changed.notify_all();
+        self.remove(worker, "lock");
+        drop(sign);
+        self.remove(worker, "until");
+        self.remove(worker, "judged");
+        // It stays for as long as others have files there.
+        _ = fs::remove_dir(&self.folder);
+    }
+
+    /// Lets go of all locks, as the end of the process does.
+    pub(super) fn let_go(&self) {
+        self.own().signs.clear();
+        self.changed.notify_all();
+    }
+
+    /// Whether `worker` is gone as far as one can see.
+    pub(super) fn is_gone(&self, worker: WorkerId, now: i64) -> bool {
+        match self.lock(worker) {
+            Lock::Free => true,
+            Lock::Held => self.until(worker).is_some_and(|until| until < now),
+            Lock::Unknown => self.until(worker).is_none_or(|until| until < now),
+        }
+    }
+
+    /// Whether `worker` is gone, for whoever now takes its jobs: one that comes back learns of that.
+    pub(super) fn judge(&self, worker: WorkerId, now: i64) -> bool {
+        if !self.is_gone(worker, now) {
+            return false;
+        }
+        if self.lock(worker) == Lock::Free {
+            return true;
+        }
+        match File::create(self.path(worker, "judged")) {
+            Ok(_) => self.is_gone(worker, now),
+            Err(error) => {
+                tracing::warn!(%error, %worker, "a frozen worker's jobs are left with it: it could not be told");
+                false
+            }
+        }
+    }
+
+    /// Removes what is left of workers that are gone and are not among the `holders` of jobs.
+    pub(super) fn sweep(&self, holders: &[WorkerId]) {
+        for (worker, kind) in self.listed().filter(|(worker, _)| !holders.contains(worker)) {
+            if self.own().signs.contains_key(&worker) {
+                continue;
+            }
+            // Of a worker that is about to start nothing is removed either: it has locked its file by now, or tries again.
+            let path = self.path(worker, kind);
+            let Ok(file) = File::open(&path) else { continue };
+            if file.try_lock_shared().is_ok() {
+                self.remove(worker, "until");
+                self.remove(worker, "judged");
+                self.remove(worker, kind);
+            }
+        }
+    }
+
+    /// Makes the files of a worker of this store.
+    fn establish(&self, worker: WorkerId, until: i64) -> io::Result<Sign> {
+        const TRIES: u32 = 100;
+        for _ in 0..TRIES {
+            match self.try_establish(worker, until) {
+                // Somebody who cleans up has met us half way.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::WouldBlock) => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                established => return established,
+            }
+        }
+        self.try_establish(worker, until)
+    }
+
+    /// The lock has another name until it is locked, so that nobody ever finds that of a living worker free.
+    fn try_establish(&self, worker: WorkerId, until: i64) -> io::Result<Sign> {
+        fs::create_dir_all(&self.folder)?;
+        let new = self.path(worker, "new");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&new)?;
+        match lock.try_lock() {
+            Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => return Err(error),
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::WouldBlock.into()),
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        let mut heartbeat =
+            OpenOptions::new().write(true).create(true).truncate(false).open(self.path(worker, "until"))?;
+        write(&mut heartbeat, until)?;
+        fs::rename(new, self.path(worker, "lock"))?;
+        Ok(Sign { until: heartbeat, doubt: true, _lock: lock })
+    }
+
+    /// Starts a thread that looks at the locks of others as long as this store has workers of its own; gives whether it
+    /// could be started.
+    fn watch(self: &Arc<Self>, bell: &Arc<Bell>) -> bool {
+        let (peers, bell) = (Arc::clone(self), Arc::clone(bell));
+        let body = move || {
+            let mut watched = Watched::default();
+            while peers.pause() {
+                if watched.one_is_free(&peers) {
+                    bell.ring_lost();
+                }
+            }
+        };
+        let started = thread::Builder::new().name("qtasks-peers".to_owned()).spawn(body);
+        started.inspect_err(|error| tracing::warn!(%error, "lost workers are noticed later: no thread to look")).is_ok()
+    }
+
+    /// Waits until it is time to look again; gives whether there is still somebody to look for.
+    fn pause(&self) -> bool {
+        let waited = self.changed.wait_timeout_while(self.own(), EVERY, |own| !own.signs.is_empty());
+        let (mut own, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        own.watching = !own.signs.is_empty();
+        own.watching
+    }
+
+    /// Workers that have a lock, or are about to have one, with the kind of that file.
+    fn listed(&self) -> impl Iterator<Item = (WorkerId, &'static str)> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| {
+            let name = entry.file_name();
+            let (id, kind) = name.to_str()?.split_once('.')?;
+            let kind = ["lock", "new"].into_iter().find(|known| *known == kind)?;
+            Some((WorkerId::from_bytes(Uuid::parse_str(id).ok()?.into_bytes()), kind))
+        })
+    }
+
+    fn lock(&self, worker: WorkerId) -> Lock {
+        if self.own().signs.contains_key(&worker) {
+            return Lock::Held;
+        }
+        match File::open(self.path(worker, "lock")) {
+            Ok(file) => look(&file),
+            Err(error) if error.kind() == ErrorKind::NotFound => Lock::Free,
+            Err(_) => Lock::Unknown,
+        }
+    }
+
+    fn until(&self, worker: WorkerId) -> Option<i64> {
+        let bytes = fs::read(self.path(worker, "until")).ok()?;
+        Some(i64::from_le_bytes(bytes.try_into().ok()?))
+    }
+
+    fn path(&self, worker: WorkerId, kind: &str) -> PathBuf {
+        self.folder.join(format!("{worker}.{kind}"))
+    }
+
+    /// Removes a file; one that is not there, or cannot be removed now, is left to a later sweep.
+    fn remove(&self, worker: WorkerId, kind: &str) {
+        _ = fs::remove_file(self.path(worker, kind));
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write(heartbeat: &mut File, until: i64) -> io::Result<()> {
+    heartbeat.rewind()?;
+    heartbeat.write_all(&until.to_le_bytes())
+}
+
+/// How the lock of a file looks to who does not have it.
+fn look(file: &File) -> Lock {
+    // Shared: of two that look at the same time neither may take the other for the owner.
+    match file.try_lock_shared() {
+        Ok(()) => {
+            _ = file.unlock();
+            Lock::Free
+        }
+        Err(TryLockError::WouldBlock) => Lock::Held,
+        Err(TryLockError::Error(_)) => Lock::Unknown,
+    }
+}
+
+/// The locks of others, kept open so that a look costs little; nothing for those that were found free.
+#[derive(Default)]
+struct Watched(HashMap<WorkerId, Option<File>>);
+
+impl Watched {
+    /// Whether a lock is free that was not so before.
+    fn one_is_free(&mut self, peers: &Peers) -> bool {
+        let mut others: HashSet<_> =
+            peers.listed().filter(|(_, kind)| *kind == "lock").map(|(worker, _)| worker).collect();
+        others.retain(|worker| !peers.own().signs.contains_key(worker));
+        self.0.retain(|worker, _| others.contains(worker));
+        let mut free = false;
+        for worker in others {
+            let lock = self.0.entry(worker).or_insert_with(|| File::open(peers.path(worker, "lock")).ok());
+            if lock.as_ref().is_some_and(|file| look(file) == Lock::Free) {
+                *lock = None;
+                free = true;
+            }
+        }
+        free
+    }
+}
