@@ -226,6 +226,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_suspect_is_one_after_reopening() {
+        let (_folder, url) = place("");
+        let store = Sqlite::open(&url).await.unwrap();
+        store.enqueue(vec![new_job()]).await.unwrap();
+        let job = lease(&store, 1).await.remove(0);
+        let next = State::Waiting { due: NOW };
+        let lost = Settlement {
+            next: next.clone(),
+            failures: 2,
+            suspect: true,
+            ..settlement(&job, worker(&job), Output::Steps(Shape::List))
+        };
+        assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+        drop(store);
+        let store = Sqlite::open(&url).await.unwrap();
+        let found = store.job(job.id).await.unwrap().unwrap();
+        assert_eq!(found, Job { state: next, failures: 2, suspect: true, ..job });
+        assert!(lease(&store, 1).await.is_empty(), "it is passed over");
+    }
+
+    #[tokio::test]
     async fn two_stores_on_one_file_wake_each_other() {
         let (_folder, url) = place("");
         let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());

@@ -112,11 +112,7 @@ impl Peers {
 
     /// Whether `worker` is gone as far as one can see.
     pub(super) fn is_gone(&self, worker: WorkerId, now: i64) -> bool {
-        match self.lock(worker) {
-            Lock::Free => true,
-            Lock::Held => self.until(worker).is_some_and(|until| until < now),
-            Lock::Unknown => self.until(worker).is_none_or(|until| until < now),
-        }
+        is_gone(self.lock(worker), self.until(worker), now)
     }
 
     /// Whether `worker` is gone, for whoever now takes its jobs: one that comes back learns of that.
@@ -250,6 +246,14 @@ impl Peers {
     }
 }
 
+fn is_gone(lock: Lock, until: Option<i64>, now: i64) -> bool {
+    match lock {
+        Lock::Free => true,
+        Lock::Held => until.is_some_and(|until| until < now),
+        Lock::Unknown => until.is_none_or(|until| until < now),
+    }
+}
+
 fn write(heartbeat: &mut File, until: i64) -> io::Result<()> {
     heartbeat.rewind()?;
     heartbeat.write_all(&until.to_le_bytes())
@@ -288,5 +292,194 @@ impl Watched {
             }
         }
         free
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        job::{Job, State},
+        store::{
+            Ask, Hold, Settlement, Store, Written,
+            sqlite::{
+                Sqlite,
+                fixture::{NOW, ask, neighbour, new_job, place, soon},
+            },
+        },
+    };
+
+    const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
+    /// Two stores on one file, as of two processes.
+    async fn two() -> (TempDir, Sqlite, Sqlite) {
+        let (folder, url) = place("");
+        let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
+        (folder, one, other)
+    }
+
+    /// Has a new worker of the store lease a job, for an hour from now on.
+    async fn running(store: &Sqlite) -> (WorkerId, Job) {
+        let asked = ask(1);
+        store.enqueue(vec![new_job()]).await.unwrap();
+        store.renew(asked.worker, NOW + HOUR).await.unwrap();
+        (asked.worker, store.lease(asked).await.unwrap().jobs.remove(0))
+    }
+
+    fn lost(job: &Job, now: jiff::Timestamp) -> Settlement {
+        let hold = Hold::Expired { attempt: job.attempt, now };
+        let next = State::Waiting { due: NOW };
+        Settlement { job: job.id, hold, next, failures: 0, suspect: true, attempt: None, now }
+    }
+
+    fn files(folder: &TempDir) -> Vec<String> {
+        let entries = fs::read_dir(folder.path().join("jobs.db-workers")).into_iter().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_at_once() {
+        let (folder, one, other) = two().await;
+        let (_, job) = running(&one).await;
+        other.renew(WorkerId::new(), NOW + HOUR).await.unwrap();
+        let mut told = other.bell().lost();
+        assert_eq!(other.expired(NOW, 9).await.unwrap(), []);
+        assert_eq!(other.settle(vec![lost(&job, NOW)]).await.unwrap(), [Written::Fenced]);
+        drop(one);
+        soon(told.heard()).await;
+        assert_eq!(other.expired(NOW, 9).await.unwrap(), [job.clone()], "although its leases last an hour");
+        assert_eq!(other.settle(vec![lost(&job, NOW)]).await.unwrap(), [Written::Yes]);
+        assert_eq!(other.expired(NOW, 9).await.unwrap(), []);
+        assert_eq!(files(&folder).len(), 2, "what the dead one left behind goes away: {:?}", files(&folder));
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_lives_but_does_not_renew_loses_its_jobs_later() {
+        let (_folder, one, other) = two().await;
+        let (worker, job) = running(&one).await;
+        let late = NOW + HOUR + jiff::SignedDuration::from_millis(1);
+        assert_eq!(other.expired(NOW + HOUR, 9).await.unwrap(), []);
+        assert_eq!(other.expired(late, 9).await.unwrap(), [job.clone()]);
+        one.renew(worker, late).await.unwrap();
+        assert_eq!(other.settle(vec![lost(&job, late)]).await.unwrap(), [Written::Fenced], "it came back in time");
+        one.renew(worker, NOW).await.unwrap();
+        assert_eq!(other.settle(vec![lost(&job, late)]).await.unwrap(), [Written::Yes]);
+        assert_eq!(one.renew(worker, late).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn workers_of_one_process_are_told_apart() {
+        let (_folder, one, other) = two().await;
+        let ((first, job), (second, _)) = (running(&one).await, running(&one).await);
+        let (third, _) = running(&other).await;
+        one.leave(first).await.unwrap();
+        for store in [&one, &other] {
+            assert_eq!(store.expired(NOW, 9).await.unwrap(), [job.clone()]);
+            let gone = [first, second, third].map(|worker| store.writer.peers.is_gone(worker, 0));
+            assert_eq!(gone, [true, false, false]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_locked_database_keeps_nobody_from_renewing() {
+        let (folder, one, other) = two().await;
+        let (worker, job) = running(&one).await;
+        let neighbour = neighbour(&folder);
+        neighbour.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let later = NOW + HOUR + HOUR;
+        assert_eq!(soon(one.renew(worker, later)).await.unwrap().len(), 1);
+        assert_eq!(soon(other.expired(later, 9)).await.unwrap(), []);
+        neighbour.execute_batch("COMMIT").unwrap();
+        assert_eq!(one.job(job.id).await.unwrap().unwrap().state, State::Running { worker });
+    }
+
+    #[tokio::test]
+    async fn files_go_with_the_last_worker() {
+        let (folder, one, other) = two().await;
+        let (first, second) = (WorkerId::new(), WorkerId::new());
+        one.renew(first, NOW).await.unwrap();
+        other.renew(second, NOW).await.unwrap();
+        let mut expected =
+            [first, second].map(|worker| ["lock", "until"].map(|kind| format!("{worker}.{kind}"))).concat();
+        expected.sort();
+        assert_eq!(files(&folder), expected);
+        one.leave(first).await.unwrap();
+        other.leave(second).await.unwrap();
+        assert!(!folder.path().join("jobs.db-workers").exists());
+        one.leave(first).await.unwrap();
+        one.renew(first, NOW).await.unwrap();
+        assert!(!other.writer.peers.is_gone(first, 0), "it can come back");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_somebody_swept_is_made_again() {
+        let (folder, one, other) = two().await;
+        let (worker, job) = running(&one).await;
+        fs::remove_dir_all(folder.path().join("jobs.db-workers")).unwrap();
+        assert_eq!(other.expired(NOW, 9).await.unwrap(), [job], "nothing says that the worker lives");
+        one.renew(worker, NOW + HOUR).await.unwrap();
+        assert_eq!(other.expired(NOW, 9).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_was_taken_for_gone_reads_its_leases_behind_who_takes_them() {
+        let (_folder, one, other) = two().await;
+        let (one, other, bell) = (&one.writer.peers, &other.writer.peers, Arc::new(Bell::new()));
+        let worker = WorkerId::new();
+        assert!(one.renew(worker, 10, &bell).unwrap(), "nobody knows what was before");
+        assert!(one.renew(worker, 10, &bell).unwrap(), "until the leases are read");
+        one.is_sure(worker);
+        assert!(!one.renew(worker, 10, &bell).unwrap());
+        assert!(!other.judge(worker, 10));
+        assert!(!one.renew(worker, 10, &bell).unwrap());
+        assert!(other.judge(worker, 11));
+        assert!(one.renew(worker, 20, &bell).unwrap());
+        one.is_sure(worker);
+        assert!(!other.judge(worker, 20) && !one.renew(worker, 20, &bell).unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_start_goes_away_and_a_start_under_way_does_not() {
+        let (folder, one, other) = two().await;
+        other.renew(WorkerId::new(), NOW).await.unwrap();
+        let new = |worker: WorkerId| File::create(one.writer.peers.path(worker, "new")).unwrap();
+        let (broken_off, under_way) = (WorkerId::new(), WorkerId::new());
+        drop(new(broken_off));
+        let lock = new(under_way);
+        lock.try_lock().unwrap();
+        other.expired(NOW, 9).await.unwrap();
+        let left: Vec<_> = files(&folder).into_iter().filter(|name| name.ends_with("new")).collect();
+        assert_eq!(left, [format!("{under_way}.new")]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_finds_a_worker_gone_that_starts_among_others_that_clean_up() {
+        let (_folder, one, other) = two().await;
+        for _ in 0..200 {
+            let asked = Ask { worker: WorkerId::new(), ..ask(1) };
+            let renewing = one.renew(asked.worker, NOW + HOUR);
+            let (renewed, swept) = tokio::join!(renewing, other.expired(NOW, 9));
+            assert_eq!((renewed.unwrap(), swept.unwrap()), (vec![], vec![]));
+            assert!(!other.writer.peers.is_gone(asked.worker, 0));
+        }
+    }
+
+    #[test]
+    fn a_free_lock_tells_that_its_worker_is_gone_and_the_time_where_there_are_no_locks() {
+        for (lock, until, gone) in [
+            (Lock::Free, Some(99), true),
+            (Lock::Held, Some(10), false),
+            (Lock::Held, Some(9), true),
+            (Lock::Held, None, false),
+            (Lock::Unknown, Some(10), false),
+            (Lock::Unknown, Some(9), true),
+            (Lock::Unknown, None, true),
+        ] {
+            assert_eq!(is_gone(lock, until, 10), gone, "{lock:?} {until:?}");
+        }
     }
 }
