@@ -1,6 +1,6 @@
 //! Workers that are gone: their jobs go on elsewhere, and what they still write changes nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use qtasks::{
@@ -50,7 +50,7 @@ async fn all_vanished(stage: &Stage, limit: usize) -> Vec<Lease> {
     let ask = Ask {
         worker,
         queues: ["default".to_owned()].into(),
-        tasks: Arc::new(["builds", "has_no_steps", "comes_and_goes"]),
+        tasks: Arc::new(["builds", "has_no_steps", "comes_and_goes", "holds_up"]),
         limit,
         suspects: true,
         now: Timestamp::now(),
@@ -262,6 +262,31 @@ async fn a_stream_lives_through_the_loss_of_a_worker(stage: Stage) {
     let rest: Vec<_> = in_time(values.map(Result::unwrap).collect()).await;
     assert_eq!(rest, [10, 120, 1330]);
     worker.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_busy_while_suspects_wait_for_their_turn() {
+    let stage = Stage::in_memory(|builder| builder).await;
+    let jobs = stage.app.enqueue_all((0..3).map(|_| holds_up())).await.unwrap();
+    for lease in all_vanished(&stage, 3).await {
+        let next = JobState::Waiting { due: Timestamp::now() };
+        let (job, hold, now) = (lease.job, Hold::Lease(lease), Timestamp::now());
+        let lost = Settlement { job, hold, next, failures: 0, suspect: true, attempt: None, now };
+        assert_eq!(stage.store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+    }
+    let workers = [stage.app.worker().concurrency(1), stage.app.worker()].map(|worker| worker.start());
+    let workers = futures::future::try_join_all(workers).await.unwrap();
+    stage.diary.until("holds up").await;
+    // This time passes only when nobody has anything to do.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stage.diary.count("holds up"), 1);
+    stage.diary.note("go on");
+    for job in jobs {
+        job.result().await.unwrap();
+    }
+    for worker in workers {
+        worker.shutdown().await.unwrap();
+    }
 }
 
 #[qtask(generate_handler = notes)]

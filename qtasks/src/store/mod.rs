@@ -45,12 +45,15 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the
     /// worker known, as does the first after [`leave`](Self::leave). Leases that ran out and were not taken are kept too.
+    ///
+    /// A store may see by itself that a worker is gone, such as by a lock that the operating system frees when a process
+    /// ends. Then its leases have run out at once, whatever `until` was.
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
 
-    /// Forgets `worker`. Leases that it still holds count as run out.
+    /// Forgets `worker`. Leases that it still holds have run out.
     async fn leave(&self, worker: WorkerId) -> Result<()>;
 
-    /// Finds up to `limit` running jobs whose worker's leases ran out before `now`, or whose worker is not known.
+    /// Finds up to `limit` running jobs whose worker is gone: its leases ran out before `now`, or it is not known.
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>>;
 
     /// Appends steps to running jobs; one answer for each record, in order. A new step sets the failures of its job to 0.
@@ -208,7 +211,7 @@ pub struct Settlement {
 pub enum Hold {
     /// The job runs under this lease, run out or not.
     Lease(Lease),
-    /// The job runs at this attempt, and its worker's leases ran out before `now`.
+    /// The job runs at this attempt, and its worker is gone, as [`Store::expired`] has it.
     Expired {
         /// The attempt.
         attempt: u32,

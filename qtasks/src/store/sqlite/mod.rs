@@ -53,6 +53,11 @@ inventory::submit! {
 /// Commits are durable when a call returns: the file is in WAL mode with `synchronous=FULL`, which by
 /// [SQLite's documentation](https://www.sqlite.org/pragma.html#pragma_synchronous) holds through a power cut too. Calls that
 /// are under way at the same time share a commit.
+///
+/// Workers on `jobs.db` show in the folder `jobs.db-workers` that they live, each by a file that it keeps locked: one whose
+/// process has ended is gone at that moment, and one that is frozen when its leases have run out. To do so needs no write
+/// to the database, so that one that is locked, or full, robs nobody. A process that is stopped within a write transaction
+/// holds up all that write to the file until it goes on or ends.
 pub struct Sqlite {
     writer: Handle,
     readers: Arc<Readers>,

@@ -24,6 +24,8 @@ use crate::{job::WorkerId, store::Bell};
 
 /// How often the locks of others are looked at.
 const EVERY: Duration = Duration::from_millis(100);
+/// At each so many looks it is learned whose locks there are.
+const LISTED_EVERY: u32 = 10;
 
 /// The workers of this store, and what can be told of all others on the same file.
 pub(super) struct Peers {
@@ -186,9 +188,12 @@ impl Peers {
     fn watch(self: &Arc<Self>, bell: &Arc<Bell>) -> bool {
         let (peers, bell) = (Arc::clone(self), Arc::clone(bell));
         let body = move || {
-            let mut watched = Watched::default();
+            let (mut watched, mut looks) = (Watched::default(), (0..LISTED_EVERY).cycle());
             while peers.pause() {
-                if watched.one_is_free(&peers) {
+                if looks.next() == Some(0) {
+                    watched.list(&peers);
+                }
+                if watched.one_is_free() {
                     bell.ring_lost();
                 }
             }
@@ -272,22 +277,27 @@ fn look(file: &File) -> Lock {
     }
 }
 
-/// The locks of others, kept open so that a look costs little; nothing for those that were found free.
+/// The locks of others, kept open so that a look costs next to nothing; nothing for those that were found free.
 #[derive(Default)]
 struct Watched(HashMap<WorkerId, Option<File>>);
 
 impl Watched {
-    /// Whether a lock is free that was not so before.
-    fn one_is_free(&mut self, peers: &Peers) -> bool {
-        let mut others: HashSet<_> =
-            peers.listed().filter(|(_, kind)| *kind == "lock").map(|(worker, _)| worker).collect();
+    /// Learns who there is.
+    fn list(&mut self, peers: &Peers) {
+        let listed = peers.listed().filter(|(_, kind)| *kind == "lock").map(|(worker, _)| worker);
+        let mut others: HashSet<_> = listed.collect();
         others.retain(|worker| !peers.own().signs.contains_key(worker));
         self.0.retain(|worker, _| others.contains(worker));
-        let mut free = false;
         for worker in others {
-            let lock = self.0.entry(worker).or_insert_with(|| File::open(peers.path(worker, "lock")).ok());
-            if lock.as_ref().is_some_and(|file| look(file) == Lock::Free) {
-                *lock = None;
+            self.0.entry(worker).or_insert_with(|| File::open(peers.path(worker, "lock")).ok());
+        }
+    }
+
+    /// Whether a lock is free that was not so before.
+    fn one_is_free(&mut self) -> bool {
+        let mut free = false;
+        for lock in self.0.values_mut() {
+            if lock.take_if(|file| look(file) == Lock::Free).is_some() {
                 free = true;
             }
         }
