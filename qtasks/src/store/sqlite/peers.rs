@@ -48,15 +48,6 @@ struct Sign {
     _lock: File,
 }
 
-/// A lock as it looks from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lock {
-    Free,
-    Held,
-    /// The file system has no locks, or does not let us look.
-    Unknown,
-}
-
 impl Peers {
     /// Those who meet in this folder, which need not be there.
     pub(super) fn new(folder: PathBuf) -> Self {
@@ -70,7 +61,8 @@ impl Peers {
     pub(super) fn renew(self: &Arc<Self>, worker: WorkerId, until: i64, bell: &Arc<Bell>) -> io::Result<bool> {
         let mut own = self.own();
         // Somebody may have cleaned up behind us; then a new lock is needed.
-        let known = own.signs.remove(&worker).filter(|_| self.path(worker, "lock").exists());
+        let is_there = || !matches!(self.path(worker, "lock").try_exists(), Ok(false));
+        let known = own.signs.remove(&worker).filter(|_| is_there());
         let sign = own.signs.entry(worker).insert_entry(match known {
             Some(sign) => sign,
             None => self.establish(worker, until)?,
@@ -114,19 +106,19 @@ impl Peers {
 
     /// Whether `worker` is gone as far as one can see.
     pub(super) fn is_gone(&self, worker: WorkerId, now: i64) -> bool {
-        is_gone(self.lock(worker), self.until(worker), now)
+        self.is_unlocked(worker) || self.has_run_out(worker, now)
     }
 
     /// Whether `worker` is gone, for whoever now takes its jobs: one that comes back learns of that.
     pub(super) fn judge(&self, worker: WorkerId, now: i64) -> bool {
-        if !self.is_gone(worker, now) {
-            return false;
-        }
-        if self.lock(worker) == Lock::Free {
+        if self.is_unlocked(worker) {
             return true;
         }
+        if !self.has_run_out(worker, now) {
+            return false;
+        }
         match File::create(self.path(worker, "judged")) {
-            Ok(_) => self.is_gone(worker, now),
+            Ok(_) => self.has_run_out(worker, now),
             Err(error) => {
                 tracing::warn!(%error, %worker, "a frozen worker's jobs are left with it: it could not be told");
                 false
@@ -221,20 +213,20 @@ impl Peers {
         })
     }
 
-    fn lock(&self, worker: WorkerId) -> Lock {
+    /// Whether the lock is free or not there. One that cannot be looked at counts as held: then the time tells.
+    fn is_unlocked(&self, worker: WorkerId) -> bool {
         if self.own().signs.contains_key(&worker) {
-            return Lock::Held;
+            return false;
         }
         match File::open(self.path(worker, "lock")) {
-            Ok(file) => look(&file),
-            Err(error) if error.kind() == ErrorKind::NotFound => Lock::Free,
-            Err(_) => Lock::Unknown,
+            Ok(file) => is_free(&file),
+            Err(error) => error.kind() == ErrorKind::NotFound,
         }
     }
 
-    fn until(&self, worker: WorkerId) -> Option<i64> {
-        let bytes = fs::read(self.path(worker, "until")).ok()?;
-        Some(i64::from_le_bytes(bytes.try_into().ok()?))
+    fn has_run_out(&self, worker: WorkerId, now: i64) -> bool {
+        let heartbeat = fs::read(self.path(worker, "until")).ok();
+        heartbeat.and_then(|bytes| bytes.try_into().ok()).is_some_and(|bytes| i64::from_le_bytes(bytes) < now)
     }
 
     fn path(&self, worker: WorkerId, kind: &str) -> PathBuf {
@@ -251,30 +243,19 @@ impl Peers {
     }
 }
 
-fn is_gone(lock: Lock, until: Option<i64>, now: i64) -> bool {
-    match lock {
-        Lock::Free => true,
-        Lock::Held => until.is_some_and(|until| until < now),
-        Lock::Unknown => until.is_none_or(|until| until < now),
-    }
-}
-
 fn write(heartbeat: &mut File, until: i64) -> io::Result<()> {
     heartbeat.rewind()?;
     heartbeat.write_all(&until.to_le_bytes())
 }
 
-/// How the lock of a file looks to who does not have it.
-fn look(file: &File) -> Lock {
+/// Whether nobody has the lock of a file.
+fn is_free(file: &File) -> bool {
     // Shared: of two that look at the same time neither may take the other for the owner.
-    match file.try_lock_shared() {
-        Ok(()) => {
-            _ = file.unlock();
-            Lock::Free
-        }
-        Err(TryLockError::WouldBlock) => Lock::Held,
-        Err(TryLockError::Error(_)) => Lock::Unknown,
+    let free = file.try_lock_shared().is_ok();
+    if free {
+        _ = file.unlock();
     }
+    free
 }
 
 /// The locks of others, kept open so that a look costs next to nothing; nothing for those that were found free.
@@ -297,7 +278,7 @@ impl Watched {
     fn one_is_free(&mut self) -> bool {
         let mut free = false;
         for lock in self.0.values_mut() {
-            if lock.take_if(|file| look(file) == Lock::Free).is_some() {
+            if lock.take_if(|file| is_free(file)).is_some() {
                 free = true;
             }
         }
@@ -478,18 +459,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_free_lock_tells_that_its_worker_is_gone_and_the_time_where_there_are_no_locks() {
-        for (lock, until, gone) in [
-            (Lock::Free, Some(99), true),
-            (Lock::Held, Some(10), false),
-            (Lock::Held, Some(9), true),
-            (Lock::Held, None, false),
-            (Lock::Unknown, Some(10), false),
-            (Lock::Unknown, Some(9), true),
-            (Lock::Unknown, None, true),
-        ] {
-            assert_eq!(is_gone(lock, until, 10), gone, "{lock:?} {until:?}");
-        }
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn where_locks_tell_nothing_the_time_does() {
+        let (_folder, one, other) = two().await;
+        one.renew(WorkerId::new(), NOW).await.unwrap();
+        let (peers, worker) = (&other.writer.peers, WorkerId::new());
+        // Nobody can open this one.
+        std::os::unix::fs::symlink(peers.path(worker, "lock"), peers.path(worker, "lock")).unwrap();
+        assert!(!peers.is_gone(worker, 11), "nor is there a time");
+        fs::write(peers.path(worker, "until"), 10_i64.to_le_bytes()).unwrap();
+        assert_eq!(
+            [10, 11].map(|now| (peers.is_gone(worker, now), peers.judge(worker, now))),
+            [(false, false), (true, true)]
+        );
     }
 }
