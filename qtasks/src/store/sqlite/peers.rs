@@ -288,6 +288,8 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -342,7 +344,7 @@ mod tests {
         assert_eq!(other.settle(vec![lost(&job, NOW)]).await.unwrap(), [Written::Fenced]);
         drop(one);
         soon(told.heard()).await;
-        assert_eq!(other.expired(NOW, 9).await.unwrap(), [job.clone()], "although its leases last an hour");
+        assert_eq!(other.expired(NOW, 9).await.unwrap(), from_ref(&job), "although its leases last an hour");
         assert_eq!(other.settle(vec![lost(&job, NOW)]).await.unwrap(), [Written::Yes]);
         assert_eq!(other.expired(NOW, 9).await.unwrap(), []);
         assert_eq!(files(&folder).len(), 2, "what the dead one left behind goes away: {:?}", files(&folder));
@@ -354,7 +356,7 @@ mod tests {
         let (worker, job) = running(&one).await;
         let late = NOW + HOUR + jiff::SignedDuration::from_millis(1);
         assert_eq!(other.expired(NOW + HOUR, 9).await.unwrap(), []);
-        assert_eq!(other.expired(late, 9).await.unwrap(), [job.clone()]);
+        assert_eq!(other.expired(late, 9).await.unwrap(), from_ref(&job));
         one.renew(worker, late).await.unwrap();
         assert_eq!(other.settle(vec![lost(&job, late)]).await.unwrap(), [Written::Fenced], "it came back in time");
         one.renew(worker, NOW).await.unwrap();
@@ -369,7 +371,7 @@ mod tests {
         let (third, _) = running(&other).await;
         one.leave(first).await.unwrap();
         for store in [&one, &other] {
-            assert_eq!(store.expired(NOW, 9).await.unwrap(), [job.clone()]);
+            assert_eq!(store.expired(NOW, 9).await.unwrap(), from_ref(&job));
             let gone = [first, second, third].map(|worker| store.writer.peers.is_gone(worker, 0));
             assert_eq!(gone, [true, false, false]);
         }
