@@ -165,8 +165,8 @@ async fn the_jobs_of_a_killed_process_go_on_long_before_its_leases_run_out() {
     }
     let survivor = app.worker().start().await.unwrap();
     let until = scene.heartbeat(&app, job.id()).await;
-    drop(victim);
     let killed = Instant::now();
+    drop(victim);
     eventually("the next attempt", async || job.status().await.unwrap().attempt == 2).await;
     let recorded = job.status().await.unwrap().steps;
     let mut rest = job.stream_from(recorded);
