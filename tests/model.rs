@@ -18,7 +18,7 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 use qtasks::{
-    Error, Result,
+    Error, Result, Retry,
     job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
     lifecycle,
@@ -95,7 +95,7 @@ const STATES: [&str; 5] = ["waiting", "running", "done", "dead", "cancelled"];
 enum Operation {
     Wait(i64),
     Enqueue(Vec<New>),
-    Lease { worker: u8, queues: Vec<&'static str>, tasks: Vec<&'static str>, limit: usize, behind: i64 },
+    Lease { worker: u8, queues: Vec<&'static str>, tasks: Vec<&'static str>, limit: usize, suspects: bool, behind: i64 },
     Renew { worker: u8, lasting: i64 },
     Leave { worker: u8 },
     TakeOver { limit: usize },
@@ -139,6 +139,7 @@ struct Settling {
     hold: Holding,
     next: State,
     failures: u32,
+    suspect: bool,
     ending: Option<Ending>,
 }
 
@@ -153,13 +154,13 @@ enum Holding {
 fn operation() -> impl Strategy<Value = Operation> {
     let new = (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, time(&[0, 0, 0, -5, 5, 10, 30]));
     let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
-    let lease = (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, time(&[0, 0, 0, 1, 5, 10]));
+    let lease = (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, any::<bool>(), time(&[0, 0, 0, 1, 5, 10]));
     let jobs = (option::of(select(&TASKS[..])), option::of(select(&QUEUES[..])), option::of(select(&STATES[..])));
     prop_oneof![
         2 => time(&[1, 5, 10]).prop_map(Operation::Wait),
         4 => vec(new, 0..5).prop_map(Operation::Enqueue),
-        6 => lease.prop_map(|(worker, queues, tasks, limit, behind)| {
-            Operation::Lease { worker, queues, tasks, limit, behind }
+        6 => lease.prop_map(|(worker, queues, tasks, limit, suspects, behind)| {
+            Operation::Lease { worker, queues, tasks, limit, suspects, behind }
         }),
         3 => (worker(), time(&[0, 5, 10, 30])).prop_map(|(worker, lasting)| Operation::Renew { worker, lasting }),
         1 => worker().prop_map(|worker| Operation::Leave { worker }),
@@ -230,12 +231,8 @@ fn settling() -> impl Strategy<Value = Settling> {
         1 => Just(State::Cancelled { reason: "enough".into() }),
     ];
     let ending = option::of(select(vec![Ending::Done, Ending::Lost, Ending::Failed { error: "no".into() }]));
-    (claim(), hold, next, 0..4_u32, ending).prop_map(|(claim, hold, next, failures, ending)| Settling {
-        claim,
-        hold,
-        next,
-        failures,
-        ending,
+    (claim(), hold, next, 0..4_u32, any::<bool>(), ending).prop_map(|(claim, hold, next, failures, suspect, ending)| {
+        Settling { claim, hold, next, failures, suspect, ending }
     })
 }
 
@@ -308,11 +305,12 @@ impl Operation {
         vec![match self {
             Self::Wait(_) => return vec![],
             Self::Enqueue(new) => Call::Enqueue(new.into_iter().map(|new| new_job(new, now)).collect()),
-            Self::Lease { worker, queues, tasks, limit, behind } => Call::Lease(Ask {
+            Self::Lease { worker, queues, tasks, limit, suspects, behind } => Call::Lease(Ask {
                 worker: worker_id(worker),
                 queues: queues.into_iter().map(Into::into).collect(),
                 tasks: tasks.into(),
                 limit,
+                suspects,
                 now: ago(behind),
             }),
             Self::Renew { worker, lasting } => Call::Renew(worker_id(worker), ago(-lasting)),
@@ -398,12 +396,13 @@ impl Settling {
             ended: now,
             ending,
         });
-        Settlement { job: lease.job, hold, next: self.next, failures: self.failures, attempt, now }
+        let Self { next, failures, suspect, .. } = self;
+        Settlement { job: lease.job, hold, next, failures, suspect, attempt, now }
     }
 }
 
 fn take_over(job: &Job, now: Timestamp) -> Settlement {
-    let outcome = lifecycle::lost(job, now);
+    let outcome = lifecycle::lost(job, &Retry::DEFAULT, now);
     let worker = holder(job).unwrap();
     let attempt = Attempt { number: job.attempt, worker, started: Some(now), ended: now, ending: outcome.ending };
     Settlement {
@@ -411,6 +410,7 @@ fn take_over(job: &Job, now: Timestamp) -> Settlement {
         hold: Hold::Expired { attempt: job.attempt, now },
         next: outcome.next,
         failures: outcome.failures,
+        suspect: outcome.suspect,
         attempt: Some(attempt),
         now,
     }
@@ -485,6 +485,7 @@ impl Known {
             state: State::Waiting { due: new.due },
             attempt: 0,
             failures: 0,
+            suspect: false,
             steps: 0,
             skipped: 0,
             memos: 0,
@@ -526,6 +527,7 @@ impl Known {
             }
             if step.seq == entry.steps.len() as u64 {
                 entry.steps.push(step);
+                entry.job.failures = 0;
             }
         }
         for memo in record.memos {
@@ -554,6 +556,7 @@ impl Known {
         let entry = self.find(settlement.job).unwrap();
         entry.job.state = settlement.next;
         entry.job.failures = settlement.failures;
+        entry.job.suspect = settlement.suspect;
         entry.attempts.extend(settlement.attempt);
         entry.ended = settlement.now;
         Written::Yes
@@ -579,12 +582,18 @@ impl Store for Model {
         let next_due = waiting.iter().filter_map(|job| due(job)).filter(|due| *due > ask.now).min();
         waiting.retain(|job| due(job).is_some_and(|due| due <= ask.now));
         waiting.sort_by_key(|job| (Reverse(job.priority), job.id));
-        let jobs = waiting.into_iter().take(ask.limit).map(|job| {
+        let (mut jobs, mut seat, mut suspects) = (Vec::new(), ask.suspects, false);
+        for job in waiting {
+            if jobs.len() == ask.limit || job.suspect && !seat {
+                suspects |= job.suspect;
+                continue;
+            }
+            seat &= !job.suspect;
             job.state = State::Running { worker: ask.worker };
             job.attempt += 1;
-            job.clone()
-        });
-        Ok(Leased { jobs: jobs.collect(), next_due })
+            jobs.push(job.clone());
+        }
+        Ok(Leased { jobs, next_due, suspects })
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::{
     attempt::within,
@@ -61,6 +62,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
     pub(crate) clock: Clock,
+    /// Holds the one [`Turn`](crate::floor::Turn).
+    pub(crate) turns: Arc<Semaphore>,
 }
 
 impl QueueTasks {
@@ -349,6 +352,7 @@ impl Builder {
             (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
         };
         let Self { states, limits, retention, clock, .. } = self;
-        Ok(QueueTasks { app: Arc::new(App { store, states, registry, limits, retention, clock }) })
+        let turns = Arc::new(Semaphore::new(1));
+        Ok(QueueTasks { app: Arc::new(App { store, states, registry, limits, retention, clock, turns }) })
     }
 }

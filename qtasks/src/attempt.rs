@@ -17,7 +17,7 @@ use crate::{
     context::TaskContext,
     executor::{self, Ended, Outcome, Running},
     failure::Stopped,
-    floor::{Floor, Slot},
+    floor::{Floor, Slot, Turn},
     job::{self, Job, Lease, Memo, Step},
     lifecycle::{self, Verdict},
     memo::Memos,
@@ -34,8 +34,9 @@ use crate::{
 /// How long an aborted body may take to be dropped before it is left alone.
 const DROPPING: Duration = Duration::from_secs(1);
 
-/// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended.
-pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot) {
+/// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
+/// of a suspect when that is durable.
+pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, turn: Option<Turn>) {
     let started = floor.app.clock.now();
     let task = floor.app.registry.get(&job.task);
     let verdict = match task {
@@ -50,6 +51,7 @@ pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot) {
         settle(&floor, &job, lease, outcome, started, now).await;
     }
     floor.held.remove(lease);
+    drop(turn);
 }
 
 struct Progressed {
@@ -295,6 +297,7 @@ async fn settle(
         hold: Hold::Lease(lease),
         next: outcome.next,
         failures: outcome.failures,
+        suspect: outcome.suspect,
         attempt: Some(attempt),
         now,
     };

@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     attempt,
-    floor::Floor,
+    floor::{Floor, Slot, Turn},
     job::{Job, Lease},
     leases::given_back,
     store::{Ask, Leased},
@@ -22,16 +22,39 @@ pub(crate) struct Dispatcher {
     /// Leased and not started yet.
     ready: VecDeque<Job>,
     next_due: Option<Timestamp>,
+    /// Whether suspects wait,
+    suspects: bool,
+    /// and whether they would have been passed over whatever else waits, for want of a seat.
+    owed: bool,
+    /// What was waited for to make up a seat.
+    turn: Option<Turn>,
     idle: watch::Sender<bool>,
+}
+
+/// What a suspect needs to be started at once when it is leased: only then is a further loss its own.
+struct Seat {
+    slot: Slot,
+    turn: Turn,
 }
 
 impl Dispatcher {
     /// One that listens to `queues`, runs `concurrency` jobs at once, and tells when it has nothing to do.
     pub(crate) fn new(floor: Arc<Floor>, queues: Arc<[String]>, concurrency: usize, idle: watch::Sender<bool>) -> Self {
         let tasks = floor.app.registry.schemas().map(|task| task.name).collect();
-        let ask = Ask { worker: floor.id, queues, tasks, limit: 0, now: Timestamp::UNIX_EPOCH };
+        let ask = Ask { worker: floor.id, queues, tasks, limit: 0, suspects: false, now: Timestamp::UNIX_EPOCH };
         let slots = Arc::new(Semaphore::new(concurrency));
-        Self { floor, ask, slots, concurrency, ready: VecDeque::new(), next_due: None, idle }
+        Self {
+            floor,
+            ask,
+            slots,
+            concurrency,
+            ready: VecDeque::new(),
+            next_due: None,
+            suspects: false,
+            owed: false,
+            turn: None,
+            idle,
+        }
     }
 
     pub(crate) async fn run(mut self) {
@@ -39,9 +62,12 @@ impl Dispatcher {
         let stopping = self.floor.stopping.clone();
         let mut look = true;
         while !stopping.is_cancelled() {
+            // Before jobs that were leased ahead take all slots: a suspect would wait for as long as there are any.
+            let seat = if self.owed { self.seat() } else { None };
             self.start_ready();
-            if look && self.is_short() {
-                look = self.lease(self.room()).await;
+            if seat.is_some() || look && self.is_short() {
+                let seat = seat.or_else(|| self.seat());
+                look = self.lease(seat).await;
                 continue;
             }
             let idle = !look && self.is_idle();
@@ -56,6 +82,7 @@ impl Dispatcher {
                 biased;
                 () = news.heard() => look = true,
                 () = self.due() => look = true,
+                turn = self.next_turn() => self.turn = Some(turn),
                 () = self.slot_or_settlement(look) => {}
                 () = stopping.cancelled() => {}
             }
@@ -70,9 +97,20 @@ impl Dispatcher {
                 self.ready.push_front(job);
                 return;
             };
-            let lease = self.lease_of(&job);
-            self.floor.attempts.spawn(attempt::run(self.floor.clone(), job, lease, slot));
+            self.start(job, slot, None);
         }
+    }
+
+    fn start(&self, job: Job, slot: Slot, turn: Option<Turn>) {
+        let lease = self.lease_of(&job);
+        self.floor.attempts.spawn(attempt::run(self.floor.clone(), job, lease, slot, turn));
+    }
+
+    /// A seat for a suspect, if a slot is free and no other suspect of this application runs.
+    fn seat(&mut self) -> Option<Seat> {
+        let turn = self.turn.take().or_else(|| self.floor.app.turns.clone().try_acquire_owned().ok())?;
+        let slot = self.slots.clone().try_acquire_owned().ok()?;
+        Some(Seat { slot, turn })
     }
 
     /// Whether it is time to lease more: not for each job that ends, but when half of what was leased ahead is gone.
@@ -85,19 +123,29 @@ impl Dispatcher {
         (self.concurrency + self.slots.available_permits()).saturating_sub(self.ready.len())
     }
 
-    /// Leases up to `limit` jobs; gives whether there may be more.
-    async fn lease(&mut self, limit: usize) -> bool {
+    /// Leases as many jobs as there is room for, a suspect among them if there is a seat for it; gives whether there may
+    /// be more.
+    async fn lease(&mut self, mut seat: Option<Seat>) -> bool {
         let now = self.floor.app.clock.now();
-        let ask = Ask { limit, now, ..self.ask.clone() };
+        let (limit, suspects) = (self.room() + usize::from(seat.is_some()), seat.is_some());
+        let ask = Ask { limit, suspects, now, ..self.ask.clone() };
         match self.floor.app.store.lease(ask).await {
-            Ok(Leased { jobs, next_due }) => {
+            Ok(Leased { jobs, next_due, suspects }) => {
                 let more = jobs.len() == limit;
-                self.next_due = next_due;
                 jobs.iter().for_each(|job| self.floor.held.insert(self.lease_of(job)));
-                self.ready.extend(jobs);
+                for job in jobs {
+                    match seat.take_if(|_| job.suspect && !self.floor.stopping.is_cancelled()) {
+                        Some(Seat { slot, turn }) => self.start(job, slot, Some(turn)),
+                        None => self.ready.push_back(job),
+                    }
+                }
+                self.next_due = next_due;
+                self.suspects = suspects;
+                self.owed = suspects && seat.is_none();
                 more
             }
             Err(error) => {
+                drop(seat);
                 tracing::warn!(error = crate::error::chain(&error), "no jobs were leased; trying again in a second");
                 // Nothing rings when a store is back.
                 tokio::select! {
@@ -121,6 +169,15 @@ impl Dispatcher {
         tokio::time::sleep(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(1)).await;
     }
 
+    /// Waits until a suspect that waits can have a seat.
+    async fn next_turn(&self) -> Turn {
+        if !self.owed {
+            return std::future::pending().await;
+        }
+        drop(self.slots.acquire().await);
+        self.floor.app.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
     /// Waits until a job that is ready can be started, or more may be leased, or, when there is neither, until the last
     /// attempt has settled.
     async fn slot_or_settlement(&self, look: bool) {
@@ -133,7 +190,7 @@ impl Dispatcher {
 
     fn is_idle(&self) -> bool {
         let due = self.next_due.is_some_and(|due| due <= self.floor.app.clock.now());
-        !due && self.ready.is_empty() && self.floor.held.is_empty()
+        !due && !self.suspects && self.ready.is_empty() && self.floor.held.is_empty()
     }
 
     /// Gives back what was leased and not started.

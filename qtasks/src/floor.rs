@@ -32,6 +32,10 @@ pub(crate) struct Floor {
 /// The right to run one job.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
+/// The right to run a suspect, which is one for all workers of an application: when it kills the process, no other one
+/// is charged.
+pub(crate) type Turn = OwnedSemaphorePermit;
+
 impl Floor {
     /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker is given up first.
     pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Written> {

@@ -165,6 +165,7 @@ impl<C> JobHandle<C> {
                 hold: Hold::Seen { state: job.state.name(), attempt: job.attempt },
                 next: outcome.next,
                 failures: outcome.failures,
+                suspect: outcome.suspect,
                 attempt,
                 now,
             };

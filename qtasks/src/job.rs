@@ -118,6 +118,9 @@ pub struct Job {
     pub attempt: u32,
     /// Failures in a row, without a new step between them.
     pub failures: u32,
+    /// Whether it was lost with a worker before: from then on, until it ends, it is leased only to be started at once, and
+    /// a further loss is charged to it.
+    pub suspect: bool,
     /// Durable steps, which is also the number of the next one.
     pub steps: u64,
     /// Those of them that were skipped.

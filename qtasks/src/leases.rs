@@ -1,6 +1,7 @@
 //! Keeps a worker's leases alive, and takes over those of workers that are gone.
 
 use std::{
+    pin::pin,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -36,7 +37,7 @@ pub(crate) fn keep(floor: Arc<Floor>, finished: CancellationToken) -> Result<tok
         .name("qtasks-leases".into())
         .spawn(move || {
             runtime.block_on(async {
-                Keeper { floor: floor.clone(), away_since: None }.run(finished).await;
+                Keeper { floor: floor.clone(), patience: Patience::default() }.run(finished).await;
                 if let Err(error) = floor.app.store.leave(floor.id).await {
                     tracing::warn!(%error, "the store was not told that the worker left; its leases will run out");
                 }
@@ -49,28 +50,36 @@ pub(crate) fn keep(floor: Arc<Floor>, finished: CancellationToken) -> Result<tok
 
 struct Keeper {
     floor: Arc<Floor>,
-    /// Since when the store has not answered, or how long it is back already.
-    away_since: Option<Timestamp>,
+    patience: Patience,
 }
 
 impl Keeper {
     async fn run(&mut self, finished: CancellationToken) {
+        let mut lost = self.floor.app.store.bell().lost();
         loop {
             match self.renew().await {
-                Ok(()) => self.take_over().await,
+                Ok(now) => {
+                    self.patience.renewed(now);
+                    self.take_over().await;
+                }
                 Err(error) => {
-                    self.away_since = Some(self.floor.app.clock.now());
+                    self.patience.missed(self.floor.app.clock.now());
                     tracing::warn!(error = crate::error::chain(&error), "leases were not renewed");
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
-                () = finished.cancelled() => return,
+            let mut pause = pin!(tokio::time::sleep(EVERY));
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    () = lost.heard() => self.take_over().await,
+                    () = finished.cancelled() => return,
+                }
             }
         }
     }
 
-    async fn renew(&self) -> Result<()> {
+    /// Gives the time that the leases are renewed from.
+    async fn renew(&self) -> Result<Timestamp> {
         let Floor { app, held, id, .. } = &*self.floor;
         let round = held.renewing();
         // Before the time that the store counts from: then our own is never the later one.
@@ -84,43 +93,87 @@ impl Keeper {
                 let _: Vec<Written> = app.store.settle(vec![given_back(&job, orphan, now)]).await?;
             }
         }
-        Ok(())
+        Ok(now)
     }
 
     async fn take_over(&mut self) {
         let now = self.floor.app.clock.now();
-        // While the store was away nobody could renew: those who live get the time of one lease to do so.
-        if self.away_since.is_some_and(|since| later(since, LEASE) > now) {
+        if !self.patience.is_over(now) {
             return;
         }
-        self.away_since = None;
         if let Err(error) = take_over(&self.floor, now).await {
             tracing::warn!(error = crate::error::chain(&error), "lost jobs were not looked for");
         }
     }
 }
 
-/// Makes jobs due again whose worker is gone.
-async fn take_over(floor: &Floor, now: Timestamp) -> Result<()> {
-    let lost = floor.app.store.expired(now, LOST_AT_ONCE).await?;
-    let settlements = lost.iter().filter_map(|job| {
-        let State::Running { worker } = job.state else { return None };
-        let outcome = lifecycle::lost(job, now);
-        tracing::warn!(job = %job.id, task = job.task, attempt = job.attempt, %worker, "a job was lost with its worker");
-        Some(Settlement {
-            job: job.id,
-            hold: Hold::Expired { attempt: job.attempt, now },
-            next: outcome.next,
-            failures: outcome.failures,
-            attempt: Some(history(job.attempt, worker, now, outcome.ending)),
-            now,
-        })
-    });
-    let settlements: Vec<_> = settlements.collect();
-    if !settlements.is_empty() {
-        let _: Vec<Written> = floor.app.store.settle(settlements).await?;
+/// Whether all who live have had the time to say so. After a while in which nobody could, they get that of one lease:
+/// the store was away, or the machine was asleep, or its clock was set forward.
+#[derive(Debug, Default)]
+struct Patience {
+    /// When the leases of this worker were last renewed, by the time of day.
+    renewed: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+impl Patience {
+    /// The leases were renewed, from `now` on.
+    fn renewed(&mut self, now: Timestamp) {
+        if self.has_slept(now) {
+            self.missed(now);
+        }
+        self.renewed = Some(now);
     }
-    Ok(())
+
+    /// They were not.
+    fn missed(&mut self, now: Timestamp) {
+        self.until = Some(later(now, LEASE));
+    }
+
+    fn is_over(&mut self, now: Timestamp) -> bool {
+        // Not longer than that, should the clock be set back.
+        self.until = self.until.filter(|until| *until > now).map(|until| until.min(later(now, LEASE)));
+        self.until.is_none() && !self.has_slept(now)
+    }
+
+    /// Whether our own leases have run out since: then so may those of others who are well.
+    fn has_slept(&self, now: Timestamp) -> bool {
+        self.renewed.is_some_and(|renewed| later(renewed, LEASE) < now)
+    }
+}
+
+/// Settles the jobs whose worker is gone.
+async fn take_over(floor: &Floor, now: Timestamp) -> Result<()> {
+    loop {
+        let lost = floor.app.store.expired(now, LOST_AT_ONCE).await?;
+        let settlements: Vec<_> = lost.iter().filter_map(|job| of_lost(floor, job, now)).collect();
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        let written = floor.app.store.settle(settlements).await?;
+        if lost.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {
+            return Ok(());
+        }
+    }
+}
+
+fn of_lost(floor: &Floor, job: &Job, now: Timestamp) -> Option<Settlement> {
+    let State::Running { worker } = job.state else { return None };
+    let retry = floor.app.registry.get(&job.task).map_or(Retry::DEFAULT, |task| task.schema().retry);
+    let outcome = lifecycle::lost(job, &retry, now);
+    tracing::warn!(
+        job = %job.id, task = job.task, attempt = job.attempt, %worker, failures = outcome.failures,
+        "a job was lost with its worker and is {} now", outcome.next.name()
+    );
+    Some(Settlement {
+        job: job.id,
+        hold: Hold::Expired { attempt: job.attempt, now },
+        next: outcome.next,
+        failures: outcome.failures,
+        suspect: outcome.suspect,
+        attempt: Some(history(job.attempt, worker, now, outcome.ending)),
+        now,
+    })
 }
 
 /// Gives back a job that was leased and not started.
@@ -131,6 +184,7 @@ pub(crate) fn given_back(job: &Job, lease: Lease, now: Timestamp) -> Settlement 
         hold: Hold::Lease(lease),
         next: outcome.next,
         failures: outcome.failures,
+        suspect: outcome.suspect,
         attempt: None,
         now,
     }
@@ -138,4 +192,56 @@ pub(crate) fn given_back(job: &Job, lease: Lease, now: Timestamp) -> Settlement 
 
 fn history(number: u32, worker: WorkerId, now: Timestamp, ending: Ending) -> Attempt {
     Attempt { number, worker, started: None, ended: now, ending }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        later(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn whoever_renews_in_time_takes_over_at_once() {
+        let mut patience = Patience::default();
+        for second in 0..10 {
+            patience.renewed(at(second));
+            assert!(patience.is_over(at(second)) && patience.is_over(at(second + 1)));
+        }
+    }
+
+    #[test]
+    fn after_the_store_was_away_one_lease_is_waited() {
+        let mut patience = Patience::default();
+        patience.renewed(at(0));
+        patience.missed(at(2));
+        assert!(!patience.is_over(at(2)));
+        patience.renewed(at(3));
+        assert!(!patience.is_over(at(3)) && !patience.is_over(at(4)));
+        patience.renewed(at(5));
+        assert!(patience.is_over(at(5)));
+    }
+
+    #[test]
+    fn after_a_sleep_or_a_step_of_the_clock_one_lease_is_waited() {
+        let mut patience = Patience::default();
+        patience.renewed(at(0));
+        assert!(patience.is_over(at(3)));
+        assert!(!patience.is_over(at(4)), "our own leases have run out, and so may those of others who are well");
+        patience.renewed(at(1_000));
+        assert!(!patience.is_over(at(1_000)) && !patience.is_over(at(1_002)));
+        patience.renewed(at(1_003));
+        assert!(patience.is_over(at(1_003)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nobody_wait_longer() {
+        let mut patience = Patience::default();
+        patience.renewed(at(1_000));
+        patience.missed(at(1_000));
+        patience.renewed(at(10));
+        assert!(!patience.is_over(at(10)) && !patience.is_over(at(12)));
+        assert!(patience.is_over(at(13)));
+    }
 }

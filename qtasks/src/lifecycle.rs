@@ -40,6 +40,8 @@ pub struct Outcome {
     pub next: State,
     /// Its failures in a row from now on.
     pub failures: u32,
+    /// Whether it is a [suspect](Job::suspect) from now on.
+    pub suspect: bool,
     /// Why the attempt ended.
     pub ending: Ending,
 }
@@ -51,7 +53,7 @@ pub struct Outcome {
 pub fn settle(job: &Job, verdict: Verdict, progressed: bool, retry: &Retry, chance: f64, now: Timestamp) -> Outcome {
     let before = if progressed { 0 } else { job.failures };
     match verdict {
-        Verdict::Done(output) => Outcome { next: State::Done { output }, failures: before, ending: Ending::Done },
+        Verdict::Done(output) => came_to(job, State::Done { output }, before, Ending::Done),
         Verdict::Failed { error, wait, again } => {
             let failures = before.saturating_add(1);
             let next = if again && failures <= retry.limit {
@@ -59,28 +61,37 @@ pub fn settle(job: &Job, verdict: Verdict, progressed: bool, retry: &Retry, chan
             } else {
                 State::Dead { error: error.clone() }
             };
-            Outcome { next, failures, ending: Ending::Failed { error } }
+            came_to(job, next, failures, Ending::Failed { error })
         }
-        Verdict::Snoozed(wait) => {
-            Outcome { next: State::Waiting { due: later(now, wait) }, failures: before, ending: Ending::Snoozed }
+        Verdict::Snoozed(wait) => came_to(job, State::Waiting { due: later(now, wait) }, before, Ending::Snoozed),
+        Verdict::Cancelled(reason) => {
+            came_to(job, State::Cancelled { reason: reason.clone() }, before, Ending::Cancelled { reason })
         }
-        Verdict::Cancelled(reason) => Outcome {
-            next: State::Cancelled { reason: reason.clone() },
-            failures: before,
-            ending: Ending::Cancelled { reason },
-        },
-        Verdict::Discarded(reason) => Outcome {
-            next: State::Dead { error: reason.clone() },
-            failures: before,
-            ending: Ending::Discarded { reason },
-        },
-        Verdict::Released => Outcome { next: State::Waiting { due: now }, failures: before, ending: Ending::Released },
+        Verdict::Discarded(reason) => {
+            came_to(job, State::Dead { error: reason.clone() }, before, Ending::Discarded { reason })
+        }
+        Verdict::Released => came_to(job, State::Waiting { due: now }, before, Ending::Released),
     }
 }
 
-/// Says what becomes of a running `job` whose lease ran out: it is due again at once, and nobody is charged.
-pub fn lost(job: &Job, now: Timestamp) -> Outcome {
-    Outcome { next: State::Waiting { due: now }, failures: job.failures, ending: Ending::Lost }
+/// A suspect stays one until it ends.
+fn came_to(job: &Job, next: State, failures: u32, ending: Ending) -> Outcome {
+    Outcome { suspect: job.suspect && !next.is_ended(), next, failures, ending }
+}
+
+/// Says what becomes of a running `job` whose worker is gone.
+///
+/// The first time nobody knows whether the job had been started at all, or which of the jobs that the worker held has
+/// killed it: each is due again at once, uncharged, and a suspect from now on. A suspect is leased only to be started at
+/// once, so its loss is a failure. As many as `retry` forgives end it, one at least; before that it is due again at once.
+pub fn lost(job: &Job, retry: &Retry, now: Timestamp) -> Outcome {
+    let failures = job.failures.saturating_add(u32::from(job.suspect));
+    if job.suspect && failures >= retry.limit.max(1) {
+        let error =
+            format!("its worker was lost while it ran, failure {failures} in a row: it may be what kills its workers");
+        return came_to(job, State::Dead { error }, failures, Ending::Lost);
+    }
+    Outcome { next: State::Waiting { due: now }, failures, suspect: true, ending: Ending::Lost }
 }
 
 /// Says what becomes of `job` when a user calls it off; nothing when it has ended already.
@@ -88,6 +99,7 @@ pub fn cancel(job: &Job, reason: &str) -> Option<Outcome> {
     (!job.state.is_ended()).then(|| Outcome {
         next: State::Cancelled { reason: reason.to_owned() },
         failures: job.failures,
+        suspect: false,
         ending: Ending::Cancelled { reason: reason.to_owned() },
     })
 }
@@ -97,6 +109,7 @@ pub fn retry(job: &Job, now: Timestamp) -> Option<Outcome> {
     matches!(job.state, State::Dead { .. } | State::Cancelled { .. }).then_some(Outcome {
         next: State::Waiting { due: now },
         failures: 0,
+        suspect: false,
         ending: Ending::Released,
     })
 }
@@ -125,6 +138,7 @@ mod tests {
             state,
             attempt: 1,
             failures,
+            suspect: false,
             steps: 0,
             skipped: 0,
             memos: 0,
@@ -179,7 +193,37 @@ mod tests {
         assert_eq!(snoozed.next, State::Waiting { due: NOW + Duration::from_secs(5) });
         let released = settle(&job, Verdict::Released, false, &Retry::DEFAULT, 1.0, NOW);
         assert_eq!(released.next, State::Waiting { due: NOW });
-        assert_eq!([snoozed.failures, released.failures, lost(&job, NOW).failures], [2; 3]);
+        assert_eq!([snoozed.failures, released.failures, lost(&job, &Retry::DEFAULT, NOW).failures], [2; 3]);
+    }
+
+    #[test]
+    fn the_first_loss_makes_a_suspect_and_further_ones_are_charged_until_it_is_dead() {
+        for (limit, losses) in [(0, 2), (1, 2), (2, 3), (3, 4)] {
+            let (retry, mut job) = (Retry { limit, ..Retry::DEFAULT }, running(0));
+            for loss in 1..losses {
+                let outcome = lost(&job, &retry, NOW);
+                assert_eq!((outcome.next, outcome.ending), (State::Waiting { due: NOW }, Ending::Lost));
+                assert_eq!((outcome.failures, outcome.suspect), (loss - 1, true), "loss {loss} of {losses}");
+                (job.failures, job.suspect) = (outcome.failures, outcome.suspect);
+            }
+            let last = lost(&job, &retry, NOW);
+            let State::Dead { error } = last.next else { panic!("not dead after {losses} losses: {last:?}") };
+            let said = format!("its worker was lost while it ran, failure {} in a row", losses - 1);
+            assert!(error.starts_with(&said), "{error}");
+            assert!(!last.suspect, "what has ended is no suspect");
+        }
+    }
+
+    #[test]
+    fn a_suspect_stays_one_until_it_ends_or_a_user_has_it_tried_again() {
+        let suspect = Job { suspect: true, ..running(1) };
+        let after = |verdict| settle(&suspect, verdict, true, &Retry::DEFAULT, 1.0, NOW).suspect;
+        assert!(after(Verdict::Failed { error: "no".into(), wait: None, again: true }));
+        assert!(after(Verdict::Snoozed(Duration::ZERO)) && after(Verdict::Released));
+        assert!(!after(Verdict::Done(Output::Value(Json::from_stored("1")))));
+        assert!(!after(Verdict::Discarded("no".into())) && !after(Verdict::Cancelled("no".into())));
+        let dead = Job { suspect: true, ..job(4, State::Dead { error: "no".into() }) };
+        assert!(!retry(&dead, NOW).unwrap().suspect);
     }
 
     #[test]

@@ -7,12 +7,18 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Command, Stdio},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use qtasks::{prelude::*, sqlite::rusqlite::Connection};
+use jiff::Timestamp;
+use qtasks::{
+    job::{Ending, WorkerId},
+    prelude::*,
+    sqlite::rusqlite::Connection,
+    store::Filter,
+};
 use qtasks_tests::{eventually, in_time};
-use tasks::{Ledger, doubles, inserts};
+use tasks::{Ledger, burns, doubles, doubles_far_ahead, inserts, poison};
 use tempfile::TempDir;
 
 /// A SQLite file and a ledger that processes share.
@@ -44,14 +50,44 @@ impl Scene {
     fn calls(&self) -> HashMap<u64, u32> {
         let ledger = std::fs::read_to_string(self.folder.path().join("ledger")).unwrap_or_default();
         ledger.lines().fold(HashMap::new(), |mut calls, line| {
-            *calls.entry(line.parse().unwrap()).or_default() += 1;
+            let (value, _) = line.split_once(' ').unwrap();
+            *calls.entry(value.parse().unwrap()).or_default() += 1;
             calls
         })
+    }
+
+    /// How often a process called the handler.
+    fn calls_of(&self, victim: &Victim) -> usize {
+        let ledger = std::fs::read_to_string(self.folder.path().join("ledger")).unwrap_or_default();
+        ledger.lines().filter(|line| line.ends_with(&format!(" {}", victim.0.id()))).count()
+    }
+
+    /// Until when the leases of the worker last that holds the job.
+    async fn heartbeat(&self, app: &QueueTasks, job: JobId) -> Timestamp {
+        let holder = app.jobs(Filter::default().state("running"), None, 100).await.unwrap().into_iter();
+        let held = holder.filter(|found| found.id == job).find_map(|job| match job.state {
+            qtasks::job::State::Running { worker } => Some(worker),
+            _ => None,
+        });
+        self.heartbeat_of(held.unwrap())
+    }
+
+    fn heartbeat_of(&self, worker: WorkerId) -> Timestamp {
+        let file = self.folder.path().join("jobs.db-workers").join(format!("{worker}.until"));
+        let millisecond = i64::from_le_bytes(std::fs::read(file).unwrap().try_into().unwrap());
+        Timestamp::from_millisecond(millisecond).unwrap()
     }
 }
 
 /// A process that is killed at the latest when the test ends.
 struct Victim(Child);
+
+impl Victim {
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
 
 impl Drop for Victim {
     fn drop(&mut self) {
@@ -149,4 +185,132 @@ async fn a_process_ends_although_a_body_never_does() {
     let mut said = String::new();
     victim.lock().unwrap().0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.ends_with("is dead: the attempt took longer than its max_time of 50ms\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jobs_of_a_killed_process_go_on_long_before_its_leases_run_out() {
+    let scene = Scene::new();
+    let app = scene.app().await;
+    let job = app.enqueue(doubles(100_000)).await.unwrap();
+    let mut values = job.stream();
+    let victim = scene.victim("work");
+    for _ in 0..5 {
+        values.next().await.unwrap().unwrap();
+    }
+    let survivor = app.worker().start().await.unwrap();
+    let until = scene.heartbeat(&app, job.id()).await;
+    let killed = Instant::now();
+    drop(victim);
+    eventually("the next attempt", async || job.status().await.unwrap().attempt == 2).await;
+    let recorded = job.status().await.unwrap().steps;
+    let mut rest = job.stream_from(recorded);
+    in_time(rest.next()).await.unwrap().unwrap();
+    println!("from the kill to the next value that is handled and recorded: {:?}", killed.elapsed());
+    let lost = &job.status().await.unwrap().attempts[0];
+    assert_eq!(lost.ending, Ending::Lost);
+    assert!(lost.ended < until, "taken over at {}, when the leases would have run out at {until}", lost.ended);
+    job.cancel().await.unwrap();
+    survivor.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_aborts_its_processes_dies_and_takes_no_neighbour_with_it() {
+    let scene = Scene::new();
+    let app = scene.app().await;
+    let before = app.enqueue_all((0..3).map(|_| doubles(3))).await.unwrap();
+    let poison = app.enqueue(poison()).await.unwrap();
+    let after = app.enqueue_all((0..3).map(|_| doubles(3))).await.unwrap();
+    let mut deaths = 0;
+    let error = in_time(async {
+        loop {
+            let victim = Mutex::new(scene.victim("work"));
+            let ended = async || victim.lock().unwrap().0.try_wait().unwrap().is_some();
+            tokio::select! {
+                ended = poison.result() => return ended.unwrap_err().to_string(),
+                () = eventually("the end of a process", ended) => deaths += 1,
+            }
+        }
+    })
+    .await;
+    assert!(error.contains("its worker was lost while it ran, failure 2 in a row"), "{error}");
+    assert_eq!(deaths, 3, "the first loss is charged to nobody, and two are too many");
+    let _survivor = scene.victim("work");
+    for job in before.iter().chain(&after) {
+        assert_eq!(in_time(job.result()).await.unwrap(), [0, 2, 4]);
+        assert_eq!(job.status().await.unwrap().failures, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_frozen_finishes_at_most_the_call_it_was_frozen_in() {
+    let scene = Scene::new();
+    let app = scene.app().await;
+    let job = app.enqueue(doubles_far_ahead(300)).await.unwrap();
+    let victim = scene.victim("work");
+    eventually("the first calls", async || scene.calls_of(&victim) > 10).await;
+    let until = scene.heartbeat(&app, job.id()).await;
+    victim.signal("-STOP");
+    let survivor = app.worker().start().await.unwrap();
+    eventually("the next attempt", async || job.status().await.unwrap().attempt == 2).await;
+    let status = job.status().await.unwrap();
+    assert!(status.attempts[0].ended > until, "it lived, so that its leases had to run out");
+    let (frozen, before) = (status.attempts[0].worker, scene.calls_of(&victim));
+    victim.signal("-CONT");
+    eventually("it lives again", async || scene.heartbeat_of(frozen) > Timestamp::now()).await;
+    let expected: Vec<u64> = (0..300).map(|value| value * 2).collect();
+    assert_eq!(in_time(job.result()).await.unwrap(), expected);
+    let after = scene.calls_of(&victim);
+    assert!(before < 300 && after <= before + 1, "{before} calls before it was frozen, {after} in the end");
+    assert_eq!(job.status().await.unwrap().attempt, 2);
+    survivor.shutdown().await.unwrap();
+}
+
+/// Waits until the holder of a job has renewed its leases for longer than one lasts.
+async fn outlive_a_lease(scene: &Scene, app: &QueueTasks, job: JobId) {
+    let since = scene.heartbeat(app, job).await;
+    eventually("more than a lease has passed", async || {
+        scene.heartbeat(app, job).await.duration_since(since).as_millis() > 4_000
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_locked_for_longer_than_a_lease_robs_nobody() {
+    let scene = Scene::new();
+    let (app, other) = (scene.app().await, scene.app().await);
+    let job = app.enqueue(doubles(2_000)).await.unwrap();
+    let worker = app.worker().start().await.unwrap();
+    job.stream().next().await.unwrap().unwrap();
+    let onlooker = other.worker().start().await.unwrap();
+    let neighbour = Connection::open(scene.folder.path().join("jobs.db")).unwrap();
+    neighbour.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+    neighbour.execute_batch("BEGIN IMMEDIATE").unwrap();
+    outlive_a_lease(&scene, &app, job.id()).await;
+    neighbour.execute_batch("COMMIT").unwrap();
+    assert_eq!(in_time(job.result()).await.unwrap().len(), 2_000);
+    assert_eq!(job.status().await.unwrap().attempt, 1);
+    assert!(scene.calls().values().all(|calls| *calls == 1), "no value was handled twice");
+    worker.shutdown().await.unwrap();
+    onlooker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_keeps_all_processors_busy_is_not_robbed() {
+    let scene = Scene::new();
+    let (app, other) = (scene.app().await, scene.app().await);
+    let onlooker = other.worker().queues(["elsewhere"]).start().await.unwrap();
+    let busy = std::thread::available_parallelism().unwrap().get();
+    let burning = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let jobs = app.enqueue_all((0..busy).map(|_| burns(4_500))).await.unwrap();
+            app.worker().queues(["hot"]).run_until_idle().await.unwrap();
+            jobs.iter().map(|job| job.id()).collect::<Vec<_>>()
+        })
+    });
+    for id in tokio::task::spawn_blocking(|| burning.join().unwrap()).await.unwrap() {
+        let status = other.any_job(id).await.unwrap().status().await.unwrap();
+        assert_eq!((status.state.name(), status.attempt), ("done", 1));
+    }
+    onlooker.shutdown().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Workers that are gone: their jobs go on elsewhere, and what they still write changes nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use qtasks::{
@@ -14,7 +14,12 @@ use qtasks_tests::{Diary, Stage, eventually, in_time, on_every_store};
 on_every_store![
     a_lost_job_goes_on_after_its_recorded_steps,
     what_a_lost_attempt_still_writes_changes_nothing,
-    losing_a_worker_costs_no_failure,
+    a_job_that_is_lost_again_and_again_is_dead_in_the_end,
+    a_job_that_kills_its_workers_takes_no_neighbour_with_it,
+    a_job_that_gets_on_between_its_losses_is_never_dead,
+    a_user_has_a_suspect_tried_again_like_any_other_job,
+    suspects_run_one_at_a_time_however_many_workers_an_application_has,
+    a_suspect_waits_no_longer_than_others_of_its_age,
     a_stream_lives_through_the_loss_of_a_worker,
     the_jobs_of_a_runtime_that_ends_go_on_elsewhere,
     two_workers_run_each_job_once,
@@ -33,18 +38,35 @@ async fn builds(n: i64) -> Vec<i64> {
     }
 }
 
-/// Leases what is due to a worker that never says that it lives.
+/// Leases the job that is due to a worker that never says that it lives.
 async fn vanished(stage: &Stage) -> Lease {
+    let [lease] = all_vanished(stage, 1).await[..] else { panic!("one job is due") };
+    lease
+}
+
+/// Leases up to `limit` jobs to such a worker.
+async fn all_vanished(stage: &Stage, limit: usize) -> Vec<Lease> {
     let worker = WorkerId::new();
     let ask = Ask {
         worker,
         queues: ["default".to_owned()].into(),
-        tasks: Arc::new(["builds", "has_no_steps"]),
-        limit: 1,
+        tasks: Arc::new(["builds", "has_no_steps", "comes_and_goes", "holds_up"]),
+        limit,
+        suspects: true,
         now: Timestamp::now(),
     };
-    let job = stage.store.lease(ask).await.unwrap().jobs.remove(0);
-    Lease { job: job.id, attempt: job.attempt, worker }
+    let jobs = stage.store.lease(ask).await.unwrap().jobs;
+    jobs.iter().map(|job| Lease { job: job.id, attempt: job.attempt, worker }).collect()
+}
+
+/// Has the jobs of lost workers taken over by a worker that runs none.
+async fn taken_over(stage: &Stage, leases: &[Lease]) {
+    let worker = stage.app.worker().queues(["elsewhere"]).start().await.unwrap();
+    for lease in leases {
+        let state = async || stage.store.job(lease.job).await.unwrap().unwrap().state;
+        eventually("taken over", async || state().await.name() != "running").await;
+    }
+    worker.shutdown().await.unwrap();
 }
 
 fn step(seq: u64, value: i64, reply: i64) -> Step {
@@ -81,17 +103,123 @@ async fn has_no_steps() -> u32 {
     TaskContext::current().attempt()
 }
 
-async fn losing_a_worker_costs_no_failure(stage: Stage) {
+async fn a_job_that_is_lost_again_and_again_is_dead_in_the_end(stage: Stage) {
     let job = stage.app.enqueue(has_no_steps()).await.unwrap();
-    for _ in 0..9 {
-        vanished(&stage).await;
-        let worker = stage.app.worker().queues(["elsewhere"]).start().await.unwrap();
-        eventually("taken over", async || job.status().await.unwrap().state.name() == "waiting").await;
-        worker.shutdown().await.unwrap();
+    for (state, failures) in [("waiting", 0), ("waiting", 1), ("waiting", 2), ("dead", 3)] {
+        taken_over(&stage, &[vanished(&stage).await]).await;
+        let status = job.status().await.unwrap();
+        assert_eq!((status.state.name(), status.failures), (state, failures));
     }
-    assert_eq!(job.status().await.unwrap().failures, 0);
+    let error = job.result().await.unwrap_err().to_string();
+    let said = "is dead: its worker was lost while it ran, failure 3 in a row: it may be what kills its workers";
+    assert!(error.ends_with(said), "{error}");
+    let attempts = job.status().await.unwrap().attempts;
+    assert_eq!(attempts.iter().map(|attempt| &attempt.ending).collect::<Vec<_>>(), [&Ending::Lost; 4]);
+}
+
+async fn a_job_that_kills_its_workers_takes_no_neighbour_with_it(stage: Stage) {
+    let poison = stage.app.enqueue(has_no_steps().priority(1)).await.unwrap();
+    let neighbours = stage.app.enqueue_all((0..6).map(|_| has_no_steps())).await.unwrap();
+    // Whoever runs the poison dies at once, with all that it has leased.
+    for leased in [4, 4, 1, 1] {
+        let lost = all_vanished(&stage, 4).await;
+        assert_eq!((lost.len(), lost[0].job), (leased, poison.id()));
+        taken_over(&stage, &lost).await;
+    }
+    assert_eq!(poison.status().await.unwrap().state.name(), "dead");
     stage.work().await;
-    assert_eq!(job.result().await.unwrap(), 10);
+    for job in neighbours {
+        in_time(job.result()).await.unwrap();
+        assert_eq!(job.status().await.unwrap().failures, 0);
+        assert!(!stage.store.job(job.id()).await.unwrap().unwrap().suspect, "what has ended is no suspect");
+    }
+}
+
+async fn a_job_that_gets_on_between_its_losses_is_never_dead(stage: Stage) {
+    let job = stage.app.enqueue(builds(8)).await.unwrap();
+    let (mut sum, mut value) = (0, 0);
+    for seq in 0..7 {
+        let lease = vanished(&stage).await;
+        let yielded = value + sum;
+        let written = stage.store.record(record(lease, vec![step(seq, yielded, yielded * 10)])).await.unwrap();
+        assert_eq!(written, [Written::Yes]);
+        (sum, value) = (sum + yielded * 10, value + 1);
+        taken_over(&stage, &[lease]).await;
+        assert_eq!(job.status().await.unwrap().failures, u32::from(seq > 0), "one loss since the last step");
+    }
+    stage.work().await;
+    assert_eq!(job.result().await.unwrap().len(), 8);
+    assert_eq!(job.status().await.unwrap().failures, 0);
+}
+
+async fn a_user_has_a_suspect_tried_again_like_any_other_job(stage: Stage) {
+    let job = stage.app.enqueue(has_no_steps()).await.unwrap();
+    for _ in 0..4 {
+        taken_over(&stage, &[vanished(&stage).await]).await;
+    }
+    job.retry().await.unwrap();
+    let again = stage.store.job(job.id()).await.unwrap().unwrap();
+    assert_eq!((again.state.name(), again.failures, again.suspect), ("waiting", 0, false));
+    stage.work().await;
+    assert_eq!(job.result().await.unwrap(), 5);
+}
+
+/// Makes suspects of jobs that are due.
+async fn suspected(stage: &Stage, count: usize) {
+    let leases = all_vanished(stage, count).await;
+    assert_eq!(leases.len(), count);
+    taken_over(stage, &leases).await;
+}
+
+#[qtask]
+async fn comes_and_goes(name: String, diary: State<Diary>) {
+    diary.note(format!("{name} comes"));
+    tokio::task::yield_now().await;
+    diary.note(format!("{name} goes"));
+}
+
+async fn suspects_run_one_at_a_time_however_many_workers_an_application_has(stage: Stage) {
+    let suspects = stage.app.enqueue_all((0..20).map(|_| comes_and_goes("suspect".into()))).await.unwrap();
+    suspected(&stage, 20).await;
+    let others = stage.app.enqueue_all((0..20).map(|_| comes_and_goes("other".into()))).await.unwrap();
+    let workers = [stage.app.worker().concurrency(3), stage.app.worker().concurrency(1)].map(|w| w.run_until_idle());
+    for idle in in_time(futures::future::join_all(workers)).await {
+        idle.unwrap();
+    }
+    for job in suspects.iter().chain(&others) {
+        in_time(job.result()).await.unwrap();
+        assert_eq!(job.status().await.unwrap().failures, 0);
+    }
+    let lines = stage.diary.lines();
+    let of_suspects: Vec<_> = lines.iter().filter(|line| line.starts_with("suspect")).collect();
+    assert!(of_suspects.chunks(2).all(|pair| pair == ["suspect comes", "suspect goes"]), "{of_suspects:?}");
+    assert_eq!(of_suspects.len(), 40);
+}
+
+#[qtask]
+async fn holds_up(diary: State<Diary>) {
+    diary.note("holds up");
+    diary.told("go on").await;
+}
+
+async fn a_suspect_waits_no_longer_than_others_of_its_age(stage: Stage) {
+    let suspect = stage.app.enqueue(comes_and_goes("suspect".into())).await.unwrap();
+    let lease = vanished(&stage).await;
+    let first = stage.app.enqueue(holds_up()).await.unwrap();
+    let others = stage.app.enqueue_all((0..20).map(|_| comes_and_goes("other".into()))).await.unwrap();
+    let worker = stage.app.worker().concurrency(1).start().await.unwrap();
+    stage.diary.until("holds up").await;
+    let state = async || stage.store.job(lease.job).await.unwrap().unwrap().state;
+    eventually("taken over", async || state().await.name() != "running").await;
+    stage.diary.note("go on");
+    for job in others.iter().chain([&suspect]) {
+        in_time(job.result()).await.unwrap();
+    }
+    in_time(first.result()).await.unwrap();
+    let lines = stage.diary.lines();
+    let before = lines.iter().position(|line| line == "suspect comes").unwrap();
+    assert!(before < 10, "although others were leased ahead all the time: {lines:?}");
+    worker.shutdown().await.unwrap();
 }
 
 async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
@@ -107,6 +235,7 @@ async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
         hold: Hold::Lease(lost),
         next: JobState::Done { output: Output::Value(Json::from_stored("1")) },
         failures: 9,
+        suspect: false,
         attempt: Some(Attempt {
             number: 1,
             worker: lost.worker,
@@ -133,6 +262,31 @@ async fn a_stream_lives_through_the_loss_of_a_worker(stage: Stage) {
     let rest: Vec<_> = in_time(values.map(Result::unwrap).collect()).await;
     assert_eq!(rest, [10, 120, 1330]);
     worker.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_busy_while_suspects_wait_for_their_turn() {
+    let stage = Stage::in_memory(|builder| builder).await;
+    let jobs = stage.app.enqueue_all((0..3).map(|_| holds_up())).await.unwrap();
+    for lease in all_vanished(&stage, 3).await {
+        let next = JobState::Waiting { due: Timestamp::now() };
+        let (job, hold, now) = (lease.job, Hold::Lease(lease), Timestamp::now());
+        let lost = Settlement { job, hold, next, failures: 0, suspect: true, attempt: None, now };
+        assert_eq!(stage.store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+    }
+    let workers = [stage.app.worker().concurrency(1), stage.app.worker()].map(|worker| worker.start());
+    let workers = futures::future::try_join_all(workers).await.unwrap();
+    stage.diary.until("holds up").await;
+    // This time passes only when nobody has anything to do.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(stage.diary.count("holds up"), 1);
+    stage.diary.note("go on");
+    for job in jobs {
+        job.result().await.unwrap();
+    }
+    for worker in workers {
+        worker.shutdown().await.unwrap();
+    }
 }
 
 #[qtask(generate_handler = notes)]

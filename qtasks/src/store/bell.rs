@@ -6,12 +6,13 @@ use tokio::sync::watch;
 
 use crate::job::JobId;
 
-/// Rings when there may be something new: work to lease, or news of a job.
+/// Rings when there may be something new: work to lease, news of a job, or a worker that is gone.
 ///
 /// A ring tells to look again, nothing more; there may be one too many, never one too few.
 #[derive(Debug)]
 pub struct Bell {
     work: watch::Sender<()>,
+    lost: watch::Sender<()>,
     jobs: Mutex<Jobs>,
 }
 
@@ -24,12 +25,17 @@ struct Jobs {
 impl Bell {
     /// A bell that nobody listens to yet.
     pub fn new() -> Self {
-        Self { work: watch::Sender::new(()), jobs: Mutex::default() }
+        Self { work: watch::Sender::new(()), lost: watch::Sender::new(()), jobs: Mutex::default() }
     }
 
     /// Listens for work that can be leased.
     pub fn work(&self) -> Listener {
         Listener(self.work.subscribe())
+    }
+
+    /// Listens for workers that are gone, whose jobs can be taken over.
+    pub fn lost(&self) -> Listener {
+        Listener(self.lost.subscribe())
     }
 
     /// Listens for news of a job: steps, progress, its state.
@@ -47,6 +53,11 @@ impl Bell {
         self.work.send_replace(());
     }
 
+    /// Tells that a worker may be gone. A store that cannot tell never rings; then its leases run out.
+    pub fn ring_lost(&self) {
+        self.lost.send_replace(());
+    }
+
     /// Tells that there is news of these jobs.
     pub fn ring_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
         let jobs = self.jobs();
@@ -60,7 +71,7 @@ impl Bell {
         }
     }
 
-    /// Tells everybody that there may be something new, as after a change by another process.
+    /// Tells everybody that there may be something new in what is stored, as after a change by another process.
     pub fn ring_all(&self) {
         self.ring_work();
         for sender in self.jobs().listened.values() {
@@ -118,12 +129,16 @@ mod tests {
         let bell = Bell::new();
         let (one, other) = (JobId::new(), JobId::new());
         let (mut first, mut second, mut work) = (bell.job(one), bell.job(other), bell.work());
+        let mut lost = bell.lost();
         bell.ring_jobs([one]);
         bell.ring_jobs([one]);
         assert!(first.heard().now_or_never().is_some());
         assert!(first.heard().now_or_never().is_none());
         assert!(second.heard().now_or_never().is_none() && work.heard().now_or_never().is_none());
         bell.ring_all();
+        assert!(lost.heard().now_or_never().is_none(), "what others write tells of no lost worker");
+        bell.ring_lost();
+        assert!(lost.heard().now_or_never().is_some());
         assert!(second.heard().now_or_never().is_some() && work.heard().now_or_never().is_some());
     }
 

@@ -185,21 +185,31 @@ impl Contents {
         let now = to_millisecond(ask.now);
         let mut leased = Leased::default();
         let mut heads = BTreeSet::new();
-        for queue in ask.queues.iter() {
-            for &task in ask.tasks.iter() {
-                let Some(lane) = self.index.lane(queue, task) else { continue };
-                lane.turn_to(now);
-                heads.extend(lane.head().map(|urgency| (urgency, queue, task)));
-                leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
-            }
+        let places = || {
+            let tasks = |queue| ask.tasks.iter().map(move |&task| (queue, task));
+            let pairs = ask.queues.iter().flat_map(tasks);
+            pairs.flat_map(|(queue, task)| [false, true].map(|suspect| (queue, task, suspect)))
+        };
+        for place @ (queue, task, suspect) in places() {
+            let Some(lane) = self.index.lane(queue, task, suspect) else { continue };
+            lane.turn_to(now);
+            heads.extend(lane.head().filter(|_| ask.suspects || !suspect).map(|urgency| (urgency, place)));
+            leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
         }
         while leased.jobs.len() < ask.limit
-            && let Some(((_, id), queue, task)) = heads.pop_first()
+            && let Some(((_, id), place @ (queue, task, suspect))) = heads.pop_first()
         {
             leased.jobs.push(self.run(id, ask.worker));
-            let head = self.index.lane(queue, task).and_then(|lane| lane.head());
-            heads.extend(head.map(|urgency| (urgency, queue, task)));
+            if suspect {
+                heads.retain(|(_, (_, _, suspect))| !suspect);
+                continue;
+            }
+            let head = self.index.lane(queue, task, suspect).and_then(|lane| lane.head());
+            heads.extend(head.map(|urgency| (urgency, place)));
         }
+        leased.suspects = places().any(|(queue, task, suspect)| {
+            suspect && self.index.lane(queue, task, suspect).is_some_and(|lane| lane.head().is_some())
+        });
         leased
     }
 
@@ -220,6 +230,7 @@ impl Contents {
                 if step.seq == entry.job.steps {
                     entry.job.steps += 1;
                     entry.job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
+                    entry.job.failures = 0;
                     entry.steps.push(step);
                 }
             }
@@ -263,6 +274,7 @@ impl Contents {
             next => next,
         };
         entry.job.failures = settlement.failures;
+        entry.job.suspect = settlement.suspect;
         entry.settled = to_millisecond(settlement.now);
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
             started: attempt.started.map(to_millisecond),
@@ -331,6 +343,7 @@ impl Entry {
             state: State::Waiting { due: to_millisecond(due) },
             attempt: 0,
             failures: 0,
+            suspect: false,
             steps: 0,
             skipped: 0,
             memos: 0,
@@ -347,8 +360,8 @@ impl Entry {
 /// Where a job stands among others, as its state has it; so that no search looks at every job.
 #[derive(Default)]
 struct Index {
-    /// Waiting jobs by queue, then by task.
-    lanes: HashMap<String, HashMap<String, Lane>>,
+    /// Waiting jobs by queue, then by task; those that are no suspects, and those that are.
+    lanes: HashMap<String, HashMap<String, [Lane; 2]>>,
     /// Running jobs by worker.
     held: HashMap<WorkerId, BTreeSet<JobId>>,
     /// Dead jobs by the time of their end.
@@ -363,7 +376,8 @@ impl Index {
         match job.state {
             State::Waiting { due } => {
                 let lanes = self.lanes.entry(job.queue.clone()).or_default();
-                lanes.entry(job.task.clone()).or_default().add(due, entry.urgency());
+                let lanes = lanes.entry(job.task.clone()).or_default();
+                lanes[usize::from(job.suspect)].add(due, entry.urgency());
             }
             State::Running { worker } => {
                 self.held.entry(worker).or_default().insert(job.id);
@@ -381,7 +395,7 @@ impl Index {
         let job = &entry.job;
         match job.state {
             State::Waiting { due } => {
-                let lane = self.lane(&job.queue, &job.task).expect("a job that waits has a lane");
+                let lane = self.lane(&job.queue, &job.task, job.suspect).expect("a job that waits has a lane");
                 lane.remove(due, entry.urgency());
             }
             State::Running { worker } => {
@@ -400,15 +414,15 @@ impl Index {
         }
     }
 
-    fn lane(&mut self, queue: &str, task: &str) -> Option<&mut Lane> {
-        self.lanes.get_mut(queue)?.get_mut(task)
+    fn lane(&mut self, queue: &str, task: &str, suspect: bool) -> Option<&mut Lane> {
+        Some(&mut self.lanes.get_mut(queue)?.get_mut(task)?[usize::from(suspect)])
     }
 }
 
 /// The less, the more urgent: by priority, the highest first, then by age.
 type Urgency = (Reverse<i16>, JobId);
 
-/// The waiting jobs of one task in one queue.
+/// Waiting jobs of one task in one queue.
 struct Lane {
     /// All of them, by the time when they are due.
     waiting: BTreeSet<(Timestamp, Urgency)>,

@@ -39,22 +39,26 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
-    /// from now on, at its next attempt. The lease lasts as long as the worker [says](Self::renew); one that never said
+    /// from now on, at its next attempt. Of [suspects](Job::suspect) at most one is among them, and none unless
+    /// `ask.suspects`; others are passed over and go on waiting. The lease lasts as long as the worker [says](Self::renew); one that never said
     /// anything holds leases that have run out.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
     /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the
     /// worker known, as does the first after [`leave`](Self::leave). Leases that ran out and were not taken are kept too.
+    ///
+    /// A store may see by itself that a worker is gone, such as by a lock that the operating system frees when a process
+    /// ends. Then its leases have run out at once, whatever `until` was.
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
 
-    /// Forgets `worker`. Leases that it still holds count as run out.
+    /// Forgets `worker`. Leases that it still holds have run out.
     async fn leave(&self, worker: WorkerId) -> Result<()>;
 
-    /// Finds up to `limit` running jobs whose worker's leases ran out before `now`, or whose worker is not known.
+    /// Finds up to `limit` running jobs whose worker is gone: its leases ran out before `now`, or it is not known.
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>>;
 
     /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
-    /// order.
+    /// order. A new step sets the failures of its job to 0.
     ///
     /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
@@ -179,6 +183,8 @@ pub struct Ask {
     pub tasks: Arc<[&'static str]>,
     /// How many jobs it takes at most.
     pub limit: usize,
+    /// Whether one [suspect](Job::suspect) may be among them, since it can be started at once.
+    pub suspects: bool,
     /// Jobs due at this time or before are due.
     pub now: Timestamp,
 }
@@ -190,6 +196,8 @@ pub struct Leased {
     pub jobs: Vec<Job>,
     /// When the next job that is not due yet will be, among those that the worker could take.
     pub next_due: Option<Timestamp>,
+    /// Whether a [suspect](Job::suspect) that is due, and that the worker could take, still waits.
+    pub suspects: bool,
 }
 
 /// What to append to a job; all of it is written, or nothing.
@@ -221,6 +229,8 @@ pub struct Settlement {
     pub next: State,
     /// The failures in a row from then on.
     pub failures: u32,
+    /// Whether the job is a [suspect](Job::suspect) from then on.
+    pub suspect: bool,
     /// The attempt that ends with this, for the history.
     pub attempt: Option<Attempt>,
     /// When the change is made.
@@ -232,7 +242,7 @@ pub struct Settlement {
 pub enum Hold {
     /// The job runs under this lease, run out or not.
     Lease(Lease),
-    /// The job runs at this attempt, and its worker's leases ran out before `now`.
+    /// The job runs at this attempt, and its worker is gone, as [`Store::expired`] has it.
     Expired {
         /// The attempt.
         attempt: u32,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::subject::*;
 use crate::{
     job::{Job, NewJob, State, WorkerId},
-    store::{Ask, Store},
+    store::{Ask, Settlement, Store},
 };
 
 /// A lease changes the state and the attempt of a job and nothing else, and gives the job as it is from then on.
@@ -136,6 +136,58 @@ pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Stor
     assert_eq!(store.job(unknown.id).await, before);
     let other_worker = Ask { tasks: ["unknown"].into(), ..ask(WorkerId::new()) };
     assert_eq!(ids(&store.lease(other_worker).await), [unknown.id]);
+}
+
+/// They stay as they are, hold up no other job, and who asks is told of them.
+pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let suspect = store.suspect(9).await;
+    let [other] = store.enqueue([call()]).await[..] else { unreachable!("one job gives one id") };
+    let before = store.job(suspect).await;
+    for (limit, given) in [(0, vec![]), (1, vec![other]), (9, vec![])] {
+        let leased = store.lease_all(Ask { limit, ..ask(WorkerId::new()) }).await;
+        assert_eq!((ids(&leased.jobs), leased.suspects), (given, true), "limit {limit}");
+    }
+    assert_eq!(store.job(suspect).await, before);
+    for other in [Ask { queues: queues(&["other"]), ..ask(WorkerId::new()) }, ask_for(other, at(0))] {
+        assert!(!store.lease_all(other).await.suspects, "a worker is told of those that it could take");
+    }
+}
+
+/// The most urgent of them, at its place among the others.
+pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let [low, high, middle] = [store.suspect(-1).await, store.suspect(5).await, store.suspect(0).await];
+    let others = store.enqueue([NewJob { priority: 7, ..call() }, NewJob { priority: 1, ..call() }]).await;
+    let asked = |limit| Ask { limit, suspects: true, ..ask(WorkerId::new()) };
+    for (limit, given, left) in [
+        (1, vec![others[0]], true),
+        (9, vec![high, others[1]], true),
+        (0, vec![], true),
+        (9, vec![middle], true),
+        (1, vec![low], false),
+        (9, vec![], false),
+    ] {
+        let leased = store.lease_all(asked(limit)).await;
+        assert_eq!((ids(&leased.jobs), leased.suspects), (given, left), "limit {limit}");
+        assert!(leased.jobs.iter().all(|job| job.suspect != others.contains(&job.id)));
+    }
+}
+
+/// A time that has not come is the same for all; told of are only those that are due.
+pub async fn suspects_wait_until_they_are_due(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    store.settle(Settlement { suspect: true, ..settlement(lease, waiting(100)) }).await;
+    for (now, suspects, given, next_due, left) in [
+        (at(99), true, vec![], Some(at(100)), false),
+        (at(100), false, vec![], None, true),
+        (at(99), true, vec![], Some(at(100)), false),
+        (at(100), true, vec![lease.job], None, false),
+    ] {
+        let leased = store.lease_all(Ask { suspects, ..ask_for(lease.job, now) }).await;
+        assert_eq!((ids(&leased.jobs), leased.next_due, leased.suspects), (given, next_due, left), "at {now}");
+    }
 }
 
 /// What one worker has taken, another does not get.

@@ -54,6 +54,9 @@ macro_rules! store_conformance {
             a_clock_that_goes_back_makes_jobs_wait_again
             jobs_of_other_queues_are_left_alone
             jobs_of_unknown_tasks_are_left_alone_at_no_cost
+            suspects_are_passed_over_unless_asked_for
+            one_suspect_is_leased_at_a_time
+            suspects_wait_until_they_are_due
             two_workers_never_get_the_same_job
             concurrent_leases_give_each_job_once
             renewing_gives_the_leases_that_are_held
@@ -66,6 +69,7 @@ macro_rules! store_conformance {
             recorded_steps_are_kept_in_order
             a_record_can_be_written_again
             a_gap_between_steps_is_an_error_and_writes_nothing
+            a_new_step_sets_the_failures_to_0
             records_are_answered_in_order
             progress_stays_until_it_is_said_anew
             skipped_steps_are_counted_and_never_the_last
@@ -82,6 +86,7 @@ macro_rules! store_conformance {
             only_the_lease_itself_gives_the_right_to_write
             a_job_that_is_not_there_gives_nothing_and_takes_nothing
             a_settled_job_is_what_it_was_settled_to
+            a_suspect_stays_one_until_it_is_settled_otherwise
             a_job_that_waits_again_is_leased_again_when_it_is_due
             only_an_expired_lease_is_settled_as_expired
             a_job_is_settled_only_as_it_was_seen

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::subject::*;
 use crate::{
     job::{Lease, Progress, Reply, Step},
-    store::{Record, Store, Written},
+    store::{Ask, Record, Settlement, Store, Written},
 };
 
 /// Steps are appended, and read back as they were written; the job counts them.
@@ -53,6 +53,25 @@ pub async fn a_gap_between_steps_is_an_error_and_writes_nothing(store: Arc<dyn S
         assert_eq!(store.steps(other.job).await, [], "a call that fails writes nothing");
     }
     store.write(record(lease, [step(1)])).await;
+}
+
+/// However the job came by them; steps that were recorded before, or none, or those of another lease forgive nothing.
+pub async fn a_new_step_sets_the_failures_to_0(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let old = store.running().await;
+    store.write(record(old, [step(0)])).await;
+    store.settle(Settlement { failures: 3, suspect: true, ..settlement(old, waiting(0)) }).await;
+    let lease = lease_of(&store.lease(Ask { suspects: true, ..ask_for(old.job, at(0)) }).await[0]);
+    let progress = Some(Progress { done: 1, total: 2 });
+    for forgiven_nothing in [record(lease, [step(0)]), Record { progress, ..record(lease, []) }] {
+        store.write(forgiven_nothing).await;
+        assert_eq!(store.job(lease.job).await.failures, 3);
+    }
+    assert_eq!(store.try_write(record(old, [step(1)])).await, Written::Fenced);
+    assert_eq!(store.job(lease.job).await.failures, 3);
+    store.write(record(lease, [step(0), step(1)])).await;
+    let job = store.job(lease.job).await;
+    assert_eq!((job.failures, job.suspect), (0, true));
 }
 
 /// A record that is fenced off keeps no other from being written; two of one job go on from each other.

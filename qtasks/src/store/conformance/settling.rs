@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::subject::*;
 use crate::{
     job::{Ending, Job, JobId, Lease, Output, Shape, State},
-    store::{Hold, Settlement, Store, Written},
+    store::{Ask, Hold, Settlement, Store, Written},
 };
 
-/// State and failures are those that the settlement names; all else stays. What was settled is not settled again.
+/// State, failures and suspicion are those that the settlement names; all else stays. What was settled is not settled again.
 pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
     let store = Subject(store);
     let shapes = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
@@ -19,10 +19,24 @@ pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
         let lease = store.running().await;
         store.write(record(lease, [step(0)])).await;
         let before = store.job(lease.job).await;
-        let settled = Settlement { failures: 3, ..settlement(lease, next.clone()) };
+        let settled = Settlement { failures: 3, suspect: true, ..settlement(lease, next.clone()) };
         store.settle(settled.clone()).await;
         assert_eq!(store.try_settle(settled).await, Written::Fenced);
-        assert_eq!(store.job(lease.job).await, Job { state: next, failures: 3, ..before });
+        assert_eq!(store.job(lease.job).await, Job { state: next, failures: 3, suspect: true, ..before });
+    }
+}
+
+/// Through every lease and every record, until a settlement says otherwise.
+pub async fn a_suspect_stays_one_until_it_is_settled_otherwise(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    for suspect in [true, true, false, true] {
+        let lease = lease_of(&store.job(lease.job).await);
+        store.settle(Settlement { suspect, ..settlement(lease, waiting(0)) }).await;
+        assert_eq!(store.job(lease.job).await.suspect, suspect);
+        let again = store.lease(Ask { suspects: true, ..ask_for(lease.job, at(0)) }).await;
+        store.write(record(lease_of(&again[0]), [step(again[0].steps)])).await;
+        assert_eq!((again[0].suspect, store.job(lease.job).await.suspect), (suspect, suspect));
     }
 }
 

@@ -47,6 +47,15 @@ impl Subject {
         lease_of(&leased[0])
     }
 
+    /// A suspect that is due.
+    pub(super) async fn suspect(&self, priority: i16) -> JobId {
+        let ids = self.enqueue([NewJob { task: "suspect".into(), priority, ..call() }]).await;
+        let leased = self.lease(Ask { tasks: ["suspect"].into(), ..ask(WorkerId::new()) }).await;
+        let lost = Settlement { suspect: true, ..settlement(lease_of(&leased[0]), waiting(0)) };
+        self.settle(lost).await;
+        ids[0]
+    }
+
     pub(super) async fn renew(&self, worker: WorkerId, until: Timestamp) -> Vec<Lease> {
         answer(self.0.renew(worker, until).await)
     }
@@ -159,7 +168,14 @@ pub(super) fn calls(count: usize) -> Vec<NewJob> {
 }
 
 pub(super) fn ask(worker: WorkerId) -> Ask {
-    Ask { worker, queues: queues(&["default"]), tasks: ["task"].into(), limit: 1_000, now: at(0) }
+    Ask {
+        worker,
+        queues: queues(&["default"]),
+        tasks: ["task", "suspect"].into(),
+        limit: 1_000,
+        suspects: false,
+        now: at(0),
+    }
 }
 
 /// What a new worker asks for to get the job that [`Subject::running`] made.
@@ -189,7 +205,8 @@ pub(super) fn noted(lease: Lease, memos: impl IntoIterator<Item = Memo>) -> Reco
 }
 
 pub(super) fn settlement(lease: Lease, next: State) -> Settlement {
-    Settlement { job: lease.job, hold: Hold::Lease(lease), next, failures: 0, attempt: None, now: at(0) }
+    let hold = Hold::Lease(lease);
+    Settlement { job: lease.job, hold, next, failures: 0, suspect: false, attempt: None, now: at(0) }
 }
 
 pub(super) fn cancel(lease: Lease) -> Settlement {

@@ -46,7 +46,8 @@ pub(super) fn new_job() -> NewJob {
 }
 
 pub(super) fn ask(limit: usize) -> Ask {
-    Ask { worker: WorkerId::new(), queues: Arc::new(["default".to_owned()]), tasks: Arc::new(["t"]), limit, now: NOW }
+    let (queues, tasks) = (Arc::new(["default".to_owned()]), Arc::new(["t"]));
+    Ask { worker: WorkerId::new(), queues, tasks, limit, suspects: false, now: NOW }
 }
 
 pub(super) async fn lease(store: &Sqlite, limit: usize) -> Vec<Job> {

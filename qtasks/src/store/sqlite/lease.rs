@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Statement, params};
 
 use super::{fault::Fault, queue::Write, row, sql::Statements, tables::Tables};
 use crate::{
@@ -27,16 +27,19 @@ impl Write for Ask {
         let mut fronts = Vec::with_capacity(lanes.len());
         for lane in lanes {
             search.promote(sql, lane)?;
-            let mut front = Front { lane, from: (i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false };
-            search.fill(sql, &mut front)?;
-            fronts.push(front);
+            for suspects in [false, true] {
+                let mut front = Front::new(lane, suspects);
+                search.fill(sql, &mut front)?;
+                fronts.push(front);
+            }
         }
-        let mut jobs = Vec::new();
+        let (mut jobs, mut seat) = (Vec::new(), self.suspects);
         while jobs.len() < self.limit {
-            let first = fronts.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| front.urgency());
-            let Some(front) = first else { break };
+            let open = fronts.iter_mut().filter(|front| !front.jobs.is_empty() && (seat || !front.suspects));
+            let Some(front) = open.min_by_key(|front| front.urgency()) else { break };
             jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
-            if jobs.len() < self.limit {
+            seat &= !front.suspects;
+            if jobs.len() < self.limit || front.suspects {
                 search.fill(sql, front)?;
             }
         }
@@ -46,7 +49,8 @@ impl Write for Ask {
             }
         }
         tables.news.jobs.extend(jobs.iter().map(|job| job.id));
-        Ok(Leased { jobs, next_due: search.next_due.map(row::time) })
+        let suspects = fronts.iter().any(|front| front.suspects && !front.jobs.is_empty());
+        Ok(Leased { jobs, next_due: search.next_due.map(row::time), suspects })
     }
 }
 
@@ -62,6 +66,8 @@ impl Ask {
 /// The most urgent jobs of a lane that have been read and not been taken.
 struct Front {
     lane: i64,
+    /// Whether they are suspects; else none of them is.
+    suspects: bool,
     /// Rank and id of the last that was read.
     from: (i64, [u8; 16]),
     jobs: VecDeque<Job>,
@@ -70,6 +76,15 @@ struct Front {
 }
 
 impl Front {
+    fn new(lane: i64, suspects: bool) -> Self {
+        Self { lane, suspects, from: (i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
+    }
+
+    /// The statement that reads more of them.
+    fn ready<'s, 'c>(&self, sql: &'s mut Statements<'c>) -> &'s mut Statement<'c> {
+        if self.suspects { &mut sql.ready_suspects } else { &mut sql.ready }
+    }
+
     /// The least is leased first.
     fn urgency(&self) -> Option<(i16, JobId)> {
         self.jobs.front().map(|job| (!job.priority, job.id))
@@ -109,9 +124,11 @@ impl Search {
 
     /// Reads further jobs of a lane when those read before are all taken.
     fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front) -> rusqlite::Result<()> {
-        while front.jobs.is_empty() && !front.ended && self.page > 0 {
+        // Of suspects no more than one is taken, and whether there is one is told also to who takes none.
+        let page = if front.suspects { 1 } else { self.page };
+        while front.jobs.is_empty() && !front.ended && page > 0 {
             let (rank, id) = front.from;
-            let mut rows = sql.ready.query(params![front.lane, rank, id, self.page])?;
+            let mut rows = front.ready(sql).query(params![front.lane, rank, id, page])?;
             let mut read = 0;
             while let Some(row) = rows.next()? {
                 read += 1;
@@ -123,7 +140,7 @@ impl Search {
                     _ => front.jobs.push_back(job),
                 }
             }
-            front.ended = read < self.page;
+            front.ended = read < page;
         }
         Ok(())
     }
@@ -133,7 +150,7 @@ impl Search {
     /// Only a few, since a worker that got all it asked for asks again soon, and one that got less has seen all.
     fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front) -> rusqlite::Result<()> {
         let (rank, id) = front.from;
-        let mut rows = sql.ready.query(params![front.lane, rank, id, 64])?;
+        let mut rows = front.ready(sql).query(params![front.lane, rank, id, 64])?;
         while let Some(row) = rows.next()? {
             if let State::Waiting { due } = row::job(row)?.state {
                 self.see(Some(row::millis(due)).filter(|due| *due > self.now));

@@ -8,6 +8,7 @@ mod fault;
 #[cfg(test)]
 mod fixture;
 mod lease;
+mod peers;
 mod place;
 mod queue;
 mod read;
@@ -34,12 +35,12 @@ use self::{
     place::Place,
     reader::Readers,
     transact::Transact,
-    write::{Enqueue, Leave, Prune, Pruned, Records, Renew, Settle},
+    write::{Enqueue, Held, Prune, Pruned, Records, Settle},
     writer::Handle,
 };
 use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
 };
 
@@ -56,6 +57,11 @@ inventory::submit! {
 /// Commits are durable when a call returns: the file is in WAL mode with `synchronous=FULL`, which by
 /// [SQLite's documentation](https://www.sqlite.org/pragma.html#pragma_synchronous) holds through a power cut too. Calls that
 /// are under way at the same time share a commit.
+///
+/// Workers on `jobs.db` show in the folder `jobs.db-workers` that they live, each by a file that it keeps locked: one whose
+/// process has ended is gone at that moment, and one that is frozen when its leases have run out. To do so needs no write
+/// to the database, so that one that is locked, or full, robs nobody. A process that is stopped within a write transaction
+/// holds up all that write to the file until it goes on or ends.
 pub struct Sqlite {
     writer: Handle,
     readers: Arc<Readers>,
@@ -102,15 +108,25 @@ impl Store for Sqlite {
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.writer.queue.ask(Renew { worker, until }).await
+        let peers = &self.writer.peers;
+        let renewed = peers.renew(worker, row::millis(until), &self.bell);
+        // The leases are only read: what else is done to the file, or not done, keeps nobody from holding them.
+        if !renewed.map_err(|error| Error::store("renew leases", error))? {
+            return self.readers.read("renew leases", move |tables| read::held(tables, worker)).await;
+        }
+        let leases = self.writer.queue.ask(Held(worker)).await?;
+        peers.is_sure(worker);
+        Ok(leases)
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.writer.queue.ask(Leave(worker)).await
+        self.writer.peers.leave(worker);
+        Ok(())
     }
 
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.readers.read("find lost jobs", move |tables| read::expired(tables, now, limit)).await
+        let peers = Arc::clone(&self.writer.peers);
+        self.readers.read("find lost jobs", move |tables| read::expired(tables, &peers, now, limit)).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -196,6 +212,7 @@ mod tests {
             hold: Hold::Lease(Lease { job: job.id, attempt: job.attempt, worker }),
             next: State::Done { output },
             failures: 0,
+            suspect: false,
             attempt: Some(attempt),
             now: NOW,
         }
@@ -231,6 +248,27 @@ mod tests {
         assert_eq!(store.steps(found.id, 0, 9).await.unwrap(), [step(0), skipped]);
         assert_eq!(store.last_step(found.id).await.unwrap(), Some(step(0)));
         assert_eq!(store.attempts(found.id).await.unwrap(), [settled.attempt.unwrap()]);
+    }
+
+    #[tokio::test]
+    async fn a_suspect_is_one_after_reopening() {
+        let (_folder, url) = place("");
+        let store = Sqlite::open(&url).await.unwrap();
+        store.enqueue(vec![new_job()]).await.unwrap();
+        let job = lease(&store, 1).await.remove(0);
+        let next = State::Waiting { due: NOW };
+        let lost = Settlement {
+            next: next.clone(),
+            failures: 2,
+            suspect: true,
+            ..settlement(&job, worker(&job), Output::Steps(Shape::List))
+        };
+        assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+        drop(store);
+        let store = Sqlite::open(&url).await.unwrap();
+        let found = store.job(job.id).await.unwrap().unwrap();
+        assert_eq!(found, Job { state: next, failures: 2, suspect: true, ..job });
+        assert!(lease(&store, 1).await.is_empty(), "it is passed over");
     }
 
     #[tokio::test]

@@ -113,6 +113,13 @@ impl Place {
         path.into()
     }
 
+    /// The folder in which workers show that they live.
+    pub(super) fn workers(&self) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-workers");
+        path.into()
+    }
+
     pub(super) fn explain(&self, error: rusqlite::Error) -> Error {
         explain(&self.path, error)
     }

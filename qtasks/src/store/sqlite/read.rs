@@ -3,9 +3,13 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::row::{self, job_columns};
+use super::{
+    peers::Peers,
+    row::{self, job_columns},
+    sql::HELD,
+};
 use crate::{
-    job::{Attempt, Job, JobId, Memo, Step},
+    job::{Attempt, Job, JobId, Lease, Memo, Step, WorkerId},
     store::Filter,
 };
 
@@ -98,23 +102,42 @@ pub(super) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<V
     connection.prepare_cached(ATTEMPTS)?.query_map([id.to_bytes()], row::attempt)?.collect()
 }
 
-/// Goes from worker to worker, so that the many jobs of those that live are not looked at.
-pub(super) const EXPIRED: &str = concat!(
-    "WITH RECURSIVE holders (worker) AS (
+/// Who holds jobs: goes from worker to worker, so that the many jobs of each are not looked at.
+pub(super) const HOLDERS: &str = "
+    WITH RECURSIVE holders (worker) AS (
         SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker IS NOT NULL
         UNION ALL
         SELECT (SELECT min(n.worker) FROM qtasks_jobs AS n INDEXED BY qtasks_running WHERE n.worker > holders.worker)
         FROM holders WHERE holders.worker IS NOT NULL)
-    SELECT ",
+    SELECT worker FROM holders WHERE worker IS NOT NULL";
+
+pub(super) const JOBS_OF: &str = concat!(
+    "SELECT ",
     job_columns!(),
-    " FROM holders CROSS JOIN qtasks_jobs AS j INDEXED BY qtasks_running ON j.worker = holders.worker
-    CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
-    WHERE holders.worker IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM qtasks_workers AS w WHERE w.id = holders.worker AND w.until >= ?1)
-    LIMIT ?2"
+    " FROM qtasks_jobs AS j INDEXED BY qtasks_running CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
+      WHERE j.worker = ?1 LIMIT ?2"
 );
 
-pub(super) fn expired(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Job>> {
-    let values = params![row::millis(now), row::count(limit)];
-    connection.prepare_cached(EXPIRED)?.query_map(values, row::job)?.collect()
+/// The jobs of workers that are gone. What else is left of those without any goes away.
+pub(super) fn expired(
+    connection: &Connection,
+    peers: &Peers,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<Job>> {
+    let mut holders = connection.prepare_cached(HOLDERS)?;
+    let holders: Vec<_> = holders.query_map([], |row| row::worker_id(row, 0))?.collect::<Result<_, _>>()?;
+    let mut jobs = Vec::new();
+    for worker in holders.iter().filter(|worker| peers.is_gone(**worker, row::millis(now))) {
+        let values = params![worker.to_bytes(), row::count(limit - jobs.len())];
+        for job in connection.prepare_cached(JOBS_OF)?.query_map(values, row::job)? {
+            jobs.push(job?);
+        }
+    }
+    peers.sweep(&holders);
+    Ok(jobs)
+}
+
+pub(super) fn held(connection: &Connection, worker: WorkerId) -> rusqlite::Result<Vec<Lease>> {
+    connection.prepare_cached(HELD)?.query_map([worker.to_bytes()], |row| row::lease(row, worker))?.collect()
 }

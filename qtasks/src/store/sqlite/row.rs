@@ -7,7 +7,7 @@ use rusqlite::{Row, types::Type};
 
 use super::fault::Fault;
 use crate::{
-    job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
 };
 
@@ -90,7 +90,7 @@ macro_rules! job_columns {
     () => {
         "j.id, l.task, l.queue, j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
          j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
-         j.skipped, j.progress_done, j.progress_total, j.memos"
+         j.skipped, j.progress_done, j.progress_total, j.suspect, j.memos"
     };
 }
 pub(super) use job_columns;
@@ -111,9 +111,10 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         state: state(row)?,
         attempt: row.get(12)?,
         failures: row.get(13)?,
+        suspect: row.get(18)?,
         steps: row.get::<_, i64>(14)?.cast_unsigned(),
         skipped: row.get::<_, i64>(15)?.cast_unsigned(),
-        memos: row.get::<_, i64>(18)?.cast_unsigned(),
+        memos: row.get::<_, i64>(19)?.cast_unsigned(),
         progress: done
             .zip(total)
             .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
@@ -220,11 +221,16 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     })
 }
 
+/// Reads `id, attempt`, of a job that `worker` holds.
+pub(super) fn lease(row: &Row<'_>, worker: WorkerId) -> rusqlite::Result<Lease> {
+    Ok(Lease { job: job_id(row, 0)?, attempt: row.get(1)?, worker })
+}
+
 pub(super) fn job_id(row: &Row<'_>, column: usize) -> rusqlite::Result<JobId> {
     row.get(column).map(JobId::from_bytes)
 }
 
-fn worker_id(row: &Row<'_>, column: usize) -> rusqlite::Result<WorkerId> {
+pub(super) fn worker_id(row: &Row<'_>, column: usize) -> rusqlite::Result<WorkerId> {
     row.get(column).map(WorkerId::from_bytes)
 }
 

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 ///
 /// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
-/// since SQLite writes the whole of a row whenever something in it changes. New steps stand in `qtasks_new_steps` before
+/// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
+/// nobody who passes them over has to read them. New steps stand in `qtasks_new_steps` before
 /// they are moved, many at a time: those of a hundred jobs share a few pages there, and have a page each in
 /// `qtasks_steps`. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -76,6 +77,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
     CREATE TABLE qtasks_workers (id BLOB PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE qtasks_pruned (job BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID;
+",
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX qtasks_ready;
+    CREATE INDEX qtasks_ready ON qtasks_jobs (lane, rank, id) WHERE state = 1 AND suspect = 0;
+    CREATE INDEX qtasks_suspects ON qtasks_jobs (lane, rank, id) WHERE state = 1 AND suspect = 1;
+    DROP TABLE qtasks_workers;
 ",
     "
     ALTER TABLE qtasks_jobs ADD COLUMN memos INTEGER NOT NULL DEFAULT 0;

@@ -29,13 +29,32 @@ pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
 
+/// The leases of a worker, without its name.
+pub(super) const HELD: &str = "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1";
+
 /// What a settlement writes; the conditions follow.
 macro_rules! settle {
     ($($hold:literal)*) => {
         concat!(
             "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended = ?3, shape = ?4, outcome = ?5, \
-             failures = ?6, worker = NULL WHERE id = ?7 AND attempt = ?8 ",
+             failures = ?6, suspect = ?7, worker = NULL WHERE id = ?8 AND attempt = ?9 ",
             $($hold),*
+        )
+    };
+}
+
+/// The jobs of a lane that are known to be due, or were due when they were enqueued; the most urgent first.
+macro_rules! ready {
+    ($index:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM qtasks_jobs AS j ",
+            $index,
+            " CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
+              WHERE j.state = 1 AND ",
+            $condition,
+            " AND j.lane = ?1 AND (j.rank, j.id) > (?2, ?3) ORDER BY j.rank, j.id LIMIT ?4"
         )
     };
 }
@@ -58,18 +77,15 @@ statements! {
                    WHERE state = 0 AND lane = ?1 AND due <= ?2 ORDER BY due LIMIT ?3)";
     next_later = "SELECT due FROM qtasks_jobs INDEXED BY qtasks_later
                   WHERE state = 0 AND lane = ?1 AND due > ?2 ORDER BY due LIMIT 1";
-    ready = concat!("SELECT ", job_columns!(), " FROM qtasks_jobs AS j INDEXED BY qtasks_ready
-                     CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
-                     WHERE j.state = 1 AND j.lane = ?1 AND (j.rank, j.id) > (?2, ?3)
-                     ORDER BY j.rank, j.id LIMIT ?4");
+    ready = ready!("INDEXED BY qtasks_ready", "j.suspect = 0");
+    ready_suspects = ready!("INDEXED BY qtasks_suspects", "j.suspect = 1");
     run = "UPDATE qtasks_jobs SET state = 2, worker = ?2, attempt = ?3 WHERE id = ?1";
 
-    upsert_worker = "INSERT INTO qtasks_workers (id, until) VALUES (?1, ?2)
-                     ON CONFLICT (id) DO UPDATE SET until = excluded.until";
-    delete_worker = "DELETE FROM qtasks_workers WHERE id = ?1";
-    held = "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1";
+    held = HELD;
+    holder = "SELECT worker FROM qtasks_jobs WHERE id = ?1 AND attempt = ?2 AND worker IS NOT NULL";
 
     advance = "UPDATE qtasks_jobs SET steps = steps + ?5, skipped = skipped + ?6,
+                   failures = CASE WHEN ?5 > 0 THEN 0 ELSE failures END,
                    progress_done = coalesce(?7, progress_done), progress_total = coalesce(?8, progress_total)
                WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
     recorded = "SELECT steps, memos FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
@@ -82,10 +98,8 @@ statements! {
     clear_new_steps = "DELETE FROM qtasks_new_steps";
     count_new_steps = "SELECT count(*) FROM qtasks_new_steps";
 
-    settle_leased = settle!("AND worker = ?9");
-    settle_expired = settle!("AND worker IS NOT NULL AND NOT EXISTS (
-                                  SELECT 1 FROM qtasks_workers AS w WHERE w.id = worker AND w.until >= ?9)");
-    settle_seen = settle!("AND state BETWEEN ?9 AND ?10");
+    settle_leased = settle!("AND worker = ?10");
+    settle_seen = settle!("AND state BETWEEN ?10 AND ?11");
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
@@ -139,6 +153,8 @@ mod tests {
         let of = |name: &str| plan(&connection, ALL.iter().find(|(known, _)| *known == name).unwrap().1);
         let ready = of("ready");
         assert!(ready.contains("INDEX qtasks_ready (lane=? AND (rank,id)>(?,?))"), "{ready}");
+        let suspects = of("ready_suspects");
+        assert!(suspects.contains("INDEX qtasks_suspects (lane=? AND (rank,id)>(?,?))"), "{suspects}");
         let first = of("first_later");
         assert!(first.contains("COVERING INDEX qtasks_later (lane=?)"), "{first}");
         let promote = of("promote");
@@ -153,13 +169,14 @@ mod tests {
     async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
-        for sql in [read::JOB, read::JOBS, read::STEPS, read::LAST_STEP, read::MEMOS, read::ATTEMPTS] {
+        for sql in
+            [read::JOB, read::JOBS, read::STEPS, read::LAST_STEP, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, HELD]
+        {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }
-        let expired = plan(&connection, read::EXPIRED);
-        assert!(expired.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{expired}");
-        assert!(expired.contains("SEARCH j USING INDEX qtasks_running (worker=?)"), "{expired}");
+        let holders = plan(&connection, read::HOLDERS);
+        assert!(holders.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{holders}");
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
 //! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 
 use super::{
     fault::Fault,
+    peers::Peers,
     sql::Statements,
     transact::{BROKEN, Transaction},
 };
@@ -17,6 +18,7 @@ pub(super) struct Tables<'c> {
     pub(super) sql: Statements<'c>,
     /// The one that is open.
     transaction: Option<Transaction<'c>>,
+    pub(super) peers: Arc<Peers>,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
@@ -44,11 +46,11 @@ struct Lanes {
 }
 
 impl<'c> Tables<'c> {
-    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &'c Connection, peers: Arc<Peers>) -> rusqlite::Result<Self> {
         let mut sql = Statements::prepare(connection)?;
         let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
         let (lanes, news) = (Lanes::default(), News::default());
-        Ok(Self { connection, sql, transaction: None, lanes, reached: i64::MIN, new_steps, news })
+        Ok(Self { connection, sql, transaction: None, peers, lanes, reached: i64::MIN, new_steps, news })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {

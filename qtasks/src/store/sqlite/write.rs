@@ -1,6 +1,6 @@
 //! The changes: each a struct with what it needs to know, applied inside the writer's transaction.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashMap};
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Statement, params};
@@ -73,34 +73,16 @@ pub(super) fn insert_job(
     Ok(())
 }
 
-pub(super) struct Renew {
-    pub(super) worker: WorkerId,
-    pub(super) until: Timestamp,
-}
+/// The leases of a worker, read where nobody else can be taking them.
+pub(super) struct Held(pub(super) WorkerId);
 
-impl Write for Renew {
+impl Write for Held {
     type Outcome = Vec<Lease>;
     const DOING: &'static str = "renew leases";
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Lease>, Fault> {
-        let worker = self.worker.to_bytes();
-        tables.sql.upsert_worker.execute(params![worker, row::millis(self.until)])?;
-        let held = tables.sql.held.query_map([worker], |row| {
-            Ok(Lease { job: row::job_id(row, 0)?, attempt: row.get(1)?, worker: self.worker })
-        })?;
+        let held = tables.sql.held.query_map([self.0.to_bytes()], |row| row::lease(row, self.0))?;
         Ok(held.collect::<Result<_, _>>()?)
-    }
-}
-
-pub(super) struct Leave(pub(super) WorkerId);
-
-impl Write for Leave {
-    type Outcome = ();
-    const DOING: &'static str = "forget a worker";
-
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        tables.sql.delete_worker.execute([self.0.to_bytes()])?;
-        Ok(())
     }
 }
 
@@ -248,41 +230,47 @@ impl Write for Settle {
         tables.news.jobs.extend(self.0.iter().map(|settlement| settlement.job));
         tables.news.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
         self.0.iter().for_each(|settlement| _ = tables.reach(row::millis(settlement.now)));
-        self.0.iter().map(|settlement| settle(&mut tables.sql, settlement)).collect()
+        let mut gone = HashMap::new();
+        let peers = &tables.peers;
+        let mut is_gone = |worker, now| *gone.entry((worker, now)).or_insert_with(|| peers.judge(worker, now));
+        self.0.iter().map(|settlement| settle(&mut tables.sql, settlement, &mut is_gone)).collect()
     }
 }
 
-fn settle(sql: &mut Statements<'_>, settlement: &Settlement) -> Result<Written, Fault> {
+fn settle(
+    sql: &mut Statements<'_>,
+    settlement: &Settlement,
+    is_gone: &mut impl FnMut(WorkerId, i64) -> bool,
+) -> Result<Written, Fault> {
     let id = settlement.job.to_bytes();
     let Standing { state, due, ended, shape, outcome } = Standing::new(&settlement.next, settlement.now)?;
-    let failures = settlement.failures;
-    let changed = match settlement.hold {
-        Hold::Lease(lease) if lease.job != settlement.job => 0,
-        Hold::Lease(Lease { attempt, worker, .. }) => sql.settle_leased.execute(params![
+    let (failures, suspect) = (settlement.failures, settlement.suspect);
+    let leased = match settlement.hold {
+        Hold::Lease(lease) => (lease.job == settlement.job).then_some((lease.attempt, lease.worker)),
+        Hold::Expired { attempt, now } => {
+            let holder = sql.holder.query_row(params![id, attempt], |row| row::worker_id(row, 0)).optional()?;
+            holder.filter(|worker| is_gone(*worker, row::millis(now))).map(|worker| (attempt, worker))
+        }
+        Hold::Seen { .. } => None,
+    };
+    let changed = match (settlement.hold, leased) {
+        (Hold::Lease(_) | Hold::Expired { .. }, None) => 0,
+        (Hold::Lease(_) | Hold::Expired { .. }, Some((attempt, worker))) => sql.settle_leased.execute(params![
             state,
             due,
             ended,
             shape,
             outcome,
             failures,
+            suspect,
             id,
             attempt,
             worker.to_bytes()
         ])?,
-        Hold::Expired { attempt, now } => sql.settle_expired.execute(params![
-            state,
-            due,
-            ended,
-            shape,
-            outcome,
-            failures,
-            id,
-            attempt,
-            row::millis(now)
-        ])?,
-        Hold::Seen { state: seen, attempt } => {
+        (Hold::Seen { state: seen, attempt }, _) => {
             let (first, last) = row::codes(seen);
-            sql.settle_seen.execute(params![state, due, ended, shape, outcome, failures, id, attempt, first, last])?
+            sql.settle_seen
+                .execute(params![state, due, ended, shape, outcome, failures, suspect, id, attempt, first, last])?
         }
     };
     if changed == 0 {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     fault::{Fault, is_busy},
+    peers::Peers,
     place::Place,
     queue::{Closing, Command, Queue},
     schema,
@@ -24,16 +25,19 @@ use crate::{
     store::Bell,
 };
 
-/// What others have of the writer. It ends, once it has done what it was given, when this is dropped.
+/// What others have of the writer. It ends, once it has done what it was given, when this is dropped; and to others the
+/// workers of the store are gone then.
 pub(super) struct Handle {
     pub(super) queue: Arc<Queue>,
     /// Where the file is, by an absolute path.
     pub(super) place: Place,
+    pub(super) peers: Arc<Peers>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.queue.close();
+        self.peers.let_go();
     }
 }
 
@@ -68,7 +72,9 @@ fn turn_on_log(connection: &Connection, patience: Duration) -> rusqlite::Result<
 }
 
 fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sender<Result<Handle>>) {
-    let prepared = Tables::new(connection).and_then(|mut tables| Ok((tables.data_version()?, tables)));
+    let peers = Arc::new(Peers::new(place.workers()));
+    let prepared =
+        Tables::new(connection, Arc::clone(&peers)).and_then(|mut tables| Ok((tables.data_version()?, tables)));
     let (version, tables) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -83,7 +89,7 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
     let look = Look::new(watcher.is_some(), Instant::now());
     let patience = place.patience;
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
-    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place }));
+    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, peers }));
     Writer { tables, queue: &queue, bell, patience, look, version }.run();
 }
 
