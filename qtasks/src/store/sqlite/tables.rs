@@ -1,6 +1,6 @@
 //! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 
@@ -15,8 +15,10 @@ use crate::{error::Result, job::JobId};
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) sql: Statements<'c>,
-    /// The one that is open.
+    /// The one that is open,
     transaction: Option<Transaction<'c>>,
+    /// and since when the latest has been.
+    pub(super) begun: Instant,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
@@ -48,12 +50,14 @@ impl<'c> Tables<'c> {
         let mut sql = Statements::prepare(connection)?;
         let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
         let (lanes, news) = (Lanes::default(), News::default());
-        Ok(Self { connection, sql, transaction: None, lanes, reached: i64::MIN, new_steps, news })
+        let begun = Instant::now();
+        Ok(Self { connection, sql, transaction: None, begun, lanes, reached: i64::MIN, new_steps, news })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
         let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
         self.transaction = Some(Transaction(begun));
+        self.begun = Instant::now();
         Ok(())
     }
 
