@@ -162,8 +162,7 @@ impl Transact {
     fn run(&self, tables: &mut Tables<'_>, handler: InTransaction) -> Result<Option<Reply>, Fault> {
         tables.sql.savepoint.execute([])?;
         let reply = handler(tables.transaction()?);
-        let ended = tables.connection.is_autocommit() || !close(tables, matches!(reply, Some(Reply::Value(_))));
-        if ended {
+        if !close(tables, matches!(reply, Some(Reply::Value(_)))) {
             self.to_blame.set(Some(ENDED));
             return Err(Fault::Misuse(ENDED));
         }
@@ -198,7 +197,7 @@ impl Transact {
     }
 }
 
-/// Ends the savepoint of a handler; gives whether it was there.
+/// Ends the savepoint of a handler; gives whether it was there, which it is not when the transaction has ended.
 fn close(tables: &mut Tables<'_>, keep: bool) -> bool {
     let sql = &mut tables.sql;
     (keep || sql.undo_savepoint.execute([]).is_ok()) && sql.release_savepoint.execute([]).is_ok()
@@ -406,8 +405,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_ends_the_transaction_is_told_so_and_hurts_no_other_job() {
-        for ends in ["COMMIT", "ROLLBACK", "INSERT OR ROLLBACK INTO rows (value) VALUES (0)", "RELEASE qtasks_handler"]
-        {
+        for ends in [
+            "COMMIT",
+            "ROLLBACK",
+            "COMMIT; BEGIN",
+            "INSERT OR ROLLBACK INTO rows (value) VALUES (0)",
+            "RELEASE qtasks_handler",
+        ] {
             let scene = Scene::new().await;
             let (lease, other) = (scene.running().await, scene.running().await);
             assert_eq!(scene.transact(other, &scene.all_insert(0..1)).await.unwrap(), Transacted::Upto(1));
