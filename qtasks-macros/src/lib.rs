@@ -67,6 +67,12 @@ use proc_macro::TokenStream;
 /// worker supplies. Attributes of a parameter go to its field: with `#[serde(default)]` a parameter can be added while
 /// jobs without it are stored.
 ///
+/// # Handlers
+///
+/// A handler is a `fn` or an `async fn` that takes the value, and `State<T>` and `TaskContext` after it if it likes; it
+/// may return a `Result`. With `&qtasks::sqlite::Transaction<'_>` before the value, a `fn` that returns a `Result` runs in
+/// the transaction of the SQLite store in which the step is recorded: what it writes there is there exactly once.
+///
 /// # Other attributes
 ///
 /// Docs, `cfg`, `deprecated` and lint levels go to the struct and the function, all others to the function that holds

@@ -135,10 +135,6 @@ macro_rules! handlers {
     };
 }
 
-/// Stands around what a handler takes besides a transaction, where a marker or a [`Signature`] tells it from others.
-#[derive(Debug)]
-pub struct Transacted<X>(PhantomData<fn() -> X>);
-
 /// What a function gives, and what it needs, whatever the values it handles.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",

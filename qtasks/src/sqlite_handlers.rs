@@ -1,16 +1,23 @@
 //! Handlers that run in a transaction of the SQLite store.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    marker::PhantomData,
+};
 
 use crate::{
     context::{Inject, Need},
     error::{BoxError, Error},
     executor::Attempt,
-    handler::{Handler, NowTry, Reply, Signature, Transacted},
+    handler::{Handler, NowTry, Reply, Signature},
     store::sqlite::{InTransaction, KIND, Transaction},
     transacting::Handling,
     work::Run,
 };
+
+/// Stands around what such a handler takes besides the transaction, to tell its implementations from those of others.
+#[derive(Debug)]
+pub struct Transacted<X>(PhantomData<fn() -> X>);
 
 macro_rules! handlers {
     ($($extra:ident),*) => {

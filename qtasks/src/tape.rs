@@ -161,8 +161,8 @@ impl Tape {
     /// Adds the next value, which becomes a step in the store.
     pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) {
         let mut buffer = self.buffer();
-        // Its handler is not to run: an earlier one has failed.
-        if self.has_failed() {
+        // Its handler is not to run: an earlier one has failed, or the lease is lost.
+        if self.goes_on().is_err() {
             return;
         }
         self.in_transactions.store(true, Relaxed);
@@ -209,9 +209,7 @@ impl Tape {
     async fn held(&self) -> Result<(), Stopped> {
         while !(self.holds)() {
             let mut news = self.durable.subscribe();
-            if self.is_fenced() {
-                return Err(Stopped::Fenced);
-            }
+            self.goes_on()?;
             if !(self.holds)() {
                 news.changed().await.expect("the tape holds the sender");
             }
@@ -281,6 +279,9 @@ impl Tape {
     /// Puts back what was taken and did not get its turn, to be taken again soon.
     pub(crate) fn put_back(&self, mut works: Vec<Arc<Work>>) {
         let mut buffer = self.buffer();
+        if self.goes_on().is_err() {
+            return;
+        }
         buffer.bytes += works.iter().map(|work| work.bytes).sum::<usize>();
         works.append(&mut buffer.taken.works);
         buffer.taken.works = works;
@@ -306,8 +307,7 @@ impl Tape {
 
     /// Tells that nothing more of this attempt will be written; whoever waits is woken.
     pub(crate) fn fence(&self) {
-        self.fenced.store(true, Relaxed);
-        self.durable.send_modify(|_| ());
+        self.end(&self.fenced);
     }
 
     pub(crate) fn is_fenced(&self) -> bool {
@@ -318,19 +318,20 @@ impl Tape {
     /// attempt ends. [`flush`](Self::flush) gives the reason: what the handler said, or else `otherwise`.
     pub(crate) fn fail(&self, otherwise: Stopped) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(otherwise);
-        self.end();
+        self.end(&self.failed);
     }
 
     /// Tells that handlers ran and what they wrote did not last, whatever they said: the job is to be given back.
     pub(crate) fn release(&self) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopped::Released);
-        self.end();
+        self.end(&self.failed);
     }
 
-    fn end(&self) {
+    fn end(&self, how: &AtomicBool) {
         let unrun = {
             let mut buffer = self.buffer();
-            self.failed.store(true, Relaxed);
+            how.store(true, Relaxed);
+            // They hold the attempt, which holds this.
             std::mem::take(&mut buffer.taken.works)
         };
         // What the values do when they are dropped is the task's own affair, and may take its time.
@@ -480,6 +481,57 @@ mod tests {
         is_good.store(false, Relaxed);
         tape.fence();
         assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Fenced))));
+    }
+
+    fn push_works(tape: &Tape, count: usize) {
+        for _ in 0..count {
+            tape.push_work(0, 1, Box::new(()));
+        }
+    }
+
+    fn seqs(works: &[Arc<Work>]) -> Vec<u64> {
+        works.iter().map(|work| work.seq).collect()
+    }
+
+    #[test]
+    fn values_that_did_not_get_their_turn_come_before_those_that_were_added_since() {
+        let (tape, mut notes) = tape(Duration::from_secs(60));
+        push_works(&tape, 3);
+        let taken = tape.take().works;
+        push_works(&tape, 2);
+        tape.handled(1);
+        tape.put_back(taken[1..].to_vec());
+        assert_eq!(std::iter::from_fn(|| notes.try_recv().ok()).last().unwrap().wait, Duration::ZERO);
+        assert_eq!(seqs(&tape.take().works), [1, 2, 3, 4]);
+        tape.handled(5);
+        assert_eq!(tape.buffer().bytes, 0);
+    }
+
+    #[test]
+    fn after_a_handler_that_failed_no_value_is_handled_and_the_flush_says_why() {
+        let (tape, _notes) = tape(Duration::ZERO);
+        push_works(&tape, 2);
+        _ = tape.take();
+        push_works(&tape, 1);
+        *tape.failure().lock().unwrap() = Some(Stopped::Panic("no".into()));
+        assert!(tape.room().now_or_never().unwrap().is_ok(), "it is not known to last yet");
+        tape.handled(1);
+        tape.fail(Stopped::Released);
+        push_works(&tape, 1);
+        assert!(tape.take().works.is_empty());
+        assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Released))));
+        assert!(matches!(tape.durable(2).now_or_never(), Some(Err(Stopped::Released))));
+        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Panic(_)))));
+        assert_eq!(tape.steps(), 1);
+    }
+
+    #[test]
+    fn an_attempt_whose_handlers_could_not_be_committed_is_given_back_whatever_they_said() {
+        let (tape, _notes) = tape(Duration::ZERO);
+        push_works(&tape, 1);
+        *tape.failure().lock().unwrap() = Some(Stopped::Panic("no".into()));
+        tape.release();
+        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Released))));
     }
 
     #[test]

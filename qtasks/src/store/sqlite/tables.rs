@@ -1,6 +1,6 @@
 //! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 
@@ -16,8 +16,10 @@ use crate::{error::Result, job::JobId};
 pub(super) struct Tables<'c> {
     pub(super) connection: &'c Connection,
     pub(super) sql: Statements<'c>,
-    /// The one that is open.
+    /// The one that is open,
     transaction: Option<Transaction<'c>>,
+    /// and since when the latest has been.
+    pub(super) begun: Instant,
     pub(super) peers: Arc<Peers>,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
@@ -50,12 +52,14 @@ impl<'c> Tables<'c> {
         let mut sql = Statements::prepare(connection)?;
         let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
         let (lanes, news) = (Lanes::default(), News::default());
-        Ok(Self { connection, sql, transaction: None, peers, lanes, reached: i64::MIN, new_steps, news })
+        let begun = Instant::now();
+        Ok(Self { connection, sql, transaction: None, begun, peers, lanes, reached: i64::MIN, new_steps, news })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
         let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
         self.transaction = Some(Transaction(begun));
+        self.begun = Instant::now();
         Ok(())
     }
 

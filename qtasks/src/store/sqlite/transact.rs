@@ -1,11 +1,6 @@
 //! Handlers in the writer's transaction.
 
-use std::{
-    cell::Cell,
-    ops::Deref,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, ops::Deref, sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 
@@ -80,11 +75,12 @@ pub(super) struct Transact {
     pub(super) to_blame: Cell<Option<&'static str>>,
 }
 
-/// Handlers that take longer than this share their transaction with no more of them.
+/// A transaction that takes longer than this takes on no more handlers than it must.
 const LONG: Duration = Duration::from_millis(50);
 
 const ENDED: &str = "a handler ended the transaction that it was given; it must neither commit nor roll back, as \
                      `INSERT OR ROLLBACK` does";
+const MEDDLED: &str = "a handler changed its own job in the tables of qtasks, which are not its own";
 /// What the commit says when handlers leave something behind that must not stay.
 pub(super) const BROKEN: &str =
     "what handlers wrote breaks a constraint that is checked at the commit; is it a deferred foreign key?";
@@ -124,13 +120,13 @@ impl Transact {
         let recorded: Option<i64> = tables.sql.recorded.query_row(holder, |row| row.get(0)).optional()?;
         let Some(recorded) = recorded else { return Ok(Transacted::Fenced) };
         let mut next = recorded.cast_unsigned();
-        let since = Instant::now();
         let mut came = Transacted::Upto(next);
         for work in self.works.iter().filter(|work| work.seq >= recorded.cast_unsigned()) {
             if work.seq != next {
                 return Err(Fault::Misuse("the values to handle leave a gap in their numbers"));
             }
-            if since.elapsed() > LONG {
+            // One of each call gets its turn, however slow those before it were.
+            if came != Transacted::Upto(recorded.cast_unsigned()) && tables.begun.elapsed() > LONG {
                 break;
             }
             let Some(handler) = work.take::<InTransaction>() else {
@@ -147,8 +143,6 @@ impl Transact {
         }
         tables.move_steps()?;
         tables.news.jobs.push(lease.job);
-        // A handler may have enqueued something.
-        tables.news.work = true;
         Ok(came)
     }
 
@@ -160,7 +154,6 @@ impl Transact {
             if self.run(tables, handler)?.is_none() {
                 return Ok(Transacted::Failed(next));
             }
-            tables.news.work = true;
         }
         Ok(Transacted::Upto(next + 1))
     }
@@ -169,11 +162,12 @@ impl Transact {
     fn run(&self, tables: &mut Tables<'_>, handler: InTransaction) -> Result<Option<Reply>, Fault> {
         tables.sql.savepoint.execute([])?;
         let reply = handler(tables.transaction()?);
-        let ended = tables.connection.is_autocommit() || !close(tables, matches!(reply, Some(Reply::Value(_))));
-        if ended {
+        if !close(tables, matches!(reply, Some(Reply::Value(_)))) {
             self.to_blame.set(Some(ENDED));
             return Err(Fault::Misuse(ENDED));
         }
+        // It may have enqueued something.
+        tables.news.work = true;
         Ok(reply)
     }
 
@@ -203,9 +197,7 @@ impl Transact {
     }
 }
 
-const MEDDLED: &str = "a handler changed its own job in the tables of qtasks, which are not its own";
-
-/// Ends the savepoint of a handler; gives whether it was there.
+/// Ends the savepoint of a handler; gives whether it was there, which it is not when the transaction has ended.
 fn close(tables: &mut Tables<'_>, keep: bool) -> bool {
     let sql = &mut tables.sql;
     (keep || sql.undo_savepoint.execute([]).is_ok()) && sql.release_savepoint.execute([]).is_ok()
@@ -413,8 +405,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_handler_that_ends_the_transaction_is_told_so_and_hurts_no_other_job() {
-        for ends in ["COMMIT", "ROLLBACK", "INSERT OR ROLLBACK INTO rows (value) VALUES (0)", "RELEASE qtasks_handler"]
-        {
+        for ends in [
+            "COMMIT",
+            "ROLLBACK",
+            "COMMIT; BEGIN",
+            "INSERT OR ROLLBACK INTO rows (value) VALUES (0)",
+            "RELEASE qtasks_handler",
+        ] {
             let scene = Scene::new().await;
             let (lease, other) = (scene.running().await, scene.running().await);
             assert_eq!(scene.transact(other, &scene.all_insert(0..1)).await.unwrap(), Transacted::Upto(1));
