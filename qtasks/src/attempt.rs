@@ -3,14 +3,14 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{
