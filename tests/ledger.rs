@@ -1,0 +1,92 @@
+//! Where all that take part in a simulated run write down what happens, in one order.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use qtasks::{
+    Error, Result,
+    job::{JobId, State},
+    store::{Store, Written},
+};
+use serde_json::Value;
+
+use crate::promises::{End, Event, Fate, Item};
+
+/// What happened so far. Clones share it.
+#[derive(Clone, Default)]
+pub struct Ledger {
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl Ledger {
+    /// Writes down an event.
+    pub fn note(&self, event: Event) {
+        self.all().push(event);
+    }
+
+    /// All events.
+    pub fn events(&self) -> Vec<Event> {
+        self.all().clone()
+    }
+
+    /// Writes down that a stream was opened; gives its number.
+    pub fn opened(&self, job: JobId, from: u64) -> u64 {
+        let mut events = self.all();
+        let stream = events.len() as u64;
+        events.push(Event::Opened { stream, job, from });
+        stream
+    }
+
+    /// Writes down what a stream gave.
+    pub fn heard(&self, stream: u64, item: Option<Result<Value>>) {
+        self.note(match item {
+            Some(Ok(value)) => Event::Item { stream, item: Item::Value(value) },
+            Some(Err(Error::Skipped { error, .. })) => Event::Item { stream, item: Item::Skipped(error) },
+            Some(Err(Error::Dead { .. })) => Event::Closed { stream, end: End::Job("dead".into()) },
+            Some(Err(Error::Cancelled { .. })) => Event::Closed { stream, end: End::Job("cancelled".into()) },
+            Some(Err(_)) => Event::Closed { stream, end: End::Trouble },
+            None => Event::Closed { stream, end: End::Job("done".into()) },
+        });
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().iter()).finish()
+    }
+}
+
+/// Reads what became of a job.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn fate(store: &dyn Store, job: JobId, result: Option<Value>) -> Result<Option<Fate>> {
+    let Some(found) = store.job(job).await? else { return Ok(None) };
+    let steps = store.steps(job, 0, usize::MAX >> 1).await?;
+    Ok(Some(Fate::of(&found, steps, &store.attempts(job).await?, result)))
+}
+
+/// The events that a carried out settlement comes to.
+pub(crate) fn settled(settlements: &[qtasks::store::Settlement], written: &[Written]) -> Vec<Event> {
+    let carried_out = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
+    carried_out
+        .map(|(settlement, _)| {
+            let attempt = match settlement.hold {
+                qtasks::store::Hold::Lease(lease) => Some(lease.attempt),
+                _ => None,
+            };
+            let state = match &settlement.next {
+                State::Waiting { .. } => "waiting",
+                ended => ended.name(),
+            };
+            Event::Settled { job: settlement.job, attempt, state: state.to_owned() }
+        })
+        .collect()
+}
