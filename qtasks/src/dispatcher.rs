@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use crate::{
     attempt,
@@ -89,24 +92,44 @@ impl Dispatcher {
     async fn lease(&mut self, limit: usize) -> bool {
         let now = self.floor.app.clock.now();
         let ask = Ask { limit, now, ..self.ask.clone() };
+        let asked = Instant::now();
+        if !self.floor.held.holds(asked) {
+            // What it took now could pass on to another worker before it is started.
+            self.pause().await;
+            return true;
+        }
         match self.floor.app.store.lease(ask).await {
             Ok(Leased { jobs, next_due }) => {
                 let more = jobs.len() == limit;
                 self.next_due = next_due;
-                jobs.iter().for_each(|job| self.floor.held.insert(self.lease_of(job)));
-                self.ready.extend(jobs);
+                for job in jobs {
+                    match self.floor.held.insert(self.lease_of(&job), asked) {
+                        true => self.ready.push_back(job),
+                        false => self.decline(&job, now),
+                    }
+                }
                 more
             }
             Err(error) => {
                 tracing::warn!(error = crate::error::chain(&error), "no jobs were leased; trying again in a second");
                 // Nothing rings when a store is back.
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = self.floor.stopping.cancelled() => {}
-                }
+                self.pause().await;
                 true
             }
         }
+    }
+
+    async fn pause(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = self.floor.stopping.cancelled() => {}
+        }
+    }
+
+    /// Gives back a job whose lease may have been lost before its answer came; if it was, that changes nothing.
+    fn decline(&self, job: &Job, now: Timestamp) {
+        let (floor, settlement) = (self.floor.clone(), given_back(job, self.lease_of(job), now));
+        self.floor.attempts.spawn(async move { floor.settle(settlement).await });
     }
 
     fn lease_of(&self, job: &Job) -> Lease {

@@ -17,8 +17,20 @@ use crate::{
 pub(crate) struct Held {
     leases: Mutex<Leases>,
     emptied: Notify,
-    /// Until when the leases hold for sure. They may hold longer, as long as nobody takes them.
-    until: RwLock<Option<Instant>>,
+    sure: RwLock<Option<Sure>>,
+}
+
+/// The time through which leases hold for sure. They may hold longer, as long as nobody takes them.
+#[derive(Clone, Copy, Debug)]
+struct Sure {
+    since: Instant,
+    until: Instant,
+}
+
+impl Sure {
+    fn spans(self, from: Instant, to: Instant) -> bool {
+        self.since <= from && to < self.until
+    }
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +40,8 @@ struct Leases {
     round: u64,
     /// Leases that the store says are ours, and that we know nothing of.
     unknown: HashSet<Lease>,
+    /// Those of them that were given back: should the answer that tells of one come yet, it is no lease any more.
+    given_back: HashSet<Lease>,
 }
 
 #[derive(Debug)]
@@ -40,23 +54,32 @@ struct One {
 impl Held {
     /// Takes note that the leases were renewed, and hold until then.
     pub(crate) fn renewed(&self, until: Instant) {
-        *self.until.write().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        let now = Instant::now();
+        let mut sure = self.sure.write().unwrap_or_else(PoisonError::into_inner);
+        let since = sure.filter(|sure| now < sure.until).map_or(now, |sure| sure.since);
+        *sure = Some(Sure { since, until });
+        drop(sure);
         self.leases().by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
     }
 
     /// Whether the leases hold for sure.
     pub(crate) fn holds(&self, now: Instant) -> bool {
-        self.until.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+        self.sure().is_some_and(|sure| now < sure.until)
     }
 
-    /// Takes note of a lease. An earlier one on the same job is lost by that: its body stops now, not at its next write.
-    pub(crate) fn insert(&self, lease: Lease) {
+    /// Takes note of a lease that was `asked` for then, unless it was given back or may have been lost before its answer
+    /// came. An earlier one on the same job is lost by that: its body stops now, not at its next write.
+    pub(crate) fn insert(&self, lease: Lease, asked: Instant) -> bool {
         let mut leases = self.leases();
+        if leases.given_back.remove(&lease) || self.sure().is_some_and(|sure| !sure.spans(asked, Instant::now())) {
+            return false;
+        }
         let since = leases.round;
         let earlier = leases.by_job.insert(lease.job, One { lease, since, tape: None });
         if let Some(tape) = earlier.and_then(|one| one.tape) {
             tape.fence();
         }
+        true
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
@@ -112,9 +135,14 @@ impl Held {
         });
         let unknown: HashSet<Lease> =
             stored.into_iter().filter(|lease| !leases.by_job.contains_key(&lease.job)).collect();
-        let orphans = unknown.intersection(&leases.unknown).copied().collect();
+        let orphans: Vec<Lease> = unknown.intersection(&leases.unknown).copied().collect();
         leases.unknown = unknown;
+        leases.given_back.extend(&orphans);
         orphans
+    }
+
+    fn sure(&self) -> Option<Sure> {
+        *self.sure.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
@@ -140,8 +168,7 @@ mod tests {
         let (held, kept, lost) = (Held::default(), lease(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(lost, Arc::new(|| true), 0, Duration::ZERO, notes);
-        held.insert(kept);
-        held.insert(lost);
+        assert!(held.insert(kept, Instant::now()) && held.insert(lost, Instant::now()));
         assert!(held.start(lost, tape.clone()));
         let round = held.renewing();
         assert_eq!(held.compare(round, &[kept]), []);
@@ -153,7 +180,7 @@ mod tests {
     fn a_lease_given_during_a_renewal_is_not_missed() {
         let (held, new) = (Held::default(), lease());
         let round = held.renewing();
-        held.insert(new);
+        assert!(held.insert(new, Instant::now()));
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
         assert!(held.start(new, Tape::new(new, Arc::new(|| true), 0, Duration::ZERO, notes)));
@@ -164,9 +191,9 @@ mod tests {
         let (held, first) = (Held::default(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(first, Arc::new(|| true), 0, Duration::ZERO, notes);
-        held.insert(first);
+        assert!(held.insert(first, Instant::now()));
         assert!(held.start(first, tape.clone()));
-        held.insert(Lease { attempt: 2, ..first });
+        assert!(held.insert(Lease { attempt: 2, ..first }, Instant::now()));
         assert!(tape.is_fenced());
     }
 
@@ -184,5 +211,30 @@ mod tests {
         let (held, orphan) = (Held::default(), lease());
         assert_eq!(held.compare(held.renewing(), &[orphan]), []);
         assert_eq!(held.compare(held.renewing(), &[orphan]), [orphan]);
+    }
+
+    #[test]
+    fn a_lease_that_was_given_back_is_not_held_when_its_answer_comes_at_last() {
+        let (held, late) = (Held::default(), lease());
+        held.compare(held.renewing(), &[late]);
+        held.compare(held.renewing(), &[late]);
+        assert!(!held.insert(late, Instant::now()) && held.is_empty());
+        assert!(held.insert(Lease { attempt: 2, ..late }, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_whose_answer_came_after_a_time_without_renewal_is_not_held() {
+        let (held, lasting) = (Held::default(), Duration::from_secs(3));
+        held.renewed(Instant::now() + lasting);
+        let asked = Instant::now();
+        tokio::time::advance(lasting).await;
+        assert!(!held.insert(lease(), asked), "somebody may take it, and a renewal on its way may not tell of that");
+        held.renewed(Instant::now() + lasting);
+        assert!(!held.insert(lease(), asked), "somebody may have taken it meanwhile");
+        let asked = Instant::now();
+        tokio::time::advance(lasting / 2).await;
+        held.renewed(Instant::now() + lasting);
+        tokio::time::advance(lasting / 2).await;
+        assert!(held.insert(lease(), asked), "it was renewed all the time");
     }
 }
