@@ -25,6 +25,11 @@ pub trait Edge: Debug + Send + Sync + 'static {
         call: &'static str,
         carry_out: CarryOut<T>,
     ) -> impl Future<Output = Result<T>> + Send;
+
+    /// The bell that whoever calls hears; that of the store, if it has none of its own.
+    fn bell<'a>(&'a self, of_the_store: &'a Bell) -> &'a Bell {
+        of_the_store
+    }
 }
 
 /// Carries out a call; each time anew, if it is used more than once.
@@ -64,7 +69,12 @@ impl<E: Edge> Behind<E> {
 #[async_trait]
 impl<E: Edge> Store for Behind<E> {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.pass("enqueue", jobs, |store, _, jobs| async move { store.enqueue(jobs).await }).await
+        self.pass("enqueue", jobs, |store, ledger, jobs| async move {
+            store.enqueue(jobs).await?;
+            ledger.ring([], true);
+            Ok(())
+        })
+        .await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
@@ -89,6 +99,7 @@ impl<E: Edge> Store for Behind<E> {
                     ledger.note(Event::Durable { job: lease.job, seq: step.seq, attempt: Some(lease.attempt) });
                 }
             }
+            ledger.ring(records.iter().map(|record| record.lease.job), false);
             Ok(written)
         })
         .await
@@ -98,6 +109,7 @@ impl<E: Edge> Store for Behind<E> {
         self.pass("settle", settlements, |store, ledger, settlements| async move {
             let written = store.settle(settlements.clone()).await?;
             ledger::settled(&settlements, &written).into_iter().for_each(|event| ledger.note(event));
+            ledger.ring(settlements.iter().map(|settlement| settlement.job), true);
             Ok(written)
         })
         .await
@@ -151,7 +163,7 @@ impl<E: Edge> Store for Behind<E> {
     }
 
     fn bell(&self) -> &Bell {
-        self.store.bell()
+        self.edge.bell(self.store.bell())
     }
 }
 

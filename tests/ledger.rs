@@ -2,13 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use qtasks::{
     Error, Result,
     job::{JobId, State},
-    store::{Store, Written},
+    store::{Bell, Hold, Settlement, Store, Written},
 };
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ use crate::promises::{End, Event, Fate, Item};
 #[derive(Clone, Default)]
 pub struct Ledger {
     events: Arc<Mutex<Vec<Event>>>,
+    bells: Arc<Mutex<Vec<Weak<Bell>>>>,
 }
 
 impl Ledger {
@@ -51,6 +52,26 @@ impl Ledger {
         });
     }
 
+    /// A bell of one who takes part, which rings whenever something is carried out that the ledger is told of. Several who
+    /// listen to one bell are woken in an order of chance; the bells of a ledger ring one after the other.
+    pub fn bell(&self) -> Arc<Bell> {
+        let bell = Arc::new(Bell::new());
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&bell));
+        bell
+    }
+
+    pub(crate) fn ring(&self, jobs: impl IntoIterator<Item = JobId>, work: bool) {
+        let jobs: Vec<_> = jobs.into_iter().collect();
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).retain(|bell| {
+            let Some(bell) = bell.upgrade() else { return false };
+            bell.ring_jobs(jobs.iter().copied());
+            if work {
+                bell.ring_work();
+            }
+            true
+        });
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<Event>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,12 +95,12 @@ pub async fn fate(store: &dyn Store, job: JobId, result: Option<Value>) -> Resul
 }
 
 /// The events that a carried out settlement comes to.
-pub(crate) fn settled(settlements: &[qtasks::store::Settlement], written: &[Written]) -> Vec<Event> {
+pub(crate) fn settled(settlements: &[Settlement], written: &[Written]) -> Vec<Event> {
     let carried_out = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
     carried_out
         .map(|(settlement, _)| {
             let attempt = match settlement.hold {
-                qtasks::store::Hold::Lease(lease) => Some(lease.attempt),
+                Hold::Lease(lease) => Some(lease.attempt),
                 _ => None,
             };
             let state = match &settlement.next {
