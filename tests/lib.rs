@@ -1,4 +1,9 @@
-//! What the tests of qtasks share: a place for jobs, an application there, and a diary that its tasks write.
+//! What the tests of qtasks share: a place for jobs, an application there, and a diary that its tasks write; and what
+//! simulations need: a ledger of what happens, a store that calls reach over an edge, and who judges the ledger.
+
+pub mod edge;
+pub mod ledger;
+pub mod promises;
 
 use std::{
     fmt,

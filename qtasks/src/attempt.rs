@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -68,7 +68,7 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         None => (Duration::ZERO, 0),
     };
     let holder = floor.clone();
-    let holds = Arc::new(move || holder.held.holds(Instant::now()));
+    let holds = Arc::new(move || holder.held.holds(holder.app.clock.instant()));
     let next = Count { steps: job.steps, memos: job.memos };
     let tape = Tape::new(lease, holds, next, wait, floor.notes.clone());
     if !floor.held.start(lease, tape.clone()) {

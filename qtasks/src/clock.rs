@@ -25,6 +25,14 @@ impl Clock {
         Self::Tokio { start: Timestamp::now(), origin: Instant::now() }
     }
 
+    /// The time by a clock that is never set.
+    pub(crate) fn instant(&self) -> std::time::Instant {
+        match self {
+            Self::System => std::time::Instant::now(),
+            Self::Tokio { .. } => Instant::now().into_std(),
+        }
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         match self {

@@ -127,13 +127,23 @@ impl Dispatcher {
     /// be more.
     async fn lease(&mut self, mut seat: Option<Seat>) -> bool {
         let now = self.floor.app.clock.now();
+        let asked = self.floor.app.clock.instant();
+        if !self.floor.held.holds(asked) {
+            // What it took now could pass on to another worker before it is started.
+            self.pause().await;
+            return true;
+        }
         let (limit, suspects) = (self.room() + usize::from(seat.is_some()), seat.is_some());
         let ask = Ask { limit, suspects, now, ..self.ask.clone() };
         match self.floor.app.store.lease(ask).await {
             Ok(Leased { jobs, next_due, suspects }) => {
                 let more = jobs.len() == limit;
-                jobs.iter().for_each(|job| self.floor.held.insert(self.lease_of(job)));
+                let got = self.floor.app.clock.instant();
                 for job in jobs {
+                    if !self.floor.held.insert(self.lease_of(&job), asked, got) {
+                        self.decline(&job, now);
+                        continue;
+                    }
                     match seat.take_if(|_| job.suspect && !self.floor.stopping.is_cancelled()) {
                         Some(Seat { slot, turn }) => self.start(job, slot, Some(turn)),
                         None => self.ready.push_back(job),
@@ -148,13 +158,23 @@ impl Dispatcher {
                 drop(seat);
                 tracing::warn!(error = crate::error::chain(&error), "no jobs were leased; trying again in a second");
                 // Nothing rings when a store is back.
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = self.floor.stopping.cancelled() => {}
-                }
+                self.pause().await;
                 true
             }
         }
+    }
+
+    async fn pause(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = self.floor.stopping.cancelled() => {}
+        }
+    }
+
+    /// Gives back a job whose lease may have been lost before its answer came; if it was, that changes nothing.
+    fn decline(&self, job: &Job, now: Timestamp) {
+        let (floor, settlement) = (self.floor.clone(), given_back(job, self.lease_of(job), now));
+        self.floor.attempts.spawn(async move { floor.settle(settlement).await });
     }
 
     fn lease_of(&self, job: &Job) -> Lease {

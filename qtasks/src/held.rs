@@ -18,8 +18,20 @@ use crate::{
 pub(crate) struct Held {
     leases: Mutex<Leases>,
     emptied: Notify,
-    /// Until when the leases hold for sure. They may hold longer, as long as nobody takes them.
-    until: RwLock<Option<Instant>>,
+    sure: RwLock<Option<Sure>>,
+}
+
+/// The time through which leases hold for sure. They may hold longer, as long as nobody takes them.
+#[derive(Clone, Copy, Debug)]
+struct Sure {
+    since: Instant,
+    until: Instant,
+}
+
+impl Sure {
+    fn spans(self, from: Instant, to: Instant) -> bool {
+        self.since <= from && to < self.until
+    }
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +41,8 @@ struct Leases {
     round: u64,
     /// Leases that the store says are ours, and that we know nothing of.
     unknown: HashSet<Lease>,
+    /// Those of them that were given back: should the answer that tells of one come yet, it is no lease any more.
+    given_back: HashSet<Lease>,
 }
 
 #[derive(Debug)]
@@ -40,24 +54,32 @@ struct One {
 
 impl Held {
     /// Takes note that the leases were renewed, and hold until then.
-    pub(crate) fn renewed(&self, until: Instant) {
-        *self.until.write().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    pub(crate) fn renewed(&self, now: Instant, until: Instant) {
+        let mut sure = self.sure.write().unwrap_or_else(PoisonError::into_inner);
+        let since = sure.filter(|sure| now < sure.until).map_or(now, |sure| sure.since);
+        *sure = Some(Sure { since, until });
+        drop(sure);
         self.leases().by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
     }
 
     /// Whether the leases hold for sure.
     pub(crate) fn holds(&self, now: Instant) -> bool {
-        self.until.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+        self.sure().is_some_and(|sure| now < sure.until)
     }
 
-    /// Takes note of a lease. An earlier one on the same job is lost by that: its body stops now, not at its next write.
-    pub(crate) fn insert(&self, lease: Lease) {
+    /// Takes note of a lease that was `asked` for then and got `now`, unless it was given back or may have been lost before its answer
+    /// came. An earlier one on the same job is lost by that: its body stops now, not at its next write.
+    pub(crate) fn insert(&self, lease: Lease, asked: Instant, now: Instant) -> bool {
         let mut leases = self.leases();
+        if leases.given_back.remove(&lease) || self.sure().is_some_and(|sure| !sure.spans(asked, now)) {
+            return false;
+        }
         let since = leases.round;
         let earlier = leases.by_job.insert(lease.job, One { lease, since, tape: None });
         if let Some(tape) = earlier.and_then(|one| one.tape) {
             tape.fence();
         }
+        true
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
@@ -113,9 +135,14 @@ impl Held {
         });
         let unknown: HashSet<Lease> =
             stored.into_iter().filter(|lease| !leases.by_job.contains_key(&lease.job)).collect();
-        let orphans = unknown.intersection(&leases.unknown).copied().collect();
+        let orphans: Vec<Lease> = unknown.intersection(&leases.unknown).copied().collect();
         leases.unknown = unknown;
+        leases.given_back.extend(&orphans);
         orphans
+    }
+
+    fn sure(&self) -> Option<Sure> {
+        *self.sure.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
@@ -141,8 +168,8 @@ mod tests {
         let (held, kept, lost) = (Held::default(), lease(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(lost, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
-        held.insert(kept);
-        held.insert(lost);
+        let now = Instant::now();
+        assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
         assert!(held.start(lost, tape.clone()));
         let round = held.renewing();
         assert_eq!(held.compare(round, &[kept]), []);
@@ -154,7 +181,8 @@ mod tests {
     fn a_lease_given_during_a_renewal_is_not_missed() {
         let (held, new) = (Held::default(), lease());
         let round = held.renewing();
-        held.insert(new);
+        let now = Instant::now();
+        assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
         assert!(held.start(new, Tape::new(new, Arc::new(|| true), Count::default(), Duration::ZERO, notes)));
@@ -165,9 +193,10 @@ mod tests {
         let (held, first) = (Held::default(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
-        held.insert(first);
+        let now = Instant::now();
+        assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
-        held.insert(Lease { attempt: 2, ..first });
+        assert!(held.insert(Lease { attempt: 2, ..first }, now, now));
         assert!(tape.is_fenced());
     }
 
@@ -175,7 +204,7 @@ mod tests {
     fn leases_hold_for_sure_until_the_time_of_their_renewal() {
         let (held, now) = (Held::default(), Instant::now());
         assert!(!held.holds(now));
-        held.renewed(now + Duration::from_secs(3));
+        held.renewed(now, now + Duration::from_secs(3));
         assert!(held.holds(now + Duration::from_secs(2)));
         assert!(!held.holds(now + Duration::from_secs(3)));
     }
@@ -185,5 +214,30 @@ mod tests {
         let (held, orphan) = (Held::default(), lease());
         assert_eq!(held.compare(held.renewing(), &[orphan]), []);
         assert_eq!(held.compare(held.renewing(), &[orphan]), [orphan]);
+    }
+
+    #[test]
+    fn a_lease_that_was_given_back_is_not_held_when_its_answer_comes_at_last() {
+        let (held, late) = (Held::default(), lease());
+        held.compare(held.renewing(), &[late]);
+        held.compare(held.renewing(), &[late]);
+        let now = Instant::now();
+        assert!(!held.insert(late, now, now) && held.is_empty());
+        assert!(held.insert(Lease { attempt: 2, ..late }, now, now));
+    }
+
+    #[test]
+    fn a_lease_whose_answer_came_after_a_time_without_renewal_is_not_held() {
+        let (held, start) = (Held::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        held.renewed(at(0), at(3));
+        assert!(
+            !held.insert(lease(), at(0), at(3)),
+            "somebody may take it, and a renewal on its way may not tell of that"
+        );
+        held.renewed(at(3), at(6));
+        assert!(!held.insert(lease(), at(0), at(4)), "somebody may have taken it meanwhile");
+        held.renewed(at(5), at(8));
+        assert!(held.insert(lease(), at(4), at(7)), "it was renewed all the time");
     }
 }

@@ -1,16 +1,12 @@
 //! Keeps a worker's leases alive, and takes over those of workers that are gone.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, thread, time::Duration};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     error::{Error, Result},
     floor::Floor,
     job::{Attempt, Ending, Job, Lease, State, WorkerId},
@@ -26,24 +22,29 @@ const LOST_AT_ONCE: usize = 256;
 
 /// Starts the thread that renews the leases until `finished`, and then has the store forget the worker.
 ///
-/// It is a thread with a runtime of its own: tasks that keep the processors busy cannot starve it.
+/// It is a thread with a runtime of its own: tasks that keep the processors busy cannot starve it. On tokio's clock it is
+/// a task of the worker's runtime, for that clock stands elsewhere on another one.
 pub(crate) fn keep(floor: Arc<Floor>, finished: CancellationToken) -> Result<tokio::sync::oneshot::Receiver<()>> {
     let (ended, end) = tokio::sync::oneshot::channel();
+    let is_tokios = matches!(floor.app.clock, Clock::Tokio { .. });
+    let keeping = async move {
+        Keeper { floor: floor.clone(), patience: Patience::default() }.run(finished).await;
+        if let Err(error) = floor.app.store.leave(floor.id).await {
+            tracing::warn!(%error, "the store was not told that the worker left; its leases will run out");
+        }
+        let _ = ended.send(());
+    };
+    if is_tokios {
+        tokio::spawn(keeping);
+        return Ok(end);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .map_err(|source| Error::store("keep leases: no runtime for their thread", source))?;
     thread::Builder::new()
         .name("qtasks-leases".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                Keeper { floor: floor.clone(), patience: Patience::default() }.run(finished).await;
-                if let Err(error) = floor.app.store.leave(floor.id).await {
-                    tracing::warn!(%error, "the store was not told that the worker left; its leases will run out");
-                }
-            });
-            let _ = ended.send(());
-        })
+        .spawn(move || runtime.block_on(keeping))
         .map_err(|source| Error::store("keep leases: no thread for them", source))?;
     Ok(end)
 }
@@ -83,11 +84,11 @@ impl Keeper {
         let Floor { app, held, id, .. } = &*self.floor;
         let round = held.renewing();
         // Before the time that the store counts from: then our own is never the later one.
-        let asked = Instant::now();
+        let asked = app.clock.instant();
         let now = app.clock.now();
         let stored = app.store.renew(*id, later(now, LEASE)).await?;
         let orphans = held.compare(round, &stored);
-        held.renewed(asked + LEASE);
+        held.renewed(app.clock.instant(), asked + LEASE);
         for orphan in orphans {
             if let Some(job) = app.store.job(orphan.job).await? {
                 let _: Vec<Written> = app.store.settle(vec![given_back(&job, orphan, now)]).await?;

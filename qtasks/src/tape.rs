@@ -520,7 +520,7 @@ mod tests {
         push_works(&tape, 1);
         assert!(tape.take().works.is_empty());
         assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Released))));
-        assert!(matches!(tape.durable(2).now_or_never(), Some(Err(Stopped::Released))));
+        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Released))));
         assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Panic(_)))));
         assert_eq!(tape.steps(), 1);
     }

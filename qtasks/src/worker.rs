@@ -78,11 +78,9 @@ impl WorkerBuilder {
         let queues = self.queue_names();
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
 
-        let (id, asked) = (WorkerId::new(), Instant::now());
+        let (id, asked) = (WorkerId::new(), self.app.clock.instant());
         self.app.store.renew(id, crate::lifecycle::later(self.app.clock.now(), leases::LEASE)).await?;
-        let worker = Worker::start(id, self, queues.into())?;
-        worker.floor.held.renewed(asked + leases::LEASE);
-        Ok(worker)
+        Worker::start(id, self, queues.into(), asked + leases::LEASE)
     }
 
     /// Runs every job that is due, and those that come due meanwhile, and stops when none is left; for tests.
@@ -127,7 +125,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn start(id: WorkerId, builder: WorkerBuilder, queues: Arc<[String]>) -> Result<Self> {
+    fn start(id: WorkerId, builder: WorkerBuilder, queues: Arc<[String]>, renewed: Instant) -> Result<Self> {
         let WorkerBuilder { app, concurrency, grace, .. } = builder;
         let (notes, noted) = mpsc::unbounded_channel();
         let (settlements, settled) = mpsc::unbounded_channel();
@@ -142,6 +140,7 @@ impl Worker {
             attempts: TaskTracker::new(),
             grace,
         });
+        floor.held.renewed(app.clock.instant(), renewed);
         let (finished, parts) = (CancellationToken::new(), TaskTracker::new());
         let leases_ended = leases::keep(floor.clone(), finished.clone())?;
         let recorder = Recorder {

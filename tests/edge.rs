@@ -1,0 +1,237 @@
+//! A store with something between it and whoever calls it: every call passes an [`Edge`], and what is carried out is
+//! written down.
+
+use std::{fmt::Debug, sync::Arc};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use qtasks::{
+    Result,
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+    store::{Ask, Bell, Filter, Leased, Record, Settlement, Store, Transacted, Work, Written},
+};
+
+use crate::{
+    ledger::{self, Ledger},
+    promises::Event,
+};
+
+/// What stands between a store and whoever calls it: a network, or a process that may be dead by now.
+pub trait Edge: Debug + Send + Sync + 'static {
+    /// Lets a call through, or does not, or does worse.
+    fn pass<T: Send + 'static>(
+        &self,
+        call: &'static str,
+        carry_out: CarryOut<T>,
+    ) -> impl Future<Output = Result<T>> + Send;
+
+    /// The bell that whoever calls hears; that of the store, if it has none of its own.
+    fn bell<'a>(&'a self, of_the_store: &'a Bell) -> &'a Bell {
+        of_the_store
+    }
+}
+
+/// Carries out a call; each time anew, if it is used more than once.
+pub type CarryOut<T> = Arc<dyn Fn() -> BoxFuture<'static, Result<T>> + Send + Sync>;
+
+/// A store behind an edge.
+#[derive(Clone, Debug)]
+pub struct Behind<E> {
+    /// What stands between.
+    pub edge: E,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What is carried out is written down here.
+    pub ledger: Ledger,
+}
+
+impl<E: Edge> Behind<E> {
+    /// `store` behind `edge`.
+    pub fn new(edge: E, store: Arc<dyn Store>, ledger: &Ledger) -> Self {
+        Self { edge, store, ledger: ledger.clone() }
+    }
+
+    async fn pass<A, T, C, F>(&self, call: &'static str, args: A, carry_out: C) -> Result<T>
+    where
+        A: Clone + Send + Sync + 'static,
+        C: Fn(Arc<dyn Store>, Ledger, A) -> F + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (store, ledger) = (self.store.clone(), self.ledger.clone());
+        let again: CarryOut<T> = Arc::new(move || Box::pin(carry_out(store.clone(), ledger.clone(), args.clone())));
+        self.edge.pass(call, again).await
+    }
+}
+
+/// Every method is here, those with a default too: a default would not reach the store behind.
+#[async_trait]
+impl<E: Edge> Store for Behind<E> {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.pass("enqueue", jobs, |store, ledger, jobs| async move {
+            store.enqueue(jobs).await?;
+            ledger.ring([], true);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.pass("lease", ask, |store, ledger, ask| async move {
+            let worker = ask.worker;
+            let leased = store.lease(ask).await?;
+            for job in &leased.jobs {
+                ledger.note(Event::Leased { job: job.id, attempt: job.attempt, worker });
+            }
+            Ok(leased)
+        })
+        .await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        self.pass("record", records, |store, ledger, records| async move {
+            let written = store.record(records.clone()).await?;
+            for (Record { lease, steps, .. }, _) in
+                records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes)
+            {
+                for step in steps {
+                    ledger.note(Event::Durable { job: lease.job, seq: step.seq, attempt: Some(lease.attempt) });
+                }
+            }
+            let enqueued = records.iter().any(|record| !record.jobs.is_empty());
+            ledger.ring(records.iter().map(|record| record.lease.job), enqueued);
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        self.pass("settle", settlements, |store, ledger, settlements| async move {
+            let written = store.settle(settlements.clone()).await?;
+            ledger::settled(&settlements, &written).into_iter().for_each(|event| ledger.note(event));
+            ledger.ring(settlements.iter().map(|settlement| settlement.job), true);
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        self.pass("renew", (worker, until), |store, _, (worker, until)| async move { store.renew(worker, until).await })
+            .await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.pass("leave", worker, |store, _, worker| async move { store.leave(worker).await }).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.pass("expired", (now, limit), |store, _, (now, limit)| async move { store.expired(now, limit).await })
+            .await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.pass("job", id, |store, _, id| async move { store.job(id).await }).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.pass("jobs", (filter, after, limit), |store, _, (filter, after, limit)| async move {
+            store.jobs(filter, after, limit).await
+        })
+        .await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        self.pass("steps", (id, from, limit), |store, _, (id, from, limit)| async move {
+            store.steps(id, from, limit).await
+        })
+        .await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        self.pass("last_step", id, |store, _, id| async move { store.last_step(id).await }).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        self.pass("memos", (id, step, from, limit), |store, _, (id, step, from, limit)| async move {
+            store.memos(id, step, from, limit).await
+        })
+        .await
+    }
+
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+        self.pass("transact", (lease, works), |store, ledger, (lease, works)| async move {
+            let seqs: Vec<_> = works.iter().map(|work| work.seq).collect();
+            let transacted = store.transact(lease, works).await?;
+            if let (Some(lease), Transacted::Upto(next) | Transacted::Failed(next) | Transacted::Spent(next)) =
+                (lease, transacted)
+            {
+                for seq in seqs.into_iter().filter(|seq| *seq < next) {
+                    ledger.note(Event::Durable { job: lease.job, seq, attempt: Some(lease.attempt) });
+                }
+            }
+            ledger.ring(lease.map(|lease| lease.job), true);
+            Ok(transacted)
+        })
+        .await
+    }
+
+    fn transactions(&self) -> Option<&'static str> {
+        self.store.transactions()
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        self.pass("attempts", id, |store, _, id| async move { store.attempts(id).await }).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        self.pass("prune", (finished, dead, limit), |store, _, (finished, dead, limit)| async move {
+            store.prune(finished, dead, limit).await
+        })
+        .await
+    }
+
+    fn bell(&self) -> &Bell {
+        self.edge.bell(self.store.bell())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use syn::{ImplItem, Item, TraitItem};
+
+    fn items(file: &str) -> Vec<Item> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap().items
+    }
+
+    #[test]
+    fn every_method_of_a_store_passes_the_edge() {
+        let mut methods = BTreeSet::new();
+        for item in items("../qtasks/src/store/mod.rs") {
+            if let Item::Trait(found) = item
+                && found.ident == "Store"
+            {
+                methods.extend(found.items.iter().filter_map(|item| match item {
+                    TraitItem::Fn(method) => Some(method.sig.ident.to_string()),
+                    _ => None,
+                }));
+            }
+        }
+        let mut forwarded = BTreeSet::new();
+        for item in items("edge.rs") {
+            if let Item::Impl(found) = item
+                && found.trait_.as_ref().is_some_and(|(path, _)| path.is_ident("Store"))
+            {
+                forwarded.extend(found.items.iter().filter_map(|item| match item {
+                    ImplItem::Fn(method) => Some(method.sig.ident.to_string()),
+                    _ => None,
+                }));
+            }
+        }
+        assert_eq!(methods.difference(&forwarded).collect::<Vec<_>>(), Vec::<&String>::new());
+        assert!(methods.len() > 12);
+    }
+}

@@ -1,0 +1,113 @@
+//! Where all that take part in a simulated run write down what happens, in one order.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use qtasks::{
+    Error, Result,
+    job::{JobId, State},
+    store::{Bell, Hold, Settlement, Store, Written},
+};
+use serde_json::Value;
+
+use crate::promises::{End, Event, Fate, Item};
+
+/// What happened so far. Clones share it.
+#[derive(Clone, Default)]
+pub struct Ledger {
+    events: Arc<Mutex<Vec<Event>>>,
+    bells: Arc<Mutex<Vec<Weak<Bell>>>>,
+}
+
+impl Ledger {
+    /// Writes down an event.
+    pub fn note(&self, event: Event) {
+        self.all().push(event);
+    }
+
+    /// All events.
+    pub fn events(&self) -> Vec<Event> {
+        self.all().clone()
+    }
+
+    /// Writes down that a stream was opened; gives its number.
+    pub fn opened(&self, job: JobId, from: u64) -> u64 {
+        let mut events = self.all();
+        let stream = events.len() as u64;
+        events.push(Event::Opened { stream, job, from });
+        stream
+    }
+
+    /// Writes down what a stream gave.
+    pub fn heard(&self, stream: u64, item: Option<Result<Value>>) {
+        self.note(match item {
+            Some(Ok(value)) => Event::Item { stream, item: Item::Value(value) },
+            Some(Err(Error::Skipped { error, .. })) => Event::Item { stream, item: Item::Skipped(error) },
+            Some(Err(Error::Dead { .. })) => Event::Closed { stream, end: End::Job("dead".into()) },
+            Some(Err(Error::Cancelled { .. })) => Event::Closed { stream, end: End::Job("cancelled".into()) },
+            Some(Err(_)) => Event::Closed { stream, end: End::Trouble },
+            None => Event::Closed { stream, end: End::Job("done".into()) },
+        });
+    }
+
+    /// A bell of one who takes part, which rings whenever something is carried out that the ledger is told of. Several who
+    /// listen to one bell are woken in an order of chance; the bells of a ledger ring one after the other.
+    pub fn bell(&self) -> Arc<Bell> {
+        let bell = Arc::new(Bell::new());
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&bell));
+        bell
+    }
+
+    pub(crate) fn ring(&self, jobs: impl IntoIterator<Item = JobId>, work: bool) {
+        let jobs: Vec<_> = jobs.into_iter().collect();
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner).retain(|bell| {
+            let Some(bell) = bell.upgrade() else { return false };
+            bell.ring_jobs(jobs.iter().copied());
+            if work {
+                bell.ring_work();
+            }
+            true
+        });
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.all().iter()).finish()
+    }
+}
+
+/// Reads what became of a job.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn fate(store: &dyn Store, job: JobId, result: Option<Value>) -> Result<Option<Fate>> {
+    let Some(found) = store.job(job).await? else { return Ok(None) };
+    let steps = store.steps(job, 0, usize::MAX >> 1).await?;
+    Ok(Some(Fate::of(&found, steps, &store.attempts(job).await?, result)))
+}
+
+/// The events that a carried out settlement comes to.
+pub(crate) fn settled(settlements: &[Settlement], written: &[Written]) -> Vec<Event> {
+    let carried_out = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
+    carried_out
+        .map(|(settlement, _)| {
+            let attempt = match settlement.hold {
+                Hold::Lease(lease) => Some(lease.attempt),
+                _ => None,
+            };
+            let state = match &settlement.next {
+                State::Waiting { .. } => "waiting",
+                ended => ended.name(),
+            };
+            Event::Settled { job: settlement.job, attempt, state: state.to_owned() }
+        })
+        .collect()
+}
