@@ -89,11 +89,14 @@ impl Dispatcher {
     async fn lease(&mut self, limit: usize) -> bool {
         let now = self.floor.app.clock.now();
         let ask = Ask { limit, now, ..self.ask.clone() };
-        match self.floor.app.store.lease(ask).await {
+        let asking = self.floor.held.asking();
+        let answer = self.floor.app.store.lease(ask).await;
+        answer.iter().flat_map(|leased| &leased.jobs).for_each(|job| self.floor.held.insert(self.lease_of(job)));
+        drop(asking);
+        match answer {
             Ok(Leased { jobs, next_due }) => {
                 let more = jobs.len() == limit;
                 self.next_due = next_due;
-                jobs.iter().for_each(|job| self.floor.held.insert(self.lease_of(job)));
                 self.ready.extend(jobs);
                 more
             }

@@ -29,6 +29,8 @@ struct Leases {
     round: u64,
     /// Leases that the store says are ours, and that we know nothing of.
     unknown: HashSet<Lease>,
+    /// How often the store was asked for jobs and its answer was not taken note of yet.
+    asked: u32,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,12 @@ impl Held {
     /// Whether the leases hold for sure.
     pub(crate) fn holds(&self, now: Instant) -> bool {
         self.until.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
+
+    /// Takes note that the store is asked for leases, until what this gives is dropped: after they are inserted.
+    pub(crate) fn asking(&self) -> Asking<'_> {
+        self.leases().asked += 1;
+        Asking(self)
     }
 
     /// Takes note of a lease. An earlier one on the same job is lost by that: its body stops now, not at its next write.
@@ -100,7 +108,7 @@ impl Held {
 
     /// Compares with what the store says after renewal number `round`: leases that it no longer knows are fenced, and
     /// those that only the store knows, twice in a row, are given back to whoever calls this. Such a lease comes from
-    /// an answer that was lost on its way here.
+    /// an answer that was lost on its way here; so there is none while an answer may still come.
     pub(crate) fn compare(&self, round: u64, stored: &[Lease]) -> Vec<Lease> {
         let mut leases = self.leases();
         let stored: HashSet<Lease> = stored.iter().copied().collect();
@@ -111,6 +119,10 @@ impl Held {
             }
             !lost
         });
+        if leases.asked > 0 {
+            leases.unknown.clear();
+            return Vec::new();
+        }
         let unknown: HashSet<Lease> =
             stored.into_iter().filter(|lease| !leases.by_job.contains_key(&lease.job)).collect();
         let orphans = unknown.intersection(&leases.unknown).copied().collect();
@@ -120,6 +132,15 @@ impl Held {
 
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer of the store is awaited.
+pub(crate) struct Asking<'a>(&'a Held);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.leases().asked -= 1;
     }
 }
 
@@ -185,5 +206,18 @@ mod tests {
         let (held, orphan) = (Held::default(), lease());
         assert_eq!(held.compare(held.renewing(), &[orphan]), []);
         assert_eq!(held.compare(held.renewing(), &[orphan]), [orphan]);
+    }
+    #[test]
+    fn a_lease_whose_answer_is_still_to_come_is_not_given_back() {
+        let (held, late) = (Held::default(), lease());
+        let asking = held.asking();
+        for _ in 0..3 {
+            assert_eq!(held.compare(held.renewing(), &[late]), []);
+        }
+        held.insert(late);
+        drop(asking);
+        assert_eq!(held.compare(held.renewing(), &[late]), []);
+        let (notes, _received) = mpsc::unbounded_channel();
+        assert!(held.start(late, Tape::new(late, Arc::new(|| true), 0, Duration::ZERO, notes)));
     }
 }
