@@ -82,7 +82,8 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut storm = Storm::begin(folder.path(), &url, args.workers, args.concurrency, rng.fork())?;
 
     let (trouble, over) = (Arc::<Trouble>::default(), Arc::<AtomicBool>::default());
-    let work = Work { app, trouble: trouble.clone(), over: over.clone(), rng, at_once: args.workers * args.concurrency / 2 };
+    let work =
+        Work { app, trouble: trouble.clone(), over: over.clone(), rng, at_once: args.workers * args.concurrency / 2 };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
     over.store(true, Relaxed);

@@ -6,7 +6,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use qtasks::{prelude::*, store::Store};
-use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio::{
+    runtime::Handle,
+    task::{block_in_place, spawn_blocking},
+};
 
 use crate::ledger::{Entry, Ledger, What, now};
 
@@ -47,7 +50,7 @@ async fn async_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64)
     site.note(&ctx, What::Finished);
 }
 
-#[qtask(generate_handler = handle_blocking, echo = true, retry = 1_000_000)]
+#[qtask(generate_handler = handle_in_place, echo = true, retry = 1_000_000)]
 async fn async_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
     site.started(&ctx).await;
     for value in first..first + count {
@@ -100,6 +103,11 @@ fn handle_blocking(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     site.ledger.enter(site.begun(&ctx, value)).expect(WRITABLE);
     site.ended(&ctx);
     reply(value)
+}
+
+/// For an `async fn` task, whose handler runs in line on the runtime.
+fn handle_in_place(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
+    block_in_place(|| handle_blocking(value, site, ctx))
 }
 
 const WRITABLE: &str = "a ledger can be written";
