@@ -3,16 +3,22 @@
 use std::{io, path::Path, process::exit, thread};
 
 use qtasks::prelude::*;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{ledger::Ledger, tasks::Site};
 
-/// Works on the store at `url` until a signal says to stop.
+/// Works on the store at `url` until SIGTERM says to stop.
 pub(crate) async fn work(url: &str, ledger: &Path, concurrency: usize) -> anyhow::Result<()> {
     end_with_the_parent()?;
+    // From the first moment on, so that it is never missed; before the ledger, which shows that it is heard.
+    let mut told_to_stop = signal(SignalKind::terminate())?;
+    let ledger = Ledger::create(ledger)?;
     let store = qtasks::store::open(url).await?;
-    let site = Site { ledger: Ledger::create(ledger)?, store: store.clone() };
+    let site = Site { ledger, store: store.clone() };
     let app = QueueTasks::builder().store_at(store).state(site).build().await?;
-    Ok(app.worker().concurrency(concurrency).start().await?.until_signal().await?)
+    let worker = app.worker().concurrency(concurrency).start().await?;
+    told_to_stop.recv().await;
+    Ok(worker.shutdown().await?)
 }
 
 /// Ends this process when the parent has ended, however that came.
