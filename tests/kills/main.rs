@@ -21,10 +21,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use check::{Findings, check};
 use clap::Parser;
 use fastrand::Rng;
@@ -32,10 +31,10 @@ use qtasks::prelude::*;
 use storm::{Kills, Storm};
 use tasks::{Kind, plain};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
-use watch::{Trouble, await_plain, follow};
+use watch::{Watch, await_plain, follow};
 
-/// So long may the jobs go on when the last worker was killed, before they count as lost.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// When no value has come for so long, and no worker was killed, the rest of them is lost.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kills workers, and finds out whether anything was lost or done twice.
 #[derive(Parser)]
@@ -77,28 +76,34 @@ async fn main() -> anyhow::Result<ExitCode> {
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir()?;
     let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
-    let mut rng = Rng::with_seed(args.seed);
+    let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
     let app = QueueTasks::open(&url).await?;
     let mut storm = Storm::begin(folder.path(), &url, args.workers, args.concurrency, rng.fork())?;
 
-    let (trouble, over) = (Arc::<Trouble>::default(), Arc::<AtomicBool>::default());
+    let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
     let work =
-        Work { app, trouble: trouble.clone(), over: over.clone(), rng, at_once: args.workers * args.concurrency / 2 };
+        Work { app, watch: watch.clone(), over: over.clone(), rng, at_once: args.workers * args.concurrency / 2 };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
     over.store(true, Relaxed);
-    let jobs = timeout(PATIENCE, &mut work).await.context("some jobs never end")???;
+    let jobs = loop {
+        let before = watch.seen.load(Relaxed);
+        match timeout(PATIENCE, &mut work).await {
+            Ok(jobs) => break jobs??,
+            Err(_) => anyhow::ensure!(before < watch.seen.load(Relaxed), "{before} values came, and then none"),
+        }
+    };
     let kills = std::mem::take(&mut storm.kills);
     let processes = storm.end().await?;
 
     let findings = check(&jobs, &processes);
-    println!("{}", report(&kills, &jobs, &findings, &trouble));
-    let good = trouble.is_none()
+    println!("{} in {:.0} s", report(&kills, &jobs, &findings, &watch), begun.elapsed().as_secs_f64());
+    let good = watch.is_good()
         && findings.again_after_record.is_empty()
         && findings.unhandled.is_empty()
         && findings.misplaced.is_empty();
     if !good {
-        eprintln!("{trouble:?}\n{:?}\n{:?}", findings.again_after_record, findings.unhandled);
+        eprintln!("{watch:?}\n{:?}\n{:?}", findings.again_after_record, findings.unhandled);
         eprintln!("{:?}\nthe files are in {}", findings.misplaced, folder.keep().display());
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -107,7 +112,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// Enqueues jobs and follows them, never more than so many at once.
 struct Work {
     app: QueueTasks,
-    trouble: Arc<Trouble>,
+    watch: Arc<Watch>,
     /// The kills are over, and no more jobs are needed for them.
     over: Arc<AtomicBool>,
     rng: Rng,
@@ -121,13 +126,13 @@ impl Work {
         let (slots, mut following, mut enqueued) = (Arc::new(Semaphore::new(self.at_once)), JoinSet::new(), 0);
         while enqueued < values || !self.over.load(Relaxed) {
             let slot = slots.clone().acquire_owned().await?;
-            let (first, trouble) = (enqueued, self.trouble.clone());
+            let (first, watch) = (enqueued, self.watch.clone());
             if self.rng.u8(..8) == 0 {
                 let job = self.app.enqueue(plain(first)).await?;
                 enqueued += 1;
                 following.spawn(async move {
                     let _slot = slot;
-                    await_plain(job, first, &trouble).await
+                    await_plain(job, first, &watch).await
                 });
             } else {
                 let (kind, count) = (Kind::ALL[self.rng.usize(..4)], self.rng.u64(1..=largest));
@@ -135,7 +140,7 @@ impl Work {
                 enqueued += count;
                 following.spawn(async move {
                     let _slot = slot;
-                    follow(job, first, count, &trouble).await
+                    follow(job, first, count, &watch).await
                 });
             }
         }
@@ -143,7 +148,7 @@ impl Work {
     }
 }
 
-fn report(kills: &Kills, jobs: &[check::Job], findings: &Findings, trouble: &Trouble) -> String {
+fn report(kills: &Kills, jobs: &[check::Job], findings: &Findings, watch: &Watch) -> String {
     let Kills { killed, frozen, stopped } = kills;
     let values: usize = jobs.iter().map(|job| job.seen.len()).sum();
     format!(
@@ -152,13 +157,13 @@ fn report(kills: &Kills, jobs: &[check::Job], findings: &Findings, trouble: &Tro
          handled, {} streams and {} results wrong; from SIGKILL to the next start {}; while another worker was frozen {}",
         kills.total(),
         jobs.len(),
-        trouble.lost.load(Relaxed),
+        watch.lost.load(Relaxed),
         findings.again_after_record.len(),
         findings.begun_before_freeze,
         findings.again_in_flight,
         findings.unhandled.len(),
-        trouble.streams.load(Relaxed),
-        trouble.results.load(Relaxed),
+        watch.streams.load(Relaxed),
+        watch.results.load(Relaxed),
         percentiles(&findings.resumed),
         percentiles(&findings.resumed_in_freeze),
     )

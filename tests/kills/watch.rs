@@ -10,9 +10,11 @@ use qtasks::{
 
 use crate::{check, ledger::now, tasks::reply};
 
-/// What users of a job saw that they should not have.
+/// What users saw of the jobs.
 #[derive(Debug, Default)]
-pub(crate) struct Trouble {
+pub(crate) struct Watch {
+    /// Values that came.
+    pub(crate) seen: AtomicUsize,
     /// Values of acknowledged jobs that never came.
     pub(crate) lost: AtomicUsize,
     /// Subscribers whose stream missed or repeated a value, or ended in an error.
@@ -23,14 +25,15 @@ pub(crate) struct Trouble {
     pub(crate) failures: AtomicUsize,
 }
 
-impl Trouble {
-    pub(crate) fn is_none(&self) -> bool {
+impl Watch {
+    /// Whether nothing went wrong.
+    pub(crate) fn is_good(&self) -> bool {
         [&self.lost, &self.streams, &self.results, &self.failures].iter().all(|count| count.load(Relaxed) == 0)
     }
 }
 
 /// Follows a job that yields the `count` numbers from `first` on until it has ended.
-pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, trouble: &Trouble) -> check::Job {
+pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, watch: &Watch) -> check::Job {
     let expected: Vec<u64> = (first..first + count).map(reply).collect();
     let mut seen = Vec::new();
     let from_the_beginning = async {
@@ -38,6 +41,7 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, tro
         while let Some(value) = values.next().await {
             good &= value.is_ok_and(|value| expected.get(seen.len()) == Some(&value));
             seen.push(now());
+            watch.seen.fetch_add(1, Relaxed);
         }
         good && seen.len() == expected.len()
     };
@@ -50,10 +54,10 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, tro
     let (one, other) = tokio::join!(from_the_beginning, from_the_middle);
     let after_the_end = sees(job.stream(), &expected).await;
     let missed = [one, other, after_the_end].iter().filter(|good| !**good).count();
-    trouble.streams.fetch_add(missed, Relaxed);
-    trouble.lost.fetch_add(expected.len().saturating_sub(seen.len()), Relaxed);
-    trouble.results.fetch_add(usize::from(job.result().await.ok() != Some(expected)), Relaxed);
-    trouble.failures.fetch_add(failures(&job).await, Relaxed);
+    watch.streams.fetch_add(missed, Relaxed);
+    watch.lost.fetch_add(expected.len().saturating_sub(seen.len()), Relaxed);
+    watch.results.fetch_add(usize::from(job.result().await.ok() != Some(expected)), Relaxed);
+    watch.failures.fetch_add(failures(&job).await, Relaxed);
     check::Job { id: job.id(), first, seen }
 }
 
@@ -71,10 +75,11 @@ async fn failures(job: &JobHandle<Vec<u64>>) -> usize {
 }
 
 /// Waits for the result of a job that does not yield.
-pub(crate) async fn await_plain(job: JobHandle<u64>, value: u64, trouble: &Trouble) -> check::Job {
+pub(crate) async fn await_plain(job: JobHandle<u64>, value: u64, watch: &Watch) -> check::Job {
     let result = job.result().await;
     let seen = vec![now()];
-    trouble.lost.fetch_add(usize::from(result.is_err()), Relaxed);
-    trouble.results.fetch_add(usize::from(result.is_ok_and(|result| result != reply(value))), Relaxed);
+    watch.seen.fetch_add(1, Relaxed);
+    watch.lost.fetch_add(usize::from(result.is_err()), Relaxed);
+    watch.results.fetch_add(usize::from(result.is_ok_and(|result| result != reply(value))), Relaxed);
     check::Job { id: job.id(), first: value, seen }
 }
