@@ -51,9 +51,9 @@ struct Args {
     /// How many worker processes there are at a time.
     #[arg(long, default_value_t = 4)]
     workers: usize,
-    /// How many jobs each of them runs at a time.
-    #[arg(long, default_value_t = 16)]
-    concurrency: usize,
+    /// How many jobs there are at a time. Each worker can run all of them, so that none waits behind others.
+    #[arg(long, default_value_t = 32)]
+    jobs: usize,
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -68,7 +68,7 @@ struct Args {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match (&args.work_on, &args.ledger) {
-        (Some(url), Some(ledger)) => worker::work(url, ledger, args.concurrency).await.map(|()| ExitCode::SUCCESS),
+        (Some(url), Some(ledger)) => worker::work(url, ledger, args.jobs).await.map(|()| ExitCode::SUCCESS),
         _ => run(args).await,
     }
 }
@@ -78,11 +78,10 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
     let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
     let app = QueueTasks::open(&url).await?;
-    let mut storm = Storm::begin(folder.path(), &url, args.workers, args.concurrency, rng.fork())?;
+    let mut storm = Storm::begin(folder.path(), &url, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
-    let work =
-        Work { app, watch: watch.clone(), over: over.clone(), rng, at_once: args.workers * args.concurrency / 2 };
+    let work = Work { app, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
     over.store(true, Relaxed);

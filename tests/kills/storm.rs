@@ -173,7 +173,7 @@ impl Storm {
     fn start(&mut self) -> anyhow::Result<()> {
         let ledger = self.folder.join(format!("ledger-{}", self.started));
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--work-on", &self.url, "--concurrency", &self.concurrency.to_string(), "--ledger"]).arg(&ledger);
+        command.args(["--work-on", &self.url, "--jobs", &self.concurrency.to_string(), "--ledger"]).arg(&ledger);
         // The pipe tells the child when we are gone.
         let child = command.stdin(Stdio::piped()).spawn()?;
         self.working.push(Worker { child, ledger, freezes: Vec::new(), killed: None });
