@@ -15,10 +15,11 @@
 
 use std::{
     ffi::OsString,
+    fmt,
     fs::{self, File, FileType},
     io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -44,13 +45,16 @@ struct Args {
     /// Print the table as `sha256sum` would.
     #[arg(long, conflicts_with = "dir")]
     list: bool,
+    /// Append a line to this file for each file that is hashed, and at each start one with how many are recorded.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match args.dir {
-        Some(dir) => index(dir, &args.db).await,
+        Some(dir) => index(dir, &args.db, Log::open(args.log)?).await,
         None => list(&args.db),
     }
 }
@@ -91,10 +95,12 @@ fn entries(dir: &Path) -> io::Result<Vec<(PathBuf, FileType)>> {
 }
 
 /// Hashes a file and writes its row; replies its size.
-async fn save_hash(file: FilePath, table: State<Table>) -> anyhow::Result<u64> {
+async fn save_hash(file: FilePath, table: State<Table>, ctx: TaskContext) -> anyhow::Result<u64> {
     // Reading files blocks, so it is kept off the threads that run async code.
     spawn_blocking(move || {
         let path = PathBuf::from(file);
+        // The key is the job and the number of the file.
+        table.log.write(format_args!("hashing {} {path:?}", ctx.idempotency_key().replace(':', " ")))?;
         let (size, sha256) = hash(&path).with_context(|| format!("{path:?}"))?;
         table.put(&path, size, &sha256).map_err(|error| {
             // A row that cannot be written is no reason to skip the file: the job is to try again at this value.
@@ -143,10 +149,13 @@ impl From<FilePath> for PathBuf {
 
 // The table, which the handler gets as `State<Table>`.
 
-struct Table(Mutex<Connection>);
+struct Table {
+    connection: Mutex<Connection>,
+    log: Log,
+}
 
 impl Table {
-    fn open(db: &str) -> rusqlite::Result<Self> {
+    fn open(db: &str, log: Log) -> rusqlite::Result<Self> {
         let connection = Connection::open(db)?;
         // The queue writes to the same database, and each waits for the other (here up to 5 s, which rusqlite sets). Its
         // commits go to disk, and with them all that came before; so ours, each made before its step is recorded, need not.
@@ -158,12 +167,12 @@ impl Table {
                  sha256 TEXT NOT NULL
              ) WITHOUT ROWID",
         )?;
-        Ok(Self(Mutex::new(connection)))
+        Ok(Self { connection: Mutex::new(connection), log })
     }
 
     /// Writes a row, over an older one: a value may be handled again if the process dies before its step is recorded.
     fn put(&self, path: &Path, size: u64, sha256: &str) -> rusqlite::Result<()> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut put =
             connection.prepare_cached("INSERT OR REPLACE INTO files (path, size, sha256) VALUES (?1, ?2, ?3)")?;
         put.execute((path.as_os_str().as_encoded_bytes(), size as i64, sha256))?;
@@ -171,14 +180,33 @@ impl Table {
     }
 }
 
+/// What is hashed, for those who want to see that nothing is hashed again that is recorded.
+#[derive(Clone)]
+struct Log(Option<Arc<File>>);
+
+impl Log {
+    fn open(path: Option<PathBuf>) -> io::Result<Self> {
+        let open = |path| File::options().create(true).append(true).open(path).map(Arc::new);
+        Ok(Self(path.map(open).transpose()?))
+    }
+
+    /// Writes a line at once, so that it is there whenever the process is killed.
+    fn write(&self, line: fmt::Arguments<'_>) -> io::Result<()> {
+        self.0.as_deref().map_or(Ok(()), |mut file| file.write_all(format!("{line}\n").as_bytes()))
+    }
+}
+
 // The program around it.
 
-async fn index(dir: PathBuf, db: &str) -> anyhow::Result<()> {
+async fn index(dir: PathBuf, db: &str, log: Log) -> anyhow::Result<()> {
     anyhow::ensure!(dir.is_dir(), "{} is not a folder", dir.display());
-    let app = QueueTasks::builder().store(format!("sqlite:{db}")).state(Table::open(db)?).build().await?;
+    let table = Table::open(db, log.clone())?;
+    let app = QueueTasks::builder().store(format!("sqlite:{db}")).state(table).build().await?;
     let job = match unfinished(&app, &dir).await? {
         Some(job) => {
-            println!("going on with job {}", job.id());
+            let recorded = job.status().await?.steps;
+            println!("going on with job {} after {recorded} files", job.id());
+            log.write(format_args!("recorded {} {recorded}", job.id()))?;
             job
         }
         None => begin(&app, &dir, db)?,

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::{
+    collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     fs::{self, Permissions},
     io::{BufRead as _, BufReader},
@@ -58,6 +59,40 @@ fn the_table_agrees_with_sha256sum_line_for_line() {
     let end = printed.last().unwrap();
     assert!(end.starts_with(&format!("{} files, ", FILES + 1)), "{end}");
     tree.compare();
+}
+
+/// The loop of the README, on a tree of 10,000 files.
+#[test]
+fn fifty_kills_leave_every_hash_right_and_hash_nothing_again_that_is_recorded() {
+    let tree = Tree::grow();
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```sh").find(|block| block.contains("kill -9")).expect("the README has the loop");
+    let (_names, script) = block.split_once("for kill in").expect("names first, then the loop");
+    let script = script.split("```").next().unwrap();
+    let mut shell = tree.user("sh");
+    shell.env("program", tree.program()).env("folder", &tree.root).current_dir(tree.shared());
+    let output = shell.arg("-c").arg(format!("for kill in{script}")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let end = format!("\n{FILES} files, ");
+    assert!(said.contains(&end) && said.ends_with("every hash is right\n"), "{said}{output:?}");
+    tree.compare();
+
+    let (mut recorded, mut starts, mut hashed) = (HashMap::new(), 0, HashSet::new());
+    let log = fs::read_to_string(tree.shared().join("files.log")).unwrap();
+    for line in log.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let (job, number): (&str, u64) = (words[1], words[2].parse().unwrap());
+        if words[0] == "recorded" {
+            starts += 1;
+            recorded.insert(job, number);
+        } else {
+            assert!(recorded.get(job).is_none_or(|recorded| *recorded <= number), "{line}");
+            hashed.insert((job, number));
+        }
+    }
+    let hashings = log.lines().count() - starts;
+    println!("{starts} times gone on; of {hashings} files hashed, {} again in flight", hashings - hashed.len());
+    assert!(starts > 0 && hashed.len() >= FILES);
 }
 
 struct Tree {
@@ -129,27 +164,39 @@ impl Tree {
         assert_eq!(listed.stdout.len(), expected.len());
     }
 
-    /// The example, on a database beside the tree; as a user for whom permissions count.
+    /// The example, on a database beside the tree.
     fn example(&self) -> Command {
-        let shared = self.folder.path().join("shared");
-        let program = shared.join("index_files");
-        if !shared.exists() {
-            fs::create_dir(&shared).unwrap();
-            // The build folder may be out of reach for that user.
-            fs::copy(built(), &program).unwrap();
-            set_mode(self.folder.path(), 0o755);
-            set_mode(&shared, 0o777);
-        }
-        let mut command = match is_root(self.folder.path()) {
+        let mut command = self.user(self.program());
+        command.arg("--db").arg(self.shared().join("files.db"));
+        command
+    }
+
+    /// A program run by a user for whom permissions count.
+    fn user(&self, program: impl AsRef<OsStr>) -> Command {
+        match is_root(self.folder.path()) {
             false => Command::new(program),
             true => {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
                 command
             }
-        };
-        command.arg("--db").arg(shared.join("index.db"));
-        command
+        }
+    }
+
+    fn program(&self) -> PathBuf {
+        self.shared().join("index_files")
+    }
+
+    /// A folder that belongs to everybody, with the example in it: the build folder may be out of reach for that user.
+    fn shared(&self) -> PathBuf {
+        let shared = self.folder.path().join("shared");
+        if !shared.exists() {
+            fs::create_dir(&shared).unwrap();
+            fs::copy(built(), shared.join("index_files")).unwrap();
+            set_mode(self.folder.path(), 0o755);
+            set_mode(&shared, 0o777);
+        }
+        shared
     }
 }
 

@@ -67,8 +67,8 @@ impl Held {
         self.sure().is_some_and(|sure| now < sure.until)
     }
 
-    /// Takes note of a lease that was `asked` for then and got `now`, unless it was given back or may have been lost before its answer
-    /// came. An earlier one on the same job is lost by that: its body stops now, not at its next write.
+    /// Takes note of a lease that was `asked` for then and got `now`, unless it was given back or may have been lost before
+    /// its answer came. An earlier one on the same job is lost by that: its body stops now, not at its next write.
     pub(crate) fn insert(&self, lease: Lease, asked: Instant, now: Instant) -> bool {
         let mut leases = self.leases();
         if leases.given_back.remove(&lease) || self.sure().is_some_and(|sure| !sure.spans(asked, now)) {

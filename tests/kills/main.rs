@@ -1,0 +1,177 @@
+//! Kills the workers of a SQLite file again and again, and finds out whether anything was lost or done twice.
+//!
+//! ```sh
+//! cargo run --release -p qtasks-tests --bin kills -- --kills 1000 --values 1000000 --seconds 400
+//! ```
+//!
+//! The last line says what came of it. The program fails when a job or a value was lost, a handler was called for a step
+//! that was recorded, a result differs from that of a run without kills, or a subscriber missed or repeated a value.
+
+mod check;
+mod ledger;
+mod storm;
+mod tasks;
+mod watch;
+mod worker;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use check::{Findings, check};
+use clap::Parser;
+use fastrand::Rng;
+use qtasks::prelude::*;
+use storm::{Kills, Storm};
+use tasks::{Kind, plain};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use watch::{Watch, await_plain, follow};
+
+/// When no value has come for so long, and no worker was killed, the rest of them is lost.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Kills workers, and finds out whether anything was lost or done twice.
+#[derive(Parser)]
+struct Args {
+    /// How many signals to send: SIGKILL mostly, SIGSTOP and SIGTERM now and then.
+    #[arg(long, default_value_t = 25)]
+    kills: usize,
+    /// How many values to handle at least.
+    #[arg(long, default_value_t = 10_000)]
+    values: u64,
+    /// The time over which the kills are spread.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// How many worker processes there are at a time.
+    #[arg(long, default_value_t = 4)]
+    workers: usize,
+    /// How many jobs there are at a time. Each worker can run all of them, so that none waits behind others.
+    #[arg(long, default_value_t = 32)]
+    jobs: usize,
+    /// What chance begins with.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Be one of the workers, on this store.
+    #[arg(long, hide = true, requires = "ledger")]
+    work_on: Option<String>,
+    #[arg(long, hide = true)]
+    ledger: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let args = Args::parse();
+    match (&args.work_on, &args.ledger) {
+        (Some(url), Some(ledger)) => worker::work(url, ledger, args.jobs).await.map(|()| ExitCode::SUCCESS),
+        _ => run(args).await,
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let folder = tempfile::tempdir()?;
+    let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+    let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
+    let app = QueueTasks::open(&url).await?;
+    let mut storm = Storm::begin(folder.path(), &url, args.workers, args.jobs, rng.fork())?;
+
+    let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
+    let work = Work { app, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs };
+    let mut work = tokio::spawn(work.run(args.values));
+    storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
+    over.store(true, Relaxed);
+    let jobs = loop {
+        let before = watch.seen.load(Relaxed);
+        match timeout(PATIENCE, &mut work).await {
+            Ok(jobs) => break jobs??,
+            Err(_) => anyhow::ensure!(before < watch.seen.load(Relaxed), "{before} values came, and then none"),
+        }
+    };
+    let kills = std::mem::take(&mut storm.kills);
+    let processes = storm.end().await?;
+
+    let findings = check(&jobs, &processes);
+    println!("{} in {:.0} s", report(&kills, &jobs, &findings, &watch), begun.elapsed().as_secs_f64());
+    let good = watch.is_good()
+        && findings.again_after_record.is_empty()
+        && findings.unhandled.is_empty()
+        && findings.misplaced.is_empty();
+    if !good {
+        eprintln!("{watch:?}\n{:?}\n{:?}", findings.again_after_record, findings.unhandled);
+        eprintln!("{:?}\nthe files are in {}", findings.misplaced, folder.keep().display());
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Enqueues jobs and follows them, never more than so many at once.
+struct Work {
+    app: QueueTasks,
+    watch: Arc<Watch>,
+    /// The kills are over, and no more jobs are needed for them.
+    over: Arc<AtomicBool>,
+    rng: Rng,
+    at_once: usize,
+}
+
+impl Work {
+    /// Goes on until there were that many values and the kills are over; gives all jobs.
+    async fn run(mut self, values: u64) -> anyhow::Result<Vec<check::Job>> {
+        let largest = (values / 50).clamp(2, 1_500);
+        let (slots, mut following, mut enqueued) = (Arc::new(Semaphore::new(self.at_once)), JoinSet::new(), 0);
+        while enqueued < values || !self.over.load(Relaxed) {
+            let slot = slots.clone().acquire_owned().await?;
+            let (first, watch) = (enqueued, self.watch.clone());
+            if self.rng.u8(..8) == 0 {
+                let job = self.app.enqueue(plain(first)).await?;
+                enqueued += 1;
+                following.spawn(async move {
+                    let _slot = slot;
+                    await_plain(job, first, &watch).await
+                });
+            } else {
+                let (kind, count) = (Kind::ALL[self.rng.usize(..4)], self.rng.u64(1..=largest));
+                let job = kind.enqueue(&self.app, first, count).await?;
+                enqueued += count;
+                following.spawn(async move {
+                    let _slot = slot;
+                    follow(job, first, count, &watch).await
+                });
+            }
+        }
+        Ok(following.join_all().await)
+    }
+}
+
+fn report(kills: &Kills, jobs: &[check::Job], findings: &Findings, watch: &Watch) -> String {
+    let Kills { killed, frozen, stopped } = kills;
+    let values: usize = jobs.iter().map(|job| job.seen.len()).sum();
+    format!(
+        "{} kills (SIGKILL {killed}, SIGSTOP {frozen}, SIGTERM {stopped}): {} jobs, {values} values, {} lost, {} handled \
+         again after the record (and {} begun before a freeze), {} handled again while in flight, {} recorded but not \
+         handled, {} streams and {} results wrong; from SIGKILL to the next start {}; while another worker was frozen {}",
+        kills.total(),
+        jobs.len(),
+        watch.lost.load(Relaxed),
+        findings.again_after_record.len(),
+        findings.begun_before_freeze,
+        findings.again_in_flight,
+        findings.unhandled.len(),
+        watch.streams.load(Relaxed),
+        watch.results.load(Relaxed),
+        percentiles(&findings.resumed),
+        percentiles(&findings.resumed_in_freeze),
+    )
+}
+
+fn percentiles(sorted: &[u64]) -> String {
+    let at = |part: f64| match sorted.len() {
+        0 => "-".to_owned(),
+        count => format!("{} ms", sorted[(count as f64 * part) as usize] / 1_000_000),
+    };
+    format!("p50 {}, p99 {} of {}", at(0.5), at(0.99), sorted.len())
+}

@@ -1,0 +1,217 @@
+//! Worker processes, and the signals that befall them.
+
+use std::{
+    io,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use fastrand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::{
+    check,
+    ledger::{self, now},
+};
+
+/// A worker stands still for so many milliseconds: longer than the 3 s of a lease.
+const FREEZE: std::ops::Range<u64> = 3_200..4_500;
+/// A worker that is told to stop has ended after this time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The workers of one store.
+pub(crate) struct Storm {
+    folder: PathBuf,
+    url: String,
+    concurrency: usize,
+    rng: Rng,
+    working: Vec<Worker>,
+    frozen: Vec<(Instant, Worker)>,
+    /// Told to stop, and not seen to have ended.
+    leaving: Vec<Worker>,
+    gone: Vec<Worker>,
+    started: usize,
+    pub(crate) kills: Kills,
+}
+
+/// How often each signal was sent.
+#[derive(Debug, Default)]
+pub(crate) struct Kills {
+    pub(crate) killed: usize,
+    pub(crate) frozen: usize,
+    pub(crate) stopped: usize,
+}
+
+impl Kills {
+    pub(crate) fn total(&self) -> usize {
+        self.killed + self.frozen + self.stopped
+    }
+}
+
+impl Storm {
+    /// Starts `workers` of them, whose files stand in `folder`.
+    pub(crate) fn begin(
+        folder: &Path,
+        url: &str,
+        workers: usize,
+        concurrency: usize,
+        rng: Rng,
+    ) -> anyhow::Result<Self> {
+        let mut storm = Self {
+            folder: folder.to_owned(),
+            url: url.to_owned(),
+            concurrency,
+            rng,
+            working: Vec::new(),
+            frozen: Vec::new(),
+            leaving: Vec::new(),
+            gone: Vec::new(),
+            started: 0,
+            kills: Kills::default(),
+        };
+        for _ in 0..workers {
+            storm.start()?;
+        }
+        Ok(storm)
+    }
+
+    /// Sends `kills` signals, one in every `pause` or so.
+    pub(crate) async fn rage(&mut self, kills: usize, pause: Duration) -> anyhow::Result<()> {
+        let mut next = Instant::now();
+        while self.kills.total() < kills {
+            next += pause.mul_f64(self.rng.f64() * 2.0);
+            self.thaw_until(next).await?;
+            // Somebody is left to work.
+            if self.working.len() > 1 {
+                self.strike()?;
+            }
+        }
+        self.thaw_until(Instant::now() + Duration::from_millis(FREEZE.end)).await
+    }
+
+    /// Stops all workers gracefully, and gives what each of those that ever worked has done.
+    pub(crate) async fn end(mut self) -> anyhow::Result<Vec<check::Process>> {
+        for worker in std::mem::take(&mut self.working) {
+            worker.send(Signal::TERM)?;
+            self.leaving.push(worker);
+        }
+        timeout(PATIENCE, async {
+            while !self.leaving.is_empty() {
+                self.see_off()?;
+                sleep(Duration::from_millis(10)).await;
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .context("a worker that was told to stop goes on")??;
+        self.gone.iter().map(|worker| Ok(worker.process(ledger::read(&worker.ledger)?))).collect()
+    }
+
+    fn strike(&mut self) -> anyhow::Result<()> {
+        let mut worker = self.working.swap_remove(self.rng.usize(..self.working.len()));
+        match self.kills.total() % 24 {
+            12 => {
+                worker.send(Signal::STOP)?;
+                worker.freezes.push((now(), u64::MAX));
+                self.kills.frozen += 1;
+                let until = Instant::now() + Duration::from_millis(self.rng.u64(FREEZE));
+                self.frozen.push((until, worker));
+                return Ok(());
+            }
+            4 | 20 => {
+                worker.send(Signal::TERM)?;
+                self.kills.stopped += 1;
+                self.leaving.push(worker);
+            }
+            _ => {
+                worker.kill()?;
+                self.kills.killed += 1;
+                self.gone.push(worker);
+            }
+        }
+        self.start()
+    }
+
+    /// Waits until `end`, and meanwhile lets those go on that have stood still for long enough.
+    async fn thaw_until(&mut self, end: Instant) -> anyhow::Result<()> {
+        loop {
+            self.see_off()?;
+            let next = self.frozen.iter().map(|(until, _)| *until).min().unwrap_or(end).min(end);
+            sleep_until(next).await;
+            for (_, mut worker) in self.frozen.extract_if(.., |(until, _)| *until <= next) {
+                let last = worker.freezes.last_mut().expect("it was frozen");
+                last.1 = now();
+                worker.send(Signal::CONT)?;
+                self.working.push(worker);
+            }
+            if next == end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks after those that were told to stop, and says which one did not end well.
+    fn see_off(&mut self) -> anyhow::Result<()> {
+        for mut worker in std::mem::take(&mut self.leaving) {
+            match worker.child.try_wait()? {
+                Some(status) => {
+                    // One that was just being started has not learned to listen.
+                    let unheard = status.signal() == Some(Signal::TERM.as_raw()) && !worker.ledger.exists();
+                    anyhow::ensure!(status.success() || unheard, "a worker that was told to stop ended with {status}");
+                    self.gone.push(worker);
+                }
+                None => self.leaving.push(worker),
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> anyhow::Result<()> {
+        let ledger = self.folder.join(format!("ledger-{}", self.started));
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--work-on", &self.url, "--jobs", &self.concurrency.to_string(), "--ledger"]).arg(&ledger);
+        // The pipe tells the child when we are gone.
+        let child = command.stdin(Stdio::piped()).spawn()?;
+        self.working.push(Worker { child, ledger, freezes: Vec::new(), killed: None });
+        self.started += 1;
+        Ok(())
+    }
+}
+
+/// A worker process, which is killed at the latest when this is dropped.
+struct Worker {
+    child: Child,
+    ledger: PathBuf,
+    freezes: Vec<(u64, u64)>,
+    killed: Option<u64>,
+}
+
+impl Worker {
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    fn kill(&mut self) -> anyhow::Result<()> {
+        self.killed = Some(now());
+        self.child.kill()?;
+        let status = self.child.wait()?;
+        anyhow::ensure!(status.signal().is_some(), "a worker ended by itself, with {status}");
+        Ok(())
+    }
+
+    fn process(&self, entries: Vec<ledger::Entry>) -> check::Process {
+        check::Process { entries, freezes: self.freezes.clone(), killed: self.killed }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,148 @@
+//! The tasks whose workers are killed: both checkpoints, `async fn` and `fn`, handlers of either kind, and one that does
+//! not yield. They enter into the ledger whatever they do.
+//!
+//! A kind of handler that is new is added here: a task with it, and a variant of [`Kind`].
+
+use std::{io, sync::Arc, time::Duration};
+
+use qtasks::{prelude::*, store::Store};
+use tokio::{
+    runtime::Handle,
+    task::{block_in_place, spawn_blocking},
+};
+
+use crate::ledger::{Entry, Ledger, What, now};
+
+/// What a handler replies to `value`, whenever and wherever it is called.
+pub(crate) fn reply(value: u64) -> u64 {
+    value * 2 + 1
+}
+
+/// The tasks that yield.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    AsyncEach,
+    AsyncWithin,
+    BlockingEach,
+    BlockingWithin,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::AsyncEach, Self::AsyncWithin, Self::BlockingEach, Self::BlockingWithin];
+
+    /// Enqueues a job that yields the `count` numbers from `first` on.
+    pub(crate) async fn enqueue(self, app: &QueueTasks, first: u64, count: u64) -> qtasks::Result<JobHandle<Vec<u64>>> {
+        match self {
+            Self::AsyncEach => app.enqueue(async_each(first, count)).await,
+            Self::AsyncWithin => app.enqueue(async_within(first, count)).await,
+            Self::BlockingEach => app.enqueue(blocking_each(first, count)).await,
+            Self::BlockingWithin => app.enqueue(blocking_within(first, count)).await,
+        }
+    }
+}
+
+#[qtask(generate_handler = handle, echo = true, checkpoint = "each", retry = 1_000_000)]
+async fn async_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+    site.started(&ctx).await;
+    for value in first..first + count {
+        yield_!(value);
+    }
+    site.note(&ctx, What::Finished);
+}
+
+#[qtask(generate_handler = handle_in_place, echo = true, retry = 1_000_000)]
+async fn async_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+    site.started(&ctx).await;
+    for value in first..first + count {
+        yield_!(value);
+    }
+    site.note(&ctx, What::Finished);
+}
+
+#[qtask(generate_handler = handle_blocking, echo = true, checkpoint = "each", retry = 1_000_000)]
+fn blocking_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+    Handle::current().block_on(site.started(&ctx));
+    for value in first..first + count {
+        yield_!(value);
+    }
+    site.note(&ctx, What::Finished);
+}
+
+#[qtask(generate_handler = handle, echo = true, retry = 1_000_000)]
+fn blocking_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+    Handle::current().block_on(site.started(&ctx));
+    for value in first..first + count {
+        yield_!(value);
+    }
+    site.note(&ctx, What::Finished);
+}
+
+/// Does not yield, and fails at every third attempt.
+#[qtask(echo = true, retry = 1_000_000, backoff = "1ms..50ms")]
+pub(crate) async fn plain(ctx: TaskContext, site: State<Site>, value: u64) -> Result<u64, String> {
+    site.started(&ctx).await;
+    let reply = handle(value, site.clone(), ctx.clone()).await;
+    tokio::time::sleep(Duration::from_millis(value % 50)).await;
+    site.note(&ctx, What::Finished);
+    if ctx.attempt() % 3 == 1 { Err("on purpose".to_owned()) } else { Ok(reply) }
+}
+
+async fn handle(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
+    let begun = site.begun(&ctx, value);
+    // Waiting for the disk blocks, so it is kept off the threads that run async code.
+    let entered = spawn_blocking({
+        let site = site.clone();
+        move || site.ledger.enter(begun)
+    });
+    entered.await.map_err(io::Error::other).flatten().expect(WRITABLE);
+    site.ended(&ctx);
+    reply(value)
+}
+
+fn handle_blocking(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
+    site.ledger.enter(site.begun(&ctx, value)).expect(WRITABLE);
+    site.ended(&ctx);
+    reply(value)
+}
+
+/// For an `async fn` task, whose handler runs in line on the runtime.
+fn handle_in_place(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
+    block_in_place(|| handle_blocking(value, site, ctx))
+}
+
+const WRITABLE: &str = "a ledger can be written";
+
+/// What the tasks of one process share.
+pub(crate) struct Site {
+    pub(crate) ledger: Ledger,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl Site {
+    async fn started(&self, ctx: &TaskContext) {
+        let job = self.store.job(ctx.job_id()).await.expect("a store can be read").expect("a running job is there");
+        self.note(ctx, What::Started { steps: job.steps });
+    }
+
+    fn begun(&self, ctx: &TaskContext, value: u64) -> Entry {
+        entry(ctx, What::Begun { seq: seq(ctx), value })
+    }
+
+    fn ended(&self, ctx: &TaskContext) {
+        self.note(ctx, What::Ended { seq: seq(ctx) });
+    }
+
+    fn note(&self, ctx: &TaskContext, what: What) {
+        self.ledger.note(entry(ctx, what)).expect(WRITABLE);
+    }
+}
+
+fn entry(ctx: &TaskContext, what: What) -> Entry {
+    Entry { job: ctx.job_id(), attempt: ctx.attempt(), at: now(), what }
+}
+
+/// The number of the step that is being made.
+fn seq(ctx: &TaskContext) -> u64 {
+    let key = ctx.idempotency_key();
+    key.rsplit(':').next().and_then(|seq| seq.parse().ok()).expect("a key is the job and the number of the step")
+}

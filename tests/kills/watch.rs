@@ -1,0 +1,85 @@
+//! Subscribers: one that is there from the beginning, one that comes in the middle, one after the end.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use qtasks::{
+    JobHandle,
+    job::{Ending, State},
+};
+
+use crate::{check, ledger::now, tasks::reply};
+
+/// What users saw of the jobs.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    /// Values that came.
+    pub(crate) seen: AtomicUsize,
+    /// Values of acknowledged jobs that never came.
+    pub(crate) lost: AtomicUsize,
+    /// Subscribers whose stream missed or repeated a value, or ended in an error.
+    pub(crate) streams: AtomicUsize,
+    /// Results that differ from those of a run without kills.
+    pub(crate) results: AtomicUsize,
+    /// Failures, which none of the jobs has.
+    pub(crate) failures: AtomicUsize,
+}
+
+impl Watch {
+    /// Whether nothing went wrong.
+    pub(crate) fn is_good(&self) -> bool {
+        [&self.lost, &self.streams, &self.results, &self.failures].iter().all(|count| count.load(Relaxed) == 0)
+    }
+}
+
+/// Follows a job that yields the `count` numbers from `first` on until it has ended.
+pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, watch: &Watch) -> check::Job {
+    let expected: Vec<u64> = (first..first + count).map(reply).collect();
+    let mut seen = Vec::new();
+    let from_the_beginning = async {
+        let (mut values, mut good) = (job.stream(), true);
+        while let Some(value) = values.next().await {
+            good &= value.is_ok_and(|value| expected.get(seen.len()) == Some(&value));
+            seen.push(now());
+            watch.seen.fetch_add(1, Relaxed);
+        }
+        good && seen.len() == expected.len()
+    };
+    let from_the_middle = async {
+        let (middle, offset) = (count / 2, count / 3);
+        // When a value of the middle is there, the job is under way.
+        job.stream_from(middle).next().await;
+        sees(job.stream_from(offset), &expected[offset as usize..]).await
+    };
+    let (one, other) = tokio::join!(from_the_beginning, from_the_middle);
+    let after_the_end = sees(job.stream(), &expected).await;
+    let missed = [one, other, after_the_end].iter().filter(|good| !**good).count();
+    watch.streams.fetch_add(missed, Relaxed);
+    watch.lost.fetch_add(expected.len().saturating_sub(seen.len()), Relaxed);
+    watch.results.fetch_add(usize::from(job.result().await.ok() != Some(expected)), Relaxed);
+    watch.failures.fetch_add(failures(&job).await, Relaxed);
+    check::Job { id: job.id(), first, seen }
+}
+
+async fn sees(values: BoxStream<'static, qtasks::Result<u64>>, expected: &[u64]) -> bool {
+    let seen: Vec<_> = values.map(Result::ok).collect().await;
+    seen.len() == expected.len() && seen.iter().zip(expected).all(|(seen, expected)| seen.as_ref() == Some(expected))
+}
+
+/// How many attempts of a job ended in another way than a kill or a stop can make them.
+async fn failures(job: &JobHandle<Vec<u64>>) -> usize {
+    let status = job.status().await.expect("a store can be read");
+    let good = |ending: &Ending| matches!(ending, Ending::Done | Ending::Released | Ending::Lost);
+    let bad = status.attempts.iter().filter(|attempt| !good(&attempt.ending)).count();
+    bad + usize::from(!matches!(status.state, State::Done { .. })) + status.failures as usize
+}
+
+/// Waits for the result of a job that does not yield.
+pub(crate) async fn await_plain(job: JobHandle<u64>, value: u64, watch: &Watch) -> check::Job {
+    let result = job.result().await;
+    let seen = vec![now()];
+    watch.seen.fetch_add(1, Relaxed);
+    watch.lost.fetch_add(usize::from(result.is_err()), Relaxed);
+    watch.results.fetch_add(usize::from(result.is_ok_and(|result| result != reply(value))), Relaxed);
+    check::Job { id: job.id(), first: value, seen }
+}
