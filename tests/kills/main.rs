@@ -15,7 +15,8 @@ mod watch;
 mod worker;
 
 use std::{
-    path::PathBuf,
+    fmt,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -27,9 +28,9 @@ use std::{
 use check::{Findings, check};
 use clap::Parser;
 use fastrand::Rng;
-use qtasks::prelude::*;
+use qtasks::{prelude::*, sqlite::rusqlite::Connection};
 use storm::{Kills, Storm};
-use tasks::{Kind, plain};
+use tasks::{Kind, TABLE, plain};
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use watch::{Watch, await_plain, follow};
 
@@ -54,6 +55,9 @@ struct Args {
     /// How many jobs there are at a time. Each worker can run all of them, so that none waits behind others.
     #[arg(long, default_value_t = 32)]
     jobs: usize,
+    /// Have handlers insert rows in the transactions of their steps, and count the rows in the end.
+    #[arg(long)]
+    transactional: bool,
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -81,7 +85,10 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut storm = Storm::begin(folder.path(), &url, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
-    let work = Work { app, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs };
+    let file = folder.path().join("jobs.db");
+    let kinds: &[Kind] = if args.transactional { &[Kind::Transactional] } else { &Kind::ALL };
+    Connection::open(&file)?.execute_batch(TABLE)?;
+    let work = Work { app, kinds, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
     over.store(true, Relaxed);
@@ -96,8 +103,11 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let processes = storm.end().await?;
 
     let findings = check(&jobs, &processes);
-    println!("{} in {:.0} s", report(&kills, &jobs, &findings, &watch), begun.elapsed().as_secs_f64());
+    let rows = Rows::of(&file, &jobs)?;
+    let line = report(&kills, &jobs, &findings, &watch);
+    println!("{line}{rows} in {:.0} s", begun.elapsed().as_secs_f64());
     let good = watch.is_good()
+        && (!args.transactional || rows.are_exact())
         && findings.again_after_record.is_empty()
         && findings.unhandled.is_empty()
         && findings.misplaced.is_empty();
@@ -108,9 +118,40 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What transactional handlers left in their table, beside the values that they handled.
+struct Rows {
+    rows: u64,
+    distinct: u64,
+    values: u64,
+}
+
+impl Rows {
+    fn of(file: &Path, jobs: &[check::Job]) -> anyhow::Result<Self> {
+        let count = "SELECT count(*), count(DISTINCT value) FROM handled";
+        let (rows, distinct) =
+            Connection::open(file)?.query_row(count, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let values = jobs.iter().map(|job| job.seen.len() as u64).sum();
+        Ok(Self { rows: rows.cast_unsigned(), distinct: distinct.cast_unsigned(), values })
+    }
+
+    fn are_exact(&self) -> bool {
+        self.rows == self.values && self.distinct == self.rows
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rows {
+            0 => Ok(()),
+            rows => write!(f, "; {rows} rows for {} values, {} of them twice", self.values, rows - self.distinct),
+        }
+    }
+}
+
 /// Enqueues jobs and follows them, never more than so many at once.
 struct Work {
     app: QueueTasks,
+    kinds: &'static [Kind],
     watch: Arc<Watch>,
     /// The kills are over, and no more jobs are needed for them.
     over: Arc<AtomicBool>,
@@ -126,7 +167,7 @@ impl Work {
         while enqueued < values || !self.over.load(Relaxed) {
             let slot = slots.clone().acquire_owned().await?;
             let (first, watch) = (enqueued, self.watch.clone());
-            if self.rng.u8(..8) == 0 {
+            if self.rng.u8(..8) == 0 && self.kinds.len() > 1 {
                 let job = self.app.enqueue(plain(first)).await?;
                 enqueued += 1;
                 following.spawn(async move {
@@ -134,7 +175,7 @@ impl Work {
                     await_plain(job, first, &watch).await
                 });
             } else {
-                let (kind, count) = (Kind::ALL[self.rng.usize(..4)], self.rng.u64(1..=largest));
+                let (kind, count) = (self.kinds[self.rng.usize(..self.kinds.len())], self.rng.u64(1..=largest));
                 let job = kind.enqueue(&self.app, first, count).await?;
                 enqueued += count;
                 following.spawn(async move {

@@ -5,7 +5,11 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use qtasks::{prelude::*, store::Store};
+use qtasks::{
+    prelude::*,
+    sqlite::{Transaction, rusqlite},
+    store::Store,
+};
 use tokio::{
     runtime::Handle,
     task::{block_in_place, spawn_blocking},
@@ -25,9 +29,12 @@ pub(crate) enum Kind {
     AsyncWithin,
     BlockingEach,
     BlockingWithin,
+    /// Its handler inserts a row in the transaction of its step.
+    Transactional,
 }
 
 impl Kind {
+    /// Those whose handlers may run again for what was not recorded.
     pub(crate) const ALL: [Self; 4] = [Self::AsyncEach, Self::AsyncWithin, Self::BlockingEach, Self::BlockingWithin];
 
     /// Enqueues a job that yields the `count` numbers from `first` on.
@@ -37,6 +44,7 @@ impl Kind {
             Self::AsyncWithin => app.enqueue(async_within(first, count)).await,
             Self::BlockingEach => app.enqueue(blocking_each(first, count)).await,
             Self::BlockingWithin => app.enqueue(blocking_within(first, count)).await,
+            Self::Transactional => app.enqueue(transactional(first, count)).await,
         }
     }
 }
@@ -77,6 +85,18 @@ fn blocking_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) 
     site.note(&ctx, What::Finished);
 }
 
+#[qtask(generate_handler = insert, echo = true, retry = 1_000_000)]
+async fn transactional(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+    site.started(&ctx).await;
+    for value in first..first + count {
+        yield_!(value);
+    }
+    site.note(&ctx, What::Finished);
+}
+
+/// The table that [`Kind::Transactional`] fills.
+pub(crate) const TABLE: &str = "CREATE TABLE handled (value INTEGER NOT NULL)";
+
 /// Does not yield, and fails at every third attempt.
 #[qtask(echo = true, retry = 1_000_000, backoff = "1ms..50ms")]
 pub(crate) async fn plain(ctx: TaskContext, site: State<Site>, value: u64) -> Result<u64, String> {
@@ -103,6 +123,14 @@ fn handle_blocking(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     site.ledger.enter(site.begun(&ctx, value)).expect(WRITABLE);
     site.ended(&ctx);
     reply(value)
+}
+
+fn insert(tx: &Transaction<'_>, value: u64, site: State<Site>, ctx: TaskContext) -> rusqlite::Result<u64> {
+    // Not waited for, since the row is the witness here, and all writes wait for this handler.
+    site.note(&ctx, What::Begun { seq: seq(&ctx), value });
+    tx.prepare_cached("INSERT INTO handled (value) VALUES (?1)")?.execute([value.cast_signed()])?;
+    site.ended(&ctx);
+    Ok(reply(value))
 }
 
 /// For an `async fn` task, whose handler runs in line on the runtime.

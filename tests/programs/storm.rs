@@ -2,10 +2,19 @@
 
 use std::process::Command;
 
-#[test]
-fn twenty_five_kills_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    let output = Command::new(env!("CARGO_BIN_EXE_kills")).output().unwrap();
+fn kills(args: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kills")).args(args).output().unwrap();
     let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     assert!(output.status.success(), "{}: {said}{complaints}", output.status);
+}
+
+#[test]
+fn twenty_five_kills_lose_nothing_and_repeat_nothing_that_is_recorded() {
+    kills(&["--kills", "25", "--seconds", "10"]);
+}
+
+#[test]
+fn what_is_written_in_transactions_is_there_exactly_once() {
+    kills(&["--transactional", "--kills", "12", "--seconds", "5", "--values", "20000"]);
 }
