@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -18,8 +21,16 @@ use crate::{
 pub(crate) struct Held {
     leases: Mutex<Leases>,
     emptied: Notify,
-    /// Until when the leases hold for sure. They may hold longer, as long as nobody takes them.
-    until: RwLock<Option<Instant>>,
+    /// Until when the leases hold for sure, in nanoseconds since [`BEGINNING`]. They may hold longer, as long as nobody
+    /// takes them. Looked at before each call of a handler, by all threads, so there is no lock.
+    until: AtomicU64,
+}
+
+/// Some time before any lease was taken.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn nanoseconds(time: Instant) -> u64 {
+    time.saturating_duration_since(*BEGINNING).as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, Default)]
@@ -41,13 +52,13 @@ struct One {
 impl Held {
     /// Takes note that the leases were renewed, and hold until then.
     pub(crate) fn renewed(&self, until: Instant) {
-        *self.until.write().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        self.until.store(nanoseconds(until), Relaxed);
         self.leases().by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
     }
 
     /// Whether the leases hold for sure.
     pub(crate) fn holds(&self, now: Instant) -> bool {
-        self.until.read().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+        nanoseconds(now) < self.until.load(Relaxed)
     }
 
     /// Takes note of a lease. An earlier one on the same job is lost by that: its body stops now, not at its next write.

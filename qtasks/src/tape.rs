@@ -33,6 +33,8 @@ pub(crate) struct Tape {
     wait: Duration,
     buffer: Mutex<Buffer>,
     durable: watch::Sender<u64>,
+    /// Whether the body has run ahead as far as it may; as of the last change of the buffer.
+    full: AtomicBool,
     fenced: AtomicBool,
     notes: mpsc::UnboundedSender<Note>,
     this: Weak<Self>,
@@ -43,6 +45,7 @@ struct Buffer {
     steps: Vec<Step>,
     progress: Option<Progress>,
     next: u64,
+    durable: u64,
     /// Bytes of the steps that are not durable yet,
     bytes: usize,
     /// and how many of them somebody is writing.
@@ -70,8 +73,9 @@ impl Tape {
             lease,
             holds,
             wait,
-            buffer: Mutex::new(Buffer { next, ..Buffer::default() }),
+            buffer: Mutex::new(Buffer { next, durable: next, ..Buffer::default() }),
             durable: watch::Sender::new(next),
+            full: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
             notes,
             this: this.clone(),
@@ -94,6 +98,7 @@ impl Tape {
         let seq = buffer.next;
         buffer.next += 1;
         buffer.steps.push(Step { seq, hash, reply });
+        self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
 
@@ -109,18 +114,16 @@ impl Tape {
     /// Waits until the lease holds and the body may run ahead by one more value.
     pub(crate) async fn room(&self) -> Result<(), Stopped> {
         self.held().await?;
-        loop {
+        // Nobody but the body fills the buffer, and it is here.
+        while self.full.load(Relaxed) {
             let durable = {
                 let mut buffer = self.buffer();
-                let ahead = buffer.next - *self.durable.borrow();
-                if ahead < VALUES_AHEAD && buffer.bytes < BYTES_AHEAD {
-                    return if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) };
-                }
                 self.announce(&mut buffer, Duration::ZERO);
-                buffer.next - ahead
+                buffer.durable
             };
             self.durable(durable + 1).await?;
         }
+        if self.is_fenced() { Err(Stopped::Fenced) } else { Ok(()) }
     }
 
     /// Waits until the lease holds: one that ran out may be renewed, or have passed on to another worker.
@@ -174,6 +177,8 @@ impl Tape {
     pub(crate) fn wrote(&self, upto: u64) {
         let mut buffer = self.buffer();
         buffer.bytes -= std::mem::take(&mut buffer.in_flight);
+        buffer.durable = upto.max(buffer.durable);
+        self.full.store(buffer.is_full(), Relaxed);
         drop(buffer);
         self.durable.send_if_modified(|durable| std::mem::replace(durable, upto.max(*durable)) < upto);
     }
@@ -202,6 +207,12 @@ impl Tape {
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffer {
+    fn is_full(&self) -> bool {
+        self.next - self.durable >= VALUES_AHEAD || self.bytes >= BYTES_AHEAD
     }
 }
 
