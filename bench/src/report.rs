@@ -11,8 +11,11 @@ pub(crate) struct Report {
 
 impl Report {
     pub(crate) fn start() -> Self {
-        line(["row", "what", "p50", "this (p99)", "baseline", "ratio", "floor", "reached", "fsync"].map(String::from));
-        line([9, 63, 8, 11, 11, 5, 13, 7, 7].map(|width| "-".repeat(width)));
+        line(
+            ["row", "what", "p50", "this (p99)", "baseline", "ratio", "floor", "reached", "cpu", "fsync"]
+                .map(String::from),
+        );
+        line([9, 63, 8, 11, 11, 5, 13, 7, 7, 7].map(|width| "-".repeat(width)));
         Self { rows: 0, missed: Vec::new() }
     }
 
@@ -37,15 +40,16 @@ impl Report {
                 Floor::Below(limit) => format!("< {}", row.unit.show(limit)),
             },
             if reached { "yes" } else { "NO" }.to_owned(),
+            measured.processor.map_or_else(String::new, |processor| format!("{processor:.1} µs")),
             measured.fsync.map_or_else(String::new, |fsync| format!("{:.2} ms", fsync.as_secs_f64() * 1e3)),
         ]);
     }
 }
 
-fn line([row, what, half, this, baseline, ratio, floor, reached, fsync]: [String; 9]) {
+fn line([row, what, half, this, baseline, ratio, floor, reached, cpu, fsync]: [String; 10]) {
     println!(
         "| {row:<9} | {what:<63} | {half:>8} | {this:>11} | {baseline:>11} | {ratio:>5} | {floor:>13} | {reached:>7} | \
-         {fsync:>7} |"
+         {cpu:>7} | {fsync:>7} |"
     );
 }
 

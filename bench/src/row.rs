@@ -59,8 +59,8 @@ pub(crate) enum Floor {
 
 /// What one round came to.
 pub(crate) enum Round {
-    /// A figure, and that of the baseline.
-    Figure { this: f64, baseline: Option<f64> },
+    /// A figure, that of the baseline, and the microseconds of a processor that each took.
+    Figure { this: f64, baseline: Option<f64>, processor: Option<f64> },
     /// How long something took, each time.
     Times(Vec<Duration>),
 }
@@ -73,6 +73,7 @@ pub(crate) struct Measured {
     pub(crate) half: Option<f64>,
     pub(crate) baseline: Option<f64>,
     pub(crate) ratio: Option<f64>,
+    pub(crate) processor: Option<f64>,
     pub(crate) fsync: Option<Duration>,
 }
 
@@ -91,10 +92,12 @@ impl Row {
 
     pub(crate) async fn measured(&self, scale: &Scale, rounds: usize) -> anyhow::Result<Measured> {
         let fsync = self.on_disk.then(|| disk::fsync(&scale.folder)).transpose()?;
-        let (mut figures, mut baselines, mut ratios, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut figures, mut baselines, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut processors, mut times) = (Vec::new(), Vec::new());
         for _ in 0..rounds.min(self.most_rounds) {
             match (self.measure)(scale).await? {
-                Round::Figure { this, baseline } => {
+                Round::Figure { this, baseline, processor } => {
+                    processors.extend(processor);
                     figures.push(this);
                     baselines.extend(baseline);
                     ratios.extend(baseline.map(|baseline| this / baseline));
@@ -105,7 +108,8 @@ impl Row {
         let (baseline, ratio) = (percentile(&mut baselines, 50), percentile(&mut ratios, 50));
         let half = percentile(&mut times, 50);
         let this = percentile(&mut figures, 50).or_else(|| percentile(&mut times, 99)).unwrap_or(f64::NAN);
-        Ok(Measured { this, half, baseline, ratio, fsync })
+        let processor = percentile(&mut processors, 50);
+        Ok(Measured { this, half, baseline, ratio, processor, fsync })
     }
 
     /// Whether that is enough.

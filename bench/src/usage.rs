@@ -1,8 +1,14 @@
 //! What this process uses of the machine, as Linux tells it.
 
-use std::{collections::HashMap, fs, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
+
+use crate::row::{Round, per_second};
 
 /// Memory that this process has in use, in MiB.
 pub(crate) fn memory() -> anyhow::Result<f64> {
@@ -10,6 +16,37 @@ pub(crate) fn memory() -> anyhow::Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kibibytes / 1024.0)
+}
+
+/// Time that passes, on the clock and on processors. The second says more where others use the machine too.
+pub(crate) struct Stopwatch {
+    clock: Instant,
+    threads: Threads,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        Ok(Self { threads: Threads::now()?, clock: Instant::now() })
+    }
+
+    /// What `count` of something in this time come to.
+    pub(crate) fn rate(&self, count: u64) -> anyhow::Result<Rate> {
+        let (clock, processor) = (self.clock.elapsed(), Threads::now()?.since(&self.threads));
+        Ok(Rate { per_second: per_second(count, clock), processor: processor.as_secs_f64() * 1e6 / count as f64 })
+    }
+}
+
+/// How many there were in a second, and how many microseconds of a processor each took.
+pub(crate) struct Rate {
+    per_second: f64,
+    processor: f64,
+}
+
+impl Rate {
+    /// A round that came to this, beside its baseline.
+    pub(crate) fn over(self, baseline: f64) -> Round {
+        Round::Figure { this: self.per_second, baseline: Some(baseline), processor: Some(self.processor) }
+    }
 }
 
 /// The time that each thread of this process has run.

@@ -32,5 +32,5 @@ async fn measure(values: u64) -> anyhow::Result<Round> {
     anyhow::ensure!(job.result().await? == values);
     let this = nanoseconds(values, start.elapsed());
     worker.shutdown().await?;
-    Ok(Round::Figure { this, baseline: Some(nanoseconds(values, bare(values).await)) })
+    Ok(Round::Figure { this, baseline: Some(nanoseconds(values, bare(values).await)), processor: None })
 }

@@ -1,14 +1,13 @@
 //! How many calls are enqueued durably when a hundred do so at once, each one by one.
 
-use std::time::Instant;
-
 use futures::future::try_join_all;
 use qtasks::{QueueTasks, qtask};
 
 use super::raw;
 use crate::{
     place::Place,
-    row::{Floor, Round, Row, Scale, per_second},
+    row::{Floor, Round, Row, Scale},
+    usage::Stopwatch,
 };
 
 pub(crate) const ROW: Row = Row {
@@ -27,13 +26,13 @@ async fn enqueued(_text: String) {}
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, calls) = (Place::new(scale)?, scale.of(100_000));
     let app = place.app().await?;
-    let start = Instant::now();
+    let start = Stopwatch::start()?;
     let producers = (0..PRODUCERS).map(|_| tokio::spawn(produce(app.clone(), calls / PRODUCERS)));
     for produced in try_join_all(producers).await? {
         produced?;
     }
-    let this = per_second(calls, start.elapsed());
-    Ok(Round::Figure { this, baseline: Some(raw::inserts(&place, calls)?) })
+    let this = start.rate(calls)?;
+    Ok(this.over(raw::inserts(&place, calls)?))
 }
 
 async fn produce(app: QueueTasks, calls: u64) -> qtasks::Result<()> {

@@ -1,13 +1,12 @@
 //! How fast one generator goes that does not wait for its steps.
 
-use std::time::Instant;
-
 use qtasks::{Count, prelude::*};
 
 use super::raw;
 use crate::{
     place::Place,
-    row::{Floor, Round, Row, Scale, per_second},
+    row::{Floor, Round, Row, Scale},
+    usage::Stopwatch,
 };
 
 pub(crate) const ROW: Row = Row {
@@ -29,10 +28,10 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, values) = (Place::new(scale)?, scale.of(1_000_000));
     let app = place.app().await?;
     let job = app.enqueue(runs_ahead(values)).await?;
-    let start = Instant::now();
+    let start = Stopwatch::start()?;
     let worker = app.worker().start().await?;
     anyhow::ensure!(job.result().await? == values);
-    let this = per_second(values, start.elapsed());
+    let this = start.rate(values)?;
     worker.shutdown().await?;
-    Ok(Round::Figure { this, baseline: Some(raw::appends(&place, values)?) })
+    Ok(this.over(raw::appends(&place, values)?))
 }

@@ -26,5 +26,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     tokio::time::sleep(time).await;
     let this = Threads::now()?.since(&before).as_secs_f64() / time.as_secs_f64() * 100.0;
     worker.shutdown().await?;
-    Ok(Round::Figure { this, baseline: None })
+    Ok(Round::Figure { this, baseline: None, processor: None })
 }

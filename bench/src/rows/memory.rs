@@ -42,7 +42,7 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, values) = (Place::new(scale)?, scale.of(10_000_000));
     let line = Part::start(ROW.name, &[place.url(), values.to_string()])?.line().await?;
     let (early, late): (f64, f64) = serde_json::from_str(&line)?;
-    Ok(Round::Figure { this: late, baseline: Some(early) })
+    Ok(Round::Figure { this: late, baseline: Some(early), processor: None })
 }
 
 /// In a process that has done nothing before: memory that was in use once can hide a growth.

@@ -30,7 +30,7 @@ const JOBS: u64 = 100;
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let many = leasing(scale, scale.of(1_000_000)).await?;
     let few = leasing(scale, 0).await?;
-    Ok(Round::Figure { this: many, baseline: Some(few) })
+    Ok(Round::Figure { this: many, baseline: Some(few), processor: None })
 }
 
 /// The nanoseconds that a job's lease costs where so many others wait.

@@ -41,5 +41,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     // From its start to its end in the store: reading ahead counts too.
     let lap = attempts[1].ended.duration_since(attempts[1].started.expect("it was started here"));
     let this = per_second(values, lap.try_into()?);
-    Ok(Round::Figure { this, baseline: Some(raw::reads(&place, values)?) })
+    Ok(Round::Figure { this, baseline: Some(raw::reads(&place, values)?), processor: None })
 }

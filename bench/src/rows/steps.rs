@@ -1,14 +1,12 @@
 //! How many steps become durable when a hundred bodies wait for each of theirs.
 
-use std::time::Instant;
-
-use futures::future::try_join_all;
 use qtasks::{Count, prelude::*};
 
 use super::raw;
 use crate::{
     place::Place,
-    row::{Floor, Round, Row, Scale, per_second},
+    row::{Floor, Round, Row, Scale},
+    usage::Stopwatch,
 };
 
 pub(crate) const ROW: Row = Row {
@@ -33,11 +31,11 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let app = place.app().await?;
     let each = steps / GENERATORS;
     let jobs = app.enqueue_all((0..GENERATORS).map(|_| one_by_one(each))).await?;
-    let start = Instant::now();
-    let worker = app.worker().concurrency(GENERATORS as usize).start().await?;
-    let counts = try_join_all(jobs.iter().map(|job| job.result())).await?;
-    let this = per_second(steps, start.elapsed());
-    anyhow::ensure!(counts.iter().all(|count| *count == each));
-    worker.shutdown().await?;
-    Ok(Round::Figure { this, baseline: Some(raw::steps(&place, GENERATORS, steps)?) })
+    let start = Stopwatch::start()?;
+    app.worker().concurrency(GENERATORS as usize).run_until_idle().await?;
+    let this = start.rate(steps)?;
+    for job in jobs {
+        anyhow::ensure!(job.result().await? == each);
+    }
+    Ok(this.over(raw::steps(&place, GENERATORS, steps)?))
 }
