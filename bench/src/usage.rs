@@ -58,7 +58,8 @@ impl Threads {
         for thread in fs::read_dir("/proc/self/task")? {
             let thread = thread?;
             // The first number of <https://docs.kernel.org/scheduler/sched-stats.html>: nanoseconds on a processor.
-            let ran = fs::read_to_string(thread.path().join("schedstat"))?;
+            // One that ends just now has none any more.
+            let Ok(ran) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
             let ran = ran.split_whitespace().next().context("no time in schedstat")?.parse()?;
             threads.insert(thread.file_name().to_string_lossy().into_owned(), ran);
         }
