@@ -172,7 +172,7 @@ pub(crate) struct Coroutine<Y, R, F: Future> {
 
 /// What a body did next.
 pub(crate) enum Next<Y, T> {
-    Yielded(Ask<Y>),
+    Yielded(Y),
     Ended(T),
     Misused(Misuse),
 }
@@ -194,16 +194,18 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next<Y, F::Output>> {
         // A body that waits for something else than a reply takes no notice of being resumed again.
         let resumed = pin!(self.generator.async_resume()).poll(cx);
-        let turn = self.line.turn.load(Relaxed);
-        match (resumed, turn) {
+        match (resumed, self.line.turn.load(Relaxed)) {
             (_, OVERLAP) => Poll::Ready(Next::Misused(Misuse::Overlap)),
             (_, DROPPED) => Poll::Ready(Next::Misused(Misuse::Dropped)),
-            (Poll::Ready(GeneratorState::Yielded(value)), _) => {
-                Poll::Ready(Next::Yielded(Ask { value, wants_reply: turn == ASKED }))
-            }
+            (Poll::Ready(GeneratorState::Yielded(value)), _) => Poll::Ready(Next::Yielded(value)),
             (Poll::Ready(GeneratorState::Complete(end)), _) => Poll::Ready(Next::Ended(end)),
             (Poll::Pending, _) => Poll::Pending,
         }
+    }
+
+    /// Whether the body wants the reply to the value that it yielded.
+    pub(crate) fn wants_reply(&self) -> bool {
+        self.line.turn.load(Relaxed) == ASKED
     }
 
     /// Gives the reply that the body finds when it goes on.

@@ -119,6 +119,8 @@ impl TaskContext {
         self.inner.stopping.is_cancelled()
     }
 
+    // Called for each value, from the crates of tasks.
+    #[inline]
     pub(crate) fn at_step(&self, seq: u64) {
         self.inner.seq.store(seq, Relaxed);
     }
