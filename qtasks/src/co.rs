@@ -2,13 +2,13 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll},
 };
 
 use genawaiter::{GeneratorState, sync};
@@ -50,14 +50,14 @@ pub struct Co<Y, R> {
 
 struct Ends<Y, R> {
     // A coroutine that is resumed with a value cannot be awaited, so the reply goes beside it, over the line.
-    inner: sync::Co<Ask<Y>>,
+    inner: sync::Co<Y>,
     line: Arc<Line<R>>,
 }
 
 impl<Y, R> Co<Y, R> {
     /// Yields `value`, and gives the handler's reply once the step is durable.
     pub async fn yield_(&self, value: Y) -> R {
-        self.ask(Ask { value, wants_reply: true }).await;
+        self.ask(value, ASKED).await;
         match self.ends.line.reply.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(reply) => reply,
             None => unreachable!("the driver answers before it resumes"),
@@ -67,17 +67,17 @@ impl<Y, R> Co<Y, R> {
     /// Yields `value` and goes on as soon as it is handled; the body may run ahead of the durable steps, as far as the
     /// task's `checkpoint` lets it.
     pub async fn emit(&self, value: Y) {
-        self.ask(Ask { value, wants_reply: false }).await;
+        self.ask(value, EMITTED).await;
     }
 
-    async fn ask(&self, ask: Ask<Y>) {
+    async fn ask(&self, value: Y, turn: u8) {
         let line = &self.ends.line;
-        if !line.begin() {
+        if !line.begin(turn) {
             // The driver sees the misuse as soon as this poll is over, and never resumes the body.
             std::future::pending::<()>().await;
         }
         let _half_way = HalfWay(line);
-        self.ends.inner.yield_(ask).await;
+        self.ends.inner.yield_(value).await;
         line.end();
     }
 }
@@ -121,33 +121,37 @@ struct Line<R> {
     turn: AtomicU8,
 }
 
+/// It is the body's turn,
 const FREE: u8 = 0;
-const ASKED: u8 = 1;
-const OVERLAP: u8 = 2;
-const DROPPED: u8 = 3;
+/// or the driver's: a value was yielded,
+const EMITTED: u8 = 1;
+/// and this time the body wants the reply.
+const ASKED: u8 = 2;
+const OVERLAP: u8 = 3;
+const DROPPED: u8 = 4;
 
 // The body is polled by one thread at a time, and the driver looks only between two polls: relaxed accesses suffice.
 impl<R> Line<R> {
-    fn begin(&self) -> bool {
+    fn begin(&self, turn: u8) -> bool {
         match self.turn.load(Relaxed) {
-            FREE => self.turn.store(ASKED, Relaxed),
-            ASKED => self.turn.store(OVERLAP, Relaxed),
+            FREE => {
+                self.turn.store(turn, Relaxed);
+                return true;
+            }
+            EMITTED | ASKED => self.turn.store(OVERLAP, Relaxed),
             _ => {}
         }
-        self.turn.load(Relaxed) == ASKED
+        false
     }
 
     fn end(&self) {
-        if self.turn.load(Relaxed) == ASKED {
-            self.turn.store(FREE, Relaxed);
-        }
+        self.hand_over(FREE);
     }
 
-    fn misuse(&self) -> Option<Misuse> {
-        match self.turn.load(Relaxed) {
-            OVERLAP => Some(Misuse::Overlap),
-            DROPPED => Some(Misuse::Dropped),
-            _ => None,
+    /// Ends the driver's turn, if it has one.
+    fn hand_over(&self, to: u8) {
+        if let EMITTED | ASKED = self.turn.load(Relaxed) {
+            self.turn.store(to, Relaxed);
         }
     }
 }
@@ -156,21 +160,19 @@ struct HalfWay<'a, R>(&'a Line<R>);
 
 impl<R> Drop for HalfWay<'_, R> {
     fn drop(&mut self) {
-        if self.0.turn.load(Relaxed) == ASKED {
-            self.0.turn.store(DROPPED, Relaxed);
-        }
+        self.0.hand_over(DROPPED);
     }
 }
 
 /// A body under way, seen from the driver.
 pub(crate) struct Coroutine<Y, R, F: Future> {
-    generator: sync::Gen<Ask<Y>, (), F>,
+    generator: sync::Gen<Y, (), F>,
     line: Arc<Line<R>>,
 }
 
 /// What a body did next.
 pub(crate) enum Next<Y, T> {
-    Yielded(Ask<Y>),
+    Yielded(Y),
     Ended(T),
     Misused(Misuse),
 }
@@ -183,16 +185,27 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
     }
 
     /// Lets the body run up to its next value or its end.
-    pub(crate) async fn next(&mut self) -> Next<Y, F::Output> {
-        let line = &self.line;
-        let mut resume = pin!(self.generator.async_resume());
-        std::future::poll_fn(|cx| match (resume.as_mut().poll(cx), line.misuse()) {
-            (Poll::Ready(GeneratorState::Complete(end)), None) => Poll::Ready(Next::Ended(end)),
-            (_, Some(misuse)) => Poll::Ready(Next::Misused(misuse)),
-            (Poll::Ready(GeneratorState::Yielded(ask)), None) => Poll::Ready(Next::Yielded(ask)),
-            (Poll::Pending, None) => Poll::Pending,
-        })
-        .await
+    pub(crate) fn next(&mut self) -> impl Future<Output = Next<Y, F::Output>> {
+        poll_fn(|cx| self.poll_next(cx))
+    }
+
+    // A value goes this way in a few nanoseconds: a call between, and its copies, are a good part of that.
+    #[inline(always)]
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next<Y, F::Output>> {
+        // A body that waits for something else than a reply takes no notice of being resumed again.
+        let resumed = pin!(self.generator.async_resume()).poll(cx);
+        match (resumed, self.line.turn.load(Relaxed)) {
+            (_, OVERLAP) => Poll::Ready(Next::Misused(Misuse::Overlap)),
+            (_, DROPPED) => Poll::Ready(Next::Misused(Misuse::Dropped)),
+            (Poll::Ready(GeneratorState::Yielded(value)), _) => Poll::Ready(Next::Yielded(value)),
+            (Poll::Ready(GeneratorState::Complete(end)), _) => Poll::Ready(Next::Ended(end)),
+            (Poll::Pending, _) => Poll::Pending,
+        }
+    }
+
+    /// Whether the body wants the reply to the value that it yielded.
+    pub(crate) fn wants_reply(&self) -> bool {
+        self.line.turn.load(Relaxed) == ASKED
     }
 
     /// Gives the reply that the body finds when it goes on.

@@ -557,12 +557,15 @@ impl TaskContext {
     }
 
     /// Tells that step `seq` comes next.
+    // Called for each value, from the crates of tasks.
+    #[inline]
     pub(crate) fn before_step(&self, seq: u64) {
         self.inner.seq.store(seq, Relaxed);
         self.inner.handling.store(false, Relaxed);
     }
 
     /// Tells that the handler of step `seq` is called.
+    #[inline]
     pub(crate) fn in_step(&self, seq: u64) {
         self.inner.seq.store(seq, Relaxed);
         self.inner.handling.store(true, Relaxed);

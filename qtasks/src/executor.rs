@@ -437,14 +437,14 @@ where
     F: Future,
 {
     loop {
-        match coroutine.next().await {
-            Next::Yielded(ask) => {
-                if let Some(reply) = keep.step(ask, handler).await? {
-                    coroutine.answer(reply);
-                }
-            }
+        let value = match coroutine.next().await {
+            Next::Yielded(value) => value,
             Next::Ended(end) => return Ok(end),
             Next::Misused(misuse) => return Err(Stopped::Misuse(misuse)),
+        };
+        let ask = Ask { value, wants_reply: coroutine.wants_reply() };
+        if let Some(reply) = keep.step(ask, handler).await? {
+            coroutine.answer(reply);
         }
     }
 }

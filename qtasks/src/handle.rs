@@ -181,13 +181,13 @@ impl<C> JobHandle<C> {
     }
 
     async fn ended(&self) -> Result<Job> {
-        let mut news = self.app.store.bell().job(self.id);
+        let mut end = self.app.store.bell().end(self.id);
         loop {
             let job = self.job().await?;
             if job.state.is_ended() {
                 return Ok(job);
             }
-            news.heard().await;
+            end.heard().await;
         }
     }
 

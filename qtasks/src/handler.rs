@@ -7,7 +7,7 @@ use std::{
 
 use futures::{
     FutureExt as _, TryFutureExt as _,
-    future::{ErrInto, Map},
+    future::{ErrInto, NeverError},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -99,10 +99,10 @@ macro_rules! handlers {
             R: Reply,
             $($extra: Inject,)*
         {
-            type Future = Map<F, fn(R) -> Result<R, BoxError>>;
+            type Future = ErrInto<NeverError<F>, BoxError>;
 
             fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
-                self(value, $($extra::inject(_attempt)),*).map(Ok)
+                self(value, $($extra::inject(_attempt)),*).never_error().err_into()
             }
         }
 

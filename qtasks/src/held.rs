@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
@@ -14,24 +17,15 @@ use crate::{
 };
 
 /// The leases of one worker, from the moment they are given to it until they are settled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Held {
     leases: Mutex<Leases>,
     emptied: Notify,
-    sure: RwLock<Option<Sure>>,
-}
-
-/// The time through which leases hold for sure. They may hold longer, as long as nobody takes them.
-#[derive(Clone, Copy, Debug)]
-struct Sure {
-    since: Instant,
-    until: Instant,
-}
-
-impl Sure {
-    fn spans(self, from: Instant, to: Instant) -> bool {
-        self.since <= from && to < self.until
-    }
+    /// The time through which leases hold for sure, in nanoseconds since `beginning`. They may hold longer, as long as
+    /// nobody takes them. Looked at before each call of a handler, by all threads, so there is no lock.
+    since: AtomicU64,
+    until: AtomicU64,
+    beginning: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -53,25 +47,42 @@ struct One {
 }
 
 impl Held {
+    /// One without leases; no time that it is told of later is before `beginning`.
+    pub(crate) fn new(beginning: Instant) -> Self {
+        Self {
+            leases: Mutex::default(),
+            emptied: Notify::new(),
+            since: AtomicU64::new(0),
+            until: AtomicU64::new(0),
+            beginning,
+        }
+    }
+
+    fn nanoseconds(&self, time: Instant) -> u64 {
+        time.saturating_duration_since(self.beginning).as_nanos().try_into().unwrap_or(u64::MAX)
+    }
+
     /// Takes note that the leases were renewed, and hold until then.
     pub(crate) fn renewed(&self, now: Instant, until: Instant) {
-        let mut sure = self.sure.write().unwrap_or_else(PoisonError::into_inner);
-        let since = sure.filter(|sure| now < sure.until).map_or(now, |sure| sure.since);
-        *sure = Some(Sure { since, until });
-        drop(sure);
+        let now = self.nanoseconds(now);
+        if now >= self.until.load(Relaxed) {
+            self.since.store(now, Relaxed);
+        }
+        self.until.store(self.nanoseconds(until), Relaxed);
         self.leases().by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
     }
 
     /// Whether the leases hold for sure.
     pub(crate) fn holds(&self, now: Instant) -> bool {
-        self.sure().is_some_and(|sure| now < sure.until)
+        self.nanoseconds(now) < self.until.load(Relaxed)
     }
 
     /// Takes note of a lease that was `asked` for then and got `now`, unless it was given back or may have been lost before
     /// its answer came. An earlier one on the same job is lost by that: its body stops now, not at its next write.
     pub(crate) fn insert(&self, lease: Lease, asked: Instant, now: Instant) -> bool {
         let mut leases = self.leases();
-        if leases.given_back.remove(&lease) || self.sure().is_some_and(|sure| !sure.spans(asked, now)) {
+        let held_since_asked = self.since.load(Relaxed) <= self.nanoseconds(asked) && self.holds(now);
+        if leases.given_back.remove(&lease) || !held_since_asked {
             return false;
         }
         let since = leases.round;
@@ -141,10 +152,6 @@ impl Held {
         orphans
     }
 
-    fn sure(&self) -> Option<Sure> {
-        *self.sure.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,16 +166,19 @@ mod tests {
     use super::*;
     use crate::{job::WorkerId, tape::Count};
 
+    const LASTING: Duration = Duration::from_secs(3);
+
     fn lease() -> Lease {
         Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() }
     }
 
     #[test]
     fn a_lease_that_the_store_no_longer_knows_is_fenced() {
-        let (held, kept, lost) = (Held::default(), lease(), lease());
+        let (held, kept, lost) = (Held::new(Instant::now()), lease(), lease());
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(lost, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         let now = Instant::now();
+        held.renewed(now, now + LASTING);
         assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
         assert!(held.start(lost, tape.clone()));
         let round = held.renewing();
@@ -179,9 +189,10 @@ mod tests {
 
     #[test]
     fn a_lease_given_during_a_renewal_is_not_missed() {
-        let (held, new) = (Held::default(), lease());
+        let (held, new) = (Held::new(Instant::now()), lease());
         let round = held.renewing();
         let now = Instant::now();
+        held.renewed(now, now + LASTING);
         assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
@@ -190,10 +201,11 @@ mod tests {
 
     #[test]
     fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
-        let (held, first) = (Held::default(), lease());
+        let (held, first) = (Held::new(Instant::now()), lease());
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         let now = Instant::now();
+        held.renewed(now, now + LASTING);
         assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
         assert!(held.insert(Lease { attempt: 2, ..first }, now, now));
@@ -202,7 +214,7 @@ mod tests {
 
     #[test]
     fn leases_hold_for_sure_until_the_time_of_their_renewal() {
-        let (held, now) = (Held::default(), Instant::now());
+        let (held, now) = (Held::new(Instant::now()), Instant::now());
         assert!(!held.holds(now));
         held.renewed(now, now + Duration::from_secs(3));
         assert!(held.holds(now + Duration::from_secs(2)));
@@ -211,24 +223,25 @@ mod tests {
 
     #[test]
     fn a_lease_that_only_the_store_knows_is_given_back_at_the_second_look() {
-        let (held, orphan) = (Held::default(), lease());
+        let (held, orphan) = (Held::new(Instant::now()), lease());
         assert_eq!(held.compare(held.renewing(), &[orphan]), []);
         assert_eq!(held.compare(held.renewing(), &[orphan]), [orphan]);
     }
 
     #[test]
     fn a_lease_that_was_given_back_is_not_held_when_its_answer_comes_at_last() {
-        let (held, late) = (Held::default(), lease());
+        let (held, late) = (Held::new(Instant::now()), lease());
         held.compare(held.renewing(), &[late]);
         held.compare(held.renewing(), &[late]);
         let now = Instant::now();
+        held.renewed(now, now + LASTING);
         assert!(!held.insert(late, now, now) && held.is_empty());
         assert!(held.insert(Lease { attempt: 2, ..late }, now, now));
     }
 
     #[test]
     fn a_lease_whose_answer_came_after_a_time_without_renewal_is_not_held() {
-        let (held, start) = (Held::default(), Instant::now());
+        let (held, start) = (Held::new(Instant::now()), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         held.renewed(at(0), at(3));
         assert!(

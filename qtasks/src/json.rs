@@ -1,6 +1,6 @@
 //! Encoded values: what a store keeps of arguments, replies and results, and the hash of a yielded value.
 
-use std::{fmt, io, sync::Arc};
+use std::{cell::Cell, fmt, io, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{
@@ -23,7 +23,11 @@ impl Json {
     ///
     /// What serde reports: a map whose keys are not strings, say, or an error of the type's own `Serialize`.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        Ok(Self(serde_json::to_string(value)?.into()))
+        scratch(|text| {
+            serde_json::to_writer(&mut *text, value)?;
+            let text = str::from_utf8(text).map_err(serde::ser::Error::custom)?;
+            Ok(Self(text.into()))
+        })
     }
 
     /// Takes text that is known to be JSON, as a store reads it back.
@@ -127,10 +131,30 @@ pub(crate) struct Measured {
 
 /// The [`hash`] of a value, and how large it is.
 pub(crate) fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measured, serde_json::Error> {
-    let mut text = Vec::with_capacity(128);
-    let sorted = Sorted { text: &mut text, open: Vec::new() };
-    value.serialize(&mut serde_json::Serializer::with_formatter(io::sink(), sorted))?;
-    Ok(Measured { hash: xxh3_64(&text), bytes: text.len() })
+    scratch(|text| {
+        let sorted = Sorted { text, open: Vec::new() };
+        value.serialize(&mut serde_json::Serializer::with_formatter(io::sink(), sorted))?;
+        Ok(Measured { hash: xxh3_64(text), bytes: text.len() })
+    })
+}
+
+thread_local! {
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Text of more bytes than this is rare, and its room is given back.
+const SCRATCH_KEPT: usize = 64 << 10;
+
+/// Lends an empty text to write into: one that this thread has used before, for values are encoded very often.
+fn scratch<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    // What is encoded may encode something itself, and then finds a new one here.
+    let mut text = SCRATCH.take();
+    let written = write(&mut text);
+    if text.capacity() <= SCRATCH_KEPT {
+        text.clear();
+        SCRATCH.set(text);
+    }
+    written
 }
 
 /// Writes JSON into `text` and, when an object ends, puts its entries in the order of their keys.
@@ -269,6 +293,20 @@ mod tests {
         assert_eq!(hash(&8_i64).unwrap(), 7_372_184_217_170_234_346);
         assert_eq!(hash("user_0").unwrap(), 10_046_822_722_625_440_149);
         assert_eq!(hash(&json!({"b": [true, null], "a": 1})).unwrap(), 3_825_301_641_510_399_189);
+    }
+
+    #[test]
+    fn a_value_may_encode_another_one_while_it_is_encoded() {
+        struct Outer;
+        impl Serialize for Outer {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let inner = hash("inner").and_then(|_| Json::encode("inner")).map_err(serde::ser::Error::custom)?;
+                serializer.collect_seq(["before", inner.as_str(), "after"])
+            }
+        }
+        let text = r#"["before","\"inner\"","after"]"#;
+        assert_eq!(Json::encode(&[Outer, Outer]).unwrap().as_str(), format!("[{text},{text}]"));
+        assert_eq!(hash(&Outer).unwrap(), xxh3_64(text.as_bytes()));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Tape {
     wait: Duration,
     buffer: Mutex<Buffer>,
     durable: watch::Sender<Count>,
+    /// Whether the body has run ahead as far as it may; as of the last change of the buffer.
+    full: AtomicBool,
     fenced: AtomicBool,
     /// Whether the handlers run in transactions of the store.
     in_transactions: AtomicBool,
@@ -49,6 +51,7 @@ pub(crate) struct Tape {
 struct Buffer {
     taken: Taken,
     next: Count,
+    durable: Count,
     /// Bytes of the steps and memos that are not durable yet,
     bytes: usize,
     /// and how many of them somebody is writing.
@@ -117,8 +120,9 @@ impl Tape {
             lease,
             holds,
             wait,
-            buffer: Mutex::new(Buffer { next, ..Buffer::default() }),
+            buffer: Mutex::new(Buffer { next, durable: next, ..Buffer::default() }),
             durable: watch::Sender::new(next),
+            full: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
             in_transactions: AtomicBool::new(false),
             failed: AtomicBool::new(false),
@@ -144,6 +148,7 @@ impl Tape {
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
         buffer.taken.steps.push(Step { seq, hash, reply });
+        self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
 
@@ -155,6 +160,7 @@ impl Tape {
         buffer.next.memos += 1;
         buffer.taken.memos.push(Memo { number, step, name, nth, value });
         buffer.taken.jobs.extend(job);
+        self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
 
@@ -170,6 +176,7 @@ impl Tape {
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
         buffer.taken.works.push(Arc::new(Work::new(seq, hash, bytes, run)));
+        self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
 
@@ -190,19 +197,16 @@ impl Tape {
     /// Waits until the lease holds and the body may run ahead by one more value.
     pub(crate) async fn room(&self) -> Result<(), Stopped> {
         self.held().await?;
-        loop {
+        // Nobody but the body fills the buffer, and it is here.
+        while self.full.load(Relaxed) {
             let durable = {
                 let mut buffer = self.buffer();
-                let durable = *self.durable.borrow();
-                let ahead = buffer.next.steps - durable.steps + buffer.next.memos - durable.memos;
-                if ahead < VALUES_AHEAD && buffer.bytes < BYTES_AHEAD {
-                    return self.goes_on();
-                }
                 self.announce(&mut buffer, Duration::ZERO);
-                durable
+                buffer.durable
             };
             self.until(|now| *now != durable).await?;
         }
+        self.goes_on()
     }
 
     /// Waits until the lease holds: one that ran out may be renewed, or have passed on to another worker.
@@ -285,6 +289,7 @@ impl Tape {
         buffer.bytes += works.iter().map(|work| work.bytes).sum::<usize>();
         works.append(&mut buffer.taken.works);
         buffer.taken.works = works;
+        self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, Duration::ZERO);
     }
 
@@ -292,6 +297,9 @@ impl Tape {
     pub(crate) fn wrote(&self, written: Count) {
         let mut buffer = self.buffer();
         buffer.bytes -= std::mem::take(&mut buffer.in_flight);
+        buffer.durable.steps += written.steps;
+        buffer.durable.memos += written.memos;
+        self.full.store(buffer.is_full(), Relaxed);
         drop(buffer);
         self.durable.send_modify(|durable| {
             durable.steps += written.steps;
@@ -365,6 +373,13 @@ impl Tape {
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
         self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffer {
+    fn is_full(&self) -> bool {
+        let ahead = self.next.steps - self.durable.steps + self.next.memos - self.durable.memos;
+        ahead >= VALUES_AHEAD || self.bytes >= BYTES_AHEAD
     }
 }
 

@@ -132,7 +132,7 @@ impl Worker {
         let floor = Arc::new(Floor {
             app: app.clone(),
             id,
-            held: Held::default(),
+            held: Held::new(app.clock.instant()),
             notes,
             stopping: CancellationToken::new(),
             given_up: CancellationToken::new(),

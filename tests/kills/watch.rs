@@ -71,7 +71,10 @@ async fn failures(job: &JobHandle<Vec<u64>>) -> usize {
     let status = job.status().await.expect("a store can be read");
     let good = |ending: &Ending| matches!(ending, Ending::Done | Ending::Released | Ending::Lost);
     let bad = status.attempts.iter().filter(|attempt| !good(&attempt.ending)).count();
-    bad + usize::from(!matches!(status.state, State::Done { .. })) + status.failures as usize
+    // The first loss is free of charge; a further one is not, until a new step forgives it.
+    let lost = status.attempts.iter().filter(|attempt| attempt.ending == Ending::Lost).count();
+    let unearned = (status.failures as usize).saturating_sub(lost.saturating_sub(1));
+    bad + usize::from(!matches!(status.state, State::Done { .. })) + unearned
 }
 
 /// Waits for the result of a job that does not yield.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::job::JobId;
 
-/// Rings when there may be something new: work to lease, news of a job, or a worker that is gone.
+/// Rings when there may be something new: work to lease, news of a job, its end, or a worker that is gone.
 ///
 /// A ring tells to look again, nothing more; there may be one too many, never one too few.
 #[derive(Debug)]
@@ -16,9 +16,16 @@ pub struct Bell {
     jobs: Mutex<Jobs>,
 }
 
+/// Who listens to jobs: those that wait for a result are not told of each step.
 #[derive(Debug, Default)]
 struct Jobs {
-    listened: HashMap<JobId, watch::Sender<()>>,
+    news: Listened,
+    ends: Listened,
+}
+
+#[derive(Debug, Default)]
+struct Listened {
+    by_job: HashMap<JobId, watch::Sender<()>>,
     sweep_at: usize,
 }
 
@@ -40,12 +47,12 @@ impl Bell {
 
     /// Listens for news of a job: steps, progress, its state.
     pub fn job(&self, id: JobId) -> Listener {
-        let mut jobs = self.jobs();
-        if jobs.listened.len() >= jobs.sweep_at {
-            jobs.listened.retain(|_, sender| sender.receiver_count() > 0);
-            jobs.sweep_at = (jobs.listened.len() * 2).max(64);
-        }
-        Listener(jobs.listened.entry(id).or_insert_with(|| watch::Sender::new(())).subscribe())
+        self.jobs().news.listen(id)
+    }
+
+    /// Listens for the end of a job.
+    pub fn end(&self, id: JobId) -> Listener {
+        self.jobs().ends.listen(id)
     }
 
     /// Tells that there may be work to lease.
@@ -60,27 +67,46 @@ impl Bell {
 
     /// Tells that there is news of these jobs.
     pub fn ring_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
-        let jobs = self.jobs();
-        if jobs.listened.is_empty() {
-            return;
-        }
-        for id in ids {
-            if let Some(sender) = jobs.listened.get(&id) {
-                sender.send_replace(());
-            }
-        }
+        self.jobs().news.ring(ids);
+    }
+
+    /// Tells that these jobs have ended. That is news of them too, and rung for by [`ring_jobs`](Self::ring_jobs).
+    pub fn ring_ends(&self, ids: impl IntoIterator<Item = JobId>) {
+        self.jobs().ends.ring(ids);
     }
 
     /// Tells everybody that there may be something new in what is stored, as after a change by another process.
     pub fn ring_all(&self) {
         self.ring_work();
-        for sender in self.jobs().listened.values() {
+        let jobs = self.jobs();
+        for sender in jobs.news.by_job.values().chain(jobs.ends.by_job.values()) {
             sender.send_replace(());
         }
     }
 
     fn jobs(&self) -> std::sync::MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Listened {
+    fn listen(&mut self, id: JobId) -> Listener {
+        if self.by_job.len() >= self.sweep_at {
+            self.by_job.retain(|_, sender| sender.receiver_count() > 0);
+            self.sweep_at = (self.by_job.len() * 2).max(64);
+        }
+        Listener(self.by_job.entry(id).or_insert_with(|| watch::Sender::new(())).subscribe())
+    }
+
+    fn ring(&self, ids: impl IntoIterator<Item = JobId>) {
+        if self.by_job.is_empty() {
+            return;
+        }
+        for id in ids {
+            if let Some(sender) = self.by_job.get(&id) {
+                sender.send_replace(());
+            }
+        }
     }
 }
 
@@ -143,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_the_end_of_a_job_is_not_told_of_its_steps() {
+        let (bell, id) = (Bell::new(), JobId::new());
+        let (mut end, mut other) = (bell.end(id), bell.end(JobId::new()));
+        bell.ring_jobs([id]);
+        assert!(!end.rang());
+        bell.ring_ends([id]);
+        assert!(end.rang() && !other.rang());
+        bell.ring_all();
+        assert!(end.rang() && other.rang());
+    }
+
+    #[test]
     fn whether_it_rang_can_be_asked_once_for_each_ring() {
         let bell = Bell::new();
         let mut work = bell.work();
@@ -158,6 +196,6 @@ mod tests {
         for _ in 0..1000 {
             drop(bell.job(JobId::new()));
         }
-        assert!(bell.jobs().listened.len() <= 64);
+        assert!(bell.jobs().news.by_job.len() <= 64);
     }
 }

@@ -91,10 +91,13 @@ impl Store for Memory {
         }
         let due_again = settlements.iter().any(|settlement| settlement.next.name() == "waiting");
         let ids: Vec<_> = settlements.iter().map(|settlement| settlement.job).collect();
+        let ended = settlements.iter().filter(|settlement| settlement.next.is_ended());
+        let ended: Vec<_> = ended.map(|settlement| settlement.job).collect();
         let mut contents = self.contents();
         let written = settlements.into_iter().map(|settlement| contents.settle(settlement)).collect();
         drop(contents);
         self.bell.ring_jobs(ids);
+        self.bell.ring_ends(ended);
         if due_again {
             self.bell.ring_work();
         }

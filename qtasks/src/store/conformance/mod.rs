@@ -105,6 +105,7 @@ macro_rules! store_conformance {
             jobs_are_filtered
             new_work_rings
             news_of_a_job_rings
+            the_end_of_a_job_rings
             a_call_has_rung_when_it_returns
             calls_without_anything_in_them_are_fine
             limits_without_end_are_fine

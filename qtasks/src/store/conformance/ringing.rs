@@ -39,6 +39,20 @@ pub async fn news_of_a_job_rings(store: Arc<dyn Store>) {
     hear(&mut news, "a cancelled job").await;
 }
 
+/// However it ended.
+pub async fn the_end_of_a_job_rings(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    let mut end = store.0.bell().end(lease.job);
+    store.write(record(lease, [step(0)])).await;
+    store.settle(settlement(lease, cancelled())).await;
+    hear(&mut end, "a cancelled job").await;
+    let lease = store.running().await;
+    let mut end = store.0.bell().end(lease.job);
+    store.settle(settlement(lease, done())).await;
+    assert!(end.rang(), "a job that is done");
+}
+
 /// Then whoever made the call finds by the bell what it led to, before it goes on; tried often, for it is a matter of
 /// moments.
 pub async fn a_call_has_rung_when_it_returns(store: Arc<dyn Store>) {

@@ -38,6 +38,7 @@ const ENOUGH: i64 = 2048;
 pub(super) struct News {
     pub(super) work: bool,
     pub(super) jobs: Vec<JobId>,
+    pub(super) ended: Vec<JobId>,
 }
 
 /// The numbers of the pairs of queue and task.

@@ -158,6 +158,7 @@ impl Writer<'_> {
             self.bell.ring_work();
         }
         self.bell.ring_jobs(news.jobs);
+        self.bell.ring_ends(news.ended);
     }
 
     /// Rings for everybody when another connection has committed something.

@@ -1,0 +1,141 @@
+//! A row of the table: what is measured, how, and what is asked of it.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::bail;
+use futures::future::LocalBoxFuture;
+
+use crate::disk;
+
+/// Something that is measured.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) floor: Floor,
+    /// Whether it waits for the disk.
+    pub(crate) on_disk: bool,
+    /// What takes long is measured less often.
+    pub(crate) most_rounds: usize,
+    /// Measures once.
+    pub(crate) measure: for<'a> fn(&'a Scale) -> LocalBoxFuture<'a, anyhow::Result<Round>>,
+    /// What another process does for it, with what it is told.
+    pub(crate) part: fn(Vec<String>) -> LocalBoxFuture<'static, anyhow::Result<()>>,
+}
+
+/// How much is measured, and where.
+pub(crate) struct Scale {
+    pub(crate) quick: bool,
+    pub(crate) folder: PathBuf,
+}
+
+impl Scale {
+    /// So many, or a tenth of them.
+    pub(crate) fn of(&self, count: u64) -> u64 {
+        if self.quick { count / 10 } else { count }
+    }
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    PerSecond,
+    Nanoseconds,
+    Milliseconds,
+    Percent,
+    Mebibytes,
+}
+
+/// What a row must reach.
+#[derive(Clone, Copy)]
+pub(crate) enum Floor {
+    /// This many times the baseline at most.
+    Times(f64),
+    /// This part of the baseline at least.
+    Part(f64),
+    AtLeast(f64),
+    Below(f64),
+}
+
+/// What one round came to.
+pub(crate) enum Round {
+    /// A figure, that of the baseline, and the microseconds of a processor that each took.
+    Figure { this: f64, baseline: Option<f64>, processor: Option<f64> },
+    /// How long something took, each time.
+    Times(Vec<Duration>),
+}
+
+/// What all rounds of a row came to.
+pub(crate) struct Measured {
+    /// The median; of times the 99th percentile.
+    pub(crate) this: f64,
+    /// The median of times.
+    pub(crate) half: Option<f64>,
+    pub(crate) baseline: Option<f64>,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) processor: Option<f64>,
+    pub(crate) fsync: Option<Duration>,
+}
+
+impl Row {
+    /// What most rows leave as it is.
+    pub(crate) const PLAIN: Self = Self {
+        name: "",
+        what: "",
+        unit: Unit::PerSecond,
+        floor: Floor::AtLeast(f64::INFINITY),
+        on_disk: true,
+        most_rounds: usize::MAX,
+        measure: |_| Box::pin(async { bail!("it does not say how it is measured") }),
+        part: |_| Box::pin(async { bail!("nobody has a part in it") }),
+    };
+
+    pub(crate) async fn measured(&self, scale: &Scale, rounds: usize) -> anyhow::Result<Measured> {
+        let fsync = self.on_disk.then(|| disk::fsync(&scale.folder)).transpose()?;
+        let (mut figures, mut baselines, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut processors, mut times) = (Vec::new(), Vec::new());
+        for _ in 0..rounds.min(self.most_rounds) {
+            match (self.measure)(scale).await? {
+                Round::Figure { this, baseline, processor } => {
+                    processors.extend(processor);
+                    figures.push(this);
+                    baselines.extend(baseline);
+                    ratios.extend(baseline.map(|baseline| this / baseline));
+                }
+                Round::Times(round) => times.extend(round.iter().map(|time| time.as_secs_f64() * 1e3)),
+            }
+        }
+        let (baseline, ratio) = (percentile(&mut baselines, 50), percentile(&mut ratios, 50));
+        let half = percentile(&mut times, 50);
+        let this = percentile(&mut figures, 50).or_else(|| percentile(&mut times, 99)).unwrap_or(f64::NAN);
+        let processor = percentile(&mut processors, 50);
+        Ok(Measured { this, half, baseline, ratio, processor, fsync })
+    }
+
+    /// Whether that is enough.
+    pub(crate) fn reached(&self, measured: &Measured) -> bool {
+        let ratio = measured.ratio.unwrap_or(f64::NAN);
+        match self.floor {
+            Floor::Times(limit) => ratio <= limit,
+            Floor::Part(least) => ratio >= least,
+            Floor::AtLeast(least) => measured.this >= least,
+            Floor::Below(limit) => measured.this < limit,
+        }
+    }
+}
+
+/// The value below which so many percent of them are.
+fn percentile(values: &mut [f64], percent: usize) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get((values.len() * percent / 100).min(values.len().saturating_sub(1))).copied()
+}
+
+/// How many of `count` there were in a second of `time`.
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// How many nanoseconds of `time` each of `count` took.
+pub(crate) fn nanoseconds(count: u64, time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9 / count as f64
+}

@@ -1,0 +1,37 @@
+//! How fast one generator goes that does not wait for its steps.
+
+use qtasks::{Count, prelude::*};
+
+use super::raw;
+use crate::{
+    place::Place,
+    row::{Floor, Round, Row, Scale},
+    usage::Stopwatch,
+};
+
+pub(crate) const ROW: Row = Row {
+    name: "generator",
+    what: "values of one generator; over raw steps in batches of 1,000",
+    floor: Floor::AtLeast(150_000.0),
+    measure: |scale| Box::pin(measure(scale)),
+    ..Row::PLAIN
+};
+
+#[qtask]
+async fn runs_ahead(up_to: u64) -> Count {
+    for value in 0..up_to {
+        yield_!(value);
+    }
+}
+
+async fn measure(scale: &Scale) -> anyhow::Result<Round> {
+    let (place, values) = (Place::new(scale)?, scale.of(1_000_000));
+    let app = place.app().await?;
+    let job = app.enqueue(runs_ahead(values)).await?;
+    let start = Stopwatch::start()?;
+    let worker = app.worker().start().await?;
+    anyhow::ensure!(job.result().await? == values);
+    let this = start.rate(values)?;
+    worker.shutdown().await?;
+    Ok(this.over(raw::appends(&place, values)?))
+}

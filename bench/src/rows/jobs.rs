@@ -1,0 +1,58 @@
+//! How many jobs that do nothing go from their enqueueing to their end.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use anyhow::ensure;
+use futures::stream::{self, TryStreamExt as _};
+use qtasks::{QueueTasks, qtask, store::Filter};
+use tokio::sync::Notify;
+
+use super::raw;
+use crate::{
+    place::Place,
+    row::{Floor, Round, Row, Scale},
+    usage::Stopwatch,
+};
+
+pub(crate) const ROW: Row = Row {
+    name: "jobs",
+    what: "jobs enqueued, run and done, 50 calls in flight; over raw lives",
+    floor: Floor::AtLeast(25_000.0),
+    measure: |scale| Box::pin(measure(scale)),
+    ..Row::PLAIN
+};
+
+/// The jobs that have not run yet,
+static LEFT: AtomicU64 = AtomicU64::new(0);
+/// and who waits for the last of them.
+static NONE_LEFT: Notify = Notify::const_new();
+
+#[qtask]
+async fn nothing(_text: String) {
+    if LEFT.fetch_sub(1, Relaxed) == 1 {
+        NONE_LEFT.notify_one();
+    }
+}
+
+/// One by one, fifty at a time.
+async fn produce(app: QueueTasks, jobs: u64) -> qtasks::Result<()> {
+    let calls = stream::iter((0..jobs).map(|_| Ok(nothing(raw::filling()))));
+    calls.try_for_each_concurrent(50, |call| async { app.enqueue(call).await.map(drop) }).await
+}
+
+async fn measure(scale: &Scale) -> anyhow::Result<Round> {
+    let (place, jobs) = (Place::new(scale)?, scale.of(100_000));
+    LEFT.store(jobs, Relaxed);
+    let app = place.app().await?;
+    let worker = app.worker().concurrency(64).start().await?;
+    let start = Stopwatch::start()?;
+    tokio::spawn(produce(app.clone(), jobs)).await??;
+    NONE_LEFT.notified().await;
+    // Which ends when all are settled.
+    worker.shutdown().await?;
+    let this = start.rate(jobs)?;
+    for state in ["waiting", "running"] {
+        ensure!(app.jobs(Filter::default().state(state), None, 1).await?.is_empty(), "a job is {state} at the end");
+    }
+    Ok(this.over(raw::lives(&place, jobs)?))
+}
