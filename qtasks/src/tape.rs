@@ -536,7 +536,7 @@ mod tests {
         assert!(tape.take().works.is_empty());
         assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Released))));
         assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Released))));
-        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Panic(_)))));
+        assert!(matches!(tape.finish().now_or_never(), Some(Err(Stopped::Panic(_)))));
         assert_eq!(tape.steps(), 1);
     }
 
