@@ -63,7 +63,8 @@ async fn main() -> anyhow::Result<()> {
 
 /// Yields every file below `dir`; the result is how many could be hashed.
 // Steps are recorded ten times a second and not one by one, for the handler's own writes to the same file wait meanwhile.
-#[qtask(generate_handler = save_hash, on_error = "skip", checkpoint = "within 100ms")]
+// A job that is lost again and again before it gets anywhere would be dead after three times: this one may be killed often.
+#[qtask(generate_handler = save_hash, on_error = "skip", checkpoint = "within 100ms", retry = 1000)]
 async fn index_files(dir: FilePath, co: Co<FilePath, qtasks::Result<u64>>) -> Count {
     walk(dir.into(), &co).await;
 }

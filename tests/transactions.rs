@@ -8,19 +8,21 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use jiff::Timestamp;
 use qtasks::{
     BoxError, Count, Error, Result,
-    job::{Attempt, Ending, Job, Lease, Memo, NewJob, Step, WorkerId},
+    job::Ending,
     prelude::*,
     sqlite::{
         Transaction,
         rusqlite::{self, params},
     },
-    store::{Ask, Bell, Filter, Leased, Record, Settlement, Store, Transacted, Work, Written},
 };
-use qtasks_tests::{Diary, Place, Stage, in_time};
+use qtasks_tests::{
+    Diary, Place, Stage,
+    edge::{Behind, CarryOut, Edge},
+    in_time,
+    ledger::Ledger,
+};
 
 async fn stage() -> Stage {
     let stage = Stage::open(Place::sqlite()).await;
@@ -427,91 +429,26 @@ async fn a_store_without_transactions_is_refused() {
     assert_eq!(app.enqueue(called(1)).await.unwrap().status().await.unwrap().attempt, 0);
 }
 
-/// A store whose answers to some calls are lost.
-#[derive(Debug)]
+/// Every other answer to a call that runs handlers is lost.
+#[derive(Debug, Default)]
 struct Deaf {
-    inner: Arc<dyn Store>,
     calls: AtomicUsize,
 }
 
-#[async_trait]
-impl Store for Deaf {
-    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
-        let came = self.inner.transact(lease, works).await?;
-        match self.calls.fetch_add(1, Relaxed) % 2 {
-            0 => Err(Error::Store { doing: "hear us", source: "the cable is out".into() }),
-            _ => Ok(came),
+impl Edge for Deaf {
+    async fn pass<T: Send + 'static>(&self, call: &'static str, carry_out: CarryOut<T>) -> Result<T> {
+        let answer = carry_out().await?;
+        match call == "transact" && self.calls.fetch_add(1, Relaxed) % 2 == 0 {
+            true => Err(Error::Store { doing: "hear us", source: "the cable is out".into() }),
+            false => Ok(answer),
         }
-    }
-
-    fn transactions(&self) -> Option<&'static str> {
-        self.inner.transactions()
-    }
-
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.inner.enqueue(jobs).await
-    }
-
-    async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.inner.lease(ask).await
-    }
-
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.inner.renew(worker, until).await
-    }
-
-    async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.inner.leave(worker).await
-    }
-
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.inner.expired(now, limit).await
-    }
-
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
-        self.inner.record(records).await
-    }
-
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
-        self.inner.settle(settlements).await
-    }
-
-    async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        self.inner.job(id).await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.inner.jobs(filter, after, limit).await
-    }
-
-    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        self.inner.steps(id, from, limit).await
-    }
-
-    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        self.inner.last_step(id).await
-    }
-
-    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        self.inner.memos(id, step, from, limit).await
-    }
-
-    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        self.inner.attempts(id).await
-    }
-
-    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
-        self.inner.prune(finished, dead, limit).await
-    }
-
-    fn bell(&self) -> &Bell {
-        self.inner.bell()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_saved_before_an_answer_was_lost_is_not_saved_again() {
-    let stage = Stage::behind(Place::sqlite(), |inner| Arc::new(Deaf { inner, calls: AtomicUsize::new(0) })).await;
+    let stage =
+        Stage::behind(Place::sqlite(), |inner| Arc::new(Behind::new(Deaf::default(), inner, &Ledger::default()))).await;
     make_tables(&stage);
     let worker = stage.app.worker().start().await.unwrap();
     let (ahead, each) =

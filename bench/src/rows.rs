@@ -4,6 +4,8 @@ mod drive;
 mod run;
 
 #[cfg(feature = "sqlite")]
+mod cursor;
+#[cfg(feature = "sqlite")]
 mod enqueue;
 #[cfg(feature = "sqlite")]
 mod generator;
@@ -43,6 +45,8 @@ pub(crate) const ROWS: &[Row] = &[
     generator::ROW,
     #[cfg(feature = "sqlite")]
     replay::ROW,
+    #[cfg(feature = "sqlite")]
+    cursor::ROW,
     #[cfg(feature = "sqlite")]
     kill::ROW,
     #[cfg(feature = "sqlite")]

@@ -6,15 +6,19 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
-use jiff::Timestamp;
 use qtasks::{
     Error, Result,
-    job::{Attempt, Ending, Job, Lease, Memo, NewJob, Step, WorkerId},
+    job::Ending,
     prelude::*,
-    store::{Ask, Bell, Filter, Leased, Memory, Record, Settlement, Store, Written},
+    store::{Filter, Memory},
 };
-use qtasks_tests::{Diary, Stage, eventually, in_time, whole};
+use qtasks_tests::{
+    Diary, Stage,
+    edge::{Behind, CarryOut, Edge},
+    eventually, in_time,
+    ledger::Ledger,
+    whole,
+};
 use tokio::sync::Notify;
 
 use self::Fault::{AnswerLost, Late, Refused};
@@ -30,10 +34,9 @@ enum Fault {
     Late,
 }
 
-/// A store whose next calls go wrong as the test says.
+/// The next calls of a store go wrong as the test says.
 #[derive(Debug, Default)]
 struct Shaky {
-    inner: Memory,
     faults: Mutex<HashMap<&'static str, Vec<Fault>>>,
     let_through: Notify,
 }
@@ -52,16 +55,18 @@ impl Shaky {
     fn left(&self, call: &'static str) -> usize {
         self.faults.lock().unwrap().get(call).map_or(0, Vec::len)
     }
+}
 
-    async fn shake<T>(&self, call: &'static str, carry_out: impl Future<Output = Result<T>>) -> Result<T> {
+impl Edge for Shaky {
+    async fn pass<T: Send + 'static>(&self, call: &'static str, carry_out: CarryOut<T>) -> Result<T> {
         let fault = self.faults.lock().unwrap().get_mut(call).and_then(Vec::pop);
         match fault {
-            None => carry_out.await,
+            None => carry_out().await,
             Some(Fault::Refused) => Err(trouble()),
-            Some(Fault::AnswerLost) => carry_out.await.and(Err(trouble())),
+            Some(Fault::AnswerLost) => carry_out().await.and(Err(trouble())),
             Some(Fault::Late) => {
                 self.let_through.notified().await;
-                carry_out.await
+                carry_out().await
             }
         }
     }
@@ -69,69 +74,6 @@ impl Shaky {
 
 fn trouble() -> Error {
     Error::Store { doing: "hear us", source: "the cable is out".into() }
-}
-
-#[async_trait]
-impl Store for Shaky {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.shake("enqueue", self.inner.enqueue(jobs)).await
-    }
-
-    async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.shake("lease", self.inner.lease(ask)).await
-    }
-
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.shake("renew", self.inner.renew(worker, until)).await
-    }
-
-    async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.shake("leave", self.inner.leave(worker)).await
-    }
-
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.shake("expired", self.inner.expired(now, limit)).await
-    }
-
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
-        self.shake("record", self.inner.record(records)).await
-    }
-
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
-        self.shake("settle", self.inner.settle(settlements)).await
-    }
-
-    async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        self.shake("job", self.inner.job(id)).await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.shake("jobs", self.inner.jobs(filter, after, limit)).await
-    }
-
-    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        self.shake("steps", self.inner.steps(id, from, limit)).await
-    }
-
-    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        self.shake("last_step", self.inner.last_step(id)).await
-    }
-
-    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        self.shake("memos", self.inner.memos(id, step, from, limit)).await
-    }
-
-    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        self.shake("attempts", self.inner.attempts(id)).await
-    }
-
-    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
-        self.shake("prune", self.inner.prune(finished, dead, limit)).await
-    }
-
-    fn bell(&self) -> &Bell {
-        self.inner.bell()
-    }
 }
 
 fn notes(value: i64, diary: State<Diary>) -> i64 {
@@ -155,48 +97,48 @@ async fn fails_first(n: i64) -> std::result::Result<Vec<i64>, String> {
     if TaskContext::current().attempt() == 1 { Err("first".to_owned()) } else { Ok(()) }
 }
 
-async fn shaky() -> (Stage, Arc<Shaky>) {
-    let store = Arc::new(Shaky::default());
+async fn shaky() -> (Stage, Arc<Behind<Shaky>>) {
+    let store = Arc::new(Behind::new(Shaky::default(), Arc::new(Memory::new()), &Ledger::default()));
     (Stage::on(store.clone()).await, store)
 }
 
 #[tokio::test]
 async fn an_enqueue_that_fails_says_so() {
-    let (stage, store) = shaky().await;
-    store.fail("enqueue", [Refused]);
+    let (stage, shaky) = shaky().await;
+    shaky.edge.fail("enqueue", [Refused]);
     let error = stage.app.enqueue(adds_up(1)).await.unwrap_err();
     assert!(error.is_store_trouble());
     assert_eq!(whole(&error), "the store could not hear us: the cable is out");
     assert_eq!(stage.app.jobs(Filter::default(), None, 9).await.unwrap(), []);
-    store.fail("enqueue", [AnswerLost]);
+    shaky.edge.fail("enqueue", [AnswerLost]);
     stage.app.enqueue_all([adds_up(1), adds_up(2)]).await.unwrap_err();
-    store.fail("job", [Refused]);
+    shaky.edge.fail("job", [Refused]);
     let job = stage.app.enqueue(adds_up(1)).await.unwrap();
     assert!(job.result().await.unwrap_err().is_store_trouble());
-    store.fail("attempts", [Refused]);
+    shaky.edge.fail("attempts", [Refused]);
     assert!(job.status().await.unwrap_err().is_store_trouble());
-    store.fail("settle", [Refused]);
+    shaky.edge.fail("settle", [Refused]);
     assert!(job.cancel().await.unwrap_err().is_store_trouble());
-    store.fail("steps", [Refused]);
+    shaky.edge.fail("steps", [Refused]);
     stage.work().await;
     assert!(job.result().await.unwrap_err().is_store_trouble(), "not an empty result");
-    store.fail("steps", [Refused]);
+    shaky.edge.fail("steps", [Refused]);
     let items: Vec<_> = job.stream().collect().await;
     assert!(items.len() == 1 && items[0].as_ref().is_err_and(Error::is_store_trouble), "not an early end");
 }
 
 #[tokio::test]
 async fn a_worker_that_cannot_reach_the_store_does_not_start() {
-    let (stage, store) = shaky().await;
-    store.fail("renew", [Refused]);
+    let (stage, shaky) = shaky().await;
+    shaky.edge.fail("renew", [Refused]);
     assert!(stage.app.worker().start().await.unwrap_err().is_store_trouble());
 }
 
 /// Runs a job to its end while calls of one kind go wrong.
 async fn ends_well_although(call: &'static str, faults: &[Fault]) {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();
-    store.fail(call, faults.iter().copied());
+    shaky.edge.fail(call, faults.iter().copied());
     let job = stage.app.enqueue(adds_up(4)).await.unwrap();
     let streamed = in_time(job.stream().map(Result::unwrap).collect::<Vec<_>>()).await;
     assert_eq!(streamed, [0, 10, 120, 1330], "{call} {faults:?}");
@@ -207,7 +149,7 @@ async fn ends_well_although(call: &'static str, faults: &[Fault]) {
     assert_eq!((status.steps, status.attempt, status.failures), (4, 1, 0));
     assert_eq!(status.attempts.iter().map(|attempt| &attempt.ending).collect::<Vec<_>>(), [&Ending::Done]);
     worker.shutdown().await.unwrap();
-    assert!(store.is_well(), "{call} {faults:?}");
+    assert!(shaky.edge.is_well(), "{call} {faults:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,14 +177,14 @@ async fn a_worker_survives_a_pruning_that_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn recorded_steps_that_could_not_be_read_back_are_read_again() {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let job = stage.app.enqueue(fails_first(3)).await.unwrap();
     stage.work().await;
-    store.fail("steps", [Refused; 4]);
+    shaky.edge.fail("steps", [Refused; 4]);
     tokio::time::advance(Duration::from_secs(3601)).await;
     let worker = stage.app.worker().start().await.unwrap();
     eventually("done", async || job.status().await.unwrap().state.name() == "done").await;
-    assert!(store.is_well());
+    assert!(shaky.edge.is_well());
     assert_eq!(job.result().await.unwrap(), [0, 10, 20]);
     assert_eq!(stage.diary.lines(), ["handle 0", "handle 1", "handle 2"]);
     worker.shutdown().await.unwrap();
@@ -250,8 +192,8 @@ async fn recorded_steps_that_could_not_be_read_back_are_read_again() {
 
 #[tokio::test]
 async fn a_job_whose_lease_was_lost_on_its_way_is_given_back_and_runs() {
-    let (stage, store) = shaky().await;
-    store.fail("lease", [AnswerLost]);
+    let (stage, shaky) = shaky().await;
+    shaky.edge.fail("lease", [AnswerLost]);
     let job = stage.app.enqueue(adds_up(2)).await.unwrap();
     let worker = stage.app.worker().start().await.unwrap();
     assert_eq!(in_time(job.result()).await.unwrap(), [0, 10]);
@@ -262,12 +204,12 @@ async fn a_job_whose_lease_was_lost_on_its_way_is_given_back_and_runs() {
 
 #[tokio::test]
 async fn renewals_that_fail_for_a_while_cost_no_lease() {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();
-    store.fail("renew", [Refused, AnswerLost]);
-    store.fail("expired", [Refused]);
+    shaky.edge.fail("renew", [Refused, AnswerLost]);
+    shaky.edge.fail("expired", [Refused]);
     let job = stage.app.enqueue(waits()).await.unwrap();
-    eventually("renewals are well again", async || store.is_well()).await;
+    eventually("renewals are well again", async || shaky.edge.is_well()).await;
     stage.diary.note("go on");
     assert_eq!(in_time(job.result()).await.unwrap(), 1);
     worker.shutdown().await.unwrap();
@@ -275,19 +217,19 @@ async fn renewals_that_fail_for_a_while_cost_no_lease() {
 
 #[tokio::test]
 async fn a_cancel_that_comes_after_the_end_is_refused() {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();
     let job = stage.app.enqueue(waits()).await.unwrap();
     eventually("leased", async || job.status().await.unwrap().state.name() == "running").await;
-    store.fail("settle", [Late]);
+    shaky.edge.fail("settle", [Late]);
     let cancelling = tokio::spawn({
         let job = job.clone();
         async move { job.cancel().await }
     });
-    eventually("the cancel is on its way", async || store.is_well()).await;
+    eventually("the cancel is on its way", async || shaky.edge.is_well()).await;
     stage.diary.note("go on");
     assert_eq!(in_time(job.result()).await.unwrap(), 1);
-    store.let_through.notify_one();
+    shaky.edge.let_through.notify_one();
     let error = in_time(cancelling).await.unwrap().unwrap_err();
     assert!(matches!(error, Error::WrongState { state: "done", .. }), "{error}");
     assert_eq!(job.result().await.unwrap(), 1, "it is done once and for all");
@@ -296,14 +238,14 @@ async fn a_cancel_that_comes_after_the_end_is_refused() {
 
 #[tokio::test]
 async fn an_end_that_comes_after_a_cancel_is_nothing() {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();
     let job = stage.app.enqueue(waits()).await.unwrap();
-    store.fail("settle", [Late]);
+    shaky.edge.fail("settle", [Late]);
     stage.diary.note("go on");
-    eventually("the end is on its way", async || store.is_well()).await;
+    eventually("the end is on its way", async || shaky.edge.is_well()).await;
     job.cancel().await.unwrap();
-    store.let_through.notify_one();
+    shaky.edge.let_through.notify_one();
     worker.shutdown().await.unwrap();
     assert!(matches!(job.result().await, Err(Error::Cancelled { .. })));
     let endings: Vec<_> = job.status().await.unwrap().attempts.into_iter().map(|attempt| attempt.ending).collect();
@@ -318,13 +260,13 @@ async fn says_what_it_was_answered(diary: State<Diary>) -> Vec<i64> {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_gets_a_reply_only_when_its_step_is_durable() {
-    let (stage, store) = shaky().await;
-    store.fail("record", [Refused; 5]);
+    let (stage, shaky) = shaky().await;
+    shaky.edge.fail("record", [Refused; 5]);
     let job = stage.app.enqueue(says_what_it_was_answered()).await.unwrap();
     let worker = stage.app.worker().start().await.unwrap();
     eventually("answered", async || {
         let answered = stage.diary.count("answered 10") == 1;
-        assert!(!answered || store.is_well(), "answered before the step was recorded");
+        assert!(!answered || shaky.edge.is_well(), "answered before the step was recorded");
         answered
     })
     .await;
@@ -342,16 +284,16 @@ async fn waits_between_its_values(diary: State<Diary>) -> Vec<i64> {
 
 #[tokio::test]
 async fn no_handler_is_called_while_the_lease_may_have_passed_on() {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();
     let job = stage.app.enqueue(waits_between_its_values()).await.unwrap();
     stage.diary.until("waits").await;
-    store.fail("renew", [Refused; 6]);
-    eventually("leases run out", async || store.left("renew") == 1).await;
+    shaky.edge.fail("renew", [Refused; 6]);
+    eventually("leases run out", async || shaky.edge.left("renew") == 1).await;
     stage.diary.note("leases have run out");
     eventually("the next value is handled", async || {
         let handled = stage.diary.count("handle 1") == 1;
-        assert!(!handled || store.is_well(), "handled under a lease that had run out");
+        assert!(!handled || shaky.edge.is_well(), "handled under a lease that had run out");
         handled
     })
     .await;
@@ -368,16 +310,16 @@ async fn waits(diary: State<Diary>) -> u32 {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_gives_jobs_back_although_the_store_was_away() {
-    let (stage, store) = shaky().await;
+    let (stage, shaky) = shaky().await;
     let job = stage.app.enqueue(waits()).await.unwrap();
     let worker = stage.app.worker().start().await.unwrap();
     eventually("leased", async || job.status().await.unwrap().state.name() == "running").await;
-    store.fail("settle", [Refused; 5]);
+    shaky.edge.fail("settle", [Refused; 5]);
     worker.shutdown().await.unwrap();
     assert_eq!(job.status().await.unwrap().state.name(), "waiting");
     let worker = stage.app.worker().start().await.unwrap();
     eventually("leased", async || job.status().await.unwrap().state.name() == "running").await;
-    store.fail("settle", [Refused; 60]);
+    shaky.edge.fail("settle", [Refused; 60]);
     let error = worker.shutdown().await;
     stage.diary.note("go on");
     let text = error.unwrap_err().to_string();
