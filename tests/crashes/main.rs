@@ -193,22 +193,22 @@ fn tasks_on_the_runtime_survive_every_crash_and_every_pair_of_crashes() {
     }
     let mut tried = Tried::none();
     for kind in KINDS.into_iter().filter(|kind| kind.is_async) {
-        for n in 0..=4 {
+        for n in 0..=3 {
             tried.crash_everywhere(Place::Memory, kind, n, n <= 2);
         }
     }
-    tried.tell("async bodies, in memory", 10_000, 1_000);
+    tried.tell("async bodies, in memory", 7_000, 1_000);
 }
 
 #[test]
 fn tasks_on_threads_survive_every_crash_and_every_pair_of_crashes() {
     let mut tried = Tried::none();
     for kind in KINDS.into_iter().filter(|kind| !kind.is_async) {
-        for n in 0..=4 {
+        for n in 0..=3 {
             tried.crash_everywhere(Place::Memory, kind, n, n <= 2);
         }
     }
-    tried.tell("fn bodies, in memory", 5_000, 10);
+    tried.tell("fn bodies, in memory", 4_000, 10);
 }
 
 #[test]
