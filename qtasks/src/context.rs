@@ -61,10 +61,8 @@ struct Inner {
     job: JobId,
     attempt: u32,
     task: &'static TaskExecSchema,
-    /// The number of the step that is handled or comes next,
-    seq: AtomicU64,
-    /// and whether its handler runs.
-    handling: AtomicBool,
+    /// The step that is handled or comes next.
+    place: Place,
     /// Whether the body has asked where to go on.
     asked: AtomicBool,
     memos: Option<Arc<Memos>>,
@@ -72,6 +70,31 @@ struct Inner {
     surroundings: Arc<dyn Surroundings>,
     exit: Exit,
     in_transaction: bool,
+}
+
+/// The number of a step twice, and one more while its handler runs: a single word, for it is set with each value.
+#[derive(Default)]
+struct Place(AtomicU64);
+
+impl Place {
+    fn in_step(seq: u64) -> Self {
+        let place = Self::default();
+        place.set(seq, true);
+        place
+    }
+
+    #[inline]
+    fn set(&self, seq: u64, handled: bool) {
+        self.0.store(seq << 1 | u64::from(handled), Relaxed);
+    }
+
+    fn seq(&self) -> u64 {
+        self.0.load(Relaxed) >> 1
+    }
+
+    fn is_handled(&self) -> bool {
+        self.0.load(Relaxed) & 1 == 1
+    }
 }
 
 /// What the processes around a task give to it.
@@ -112,8 +135,7 @@ impl TaskContext {
             job,
             attempt,
             task,
-            seq: AtomicU64::new(0),
-            handling: AtomicBool::new(false),
+            place: Place::default(),
             asked: AtomicBool::new(false),
             memos: memos.map(Arc::new),
             stopping,
@@ -131,8 +153,7 @@ impl TaskContext {
             job: *job,
             attempt: *attempt,
             task,
-            seq: AtomicU64::new(seq),
-            handling: AtomicBool::new(true),
+            place: Place::in_step(seq),
             asked: AtomicBool::new(false),
             memos: memos.clone(),
             stopping: stopping.clone(),
@@ -185,7 +206,7 @@ impl TaskContext {
     /// An outside service that takes such a key does nothing the second time.
     pub fn idempotency_key(&self) -> String {
         let before = if self.is_between_steps() { "before:" } else { "" };
-        format!("{}:{before}{}", self.inner.job, self.inner.seq.load(Relaxed))
+        format!("{}:{before}{}", self.inner.job, self.inner.place.seq())
     }
 
     /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
@@ -460,8 +481,8 @@ impl TaskContext {
 
     /// The step that a memo made now is for, where it is not for the whole body.
     fn step_of_memo(&self) -> Option<u64> {
-        let for_step = self.inner.handling.load(Relaxed) || self.resumes_by_cursor();
-        for_step.then(|| self.inner.seq.load(Relaxed))
+        let for_step = self.inner.place.is_handled() || self.resumes_by_cursor();
+        for_step.then(|| self.inner.place.seq())
     }
 
     async fn sleep_once(&self, time: Duration) -> Result<(), Stopped> {
@@ -476,7 +497,7 @@ impl TaskContext {
     }
 
     fn is_between_steps(&self) -> bool {
-        self.inner.task.generating.is_some() && !self.inner.handling.load(Relaxed)
+        self.inner.task.generating.is_some() && !self.inner.place.is_handled()
     }
 
     async fn find_last_step<R: DeserializeOwned>(&self) -> Result<Result<Option<(u64, R)>>, Stopped> {
@@ -560,15 +581,13 @@ impl TaskContext {
     // Called for each value, from the crates of tasks.
     #[inline]
     pub(crate) fn before_step(&self, seq: u64) {
-        self.inner.seq.store(seq, Relaxed);
-        self.inner.handling.store(false, Relaxed);
+        self.inner.place.set(seq, false);
     }
 
     /// Tells that the handler of step `seq` is called.
     #[inline]
     pub(crate) fn in_step(&self, seq: u64) {
-        self.inner.seq.store(seq, Relaxed);
-        self.inner.handling.store(true, Relaxed);
+        self.inner.place.set(seq, true);
     }
 
     /// Makes this the current context while `future` runs.

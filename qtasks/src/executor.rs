@@ -467,26 +467,20 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         let seq = self.seq;
         self.seq += 1;
         self.attempt.inner.context.in_step(seq);
-        let mut left = None;
-        let handling = || {
-            let Left { failure, reply } = left.insert(Left { failure: Slot::default(), reply: Slot::default() });
-            let attempt = self.attempt.in_transaction(seq);
-            Handling::new(attempt, L::ON_ERROR, failure.clone(), Some(reply.clone()))
-        };
-        let replied = match handler.in_transaction(ask.value, handling) {
-            Ok(run) => {
-                let transacted = (self.transact)(Work::new(seq, 0, 0, run)).await;
-                left.map_or(Err(Stopped::Released), |left| left.after(transacted))?
+        let replied = match H::IN_TRANSACTION {
+            None => handler.handle(ask.value, self.attempt).await.map_err(|error| skipped(L::ON_ERROR, error)),
+            Some(in_transaction) => {
+                let left = Left { failure: Slot::default(), reply: Slot::default() };
+                let attempt = self.attempt.in_transaction(seq);
+                let handling = Handling::new(attempt, L::ON_ERROR, left.failure.clone(), Some(left.reply.clone()));
+                let work = Work::new(seq, 0, 0, in_transaction(handler, ask.value, handling));
+                left.after((self.transact)(work).await)?.map_err(Ok)
             }
-            Err(value) => match handler.handle(value, self.attempt).await {
-                Ok(reply) => Ok(reply),
-                Err(error) => Err(skipped(L::ON_ERROR, error)?),
-            },
         };
         let reply = match replied {
             Ok(reply) => reply,
             Err(error) => {
-                let skipped = L::skipped(seq, error)?;
+                let skipped = L::skipped(seq, error?)?;
                 return Ok(ask.wants_reply.then_some(skipped));
             }
         };
@@ -541,26 +535,20 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         }
         self.tape.room().await?;
         context.in_step(seq);
-        let mut left = None;
-        let handling = || {
-            left = ask.wants_reply.then(Slot::default);
+        if let Some(in_transaction) = H::IN_TRANSACTION {
+            let left = ask.wants_reply.then(Slot::default);
             let attempt = self.attempt.in_transaction(seq);
-            Handling::new(attempt, L::ON_ERROR, self.tape.failure().clone(), left.clone())
-        };
-        let value = match handler.in_transaction(ask.value, handling) {
-            Ok(run) => {
-                self.tape.push_work(hash, bytes, run);
-                self.kept(ask.wants_reply).await?;
-                let Some(left) = left else { return Ok(None) };
-                let reply = match take(&left).ok_or(Stopped::Released)? {
-                    Ok(reply) => L::replied(reply),
-                    Err(error) => L::skipped(seq, error)?,
-                };
-                return Ok(Some(reply));
-            }
-            Err(value) => value,
-        };
-        let (kept, reply) = match handler.handle(value, self.attempt).await {
+            let handling = Handling::new(attempt, L::ON_ERROR, self.tape.failure().clone(), left.clone());
+            self.tape.push_work(hash, bytes, in_transaction(handler, ask.value, handling));
+            self.kept(ask.wants_reply).await?;
+            let Some(left) = left else { return Ok(None) };
+            let reply = match take(&left).ok_or(Stopped::Released)? {
+                Ok(reply) => L::replied(reply),
+                Err(error) => L::skipped(seq, error)?,
+            };
+            return Ok(Some(reply));
+        }
+        let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
             Ok(reply) => (self.attempt.encode(&reply)?, L::replied(reply)),
             Err(error) => {
                 let error = skipped(L::ON_ERROR, error)?;

@@ -36,15 +36,13 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
     /// Handles one value.
     fn handle(&self, value: Y, attempt: &Attempt) -> Self::Future;
 
-    /// What the store is to run, for a handler that runs in the store's own transaction; the value of any other.
-    ///
-    /// # Errors
-    ///
-    /// The value, for [`handle`](Self::handle).
-    fn in_transaction(&self, value: Y, _handling: impl FnOnce() -> Handling<R>) -> Result<Run, Y> {
-        Err(value)
-    }
+    /// For a handler that runs in the store's own transaction: makes what the store is to run, instead of
+    /// [`handle`](Self::handle).
+    const IN_TRANSACTION: Option<MakeRun<Self, Y, R>> = None;
 }
+
+/// Makes of a handler and a value what the store is to run.
+pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> Run;
 
 /// What a handler may reply.
 pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}

@@ -9,10 +9,8 @@ use crate::{
     context::{Inject, Need},
     error::{BoxError, Error},
     executor::Attempt,
-    handler::{Handler, NowTry, Reply, Signature},
+    handler::{Handler, MakeRun, NowTry, Reply, Signature},
     store::sqlite::{InTransaction, KIND, Transaction},
-    transacting::Handling,
-    work::Run,
 };
 
 /// Stands around what such a handler takes besides the transaction, to tell its implementations from those of others.
@@ -35,14 +33,13 @@ macro_rules! handlers {
                 ready(Err(Error::Misuse("a handler in a transaction is run by its store").into()))
             }
 
-            fn in_transaction(&self, value: Y, handling: impl FnOnce() -> Handling<R>) -> Result<Run, Y> {
-                let (handler, handling) = (*self, handling());
+            const IN_TRANSACTION: Option<MakeRun<Self, Y, R>> = Some(|&handler, value, handling| {
                 let run: InTransaction = Box::new(move |tx| {
                     let _attempt = handling.attempt();
                     handling.handle(|| handler(tx, value, $($extra::inject(_attempt)),*).map_err(Into::into))
                 });
-                Ok(Box::new(run))
-            }
+                Box::new(run)
+            });
         }
 
         impl<H, Y, O, $($extra: Inject,)*> Signature<Transacted<(Y, $($extra,)*)>> for H
