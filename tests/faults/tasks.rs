@@ -41,28 +41,29 @@ async fn refuses_one(value: i64, member: State<Member>, ctx: TaskContext) -> Res
     if value == 1 { Err("not this one".to_owned()) } else { Ok(reply) }
 }
 
-#[qtask(generate_handler = ten_times)]
+// Their workers are lost more often than any job would be forgiven by default.
+#[qtask(generate_handler = ten_times, retry = 1000)]
 async fn runs_ahead(n: i64) -> Vec<i64> {
     for value in 0..n {
         yield_!(value);
     }
 }
 
-#[qtask(generate_handler = ten_times, checkpoint = "each")]
+#[qtask(generate_handler = ten_times, checkpoint = "each", retry = 1000)]
 async fn each(n: i64) -> Vec<i64> {
     for value in 0..n {
         yield_!(value);
     }
 }
 
-#[qtask(generate_handler = ten_times, checkpoint = "within 1s")]
+#[qtask(generate_handler = ten_times, checkpoint = "within 1s", retry = 1000)]
 async fn takes_its_time(n: i64) -> Vec<i64> {
     for value in 0..n {
         yield_!(value);
     }
 }
 
-#[qtask(generate_handler = ten_times)]
+#[qtask(generate_handler = ten_times, retry = 1000)]
 async fn replies(n: i64) -> Vec<i64> {
     let mut sum = 0;
     for value in 0..n {
@@ -70,7 +71,7 @@ async fn replies(n: i64) -> Vec<i64> {
     }
 }
 
-#[qtask(generate_handler = ten_times, backoff = "10ms..100ms")]
+#[qtask(generate_handler = ten_times, backoff = "10ms..100ms", retry = 1000)]
 async fn fails_first(n: i64) -> Result<Vec<i64>, String> {
     for value in 0..n {
         if value == n / 2 && TaskContext::current().attempt() == 1 {
@@ -81,22 +82,22 @@ async fn fails_first(n: i64) -> Result<Vec<i64>, String> {
     Ok(())
 }
 
-#[qtask(generate_handler = ten_times, retry = 1, backoff = "10ms..100ms")]
-async fn always_fails(n: i64) -> Result<Vec<i64>, String> {
+#[qtask(generate_handler = ten_times, retry = 1000)]
+async fn always_fails(n: i64) -> Result<Vec<i64>, TaskError> {
     for value in 0..n {
         yield_!(value);
     }
-    Err("never works".to_owned())
+    Err(TaskError::discard("never works"))
 }
 
-#[qtask(generate_handler = refuses_one, on_error = "skip")]
+#[qtask(generate_handler = refuses_one, on_error = "skip", retry = 1000)]
 async fn skips(n: i64) -> Vec<i64> {
     for value in 0..n {
         yield_!(value);
     }
 }
 
-#[qtask]
+#[qtask(retry = 1000)]
 async fn plain(n: i64, member: State<Member>) -> Vec<i64> {
     dawdle(member.salt(), n).await;
     (0..n).collect()
@@ -130,7 +131,7 @@ pub(crate) const KINDS: [Kind; 8] = [
     kind::<takes_its_time>("takes_its_time", tens),
     Kind { ahead: Some(1), ..kind::<replies>("replies", sums) },
     Kind { failures: 1, ..kind::<fails_first>("fails_first", tens) },
-    Kind { failures: 2, state: "dead", ..kind::<always_fails>("always_fails", tens) },
+    Kind { state: "dead", ..kind::<always_fails>("always_fails", tens) },
     kind::<skips>("skips", all_but_one),
     kind::<plain>("plain", |_| Vec::new()),
 ];
