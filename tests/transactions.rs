@@ -438,7 +438,7 @@ struct Deaf {
 impl Edge for Deaf {
     async fn pass<T: Send + 'static>(&self, call: &'static str, carry_out: CarryOut<T>) -> Result<T> {
         let answer = carry_out().await?;
-        match call == "transact" && self.calls.fetch_add(1, Relaxed) % 2 == 0 {
+        match call == "transact" && self.calls.fetch_add(1, Relaxed).is_multiple_of(2) {
             true => Err(Error::Store { doing: "hear us", source: "the cable is out".into() }),
             false => Ok(answer),
         }
