@@ -80,6 +80,7 @@ impl<E: Edge> Store for Behind<E> {
     async fn lease(&self, ask: Ask) -> Result<Leased> {
         self.pass("lease", ask, |store, ledger, ask| async move {
             let worker = ask.worker;
+            let _in_order = ledger.in_order().await;
             let leased = store.lease(ask).await?;
             for job in &leased.jobs {
                 ledger.note(Event::Leased { job: job.id, attempt: job.attempt, worker });
@@ -91,6 +92,7 @@ impl<E: Edge> Store for Behind<E> {
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
         self.pass("record", records, |store, ledger, records| async move {
+            let _in_order = ledger.in_order().await;
             let written = store.record(records.clone()).await?;
             for (Record { lease, steps, .. }, _) in
                 records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes)
@@ -108,6 +110,7 @@ impl<E: Edge> Store for Behind<E> {
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
         self.pass("settle", settlements, |store, ledger, settlements| async move {
+            let _in_order = ledger.in_order().await;
             let written = store.settle(settlements.clone()).await?;
             ledger::settled(&settlements, &written).into_iter().for_each(|event| ledger.note(event));
             ledger.ring(settlements.iter().map(|settlement| settlement.job), true);
@@ -162,6 +165,7 @@ impl<E: Edge> Store for Behind<E> {
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
         self.pass("transact", (lease, works), |store, ledger, (lease, works)| async move {
             let seqs: Vec<_> = works.iter().map(|work| work.seq).collect();
+            let _in_order = ledger.in_order().await;
             let transacted = store.transact(lease, works).await?;
             if let (Some(lease), Transacted::Upto(next) | Transacted::Failed(next) | Transacted::Spent(next)) =
                 (lease, transacted)

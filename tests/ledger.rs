@@ -11,6 +11,7 @@ use qtasks::{
     store::{Bell, Hold, Settlement, Store, Written},
 };
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 
 use crate::promises::{End, Event, Fate, Item};
 
@@ -18,6 +19,7 @@ use crate::promises::{End, Event, Fate, Item};
 #[derive(Clone, Default)]
 pub struct Ledger {
     events: Arc<Mutex<Vec<Event>>>,
+    order: Arc<tokio::sync::Mutex<()>>,
     bells: Arc<Mutex<Vec<Weak<Bell>>>>,
 }
 
@@ -25,6 +27,12 @@ impl Ledger {
     /// Writes down an event.
     pub fn note(&self, event: Event) {
         self.all().push(event);
+    }
+
+    /// Lets one call of a store be carried out and written down before the next, for as long as this is held: threads
+    /// could write down in another order than that in which the store was changed.
+    pub async fn in_order(&self) -> OwnedMutexGuard<()> {
+        self.order.clone().lock_owned().await
     }
 
     /// All events.
