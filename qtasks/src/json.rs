@@ -1,6 +1,6 @@
 //! Encoded values: what a store keeps of arguments, replies and results, and the hash of a yielded value.
 
-use std::{cell::Cell, fmt, io, sync::Arc};
+use std::{cell::Cell, fmt, io};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{
@@ -8,13 +8,14 @@ use serde_json::{
     ser::{CharEscape, CompactFormatter, Formatter},
     value::RawValue,
 };
+use smol_str::SmolStr;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A value in its stored form: JSON text that is carried as it is, never parsed on the way.
 ///
-/// Cloning shares the text.
+/// Cloning copies a short text, and shares a longer one.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+pub struct Json(SmolStr);
 
 impl Json {
     /// Encodes `value`.
@@ -31,8 +32,8 @@ impl Json {
     }
 
     /// Takes text that is known to be JSON, as a store reads it back.
-    pub fn from_stored(text: impl Into<Arc<str>>) -> Self {
-        Self(text.into())
+    pub fn from_stored(text: impl AsRef<str>) -> Self {
+        Self(SmolStr::new(text))
     }
 
     /// Decodes the value; an error names the path to the part that does not fit.

@@ -1,6 +1,6 @@
 //! How jobs, steps and attempts stand in the tables.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Row, types::Type};
@@ -85,12 +85,21 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// The columns of [`job`], of `qtasks_jobs AS j` and `qtasks_lanes AS l`.
+/// The columns of [`job`], of `qtasks_jobs AS j`; its task and its queue are those of `qtasks_lanes AS l`, or as given.
 macro_rules! job_columns {
     () => {
-        "j.id, l.task, l.queue, j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
+        $crate::store::sqlite::row::job_columns!("l.task", "l.queue")
+    };
+    ($task:literal, $queue:literal) => {
+        concat!(
+            "j.id, ",
+            $task,
+            ", ",
+            $queue,
+            ", j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
          j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
          j.skipped, j.progress_done, j.progress_total, j.suspect, j.memos"
+        )
     };
 }
 pub(super) use job_columns;
@@ -105,7 +114,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         task: row.get(1)?,
         queue: row.get(2)?,
         priority: (-rank).try_into().unwrap_or_default(),
-        args: Json::from_stored(row.get::<_, Arc<str>>(4)?),
+        args: json(row, 4)?,
         max_time: row.get::<_, Option<i64>>(5)?.map(limit),
         enqueued: time(row.get(6)?),
         state: state(row)?,
@@ -134,7 +143,7 @@ fn state(row: &Row<'_>) -> rusqlite::Result<State> {
 
 fn output(row: &Row<'_>) -> rusqlite::Result<Output> {
     let shape: Option<String> = row.get(10)?;
-    let Some(shape) = shape else { return Ok(Output::Value(Json::from_stored(row.get::<_, Arc<str>>(11)?))) };
+    let Some(shape) = shape else { return Ok(Output::Value(json(row, 11)?)) };
     match SHAPES.iter().find(|(_, name)| *name == shape) {
         Some((shape, _)) => Ok(Output::Steps(*shape)),
         None => Err(unreadable(10, format!("`{shape}` is no shape of a result"))),
@@ -165,7 +174,7 @@ fn shape_name(shape: Shape) -> &'static str {
 pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
     let reply = match row.get(2)? {
         true => Reply::Skipped(row.get(3)?),
-        false => Reply::Value(Json::from_stored(row.get::<_, Arc<str>>(3)?)),
+        false => Reply::Value(json(row, 3)?),
     };
     Ok(Step { seq: row.get::<_, i64>(0)?.cast_unsigned(), hash: row.get::<_, i64>(1)?.cast_unsigned(), reply })
 }
@@ -182,7 +191,7 @@ pub(super) fn memo(row: &Row<'_>) -> rusqlite::Result<Memo> {
         number: row.get::<_, i64>(1)?.cast_unsigned(),
         name: row.get(2)?,
         nth: row.get::<_, i64>(3)?.cast_unsigned(),
-        value: Json::from_stored(row.get::<_, Arc<str>>(4)?),
+        value: json(row, 4)?,
     })
 }
 
@@ -232,6 +241,10 @@ pub(super) fn job_id(row: &Row<'_>, column: usize) -> rusqlite::Result<JobId> {
 
 pub(super) fn worker_id(row: &Row<'_>, column: usize) -> rusqlite::Result<WorkerId> {
     row.get(column).map(WorkerId::from_bytes)
+}
+
+fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Json> {
+    Ok(Json::from_stored(row.get_ref(column)?.as_str()?))
 }
 
 fn unreadable(column: usize, why: String) -> rusqlite::Error {
