@@ -2,9 +2,15 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::{OptionalExtension, Statement, params};
+use rusqlite::{OptionalExtension, Rows, params};
 
-use super::{fault::Fault, queue::Write, row, sql::Statements, tables::Tables};
+use super::{
+    fault::Fault,
+    queue::Write,
+    row,
+    sql::Statements,
+    tables::{Lane, Tables},
+};
 use crate::{
     error::Result,
     job::{Job, JobId, State},
@@ -26,7 +32,7 @@ impl Write for Ask {
         let mut search = Search { now: row::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
         let mut fronts = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            search.promote(sql, lane)?;
+            search.promote(sql, lane.id)?;
             for suspects in [false, true] {
                 let mut front = Front::new(lane, suspects);
                 search.fill(sql, &mut front)?;
@@ -64,8 +70,8 @@ impl Ask {
 }
 
 /// The most urgent jobs of a lane that have been read and not been taken.
-struct Front {
-    lane: i64,
+struct Front<'n> {
+    lane: Lane<'n>,
     /// Whether they are suspects; else none of them is.
     suspects: bool,
     /// Rank and id of the last that was read.
@@ -75,14 +81,16 @@ struct Front {
     ended: bool,
 }
 
-impl Front {
-    fn new(lane: i64, suspects: bool) -> Self {
+impl<'n> Front<'n> {
+    fn new(lane: Lane<'n>, suspects: bool) -> Self {
         Self { lane, suspects, from: (i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
     }
 
-    /// The statement that reads more of them.
-    fn ready<'s, 'c>(&self, sql: &'s mut Statements<'c>) -> &'s mut Statement<'c> {
-        if self.suspects { &mut sql.ready_suspects } else { &mut sql.ready }
+    /// Reads up to `count` more of them.
+    fn read<'s>(&self, sql: &'s mut Statements<'_>, count: i64) -> rusqlite::Result<Rows<'s>> {
+        let ready = if self.suspects { &mut sql.ready_suspects } else { &mut sql.ready };
+        let (rank, id) = self.from;
+        ready.query(params![self.lane.id, rank, id, count, self.lane.task, self.lane.queue])
     }
 
     /// The least is leased first.
@@ -123,12 +131,11 @@ impl Search {
     }
 
     /// Reads further jobs of a lane when those read before are all taken.
-    fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front) -> rusqlite::Result<()> {
+    fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front<'_>) -> rusqlite::Result<()> {
         // Of suspects no more than one is taken, and whether there is one is told also to who takes none.
         let page = if front.suspects { 1 } else { self.page };
         while front.jobs.is_empty() && !front.ended && page > 0 {
-            let (rank, id) = front.from;
-            let mut rows = front.ready(sql).query(params![front.lane, rank, id, page])?;
+            let mut rows = front.read(sql, page)?;
             let mut read = 0;
             while let Some(row) = rows.next()? {
                 read += 1;
@@ -148,9 +155,8 @@ impl Search {
     /// Looks among the next few jobs of a lane for those that are not due by the worker's clock, which is behind.
     ///
     /// Only a few, since a worker that got all it asked for asks again soon, and one that got less has seen all.
-    fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front) -> rusqlite::Result<()> {
-        let (rank, id) = front.from;
-        let mut rows = front.ready(sql).query(params![front.lane, rank, id, 64])?;
+    fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front<'_>) -> rusqlite::Result<()> {
+        let mut rows = front.read(sql, 64)?;
         while let Some(row) = rows.next()? {
             if let State::Waiting { due } = row::job(row)?.state {
                 self.see(Some(row::millis(due)).filter(|due| *due > self.now));

@@ -186,6 +186,20 @@ impl Queue {
         }
     }
 
+    /// Takes what has come meanwhile and may join a transaction that has begun: commands of about `room` rows, without
+    /// handlers, which come last.
+    pub(super) fn join(&self, room: usize) -> Vec<Box<dyn Command>> {
+        let mut waiting = self.waiting();
+        let mut left = room;
+        let count = waiting.commands.iter().take_while(|command| {
+            let fits = command.weight() <= left && !command.runs_handlers();
+            left = left.saturating_sub(command.weight());
+            fits
+        });
+        let count = count.count();
+        waiting.commands.drain(..count).collect()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
 /// nobody who passes them over has to read them. New steps stand in `qtasks_new_steps` before
-/// they are moved, many at a time: those of a hundred jobs share a few pages there, and have a page each in
-/// `qtasks_steps`. The `step` of a memo is -1 where it is for the whole body.
+/// they are moved, many at a time: in the order of their arrival those of a hundred jobs share a page or two there, and
+/// have a page each in `qtasks_steps`. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE qtasks_lanes (
@@ -96,6 +96,19 @@ pub(super) const MIGRATIONS: &[&str] = &[
         value TEXT NOT NULL,
         PRIMARY KEY (job, step, number)
     ) WITHOUT ROWID;
+",
+    "
+    INSERT INTO qtasks_steps (job, seq, hash, skipped, reply)
+        SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps;
+    DROP TABLE qtasks_new_steps;
+    CREATE TABLE qtasks_new_steps (
+        arrival INTEGER PRIMARY KEY,
+        job BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        hash INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        reply TEXT NOT NULL
+    );
 ",
 ];
 
@@ -220,6 +233,17 @@ mod tests {
             let note: String = connection.query_row("SELECT note FROM qtasks_lanes", [], |row| row.get(0)).unwrap();
             assert_eq!(note, "new");
         }
+    }
+
+    #[test]
+    fn new_steps_of_an_older_format_are_moved() {
+        let folder = TempDir::new().unwrap();
+        let insert = "INSERT INTO qtasks_new_steps (job, seq, hash, skipped, reply) VALUES (x'01', 7, 1, 0, '2')";
+        migrated(&folder, &MIGRATIONS[..3]).execute(insert, []).unwrap();
+        let connection = migrated(&folder, MIGRATIONS);
+        let count =
+            |table| connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+        assert_eq!((count("qtasks_steps").unwrap(), count("qtasks_new_steps").unwrap()), (1, 0));
     }
 
     #[test]

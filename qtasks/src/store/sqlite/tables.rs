@@ -31,7 +31,7 @@ pub(super) struct Tables<'c> {
 }
 
 /// So many new steps fill about thirty pages, and are moved in a few milliseconds.
-const ENOUGH: i64 = 2048;
+const ENOUGH: i64 = 4096;
 
 /// Who is to be rung for.
 #[derive(Default)]
@@ -39,6 +39,14 @@ pub(super) struct News {
     pub(super) work: bool,
     pub(super) jobs: Vec<JobId>,
     pub(super) ended: Vec<JobId>,
+}
+
+/// A pair of queue and task.
+#[derive(Clone, Copy)]
+pub(super) struct Lane<'n> {
+    pub(super) id: i64,
+    pub(super) queue: &'n str,
+    pub(super) task: &'n str,
 }
 
 /// The numbers of the pairs of queue and task.
@@ -94,10 +102,12 @@ impl<'c> Tables<'c> {
     }
 
     /// Moves new steps to where they stay, once they are enough to fill pages there.
+    pub(super) fn move_enough_steps(&mut self) -> rusqlite::Result<()> {
+        if self.new_steps < ENOUGH { Ok(()) } else { self.move_steps() }
+    }
+
+    /// Moves all new steps to where they stay.
     pub(super) fn move_steps(&mut self) -> rusqlite::Result<()> {
-        if self.new_steps < ENOUGH {
-            return Ok(());
-        }
         self.sql.move_steps.execute([])?;
         self.sql.clear_new_steps.execute([])?;
         self.new_steps = 0;
@@ -122,12 +132,13 @@ impl<'c> Tables<'c> {
     }
 
     /// The numbers of all pairs of these queues and tasks of which there are jobs, each once.
-    pub(super) fn lanes(&mut self, queues: &[String], tasks: &[&str]) -> rusqlite::Result<Vec<i64>> {
+    pub(super) fn lanes<'n>(&mut self, queues: &'n [String], tasks: &[&'n str]) -> rusqlite::Result<Vec<Lane<'n>>> {
         self.lanes.read(&mut self.sql.new_lanes)?;
-        let pairs = queues.iter().flat_map(|queue| tasks.iter().map(move |task| (queue, task)));
-        let mut lanes: Vec<_> = pairs.filter_map(|(queue, task)| self.lanes.get(queue, task)).collect();
-        lanes.sort_unstable();
-        lanes.dedup();
+        let pairs = queues.iter().flat_map(|queue| tasks.iter().map(move |task| (queue.as_str(), *task)));
+        let lane = |(queue, task): (&'n str, &'n str)| Some(Lane { id: self.lanes.get(queue, task)?, queue, task });
+        let mut lanes: Vec<_> = pairs.filter_map(lane).collect();
+        lanes.sort_unstable_by_key(|lane| lane.id);
+        lanes.dedup_by_key(|lane| lane.id);
         Ok(lanes)
     }
 }

@@ -141,7 +141,7 @@ impl Transact {
             next += 1;
             came = Transacted::Upto(next);
         }
-        tables.move_steps()?;
+        tables.move_enough_steps()?;
         tables.news.jobs.push(lease.job);
         Ok(came)
     }
@@ -182,8 +182,6 @@ impl Transact {
             row::count(step.seq),
             1,
             skipped,
-            None::<i64>,
-            None::<i64>,
         ])?;
         if advanced == 0 {
             self.to_blame.set(Some(MEDDLED));

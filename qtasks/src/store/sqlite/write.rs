@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    job::{Attempt, JobId, Lease, Memo, NewJob, Reply, State, Step, WorkerId},
+    job::{Attempt, JobId, Lease, Memo, NewJob, Progress, Reply, State, Step, WorkerId},
     store::{GAP, Hold, Record, Settlement, Written},
 };
 
@@ -99,7 +99,7 @@ impl Write for Records {
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
         tables.news.jobs.extend(self.0.iter().map(|record| record.lease.job));
         let written = self.0.iter().map(|record| append(tables, record)).collect::<Result<_, _>>()?;
-        tables.move_steps()?;
+        tables.move_enough_steps()?;
         Ok(written)
     }
 }
@@ -111,6 +111,7 @@ fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
         && record.memos.is_empty()
         && advance(sql, record, row::count(first.seq), &record.steps)? == 1
     {
+        report(sql, record)?;
         insert_steps(tables, record, &record.steps)?;
         enqueue(tables, &record.jobs)?;
         return Ok(Written::Yes);
@@ -121,7 +122,10 @@ fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
     let Some((steps, memos)) = recorded else { return Ok(Written::Fenced) };
     let new_steps = new(&record.steps, |step| step.seq, steps)?;
     let new_memos = new(&record.memos, |memo| memo.number, memos)?;
-    advance(sql, record, steps, new_steps.iter().copied())?;
+    if !new_steps.is_empty() {
+        advance(sql, record, steps, new_steps.iter().copied())?;
+    }
+    report(sql, record)?;
     insert_memos(sql, record.lease.job, &new_memos)?;
     insert_steps(tables, record, new_steps)?;
     enqueue(tables, &record.jobs)?;
@@ -171,9 +175,12 @@ fn advance<'s>(
         recorded,
         count,
         skipped,
-        record.progress.map(|progress| progress.done.cast_signed()),
-        record.progress.map(|progress| progress.total.cast_signed()),
     ])
+}
+
+fn report(sql: &mut Statements<'_>, record: &Record) -> rusqlite::Result<()> {
+    let Some(Progress { done, total }) = record.progress else { return Ok(()) };
+    sql.progress.execute(params![record.lease.job.to_bytes(), done.cast_signed(), total.cast_signed()]).map(drop)
 }
 
 fn insert_steps<'s>(
@@ -325,6 +332,10 @@ impl Write for Prune {
             room -= deleted;
         }
         let old = self.old(sql, room.min(row::count(self.limit)))?;
+        if old.iter().any(|job| job.steps > 0) {
+            tables.move_steps()?;
+        }
+        let sql = &mut tables.sql;
         let mut jobs = 0;
         for job in &old {
             if room <= 0 {
@@ -366,9 +377,6 @@ fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
     sql.delete_job.execute([job])?;
     sql.delete_args.execute([job])?;
     sql.delete_attempts.execute([job])?;
-    if old.steps > 0 {
-        sql.delete_new_steps.execute([job])?;
-    }
     if old.steps + old.memos > PRUNED_ROWS / 4 {
         sql.insert_pruned.execute([job])?;
         return Ok(PRUNED_ROWS);
