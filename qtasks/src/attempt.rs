@@ -237,26 +237,27 @@ fn read_back<T: Numbered + Send + 'static, F>(end: u64, page_from: impl Fn(u64) 
 where
     F: Future<Output = crate::Result<Vec<T>>> + Send,
 {
-    let (pages, read) = mpsc::channel::<Vec<T>>(2);
-    if end > 0 {
-        tokio::spawn(async move {
-            let mut from = 0;
-            while from < end {
-                let page = tokio::select! {
-                    page = page_from(from) => page,
-                    () = pages.closed() => return,
-                };
-                let Ok(page) = page else { return };
-                let Some(last) = page.last() else { break };
-                from = last.number() + 1;
-                if pages.send(page).await.is_err() {
-                    return;
-                }
-            }
-            // An empty page is the last one; nobody may be there to read it.
-            let _ = pages.send(Vec::new()).await;
-        });
+    if end == 0 {
+        return Recorded::none();
     }
+    let (pages, read) = mpsc::channel::<Vec<T>>(2);
+    tokio::spawn(async move {
+        let mut from = 0;
+        while from < end {
+            let page = tokio::select! {
+                page = page_from(from) => page,
+                () = pages.closed() => return,
+            };
+            let Ok(page) = page else { return };
+            let Some(last) = page.last() else { break };
+            from = last.number() + 1;
+            if pages.send(page).await.is_err() {
+                return;
+            }
+        }
+        // An empty page is the last one; nobody may be there to read it.
+        let _ = pages.send(Vec::new()).await;
+    });
     Recorded::new(read)
 }
 

@@ -103,7 +103,8 @@ impl Dispatcher {
 
     fn start(&self, job: Job, slot: Slot, turn: Option<Turn>) {
         let lease = self.lease_of(&job);
-        self.floor.attempts.spawn(attempt::run(self.floor.clone(), job, lease, slot, turn));
+        // In a box: a runtime moves what it is given several times, and this is large.
+        self.floor.attempts.spawn(Box::pin(attempt::run(self.floor.clone(), job, lease, slot, turn)));
     }
 
     /// A seat for a suspect, if a slot is free and no other suspect of this application runs.

@@ -36,6 +36,8 @@ pub(crate) struct Tape {
     wait: Duration,
     buffer: Mutex<Buffer>,
     durable: watch::Sender<Count>,
+    /// Told when nothing more is written, which need not wake at each step whoever waits for that alone.
+    ended: watch::Sender<()>,
     /// Whether the body has run ahead as far as it may; as of the last change of the buffer.
     full: AtomicBool,
     fenced: AtomicBool,
@@ -122,6 +124,7 @@ impl Tape {
             wait,
             buffer: Mutex::new(Buffer { next, durable: next, ..Buffer::default() }),
             durable: watch::Sender::new(next),
+            ended: watch::Sender::new(()),
             full: AtomicBool::new(false),
             fenced: AtomicBool::new(false),
             in_transactions: AtomicBool::new(false),
@@ -141,15 +144,17 @@ impl Tape {
         self.lease
     }
 
-    /// Adds the next step.
-    pub(crate) fn push(&self, hash: u64, reply: Reply) {
+    /// Adds the next step; gives whether the recorder was told of it.
+    pub(crate) fn push(&self, hash: u64, reply: Reply) -> bool {
         let mut buffer = self.buffer();
         buffer.bytes += reply.len();
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
         buffer.taken.steps.push(Step { seq, hash, reply });
         self.full.store(buffer.is_full(), Relaxed);
-        self.announce(&mut buffer, self.wait);
+        // What is half of all there may be is written at once, so that the body can go on meanwhile.
+        let wait = if buffer.is_half_full() { Duration::ZERO } else { self.wait };
+        self.announce(&mut buffer, wait)
     }
 
     /// Adds the next memo.
@@ -164,12 +169,12 @@ impl Tape {
         self.announce(&mut buffer, self.wait);
     }
 
-    /// Adds the next value, which becomes a step in the store.
-    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) {
+    /// Adds the next value, which becomes a step in the store; gives whether the recorder was told of it.
+    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) -> bool {
         let mut buffer = self.buffer();
         // Its handler is not to run: an earlier one has failed, or the lease is lost.
         if self.goes_on().is_err() {
-            return;
+            return false;
         }
         self.in_transactions.store(true, Relaxed);
         buffer.bytes += bytes;
@@ -177,7 +182,7 @@ impl Tape {
         buffer.next.steps += 1;
         buffer.taken.works.push(Arc::new(Work::new(seq, hash, bytes, run)));
         self.full.store(buffer.is_full(), Relaxed);
-        self.announce(&mut buffer, self.wait);
+        self.announce(&mut buffer, self.wait)
     }
 
     /// Where a handler in a transaction says why it failed, before that is known to last.
@@ -235,14 +240,14 @@ impl Tape {
 
     /// Waits until a handler that ran in a transaction has failed.
     pub(crate) async fn handler_failed(&self) {
-        let mut news = self.durable.subscribe();
-        drop(news.wait_for(|_| self.has_failed()).await.expect("the tape holds the sender"));
+        let mut news = self.ended.subscribe();
+        drop(news.wait_for(|()| self.has_failed()).await.expect("the tape holds the sender"));
     }
 
     /// Waits until the lease is lost.
     pub(crate) async fn lost(&self) {
-        let mut news = self.durable.subscribe();
-        drop(news.wait_for(|_| self.is_fenced()).await.expect("the tape holds the sender"));
+        let mut news = self.ended.subscribe();
+        drop(news.wait_for(|()| self.is_fenced()).await.expect("the tape holds the sender"));
     }
 
     /// Asks that all that was added be written at once, and waits for it.
@@ -345,6 +350,7 @@ impl Tape {
         // What the values do when they are dropped is the task's own affair, and may take its time.
         drop(unrun);
         self.durable.send_modify(|_| ());
+        self.ended.send_modify(|()| ());
     }
 
     fn has_failed(&self) -> bool {
@@ -359,16 +365,18 @@ impl Tape {
         }
     }
 
-    fn announce(&self, buffer: &mut Buffer, wait: Duration) {
+    fn announce(&self, buffer: &mut Buffer, wait: Duration) -> bool {
         if buffer.announced.is_some_and(|announced| announced <= wait) {
-            return;
+            return false;
         }
         buffer.announced = Some(wait);
         let tape = self.this.upgrade().expect("a tape is always held by whoever calls it");
         // Nobody writes any more once the worker is gone, and then the lease runs out.
-        if self.notes.send(Note { tape, wait }).is_err() {
+        let told = self.notes.send(Note { tape, wait }).is_ok();
+        if !told {
             self.fenced.store(true, Relaxed);
         }
+        told
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
@@ -377,6 +385,10 @@ impl Tape {
 }
 
 impl Buffer {
+    fn is_half_full(&self) -> bool {
+        self.taken.steps.len() as u64 >= VALUES_AHEAD / 2 || self.bytes - self.in_flight >= BYTES_AHEAD / 2
+    }
+
     fn is_full(&self) -> bool {
         let ahead = self.next.steps - self.durable.steps + self.next.memos - self.durable.memos;
         ahead >= VALUES_AHEAD || self.bytes >= BYTES_AHEAD
@@ -401,22 +413,29 @@ impl fmt::Debug for Tape {
 /// What earlier attempts recorded, page after page.
 #[derive(Debug)]
 pub(crate) struct Recorded<T> {
-    pages: mpsc::Receiver<Vec<T>>,
+    /// Where further pages come from; nothing after the last.
+    pages: Option<mpsc::Receiver<Vec<T>>>,
     page: std::vec::IntoIter<T>,
-    ended: bool,
 }
 
 impl<T> Recorded<T> {
     /// What comes over `pages`; an empty page is the last one.
     pub(crate) fn new(pages: mpsc::Receiver<Vec<T>>) -> Self {
-        Self { pages, page: Vec::new().into_iter(), ended: false }
+        Self { pages: Some(pages), page: Vec::new().into_iter() }
+    }
+
+    /// Nothing.
+    pub(crate) fn none() -> Self {
+        Self { pages: None, page: Vec::new().into_iter() }
     }
 
     /// The next one, or nothing after the last; when the pages stop before that, whoever reads them has given up.
     pub(crate) async fn next(&mut self) -> Result<Option<T>, Stopped> {
-        if self.page.len() == 0 && !self.ended {
-            self.page = self.pages.recv().await.ok_or(Stopped::Released)?.into_iter();
-            self.ended = self.page.len() == 0;
+        if self.page.len() == 0
+            && let Some(pages) = &mut self.pages
+        {
+            self.page = pages.recv().await.ok_or(Stopped::Released)?.into_iter();
+            self.pages.take_if(|_| self.page.len() == 0);
         }
         Ok(self.page.next())
     }
