@@ -539,8 +539,8 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             let left = ask.wants_reply.then(Slot::default);
             let attempt = self.attempt.in_transaction(seq);
             let handling = Handling::new(attempt, L::ON_ERROR, self.tape.failure().clone(), left.clone());
-            let announced = self.tape.push_work(hash, bytes, in_transaction(handler, ask.value, handling));
-            self.kept(announced, ask.wants_reply).await?;
+            self.tape.push_work(hash, bytes, in_transaction(handler, ask.value, handling));
+            self.kept(ask.wants_reply).await?;
             let Some(left) = left else { return Ok(None) };
             let reply = match take(&left).ok_or(Stopped::Released)? {
                 Ok(reply) => L::replied(reply),
@@ -555,8 +555,8 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
                 (job::Reply::Skipped(error.clone()), L::skipped(seq, error)?)
             }
         };
-        let announced = self.tape.push(hash, kept);
-        self.kept(announced, ask.wants_reply).await?;
+        self.tape.push(hash, kept);
+        self.kept(ask.wants_reply).await?;
         Ok(ask.wants_reply.then_some(reply))
     }
 }
@@ -577,15 +577,11 @@ impl<'a> Stored<'a> {
     }
 
     /// A step is on the tape: waits until it is durable, where the body may not go on before.
-    async fn kept(&mut self, announced: bool, wants_reply: bool) -> Result<(), Stopped> {
+    async fn kept(&mut self, wants_reply: bool) -> Result<(), Stopped> {
         self.seq += 1;
         self.attempt.inner.context.before_step(self.seq);
         if self.each || wants_reply {
-            return self.tape.flush().await;
-        }
-        if announced {
-            // The recorder was woken on this thread, and a body that never waits would keep it from there.
-            tokio::task::yield_now().await;
+            self.tape.flush().await?;
         }
         Ok(())
     }

@@ -144,17 +144,15 @@ impl Tape {
         self.lease
     }
 
-    /// Adds the next step; gives whether the recorder was told of it.
-    pub(crate) fn push(&self, hash: u64, reply: Reply) -> bool {
+    /// Adds the next step.
+    pub(crate) fn push(&self, hash: u64, reply: Reply) {
         let mut buffer = self.buffer();
         buffer.bytes += reply.len();
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
         buffer.taken.steps.push(Step { seq, hash, reply });
         self.full.store(buffer.is_full(), Relaxed);
-        // What is half of all there may be is written at once, so that the body can go on meanwhile.
-        let wait = if buffer.is_half_full() { Duration::ZERO } else { self.wait };
-        self.announce(&mut buffer, wait)
+        self.announce(&mut buffer, self.wait);
     }
 
     /// Adds the next memo.
@@ -169,12 +167,12 @@ impl Tape {
         self.announce(&mut buffer, self.wait);
     }
 
-    /// Adds the next value, which becomes a step in the store; gives whether the recorder was told of it.
-    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) -> bool {
+    /// Adds the next value, which becomes a step in the store.
+    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) {
         let mut buffer = self.buffer();
         // Its handler is not to run: an earlier one has failed, or the lease is lost.
         if self.goes_on().is_err() {
-            return false;
+            return;
         }
         self.in_transactions.store(true, Relaxed);
         buffer.bytes += bytes;
@@ -182,7 +180,7 @@ impl Tape {
         buffer.next.steps += 1;
         buffer.taken.works.push(Arc::new(Work::new(seq, hash, bytes, run)));
         self.full.store(buffer.is_full(), Relaxed);
-        self.announce(&mut buffer, self.wait)
+        self.announce(&mut buffer, self.wait);
     }
 
     /// Where a handler in a transaction says why it failed, before that is known to last.
@@ -365,18 +363,16 @@ impl Tape {
         }
     }
 
-    fn announce(&self, buffer: &mut Buffer, wait: Duration) -> bool {
+    fn announce(&self, buffer: &mut Buffer, wait: Duration) {
         if buffer.announced.is_some_and(|announced| announced <= wait) {
-            return false;
+            return;
         }
         buffer.announced = Some(wait);
         let tape = self.this.upgrade().expect("a tape is always held by whoever calls it");
         // Nobody writes any more once the worker is gone, and then the lease runs out.
-        let told = self.notes.send(Note { tape, wait }).is_ok();
-        if !told {
+        if self.notes.send(Note { tape, wait }).is_err() {
             self.fenced.store(true, Relaxed);
         }
-        told
     }
 
     fn buffer(&self) -> MutexGuard<'_, Buffer> {
@@ -385,10 +381,6 @@ impl Tape {
 }
 
 impl Buffer {
-    fn is_half_full(&self) -> bool {
-        self.taken.steps.len() as u64 >= VALUES_AHEAD / 2 || self.bytes - self.in_flight >= BYTES_AHEAD / 2
-    }
-
     fn is_full(&self) -> bool {
         let ahead = self.next.steps - self.durable.steps + self.next.memos - self.durable.memos;
         ahead >= VALUES_AHEAD || self.bytes >= BYTES_AHEAD
