@@ -1,7 +1,7 @@
 //! Redis servers.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     sync::{
         OnceLock,
@@ -62,18 +62,18 @@ impl Redis {
         self.answers();
     }
 
-    /// Tells it a command, and gives the first line that it answers.
+    /// Tells it a command, and gives its answer: a line, or what a bulk string holds.
     pub fn tell(&self, command: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         stream.write_all(format!("{command}\r\n").as_bytes())?;
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte)?;
-            answer.extend(byte);
-        }
-        Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
+        let mut answer = BufReader::new(stream);
+        let mut line = String::new();
+        answer.read_line(&mut line)?;
+        let Some(length) = line.strip_prefix('$') else { return Ok(line.trim_end().to_owned()) };
+        let mut bytes = vec![0; length.trim_end().parse().unwrap_or_default()];
+        answer.read_exact(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn answers(&self) {

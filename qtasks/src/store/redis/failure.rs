@@ -7,8 +7,8 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 /// Many calls may share one.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("no connection to {place}")]
-    Unreachable { place: String, source: RedisError },
+    #[error("no connection to {place}: {why}")]
+    Unreachable { place: String, why: String },
     #[error("no answer from {place} within {patience:?}")]
     Silent { place: String, patience: Duration },
     #[error(transparent)]

@@ -16,7 +16,7 @@ use super::{
     place::Place,
     scripts::{self, Scripts},
 };
-use crate::{job::JobId, store::Bell};
+use crate::{error::chain, job::JobId, store::Bell};
 
 type Asked<T> = std::result::Result<T, Failure>;
 
@@ -154,7 +154,8 @@ impl Link {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(WAITING)
             .set_push_sender(heard);
-        let unreachable = |source| Failure::Unreachable { place: self.place.to_string(), source };
+        let unreachable =
+            |error: redis::RedisError| Failure::Unreachable { place: self.place.to_string(), why: chain(&error) };
         let client = Client::open(self.place.info(self.line().node.as_ref())).map_err(unreachable)?;
         match timeout(self.place.patience, client.get_multiplexed_async_connection_with_config(&config)).await {
             Ok(connected) => connected.map_err(unreachable),
