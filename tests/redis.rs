@@ -14,7 +14,11 @@ use qtasks::{
     prelude::*,
     store::{Ask, Redis, Store},
 };
-use qtasks_tests::{Diary, eventually, in_time, servers::redis, whole};
+use qtasks_tests::{
+    Diary, eventually, in_time,
+    servers::{free_port, redis},
+    whole,
+};
 
 /// A server that keeps all that it has acknowledged.
 fn lasting() -> redis::Redis {
@@ -299,6 +303,31 @@ async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
     assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [job.id]);
     assert_eq!(store.expired(Timestamp::now(), 9).await.unwrap(), leased);
     assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn the_keys_of_an_application_are_followed_through_a_cluster() {
+    let node = || {
+        let bus = free_port().to_string();
+        (redis::Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]), bus)
+    };
+    let ((one, bus), (other, _)) = (node(), node());
+    assert_eq!(one.tell("CLUSTER ADDSLOTSRANGE 0 16383").unwrap(), "+OK");
+    assert_eq!(other.tell(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", one.port)).unwrap(), "+OK");
+    for node in [&one, &other] {
+        let is_ok = async || node.tell("CLUSTER INFO").unwrap().contains("cluster_state:ok");
+        eventually("the cluster stands", is_ok).await;
+    }
+    // None of the keys are on the other node, which says where they are.
+    let [here, there] = [&one, &other].map(|node| format!("redis://127.0.0.1:{}?app=shop", node.port));
+    let (here, there) = (open(&here).await, open(&there).await);
+    let job = new_job();
+    let mut work = here.bell().work();
+    there.enqueue(vec![job.clone()]).await.unwrap();
+    in_time(work.heard()).await;
+    assert_eq!(here.lease(ask()).await.unwrap().jobs[0].id, job.id);
+    assert_eq!(there.job(job.id).await.unwrap().unwrap().attempt, 1);
 }
 
 /// How many scripts the server has run.

@@ -59,18 +59,25 @@ impl Batch {
 
     /// How many values it adds to a call.
     pub(super) fn values(&self) -> usize {
-        if self.ids.is_empty() { 0 } else { 1 + 3 * self.lanes.len() + 3 * self.ids.len() }
+        if self.ids.is_empty() { 0 } else { 2 + 6 * self.ids.len() + 3 * self.lanes.len() }
     }
 
-    pub(super) fn add_to(&self, call: &mut Cmd) {
+    pub(super) fn add_to(&self, call: &mut Cmd, link: &Link) {
         if self.ids.is_empty() {
             return;
         }
-        call.arg(self.reach.map(|reach| reach.to_string()).unwrap_or_default());
+        let entries = || self.lanes.values().flatten();
+        call.arg(self.reach.map(|reach| reach.to_string()).unwrap_or_default()).arg(self.ids.len());
+        for Entry { id, .. } in entries() {
+            call.arg(0).arg(&id.to_bytes());
+        }
+        for Entry { id, bytes, .. } in entries() {
+            call.arg(link.key("j", *id)).arg(bytes);
+        }
         for ((place, lane), entries) in &self.lanes {
             call.arg(place).arg(lane).arg(entries.len());
-            for Entry { id, score, bytes } in entries {
-                call.arg(score).arg(&id.to_bytes()).arg(bytes);
+            for Entry { id, score, .. } in entries {
+                call.arg(score).arg(&id.to_bytes());
             }
         }
     }
@@ -103,12 +110,14 @@ impl Queue {
     pub(super) async fn send(self: Arc<Self>, link: Arc<Link>) {
         while let Some((batch, answers)) = self.take() {
             let mut call = link.call(|scripts| &scripts.enqueue);
-            batch.add_to(&mut call);
-            let enqueued = link.ask::<()>(&call).await;
+            batch.add_to(&mut call, &link);
+            let enqueued: Result<(), Failure> = link.ask(&call).await;
             if enqueued.is_ok() {
                 link.bell.ring_work();
             }
-            for answer in answers {
+            // Those who have waited for a server that is away need not wait for it each in turn.
+            let others = if enqueued.as_ref().is_err_and(Failure::is_away) { self.take_all() } else { Vec::new() };
+            for answer in answers.into_iter().chain(others) {
                 // Whoever asked may be gone.
                 _ = answer.send(enqueued.clone());
             }
@@ -135,6 +144,10 @@ impl Queue {
             answers.push(answer);
         }
         Some((batch, answers))
+    }
+
+    fn take_all(&self) -> Vec<Answer> {
+        self.waiting().calls.drain(..).map(|(_, answer)| answer).collect()
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {

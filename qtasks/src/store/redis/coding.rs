@@ -193,18 +193,26 @@ pub(super) fn hold(hold: &Hold) -> Vec<u8> {
     }
 }
 
+/// When a job is due by a settlement, or else has ended.
+pub(super) fn time_of(settlement: &Settlement) -> i64 {
+    match settlement.next {
+        State::Waiting { due } => millis(due),
+        _ => millis(settlement.now),
+    }
+}
+
 /// What a settlement makes of a job: the numbers, and the outcome. Nothing, if it is to run.
 pub(super) fn next(settlement: &Settlement) -> Option<(Vec<u8>, &str)> {
-    let now = millis(settlement.now);
-    let (state, time, shape, outcome) = match &settlement.next {
-        State::Waiting { due } => (WAITING, millis(*due), VALUE, ""),
+    let (state, shape, outcome) = match &settlement.next {
+        State::Waiting { .. } => (WAITING, VALUE, ""),
         State::Running { .. } => return None,
-        State::Done { output: Output::Value(value) } => (DONE, now, VALUE, value.as_str()),
-        State::Done { output: Output::Steps(shape) } => (DONE, now, place_of(*shape), ""),
-        State::Dead { error } => (DEAD, now, VALUE, error.as_str()),
-        State::Cancelled { reason } => (CANCELLED, now, VALUE, reason.as_str()),
+        State::Done { output: Output::Value(value) } => (DONE, VALUE, value.as_str()),
+        State::Done { output: Output::Steps(shape) } => (DONE, place_of(*shape), ""),
+        State::Dead { error } => (DEAD, VALUE, error.as_str()),
+        State::Cancelled { reason } => (CANCELLED, VALUE, reason.as_str()),
     };
-    let mut numbers = vec![state, u8::from(time <= now), u8::from(settlement.suspect)];
+    let time = time_of(settlement);
+    let mut numbers = vec![state, u8::from(time <= millis(settlement.now)), u8::from(settlement.suspect)];
     numbers.extend(settlement.failures.to_be_bytes());
     numbers.push(shape);
     numbers.extend(time.to_be_bytes());

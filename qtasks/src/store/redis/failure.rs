@@ -20,6 +20,11 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether no server is there to answer.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
+    }
+
     /// Whether another connection may do better than this one.
     pub(super) fn ends_connection(&self) -> bool {
         match self {

@@ -60,8 +60,13 @@ impl Link {
     /// Begins a command for what there is of this kind of a job.
     pub(super) fn command(&self, name: &str, kind: &str, id: JobId) -> Cmd {
         let mut command = cmd(name);
-        command.arg([self.place.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat());
+        command.arg(self.key(kind, id));
         command
+    }
+
+    /// The key of what there is of this kind of a job.
+    pub(super) fn key(&self, kind: &str, id: JobId) -> Vec<u8> {
+        [self.place.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat()
     }
 
     /// Asks the server, in bounded time.

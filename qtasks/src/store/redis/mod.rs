@@ -43,7 +43,7 @@ inventory::submit! {
     }
 }
 
-/// A store on a Redis server, 6.2 or newer, or on one that speaks its protocol and runs its scripts, such as Valkey.
+/// A store on a Redis server, 6.2 or newer.
 ///
 /// What a call wrote is as durable as the server makes it, when the call returns:
 ///

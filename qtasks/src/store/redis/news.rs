@@ -27,10 +27,15 @@ impl Ear {
         let (tell, heard) = mpsc::unbounded_channel();
         let mut connection = link.connect(move |push| _ = tell.send(push)).await?;
         let channel = format!("{}news", link.place.prefix);
-        match timeout(link.place.patience, connection.subscribe(channel)).await {
-            Ok(subscribed) => subscribed?,
+        let listening = async {
+            connection.subscribe(channel).await?;
+            // A server that still loads its data takes subscribers, but has nothing to look at yet.
+            cmd("PING").query_async::<Value>(&mut connection).await
+        };
+        match timeout(link.place.patience, listening).await {
+            Ok(listening) => listening?,
             Err(_) => return Err(link.silent()),
-        }
+        };
         Ok(Self { connection, heard })
     }
 

@@ -21,7 +21,7 @@ pub(super) async fn record(link: &Link, records: &[Record]) -> Result<Option<Vec
             let (kind, place) = memo.step.map_or(("m", memo.number), |step| ("n", step));
             call.arg(memo.number).arg(kind).arg(place).arg(coding::memo(memo));
         }
-        batch.add_to(&mut call);
+        batch.add_to(&mut call, link);
     }
     let Some(written) = written(link.ask(&call).await?)? else { return Ok(None) };
     let written_to = records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
@@ -38,7 +38,7 @@ pub(super) async fn settle(link: &Link, settlements: &[Settlement]) -> Result<Ve
         let Some((numbers, outcome)) = coding::next(settlement) else { continue };
         let attempt = settlement.attempt.as_ref().map(coding::attempt);
         call.arg(&settlement.job.to_bytes()).arg(coding::hold(&settlement.hold)).arg(numbers);
-        call.arg(attempt.unwrap_or_default()).arg(outcome);
+        call.arg(coding::time_of(settlement)).arg(attempt.unwrap_or_default()).arg(outcome);
     }
     let written = written(link.ask(&call).await?)?.ok_or(Failure::Unreadable)?;
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);

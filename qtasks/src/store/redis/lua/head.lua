@@ -11,10 +11,23 @@ local MOST = 4000
 -- Until when the leases of a worker last that never said so, or has left.
 local LONG_AGO = -9007199254740992
 
--- Calls a command for many values, some at a time.
+-- Calls a command for the values from one place to another, some at a time; gives the sum of the answers.
+local function call_range(command, key, values, first, last)
+    local sum = 0
+    for from = first, last, MOST do
+        sum = sum + call(command, key, unpack(values, from, math.min(from + MOST - 1, last)))
+    end
+    return sum
+end
+
 local function call_all(command, key, values)
-    for from = 1, #values, MOST do
-        call(command, key, unpack(values, from, math.min(from + MOST - 1, #values)))
+    return call_range(command, key, values, 1, #values)
+end
+
+-- Sets keys to values, which stand in turn.
+local function set_all(values, first, last)
+    for from = first, last, MOST do
+        call('MSET', unpack(values, from, math.min(from + MOST - 1, last)))
     end
 end
 
@@ -43,29 +56,36 @@ local function wait(where, lane, scored)
     end
 end
 
--- Enqueues the jobs that stand in ARGV from `at` to `last`: the latest time at which one is due that is so already, and
--- then for each lane where in it, its name, how many jobs, and of each its rank or time, its id, and all of it.
+-- Enqueues the jobs that stand in ARGV from `at` to `last`: the latest time at which one is due that is so already, and how
+-- many they are; for the list of all jobs 0 and each id in turn; each key and job in turn; and for each lane where in it,
+-- its name, how many jobs, and each rank or time and id in turn.
 local function enqueue(at, last)
-    local ids = {}
+    local count = tonumber(ARGV[at + 1])
+    local jobs, lanes, is_new = at + 2 + 2 * count, at + 2 + 4 * count
     if ARGV[at] ~= '' then
         reach_to(tonumber(ARGV[at]))
     end
-    at = at + 1
-    while at <= last do
-        local where, lane, count, scored = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), {}
-        for place = at + 3, at + 3 * count, 3 do
-            local id = ARGV[place + 1]
-            if call('SETNX', job_key .. id, ARGV[place + 2]) == 1 then
+    if call_range('ZADD', KEYS[1] .. 'jobs', ARGV, at + 2, jobs - 1) == count then
+        set_all(ARGV, jobs, lanes - 1)
+    else
+        is_new = {}
+        for place = jobs, lanes - 1, 2 do
+            if call('SETNX', ARGV[place], ARGV[place + 1]) == 1 then
+                is_new[ARGV[place - 2 * count + 1]] = true
+            end
+        end
+    end
+    while lanes <= last do
+        local where, lane, size, scored = ARGV[lanes], ARGV[lanes + 1], 2 * tonumber(ARGV[lanes + 2]), {}
+        for place = lanes + 4, lanes + 2 + size, 2 do
+            if not is_new or is_new[ARGV[place]] then
+                scored[#scored + 1] = ARGV[place - 1]
                 scored[#scored + 1] = ARGV[place]
-                scored[#scored + 1] = id
-                ids[#ids + 1] = 0
-                ids[#ids + 1] = id
             end
         end
         wait(where, lane, scored)
-        at = at + 3 + 3 * count
+        lanes = lanes + 3 + size
     end
-    call_all('ZADD', KEYS[1] .. 'jobs', ids)
 end
 
 -- Tells all processes what is new: of which jobs, which of them have ended, whether there is work, and whether a worker is

@@ -2,8 +2,8 @@
 -- Gives when the next job will be due, whether a suspect waits, and of each job the id and how it was before.
 
 local worker, limit, seat, now = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
--- Of a job as much is read as most of them are long.
-local USUAL = 511
+-- As many jobs are read at a time: they may be large.
+local READ = 32
 -- So many jobs that are not due are passed over in a lane, when the clock of the worker is behind.
 local PASSED = 1000
 -- Where more are in line than asked for, so many are looked at for one that is not due.
@@ -25,7 +25,7 @@ for from = 6, #ARGV, MOST do
         end
     end
 end
-local page = math.min(math.max(math.ceil(limit / math.max(#lanes, 1)), 1), 1000)
+local page = math.min(math.max(math.ceil(limit / math.max(#lanes, 1)), 1), READ)
 
 -- Lets jobs whose time has come stand in line with those that were due from the beginning.
 local function promote(lane)
@@ -53,6 +53,14 @@ local function promote(lane)
     end
 end
 
+local function read(ids)
+    local keys = {}
+    for place = 1, #ids, 2 do
+        keys[#keys + 1] = job_key .. ids[place]
+    end
+    return #keys > 0 and call('MGET', unpack(keys)) or {}
+end
+
 -- Goes on to the next job of a front that is due.
 local function advance(front)
     front.id = nil
@@ -62,13 +70,14 @@ local function advance(front)
             if not front.ended then
                 front.from = front.from + #front.page / 2
                 front.page = call('ZRANGE', front.key, front.from, front.from + page - 1, 'WITHSCORES')
+                front.jobs = read(front.page)
                 front.place, front.is_last = 1, #front.page < 2 * page
             end
         else
             local id, rank = front.page[front.place], tonumber(front.page[front.place + 1])
+            local job = front.jobs[(front.place + 1) / 2]
             front.place = front.place + 2
-            local job = call('GETRANGE', job_key .. id, 0, USUAL)
-            local due = job ~= '' and struct.unpack('>i8', job, 67)
+            local due = job and struct.unpack('>i8', job, 67)
             if not due then
                 -- The server has evicted it, or somebody deleted it.
                 front.taken[#front.taken + 1] = id
@@ -129,10 +138,6 @@ while #answer < 2 + 2 * limit do
     end
     local id, job = front.id, front.job
     local attempt = struct.unpack('>I4', job, 3) + 1
-    local lane, args = struct.unpack('>I4I4', job, 102)
-    if 109 + lane + args > #job then
-        job = call('GETRANGE', job_key .. id, 0, 108 + lane + args)
-    end
     call('SETRANGE', job_key .. id, 0, struct.pack('>B', RUNNING) .. job:sub(2, 2) .. struct.pack('>I4', attempt) .. worker)
     answer[#answer + 1], answer[#answer + 2] = id, job
     held[#held + 1], held[#held + 2] = id, attempt

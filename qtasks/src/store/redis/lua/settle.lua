@@ -1,7 +1,18 @@
--- ARGV from 2, for each settlement: the job; what must hold; the next state, as numbers; the attempt that ends, or nothing;
--- and the outcome. Gives for each whether it was written.
+-- ARGV from 2, for each settlement: the job; what must hold; the next state, as numbers; when it is due or has ended; the
+-- attempt that ends, or nothing; and the outcome. Gives for each whether it was written.
 
+local EACH = 6
 local held, ended = {}, { finished = {}, dead = {} }
+
+local jobs, keys = {}, {}
+for at = 2, #ARGV, EACH do
+    keys[#keys + 1] = job_key .. ARGV[at]
+end
+for from = 1, #keys, MOST do
+    for place, job in ipairs(call('MGET', unpack(keys, from, math.min(from + MOST - 1, #keys)))) do
+        jobs[ARGV[2 + EACH * (from + place - 2)]] = job
+    end
+end
 
 -- What many jobs have in common is done at once, but before one of them is settled again.
 local function flush()
@@ -53,34 +64,37 @@ local function remove(id, job)
     end
 end
 
-local answer, news, over, work = {}, {}, {}, false
-for at = 2, #ARGV, 5 do
-    local id, attempt, outcome = ARGV[at], ARGV[at + 3], ARGV[at + 4]
-    local job = call('GET', job_key .. id)
+local answer, news, over, changed, work = {}, {}, {}, {}, false
+for at = 2, #ARGV, EACH do
+    local id, time, attempt, outcome = ARGV[at], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+    local job = jobs[id]
     if job and holds(job, ARGV[at + 1]) then
-        local state, is_due, suspect, failures, shape, time = struct.unpack('>BBBI4Bi8', ARGV[at + 2])
+        local state, is_due, suspect, failures, shape, millis = struct.unpack('>BBBI4Bi8', ARGV[at + 2])
         remove(id, job)
-        local rank, lane, args = struct.unpack('>h', job, 84), struct.unpack('>I4I4', job, 102)
+        local length, _, rank, _, _, lane, args = struct.unpack('>I4I4hi8i8I4I4', job, 76)
         local body = 109 + lane + args
-        local last = job:sub(body + 1, body + struct.unpack('>I4', job, 76))
-        if attempt == '' then
-            attempt = last
-        elseif last ~= '' then
-            call('RPUSH', KEYS[1] .. 'h:' .. id, last)
+        if length > 0 then
+            local last = job:sub(body + 1, body + length)
+            if attempt == '' then
+                attempt = last
+            else
+                call('RPUSH', KEYS[1] .. 'h:' .. id, last)
+            end
         end
         local flags = struct.unpack('B', job, 2)
-        call('SET', job_key .. id, table.concat({
-            struct.pack('BB', state, flags - flags % 2 + suspect), job:sub(3, 22),
-            struct.pack('>I4', failures), job:sub(27, 66),
-            struct.pack('>i8BI4I4', time, shape, #attempt, #outcome), job:sub(84, body), attempt, outcome,
-        }))
+        local head = struct.pack(
+            '>BBc20I4c40i8BI4I4', state, flags - flags % 2 + suspect, job:sub(3, 22), failures, job:sub(27, 66), millis, shape,
+            #attempt, #outcome
+        )
+        jobs[id] = head .. job:sub(84, body) .. attempt .. outcome
+        changed[#changed + 1], changed[#changed + 2] = job_key .. id, jobs[id]
         if state == WAITING then
             work = true
             if is_due == 0 then
                 wait('later', lane_of(job), { time, id })
             else
                 wait(suspect == 1 and 'suspects' or 'ready', lane_of(job), { rank, id })
-                reach_to(time)
+                reach_to(millis)
             end
         else
             local scored = ended[ends_in(state)]
@@ -93,6 +107,7 @@ for at = 2, #ARGV, 5 do
         answer[#answer + 1] = 0
     end
 end
+set_all(changed, 1, #changed)
 flush()
 tell(news, over, work)
 return answer
