@@ -4,7 +4,8 @@
 local worker, limit, seat, now = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
 -- As many jobs are read at a time: they may be large.
 local READ = 32
--- So many jobs that are not due are passed over in a lane, when the clock of the worker is behind.
+-- So many jobs that are not due are passed over in a lane, when the clock of the worker is behind: what stands behind them
+-- is for others.
 local PASSED = 1000
 -- Where more are in line than asked for, so many are looked at for one that is not due.
 local AHEAD = 16
@@ -87,10 +88,7 @@ local function advance(front)
             else
                 see(due)
                 front.passed = front.passed + 1
-                if front.passed == PASSED then
-                    see(now)
-                    front.ended = true
-                end
+                front.ended = front.passed == PASSED
             end
         end
     end
