@@ -6,7 +6,7 @@ local HOUR = 3600000
 
 local answer = {}
 for _, worker in ipairs(call('ZRANGEBYSCORE', KEYS[1] .. 'workers', '-inf', '(' .. ARGV[2])) do
-    local ids = call('HKEYS', KEYS[1] .. 'held:' .. worker)
+    local ids = call('SMEMBERS', KEYS[1] .. 'held:' .. worker)
     for place = 1, math.min(#ids, limit - #answer / 2) do
         local job = call('GET', job_key .. ids[place])
         if job then

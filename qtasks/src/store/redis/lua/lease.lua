@@ -138,7 +138,7 @@ while #answer < 2 + 2 * limit do
     local attempt = struct.unpack('>I4', job, 3) + 1
     call('SETRANGE', job_key .. id, 0, struct.pack('>B', RUNNING) .. job:sub(2, 2) .. struct.pack('>I4', attempt) .. worker)
     answer[#answer + 1], answer[#answer + 2] = id, job
-    held[#held + 1], held[#held + 2] = id, attempt
+    held[#held + 1] = id
     front.taken[#front.taken + 1] = id
     seat = seat and not front.suspects
     if #answer < 2 + 2 * limit or front.suspects then
@@ -149,7 +149,7 @@ while #answer < 2 + 2 * limit do
 end
 
 if #held > 0 then
-    call_all('HSET', KEYS[1] .. 'held:' .. worker, held)
+    call_all('SADD', KEYS[1] .. 'held:' .. worker, held)
     call('ZADD', KEYS[1] .. 'workers', 'NX', LONG_AGO, worker)
 end
 local behind = #fronts > 0 and now < reach()

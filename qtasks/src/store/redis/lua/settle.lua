@@ -17,7 +17,7 @@ end
 -- What many jobs have in common is done at once, but before one of them is settled again.
 local function flush()
     for worker, ids in pairs(held) do
-        call_all('HDEL', KEYS[1] .. 'held:' .. worker, ids)
+        call_all('SREM', KEYS[1] .. 'held:' .. worker, ids)
     end
     for where, scored in pairs(ended) do
         call_all('ZADD', KEYS[1] .. where, scored)
