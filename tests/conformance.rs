@@ -21,3 +21,15 @@ mod sqlite {
         (folder, Arc::new(store) as _)
     });
 }
+
+mod redis {
+    use std::sync::Arc;
+
+    use qtasks::store::Redis;
+    use qtasks_tests::servers;
+
+    qtasks::store_conformance!(
+        #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")];
+        async || ((), Arc::new(Redis::open(&servers::redis::url()).await.unwrap()) as _)
+    );
+}

@@ -1,9 +1,11 @@
 //! What the tests of qtasks share: a place for jobs, an application there, and a diary that its tasks write; and what
-//! simulations need: a ledger of what happens, a store that calls reach over an edge, and who judges the ledger.
+//! simulations need: a ledger of what happens, a store that calls reach over an edge, and who judges the ledger; and servers
+//! of the tests' own.
 
 pub mod edge;
 pub mod ledger;
 pub mod promises;
+pub mod servers;
 
 use std::{
     fmt,
@@ -39,6 +41,14 @@ macro_rules! on_every_store {
                 super::$test($crate::Stage::open($crate::Place::sqlite()).await).await;
             })*
         }
+
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+            async fn $test() {
+                super::$test($crate::Stage::open($crate::Place::redis()).await).await;
+            })*
+        }
     };
 }
 
@@ -60,6 +70,11 @@ impl Place {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
         Self { url, folder: Some(folder) }
+    }
+
+    /// On a Redis server, apart from all others there.
+    pub fn redis() -> Self {
+        Self { url: servers::redis::url(), folder: None }
     }
 }
 
@@ -104,12 +119,12 @@ impl Stage {
         Self { app: more(builder).build().await.expect("an application is built"), diary, store, place }
     }
 
-    /// Another application with the same jobs; on a file, as another process would open it.
+    /// Another application with the same jobs; as another process would open it, where it can.
     pub async fn neighbour(&self) -> QueueTasks {
         let builder = QueueTasks::builder().state(self.diary.clone());
-        let builder = match self.place.folder {
-            Some(_) => builder.store(&self.place.url),
-            None => builder.store_at(self.store.clone()),
+        let builder = match self.place.url.as_str() {
+            "memory:" => builder.store_at(self.store.clone()),
+            url => builder.store(url),
         };
         builder.build().await.expect("an application is built")
     }

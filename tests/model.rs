@@ -24,6 +24,7 @@ use qtasks::{
     lifecycle,
     store::{Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, sqlite::Sqlite},
 };
+use qtasks_tests::servers;
 use tempfile::TempDir;
 
 #[test]
@@ -39,6 +40,12 @@ fn sqlite_agrees_with_the_model() {
         let store = Sqlite::open(&url).await.unwrap();
         (folder, Arc::new(store) as _)
     });
+}
+
+#[test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+fn redis_agrees_with_the_model() {
+    agrees_with_the_model(async || ((), qtasks::store::open(&servers::redis::url()).await.unwrap()));
 }
 
 /// Tries sequences of calls on stores that `make` gives, each with something to keep until the store is dropped.

@@ -36,6 +36,10 @@ struct Args {
     /// The folder for SQLite files, whose disk it then is; that for temporary files by default.
     #[arg(long)]
     folder: Option<PathBuf>,
+    /// The URL of another store than a SQLite file, with `{}` for a name: `redis://localhost?app={}`. What stands there
+    /// afterwards stays; and baselines are those of SQLite.
+    #[arg(long)]
+    store: Option<String>,
     /// Plays a part in what another process measures.
     #[arg(long, hide = true)]
     part: bool,
@@ -43,13 +47,13 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Args { rows, rounds, quick, check, folder, part } = Args::parse();
+    let Args { rows, rounds, quick, check, folder, store, part } = Args::parse();
     if part {
         let (name, knowing) = rows.split_first().context("a part is that of a row")?;
         let row = ROWS.iter().find(|row| row.name == name).context("no such row")?;
         return (row.part)(knowing.to_vec()).await;
     }
-    let scale = Scale { quick, folder: folder.unwrap_or_else(env::temp_dir) };
+    let scale = Scale { quick, folder: folder.unwrap_or_else(env::temp_dir), store };
     let rounds = if quick { 1 } else { rounds.max(1) };
     let asked = |name: &str| rows.is_empty() || rows.iter().any(|start| name.starts_with(start.as_str()));
     let mut report = Report::start();

@@ -27,6 +27,8 @@ pub(crate) struct Row {
 pub(crate) struct Scale {
     pub(crate) quick: bool,
     pub(crate) folder: PathBuf,
+    /// The URL of the store, with `{}` for a name of its own in each round; else a SQLite file in the folder.
+    pub(crate) store: Option<String>,
 }
 
 impl Scale {

@@ -67,7 +67,8 @@ pub(crate) struct App {
 }
 
 impl QueueTasks {
-    /// Opens the store at `url`: `memory:`, or `sqlite:PATH` with the feature `sqlite`.
+    /// Opens the store at `url`: `memory:`, `sqlite:PATH` with the feature `sqlite`, or `redis://HOST` with the feature
+    /// `redis`.
     ///
     /// # Errors
     ///

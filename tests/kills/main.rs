@@ -1,4 +1,4 @@
-//! Kills the workers of a SQLite file again and again, and finds out whether anything was lost or done twice.
+//! Kills the workers of a store again and again, and finds out whether anything was lost or done twice.
 //!
 //! ```sh
 //! cargo run --release -p qtasks-tests --bin kills -- --kills 1000 --values 1000000 --seconds 400
@@ -6,8 +6,10 @@
 //!
 //! The last line says what came of it. The program fails when a job or a value was lost, a handler was called for a step
 //! that was recorded, a result differs from that of a run without kills, or a subscriber missed or repeated a value.
+//! With `--redis` the jobs are kept on a Redis server.
 
 mod check;
+mod kinds;
 mod ledger;
 mod storm;
 mod tasks;
@@ -28,9 +30,11 @@ use std::{
 use check::{Findings, check};
 use clap::Parser;
 use fastrand::Rng;
+use kinds::{Kind, TABLE};
 use qtasks::{prelude::*, sqlite::rusqlite::Connection};
+use qtasks_tests::servers::redis::Redis;
 use storm::{Kills, Storm};
-use tasks::{Kind, TABLE, plain};
+use tasks::plain;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use watch::{Watch, await_plain, follow};
 
@@ -58,6 +62,12 @@ struct Args {
     /// Have handlers insert rows in the transactions of their steps, and count the rows in the end.
     #[arg(long)]
     transactional: bool,
+    /// Keep the jobs on a Redis server, which syncs every write, instead of in a SQLite file.
+    #[arg(long, conflicts_with = "transactional")]
+    redis: bool,
+    /// Fail when a job of a killed worker goes on later than after so many seconds.
+    #[arg(long)]
+    within: Option<u64>,
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -79,7 +89,11 @@ async fn main() -> anyhow::Result<ExitCode> {
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir()?;
-    let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
+    let server = args.redis.then(|| Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]));
+    let url = match &server {
+        Some(server) => server.url(),
+        None => format!("sqlite:{}", folder.path().join("jobs.db").display()),
+    };
     let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
     let app = QueueTasks::open(&url).await?;
     let mut storm = Storm::begin(folder.path(), &url, args.workers, args.jobs, rng.fork())?;
@@ -106,9 +120,11 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let rows = Rows::of(&file, &jobs)?;
     let line = report(&kills, &jobs, &findings, &watch);
     println!("{line}{rows} in {:.0} s", begun.elapsed().as_secs_f64());
+    let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
     let good = watch.is_good()
         && (!args.transactional || rows.are_exact())
         && findings.again_after_record.is_empty()
+        && findings.resumed.iter().all(|wait| *wait < within)
         && findings.unhandled.is_empty()
         && findings.misplaced.is_empty();
     if !good {

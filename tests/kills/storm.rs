@@ -172,10 +172,12 @@ impl Storm {
 
     fn start(&mut self) -> anyhow::Result<()> {
         let ledger = self.folder.join(format!("ledger-{}", self.started));
-        let mut command = Command::new(std::env::current_exe()?);
+        let own = std::env::current_exe()?;
+        let program = if self.url.starts_with("sqlite:") { own } else { own.with_file_name("portable") };
+        let mut command = Command::new(program);
         command.args(["--work-on", &self.url, "--jobs", &self.concurrency.to_string(), "--ledger"]).arg(&ledger);
         // The pipe tells the child when we are gone.
-        let child = command.stdin(Stdio::piped()).spawn()?;
+        let child = command.stdin(Stdio::piped()).spawn().context("a worker is not there; build all with `--bins`")?;
         self.working.push(Worker { child, ledger, freezes: Vec::new(), killed: None });
         self.started += 1;
         Ok(())

@@ -1,15 +1,9 @@
-//! The tasks whose workers are killed: both checkpoints, `async fn` and `fn`, handlers of either kind, and one that does
-//! not yield. They enter into the ledger whatever they do.
-//!
-//! A kind of handler that is new is added here: a task with it, and a variant of [`Kind`].
+//! The tasks whose workers are killed, whatever their store: both checkpoints, `async fn` and `fn`, handlers of either
+//! kind, and one that does not yield. They enter into the ledger whatever they do.
 
 use std::{io, sync::Arc, time::Duration};
 
-use qtasks::{
-    prelude::*,
-    sqlite::{Transaction, rusqlite},
-    store::Store,
-};
+use qtasks::{prelude::*, store::Store};
 use tokio::{
     runtime::Handle,
     task::{block_in_place, spawn_blocking},
@@ -22,35 +16,8 @@ pub(crate) fn reply(value: u64) -> u64 {
     value * 2 + 1
 }
 
-/// The tasks that yield.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
-    AsyncEach,
-    AsyncWithin,
-    BlockingEach,
-    BlockingWithin,
-    /// Its handler inserts a row in the transaction of its step.
-    Transactional,
-}
-
-impl Kind {
-    /// Those whose handlers may run again for what was not recorded.
-    pub(crate) const ALL: [Self; 4] = [Self::AsyncEach, Self::AsyncWithin, Self::BlockingEach, Self::BlockingWithin];
-
-    /// Enqueues a job that yields the `count` numbers from `first` on.
-    pub(crate) async fn enqueue(self, app: &QueueTasks, first: u64, count: u64) -> qtasks::Result<JobHandle<Vec<u64>>> {
-        match self {
-            Self::AsyncEach => app.enqueue(async_each(first, count)).await,
-            Self::AsyncWithin => app.enqueue(async_within(first, count)).await,
-            Self::BlockingEach => app.enqueue(blocking_each(first, count)).await,
-            Self::BlockingWithin => app.enqueue(blocking_within(first, count)).await,
-            Self::Transactional => app.enqueue(transactional(first, count)).await,
-        }
-    }
-}
-
 #[qtask(generate_handler = handle, echo = true, checkpoint = "each", retry = 1_000_000)]
-async fn async_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+pub(crate) async fn async_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
     site.started(&ctx).await;
     for value in first..first + count {
         yield_!(value);
@@ -59,7 +26,7 @@ async fn async_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64)
 }
 
 #[qtask(generate_handler = handle_in_place, echo = true, retry = 1_000_000)]
-async fn async_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+pub(crate) async fn async_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
     site.started(&ctx).await;
     for value in first..first + count {
         yield_!(value);
@@ -68,7 +35,7 @@ async fn async_within(ctx: TaskContext, site: State<Site>, first: u64, count: u6
 }
 
 #[qtask(generate_handler = handle_blocking, echo = true, checkpoint = "each", retry = 1_000_000)]
-fn blocking_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+pub(crate) fn blocking_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
     Handle::current().block_on(site.started(&ctx));
     for value in first..first + count {
         yield_!(value);
@@ -77,25 +44,13 @@ fn blocking_each(ctx: TaskContext, site: State<Site>, first: u64, count: u64) ->
 }
 
 #[qtask(generate_handler = handle, echo = true, retry = 1_000_000)]
-fn blocking_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
+pub(crate) fn blocking_within(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
     Handle::current().block_on(site.started(&ctx));
     for value in first..first + count {
         yield_!(value);
     }
     site.note(&ctx, What::Finished);
 }
-
-#[qtask(generate_handler = insert, echo = true, retry = 1_000_000)]
-async fn transactional(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
-    site.started(&ctx).await;
-    for value in first..first + count {
-        yield_!(value);
-    }
-    site.note(&ctx, What::Finished);
-}
-
-/// The table that [`Kind::Transactional`] fills.
-pub(crate) const TABLE: &str = "CREATE TABLE handled (value INTEGER NOT NULL)";
 
 /// Does not yield, and fails at every third attempt.
 #[qtask(echo = true, retry = 1_000_000, backoff = "1ms..50ms")]
@@ -125,14 +80,6 @@ fn handle_blocking(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     reply(value)
 }
 
-fn insert(tx: &Transaction<'_>, value: u64, site: State<Site>, ctx: TaskContext) -> rusqlite::Result<u64> {
-    // Not waited for, since the row is the witness here, and all writes wait for this handler.
-    site.note(&ctx, What::Begun { seq: seq(&ctx), value });
-    tx.prepare_cached("INSERT INTO handled (value) VALUES (?1)")?.execute([value.cast_signed()])?;
-    site.ended(&ctx);
-    Ok(reply(value))
-}
-
 /// For an `async fn` task, whose handler runs in line on the runtime.
 fn handle_in_place(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     block_in_place(|| handle_blocking(value, site, ctx))
@@ -147,7 +94,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    async fn started(&self, ctx: &TaskContext) {
+    pub(crate) async fn started(&self, ctx: &TaskContext) {
         let job = self.store.job(ctx.job_id()).await.expect("a store can be read").expect("a running job is there");
         self.note(ctx, What::Started { steps: job.steps });
     }
@@ -156,11 +103,11 @@ impl Site {
         entry(ctx, What::Begun { seq: seq(ctx), value })
     }
 
-    fn ended(&self, ctx: &TaskContext) {
+    pub(crate) fn ended(&self, ctx: &TaskContext) {
         self.note(ctx, What::Ended { seq: seq(ctx) });
     }
 
-    fn note(&self, ctx: &TaskContext, what: What) {
+    pub(crate) fn note(&self, ctx: &TaskContext, what: What) {
         self.ledger.note(entry(ctx, what)).expect(WRITABLE);
     }
 }
@@ -170,7 +117,7 @@ fn entry(ctx: &TaskContext, what: What) -> Entry {
 }
 
 /// The number of the step that is being made.
-fn seq(ctx: &TaskContext) -> u64 {
+pub(crate) fn seq(ctx: &TaskContext) -> u64 {
     let key = ctx.idempotency_key();
     key.rsplit(':').next().and_then(|seq| seq.parse().ok()).expect("a key is the job and the number of the step")
 }

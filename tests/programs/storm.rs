@@ -15,6 +15,32 @@ fn twenty_five_kills_lose_nothing_and_repeat_nothing_that_is_recorded() {
 }
 
 #[test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+fn kills_on_redis_lose_nothing_and_repeat_nothing_that_is_recorded() {
+    kills(&["--redis", "--kills", "25", "--seconds", "10"]);
+}
+
+#[test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+fn the_job_of_a_killed_worker_goes_on_within_five_seconds_on_redis() {
+    kills(&[
+        "--redis",
+        "--kills",
+        "3",
+        "--seconds",
+        "12",
+        "--workers",
+        "2",
+        "--jobs",
+        "1",
+        "--values",
+        "1000",
+        "--within",
+        "5",
+    ]);
+}
+
+#[test]
 fn what_is_written_in_transactions_is_there_exactly_once() {
     kills(&["--transactional", "--kills", "12", "--seconds", "5", "--values", "20000"]);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use qtasks::{
     job::{JobId, NewJob, WorkerId},
     json::Json,
-    store::{Ask, Store as _, sqlite::Sqlite},
+    store::{self, Ask},
 };
 
 use super::raw;
@@ -36,7 +36,7 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
 /// The nanoseconds that a job's lease costs where so many others wait.
 async fn leasing(scale: &Scale, others: u64) -> anyhow::Result<f64> {
     let place = Place::new(scale)?;
-    let store = Sqlite::open(&place.url()).await?;
+    let store = store::open(&place.url()).await?;
     for _ in 0..others / 4_000 {
         store.enqueue(calls(4_000)).await?;
     }

@@ -8,6 +8,8 @@ mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -17,6 +19,8 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
 pub use self::{
     bell::{Bell, Listener},
     memory::Memory,
@@ -131,6 +135,9 @@ pub type Open = for<'a> fn(&'a str) -> BoxFuture<'a, Result<Arc<dyn Store>>>;
 
 inventory::collect!(Scheme);
 
+/// The features that bring schemes.
+const FEATURES: [(&str, &str); 3] = [("sqlite", "sqlite"), ("redis", "redis"), ("rediss", "redis-tls")];
+
 /// Opens the store at `url`.
 ///
 /// # Errors
@@ -143,7 +150,10 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
         None => {
             let mut known: Vec<&str> = inventory::iter::<Scheme>.into_iter().map(|scheme| scheme.form).collect();
             known.sort_unstable();
-            Err(Error::UnknownStore { url: without_password(url), known: known.join(", ") })
+            let missing = FEATURES.iter().find(|(scheme, _)| *scheme == name && url.contains(':'));
+            let missing = missing.map(|(_, feature)| format!("; add the feature `{feature}` of qtasks for it"));
+            let known = known.join(", ") + missing.as_deref().unwrap_or_default();
+            Err(Error::UnknownStore { url: without_password(url), known })
         }
     }
 }
@@ -329,6 +339,15 @@ mod tests {
         for (url, shown) in [("mysql://me:secret@db/x", "mysql://me:***@db/x"), ("qtasks.db", "qtasks.db")] {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("no store for `{shown}`; this build knows memory:")), "{error}");
+            assert!(!error.contains("feature"), "{error}");
         }
+    }
+
+    #[cfg(not(feature = "redis-tls"))]
+    #[tokio::test]
+    async fn a_store_that_was_not_built_in_is_answered_with_the_feature_that_brings_it() {
+        let error = open("rediss://:secret@db").await.unwrap_err().to_string();
+        assert!(error.starts_with("no store for `rediss://:***@db`; this build knows memory:"), "{error}");
+        assert!(error.ends_with("; add the feature `redis-tls` of qtasks for it"), "{error}");
     }
 }

@@ -1,0 +1,344 @@
+//! How jobs, steps, memos and attempts stand on the server: as bytes, numbers with the highest first.
+//!
+//! A job is one value, so that a million of them fit into memory, and of fixed places, so that scripts read and change only
+//! what they need:
+//!
+//! | from | bytes | |
+//! | --- | --- | --- |
+//! | 0 | 1 | state: 0 waiting, 1 running, 2 done, 3 dead, 4 cancelled |
+//! | 1 | 1 | 1 for a suspect, 2 where there is progress |
+//! | 2 | 4 | attempt |
+//! | 6 | 16 | the worker, while it runs |
+//! | 22 | 4 | failures |
+//! | 26 | 8 | steps |
+//! | 34 | 8 | skipped steps |
+//! | 42 | 8 | memos |
+//! | 50 | 16 | progress: done, total |
+//! | 66 | 8 | when it is due, or has ended |
+//! | 74 | 1 | what steps are collected into, or 255 |
+//! | 75 | 4 | bytes of the last attempt that has ended |
+//! | 79 | 4 | bytes of the outcome |
+//! | 83 | 2 | rank: the priority turned round |
+//! | 85 | 8 | when it was enqueued |
+//! | 93 | 8 | time limit, or -1 |
+//! | 101 | 4 | bytes of the lane |
+//! | 105 | 4 | bytes of the arguments |
+//! | 109 | | lane, arguments, last attempt, outcome |
+//!
+//! The lane is queue and task: `7:default:send`.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::failure::Failure;
+use crate::{
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    json::Json,
+    store::{Hold, Settlement},
+};
+
+pub(super) const WAITING: u8 = 0;
+const RUNNING: u8 = 1;
+const DONE: u8 = 2;
+const DEAD: u8 = 3;
+const CANCELLED: u8 = 4;
+const VALUE: u8 = u8::MAX;
+const SHAPES: [Shape; 6] = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
+
+type Read<T> = std::result::Result<T, Failure>;
+
+/// Milliseconds since 1970.
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// The time that [`millis`] gave this number for.
+pub(super) fn time(millis: i64) -> Timestamp {
+    // The last millisecond that there is counts as out of range.
+    let end = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(millis).unwrap_or(end)
+}
+
+/// The number of the state of this name; 255 if there is none.
+pub(super) fn state_code(name: &str) -> u8 {
+    match name {
+        "waiting" => WAITING,
+        "running" => RUNNING,
+        "done" => DONE,
+        "dead" => DEAD,
+        "cancelled" => CANCELLED,
+        _ => u8::MAX,
+    }
+}
+
+/// The less, the more urgent.
+pub(super) fn rank(priority: i16) -> i16 {
+    !priority
+}
+
+pub(super) fn lane(queue: &str, task: &str) -> String {
+    format!("{}{task}", lane_start(queue))
+}
+
+/// What the lanes of a queue begin with.
+pub(super) fn lane_start(queue: &str) -> String {
+    format!("{}:{queue}:", queue.len())
+}
+
+/// A job that waits for the first time.
+pub(super) fn new_job(job: &NewJob) -> Vec<u8> {
+    let lane = lane(&job.queue, &job.task);
+    // Rounded up: a limit must not become none.
+    let limit = job.max_time.map_or(-1, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX));
+    let mut bytes = Vec::with_capacity(109 + lane.len() + job.args.as_str().len());
+    // Waiting, and nothing has happened yet.
+    bytes.extend([0; 66]);
+    bytes.extend(millis(job.due).to_be_bytes());
+    bytes.push(VALUE);
+    bytes.extend([0; 8]);
+    bytes.extend(rank(job.priority).to_be_bytes());
+    bytes.extend(millis(job.enqueued).to_be_bytes());
+    bytes.extend(limit.to_be_bytes());
+    bytes.extend(length(&lane));
+    bytes.extend(length(job.args.as_str()));
+    bytes.extend(lane.as_bytes());
+    bytes.extend(job.args.as_str().as_bytes());
+    bytes
+}
+
+/// No value on the server is as long as 4 GiB.
+fn length(text: &str) -> [u8; 4] {
+    u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+pub(super) fn job(id: JobId, bytes: &[u8]) -> Read<Job> {
+    let mut left = Left(bytes);
+    let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
+    let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
+    let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
+    let progress = Progress { done: left.u64()?, total: left.u64()? };
+    let (due, shape, last, outcome) = (left.i64()?, left.u8()?, left.u32()?, left.u32()?);
+    let (rank, enqueued, limit) = (i16::from_be_bytes(left.take()?), left.i64()?, left.i64()?);
+    let (lane, args) = (left.u32()?, left.u32()?);
+    let (lane, args) = (left.text(lane)?, left.text(args)?);
+    let (queue, task) = names(lane).ok_or(Failure::Unreadable)?;
+    Ok(Job {
+        id,
+        task: task.to_owned(),
+        queue: queue.to_owned(),
+        priority: !rank,
+        args: Json::from_stored(args),
+        max_time: (limit >= 0).then(|| if limit == i64::MAX { Duration::MAX } else { duration(limit) }),
+        enqueued: time(enqueued),
+        state: match state {
+            WAITING => State::Waiting { due: time(due) },
+            RUNNING => State::Running { worker },
+            ended => {
+                left.bytes(last)?;
+                ended_state(ended, shape, left.text(outcome)?)?
+            }
+        },
+        attempt,
+        failures,
+        suspect: flags & 1 != 0,
+        steps,
+        skipped,
+        memos,
+        progress: (flags & 2 != 0).then_some(progress),
+    })
+}
+
+/// A job as it was before `worker` got it.
+pub(super) fn leased(id: JobId, bytes: &[u8], worker: WorkerId) -> Read<Job> {
+    let before = job(id, bytes)?;
+    Ok(Job { state: State::Running { worker }, attempt: before.attempt + 1, ..before })
+}
+
+/// Queue and task.
+fn names(lane: &str) -> Option<(&str, &str)> {
+    let (length, rest) = lane.split_once(':')?;
+    let (queue, task) = rest.split_at_checked(length.parse().ok()?)?;
+    Some((queue, task.strip_prefix(':')?))
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(millis.cast_unsigned())
+}
+
+fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {
+    Ok(match state {
+        DONE if shape == VALUE => State::Done { output: Output::Value(Json::from_stored(outcome)) },
+        DONE => {
+            let shape = SHAPES.get(usize::from(shape)).ok_or(Failure::Unreadable)?;
+            State::Done { output: Output::Steps(*shape) }
+        }
+        DEAD => State::Dead { error: outcome.to_owned() },
+        CANCELLED => State::Cancelled { reason: outcome.to_owned() },
+        _ => return Err(Failure::Unreadable),
+    })
+}
+
+/// The attempt and the worker of a lease, as they stand in a job.
+pub(super) fn lease(lease: &Lease) -> Vec<u8> {
+    [&lease.attempt.to_be_bytes()[..], &lease.worker.to_bytes()].concat()
+}
+
+/// What must hold for a settlement: a letter for the kind, the attempt, and what else there is.
+pub(super) fn hold(hold: &Hold) -> Vec<u8> {
+    match hold {
+        Hold::Lease(held) => [b"L", &lease(held)[..]].concat(),
+        Hold::Expired { attempt, now } => [b"E", &attempt.to_be_bytes()[..], &millis(*now).to_be_bytes()].concat(),
+        Hold::Seen { state, attempt } => [b"S", &attempt.to_be_bytes()[..], &[state_code(state)]].concat(),
+    }
+}
+
+/// When a job is due by a settlement, or else has ended.
+pub(super) fn time_of(settlement: &Settlement) -> i64 {
+    match settlement.next {
+        State::Waiting { due } => millis(due),
+        _ => millis(settlement.now),
+    }
+}
+
+/// What a settlement makes of a job: the numbers, and the outcome. Nothing, if it is to run.
+pub(super) fn next(settlement: &Settlement) -> Option<(Vec<u8>, &str)> {
+    let (state, shape, outcome) = match &settlement.next {
+        State::Waiting { .. } => (WAITING, VALUE, ""),
+        State::Running { .. } => return None,
+        State::Done { output: Output::Value(value) } => (DONE, VALUE, value.as_str()),
+        State::Done { output: Output::Steps(shape) } => (DONE, place_of(*shape), ""),
+        State::Dead { error } => (DEAD, VALUE, error.as_str()),
+        State::Cancelled { reason } => (CANCELLED, VALUE, reason.as_str()),
+    };
+    let time = time_of(settlement);
+    let mut numbers = vec![state, u8::from(time <= millis(settlement.now)), u8::from(settlement.suspect)];
+    numbers.extend(settlement.failures.to_be_bytes());
+    numbers.push(shape);
+    numbers.extend(time.to_be_bytes());
+    Some((numbers, outcome))
+}
+
+fn place_of(shape: Shape) -> u8 {
+    SHAPES.iter().position(|other| *other == shape).and_then(|place| place.try_into().ok()).unwrap_or(VALUE)
+}
+
+/// A step: whether it was skipped, the hash, the reply.
+pub(super) fn step(step: &Step) -> Vec<u8> {
+    let (skipped, text) = match &step.reply {
+        Reply::Value(value) => (0, value.as_str()),
+        Reply::Skipped(error) => (1, error.as_str()),
+    };
+    [&[skipped][..], &step.hash.to_be_bytes(), text.as_bytes()].concat()
+}
+
+/// Whether a step was skipped.
+pub(super) fn is_skipped(step: &[u8]) -> bool {
+    step.first() == Some(&1)
+}
+
+/// The step of number `seq`.
+pub(super) fn read_step(seq: u64, bytes: &[u8]) -> Read<Step> {
+    let mut left = Left(bytes);
+    let (skipped, hash, text) = (left.u8()?, left.u64()?, left.rest()?);
+    let reply = if skipped == 1 { Reply::Skipped(text.to_owned()) } else { Reply::Value(Json::from_stored(text)) };
+    Ok(Step { seq, hash, reply })
+}
+
+/// A memo: its number, which use of the name, the length of the name, the name, the value.
+pub(super) fn memo(memo: &Memo) -> Vec<u8> {
+    let numbers = [memo.number.to_be_bytes(), memo.nth.to_be_bytes()].concat();
+    [&numbers, &length(&memo.name)[..], memo.name.as_bytes(), memo.value.as_str().as_bytes()].concat()
+}
+
+/// A memo for `step`, or for the body.
+pub(super) fn read_memo(step: Option<u64>, bytes: &[u8]) -> Read<Memo> {
+    let mut left = Left(bytes);
+    let (number, nth, length) = (left.u64()?, left.u64()?, left.u32()?);
+    let name = left.text(length)?.to_owned();
+    Ok(Memo { number, step, name, nth, value: Json::from_stored(left.rest()?) })
+}
+
+const UNKNOWN: i64 = i64::MIN;
+
+/// An attempt that has ended: its number, the worker, when it was started and ended, why, and the text of that.
+pub(super) fn attempt(attempt: &Attempt) -> Vec<u8> {
+    let (code, text) = match &attempt.ending {
+        Ending::Done => (0, ""),
+        Ending::Failed { error } => (1, error.as_str()),
+        Ending::Snoozed => (2, ""),
+        Ending::Cancelled { reason } => (3, reason.as_str()),
+        Ending::Discarded { reason } => (4, reason.as_str()),
+        Ending::Released => (5, ""),
+        Ending::Lost => (6, ""),
+    };
+    let mut bytes = attempt.number.to_be_bytes().to_vec();
+    bytes.extend(attempt.worker.to_bytes());
+    bytes.extend(attempt.started.map_or(UNKNOWN, millis).to_be_bytes());
+    bytes.extend(millis(attempt.ended).to_be_bytes());
+    bytes.push(code);
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+pub(super) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
+    let mut left = Left(bytes);
+    let (number, worker) = (left.u32()?, WorkerId::from_bytes(left.take()?));
+    let (started, ended) = (left.i64()?, time(left.i64()?));
+    let ending = match (left.u8()?, left.rest()?.to_owned()) {
+        (0, _) => Ending::Done,
+        (1, error) => Ending::Failed { error },
+        (2, _) => Ending::Snoozed,
+        (3, reason) => Ending::Cancelled { reason },
+        (4, reason) => Ending::Discarded { reason },
+        (5, _) => Ending::Released,
+        (6, _) => Ending::Lost,
+        _ => return Err(Failure::Unreadable),
+    };
+    Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending })
+}
+
+pub(super) fn job_id(bytes: &[u8]) -> Read<JobId> {
+    Left(bytes).take().map(JobId::from_bytes)
+}
+
+/// What is left to read.
+struct Left<'a>(&'a [u8]);
+
+impl<'a> Left<'a> {
+    fn take<const N: usize>(&mut self) -> Read<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk().ok_or(Failure::Unreadable)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn u8(&mut self) -> Read<u8> {
+        self.take().map(u8::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Read<u32> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Read<u64> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Read<i64> {
+        self.take().map(i64::from_be_bytes)
+    }
+
+    fn bytes(&mut self, length: u32) -> Read<&'a [u8]> {
+        let (first, rest) = self.0.split_at_checked(length as usize).ok_or(Failure::Unreadable)?;
+        self.0 = rest;
+        Ok(first)
+    }
+
+    fn text(&mut self, length: u32) -> Read<&'a str> {
+        str::from_utf8(self.bytes(length)?).map_err(|_| Failure::Unreadable)
+    }
+
+    fn rest(&mut self) -> Read<&'a str> {
+        str::from_utf8(std::mem::take(&mut self.0)).map_err(|_| Failure::Unreadable)
+    }
+}

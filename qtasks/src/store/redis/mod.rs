@@ -1,0 +1,197 @@
+//! Jobs on a Redis server: many processes on many machines.
+
+mod batch;
+mod checks;
+mod coding;
+mod engine;
+mod failure;
+mod lease;
+mod link;
+mod news;
+mod place;
+mod read;
+mod scripts;
+#[cfg(feature = "redis-tls")]
+mod tls;
+mod write;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use self::{
+    batch::{Batch, Queue},
+    engine::Engine,
+    failure::Failure,
+    link::Link,
+    news::Ear,
+    place::Place,
+};
+use super::{Ask, Bell, Filter, GAP, Leased, Record, Scheme, Settlement, Store, Written};
+use crate::{
+    error::{Error, Result},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, WorkerId},
+};
+
+inventory::submit! {
+    Scheme {
+        name: "redis",
+        form: "redis://HOST",
+        open: |url| Box::pin(async move { Ok(Arc::new(Redis::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+/// A store on a Redis server, 6.2 or newer.
+///
+/// What a call wrote is as durable as the server makes it, when the call returns:
+///
+/// | configuration | what a crash of the server, or of its machine, takes |
+/// | --- | --- |
+/// | `appendonly yes`, `appendfsync always` | nothing that was acknowledged |
+/// | `appendonly yes`, `appendfsync everysec` | the last second, in rare cases two; a crash of the server alone, nothing that reached the operating system |
+/// | `appendonly no`, with `save` | what came after the last snapshot |
+/// | `appendonly no`, `save ""` | everything |
+///
+/// After such a loss the jobs are as they were at that time: those enqueued since are gone, and values recorded since are
+/// handled again. With replicas the same holds for what a failover takes, since they follow behind. The memory of the
+/// server must hold all jobs, and `maxmemory-policy` be `noeviction`. At the start it warns (by `tracing`) of a server that
+/// may lose jobs.
+///
+/// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
+/// [`Error::Store`], and can be made again. Workers on it show by their renewals that they live; the jobs of one that is
+/// killed go on when its leases have run out, within five seconds.
+///
+/// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
+/// follows them when they move. Handlers cannot take part in its transactions.
+pub struct Redis {
+    link: Arc<Link>,
+    queue: Arc<Queue>,
+    engine: Engine,
+}
+
+impl Redis {
+    /// Opens the store at a URL like `redis://localhost:6379` or `redis://USER:PASSWORD@HOST:PORT/DATABASE`; with the
+    /// feature `redis-tls` also `rediss://`, for TLS.
+    ///
+    /// Parameters stand after a `?`, with `&` between them: `app=NAME` keeps the jobs of one application apart from those
+    /// of others on the same server, `qtasks` being the name without it; `timeout=10` is how many seconds a call waits
+    /// for the server, instead of 5.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached, is too old, refuses the password, or has jobs of a newer qtasks.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing of it stays open.
+    pub async fn open(url: &str) -> Result<Self> {
+        let place = Place::parse(url)?;
+        let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
+        let engine = Engine::start().await?;
+        let opening = Arc::clone(&link);
+        let ear = engine.ask("connect to its server", async move { Ear::open(&opening).await }).await?;
+        let checking = Arc::clone(&link);
+        for warning in engine.run("check its server", async move { checks::check(&checking).await }).await? {
+            tracing::warn!(server = %link.place, "{warning}");
+        }
+        engine.keep(ear.listen(Arc::clone(&link)));
+        Ok(Self { link, queue: Arc::default(), engine })
+    }
+
+    /// Carries out a call on the thread of the store, whether or not somebody waits for it.
+    async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Link>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        self.engine.ask(doing, call(Arc::clone(&self.link))).await
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("server", &self.link.place.to_string()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Redis {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let (answer, enqueued) = oneshot::channel();
+        if self.queue.push(Batch::of(&jobs), answer) {
+            self.engine.see_to(Arc::clone(&self.queue).send(Arc::clone(&self.link)));
+        }
+        self.engine.hear("enqueue jobs", enqueued).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.ask("lease jobs", |link| async move { lease::lease(&link, &ask).await }).await
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        self.ask("renew leases", |link| async move { lease::renew(&link, worker, until).await }).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.ask("forget a worker", |link| async move { lease::leave(&link, worker).await }).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.ask("find lost jobs", |link| async move { lease::expired(&link, now, limit).await }).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let written = self.ask("record steps", |link| async move { write::record(&link, &records).await }).await?;
+        written.ok_or(Error::Misuse(GAP))
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        if settlements.iter().any(|settlement| matches!(settlement.next, State::Running { .. })) {
+            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
+        }
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask("settle jobs", |link| async move { write::settle(&link, &settlements).await }).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.ask("read a job", |link| async move { read::job(&link, id).await }).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.ask("list jobs", |link| async move { read::jobs(&link, &filter, after, limit).await }).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        self.ask("read steps", |link| async move { read::steps(&link, id, from, limit).await }).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        self.ask("read the last step", |link| async move { read::last_step(&link, id).await }).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        self.ask("read memos", |link| async move { read::memos(&link, id, step, from, limit).await }).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        self.ask("read attempts", |link| async move { read::attempts(&link, id).await }).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        self.ask("prune jobs", |link| async move { write::prune(&link, finished, dead, limit).await }).await
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.link.bell
+    }
+}

@@ -1,0 +1,38 @@
+//! The changes, each of them one script that the server runs without a break.
+
+use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection, cmd};
+
+macro_rules! scripts {
+    ($($name:ident)*) => {
+        /// All scripts, each to be called by its hash.
+        pub(super) struct Scripts {
+            $(pub(super) $name: Script,)*
+        }
+
+        impl Scripts {
+            pub(super) fn new() -> Self {
+                Self { $($name: script(include_str!(concat!("lua/", stringify!($name), ".lua"))),)* }
+            }
+
+            /// Has the server learn them, which forgets them when it ends.
+            pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+                let mut all = redis::pipe();
+                $(all.load_script(&self.$name).ignore();)*
+                all.query_async(connection).await
+            }
+        }
+    };
+}
+
+scripts! { enqueue lease renew leave expired record settle jobs attempts prune }
+
+fn script(body: &str) -> Script {
+    Script::new(&[include_str!("lua/head.lua"), body].concat())
+}
+
+/// Begins a call of a script by a store: the one key tells the node of a cluster.
+pub(super) fn call(script: &Script, prefix: &str, caller: [u8; 8]) -> Cmd {
+    let mut call = cmd("EVALSHA");
+    call.arg(script.get_hash()).arg(1).arg(prefix).arg(&caller);
+    call
+}

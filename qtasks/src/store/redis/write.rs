@@ -1,0 +1,85 @@
+//! What is written to jobs that run, and what becomes of them.
+
+use jiff::Timestamp;
+use redis::Value;
+
+use super::{batch::Batch, coding, failure::Failure, link::Link};
+use crate::store::{Record, Settlement, Written};
+
+/// Gives nothing where one leaves a gap.
+pub(super) async fn record(link: &Link, records: &[Record]) -> Result<Option<Vec<Written>>, Failure> {
+    let mut call = link.call(|scripts| &scripts.record);
+    for Record { lease, steps, memos, jobs, progress } in records {
+        let progress = progress.map(|progress| [progress.done.to_be_bytes(), progress.total.to_be_bytes()].concat());
+        let batch = Batch::of(jobs);
+        call.arg(&lease.job.to_bytes()).arg(coding::lease(lease)).arg(progress.unwrap_or_default());
+        call.arg(steps.len()).arg(memos.len()).arg(batch.values());
+        for step in steps {
+            call.arg(step.seq).arg(coding::step(step));
+        }
+        for memo in memos {
+            let (kind, place) = memo.step.map_or(("m", memo.number), |step| ("n", step));
+            call.arg(memo.number).arg(kind).arg(place).arg(coding::memo(memo));
+        }
+        batch.add_to(&mut call, link);
+    }
+    let Some(written) = written(link.ask(&call).await?)? else { return Ok(None) };
+    let written_to = records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
+    link.bell.ring_jobs(written_to.clone().map(|(record, _)| record.lease.job));
+    if written_to.into_iter().any(|(record, _)| !record.jobs.is_empty()) {
+        link.bell.ring_work();
+    }
+    Ok(Some(written))
+}
+
+pub(super) async fn settle(link: &Link, settlements: &[Settlement]) -> Result<Vec<Written>, Failure> {
+    let mut call = link.call(|scripts| &scripts.settle);
+    for settlement in settlements {
+        let Some((numbers, outcome)) = coding::next(settlement) else { continue };
+        let attempt = settlement.attempt.as_ref().map(coding::attempt);
+        call.arg(&settlement.job.to_bytes()).arg(coding::hold(&settlement.hold)).arg(numbers);
+        call.arg(coding::time_of(settlement)).arg(attempt.unwrap_or_default()).arg(outcome);
+    }
+    let written = written(link.ask(&call).await?)?.ok_or(Failure::Unreadable)?;
+    let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
+    let settled = settled.map(|(settlement, _)| settlement);
+    link.bell.ring_jobs(settled.clone().map(|settlement| settlement.job));
+    link.bell
+        .ring_ends(settled.clone().filter(|settlement| settlement.next.is_ended()).map(|settlement| settlement.job));
+    if settled.into_iter().any(|settlement| !settlement.next.is_ended()) {
+        link.bell.ring_work();
+    }
+    Ok(written)
+}
+
+/// What a script says for each of what it was given; nothing, where it has refused all of it.
+fn written(answer: Value) -> Result<Option<Vec<Written>>, Failure> {
+    let each = match answer {
+        Value::Array(each) => each,
+        Value::Int(-1) => return Ok(None),
+        _ => return Err(Failure::Unreadable),
+    };
+    let written = each.iter().map(|each| match each {
+        Value::Int(1) => Ok(Written::Yes),
+        Value::Int(0) => Ok(Written::Fenced),
+        _ => Err(Failure::Unreadable),
+    });
+    written.collect::<Result<_, _>>().map(Some)
+}
+
+/// As many jobs one script deletes.
+const DELETED_AT_ONCE: usize = 500;
+
+pub(super) async fn prune(link: &Link, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Failure> {
+    let mut deleted = 0;
+    loop {
+        let some = (limit - deleted).min(DELETED_AT_ONCE);
+        let mut call = link.call(|scripts| &scripts.prune);
+        call.arg(coding::millis(finished)).arg(coding::millis(dead)).arg(some);
+        let count: usize = link.ask(&call).await?;
+        deleted += count;
+        if count < some || deleted == limit {
+            return Ok(deleted);
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! What befalls a Redis server, with work in flight.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use qtasks::{
+    job::{NewJob, WorkerId},
+    json::Json,
+    prelude::*,
+    store::{Ask, Redis, Store},
+};
+use qtasks_tests::{
+    Diary, eventually, in_time,
+    servers::{free_port, redis},
+    whole,
+};
+
+/// A server that keeps all that it has acknowledged.
+fn lasting() -> redis::Redis {
+    redis::Redis::start(&["--appendonly", "yes", "--appendfsync", "always"])
+}
+
+async fn open(url: &str) -> Arc<dyn Store> {
+    qtasks::store::open(url).await.unwrap()
+}
+
+fn new_job() -> NewJob {
+    NewJob {
+        id: JobId::new(),
+        task: "task".into(),
+        queue: "default".into(),
+        priority: 0,
+        args: Json::from_stored("{}"),
+        due: Timestamp::UNIX_EPOCH,
+        max_time: None,
+        enqueued: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn ask() -> Ask {
+    Ask {
+        worker: WorkerId::new(),
+        queues: ["default".to_owned()].into(),
+        tasks: ["task"].into(),
+        limit: 100,
+        suspects: true,
+        now: Timestamp::now(),
+    }
+}
+
+/// Makes a call until the server is there to carry it out.
+async fn insist<T>(call: impl AsyncFn() -> qtasks::Result<T>) -> T {
+    in_time(async {
+        loop {
+            match call().await {
+                Err(error) if error.is_store_trouble() => tokio::time::sleep(Duration::from_millis(5)).await,
+                answer => return answer.unwrap(),
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn processes_wake_each_other() {
+    let url = redis::url();
+    let (one, other) = (open(&url).await, open(&url).await);
+    let job = new_job();
+    let (mut work, mut news) = (other.bell().work(), other.bell().job(job.id));
+    let (mut end, mut lost) = (other.bell().end(job.id), other.bell().lost());
+    one.enqueue(vec![job.clone()]).await.unwrap();
+    in_time(work.heard()).await;
+    let asked = ask();
+    let leased = one.lease(asked.clone()).await.unwrap().jobs.remove(0);
+    one.leave(asked.worker).await.unwrap();
+    in_time(lost.heard()).await;
+    assert!(!news.rang() && !end.rang());
+    let cancel = qtasks::lifecycle::cancel(&leased, "enough").unwrap();
+    let settlement = qtasks::store::Settlement {
+        job: job.id,
+        hold: qtasks::store::Hold::Seen { state: "running", attempt: 1 },
+        next: cancel.next,
+        failures: cancel.failures,
+        suspect: false,
+        attempt: None,
+        now: asked.now,
+    };
+    assert_eq!(one.settle(vec![settlement]).await.unwrap(), [qtasks::store::Written::Yes]);
+    in_time(news.heard()).await;
+    in_time(end.heard()).await;
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn applications_on_one_server_do_not_see_each_other() {
+    let (one, other) = (open(&redis::url()).await, open(&redis::url()).await);
+    one.enqueue(vec![new_job()]).await.unwrap();
+    assert_eq!(other.lease(ask()).await.unwrap().jobs, []);
+    assert_eq!(one.lease(ask()).await.unwrap().jobs.len(), 1);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_server_that_was_away_is_found_again_and_rings_for_everybody() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let job = new_job();
+    store.enqueue(vec![job.clone()]).await.unwrap();
+    server.server.kill();
+    let error = store.enqueue(vec![new_job()]).await.unwrap_err();
+    assert!(error.is_store_trouble(), "{error}");
+    // Once the loss of the connection was noticed, there is none to be had.
+    let error = store.job(job.id).await.unwrap_err();
+    assert_eq!(
+        whole(&error),
+        format!(
+            "the store could not read a job: no connection to 127.0.0.1:{}: Connection refused (os error 111)",
+            server.port
+        )
+    );
+    let (mut work, mut news) = (store.bell().work(), store.bell().job(job.id));
+    server.restart();
+    in_time(work.heard()).await;
+    in_time(news.heard()).await;
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().id, job.id);
+    assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 1);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_frozen_server_is_answered_for_in_bounded_time() {
+    let server = lasting();
+    let store = open(&format!("{}&timeout=1", server.url())).await;
+    store.enqueue(vec![new_job()]).await.unwrap();
+    server.server.freeze();
+    let begun = Instant::now();
+    let calls = (0..20).map(|_| store.lease(ask()));
+    for answer in join_all(calls).await {
+        assert_eq!(
+            whole(&answer.unwrap_err()),
+            format!("the store could not lease jobs: no answer from 127.0.0.1:{} within 1s", server.port)
+        );
+    }
+    let error = store.enqueue(vec![new_job()]).await.unwrap_err();
+    assert!(error.is_store_trouble());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    server.server.thaw();
+    let enqueued = new_job();
+    insist(async || store.enqueue(vec![enqueued.clone()]).await).await;
+    assert!(insist(async || store.job(enqueued.id).await).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let mut acknowledged = Vec::new();
+    for round in 0..3 {
+        let enqueueing = (0..8).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut ids = Vec::new();
+                loop {
+                    let job = new_job();
+                    let id = job.id;
+                    match store.enqueue(vec![job]).await {
+                        Ok(()) => ids.push(id),
+                        Err(_) => return ids,
+                    }
+                }
+            })
+        });
+        let enqueueing: Vec<_> = enqueueing.collect();
+        let some = acknowledged.len() + 200;
+        eventually("some jobs are there", async || {
+            store.jobs(Default::default(), None, some).await.unwrap().len() >= some
+        })
+        .await;
+        server.server.kill();
+        for ids in join_all(enqueueing).await {
+            acknowledged.extend(ids.unwrap());
+        }
+        assert!(acknowledged.len() > 100 * (round + 1));
+        server.restart();
+        let found = insist(async || store.jobs(Default::default(), None, usize::MAX).await).await;
+        let found: std::collections::HashSet<_> = found.iter().map(|job| job.id).collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(id)).collect();
+        assert!(lost.is_empty(), "{} of {} were lost", lost.len(), acknowledged.len());
+        acknowledged = found.into_iter().collect();
+    }
+}
+
+fn note(value: u64, diary: State<Diary>, ctx: TaskContext) -> u64 {
+    diary.note(format!("{} {value}", ctx.job_id()));
+    diary.note("a value");
+    value * 2
+}
+
+#[qtask(generate_handler = note, checkpoint = "each")]
+async fn doubled(count: u64) -> Vec<u64> {
+    for value in 0..count {
+        yield_!(value);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn workers_go_on_when_their_server_was_killed_or_frozen() {
+    const JOBS: usize = 16;
+    const VALUES: u64 = 100;
+    let (server, diary) = (lasting(), Diary::default());
+    let url = format!("{}&timeout=1", server.url());
+    let app = async || QueueTasks::builder().store(&url).state(diary.clone()).build().await.unwrap();
+    let (one, other) = (app().await, app().await);
+    let workers = [&one, &other].map(|app| app.worker().concurrency(8).start());
+    let [first, second] = workers;
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    let jobs = one.enqueue_all((0..JOBS).map(|_| doubled(VALUES))).await.unwrap();
+    for (round, is_killed) in [true, false, true].into_iter().enumerate() {
+        diary.until_times("a value", JOBS * VALUES as usize / 5 * (round + 1)).await;
+        if is_killed {
+            server.server.kill();
+            server.restart();
+        } else {
+            server.server.freeze();
+            // For longer than calls wait.
+            let refused = tokio::time::timeout(Duration::from_secs(5), one.any_job(jobs[0].id())).await;
+            assert!(refused.unwrap().unwrap_err().is_store_trouble());
+            server.server.thaw();
+        }
+    }
+    let expected: Vec<u64> = (0..VALUES).map(|value| value * 2).collect();
+    for job in &jobs {
+        assert_eq!(insist(async || job.result().await).await, expected);
+        assert_eq!(insist(async || job.status().await).await.failures, 0);
+    }
+    let calls = diary.lines().into_iter().filter(|line| line != "a value").fold(HashMap::new(), |mut calls, line| {
+        *calls.entry(line).or_insert(0) += 1;
+        calls
+    });
+    assert_eq!(calls.len(), JOBS * VALUES as usize);
+    let again: usize = calls.values().map(|calls| calls - 1).sum();
+    assert!(again <= JOBS * 3, "only a value in flight is handled again, and {again} were");
+    first.shutdown().await.unwrap();
+    second.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn errors_say_what_is_wrong_and_never_the_password() {
+    let server = redis::Redis::start(&[]);
+    assert_eq!(server.tell("ACL SETUSER me on >right ~* &* +@all").unwrap(), "+OK");
+    let place = format!("127.0.0.1:{}", server.port);
+    let error = Redis::open(&format!("redis://me:secret@{place}")).await.unwrap_err();
+    assert_eq!(
+        whole(&error),
+        format!(
+            "the store could not connect to its server: no connection to {place}: \"WRONGPASS\": invalid \
+             username-password pair or user is disabled."
+        )
+    );
+    let store = Redis::open(&format!("redis://me:right@{place}?app=a")).await.unwrap();
+    assert_eq!(format!("{store:?}"), format!("Redis {{ server: \"{place}\", .. }}"));
+    assert_eq!(server.tell("SET {b}:format 2").unwrap(), "+OK");
+    let error = Redis::open(&format!("redis://{place}?app=b")).await.unwrap_err();
+    assert_eq!(
+        whole(&error),
+        format!(
+            "the store at `{place}` has the format 2, and this qtasks knows formats up to 1; update qtasks here, or use \
+             another store"
+        )
+    );
+    server.server.kill();
+    let error = Redis::open(&format!("redis://me:secret@{place}")).await.unwrap_err();
+    assert_eq!(
+        whole(&error),
+        format!(
+            "the store could not connect to its server: no connection to {place}: Connection refused (os error 111)"
+        )
+    );
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let later = NewJob { due: Timestamp::now(), ..new_job() };
+    store.enqueue(vec![new_job(), new_job(), later]).await.unwrap();
+    assert_eq!(store.lease(Ask { limit: 1, now: Timestamp::UNIX_EPOCH, ..ask() }).await.unwrap().jobs.len(), 1);
+    let delete = "for _, job in ipairs(redis.call('KEYS', '*:j:*')) do redis.call('DEL', job) end";
+    server.tell(&format!("EVAL \"{delete}\" 0")).unwrap();
+    let job = new_job();
+    store.enqueue(vec![job.clone()]).await.unwrap();
+    let leased = store.lease(ask()).await.unwrap().jobs;
+    assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [job.id]);
+    assert_eq!(store.expired(Timestamp::now(), 9).await.unwrap(), leased);
+    assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn the_keys_of_an_application_are_followed_through_a_cluster() {
+    let node = || {
+        let bus = free_port().to_string();
+        (redis::Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]), bus)
+    };
+    let ((one, bus), (other, _)) = (node(), node());
+    assert_eq!(one.tell("CLUSTER ADDSLOTSRANGE 0 16383").unwrap(), "+OK");
+    assert_eq!(other.tell(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", one.port)).unwrap(), "+OK");
+    for node in [&one, &other] {
+        let is_ok = async || node.tell("CLUSTER INFO").unwrap().contains("cluster_state:ok");
+        eventually("the cluster stands", is_ok).await;
+    }
+    // None of the keys are on the other node, which says where they are.
+    let [here, there] = [&one, &other].map(|node| format!("redis://127.0.0.1:{}?app=shop", node.port));
+    let (here, there) = (open(&here).await, open(&there).await);
+    let job = new_job();
+    let mut work = here.bell().work();
+    there.enqueue(vec![job.clone()]).await.unwrap();
+    in_time(work.heard()).await;
+    assert_eq!(here.lease(ask()).await.unwrap().jobs[0].id, job.id);
+    assert_eq!(there.job(job.id).await.unwrap().unwrap().attempt, 1);
+}
+
+/// How many scripts the server has run.
+fn scripts(server: &redis::Redis) -> usize {
+    let stats = server.tell("INFO commandstats").unwrap();
+    let (_, rest) = stats.split_once("cmdstat_evalsha:calls=").unwrap();
+    rest.split_once(',').unwrap().0.parse().unwrap()
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn jobs_that_are_enqueued_at_the_same_time_share_a_call() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    store.enqueue(vec![new_job()]).await.unwrap();
+    let before = scripts(&server);
+    let enqueued = join_all((0..100).map(|_| store.enqueue(vec![new_job()]))).await;
+    assert!(enqueued.iter().all(Result::is_ok));
+    let calls = scripts(&server) - before;
+    assert!(calls < 20, "{calls} calls for 100 jobs");
+    assert_eq!(store.jobs(Default::default(), None, usize::MAX).await.unwrap().len(), 101);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_dropped_call_is_carried_out() {
+    let url = redis::url();
+    let store = open(&url).await;
+    let job = new_job();
+    let id = job.id;
+    {
+        let mut call = store.enqueue(vec![job]);
+        _ = futures::poll!(&mut call);
+    }
+    drop(store);
+    let store = open(&url).await;
+    eventually("it is there", async || store.job(id).await.unwrap().is_some()).await;
+}
