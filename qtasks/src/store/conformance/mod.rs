@@ -14,6 +14,9 @@
 //! }
 //! ```
 //!
+//! Attributes before the closure, and a semicolon behind them, are put on each test: such as one to ignore them where a
+//! server is missing.
+//!
 //! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
 
 mod ending;
@@ -40,8 +43,21 @@ use super::Store;
 /// Makes a `#[test]` of each rule of [the suite](crate::store::conformance) for the stores that an async closure gives.
 #[macro_export]
 macro_rules! store_conformance {
-    ($make:expr) => {
-        $crate::store_conformance! { $make =>
+    (@test [$($attribute:meta)*] $make:expr, $rule:ident) => {
+        $(#[$attribute])*
+        #[test]
+        fn $rule() {
+            $crate::store::conformance::check($make, $crate::store::conformance::$rule);
+        }
+    };
+    (@tests $attributes:tt $make:expr => $($rule:ident)+) => {
+        $($crate::store_conformance! { @test $attributes $make, $rule })+
+    };
+    ($(#[$attribute:meta])+; $make:expr) => {
+        $crate::store_conformance! { @rules [$($attribute)+] $make }
+    };
+    (@rules $attributes:tt $make:expr) => {
+        $crate::store_conformance! { @tests $attributes $make =>
             an_enqueued_job_is_kept_as_it_was_given
             enqueueing_again_changes_nothing
             a_batch_is_seen_whole_or_not_at_all
@@ -116,12 +132,9 @@ macro_rules! store_conformance {
             times_are_kept_to_the_millisecond
         }
     };
-    ($make:expr => $($rule:ident)+) => {$(
-        #[test]
-        fn $rule() {
-            $crate::store::conformance::check($make, $crate::store::conformance::$rule);
-        }
-    )+};
+    ($make:expr) => {
+        $crate::store_conformance! { @rules [] $make }
+    };
 }
 
 /// Runs one rule on a store that `make` gives; the other thing that it gives is dropped after the store.
