@@ -21,3 +21,15 @@ mod sqlite {
         (folder, Arc::new(store) as _)
     });
 }
+
+mod postgres {
+    use std::sync::Arc;
+
+    use qtasks::store::postgres::Postgres;
+    use qtasks_tests::servers;
+
+    qtasks::store_conformance!(
+        #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")];
+        async || ((), Arc::new(Postgres::open(&servers::postgres::url()).await.unwrap()) as _)
+    );
+}

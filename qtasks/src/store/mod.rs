@@ -8,6 +8,8 @@ mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -143,13 +145,28 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
         None => {
             let mut known: Vec<&str> = inventory::iter::<Scheme>.into_iter().map(|scheme| scheme.form).collect();
             known.sort_unstable();
-            Err(Error::UnknownStore { url: without_password(url), known: known.join(", ") })
+            let mut known = known.join(", ");
+            if let Some((_, feature)) = FEATURES.iter().find(|(scheme, _)| *scheme == name) {
+                known.push_str(&format!("; turn on the feature `{feature}` of qtasks for this one"));
+            }
+            Err(Error::UnknownStore { url: without_password(url), known })
         }
     }
 }
 
+/// Schemes of stores that a build may be without, and the features that bring them.
+const FEATURES: [(&str, &str); 3] = [("sqlite", "sqlite"), ("postgres", "postgres"), ("postgresql", "postgres")];
+
 /// `url` with stars for its password.
 fn without_password(url: &str) -> String {
+    if let Some((place, parameters)) = url.split_once('?') {
+        let hide = |parameter: &str| match parameter.split_once('=') {
+            Some(("password", _)) => "password=***".to_owned(),
+            _ => parameter.to_owned(),
+        };
+        let parameters: Vec<_> = parameters.split('&').map(hide).collect();
+        return format!("{}?{}", without_password(place), parameters.join("&"));
+    }
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
         let (user, place) = rest.rsplit_once('@')?;
@@ -162,7 +179,7 @@ fn without_password(url: &str) -> String {
 /// A transaction of the user's own on a store, in which jobs can be enqueued.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transaction that jobs can be enqueued in",
-    label = "expected `&qtasks::sqlite::rusqlite::Transaction`"
+    label = "expected `&qtasks::sqlite::rusqlite::Transaction` or `&mut qtasks::postgres::tokio_postgres::Transaction`"
 )]
 pub trait UserTransaction {
     /// The answer: a `Result`, or a future of one.
@@ -326,9 +343,21 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_url_is_answered_with_the_known_ones_and_without_its_password() {
-        for (url, shown) in [("mysql://me:secret@db/x", "mysql://me:***@db/x"), ("qtasks.db", "qtasks.db")] {
+        for (url, shown) in [
+            ("mysql://me:secret@db/x", "mysql://me:***@db/x"),
+            ("mysql://db/x?a=b&password=secret", "mysql://db/x?a=b&password=***"),
+            ("qtasks.db", "qtasks.db"),
+        ] {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("no store for `{shown}`; this build knows memory:")), "{error}");
         }
+    }
+
+    #[tokio::test]
+    #[cfg(not(feature = "postgres"))]
+    async fn a_url_whose_feature_is_off_is_answered_with_it() {
+        let error = open("postgres://me:secret@db/x").await.unwrap_err().to_string();
+        assert!(error.starts_with("no store for `postgres://me:***@db/x`; this build knows memory:"), "{error}");
+        assert!(error.ends_with("; turn on the feature `postgres` of qtasks for this one"), "{error}");
     }
 }
