@@ -41,6 +41,14 @@ macro_rules! on_every_store {
                 super::$test($crate::Stage::open($crate::Place::sqlite()).await).await;
             })*
         }
+
+        mod postgres {
+            $(#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::Stage::open($crate::Place::postgres()).await).await;
+            })*
+        }
     };
 }
 
@@ -62,6 +70,11 @@ impl Place {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
         Self { url, folder: Some(folder) }
+    }
+
+    /// In tables of its own on the Postgres server of this process.
+    pub fn postgres() -> Self {
+        Self { url: servers::postgres::url(), folder: None }
     }
 }
 
@@ -106,12 +119,12 @@ impl Stage {
         Self { app: more(builder).build().await.expect("an application is built"), diary, store, place }
     }
 
-    /// Another application with the same jobs; on a file, as another process would open it.
+    /// Another application with the same jobs; where they are not in memory, as another process would open it.
     pub async fn neighbour(&self) -> QueueTasks {
         let builder = QueueTasks::builder().state(self.diary.clone());
-        let builder = match self.place.folder {
-            Some(_) => builder.store(&self.place.url),
-            None => builder.store_at(self.store.clone()),
+        let builder = match &*self.place.url {
+            "memory:" => builder.store_at(self.store.clone()),
+            url => builder.store(url),
         };
         builder.build().await.expect("an application is built")
     }

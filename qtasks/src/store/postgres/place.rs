@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
 use tokio_postgres::config::{Config, Host, SslMode};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, chain};
 
 const OPENING: &str = "open its database";
 
@@ -57,8 +57,8 @@ impl Place {
             }
         }
         let url = format!("{base}?{}", theirs.join("&"));
-        place.config =
-            url.parse().map_err(|error| Error::store(OPENING, format!("its URL is not understood: {error}")))?;
+        let not_understood = |error| format!("its URL is not understood: {}", chain(&error));
+        place.config = url.parse().map_err(|error| Error::store(OPENING, not_understood(error)))?;
         place.encrypt(encrypted)?;
         place.complete()?;
         Ok(place)
@@ -185,14 +185,13 @@ fn refuse<T>(why: String) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
 
     #[test]
     fn a_url_names_a_database_and_is_shown_without_its_password() {
         for (url, shown) in [
             ("postgres://me:secret@db.example:5433/app", "postgres://me@db.example:5433/app"),
-            ("postgresql://me:secret@a,b/app?schema=jobs", "postgres://me@a,b/app?schema=jobs"),
-            ("postgres://me@%2Frun%2Fpostgresql/app", "postgres://me@/run/postgresql/app"),
+            ("postgresql://me:secret@a,b/app?schema=jobs", "postgres://me@a:5432,b:5432/app?schema=jobs"),
+            ("postgres://me@%2Frun%2Fpostgresql/app", "postgres://me@/run/postgresql:5432/app"),
             ("postgres:///app?host=db&user=me&password=secret", "postgres://me@db/app"),
         ] {
             let place = Place::parse(url).unwrap();
@@ -237,7 +236,7 @@ mod tests {
             ("?timeout=long", "`timeout` is a number of seconds up to 3600, not `long`"),
             ("?pooler=session", "`pooler` is `transaction`, or left out, not `session`"),
             ("?sslmode=maybe", "`sslmode` is `disable`, `prefer`, `require` or `verify-full`, not `maybe`"),
-            ("?fast=yes", "its URL is not understood: invalid configuration: unknown option `fast`"),
+            ("?fast=yes", "its URL is not understood: invalid connection string: unknown option `fast`"),
         ] {
             let said = format!("the store could not open its database: {said}");
             let refused = Place::parse(&format!("postgres://me:secret@db/app{parameters}")).err().unwrap();
