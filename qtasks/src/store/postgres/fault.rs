@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use deadpool_postgres::{PoolError, TimeoutType};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::Error;
 
@@ -64,18 +64,24 @@ impl From<PoolError> for Fault {
     }
 }
 
+impl Trouble {
+    /// The error that says something: the driver's is `db error`, and what the server said stands only behind that.
+    fn said(&self) -> &(dyn StdError + 'static) {
+        match self.0.source() {
+            Some(source) if source.is::<DbError>() => source,
+            _ => &*self.0,
+        }
+    }
+}
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The driver says `db error`, and what the server said only as the source of that.
-        match self.0.source() {
-            Some(source) if self.0.to_string() == "db error" => fmt::Display::fmt(source, f),
-            _ => fmt::Display::fmt(&self.0, f),
-        }
+        fmt::Display::fmt(self.said(), f)
     }
 }
 
 impl StdError for Trouble {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
+        self.said().source()
     }
 }

@@ -3,6 +3,8 @@
 //! All stand in a schema of their own with the format in a table of its own, so that they meet neither the application's
 //! tables nor its migrations.
 
+use tokio_postgres::types::Type;
+
 use super::{
     database::{Database, Transaction},
     fault::Fault,
@@ -116,9 +118,10 @@ pub(super) async fn migrate(database: &Database, migrations: &[&'static str]) ->
 
 /// The format of the tables in the schema; 0 where there are none.
 async fn format(transaction: &Transaction<'_>, place: &Place) -> Result<i64, Fault> {
-    let there = "SELECT to_regclass($1) IS NOT NULL";
-    let name = place.sql("qtasks.format");
-    let found = transaction.query(there, &[(&name, tokio_postgres::types::Type::TEXT)]).await?;
+    // Not by `to_regclass`, which goes by what this connection remembers.
+    let there = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = 'format')";
+    let found = transaction.query(there, &[(&place.schema, Type::TEXT)]).await?;
     if !found[0].try_get::<_, bool>(0)? {
         return Ok(0);
     }
@@ -136,9 +139,9 @@ fn check(found: i64, place: &Place, known: i64) -> Result<i64> {
 
 /// Refuses a schema in which somebody else has taken our names.
 async fn refuse_strangers(transaction: &Transaction<'_>, place: &Place) -> Result<()> {
-    let sql = "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind IN ('r', 'p', 'v') LIMIT 1";
-    let name = format!("\"{}\"", place.schema);
-    let found = transaction.query(sql, &[(&name, tokio_postgres::types::Type::TEXT)]).await;
+    let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v') ORDER BY 1 LIMIT 1";
+    let found = transaction.query(sql, &[(&place.schema, Type::TEXT)]).await;
     let found = found.map_err(|fault| fault.into_error("read its tables"))?;
     let Some(row) = found.first() else { return Ok(()) };
     let stranger: String = row.get(0);
@@ -157,13 +160,11 @@ async fn advance(
     missing: &[&'static str],
     known: i64,
 ) -> Result<(), Fault> {
-    let name = format!("\"{}\"", place.schema);
-    let there = transaction
-        .query("SELECT to_regnamespace($1) IS NOT NULL", &[(&name, tokio_postgres::types::Type::TEXT)])
-        .await?;
+    let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+    let there = transaction.query(there, &[(&place.schema, Type::TEXT)]).await?;
     // Only where it is missing: to say `IF NOT EXISTS` takes the right to make one.
     if !there[0].try_get::<_, bool>(0)? {
-        transaction.execute(&format!("CREATE SCHEMA {name}")).await?;
+        transaction.execute(&format!("CREATE SCHEMA \"{}\"", place.schema)).await?;
     }
     transaction.execute(&place.sql("CREATE TABLE IF NOT EXISTS qtasks.format (format bigint NOT NULL)")).await?;
     for migration in missing {
