@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 use tokio_postgres::types::Type;
 
 use super::{
-    database::Database,
+    database::{Database, Parameter},
     fault::Fault,
+    front::Urgency,
     row::{self, job_columns},
 };
 use crate::store::{Ask, Leased};
@@ -22,8 +23,11 @@ const LEASE: &str = concat!(
     "
     WITH lane AS MATERIALIZED (
         SELECT q.queue, t.task FROM unnest($2::text[]) AS q(queue), unnest($3::text[]) AS t(task)
-        WHERE EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.state = 1)
-            OR EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.state = 0)
+        WHERE coalesce(
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.state = 1
+                AND NOT j.suspect AND (-(j.priority::int4), j.id) > ($7::int4, $8::uuid) LIMIT 1),
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.state = 1 AND j.suspect LIMIT 1),
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.state = 0 LIMIT 1))
     ), late AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority, j.suspect FROM qtasks.jobs j
@@ -33,12 +37,13 @@ const LEASE: &str = concat!(
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND NOT j.suspect AND j.due <= $5
-            ORDER BY j.priority DESC, j.id LIMIT $4 FOR UPDATE SKIP LOCKED) c
+                AND (-(j.priority::int4), j.id) > ($7, $8)
+            ORDER BY -(j.priority::int4), j.id LIMIT $4 FOR UPDATE SKIP LOCKED) c
     ), suspect AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
             WHERE $6 AND j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND j.suspect AND j.due <= $5
-            ORDER BY j.priority DESC, j.id LIMIT 1 FOR UPDATE SKIP LOCKED) c
+            ORDER BY -(j.priority::int4), j.id LIMIT 1 FOR UPDATE SKIP LOCKED) c
     ), seat AS MATERIALIZED (
         SELECT id, priority FROM
             (SELECT id, priority FROM suspect UNION ALL SELECT id, priority FROM late WHERE suspect AND $6) s
@@ -50,13 +55,20 @@ const LEASE: &str = concat!(
         ORDER BY priority DESC, id LIMIT $4
     ), taken AS (
         UPDATE qtasks.jobs j SET state = 2, worker = $1, attempt = j.attempt + 1
-        FROM chosen c WHERE j.id = c.id
+        WHERE j.id = ANY (ARRAY(SELECT id FROM chosen))
         RETURNING ",
     job_columns!(),
     "
     ), in_line AS (
         UPDATE qtasks.jobs j SET state = 1
-        FROM late l WHERE j.id = l.id AND NOT EXISTS (SELECT FROM chosen c WHERE c.id = l.id)
+        WHERE j.id = ANY (ARRAY(SELECT id FROM late EXCEPT SELECT id FROM chosen))
+    ), ahead AS MATERIALIZED (
+        SELECT c.due FROM lane, LATERAL (
+            SELECT j.due FROM qtasks.jobs j
+            WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND NOT j.suspect
+                AND (-(j.priority::int4), j.id) > ($7, $8)
+            ORDER BY -(j.priority::int4), j.id LIMIT $4 + 64) c
+        WHERE c.due > $5
     ), rest AS (
         SELECT
             (SELECT min(c.due) FROM lane, LATERAL (
@@ -65,12 +77,10 @@ const LEASE: &str = concat!(
                 ORDER BY j.due LIMIT 1)
                 UNION ALL
                 (SELECT j.due FROM qtasks.jobs j
-                WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND NOT j.suspect
-                ORDER BY j.priority DESC, j.id LIMIT 64)
-                UNION ALL
-                (SELECT j.due FROM qtasks.jobs j
                 WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND j.suspect
-                ORDER BY j.priority DESC, j.id LIMIT 64)) c
+                ORDER BY -(j.priority::int4), j.id LIMIT 64)
+                UNION ALL
+                SELECT due FROM ahead) c
             WHERE c.due > $5) AS next_due,
             EXISTS (SELECT FROM lane, LATERAL (
                 SELECT j.id FROM qtasks.jobs j
@@ -81,30 +91,38 @@ const LEASE: &str = concat!(
             (SELECT count(*) FROM ready) < $4 AND EXISTS (SELECT FROM lane, LATERAL (
                 SELECT j.id FROM qtasks.jobs j
                 WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND NOT j.suspect AND j.due <= $5
-                ORDER BY j.priority DESC, j.id LIMIT 64) r
-                WHERE NOT EXISTS (SELECT FROM ready WHERE ready.id = r.id)) AS missed
+                    AND (-(j.priority::int4), j.id) > ($7, $8)
+                ORDER BY -(j.priority::int4), j.id LIMIT 64) r
+                WHERE NOT EXISTS (SELECT FROM ready WHERE ready.id = r.id)) AS missed,
+            EXISTS (SELECT FROM ahead) OR EXISTS (SELECT FROM late) AS left
     )
-    SELECT t.*, r.next_due, r.suspects, r.missed FROM rest r LEFT JOIN taken t ON true"
+    SELECT t.*, r.next_due, r.suspects, r.missed, r.left FROM rest r LEFT JOIN taken t ON true"
 );
 
-/// What was leased, and whether jobs were passed over since somebody else looked at them at the same time.
+/// What was leased.
 pub(super) struct Handed {
     pub(super) leased: Leased,
+    /// Whether jobs were passed over since somebody else looked at them at the same time.
     pub(super) missed: bool,
+    /// Whether more urgent ones may stand before those that were leased.
+    pub(super) left: bool,
 }
 
-pub(super) async fn lease(database: &Database, ask: &Ask) -> Result<Handed, Fault> {
+/// Leases jobs behind `from`.
+pub(super) async fn lease(database: &Database, ask: &Ask, from: Urgency) -> Result<Handed, Fault> {
     let worker = row::worker_id(ask.worker);
     let queues = once_each(ask.queues.iter().map(String::as_str));
     let tasks = once_each(ask.tasks.iter().copied());
-    let (limit, now) = (row::count(ask.limit), row::millis(ask.now));
-    let parameters: [super::database::Parameter<'_>; 6] = [
+    let (limit, now) = (i64::from(u32::try_from(ask.limit).unwrap_or(u32::MAX)), row::millis(ask.now));
+    let parameters: [Parameter<'_>; 8] = [
         (&worker, Type::UUID),
         (&queues, Type::TEXT_ARRAY),
         (&tasks, Type::TEXT_ARRAY),
         (&limit, Type::INT8),
         (&now, Type::INT8),
         (&ask.suspects, Type::BOOL),
+        (&from.0, Type::INT4),
+        (&from.1, Type::UUID),
     ];
     let rows = database.query(LEASE, &parameters).await?;
     let mut jobs = Vec::with_capacity(rows.len());
@@ -116,7 +134,8 @@ pub(super) async fn lease(database: &Database, ask: &Ask) -> Result<Handed, Faul
     jobs.sort_by_key(|job| (Reverse(job.priority), job.id));
     let Some(row) = rows.first() else { return Err(Fault::refused("a lease was answered with nothing")) };
     let next_due = row::get::<Option<i64>>(row, 20)?.map(row::time);
-    Ok(Handed { leased: Leased { jobs, next_due, suspects: row::get(row, 21)? }, missed: row::get(row, 22)? })
+    let leased = Leased { jobs, next_due, suspects: row::get(row, 21)? };
+    Ok(Handed { leased, missed: row::get(row, 22)?, left: row::get(row, 23)? })
 }
 
 fn once_each<'t>(names: impl Iterator<Item = &'t str>) -> Vec<&'t str> {

@@ -16,6 +16,7 @@ mod check;
 mod database;
 mod enqueue;
 mod fault;
+mod front;
 mod group;
 mod lease;
 mod news;
@@ -42,6 +43,7 @@ pub use self::transaction::{Enqueueing, InSchema};
 use self::{
     database::Database,
     fault::Fault,
+    front::Front,
     group::Group,
     news::News,
     place::Place,
@@ -117,7 +119,7 @@ impl Postgres {
     pub async fn open(url: &str) -> Result<Self> {
         let engine = Engine::start()?;
         let database = Database::new(Place::parse(url)?)?;
-        let inner = Arc::new(Inner { database, news: News::new(), signs: Signs::new() });
+        let inner = Arc::new(Inner { database, news: News::new(), signs: Signs::new(), front: Front::default() });
         let opened = engine.runtime().spawn(begin(Arc::clone(&inner)));
         opened.await.map_err(|error| Error::store("open its database", error))??;
         let runtime = engine.runtime().handle();

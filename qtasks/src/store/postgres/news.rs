@@ -13,7 +13,11 @@ use tokio::{sync::Notify, time::sleep};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{database::Database, fault::Fault};
+use super::{
+    database::Database,
+    fault::Fault,
+    front::{Front, Urgency},
+};
 use crate::{job::JobId, store::Bell};
 
 /// News are told no more often than this.
@@ -35,7 +39,8 @@ pub(super) struct News {
 
 #[derive(Default)]
 struct Untold {
-    work: bool,
+    /// There is work, and where the first of it is, if that is known.
+    work: Option<Option<Urgency>>,
     /// There is too much to tell.
     all: bool,
     jobs: HashSet<JobId>,
@@ -48,10 +53,15 @@ impl News {
         Self { bell: Bell::new(), teller, untold: Mutex::default(), some: Notify::new() }
     }
 
-    /// There is work.
-    pub(super) fn of_work(&self) {
+    /// There is work, there or behind, where that is known.
+    pub(super) fn of_work(&self, first: Option<Urgency>) {
         self.bell.ring_work();
-        self.untold().work = true;
+        let mut untold = self.untold();
+        untold.work = Some(match (untold.work, first) {
+            (None, first) => first,
+            (Some(told), first) => told.zip(first).map(|(told, first)| told.min(first)),
+        });
+        drop(untold);
         self.some.notify_one();
     }
 
@@ -92,18 +102,32 @@ impl News {
         Ok(())
     }
 
-    /// Rings for what another process has told.
-    pub(super) fn hear(&self, text: &str) {
+    /// Rings for what another process has told, and has it known where work waits.
+    pub(super) fn hear(&self, text: &str, front: &Front) {
         let mut words = text.split(' ');
         if words.next() == Some(&self.teller) {
             return;
         }
         for word in words {
-            match word.split_once(':').map(|(kind, id)| (kind, Uuid::parse_str(id))) {
-                Some(("job", Ok(id))) => self.bell.ring_jobs([JobId::from_bytes(id.into_bytes())]),
-                Some(("end", Ok(id))) => self.bell.ring_ends([JobId::from_bytes(id.into_bytes())]),
-                _ if word == "work" => self.bell.ring_work(),
-                _ => self.bell.ring_all(),
+            match (word.split_once(':'), word) {
+                (Some(("job", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
+                    self.bell.ring_jobs([JobId::from_bytes(id.into_bytes())]);
+                }
+                (Some(("end", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
+                    self.bell.ring_ends([JobId::from_bytes(id.into_bytes())]);
+                }
+                (Some(("work", place)), _) if let Some(first) = read_place(place) => {
+                    front.came(first);
+                    self.bell.ring_work();
+                }
+                (None, "work") => {
+                    front.forget();
+                    self.bell.ring_work();
+                }
+                _ => {
+                    front.forget();
+                    self.bell.ring_all();
+                }
             }
         }
     }
@@ -119,8 +143,10 @@ impl Untold {
             return format!("{teller} all");
         }
         let mut text = teller.to_owned();
-        if self.work {
-            text.push_str(" work");
+        match self.work {
+            Some(Some((rank, id))) => _ = write!(text, " work:{rank}:{}", id.simple()),
+            Some(None) => text.push_str(" work"),
+            None => {}
         }
         for (kind, ids) in [("job", &self.jobs), ("end", &self.ended)] {
             for id in ids {
@@ -129,6 +155,11 @@ impl Untold {
         }
         text
     }
+}
+
+fn read_place(text: &str) -> Option<Urgency> {
+    let (rank, id) = text.split_once(':')?;
+    Some((rank.parse().ok()?, Uuid::parse_str(id).ok()?))
 }
 
 #[cfg(test)]
@@ -145,12 +176,12 @@ mod tests {
         one.of_ends([second]);
         let text = one.untold().text(&one.teller);
         let (mut news, mut end, mut work) = (other.bell.job(first), other.bell.end(second), other.bell.work());
-        other.hear(&text);
+        other.hear(&text, &Front::default());
         assert!(news.rang() && end.rang() && !work.rang(), "{text}");
         let mut own = one.bell.job(first);
-        one.hear(&text);
+        one.hear(&text, &Front::default());
         assert!(own.heard().now_or_never().is_none());
-        other.hear("- work");
+        other.hear("- work", &Front::default());
         assert!(work.rang() && !news.rang());
     }
 
@@ -158,14 +189,14 @@ mod tests {
     fn news_of_many_jobs_fit_into_what_postgres_takes() {
         let news = News::new();
         news.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
-        news.of_work();
+        news.of_work(Some((0, Uuid::nil())));
         let text = news.untold().text(&news.teller);
         assert!(text.len() < 8_000 && text.contains(" job:"));
         news.of_jobs([JobId::new()]);
         assert_eq!(news.untold().text("me"), "me all");
         let other = News::new();
         let (mut job, mut work) = (other.bell.job(JobId::new()), other.bell.work());
-        other.hear("me all");
+        other.hear("me all", &Front::default());
         assert!(job.rang() && work.rang());
     }
 }

@@ -128,9 +128,10 @@ impl Place {
         }
         if !self.pooled {
             // What a queue's tables hold changes faster than what is known of them, and then a plan without their indexes
-            // looks cheap. A statement whose caller has given up ends too.
+            // looks cheap; and to plan takes longer than to do. A statement whose caller has given up ends too.
             let ours = format!(
-                "-c enable_seqscan=off -c jit=off -c default_transaction_isolation=read\\ committed \
+                "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
+                 -c plan_cache_mode=force_generic_plan -c default_transaction_isolation=read\\ committed \
                  -c statement_timeout={}",
                 self.patience.as_millis()
             );

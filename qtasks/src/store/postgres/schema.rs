@@ -48,7 +48,7 @@ pub(super) const MIGRATIONS: &[&str] = &[concat!(
         args text NOT NULL
     ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
     CREATE INDEX jobs_later ON qtasks.jobs (queue, task, due) WHERE state = 0;
-    CREATE INDEX jobs_ready ON qtasks.jobs (queue, task, suspect, priority DESC, id) WHERE state = 1;
+    CREATE INDEX jobs_ready ON qtasks.jobs (queue, task, suspect, (-(priority::int4)), id) WHERE state = 1;
     CREATE INDEX jobs_running ON qtasks.jobs (worker) WHERE state = 2;
     CREATE INDEX jobs_ended ON qtasks.jobs (state, ended) WHERE state >= 3;
     CREATE TABLE qtasks.steps (

@@ -109,7 +109,7 @@ pub(super) async fn keep(inner: Arc<Inner>, first: Session) {
             Ok(session) => {
                 pause = Duration::from_millis(50);
                 // Much may have been told meanwhile.
-                inner.news.bell.ring_all();
+                inner.look_anew();
                 session.serve(&inner).await
             }
             Err(fault) => fault,
@@ -164,13 +164,13 @@ impl Session {
                 biased;
                 () = inner.signs.changed.notified() => self.show(inner).await,
                 told = self.heard.recv() => match told {
-                    Some(text) => { inner.news.hear(&text); Ok(()) }
+                    Some(text) => { inner.news.hear(&text, &inner.front); Ok(()) }
                     None => Err(Fault::away("the server has closed it")),
                 },
                 _ = looks.tick() => {
                     looked = looked.wrapping_add(1);
                     if looked.is_multiple_of(POLLED_EVERY) {
-                        inner.news.bell.ring_all();
+                        inner.look_anew();
                     }
                     self.look(inner).await
                 }
@@ -246,6 +246,6 @@ impl Session {
 pub(super) async fn poll(inner: Arc<Inner>) {
     loop {
         sleep(EVERY * POLLED_EVERY).await;
-        inner.news.bell.ring_all();
+        inner.look_anew();
     }
 }

@@ -26,7 +26,7 @@ const SETTLE: &str = "
             AS a(place, job, hold, attempt, worker, now, first, last, state, due, ended, shape, outcome, failures, suspect)
     ), holders AS MATERIALIZED (
         SELECT w.id, w.until FROM qtasks.workers w
-        WHERE w.id IN (SELECT j.worker FROM asked a JOIN qtasks.jobs j ON j.id = a.job WHERE a.hold = 1 AND j.state = 2)
+        WHERE w.id IN (SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.id = a.job) FROM asked a WHERE a.hold = 1)
         ORDER BY w.id FOR SHARE
     ), held AS MATERIALIZED (
         SELECT a.* FROM asked a JOIN qtasks.jobs j ON j.id = a.job

@@ -10,8 +10,9 @@ use super::{
     database::{Database, Parameter, Statement},
     enqueue,
     fault::Fault,
+    front::{self, Front},
     group::Call,
-    lease,
+    lease::{self, Handed},
     news::News,
     record, row,
     session::{self, Signs},
@@ -27,6 +28,7 @@ pub(super) struct Inner {
     pub(super) database: Database,
     pub(super) news: News,
     pub(super) signs: Signs,
+    pub(super) front: Front,
 }
 
 pub(super) struct Enqueue(pub(super) Vec<NewJob>);
@@ -43,7 +45,7 @@ impl Call for Enqueue {
         Box::pin(async move {
             let came = enqueue::enqueue(&inner.database, calls.iter().flat_map(|call| &call.0)).await;
             // Where no answer came, it may be done all the same.
-            inner.news.of_work();
+            inner.of_new(calls.iter().flat_map(|call| &call.0));
             came.map(|()| calls.iter().map(drop).collect())
         })
     }
@@ -64,9 +66,7 @@ impl Call for Records {
             let records: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
             let came = record::record(&inner.database, &records).await;
             inner.news.of_jobs(records.iter().map(|record| record.lease.job));
-            if records.iter().any(|record| !record.jobs.is_empty()) {
-                inner.news.of_work();
-            }
+            inner.of_new(records.iter().flat_map(|record| &record.jobs));
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })
     }
@@ -91,7 +91,8 @@ impl Call for Settle {
                 settlements.iter().filter(|one| one.next.is_ended()).map(|settlement| settlement.job).collect();
             inner.news.of_ends(ended);
             if settlements.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. })) {
-                inner.news.of_work();
+                inner.front.forget();
+                inner.news.of_work(None);
             }
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })
@@ -105,8 +106,28 @@ fn dealt_out(written: Vec<Written>, counts: impl Iterator<Item = usize>) -> Vec<
 }
 
 impl Inner {
+    /// There may be anything new.
+    pub(super) fn look_anew(&self) {
+        self.front.forget();
+        self.news.bell.ring_all();
+    }
+
+    /// These jobs have come to wait.
+    fn of_new<'j>(&self, jobs: impl Iterator<Item = &'j NewJob>) {
+        if let Some(first) = jobs.map(front::urgency).min() {
+            self.front.came(first);
+            self.news.of_work(Some(first));
+        }
+    }
+
     pub(super) async fn lease(self: Arc<Self>, ask: Ask) -> Result<Leased, Fault> {
-        let handed = lease::lease(&self.database, &ask).await?;
+        let search = self.front.search(&ask);
+        let handed = lease::lease(&self.database, &ask, search.from).await;
+        match &handed {
+            Ok(Handed { leased, missed: false, left: false }) => self.front.took(&search, &ask, &leased.jobs),
+            Ok(_) | Err(_) => self.front.left(&search),
+        }
+        let handed = handed?;
         self.news.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
         if handed.missed {
             // What others looked at when we did, they may have left.
