@@ -25,6 +25,9 @@ use crate::job::WorkerId;
 const EVERY: Duration = Duration::from_millis(500);
 /// At each so many looks everybody looks for what they were not told.
 const POLLED_EVERY: u32 = 10;
+/// So many looks after the connection was lost nobody is taken for gone: others may have lost theirs too, as when the server
+/// was started again.
+const FORBEARING: u32 = 6;
 /// How long an answer may take before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -103,7 +106,7 @@ pub(super) async fn keep(inner: Arc<Inner>, first: Session) {
     loop {
         let next = match session.take() {
             Some(session) => Ok(session),
-            None => Session::open(&inner).await,
+            None => Session::open(&inner).await.map(|session| Session { forbearing: FORBEARING, ..session }),
         };
         let fault = match next {
             Ok(session) => {
@@ -130,6 +133,8 @@ pub(super) struct Session {
     missing: HashSet<WorkerId>,
     /// and those of them that are known to be gone.
     lost: HashSet<WorkerId>,
+    /// At how many more looks nobody is taken for gone.
+    forbearing: u32,
 }
 
 impl Session {
@@ -151,7 +156,7 @@ impl Session {
         });
         let channel = place.sql(CHANNEL).replace('"', "\"\"");
         in_time(PATIENCE, async { Ok(client.batch_execute(&format!("LISTEN \"{channel}\"")).await?) }).await?;
-        Ok(Self { client, heard, shown: HashSet::new(), missing: HashSet::new(), lost: HashSet::new() })
+        Ok(Self { client, heard, shown: HashSet::new(), missing: HashSet::new(), lost: HashSet::new(), forbearing: 0 })
     }
 
     /// Serves until the connection is lost, and says why.
@@ -210,7 +215,8 @@ impl Session {
         if wanted != self.shown.len() || inner.signs.shown.borrow().is_none() {
             self.show(inner).await?;
         }
-        if wanted == 0 {
+        if wanted == 0 || self.forbearing > 0 {
+            self.forbearing = self.forbearing.saturating_sub(1);
             return Ok(());
         }
         let sql = inner.database.place.sql(WATCH);
