@@ -31,6 +31,7 @@ async fn connect(url: &str) -> Client {
     client
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_job_exists_exactly_if_the_transaction_commits() {
     let url = shared().new_database();
@@ -56,6 +57,7 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
     assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_transaction_can_name_another_schema() {
     let url = url();
@@ -67,6 +69,7 @@ async fn a_transaction_can_name_another_schema() {
     assert_eq!(job.status().await.unwrap().attempt, 0);
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_database_without_our_tables_is_refused() {
     let mut client = connect(&shared().new_database()).await;
@@ -80,6 +83,7 @@ async fn a_database_without_our_tables_is_refused() {
     );
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn any_client_can_enqueue_by_sql() {
     let url = shared().new_database();
@@ -92,6 +96,7 @@ async fn any_client_can_enqueue_by_sql() {
     assert_eq!(app.job::<welcome>(id).await.unwrap().result().await.unwrap(), "welcome, Ada");
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn options_of_a_call_by_sql_are_those_of_a_call() {
     let url = shared().new_database();
@@ -116,6 +121,7 @@ async fn options_of_a_call_by_sql_are_those_of_a_call() {
     }
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn ids_that_sql_makes_sort_by_age() {
     let url = shared().new_database();
@@ -128,6 +134,7 @@ async fn ids_that_sql_makes_sort_by_age() {
     assert!(ids.iter().all(|id| id.to_string().as_bytes()[14] == b'7'), "{}", ids[0]);
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn what_a_call_by_sql_cannot_mean_is_said() {
     let url = shared().new_database();

@@ -33,6 +33,7 @@ fn workers(url: &str) -> String {
     tell(&shared().database(), &format!("SELECT count(*) FROM {}.workers", schema(url))).unwrap()
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_soon() {
     let url = url();
@@ -50,6 +51,7 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_soon() {
     eventually("what the dead one left behind goes away", async || workers(&url) == "1").await;
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_worker_whose_connections_are_cut_keeps_its_jobs() {
     let url = url();
@@ -69,6 +71,7 @@ async fn a_worker_whose_connections_are_cut_keeps_its_jobs() {
     assert_eq!(other.settle(vec![lost(&job, NOW)]).await.unwrap(), [Written::Fenced]);
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_worker_that_lives_but_does_not_renew_loses_its_jobs_later() {
     let url = url();
@@ -85,6 +88,7 @@ async fn a_worker_that_lives_but_does_not_renew_loses_its_jobs_later() {
 }
 
 /// Who comes back learns of what was taken, or nothing is taken: never does one think that it holds what another has.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_comes_back_knows_what_was_taken() {
     let store = open(&url()).await;

@@ -1,5 +1,4 @@
 //! What a Postgres store has to itself: its schema, jobs from other clients, and servers that fail.
-#![cfg(not(missing = "postgres"))]
 
 mod enqueueing;
 mod lives;

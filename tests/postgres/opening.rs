@@ -1,11 +1,19 @@
 //! Opening a store: the schema, its format, and servers that cannot be one.
 
 use futures::future::join_all;
-use qtasks::store::{self, Store};
-use qtasks_tests::servers::postgres::{shared, tell, url};
+use qtasks::{
+    job::WorkerId,
+    store::{self, Store},
+};
+use qtasks_tests::{
+    in_time,
+    servers::postgres::{Postgres, shared, tell, url},
+    whole,
+};
 
-use crate::{ask, new_job, open, refused, schema, with};
+use crate::{NOW, ask, new_job, open, refused, schema, with};
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn many_may_open_a_new_database_at_once() {
     let url = shared().new_database();
@@ -15,6 +23,7 @@ async fn many_may_open_a_new_database_at_once() {
     assert_eq!(open(&url).await.lease(ask(99)).await.unwrap().jobs.len(), 8);
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn both_names_of_the_scheme_open_it() {
     let url = url();
@@ -24,6 +33,7 @@ async fn both_names_of_the_scheme_open_it() {
     assert!(store::open(&other).await.unwrap().job(job.id).await.unwrap().is_some());
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn the_tables_and_migrations_of_the_application_are_left_alone() {
     const TABLES: &str = "SELECT string_agg(nspname || '.' || relname, ' ' ORDER BY relname) FROM pg_class
@@ -36,6 +46,7 @@ async fn the_tables_and_migrations_of_the_application_are_left_alone() {
     assert_eq!(tell(&url, "SELECT count(*) FROM qtasks.jobs").unwrap(), "1");
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_newer_format_is_refused() {
     let url = shared().new_database();
@@ -46,6 +57,7 @@ async fn a_newer_format_is_refused() {
     assert_eq!(refused(&url).await, format!("the store at `{place}` has the format 99, {known}"));
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_schema_of_somebody_else_is_refused() {
     let url = url();
@@ -61,6 +73,7 @@ async fn a_schema_of_somebody_else_is_refused() {
     );
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_migration_that_fails_half_way_leaves_the_older_format() {
     let url = url();
@@ -79,6 +92,7 @@ async fn a_migration_that_fails_half_way_leaves_the_older_format() {
     open(&url).await.enqueue(vec![new_job()]).await.unwrap();
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn who_may_not_make_a_schema_can_use_one_that_is_there() {
     let url = shared().new_database();
@@ -95,6 +109,7 @@ async fn who_may_not_make_a_schema_can_use_one_that_is_there() {
     assert_eq!(store.lease(ask(9)).await.unwrap().jobs.len(), 1);
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_server_that_does_not_let_us_in_is_said_without_the_password() {
     let url = url();
@@ -111,6 +126,7 @@ async fn a_server_that_does_not_let_us_in_is_said_without_the_password() {
     }
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_database_that_does_not_keep_all_text_is_refused() {
     let made = "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0";
@@ -120,6 +136,7 @@ async fn a_database_that_does_not_keep_all_text_is_refused() {
     assert!(said.ends_with("is not a store of qtasks: its encoding is SQL_ASCII, and qtasks needs UTF8"), "{said}");
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn encryption_that_the_server_does_not_have_is_not_done_without() {
     let url = url();
@@ -128,4 +145,44 @@ async fn encryption_that_the_server_does_not_have_is_not_done_without() {
         let said = refused(&with(&url, &format!("sslmode={mode}"))).await;
         assert!(said.starts_with("the store could not reach its database: ") && said.contains("TLS"), "{said}");
     }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn connections_are_encrypted_and_certificates_checked_as_asked_for() {
+    const ENCRYPTED: &str = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'qtasks'";
+    let server = Postgres::start_encrypted();
+    let url = server.database();
+    let certificate = format!("sslrootcert={}", server.certificate().display());
+    for parameter in ["sslmode=prefer", "sslmode=require", &certificate, &format!("sslmode=verify-full&{certificate}")]
+    {
+        let store = open(&with(&url, parameter)).await;
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert_eq!(server.tell(ENCRYPTED).unwrap(), "t", "{parameter}");
+    }
+    let said = refused(&with(&url, "sslmode=verify-full")).await;
+    assert!(said.starts_with("the store could not reach its database: ") && said.contains("certificate"), "{said}");
+    let said = refused(&with(&url, "sslrootcert=/no/such/file")).await;
+    assert!(
+        said.starts_with("the store could not read the certificates to trust: `/no/such/file`: No such file"),
+        "{said}"
+    );
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn through_a_pooler_jobs_are_enqueued_and_read_and_no_worker_starts() {
+    let url = url();
+    let (store, direct) = (open(&with(&url, "pooler=transaction")).await, open(&url).await);
+    let mut work = direct.bell().work();
+    let job = new_job();
+    store.enqueue(vec![job.clone()]).await.unwrap();
+    in_time(work.heard()).await;
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().state.name(), "waiting");
+    assert_eq!(
+        whole(&store.renew(WorkerId::new(), NOW).await.unwrap_err()),
+        "a worker needs connections of its own to Postgres, and these go through a pooler (`pooler=transaction`); give \
+         workers a URL that leads past it"
+    );
 }

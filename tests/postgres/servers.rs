@@ -77,6 +77,7 @@ async fn result(job: &JobHandle<Vec<u64>>) -> Vec<u64> {
     in_time(asked).await
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn work_goes_on_when_the_server_is_killed_and_started_again() {
     let server = Postgres::start(&[]);
@@ -88,6 +89,7 @@ async fn work_goes_on_when_the_server_is_killed_and_started_again() {
     .await;
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn work_goes_on_when_every_connection_is_cut() {
     let server = Postgres::start(&["-c", "fsync=off"]);
@@ -100,6 +102,7 @@ async fn work_goes_on_when_every_connection_is_cut() {
     .await;
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn work_goes_on_when_the_server_was_frozen() {
     let server = Postgres::start(&["-c", "fsync=off"]);
@@ -114,6 +117,7 @@ async fn work_goes_on_when_the_server_was_frozen() {
     .await;
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_does_not_answer_is_an_error_in_bounded_time() {
     let server = Postgres::start(&["-c", "fsync=off"]);
@@ -138,6 +142,7 @@ async fn a_server_that_does_not_answer_is_an_error_in_bounded_time() {
     eventually("news come in again", news).await;
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn many_calls_share_few_connections() {
     let server = Postgres::start(&["-c", "fsync=off"]);

@@ -47,11 +47,40 @@ impl Postgres {
     ///
     /// When Postgres is not installed, or the server does not answer.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_on(arguments, |_| {})
+    }
+
+    /// Starts a server that encrypts connections, with a certificate that nobody knows: its `certificate()`.
+    ///
+    /// # Panics
+    ///
+    /// When Postgres or OpenSSL is not installed, or the server does not answer.
+    pub fn start_encrypted() -> Self {
+        Self::start_on(&["-c", "fsync=off", "-c", "ssl=on"], |data| {
+            let mut command = unprivileged("openssl");
+            let kind =
+                ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+            let of = ["-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1", "-addext"];
+            let files = ["basicConstraints=critical,CA:FALSE", "-keyout", "server.key", "-out", "server.crt"];
+            command.extend(kind.into_iter().chain(of).chain(files).map(str::to_owned));
+            let made = Command::new(&command[0]).args(&command[1..]).current_dir(data).output();
+            let made = made.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+            assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
+        })
+    }
+
+    /// The certificate of an encrypted one.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("data/server.crt")
+    }
+
+    fn start_on(arguments: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let port = free_port();
         let mut place = PathBuf::new();
         let server = Server::start(|folder| {
             place = folder.to_owned();
             make_cluster(folder);
+            prepare(&folder.join("data"));
             let own = [
                 "-D".to_owned(),
                 folder.join("data").display().to_string(),
