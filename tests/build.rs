@@ -3,12 +3,12 @@
 //! With `QTASKS_REQUIRE_SERVERS=1` none is missing, and tests fail where they find no server.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
 /// Servers with the programs that they are.
-const SERVERS: [(&str, &str); 1] = [("redis", "redis-server")];
+const SERVERS: [(&str, &str); 2] = [("postgres", "postgres"), ("redis", "redis-server")];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PATH");
@@ -29,8 +29,11 @@ fn main() {
 
 fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
+    // Debian has each version of Postgres in a folder of its own.
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     env::split_paths(&path)
         .chain([Path::new("/usr/sbin").into()])
+        .chain(versions.map(|version| version.path().join("bin")))
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }

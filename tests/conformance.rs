@@ -33,3 +33,15 @@ mod redis {
         async || ((), Arc::new(Redis::open(&servers::redis::url()).await.unwrap()) as _)
     );
 }
+
+mod postgres {
+    use std::sync::Arc;
+
+    use qtasks::store::postgres::Postgres;
+    use qtasks_tests::servers;
+
+    qtasks::store_conformance!(
+        #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")];
+        async || ((), Arc::new(Postgres::open(&servers::postgres::url()).await.unwrap()) as _)
+    );
+}

@@ -43,10 +43,18 @@ macro_rules! on_every_store {
         }
 
         mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+            $(#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 super::$test($crate::Stage::open($crate::Place::redis()).await).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test($crate::Stage::open($crate::Place::postgres()).await).await;
             })*
         }
     };
@@ -75,6 +83,11 @@ impl Place {
     /// On a Redis server, apart from all others there.
     pub fn redis() -> Self {
         Self { url: servers::redis::url(), folder: None }
+    }
+
+    /// In tables of its own on the Postgres server of this process.
+    pub fn postgres() -> Self {
+        Self { url: servers::postgres::url(), folder: None }
     }
 }
 
@@ -119,10 +132,10 @@ impl Stage {
         Self { app: more(builder).build().await.expect("an application is built"), diary, store, place }
     }
 
-    /// Another application with the same jobs; as another process would open it, where it can.
+    /// Another application with the same jobs; where they are not in memory, as another process would open it.
     pub async fn neighbour(&self) -> QueueTasks {
         let builder = QueueTasks::builder().state(self.diary.clone());
-        let builder = match self.place.url.as_str() {
+        let builder = match &*self.place.url {
             "memory:" => builder.store_at(self.store.clone()),
             url => builder.store(url),
         };

@@ -22,19 +22,21 @@ use qtasks::{
     job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
     lifecycle,
-    store::{Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, sqlite::Sqlite},
+    store::{
+        Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, postgres::Postgres, sqlite::Sqlite,
+    },
 };
 use qtasks_tests::servers;
 use tempfile::TempDir;
 
 #[test]
 fn memory_agrees_with_the_model() {
-    agrees_with_the_model(async || ((), Arc::new(Memory::new()) as _));
+    agrees_with_the_model(96, async || ((), Arc::new(Memory::new()) as _));
 }
 
 #[test]
 fn sqlite_agrees_with_the_model() {
-    agrees_with_the_model(async || {
+    agrees_with_the_model(96, async || {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite:{}?synchronous=off", folder.path().join("jobs.db").display());
         let store = Sqlite::open(&url).await.unwrap();
@@ -45,14 +47,21 @@ fn sqlite_agrees_with_the_model() {
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn redis_agrees_with_the_model() {
-    agrees_with_the_model(async || ((), qtasks::store::open(&servers::redis::url()).await.unwrap()));
+    agrees_with_the_model(96, async || ((), qtasks::store::open(&servers::redis::url()).await.unwrap()));
+}
+
+#[test]
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+fn postgres_agrees_with_the_model() {
+    // Each on tables of its own.
+    agrees_with_the_model(24, async || ((), Arc::new(Postgres::open(&servers::postgres::url()).await.unwrap()) as _));
 }
 
 /// Tries sequences of calls on stores that `make` gives, each with something to keep until the store is dropped.
-fn agrees_with_the_model<G>(make: impl AsyncFn() -> (G, Arc<dyn Store>)) {
+fn agrees_with_the_model<G>(cases: u32, make: impl AsyncFn() -> (G, Arc<dyn Store>)) {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 96;
+        config.cases = cases;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let tried = TestRunner::new(config).run(&vec(operation(), 1..80), |operations| {

@@ -17,6 +17,8 @@ mod jobs;
 pub(crate) mod kill;
 #[cfg(feature = "sqlite")]
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod queued;
 #[cfg(feature = "sqlite")]
@@ -61,4 +63,12 @@ pub(crate) const ROWS: &[Row] = &[
     idle::ROW,
     #[cfg(feature = "sqlite")]
     memory::ROW,
+    #[cfg(feature = "postgres")]
+    postgres::JOBS,
+    #[cfg(feature = "postgres")]
+    postgres::STEPS,
+    #[cfg(feature = "postgres")]
+    postgres::START,
+    #[cfg(feature = "postgres")]
+    postgres::HELD,
 ];

@@ -38,11 +38,16 @@ impl Stopwatch {
 
 /// How many there were in a second, and how many microseconds of a processor each took.
 pub(crate) struct Rate {
-    per_second: f64,
+    pub(crate) per_second: f64,
     processor: f64,
 }
 
 impl Rate {
+    /// A round that came to this, with nothing beside it.
+    pub(crate) fn alone(self) -> Round {
+        Round::Figure { this: self.per_second, baseline: None, processor: Some(self.processor) }
+    }
+
     /// A round that came to this, beside its baseline.
     pub(crate) fn over(self, baseline: f64) -> Round {
         Round::Figure { this: self.per_second, baseline: Some(baseline), processor: Some(self.processor) }

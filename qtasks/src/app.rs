@@ -67,8 +67,8 @@ pub(crate) struct App {
 }
 
 impl QueueTasks {
-    /// Opens the store at `url`: `memory:`, `sqlite:PATH` with the feature `sqlite`, or `redis://HOST` with the feature
-    /// `redis`.
+    /// Opens the store at `url`: `memory:`, `sqlite:PATH` with the feature `sqlite`, `redis://HOST` with the feature `redis`,
+    /// or `postgres://USER@HOST/DATABASE` with the feature `postgres`.
     ///
     /// # Errors
     ///
@@ -142,6 +142,9 @@ impl QueueTasks {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// For Postgres it takes a `&mut tokio_postgres::Transaction`, of `qtasks::postgres::tokio_postgres`, and its answer is
+    /// to be awaited: `app.enqueue_in(&mut tx, welcome("Ada".into())).await?`.
     pub fn enqueue_in<X: store::UserTransaction, C: CallOptions>(
         &self,
         tx: X,

@@ -89,6 +89,8 @@ pub mod __private;
 pub mod prelude;
 mod yielding;
 
+#[cfg(feature = "postgres")]
+pub use self::store::postgres;
 #[cfg(feature = "sqlite")]
 pub use self::store::sqlite;
 pub use self::{

@@ -38,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 enum Place {
     /// Each run in a memory of its own.
     Memory,
-    /// One after the other in one file, or on one server.
-    Kept { store: Arc<dyn Store>, last: Option<JobId>, _folder: Option<TempDir> },
+    /// One after the other in one store, with something to keep until that is dropped.
+    Lasting { store: Arc<dyn Store>, last: Option<JobId>, _folder: Option<TempDir> },
 }
 
 impl Place {
@@ -51,18 +51,19 @@ impl Place {
                 (format!("sqlite:{}?synchronous=off", folder.path().join("jobs.db").display()), Some(folder))
             }
             "redis" => (servers::redis::url(), None),
-            _ => panic!("there are memory, sqlite and redis"),
+            "postgres" => (servers::postgres::url(), None),
+            _ => panic!("there are memory, sqlite, redis and postgres"),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let store = runtime.block_on(store::open(&url)).unwrap();
-        Self::Kept { store, last: None, _folder: folder }
+        Self::Lasting { store, last: None, _folder: folder }
     }
 
     fn run(&mut self, seed: u64) -> Run {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         match self {
             Self::Memory => runtime.block_on(scene::run(seed, Arc::new(Memory::new()), false, None)),
-            Self::Kept { store, last, .. } => {
+            Self::Lasting { store, last, .. } => {
                 let run = runtime.block_on(scene::run(seed, store.clone(), true, *last));
                 *last = run.last.or(*last);
                 run
@@ -157,6 +158,12 @@ fn promises_hold_whatever_goes_wrong_on_a_server() {
     run_all("redis", seeds(100).div_ceil(10));
 }
 
+#[test]
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+fn promises_hold_whatever_goes_wrong_on_postgres() {
+    run_all("postgres", seeds(100).div_ceil(10));
+}
+
 /// Jobs and workers by the order in which they appear, in place of ids that are new in each run.
 fn without_ids(events: &[Event]) -> String {
     let text = serde_json::to_string(events).unwrap();
@@ -182,7 +189,7 @@ fn a_seed_gives_the_same_run_again() {
 #[test]
 fn one_seed_as_asked_for() {
     let Ok(asked) = env::var("QTASKS_SEED") else { return };
-    let (place, seed) = asked.split_once('/').expect("QTASKS_SEED is memory/17, sqlite/17 or redis/17");
+    let (place, seed) = asked.split_once('/').expect("QTASKS_SEED is memory/17, sqlite/17, redis/17 or postgres/17");
     let Run { verdict, events, faults, .. } = Place::named(place).run(seed.parse().expect("a number"));
     for event in &events {
         println!("{}", serde_json::to_string(event).unwrap());

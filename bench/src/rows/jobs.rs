@@ -11,7 +11,7 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
-    usage::Stopwatch,
+    usage::{Rate, Stopwatch},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -42,8 +42,13 @@ async fn produce(app: QueueTasks, jobs: u64) -> qtasks::Result<()> {
 
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, jobs) = (Place::new(scale)?, scale.of(100_000));
+    let this = through(&place.app().await?, jobs).await?;
+    Ok(this.over(raw::lives(&place, jobs)?))
+}
+
+/// How many jobs go through in a second.
+pub(crate) async fn through(app: &QueueTasks, jobs: u64) -> anyhow::Result<Rate> {
     LEFT.store(jobs, Relaxed);
-    let app = place.app().await?;
     let worker = app.worker().concurrency(64).start().await?;
     let start = Stopwatch::start()?;
     tokio::spawn(produce(app.clone(), jobs)).await??;
@@ -54,5 +59,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     for state in ["waiting", "running"] {
         ensure!(app.jobs(Filter::default().state(state), None, 1).await?.is_empty(), "a job is {state} at the end");
     }
-    Ok(this.over(raw::lives(&place, jobs)?))
+    Ok(this)
 }

@@ -39,7 +39,11 @@ async fn tells_its_start() {
 
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let place = Place::new(scale)?;
-    let app = place.app().await?;
+    times(&place.app().await?, scale).await
+}
+
+/// How soon jobs start, each time.
+pub(crate) async fn times(app: &QueueTasks, scale: &Scale) -> anyhow::Result<Round> {
     let worker = app.worker().start().await?;
     let mut times = Vec::new();
     for _ in 0..scale.of(500) {

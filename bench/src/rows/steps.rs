@@ -6,7 +6,7 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
-    usage::Stopwatch,
+    usage::{Rate, Stopwatch},
 };
 
 pub(crate) const ROW: Row = Row {
@@ -28,7 +28,12 @@ async fn one_by_one(up_to: u64) -> Count {
 
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, steps) = (Place::new(scale)?, scale.of(200_000));
-    let app = place.app().await?;
+    let this = through(&place.app().await?, steps).await?;
+    Ok(this.over(raw::steps(&place, GENERATORS, steps)?))
+}
+
+/// How many steps become durable in a second.
+pub(crate) async fn through(app: &QueueTasks, steps: u64) -> anyhow::Result<Rate> {
     let each = steps / GENERATORS;
     let jobs = app.enqueue_all((0..GENERATORS).map(|_| one_by_one(each))).await?;
     let start = Stopwatch::start()?;
@@ -37,5 +42,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     for job in jobs {
         anyhow::ensure!(job.result().await? == each);
     }
-    Ok(this.over(raw::steps(&place, GENERATORS, steps)?))
+    Ok(this)
 }

@@ -8,6 +8,8 @@ mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "sqlite")]
@@ -135,8 +137,14 @@ pub type Open = for<'a> fn(&'a str) -> BoxFuture<'a, Result<Arc<dyn Store>>>;
 
 inventory::collect!(Scheme);
 
-/// The features that bring schemes.
-const FEATURES: [(&str, &str); 3] = [("sqlite", "sqlite"), ("redis", "redis"), ("rediss", "redis-tls")];
+/// Schemes of stores that a build may be without, and the features that bring them.
+const FEATURES: [(&str, &str); 5] = [
+    ("sqlite", "sqlite"),
+    ("redis", "redis"),
+    ("rediss", "redis-tls"),
+    ("postgres", "postgres"),
+    ("postgresql", "postgres"),
+];
 
 /// Opens the store at `url`.
 ///
@@ -160,6 +168,14 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
 
 /// `url` with stars for its password.
 fn without_password(url: &str) -> String {
+    if let Some((place, parameters)) = url.split_once('?') {
+        let hide = |parameter: &str| match parameter.split_once('=') {
+            Some(("password", _)) => "password=***".to_owned(),
+            _ => parameter.to_owned(),
+        };
+        let parameters: Vec<_> = parameters.split('&').map(hide).collect();
+        return format!("{}?{}", without_password(place), parameters.join("&"));
+    }
     let hidden = || {
         let (scheme, rest) = url.split_once("://")?;
         let (user, place) = rest.rsplit_once('@')?;
@@ -172,7 +188,7 @@ fn without_password(url: &str) -> String {
 /// A transaction of the user's own on a store, in which jobs can be enqueued.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transaction that jobs can be enqueued in",
-    label = "expected `&qtasks::sqlite::rusqlite::Transaction`"
+    label = "expected `&qtasks::sqlite::rusqlite::Transaction` or `&mut qtasks::postgres::tokio_postgres::Transaction`"
 )]
 pub trait UserTransaction {
     /// The answer: a `Result`, or a future of one.
@@ -336,7 +352,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_url_is_answered_with_the_known_ones_and_without_its_password() {
-        for (url, shown) in [("mysql://me:secret@db/x", "mysql://me:***@db/x"), ("qtasks.db", "qtasks.db")] {
+        for (url, shown) in [
+            ("mysql://me:secret@db/x", "mysql://me:***@db/x"),
+            ("mysql://db/x?a=b&password=secret", "mysql://db/x?a=b&password=***"),
+            ("qtasks.db", "qtasks.db"),
+        ] {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("no store for `{shown}`; this build knows memory:")), "{error}");
             assert!(!error.contains("feature"), "{error}");
@@ -349,5 +369,13 @@ mod tests {
         let error = open("rediss://:secret@db").await.unwrap_err().to_string();
         assert!(error.starts_with("no store for `rediss://:***@db`; this build knows memory:"), "{error}");
         assert!(error.ends_with("; add the feature `redis-tls` of qtasks for it"), "{error}");
+    }
+
+    #[tokio::test]
+    #[cfg(not(feature = "postgres"))]
+    async fn a_url_whose_feature_is_off_is_answered_with_it() {
+        let error = open("postgres://me:secret@db/x").await.unwrap_err().to_string();
+        assert!(error.starts_with("no store for `postgres://me:***@db/x`; this build knows memory:"), "{error}");
+        assert!(error.ends_with("; add the feature `postgres` of qtasks for it"), "{error}");
     }
 }

@@ -1,0 +1,134 @@
+//! The connections that calls share, and how a statement is sent over one.
+
+use std::{future::Future, time::Duration};
+
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures::future::try_join_all;
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
+
+use super::{fault::Fault, place::Place, tls};
+use crate::error::{Error, Result};
+
+/// A database, and who may talk to it how.
+pub(super) struct Database {
+    pub(super) place: Place,
+    pool: Pool,
+}
+
+/// A parameter of a statement with its type, which the server then need not be asked for.
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A statement, which names the schema `qtasks`, with its parameters.
+pub(super) struct Statement<'a> {
+    pub(super) sql: &'static str,
+    pub(super) parameters: &'a [Parameter<'a>],
+}
+
+impl Database {
+    pub(super) fn new(place: Place) -> Result<Self> {
+        let connector = tls::connector(&place.trust)?;
+        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = Manager::from_config(place.config.clone(), connector, config);
+        let pool = Pool::builder(manager)
+            .max_size(place.connections)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(place.patience))
+            .create_timeout(Some(place.patience))
+            .build()
+            .map_err(|error| Error::store("open its database", error))?;
+        Ok(Self { place, pool })
+    }
+
+    /// Carries out one statement, in a transaction of its own.
+    pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        let rows = self.queries(&[Statement { sql, parameters }]).await?;
+        Ok(rows.into_iter().next().unwrap_or_default())
+    }
+
+    /// Carries out statements one after the other in a single round trip, each in a transaction of its own.
+    pub(super) async fn queries(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
+        let lent = self.lend().await?;
+        let all = try_join_all(statements.iter().map(|statement| lent.send(&self.place, statement)));
+        let came = in_time(self.place.patience, all).await?;
+        lent.give_back();
+        Ok(came)
+    }
+
+    /// Begins a transaction of several statements.
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>, Fault> {
+        let lent = self.lend().await?;
+        in_time(self.place.patience, async { Ok(lent.connection().batch_execute("BEGIN").await?) }).await?;
+        Ok(Transaction { lent, place: &self.place })
+    }
+
+    async fn lend(&self) -> Result<Lent, Fault> {
+        Ok(Lent(Some(self.pool.get().await?)))
+    }
+}
+
+/// A transaction, which is rolled back when it is dropped.
+pub(super) struct Transaction<'d> {
+    lent: Lent,
+    place: &'d Place,
+}
+
+impl Transaction<'_> {
+    pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        in_time(self.place.patience, self.lent.send(self.place, &Statement { sql, parameters })).await
+    }
+
+    /// Carries out statements without parameters.
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), Fault> {
+        in_time(self.place.patience, async { Ok(self.lent.connection().batch_execute(sql).await?) }).await
+    }
+
+    pub(super) async fn commit(self) -> Result<(), Fault> {
+        self.execute("COMMIT").await?;
+        self.lent.give_back();
+        Ok(())
+    }
+}
+
+/// What `work` comes to, unless it takes too long.
+pub(super) async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    // A little more than the server gives itself, whose answer says more.
+    let limit = patience + Duration::from_millis(500);
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Fault::timeout(patience)))
+}
+
+/// A connection that is closed when this is dropped, as by a call that went wrong or was given up: nobody knows what is
+/// under way on it.
+struct Lent(Option<Object>);
+
+impl Lent {
+    fn connection(&self) -> &Object {
+        self.0.as_ref().expect("it is taken only at the end")
+    }
+
+    async fn send(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+        let sql = place.sql(statement.sql);
+        let connection = self.connection();
+        if place.pooled {
+            return Ok(connection.query_typed(&sql, statement.parameters).await?);
+        }
+        let types: Vec<_> = statement.parameters.iter().map(|(_, of_type)| of_type.clone()).collect();
+        let prepared = connection.prepare_typed_cached(&sql, &types).await?;
+        let values: Vec<_> = statement.parameters.iter().map(|(value, _)| *value).collect();
+        Ok(connection.query(&prepared, &values).await?)
+    }
+
+    fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}

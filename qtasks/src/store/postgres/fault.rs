@@ -1,0 +1,87 @@
+//! What can go wrong with a statement.
+
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+
+use deadpool_postgres::{PoolError, TimeoutType};
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::error::Error;
+
+/// What went wrong; cloned for each of the calls that shared a statement.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// No repetition mends it.
+    Misuse(&'static str),
+    /// The server has answered with an error: about something in the statement, it may be.
+    Refused(Trouble),
+    /// It has not answered.
+    Away(Trouble),
+}
+
+/// The driver's error.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble(Arc<dyn StdError + Send + Sync>);
+
+impl Fault {
+    pub(super) fn into_error(self, doing: &'static str) -> Error {
+        match self {
+            Self::Misuse(why) => Error::Misuse(why),
+            Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
+        }
+    }
+
+    pub(super) fn away(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Away(Trouble(why.into().into()))
+    }
+
+    pub(super) fn refused(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Refused(Trouble(why.into().into()))
+    }
+
+    pub(super) fn timeout(patience: Duration) -> Self {
+        Self::away(format!("no answer from the server within {} s", patience.as_secs()))
+    }
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        // By class: a statement that was cancelled, a server that shuts down or has no room, a lock that is not to be had.
+        let is_its_own =
+            |code: &SqlState| ["08", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class));
+        let refused = error.code().map_or_else(|| !error.is_closed(), |code| !is_its_own(code));
+        let trouble = Trouble(Arc::new(error));
+        if refused { Self::Refused(trouble) } else { Self::Away(trouble) }
+    }
+}
+
+impl From<PoolError> for Fault {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::Away(Trouble(Arc::new(error))),
+            PoolError::Timeout(TimeoutType::Wait) => Self::away("all connections of the store are busy"),
+            other => Self::away(other),
+        }
+    }
+}
+
+impl Trouble {
+    /// The error that says something: the driver's is `db error`, and what the server said stands only behind that.
+    fn said(&self) -> &(dyn StdError + 'static) {
+        match self.0.source() {
+            Some(source) if source.is::<DbError>() => source,
+            _ => &*self.0,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.said(), f)
+    }
+}
+
+impl StdError for Trouble {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.said().source()
+    }
+}

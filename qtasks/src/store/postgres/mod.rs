@@ -1,0 +1,259 @@
+//! Jobs in a Postgres database: any number of processes on any number of machines.
+//!
+//! All of qtasks stands in a schema of its own, so the database may be the application's own. Then
+//! [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) lets a job be enqueued exactly if the application's own
+//! transaction commits; and so does the SQL function `qtasks.enqueue`, for any client in any language:
+//!
+//! ```sql
+//! SELECT qtasks.enqueue('welcome', '{"user": "Ada"}');
+//! SELECT qtasks.enqueue('report', '{"month": 5}', '{"queue": "reports", "priority": 9, "delay": 60}');
+//! ```
+//!
+//! It gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time` (seconds)
+//! and `id`.
+
+mod check;
+mod database;
+mod enqueue;
+mod fault;
+mod front;
+mod group;
+mod lease;
+mod news;
+mod place;
+mod prune;
+mod read;
+mod record;
+mod row;
+mod schema;
+mod session;
+mod settle;
+mod store;
+mod tls;
+mod transaction;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use tokio::runtime::{Builder, Runtime};
+pub use tokio_postgres;
+
+pub use self::transaction::{Enqueueing, InSchema};
+use self::{
+    database::Database,
+    fault::Fault,
+    front::Front,
+    group::Group,
+    news::News,
+    place::Place,
+    session::{Session, Signs},
+    store::{Enqueue, Inner, Records, Settle},
+};
+use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
+use crate::{
+    error::{Error, Result},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+};
+
+inventory::submit! {
+    Scheme {
+        name: "postgres",
+        form: "postgres://USER@HOST/DATABASE",
+        open: |url| Box::pin(async move { Ok(Arc::new(Postgres::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+inventory::submit! {
+    Scheme {
+        name: "postgresql",
+        form: "postgresql://USER@HOST/DATABASE",
+        open: |url| Box::pin(async move { Ok(Arc::new(Postgres::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+/// A store in a Postgres database.
+///
+/// When a call returns, its commit is as durable as the server makes it: with `synchronous_commit = on` and `fsync = on`,
+/// as they are by default, it survives a crash of the server's machine. Calls that are under way at the same time share
+/// statements and commits.
+///
+/// Workers show that they live by a session-level advisory lock. Of one whose process has ended the server knows at once,
+/// and its jobs go on within a second or so; one that is frozen, or cut off, loses them when its leases have run out. A
+/// worker that runs and reaches the server keeps them.
+///
+/// Each store has one connection of its own besides those that calls share. It needs neither extensions nor a superuser,
+/// only the right to make the schema, and none once that is there.
+pub struct Postgres {
+    inner: Arc<Inner>,
+    enqueues: Group<Enqueue>,
+    records: Group<Records>,
+    settlements: Group<Settle>,
+    engine: Engine,
+}
+
+impl Postgres {
+    /// Opens the store at a URL like `postgres://me:secret@db.example/app`, as libpq has them, and makes the schema and its
+    /// tables where they are missing.
+    ///
+    /// Further parameters, after a `?`, with `&` between them:
+    ///
+    /// - `schema=jobs`: a schema other than `qtasks`.
+    /// - `connections=8`: how many connections calls share at most.
+    /// - `timeout=10`: how many seconds a call may take before it is an error.
+    /// - `sslmode=`: `disable`, `prefer` (the default: encrypted where the server can), `require` (encrypted, whatever the
+    ///   server's certificate), or `verify-full` (its certificate must be good too); `sslrootcert=ca.pem` says by which
+    ///   certificates, in place of those that the system trusts.
+    /// - `pooler=transaction`: connections go through a pooler such as PgBouncer, which gives each transaction another
+    ///   session. Then jobs can be enqueued, read and settled by hand, news of them come in every five seconds, and no
+    ///   worker can be started.
+    ///
+    /// # Errors
+    ///
+    /// When the server is not reached, does not let us in, or is too old (before 13); when the schema is somebody else's,
+    /// or of a newer qtasks.
+    ///
+    /// # Cancel safety
+    ///
+    /// The schema may have been made; nothing of it stays open.
+    pub async fn open(url: &str) -> Result<Self> {
+        let engine = Engine::start()?;
+        let database = Database::new(Place::parse(url)?)?;
+        let inner = Arc::new(Inner { database, news: News::new(), signs: Signs::new(), front: Front::default() });
+        let opened = engine.runtime().spawn(begin(Arc::clone(&inner)));
+        opened.await.map_err(|error| Error::store("open its database", error))??;
+        let runtime = engine.runtime().handle();
+        Ok(Self {
+            enqueues: Group::start(runtime, &inner),
+            records: Group::start(runtime, &inner),
+            settlements: Group::start(runtime, &inner),
+            inner,
+            engine,
+        })
+    }
+
+    /// Has `work` done where a caller that goes away, or a runtime that is busy or has no I/O, does not matter to it.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T> {
+        let came = self.engine.runtime().spawn(work).await.map_err(|error| Error::store(doing, error))?;
+        came.map_err(|fault| fault.into_error(doing))
+    }
+}
+
+/// Finds out whether the server is good, makes the tables, and starts to listen.
+async fn begin(inner: Arc<Inner>) -> Result<()> {
+    check::check(&inner.database).await?;
+    schema::migrate(&inner.database, schema::MIGRATIONS).await?;
+    if inner.database.place.pooled {
+        tokio::spawn(session::poll(Arc::clone(&inner)));
+    } else {
+        let first = Session::open(&inner).await.map_err(|fault| fault.into_error("listen to its database"))?;
+        tokio::spawn(session::keep(Arc::clone(&inner), first));
+    }
+    tokio::spawn(async move { inner.news.tell(&inner.database).await });
+    Ok(())
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("place", &self.inner.database.place.to_string()).finish_non_exhaustive()
+    }
+}
+
+/// The runtime of a store. Dropping it ends what runs there, and closes its connections.
+struct Engine(Option<Runtime>);
+
+impl Engine {
+    fn start() -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("qtasks-postgres").enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| Error::store("start a thread", error))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("it is taken only at the end")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.enqueues.ask(Enqueue(jobs)).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.run("lease jobs", Arc::clone(&self.inner).lease(ask)).await
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("renew leases", async move { inner.renew(worker, until).await }).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        self.run("forget a worker", async move { inner.leave(worker).await }).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("find lost jobs", async move { read::expired(&inner.database, now, limit).await }).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        self.records.ask(Records(records)).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        self.settlements.ask(Settle(settlements)).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read a job", async move { read::job(&inner.database, id).await }).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("list jobs", async move { read::jobs(&inner.database, &filter, after, limit).await }).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read steps", async move { read::steps(&inner.database, id, from, limit).await }).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read the last step", async move { read::last_step(&inner.database, id).await }).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read memos", async move { read::memos(&inner.database, id, step, from, limit).await }).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read attempts", async move { read::attempts(&inner.database, id).await }).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        let inner = Arc::clone(&self.inner);
+        self.run("prune old jobs", async move { prune::prune(&inner.database, finished, dead, limit).await }).await
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.inner.news.bell
+    }
+}

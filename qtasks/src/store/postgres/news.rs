@@ -1,0 +1,202 @@
+//! What other processes are told of, apart from the statements that it is about: within them it would hold up all others
+//! that tell something, until the commit.
+
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::sleep};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{
+    database::Database,
+    fault::Fault,
+    front::{Front, Urgency},
+};
+use crate::{job::JobId, store::Bell};
+
+/// News are told no more often than this.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What more jobs than these have come to is not told of each.
+const MANY: usize = 200;
+
+/// The channel, for [`Place::sql`](super::place::Place::sql).
+pub(super) const CHANNEL: &str = "qtasks.news";
+
+/// Rings for this process at once, and has the others told.
+pub(super) struct News {
+    pub(super) bell: Bell,
+    /// By which this process knows what it told itself.
+    teller: String,
+    untold: Mutex<Untold>,
+    some: Notify,
+}
+
+#[derive(Default)]
+struct Untold {
+    /// There is work, and where the first of it is, if that is known.
+    work: Option<Option<Urgency>>,
+    /// There is too much to tell.
+    all: bool,
+    jobs: HashSet<JobId>,
+    ended: HashSet<JobId>,
+}
+
+impl News {
+    pub(super) fn new() -> Self {
+        let teller = Uuid::now_v7().simple().to_string();
+        Self { bell: Bell::new(), teller, untold: Mutex::default(), some: Notify::new() }
+    }
+
+    /// There is work, there or behind, where that is known.
+    pub(super) fn of_work(&self, first: Option<Urgency>) {
+        self.bell.ring_work();
+        let mut untold = self.untold();
+        untold.work = Some(match (untold.work, first) {
+            (None, first) => first,
+            (Some(told), first) => told.zip(first).map(|(told, first)| told.min(first)),
+        });
+        drop(untold);
+        self.some.notify_one();
+    }
+
+    /// There is news of these jobs.
+    pub(super) fn of_jobs(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
+        self.bell.ring_jobs(ids.clone());
+        self.untold().jobs.extend(ids);
+        self.some.notify_one();
+    }
+
+    /// These jobs have ended, which is news of them too, told beside this.
+    pub(super) fn of_ends(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
+        self.bell.ring_ends(ids.clone());
+        self.untold().ended.extend(ids);
+        self.some.notify_one();
+    }
+
+    /// Tells the others, for as long as there is anybody to do so.
+    pub(super) async fn tell(&self, database: &Database) {
+        loop {
+            self.some.notified().await;
+            let untold = mem::take(&mut *self.untold());
+            if let Err(fault) = self.say(database, &untold).await {
+                tracing::debug!(?fault, "other processes were not told of news; trying again");
+                self.untold().all = true;
+                self.some.notify_one();
+                sleep(Duration::from_secs(1)).await;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn say(&self, database: &Database, untold: &Untold) -> Result<(), Fault> {
+        // They find out what is there, so that it need not last.
+        const SAY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
+        let (channel, text) = (database.place.sql(CHANNEL), untold.text(&self.teller));
+        database.query(SAY, &[(&channel, Type::TEXT), (&text, Type::TEXT)]).await?;
+        Ok(())
+    }
+
+    /// Rings for what another process has told, and has it known where work waits.
+    pub(super) fn hear(&self, text: &str, front: &Front) {
+        let mut words = text.split(' ');
+        if words.next() == Some(&self.teller) {
+            return;
+        }
+        for word in words {
+            match (word.split_once(':'), word) {
+                (Some(("job", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
+                    self.bell.ring_jobs([JobId::from_bytes(id.into_bytes())]);
+                }
+                (Some(("end", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
+                    self.bell.ring_ends([JobId::from_bytes(id.into_bytes())]);
+                }
+                (Some(("work", place)), _) if let Some(first) = read_place(place) => {
+                    front.came(first);
+                    self.bell.ring_work();
+                }
+                (None, "work") => {
+                    front.forget();
+                    self.bell.ring_work();
+                }
+                _ => {
+                    front.forget();
+                    self.bell.ring_all();
+                }
+            }
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Untold> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Untold {
+    fn text(&self, teller: &str) -> String {
+        if self.all || self.jobs.len() + self.ended.len() > MANY {
+            return format!("{teller} all");
+        }
+        let mut text = teller.to_owned();
+        match self.work {
+            Some(Some((rank, id))) => _ = write!(text, " work:{rank}:{}", id.simple()),
+            Some(None) => text.push_str(" work"),
+            None => {}
+        }
+        for (kind, ids) in [("job", &self.jobs), ("end", &self.ended)] {
+            for id in ids {
+                _ = write!(text, " {kind}:{}", Uuid::from_bytes(id.to_bytes()).simple());
+            }
+        }
+        text
+    }
+}
+
+fn read_place(text: &str) -> Option<Urgency> {
+    let (rank, id) = text.split_once(':')?;
+    Some((rank.parse().ok()?, Uuid::parse_str(id).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_one_process_tells_another_hears_and_it_does_not_hear_itself() {
+        let (one, other) = (News::new(), News::new());
+        let (first, second) = (JobId::new(), JobId::new());
+        one.of_jobs([first]);
+        one.of_ends([second]);
+        let text = one.untold().text(&one.teller);
+        let (mut news, mut end, mut work) = (other.bell.job(first), other.bell.end(second), other.bell.work());
+        other.hear(&text, &Front::default());
+        assert!(news.rang() && end.rang() && !work.rang(), "{text}");
+        let mut own = one.bell.job(first);
+        one.hear(&text, &Front::default());
+        assert!(own.heard().now_or_never().is_none());
+        other.hear("- work", &Front::default());
+        assert!(work.rang() && !news.rang());
+    }
+
+    #[test]
+    fn news_of_many_jobs_fit_into_what_postgres_takes() {
+        let news = News::new();
+        news.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        news.of_work(Some((0, Uuid::nil())));
+        let text = news.untold().text(&news.teller);
+        assert!(text.len() < 8_000 && text.contains(" job:"));
+        news.of_jobs([JobId::new()]);
+        assert_eq!(news.untold().text("me"), "me all");
+        let other = News::new();
+        let (mut job, mut work) = (other.bell.job(JobId::new()), other.bell.work());
+        other.hear("me all", &Front::default());
+        assert!(job.rang() && work.rang());
+    }
+}

@@ -1,0 +1,253 @@
+//! Which database, and how: `postgres://USER:PASSWORD@HOST/DATABASE?schema=jobs&connections=4`.
+
+use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
+
+use tokio_postgres::config::{Config, Host, SslMode};
+
+use crate::error::{Error, Result, chain};
+
+const OPENING: &str = "open its database";
+
+/// What the URL of a store says.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) config: Config,
+    /// The schema that all of qtasks stands in.
+    pub(super) schema: String,
+    /// How many connections calls share.
+    pub(super) connections: usize,
+    /// How long a call may take.
+    pub(super) patience: Duration,
+    /// Whether connections go through a pooler that gives each transaction another session.
+    pub(super) pooled: bool,
+    pub(super) trust: Trust,
+}
+
+/// Whose certificates are good, where the connection is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Anybody's, as libpq has it for `prefer` and `require`: nobody can listen, but whoever stands between can.
+    Anybody,
+    /// Those that the system trusts.
+    System,
+    /// Those that the certificates in this file vouch for.
+    File(PathBuf),
+}
+
+impl Place {
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let mut place = Self {
+            config: Config::new(),
+            schema: "qtasks".to_owned(),
+            connections: 8,
+            patience: Duration::from_secs(10),
+            pooled: false,
+            trust: Trust::Anybody,
+        };
+        let mut theirs = Vec::new();
+        let mut encrypted = None;
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match name {
+                "sslmode" => encrypted = Some(value),
+                "sslrootcert" => place.trust = Trust::File(value.into()),
+                _ if place.set(name, value)? => {}
+                _ => theirs.push(parameter),
+            }
+        }
+        let url = format!("{base}?{}", theirs.join("&"));
+        let not_understood = |error| format!("its URL is not understood: {}", chain(&error));
+        place.config = url.parse().map_err(|error| Error::store(OPENING, not_understood(error)))?;
+        place.encrypt(encrypted)?;
+        place.complete()?;
+        Ok(place)
+    }
+
+    /// The statement for the schema of this place.
+    pub(super) fn sql<'s>(&self, sql: &'s str) -> Cow<'s, str> {
+        in_schema(&self.schema, sql)
+    }
+
+    /// Takes a parameter that is our own; gives whether it is.
+    fn set(&mut self, name: &str, value: &str) -> Result<bool> {
+        match name {
+            "schema" if is_name(value) => self.schema = value.to_owned(),
+            "schema" => {
+                return refuse(format!("`schema` is made of up to 40 of `a-z`, `0-9` and `_`, not `{value}`"));
+            }
+            "connections" => match value.parse() {
+                Ok(connections) if connections > 0 => self.connections = connections,
+                _ => return refuse(format!("`connections` is a number from 1 on, not `{value}`")),
+            },
+            "timeout" => match value.parse() {
+                Ok(seconds) if (1..=3_600).contains(&seconds) => self.patience = Duration::from_secs(seconds),
+                _ => return refuse(format!("`timeout` is a number of seconds up to 3600, not `{value}`")),
+            },
+            "pooler" if value == "transaction" => self.pooled = true,
+            "pooler" => return refuse(format!("`pooler` is `transaction`, or left out, not `{value}`")),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn encrypt(&mut self, mode: Option<&str>) -> Result<()> {
+        let mode = match mode {
+            Some("disable") => SslMode::Disable,
+            None if self.trust != Trust::Anybody => SslMode::Require,
+            None | Some("prefer") => SslMode::Prefer,
+            Some("require") => SslMode::Require,
+            Some("verify-full") => {
+                if self.trust == Trust::Anybody {
+                    self.trust = Trust::System;
+                }
+                SslMode::Require
+            }
+            Some(other) => {
+                return refuse(format!("`sslmode` is `disable`, `prefer`, `require` or `verify-full`, not `{other}`"));
+            }
+        };
+        self.config.ssl_mode(mode);
+        Ok(())
+    }
+
+    /// Says what the URL leaves open.
+    fn complete(&mut self) -> Result<()> {
+        if self.config.get_hosts().is_empty() && self.config.get_hostaddrs().is_empty() {
+            return refuse("its URL names no host; say `postgres://USER@HOST/DATABASE`".to_owned());
+        }
+        let config = &mut self.config;
+        if config.get_application_name().is_none() {
+            config.application_name("qtasks");
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(self.patience.min(Duration::from_secs(5)));
+        }
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(self.patience);
+        }
+        if !self.pooled {
+            // What a queue's tables hold changes faster than what is known of them, and then a plan without their indexes
+            // looks cheap; and to plan takes longer than to do. A statement whose caller has given up ends too.
+            let ours = format!(
+                "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
+                 -c plan_cache_mode=force_generic_plan -c default_transaction_isolation=read\\ committed \
+                 -c statement_timeout={}",
+                self.patience.as_millis()
+            );
+            let options = config.get_options().map_or(ours.clone(), |theirs| format!("{ours} {theirs}"));
+            config.options(options);
+        }
+        Ok(())
+    }
+}
+
+/// The statement for `schema`, which it names `qtasks`.
+pub(super) fn in_schema<'s>(schema: &str, sql: &'s str) -> Cow<'s, str> {
+    if schema == "qtasks" { sql.into() } else { sql.replace("qtasks.", &format!("\"{schema}\".")).into() }
+}
+
+fn is_name(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    !text.is_empty() && text.len() <= 40 && text.chars().all(known) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// Without the password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://")?;
+        if let Some(user) = self.config.get_user() {
+            write!(f, "{user}@")?;
+        }
+        for (place, host) in self.config.get_hosts().iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            match host {
+                Host::Tcp(name) => write!(f, "{comma}{name}")?,
+                #[cfg(unix)]
+                Host::Unix(path) => write!(f, "{comma}{}", path.display())?,
+            }
+            let ports = self.config.get_ports();
+            if let Some(port) = ports.get(place).or(ports.first()) {
+                write!(f, ":{port}")?;
+            }
+        }
+        write!(f, "/{}", self.config.get_dbname().unwrap_or_default())?;
+        if self.schema != "qtasks" {
+            write!(f, "?schema={}", self.schema)?;
+        }
+        Ok(())
+    }
+}
+
+fn refuse<T>(why: String) -> Result<T> {
+    Err(Error::store(OPENING, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_database_and_is_shown_without_its_password() {
+        for (url, shown) in [
+            ("postgres://me:secret@db.example:5433/app", "postgres://me@db.example:5433/app"),
+            ("postgresql://me:secret@a,b/app?schema=jobs", "postgres://me@a:5432,b:5432/app?schema=jobs"),
+            ("postgres://me@%2Frun%2Fpostgresql/app", "postgres://me@/run/postgresql:5432/app"),
+            ("postgres:///app?host=db&user=me&password=secret", "postgres://me@db/app"),
+        ] {
+            let place = Place::parse(url).unwrap();
+            assert_eq!(place.to_string(), shown);
+            assert!(!format!("{:?}", place.config).contains("secret"));
+        }
+    }
+
+    #[test]
+    fn parameters_say_how() {
+        let plain = Place::parse("postgres://me@db/app").unwrap();
+        assert_eq!((&*plain.schema, plain.connections, plain.pooled), ("qtasks", 8, false));
+        assert_eq!((plain.patience, plain.config.get_ssl_mode()), (Duration::from_secs(10), SslMode::Prefer));
+        let place = Place::parse(
+            "postgres://me@db/app?schema=jobs&connections=3&timeout=60&pooler=transaction&sslmode=require",
+        )
+        .unwrap();
+        assert_eq!((&*place.schema, place.connections, place.pooled), ("jobs", 3, true));
+        assert_eq!((place.patience, place.config.get_ssl_mode()), (Duration::from_mins(1), SslMode::Require));
+        assert_eq!(place.config.get_options(), None, "poolers refuse them");
+    }
+
+    #[test]
+    fn certificates_are_checked_where_that_is_asked_for() {
+        for (parameters, mode, trust) in [
+            ("sslmode=disable", SslMode::Disable, Trust::Anybody),
+            ("sslmode=require", SslMode::Require, Trust::Anybody),
+            ("sslmode=verify-full", SslMode::Require, Trust::System),
+            ("sslrootcert=ca.pem", SslMode::Require, Trust::File("ca.pem".into())),
+            ("sslmode=verify-full&sslrootcert=ca.pem", SslMode::Require, Trust::File("ca.pem".into())),
+        ] {
+            let place = Place::parse(&format!("postgres://me@db/app?{parameters}")).unwrap();
+            assert_eq!((place.config.get_ssl_mode(), place.trust), (mode, trust), "{parameters}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_cannot_mean_is_said_without_its_password() {
+        for (parameters, said) in [
+            ("?schema=Jobs", "`schema` is made of up to 40 of `a-z`, `0-9` and `_`, not `Jobs`"),
+            ("?connections=0", "`connections` is a number from 1 on, not `0`"),
+            ("?timeout=long", "`timeout` is a number of seconds up to 3600, not `long`"),
+            ("?pooler=session", "`pooler` is `transaction`, or left out, not `session`"),
+            ("?sslmode=maybe", "`sslmode` is `disable`, `prefer`, `require` or `verify-full`, not `maybe`"),
+            ("?fast=yes", "its URL is not understood: invalid connection string: unknown option `fast`"),
+        ] {
+            let said = format!("the store could not open its database: {said}");
+            let refused = Place::parse(&format!("postgres://me:secret@db/app{parameters}")).err().unwrap();
+            assert!(chain(&refused).starts_with(&said), "{refused:?}");
+            assert!(!chain(&refused).contains("secret"));
+        }
+        let refused = Place::parse("postgres:///app").err().unwrap();
+        assert_eq!(
+            chain(&refused),
+            "the store could not open its database: its URL names no host; say `postgres://USER@HOST/DATABASE`"
+        );
+    }
+}

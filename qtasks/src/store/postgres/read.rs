@@ -1,0 +1,110 @@
+//! The questions: what is read from the tables, and how.
+
+use jiff::Timestamp;
+use tokio_postgres::types::Type;
+
+use super::{
+    database::{Database, Parameter},
+    fault::Fault,
+    row::{self, job_columns},
+};
+use crate::{
+    job::{Attempt, Job, JobId, Memo, Step},
+    store::Filter,
+};
+
+const JOB: &str = concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.id = $1");
+
+pub(super) async fn job(database: &Database, id: JobId) -> Result<Option<Job>, Fault> {
+    let rows = database.query(JOB, &[(&row::job_id(id), Type::UUID)]).await?;
+    rows.first().map(row::job).transpose()
+}
+
+const JOBS: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks.jobs j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
+      AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
+);
+
+/// They are few among many, so they are found by their index and then sorted.
+const RUNNING_JOBS: &str = concat!(
+    "WITH running AS MATERIALIZED (SELECT j.* FROM qtasks.jobs j WHERE j.state = 2) SELECT ",
+    job_columns!(),
+    " FROM running j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
+      AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
+);
+
+pub(super) async fn jobs(
+    database: &Database,
+    filter: &Filter,
+    after: Option<JobId>,
+    limit: usize,
+) -> Result<Vec<Job>, Fault> {
+    let (after, limit) = (after.map(row::job_id), row::count(limit));
+    let (first, last) = filter.state.map_or((row::LATER, row::CANCELLED), row::codes);
+    let sql = if first == row::RUNNING && last == row::RUNNING { RUNNING_JOBS } else { JOBS };
+    let parameters: [Parameter<'_>; 6] = [
+        (&after, Type::UUID),
+        (&filter.task, Type::TEXT),
+        (&filter.queue, Type::TEXT),
+        (&first, Type::INT2),
+        (&last, Type::INT2),
+        (&limit, Type::INT8),
+    ];
+    database.query(sql, &parameters).await?.iter().map(row::job).collect()
+}
+
+const STEPS: &str =
+    "SELECT seq, hash, skipped, reply FROM qtasks.steps WHERE job = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
+
+pub(super) async fn steps(database: &Database, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>, Fault> {
+    let (id, from, limit) = (row::job_id(id), row::count(from), row::count(limit));
+    let rows = database.query(STEPS, &[(&id, Type::UUID), (&from, Type::INT8), (&limit, Type::INT8)]).await?;
+    rows.iter().map(row::step).collect()
+}
+
+const LAST_STEP: &str =
+    "SELECT seq, hash, skipped, reply FROM qtasks.steps WHERE job = $1 AND NOT skipped ORDER BY seq DESC LIMIT 1";
+
+pub(super) async fn last_step(database: &Database, id: JobId) -> Result<Option<Step>, Fault> {
+    let rows = database.query(LAST_STEP, &[(&row::job_id(id), Type::UUID)]).await?;
+    rows.first().map(row::step).transpose()
+}
+
+const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks.memos
+     WHERE job = $1 AND step = $2 AND number >= $3 ORDER BY number LIMIT $4";
+
+pub(super) async fn memos(
+    database: &Database,
+    id: JobId,
+    step: Option<u64>,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<Memo>, Fault> {
+    let (id, step, from, limit) = (row::job_id(id), row::memo_step(step), row::count(from), row::count(limit));
+    let parameters: [Parameter<'_>; 4] =
+        [(&id, Type::UUID), (&step, Type::INT8), (&from, Type::INT8), (&limit, Type::INT8)];
+    database.query(MEMOS, &parameters).await?.iter().map(row::memo).collect()
+}
+
+const ATTEMPTS: &str =
+    "SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 ORDER BY number";
+
+pub(super) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attempt>, Fault> {
+    database.query(ATTEMPTS, &[(&row::job_id(id), Type::UUID)]).await?.iter().map(row::attempt).collect()
+}
+
+const EXPIRED: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks.jobs j WHERE j.state = 2
+      AND NOT EXISTS (SELECT FROM qtasks.workers w WHERE w.id = j.worker AND w.until >= $1) LIMIT $2"
+);
+
+/// The jobs of workers that are gone.
+pub(super) async fn expired(database: &Database, now: Timestamp, limit: usize) -> Result<Vec<Job>, Fault> {
+    let (now, limit) = (row::millis(now), row::count(limit));
+    let rows = database.query(EXPIRED, &[(&now, Type::INT8), (&limit, Type::INT8)]).await?;
+    rows.iter().map(row::job).collect()
+}

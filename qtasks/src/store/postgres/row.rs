@@ -1,0 +1,234 @@
+//! How jobs, steps and attempts stand in the tables.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio_postgres::{Row, types::FromSql};
+use uuid::Uuid;
+
+use super::fault::Fault;
+use crate::{
+    job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    json::Json,
+};
+
+/// The `state` column.
+pub(super) const LATER: i16 = 0;
+pub(super) const READY: i16 = 1;
+pub(super) const RUNNING: i16 = 2;
+pub(super) const DONE: i16 = 3;
+pub(super) const DEAD: i16 = 4;
+pub(super) const CANCELLED: i16 = 5;
+
+/// The `state` columns, first and last, of the state of this name.
+pub(super) fn codes(name: &str) -> (i16, i16) {
+    match name {
+        "waiting" => (LATER, READY),
+        "running" => (RUNNING, RUNNING),
+        "done" => (DONE, DONE),
+        "dead" => (DEAD, DEAD),
+        "cancelled" => (CANCELLED, CANCELLED),
+        _ => (-1, -1),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn millis(time: Timestamp) -> i64 {
+    time.as_millisecond()
+}
+
+/// The time that [`millis`] gave this number for.
+pub(super) fn time(millis: i64) -> Timestamp {
+    // The last millisecond that there is counts as out of range.
+    let end = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(millis).unwrap_or(end)
+}
+
+/// Milliseconds, rounded up: a limit must not become none.
+pub(super) fn limit_millis(limit: Duration) -> i64 {
+    limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX)
+}
+
+fn limit(millis: i64) -> Duration {
+    if millis == i64::MAX { Duration::MAX } else { Duration::from_millis(millis.max(0).cast_unsigned()) }
+}
+
+/// A number of things, as the tables and `LIMIT` take it.
+pub(super) fn count(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+pub(super) fn job_id(id: JobId) -> Uuid {
+    Uuid::from_bytes(id.to_bytes())
+}
+
+pub(super) fn worker_id(id: WorkerId) -> Uuid {
+    Uuid::from_bytes(id.to_bytes())
+}
+
+/// Text as JSON, which has a form for the one character that Postgres does not keep.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn unquoted<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
+    let text: &str = get(row, column)?;
+    serde_json::from_str(text).map_err(|error| unreadable(format!("`{text}` in the column {column}: {error}")))
+}
+
+/// What a settled job gave, as the `shape` and `outcome` columns have it.
+pub(super) fn outcome(state: &State) -> (Option<String>, Option<Cow<'_, str>>) {
+    match state {
+        State::Done { output: Output::Value(value) } => (None, Some(value.as_str().into())),
+        State::Done { output: Output::Steps(shape) } => (Some(name(*shape)), None),
+        State::Dead { error: text } | State::Cancelled { reason: text } => (None, Some(quoted(text).into())),
+        State::Waiting { .. } | State::Running { .. } => (None, None),
+    }
+}
+
+fn name(shape: Shape) -> String {
+    let name = serde_json::to_value(shape).expect("a shape has a JSON form");
+    name.as_str().expect("which is its name").to_owned()
+}
+
+pub(super) fn ending(ending: &Ending) -> String {
+    serde_json::to_string(ending).expect("an ending has a JSON form")
+}
+
+/// The columns of [`job`], of `qtasks.jobs AS j`.
+macro_rules! job_columns {
+    () => {
+        "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, \
+         j.outcome, j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, j.suspect, j.memos"
+    };
+}
+pub(super) use job_columns;
+
+/// Reads the columns of [`job_columns`].
+pub(super) fn job(row: &Row) -> Result<Job, Fault> {
+    let done: Option<i64> = get(row, 16)?;
+    let total: Option<i64> = get(row, 17)?;
+    Ok(Job {
+        id: JobId::from_bytes(get::<Uuid>(row, 0)?.into_bytes()),
+        task: get(row, 1)?,
+        queue: get(row, 2)?,
+        priority: get(row, 3)?,
+        args: json(row, 4)?,
+        max_time: get::<Option<i64>>(row, 5)?.map(limit),
+        enqueued: time(get(row, 6)?),
+        state: state(row)?,
+        attempt: small(row, 12)?,
+        failures: small(row, 13)?,
+        suspect: get(row, 18)?,
+        steps: get::<i64>(row, 14)?.cast_unsigned(),
+        skipped: get::<i64>(row, 15)?.cast_unsigned(),
+        memos: get::<i64>(row, 19)?.cast_unsigned(),
+        progress: done
+            .zip(total)
+            .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
+    })
+}
+
+fn state(row: &Row) -> Result<State, Fault> {
+    Ok(match get(row, 7)? {
+        LATER | READY => State::Waiting { due: time(get(row, 8)?) },
+        RUNNING => State::Running { worker: worker(row, 9)? },
+        DONE => State::Done { output: output(row)? },
+        DEAD => State::Dead { error: unquoted(row, 11)? },
+        CANCELLED => State::Cancelled { reason: unquoted(row, 11)? },
+        unknown => return Err(unreadable(format!("{unknown} is no state of a job"))),
+    })
+}
+
+fn output(row: &Row) -> Result<Output, Fault> {
+    let Some(shape) = get::<Option<&str>>(row, 10)? else { return Ok(Output::Value(json(row, 11)?)) };
+    let known = serde_json::from_value(shape.into());
+    known.map(Output::Steps).map_err(|_| unreadable(format!("`{shape}` is no shape of a result")))
+}
+
+/// Reads `seq, hash, skipped, reply`.
+pub(super) fn step(row: &Row) -> Result<Step, Fault> {
+    let reply = match get(row, 2)? {
+        true => Reply::Skipped(unquoted(row, 3)?),
+        false => Reply::Value(json(row, 3)?),
+    };
+    Ok(Step { seq: get::<i64>(row, 0)?.cast_unsigned(), hash: get::<i64>(row, 1)?.cast_unsigned(), reply })
+}
+
+/// The `step` column of a memo.
+pub(super) fn memo_step(step: Option<u64>) -> i64 {
+    step.map_or(-1, count)
+}
+
+/// Reads `step, number, name, nth, value`.
+pub(super) fn memo(row: &Row) -> Result<Memo, Fault> {
+    Ok(Memo {
+        step: u64::try_from(get::<i64>(row, 0)?).ok(),
+        number: get::<i64>(row, 1)?.cast_unsigned(),
+        name: unquoted(row, 2)?,
+        nth: get::<i64>(row, 3)?.cast_unsigned(),
+        value: json(row, 4)?,
+    })
+}
+
+/// Reads `number, worker, started, ended, ending`.
+pub(super) fn attempt(row: &Row) -> Result<Attempt, Fault> {
+    Ok(Attempt {
+        number: small(row, 0)?,
+        worker: worker(row, 1)?,
+        started: get::<Option<i64>>(row, 2)?.map(time),
+        ended: time(get(row, 3)?),
+        ending: unquoted(row, 4)?,
+    })
+}
+
+pub(super) fn worker(row: &Row, column: usize) -> Result<WorkerId, Fault> {
+    get::<Uuid>(row, column).map(|id| WorkerId::from_bytes(id.into_bytes()))
+}
+
+pub(super) fn small(row: &Row, column: usize) -> Result<u32, Fault> {
+    let number: i64 = get(row, column)?;
+    number.try_into().map_err(|_| unreadable(format!("{number} is out of range")))
+}
+
+fn json(row: &Row, column: usize) -> Result<Json, Fault> {
+    get::<&str>(row, column).map(|text| Json::from_stored(Arc::<str>::from(text)))
+}
+
+pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, Fault> {
+    Ok(row.try_get(column)?)
+}
+
+fn unreadable(why: String) -> Fault {
+    Fault::refused(format!("what is stored cannot be read: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_to_the_millisecond_up_to_the_ends_of_time() {
+        for (given, kept) in [
+            (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH),
+            (Timestamp::constant(1, 1_999_999), Timestamp::constant(1, 1_000_000)),
+            (Timestamp::MAX, Timestamp::MAX),
+            (Timestamp::MIN, Timestamp::MIN),
+        ] {
+            assert_eq!(time(millis(given)), kept);
+        }
+        assert_eq!((time(i64::MAX), time(i64::MIN)), (Timestamp::MAX, Timestamp::MIN));
+    }
+
+    #[test]
+    fn a_limit_of_time_never_becomes_none() {
+        for (given, kept) in [
+            (Duration::from_micros(1), Duration::from_millis(1)),
+            (Duration::from_secs(90), Duration::from_secs(90)),
+            (Duration::MAX, Duration::MAX),
+        ] {
+            assert_eq!(limit(limit_millis(given)), kept);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The tables, and how those of an older qtasks become those of this one.
+//!
+//! All stand in a schema of their own with the format in a table of its own, so that they meet neither the application's
+//! tables nor its migrations.
+
+use tokio_postgres::types::Type;
+
+use super::{
+    database::{Database, Transaction},
+    fault::Fault,
+    place::Place,
+};
+use crate::error::{Error, Result};
+
+/// Each takes the tables from one format to the next; the first from an empty schema.
+///
+/// Times are milliseconds since 1970. `state` is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead,
+/// 5 cancelled. JSON stands as text, for `jsonb` keeps neither the order of keys nor numbers as they were written, and
+/// neither type keeps every text that JSON can say. What errors say is JSON too: Postgres keeps no text with a NUL in it.
+///
+/// No index has a column that a step changes, and pages have room left, so that Postgres keeps the changed row beside the
+/// old one and no index needs to know (a HOT update). Workers say every second that they live, in a table of their own;
+/// `until` is [`LOST`](super::session::LOST) once somebody has found that one is gone. The `step` of a memo is -1 where it
+/// is for the whole body.
+pub(super) const MIGRATIONS: &[&str] = &[concat!(
+    "
+    CREATE TABLE qtasks.jobs (
+        id uuid PRIMARY KEY,
+        queue text COLLATE \"C\" NOT NULL,
+        task text COLLATE \"C\" NOT NULL,
+        priority smallint NOT NULL,
+        state smallint NOT NULL,
+        suspect boolean NOT NULL DEFAULT false,
+        due bigint NOT NULL,
+        max_time bigint,
+        enqueued bigint NOT NULL,
+        attempt bigint NOT NULL DEFAULT 0,
+        failures bigint NOT NULL DEFAULT 0,
+        steps bigint NOT NULL DEFAULT 0,
+        skipped bigint NOT NULL DEFAULT 0,
+        memos bigint NOT NULL DEFAULT 0,
+        progress_done bigint,
+        progress_total bigint,
+        ended bigint,
+        worker uuid,
+        shape text,
+        outcome text,
+        args text NOT NULL
+    ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+    CREATE INDEX jobs_later ON qtasks.jobs (queue, task, due) WHERE state = 0;
+    CREATE INDEX jobs_ready ON qtasks.jobs (queue, task, suspect, (-(priority::int4)), id) WHERE state = 1;
+    CREATE INDEX jobs_running ON qtasks.jobs (worker) WHERE state = 2;
+    CREATE INDEX jobs_ended ON qtasks.jobs (state, ended) WHERE state >= 3;
+    CREATE TABLE qtasks.steps (
+        job uuid NOT NULL,
+        seq bigint NOT NULL,
+        hash bigint NOT NULL,
+        skipped boolean NOT NULL,
+        reply text NOT NULL,
+        PRIMARY KEY (job, seq)
+    );
+    CREATE TABLE qtasks.memos (
+        job uuid NOT NULL,
+        step bigint NOT NULL,
+        number bigint NOT NULL,
+        name text NOT NULL,
+        nth bigint NOT NULL,
+        value text NOT NULL,
+        PRIMARY KEY (job, step, number)
+    );
+    CREATE TABLE qtasks.attempts (
+        job uuid NOT NULL,
+        number bigint NOT NULL,
+        worker uuid NOT NULL,
+        started bigint,
+        ended bigint NOT NULL,
+        ending text NOT NULL,
+        PRIMARY KEY (job, number)
+    );
+    CREATE TABLE qtasks.workers (
+        id uuid PRIMARY KEY,
+        until bigint NOT NULL,
+        sign bigint NOT NULL,
+        signed boolean NOT NULL
+    ) WITH (fillfactor = 50);
+    CREATE TABLE qtasks.pruned (job uuid PRIMARY KEY);
+",
+    include_str!("enqueue.sql")
+)];
+
+/// The format that [`MIGRATIONS`] lead to.
+pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the tables to the format of this qtasks.
+///
+/// Any number of processes may do so at once: what is missing is found out and added under a lock.
+pub(super) async fn migrate(database: &Database, migrations: &[&'static str]) -> Result<()> {
+    let place = &database.place;
+    let known = migrations.len() as i64;
+    let failed = |fault: Fault| fault.into_error("bring its tables up to date");
+    let look = database.begin().await.map_err(|fault| fault.into_error("reach its database"))?;
+    let found = format(&look, place).await.map_err(failed)?;
+    look.commit().await.map_err(failed)?;
+    if check(found, place, known)? == known {
+        return Ok(());
+    }
+    let transaction = database.begin().await.map_err(failed)?;
+    // A number that stands for qtasks, and one for the schema.
+    let lock = format!("SELECT pg_advisory_xact_lock(1903453537, hashtext('{}'))", place.schema);
+    transaction.execute(&lock).await.map_err(failed)?;
+    let found = check(format(&transaction, place).await.map_err(failed)?, place, known)?;
+    if found == 0 {
+        refuse_strangers(&transaction, place).await?;
+    }
+    advance(&transaction, place, &migrations[found as usize..], known).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+/// The format of the tables in the schema; 0 where there are none.
+async fn format(transaction: &Transaction<'_>, place: &Place) -> Result<i64, Fault> {
+    // Not by `to_regclass`, which goes by what this connection remembers.
+    let there = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname = 'format')";
+    let found = transaction.query(there, &[(&place.schema, Type::TEXT)]).await?;
+    if !found[0].try_get::<_, bool>(0)? {
+        return Ok(0);
+    }
+    let found = transaction.query("SELECT max(format) FROM qtasks.format", &[]).await?;
+    Ok(found[0].try_get::<_, Option<i64>>(0)?.unwrap_or(0))
+}
+
+/// The format that was found, unless it is newer than `known`.
+fn check(found: i64, place: &Place, known: i64) -> Result<i64> {
+    if found > known {
+        return Err(Error::NewerStore { place: place.to_string(), found, known });
+    }
+    Ok(found.max(0))
+}
+
+/// Refuses a schema in which somebody else has taken our names.
+async fn refuse_strangers(transaction: &Transaction<'_>, place: &Place) -> Result<()> {
+    let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v') ORDER BY 1 LIMIT 1";
+    let found = transaction.query(sql, &[(&place.schema, Type::TEXT)]).await;
+    let found = found.map_err(|fault| fault.into_error("read its tables"))?;
+    let Some(row) = found.first() else { return Ok(()) };
+    let stranger: String = row.get(0);
+    Err(Error::ForeignStore {
+        place: place.to_string(),
+        why: format!(
+            "its schema `{}` has a `{stranger}` and no `format`; name another with `?schema=NAME`",
+            place.schema
+        ),
+    })
+}
+
+async fn advance(
+    transaction: &Transaction<'_>,
+    place: &Place,
+    missing: &[&'static str],
+    known: i64,
+) -> Result<(), Fault> {
+    let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
+    let there = transaction.query(there, &[(&place.schema, Type::TEXT)]).await?;
+    // Only where it is missing: to say `IF NOT EXISTS` takes the right to make one.
+    if !there[0].try_get::<_, bool>(0)? {
+        transaction.execute(&format!("CREATE SCHEMA \"{}\"", place.schema)).await?;
+    }
+    transaction.execute(&place.sql("CREATE TABLE IF NOT EXISTS qtasks.format (format bigint NOT NULL)")).await?;
+    for migration in missing {
+        transaction.execute(&place.sql(migration)).await?;
+    }
+    transaction.execute(&place.sql("DELETE FROM qtasks.format")).await?;
+    let write = place.sql("INSERT INTO qtasks.format VALUES (");
+    transaction.execute(&format!("{write}{known})")).await
+}

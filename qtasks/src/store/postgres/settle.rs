@@ -1,0 +1,216 @@
+//! How jobs come to their next state.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use super::{
+    database::{Database, Parameter},
+    fault::Fault,
+    row::{self, CANCELLED, DEAD, DONE, LATER, READY},
+};
+use crate::{
+    job::State,
+    store::{Hold, Settlement, Written},
+};
+
+/// Gives the numbers of the settlements that were written.
+///
+/// Whoever takes over the jobs of a worker locks what the worker says of itself: one that comes back at that moment learns
+/// afterwards of what was taken, or nothing is taken.
+const SETTLE: &str = "
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM unnest($1::int8[], $2::uuid[], $3::int2[], $4::int8[], $5::uuid[], $6::int8[], $7::int2[],
+            $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::bool[])
+            AS a(place, job, hold, attempt, worker, now, first, last, state, due, ended, shape, outcome, failures, suspect)
+    ), holders AS MATERIALIZED (
+        SELECT w.id, w.until FROM qtasks.workers w
+        WHERE w.id IN (SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.id = a.job) FROM asked a WHERE a.hold = 1)
+        ORDER BY w.id FOR SHARE
+    ), held AS MATERIALIZED (
+        SELECT a.* FROM asked a JOIN qtasks.jobs j ON j.id = a.job
+        WHERE j.attempt = a.attempt AND CASE a.hold
+            WHEN 0 THEN j.state = 2 AND j.worker = a.worker
+            WHEN 1 THEN j.state = 2 AND NOT EXISTS (SELECT FROM holders h WHERE h.id = j.worker AND h.until >= a.now)
+            ELSE j.state BETWEEN a.first AND a.last END
+        FOR UPDATE OF j
+    ), settled AS (
+        UPDATE qtasks.jobs j SET state = h.state, due = coalesce(h.due, j.due), ended = h.ended, worker = NULL,
+            shape = h.shape, outcome = h.outcome, failures = h.failures, suspect = h.suspect
+        FROM held h WHERE j.id = h.job
+    ), history AS (
+        INSERT INTO qtasks.attempts (job, number, worker, started, ended, ending)
+        SELECT h.job, t.number, t.worker, t.started, t.ended, t.ending
+        FROM unnest($16::int8[], $17::int8[], $18::uuid[], $19::int8[], $20::int8[], $21::text[])
+            AS t(place, number, worker, started, ended, ending)
+        JOIN held h ON h.place = t.place
+        ON CONFLICT DO NOTHING
+    )
+    SELECT place FROM held";
+
+/// What the settlements come to, in order: all that are written are so at once.
+pub(super) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
+    if settlements.iter().any(|settlement| matches!(settlement.next, State::Running { .. })) {
+        return Err(Fault::Misuse("a job comes to run by a lease, not by a settlement"));
+    }
+    let mut written = vec![Written::Fenced; settlements.len()];
+    let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
+        for row in rows {
+            written[row::get::<i64>(&row, 0)? as usize] = Written::Yes;
+        }
+        Ok(())
+    };
+    match &rounds(settlements, |settlement| settlement.job)[..] {
+        [] => {}
+        [only] => note(database.query(SETTLE, &Columns::new(only).parameters()).await?)?,
+        several => {
+            let transaction = database.begin().await?;
+            for round in several {
+                note(transaction.query(SETTLE, &Columns::new(round).parameters()).await?)?;
+            }
+            transaction.commit().await?;
+        }
+    }
+    Ok(written)
+}
+
+/// The things with their places, in rounds in which no two are of one `key`, sorted by that: a statement changes a row once,
+/// and two that lock rows in one order never wait for each other.
+pub(super) fn rounds<'t, T, K: Ord + Copy + std::hash::Hash>(
+    things: &[&'t T],
+    key: impl Fn(&T) -> K,
+) -> Vec<Vec<(usize, &'t T)>> {
+    let mut rounds: Vec<Vec<(usize, &'t T)>> = Vec::new();
+    let mut seen: HashMap<K, usize> = HashMap::new();
+    for (place, thing) in things.iter().enumerate() {
+        let round = seen.entry(key(thing)).or_default();
+        if rounds.len() == *round {
+            rounds.push(Vec::new());
+        }
+        rounds[*round].push((place, thing));
+        *round += 1;
+    }
+    for round in &mut rounds {
+        round.sort_by_key(|(_, thing)| key(thing));
+    }
+    rounds
+}
+
+/// Settlements, by column; those of attempts that end are fewer.
+#[derive(Default)]
+struct Columns<'s> {
+    places: Vec<i64>,
+    jobs: Vec<Uuid>,
+    holds: Vec<i16>,
+    attempts: Vec<i64>,
+    workers: Vec<Option<Uuid>>,
+    nows: Vec<Option<i64>>,
+    firsts: Vec<i16>,
+    lasts: Vec<i16>,
+    states: Vec<i16>,
+    dues: Vec<Option<i64>>,
+    ends: Vec<Option<i64>>,
+    shapes: Vec<Option<String>>,
+    outcomes: Vec<Option<Cow<'s, str>>>,
+    failures: Vec<i64>,
+    suspects: Vec<bool>,
+    ended: Ended,
+}
+
+#[derive(Default)]
+struct Ended {
+    places: Vec<i64>,
+    numbers: Vec<i64>,
+    workers: Vec<Uuid>,
+    starts: Vec<Option<i64>>,
+    ends: Vec<i64>,
+    endings: Vec<String>,
+}
+
+impl<'s> Columns<'s> {
+    fn new(round: &[(usize, &'s Settlement)]) -> Self {
+        let mut columns = Self::default();
+        for (place, settlement) in round {
+            columns.push(row::count(*place), settlement);
+        }
+        columns
+    }
+
+    fn push(&mut self, place: i64, settlement: &'s Settlement) {
+        let Settlement { job, hold, next, failures, suspect, attempt, now } = settlement;
+        let nobody = (-1, -1);
+        let (hold, number, worker, at, (first, last)) = match *hold {
+            // A lease of another job holds nothing.
+            Hold::Lease(lease) if lease.job != *job => (2, 0, None, None, nobody),
+            Hold::Lease(lease) => (0, lease.attempt, Some(row::worker_id(lease.worker)), None, nobody),
+            Hold::Expired { attempt, now } => (1, attempt, None, Some(row::millis(now)), nobody),
+            Hold::Seen { state, attempt } => (2, attempt, None, None, row::codes(state)),
+        };
+        self.places.push(place);
+        self.jobs.push(row::job_id(*job));
+        self.holds.push(hold);
+        self.attempts.push(number.into());
+        self.workers.push(worker);
+        self.nows.push(at);
+        self.firsts.push(first);
+        self.lasts.push(last);
+        let (state, due, ended) = standing(next, row::millis(*now));
+        self.states.push(state);
+        self.dues.push(due);
+        self.ends.push(ended);
+        let (shape, outcome) = row::outcome(next);
+        self.shapes.push(shape);
+        self.outcomes.push(outcome);
+        self.failures.push((*failures).into());
+        self.suspects.push(*suspect);
+        if let Some(attempt) = attempt {
+            self.ended.places.push(place);
+            self.ended.numbers.push(attempt.number.into());
+            self.ended.workers.push(row::worker_id(attempt.worker));
+            self.ended.starts.push(attempt.started.map(row::millis));
+            self.ended.ends.push(row::millis(attempt.ended));
+            self.ended.endings.push(row::ending(&attempt.ending));
+        }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 21] {
+        [
+            (&self.places, Type::INT8_ARRAY),
+            (&self.jobs, Type::UUID_ARRAY),
+            (&self.holds, Type::INT2_ARRAY),
+            (&self.attempts, Type::INT8_ARRAY),
+            (&self.workers, Type::UUID_ARRAY),
+            (&self.nows, Type::INT8_ARRAY),
+            (&self.firsts, Type::INT2_ARRAY),
+            (&self.lasts, Type::INT2_ARRAY),
+            (&self.states, Type::INT2_ARRAY),
+            (&self.dues, Type::INT8_ARRAY),
+            (&self.ends, Type::INT8_ARRAY),
+            (&self.shapes, Type::TEXT_ARRAY),
+            (&self.outcomes, Type::TEXT_ARRAY),
+            (&self.failures, Type::INT8_ARRAY),
+            (&self.suspects, Type::BOOL_ARRAY),
+            (&self.ended.places, Type::INT8_ARRAY),
+            (&self.ended.numbers, Type::INT8_ARRAY),
+            (&self.ended.workers, Type::UUID_ARRAY),
+            (&self.ended.starts, Type::INT8_ARRAY),
+            (&self.ended.ends, Type::INT8_ARRAY),
+            (&self.ended.endings, Type::TEXT_ARRAY),
+        ]
+    }
+}
+
+/// The `state`, `due` and `ended` columns.
+fn standing(next: &State, now: i64) -> (i16, Option<i64>, Option<i64>) {
+    match next {
+        State::Waiting { due } => {
+            let due = row::millis(*due);
+            (if due <= now { READY } else { LATER }, Some(due), None)
+        }
+        State::Running { .. } => unreachable!("refused before"),
+        State::Done { .. } => (DONE, None, Some(now)),
+        State::Dead { .. } => (DEAD, None, Some(now)),
+        State::Cancelled { .. } => (CANCELLED, None, Some(now)),
+    }
+}

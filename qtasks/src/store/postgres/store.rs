@@ -1,0 +1,175 @@
+//! What the calls of a store come to.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio_postgres::types::Type;
+
+use super::{
+    database::{Database, Parameter, Statement},
+    enqueue,
+    fault::Fault,
+    front::{self, Front},
+    group::Call,
+    lease::{self, Handed},
+    news::News,
+    record, row,
+    session::{self, Signs},
+    settle,
+};
+use crate::{
+    job::{JobId, Lease, NewJob, State, WorkerId},
+    store::{Ask, Leased, Record, Settlement, Written},
+};
+
+/// What all parts of a store share.
+pub(super) struct Inner {
+    pub(super) database: Database,
+    pub(super) news: News,
+    pub(super) signs: Signs,
+    pub(super) front: Front,
+}
+
+pub(super) struct Enqueue(pub(super) Vec<NewJob>);
+
+impl Call for Enqueue {
+    type Answer = ();
+    const DOING: &'static str = "enqueue jobs";
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<()>, Fault>> {
+        Box::pin(async move {
+            let came = enqueue::enqueue(&inner.database, calls.iter().flat_map(|call| &call.0)).await;
+            // Where no answer came, it may be done all the same.
+            inner.of_new(calls.iter().flat_map(|call| &call.0));
+            came.map(|()| calls.iter().map(drop).collect())
+        })
+    }
+}
+
+pub(super) struct Records(pub(super) Vec<Record>);
+
+impl Call for Records {
+    type Answer = Vec<Written>;
+    const DOING: &'static str = "record steps";
+
+    fn weight(&self) -> usize {
+        self.0.iter().map(|record| 1 + record.steps.len() + record.memos.len() + record.jobs.len()).sum()
+    }
+
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
+        Box::pin(async move {
+            let records: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
+            let came = record::record(&inner.database, &records).await;
+            inner.news.of_jobs(records.iter().map(|record| record.lease.job));
+            inner.of_new(records.iter().flat_map(|record| &record.jobs));
+            Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
+        })
+    }
+}
+
+pub(super) struct Settle(pub(super) Vec<Settlement>);
+
+impl Call for Settle {
+    type Answer = Vec<Written>;
+    const DOING: &'static str = "settle jobs";
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
+        Box::pin(async move {
+            let settlements: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
+            let came = settle::settle(&inner.database, &settlements).await;
+            inner.news.of_jobs(settlements.iter().map(|settlement| settlement.job));
+            let ended: Vec<JobId> =
+                settlements.iter().filter(|one| one.next.is_ended()).map(|settlement| settlement.job).collect();
+            inner.news.of_ends(ended);
+            if settlements.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. })) {
+                inner.front.forget();
+                inner.news.of_work(None);
+            }
+            Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
+        })
+    }
+}
+
+/// To each call as many answers as are its own.
+fn dealt_out(written: Vec<Written>, counts: impl Iterator<Item = usize>) -> Vec<Vec<Written>> {
+    let mut written = written.into_iter();
+    counts.map(|count| written.by_ref().take(count).collect()).collect()
+}
+
+impl Inner {
+    /// There may be anything new.
+    pub(super) fn look_anew(&self) {
+        self.front.forget();
+        self.news.bell.ring_all();
+    }
+
+    /// These jobs have come to wait.
+    fn of_new<'j>(&self, jobs: impl Iterator<Item = &'j NewJob>) {
+        if let Some(first) = jobs.map(front::urgency).min() {
+            self.front.came(first);
+            self.news.of_work(Some(first));
+        }
+    }
+
+    pub(super) async fn lease(self: Arc<Self>, ask: Ask) -> Result<Leased, Fault> {
+        let search = self.front.search(&ask);
+        let handed = lease::lease(&self.database, &ask, search.from).await;
+        match &handed {
+            Ok(Handed { leased, missed: false, left: false }) => self.front.took(&search, &ask, &leased.jobs),
+            Ok(_) | Err(_) => self.front.left(&search),
+        }
+        let handed = handed?;
+        self.news.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
+        if handed.missed {
+            // What others looked at when we did, they may have left.
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                self.news.bell.ring_work();
+            });
+        }
+        Ok(handed.leased)
+    }
+
+    pub(super) async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>, Fault> {
+        const RENEW: &str = "
+            INSERT INTO qtasks.workers (id, until, sign, signed) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (id) DO UPDATE SET until = excluded.until, signed = excluded.signed";
+        // In a statement of its own, behind whoever took jobs while the worker seemed to be gone.
+        const HELD: &str = "SELECT id, attempt FROM qtasks.jobs WHERE state = 2 AND worker = $1";
+        if self.database.place.pooled {
+            return Err(Fault::Misuse(NO_SESSION));
+        }
+        let signed = self.signs.show(worker).await;
+        let (id, until, sign) = (row::worker_id(worker), row::millis(until), session::sign(worker));
+        let renew: [Parameter<'_>; 4] =
+            [(&id, Type::UUID), (&until, Type::INT8), (&sign, Type::INT8), (&signed, Type::BOOL)];
+        let statements =
+            [Statement { sql: RENEW, parameters: &renew }, Statement { sql: HELD, parameters: &[(&id, Type::UUID)] }];
+        let answers = self.database.queries(&statements).await?;
+        let held = answers.into_iter().nth(1).unwrap_or_default();
+        let lease = |row| {
+            let job = JobId::from_bytes(row::get::<uuid::Uuid>(row, 0)?.into_bytes());
+            Ok(Lease { job, attempt: row::small(row, 1)?, worker })
+        };
+        held.iter().map(lease).collect()
+    }
+
+    pub(super) async fn leave(&self, worker: WorkerId) -> Result<(), Fault> {
+        const LEAVE: &str = "DELETE FROM qtasks.workers WHERE id = $1";
+        self.signs.hide(worker);
+        self.database.query(LEAVE, &[(&row::worker_id(worker), Type::UUID)]).await?;
+        Ok(())
+    }
+}
+
+const NO_SESSION: &str = "a worker needs connections of its own to Postgres, and these go through a pooler \
+                          (`pooler=transaction`); give workers a URL that leads past it";

@@ -1,0 +1,162 @@
+//! Jobs that other clients enqueue: in transactions of the application, and by SQL.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use qtasks::{
+    job::{JobId, State},
+    postgres::{
+        InSchema,
+        tokio_postgres::{Client, Config, NoTls},
+    },
+    prelude::*,
+    store::Store,
+};
+use qtasks_tests::{
+    in_time,
+    servers::postgres::{shared, tell, url},
+    whole,
+};
+
+use crate::{app, open, schema};
+
+#[qtask]
+async fn welcome(user: String) -> String {
+    format!("welcome, {user}")
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = url.parse::<Config>().unwrap().connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_job_exists_exactly_if_the_transaction_commits() {
+    let url = shared().new_database();
+    let app = app(&url).await;
+    let store = open(&url).await;
+    let mut client = connect(&url).await;
+    client.batch_execute("CREATE TABLE users (name text)").await.unwrap();
+
+    let mut tx = client.transaction().await.unwrap();
+    let dropped = app.enqueue_in(&mut tx, welcome("Ada".into())).await.unwrap();
+    tx.rollback().await.unwrap();
+    assert_eq!(store.job(dropped.id()).await.unwrap(), None);
+
+    let mut work = store.bell().work();
+    let mut tx = client.transaction().await.unwrap();
+    tx.execute("INSERT INTO users VALUES ('Ada')", &[]).await.unwrap();
+    let kept = app.enqueue_in(&mut tx, welcome("Ada".into()).priority(3)).await.unwrap();
+    assert_eq!(store.job(kept.id()).await.unwrap(), None);
+    tx.commit().await.unwrap();
+    in_time(work.heard()).await;
+    assert_eq!(store.job(kept.id()).await.unwrap().unwrap().priority, 3);
+    app.worker().run_until_idle().await.unwrap();
+    assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_transaction_can_name_another_schema() {
+    let url = url();
+    let app = app(&url).await;
+    let mut client = connect(&shared().database()).await;
+    let mut tx = client.transaction().await.unwrap();
+    let job = app.enqueue_in(InSchema::new(schema(&url), &mut tx), welcome("Ada".into())).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(job.status().await.unwrap().attempt, 0);
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_database_without_our_tables_is_refused() {
+    let mut client = connect(&shared().new_database()).await;
+    let app = QueueTasks::open("memory:").await.unwrap();
+    let mut tx = client.transaction().await.unwrap();
+    let error = app.enqueue_in(&mut tx, welcome("Ada".into())).await.unwrap_err();
+    assert_eq!(
+        whole(&error),
+        "`the schema `qtasks`` is not a store of qtasks: it has no tables of qtasks; open it once as the store, and use the \
+         same database here"
+    );
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn any_client_can_enqueue_by_sql() {
+    let url = shared().new_database();
+    let app = app(&url).await;
+    let store = open(&url).await;
+    let mut work = store.bell().work();
+    let id: JobId = tell(&url, r#"SELECT qtasks.enqueue('welcome', '{"user": "Ada"}')"#).unwrap().parse().unwrap();
+    in_time(work.heard()).await;
+    app.worker().run_until_idle().await.unwrap();
+    assert_eq!(app.job::<welcome>(id).await.unwrap().result().await.unwrap(), "welcome, Ada");
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn options_of_a_call_by_sql_are_those_of_a_call() {
+    let url = shared().new_database();
+    let store = open(&url).await;
+    let call = |options: &str| format!("SELECT qtasks.enqueue('welcome', options => '{options}')");
+    let id: JobId = tell(&url, &call(r#"{"queue": "mail", "priority": -7, "max_time": 1.5, "delay": 60}"#))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let job = store.job(id).await.unwrap().unwrap();
+    assert_eq!((&*job.queue, job.priority, job.args.as_str()), ("mail", -7, "{}"));
+    assert_eq!(job.max_time, Some(Duration::from_millis(1_500)));
+    assert_eq!(job.state, State::Waiting { due: job.enqueued + Duration::from_secs(60) });
+    let id: JobId = tell(&url, &call(r#"{"at": "2030-01-02T03:04:05Z"}"#)).unwrap().parse().unwrap();
+    let due: Timestamp = "2030-01-02T03:04:05Z".parse().unwrap();
+    assert_eq!(store.job(id).await.unwrap().unwrap().state, State::Waiting { due });
+
+    let own = JobId::new();
+    for _ in 0..2 {
+        let id: JobId = tell(&url, &call(&format!(r#"{{"id": "{own}"}}"#))).unwrap().parse().unwrap();
+        assert_eq!(id, own, "a call that is made again finds its job");
+    }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn ids_that_sql_makes_sort_by_age() {
+    let url = shared().new_database();
+    drop(open(&url).await);
+    let before = JobId::new();
+    let ids = tell(&url, "SELECT qtasks.enqueue('welcome') FROM generate_series(1, 200)").unwrap();
+    let ids: Vec<JobId> = ids.lines().map(|id| id.parse().unwrap()).collect();
+    let sorted = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!(ids.iter().all(|id| *id > before) && sorted > 180, "{sorted} of 199");
+    assert!(ids.iter().all(|id| id.to_string().as_bytes()[14] == b'7'), "{}", ids[0]);
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn what_a_call_by_sql_cannot_mean_is_said() {
+    let url = shared().new_database();
+    drop(open(&url).await);
+    let names = "they are made of 1 to 128 of `A-Z a-z 0-9 _ . : -`";
+    for (arguments, said) in [
+        ("'a task'", format!("`a task` is no name of a task or a queue: {names}")),
+        ("''", format!("`` is no name of a task or a queue: {names}")),
+        (r#"'t', '{}', '{"queue": "ü"}'"#, format!("`ü` is no name of a task or a queue: {names}")),
+        ("'t', '[1]'", "the arguments of `t` are an object by parameter name".to_owned()),
+        ("'t', jsonb_build_object('a', repeat('x', 1048576))", "the arguments of `t` are larger than 1 MiB".to_owned()),
+        (
+            r#"'t', '{}', '{"prio": 1}'"#,
+            "no option `prio`; there are `queue`, `priority`, `delay`, `at`, `max_time` and `id`".to_owned(),
+        ),
+        (
+            r#"'t', '{}', '{"at": "2030-01-01", "delay": 1}'"#,
+            "`at` and `delay` both say when the job is due; leave one of them out".to_owned(),
+        ),
+    ] {
+        let error = tell(&url, &format!("SELECT qtasks.enqueue({arguments})")).unwrap_err();
+        assert_eq!(error.lines().next(), Some(&*format!("ERROR:  {said}")));
+    }
+    assert_eq!(tell(&url, "SELECT count(*) FROM qtasks.jobs").unwrap(), "0");
+}
