@@ -67,7 +67,6 @@ async fn measure_held(scale: &Scale) -> anyhow::Result<Round> {
     let (mut first, mut last) = (None, None);
     for _ in 0..PARTS {
         let rate = jobs::through(&app, scale.of(500_000) / PARTS).await?;
-        eprintln!("{:.0}", rate.per_second);
         first.get_or_insert(rate.per_second);
         last = Some(rate);
     }

@@ -28,26 +28,23 @@ const SETTLE: &str = "
         SELECT w.id, w.until FROM qtasks.workers w
         WHERE w.id IN (SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.id = a.job) FROM asked a WHERE a.hold = 1)
         ORDER BY w.id FOR SHARE
-    ), held AS MATERIALIZED (
-        SELECT a.* FROM asked a JOIN qtasks.jobs j ON j.id = a.job
-        WHERE j.attempt = a.attempt AND CASE a.hold
+    ), settled AS (
+        UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended, worker = NULL,
+            shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.suspect
+        FROM asked a WHERE j.id = a.job AND j.attempt = a.attempt AND CASE a.hold
             WHEN 0 THEN j.state = 2 AND j.worker = a.worker
             WHEN 1 THEN j.state = 2 AND NOT EXISTS (SELECT FROM holders h WHERE h.id = j.worker AND h.until >= a.now)
             ELSE j.state BETWEEN a.first AND a.last END
-        FOR UPDATE OF j
-    ), settled AS (
-        UPDATE qtasks.jobs j SET state = h.state, due = coalesce(h.due, j.due), ended = h.ended, worker = NULL,
-            shape = h.shape, outcome = h.outcome, failures = h.failures, suspect = h.suspect
-        FROM held h WHERE j.id = h.job
+        RETURNING a.place, a.job
     ), history AS (
         INSERT INTO qtasks.attempts (job, number, worker, started, ended, ending)
-        SELECT h.job, t.number, t.worker, t.started, t.ended, t.ending
+        SELECT s.job, t.number, t.worker, t.started, t.ended, t.ending
         FROM unnest($16::int8[], $17::int8[], $18::uuid[], $19::int8[], $20::int8[], $21::text[])
             AS t(place, number, worker, started, ended, ending)
-        JOIN held h ON h.place = t.place
+        JOIN settled s ON s.place = t.place
         ON CONFLICT DO NOTHING
     )
-    SELECT place FROM held";
+    SELECT place FROM settled";
 
 /// What the settlements come to, in order: all that are written are so at once.
 pub(super) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
