@@ -1,0 +1,1 @@
+//! What users see when they write tasks; see `ui.rs`.
