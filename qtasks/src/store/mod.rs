@@ -8,6 +8,8 @@ mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod millis;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

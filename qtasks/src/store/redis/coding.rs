@@ -27,15 +27,15 @@
 //!
 //! The lane is queue and task: `7:default:send`.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-
 use super::failure::Failure;
+pub(super) use crate::store::millis::{millis, time};
 use crate::{
     job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
     json::Json,
-    store::{Hold, Settlement},
+    store::{
+        Hold, Settlement,
+        millis::{limit, limit_millis},
+    },
 };
 
 pub(super) const WAITING: u8 = 0;
@@ -47,18 +47,6 @@ const VALUE: u8 = u8::MAX;
 const SHAPES: [Shape; 6] = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
 
 type Read<T> = std::result::Result<T, Failure>;
-
-/// Milliseconds since 1970.
-pub(super) fn millis(time: Timestamp) -> i64 {
-    time.as_millisecond()
-}
-
-/// The time that [`millis`] gave this number for.
-pub(super) fn time(millis: i64) -> Timestamp {
-    // The last millisecond that there is counts as out of range.
-    let end = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
-    Timestamp::from_millisecond(millis).unwrap_or(end)
-}
 
 /// The number of the state of this name; 255 if there is none.
 pub(super) fn state_code(name: &str) -> u8 {
@@ -89,8 +77,7 @@ pub(super) fn lane_start(queue: &str) -> String {
 /// A job that waits for the first time.
 pub(super) fn new_job(job: &NewJob) -> Vec<u8> {
     let lane = lane(&job.queue, &job.task);
-    // Rounded up: a limit must not become none.
-    let limit = job.max_time.map_or(-1, |limit| limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX));
+    let max_time = job.max_time.map_or(-1, limit_millis);
     let mut bytes = Vec::with_capacity(109 + lane.len() + job.args.as_str().len());
     // Waiting, and nothing has happened yet.
     bytes.extend([0; 66]);
@@ -99,7 +86,7 @@ pub(super) fn new_job(job: &NewJob) -> Vec<u8> {
     bytes.extend([0; 8]);
     bytes.extend(rank(job.priority).to_be_bytes());
     bytes.extend(millis(job.enqueued).to_be_bytes());
-    bytes.extend(limit.to_be_bytes());
+    bytes.extend(max_time.to_be_bytes());
     bytes.extend(length(&lane));
     bytes.extend(length(job.args.as_str()));
     bytes.extend(lane.as_bytes());
@@ -119,7 +106,7 @@ pub(super) fn job(id: JobId, bytes: &[u8]) -> Read<Job> {
     let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
     let progress = Progress { done: left.u64()?, total: left.u64()? };
     let (due, shape, last, outcome) = (left.i64()?, left.u8()?, left.u32()?, left.u32()?);
-    let (rank, enqueued, limit) = (i16::from_be_bytes(left.take()?), left.i64()?, left.i64()?);
+    let (rank, enqueued, max_time) = (i16::from_be_bytes(left.take()?), left.i64()?, left.i64()?);
     let (lane, args) = (left.u32()?, left.u32()?);
     let (lane, args) = (left.text(lane)?, left.text(args)?);
     let (queue, task) = names(lane).ok_or(Failure::Unreadable)?;
@@ -129,7 +116,7 @@ pub(super) fn job(id: JobId, bytes: &[u8]) -> Read<Job> {
         queue: queue.to_owned(),
         priority: !rank,
         args: Json::from_stored(args),
-        max_time: (limit >= 0).then(|| if limit == i64::MAX { Duration::MAX } else { duration(limit) }),
+        max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
         state: match state {
             WAITING => State::Waiting { due: time(due) },
@@ -160,10 +147,6 @@ fn names(lane: &str) -> Option<(&str, &str)> {
     let (length, rest) = lane.split_once(':')?;
     let (queue, task) = rest.split_at_checked(length.parse().ok()?)?;
     Some((queue, task.strip_prefix(':')?))
-}
-
-fn duration(millis: i64) -> Duration {
-    Duration::from_millis(millis.cast_unsigned())
 }
 
 fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {

@@ -134,7 +134,7 @@ impl Store for Sqlite {
     }
 
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
-        self.writer.queue.ask(Transact { lease, works, to_blame: Cell::default() }).await
+        self.writer.queue.ask(Transact { lease, works, long: transact::LONG, to_blame: Cell::default() }).await
     }
 
     fn transactions(&self) -> Option<&'static str> {

@@ -30,7 +30,7 @@ pub(super) struct Tables<'c> {
     pub(super) news: News,
 }
 
-/// So many new steps fill about thirty pages, and are moved in a few milliseconds.
+/// So many new steps fill about fifty pages, and are moved in a few milliseconds.
 const ENOUGH: i64 = 4096;
 
 /// Who is to be rung for.

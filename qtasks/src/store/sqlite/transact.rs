@@ -71,12 +71,14 @@ pub(crate) type InTransaction = Box<dyn FnOnce(&Transaction<'_>) -> Option<Reply
 pub(super) struct Transact {
     pub(super) lease: Option<Lease>,
     pub(super) works: Vec<Arc<Work>>,
+    /// A transaction that takes longer than this takes on no more handlers than it must.
+    pub(super) long: Duration,
     /// Why the handlers are to blame for the end of the transaction that they ran in.
     pub(super) to_blame: Cell<Option<&'static str>>,
 }
 
-/// A transaction that takes longer than this takes on no more handlers than it must.
-const LONG: Duration = Duration::from_millis(50);
+/// How long a transaction may take on handlers.
+pub(super) const LONG: Duration = Duration::from_millis(50);
 
 const ENDED: &str = "a handler ended the transaction that it was given; it must neither commit nor roll back, as \
                      `INSERT OR ROLLBACK` does";
@@ -126,7 +128,7 @@ impl Transact {
                 return Err(Fault::Misuse("the values to handle leave a gap in their numbers"));
             }
             // One of each call gets its turn, however slow those before it were.
-            if came != Transacted::Upto(recorded.cast_unsigned()) && tables.begun.elapsed() > LONG {
+            if came != Transacted::Upto(recorded.cast_unsigned()) && tables.begun.elapsed() > self.long {
                 break;
             }
             let Some(handler) = work.take::<InTransaction>() else {
@@ -454,15 +456,13 @@ mod tests {
     async fn a_transaction_takes_on_no_more_handlers_after_a_slow_one() {
         let scene = Scene::new().await;
         let lease = scene.running().await;
-        let slow = |seq| {
-            scene.work(seq, move |_| {
-                std::thread::sleep(2 * LONG);
-                Some(value(seq))
-            })
+        let works = [0, 1].map(|seq| scene.work(seq, move |_| Some(value(seq))));
+        let transact = || {
+            let (works, to_blame) = (works.to_vec(), Cell::default());
+            scene.store.writer.queue.ask(Transact { lease: Some(lease), works, long: Duration::ZERO, to_blame })
         };
-        let works = [slow(0), slow(1)];
-        assert_eq!(scene.transact(lease, &works).await.unwrap(), Transacted::Upto(1));
-        assert_eq!(scene.transact(lease, &works).await.unwrap(), Transacted::Upto(2));
+        assert_eq!(transact().await.unwrap(), Transacted::Upto(1));
+        assert_eq!(transact().await.unwrap(), Transacted::Upto(2));
         assert_eq!(scene.ran(), [0, 1]);
     }
 
