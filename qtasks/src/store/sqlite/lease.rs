@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use rusqlite::{OptionalExtension, Rows, params};
 
 use super::{
+    enqueue::Fresh,
     fault::Fault,
-    queue::Write,
+    queue::{Turn, Write},
     row,
     sql::Statements,
     tables::{Lane, Tables},
@@ -25,33 +26,49 @@ impl Write for Ask {
         self.limit
     }
 
+    fn turn(&self) -> Turn {
+        Turn::Lease
+    }
+
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {
         let lanes = tables.lanes(&self.queues, &self.tasks)?;
         let behind = !tables.reach(row::millis(self.now));
-        let sql = &mut tables.sql;
         let mut search = Search { now: row::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
+        let fresh = Fresh::take(tables, &lanes).into_iter();
+        let (mut later, mut fresh): (Vec<_>, Vec<_>) = fresh.partition(|fresh| search.is_later(fresh));
         let mut fronts = Vec::with_capacity(lanes.len());
         for lane in lanes {
-            search.promote(sql, lane.id)?;
+            search.promote(&mut tables.sql, lane.id)?;
             for suspects in [false, true] {
                 let mut front = Front::new(lane, suspects);
-                search.fill(sql, &mut front)?;
+                search.fill(&mut tables.sql, &mut front)?;
                 fronts.push(front);
             }
         }
         let (mut jobs, mut seat) = (Vec::new(), self.suspects);
         while jobs.len() < self.limit {
             let open = fronts.iter_mut().filter(|front| !front.jobs.is_empty() && (seat || !front.suspects));
-            let Some(front) = open.min_by_key(|front| front.urgency()) else { break };
+            let front = open.min_by_key(|front| front.urgency());
+            let urgency = front.as_ref().and_then(|front| front.urgency());
+            if let Some(job) = fresh.pop_if(|job| urgency.is_none_or(|urgency| job.urgency() < urgency)) {
+                jobs.extend(job.run(tables, self.worker)?);
+                continue;
+            }
+            let Some(front) = front else { break };
+            let sql = &mut tables.sql;
             jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
             seat &= !front.suspects;
             if jobs.len() < self.limit || front.suspects {
                 search.fill(sql, front)?;
             }
         }
+        later.extend(fresh);
+        if let Some(fresh) = &mut tables.fresh {
+            fresh.append(&mut later);
+        }
         if behind {
             for front in &fronts {
-                search.look_ahead(sql, front)?;
+                search.look_ahead(&mut tables.sql, front)?;
             }
         }
         tables.news.jobs.extend(jobs.iter().map(|job| job.id));
@@ -163,6 +180,13 @@ impl Search {
             }
         }
         Ok(())
+    }
+
+    /// Whether a job that is not in the tables yet is to wait for its time.
+    fn is_later(&mut self, fresh: &Fresh) -> bool {
+        let due = row::millis(fresh.job.due);
+        self.see(Some(due).filter(|due| *due > self.now));
+        due > self.now
     }
 
     fn see(&mut self, due: Option<i64>) {

@@ -4,6 +4,7 @@
 //! [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) lets a job be enqueued exactly if the application's own
 //! transaction commits.
 
+mod enqueue;
 mod fault;
 #[cfg(test)]
 mod fixture;
@@ -32,10 +33,11 @@ pub use rusqlite;
 pub use self::transact::Transaction;
 pub(crate) use self::transact::{InTransaction, KIND};
 use self::{
+    enqueue::Enqueue,
     place::Place,
     reader::Readers,
     transact::Transact,
-    write::{Enqueue, Held, Prune, Pruned, Records, Settle},
+    write::{Held, Prune, Pruned, Records, Settle},
     writer::Handle,
 };
 use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};

@@ -26,9 +26,9 @@ pub(super) trait Write: Send + 'static {
         1
     }
 
-    /// Whether handlers run in it, which cannot run again when the transaction is rolled back.
-    fn runs_handlers(&self) -> bool {
-        false
+    /// When it is applied, among others in a transaction.
+    fn turn(&self) -> Turn {
+        Turn::Change
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
@@ -37,12 +37,23 @@ pub(super) trait Write: Send + 'static {
     fn undone(&self, _fault: &Fault) {}
 }
 
+/// The order in which a transaction applies what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    /// As it came.
+    Change,
+    /// Once all is there that can be handed out.
+    Lease,
+    /// When what can fail before them has not: they cannot run again when the transaction is rolled back.
+    Handlers,
+}
+
 /// A [`Write`] of any kind, with whoever waits for its outcome.
 pub(super) trait Command: Send {
     fn weight(&self) -> usize;
     /// When it was given.
     fn since(&self) -> Instant;
-    fn runs_handlers(&self) -> bool;
+    fn turn(&self) -> Turn;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn undone(&self, fault: &Fault);
     /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
@@ -65,8 +76,8 @@ impl<W: Write> Command for Given<W> {
         self.since
     }
 
-    fn runs_handlers(&self) -> bool {
-        self.write.runs_handlers()
+    fn turn(&self) -> Turn {
+        self.write.turn()
     }
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
@@ -192,7 +203,7 @@ impl Queue {
         let mut waiting = self.waiting();
         let mut left = room;
         let count = waiting.commands.iter().take_while(|command| {
-            let fits = command.weight() <= left && !command.runs_handlers();
+            let fits = command.weight() <= left && command.turn() != Turn::Handlers;
             left = left.saturating_sub(command.weight());
             fits
         });

@@ -23,8 +23,9 @@ macro_rules! statements {
     };
 }
 
-pub(super) const INSERT_JOB: &str = "INSERT INTO qtasks_jobs (id, lane, rank, state, due, max_time, enqueued, args)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
+pub(super) const INSERT_JOB: &str =
+    "INSERT INTO qtasks_jobs (id, lane, rank, state, due, max_time, enqueued, args, worker, attempt)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING";
 pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";

@@ -5,12 +5,16 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 
 use super::{
+    enqueue::{Fresh, insert_job},
     fault::Fault,
     peers::Peers,
     sql::Statements,
     transact::{BROKEN, Transaction},
 };
-use crate::{error::Result, job::JobId};
+use crate::{
+    error::Result,
+    job::{JobId, NewJob},
+};
 
 /// What the writer works on.
 pub(super) struct Tables<'c> {
@@ -24,6 +28,8 @@ pub(super) struct Tables<'c> {
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
+    /// Jobs that were enqueued in this transaction, where some are going to be leased in it.
+    pub(super) fresh: Option<Vec<Fresh>>,
     /// How many steps wait to be moved, about: other processes have their own count.
     pub(super) new_steps: i64,
     /// What there is to tell once the transaction is committed.
@@ -62,7 +68,18 @@ impl<'c> Tables<'c> {
         let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
         let (lanes, news) = (Lanes::default(), News::default());
         let begun = Instant::now();
-        Ok(Self { connection, sql, transaction: None, begun, peers, lanes, reached: i64::MIN, new_steps, news })
+        Ok(Self {
+            connection,
+            sql,
+            transaction: None,
+            begun,
+            peers,
+            lanes,
+            reached: i64::MIN,
+            fresh: None,
+            new_steps,
+            news,
+        })
     }
 
     pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
@@ -87,6 +104,7 @@ impl<'c> Tables<'c> {
     }
 
     pub(super) fn rollback(&mut self) {
+        self.fresh = None;
         self.news = News::default();
         // Some of them may be gone with the transaction.
         self.lanes = Lanes::default();
@@ -112,6 +130,18 @@ impl<'c> Tables<'c> {
         self.sql.clear_new_steps.execute([])?;
         self.new_steps = 0;
         Ok(())
+    }
+
+    /// Inserts a job that waits.
+    pub(super) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
+        self.news.work = true;
+        insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job)
+    }
+
+    /// Inserts the jobs that nobody has leased.
+    pub(super) fn insert_fresh(&mut self) -> rusqlite::Result<()> {
+        let fresh = self.fresh.take().unwrap_or_default();
+        fresh.iter().try_for_each(|fresh| self.insert(fresh.lane, &fresh.job))
     }
 
     /// Says that jobs that are due by `time` may stand with those known to be due; whether nobody said more before.

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     fault::Fault,
-    queue::Write,
+    queue::{Turn, Write},
     row,
     tables::Tables,
     write::{MANY, insert_step},
@@ -95,8 +95,8 @@ impl Write for Transact {
         self.works.len()
     }
 
-    fn runs_handlers(&self) -> bool {
-        true
+    fn turn(&self) -> Turn {
+        Turn::Handlers
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Transacted, Fault> {

@@ -2,7 +2,7 @@
 
 use rusqlite::Transaction;
 
-use super::{fault::Fault, schema, sql, tables::intern, write::insert_job};
+use super::{enqueue::insert_job, fault::Fault, schema, sql, tables::intern};
 use crate::{
     error::{Error, Result},
     job::{JobId, NewJob},

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Statement, params};
 
 use super::{
+    enqueue::enqueue,
     fault::Fault,
     queue::Write,
     row::{self, Standing},
@@ -14,64 +15,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    job::{Attempt, JobId, Lease, Memo, NewJob, Progress, Reply, State, Step, WorkerId},
+    job::{Attempt, JobId, Lease, Memo, Progress, Reply, State, Step, WorkerId},
     store::{GAP, Hold, Record, Settlement, Written},
 };
-
-pub(super) struct Enqueue(pub(super) Vec<NewJob>);
-
-impl Write for Enqueue {
-    type Outcome = ();
-    const DOING: &'static str = "enqueue jobs";
-
-    fn weight(&self) -> usize {
-        self.0.len()
-    }
-
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        Ok(enqueue(tables, &self.0)?)
-    }
-}
-
-fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Result<()> {
-    for job in jobs {
-        let lane = tables.lane(&job.queue, &job.task)?;
-        tables.reach(row::millis(job.enqueued));
-        insert_job(&mut tables.sql.insert_job, &mut tables.sql.insert_args, lane, job)?;
-    }
-    tables.news.work |= !jobs.is_empty();
-    Ok(())
-}
-
-/// Arguments of more bytes than this stand in a table of their own.
-const LARGE: usize = 1024;
-
-pub(super) fn insert_job(
-    insert_job: &mut Statement<'_>,
-    insert_args: &mut Statement<'_>,
-    lane: i64,
-    job: &NewJob,
-) -> rusqlite::Result<()> {
-    let id = job.id.to_bytes();
-    let (due, enqueued) = (row::millis(job.due), row::millis(job.enqueued));
-    let state = if due <= enqueued { row::READY } else { row::LATER };
-    let args = job.args.as_str();
-    let large = args.len() > LARGE;
-    let inserted = insert_job.execute(params![
-        id,
-        lane,
-        -i64::from(job.priority),
-        state,
-        due,
-        job.max_time.map(row::limit_millis),
-        enqueued,
-        (!large).then_some(args),
-    ])?;
-    if large && inserted == 1 {
-        insert_args.execute(params![id, args])?;
-    }
-    Ok(())
-}
 
 /// The leases of a worker, read where nobody else can be taking them.
 pub(super) struct Held(pub(super) WorkerId);

@@ -15,7 +15,7 @@ use super::{
     fault::{Fault, is_busy},
     peers::Peers,
     place::Place,
-    queue::{Closing, Command, Queue},
+    queue::{Closing, Command, Queue, Turn},
     schema,
     tables::{News, Tables},
     watch::{Look, watch},
@@ -127,8 +127,6 @@ impl Writer<'_> {
 
     /// Makes the changes in one transaction, or, where that fails, each in its own.
     fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
-        // Handlers come last, when what can fail before them has not: they cannot run twice.
-        batch.sort_by_key(|command| command.runs_handlers());
         match self.transact(&mut batch) {
             Ok(news) => {
                 self.tell(news);
@@ -147,8 +145,12 @@ impl Writer<'_> {
         let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
         patiently(since, self.patience, || self.tables.begin())
             .map_err(|error| if is_busy(&error) { Fault::Locked { waited: self.patience } } else { error.into() })?;
-        let apply = || self.apply(batch);
+        batch.sort_by_key(|command| command.turn());
+        let changes = batch.partition_point(|command| command.turn() == Turn::Change);
+        let mut last = batch.split_off(changes);
+        let apply = || self.apply(batch, &mut last);
         let applied = catch_unwind(AssertUnwindSafe(apply)).unwrap_or_else(|panic| Err(Fault::panicked(&*panic)));
+        batch.append(&mut last);
         let committed = applied.and_then(|()| self.tables.commit());
         if committed.is_err() {
             self.tables.rollback();
@@ -156,20 +158,34 @@ impl Writer<'_> {
         committed
     }
 
-    /// Applies the batch, and what comes while that is done: to commit it too costs nothing more. That much at most, or a
-    /// millisecond's worth, so that nobody waits much longer for it.
-    fn apply(&mut self, batch: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
-        let mut room = batch.iter().map(|command| command.weight()).sum::<usize>().max(JOINING);
+    /// Applies the changes, those that come while that is done, and what is to be applied after them.
+    fn apply(&mut self, changes: &mut Vec<Box<dyn Command>>, last: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
+        let is_lease = |command: &Box<dyn Command>| command.turn() == Turn::Lease;
+        let tables = &mut self.tables;
+        tables.fresh = last.iter().any(is_lease).then(Vec::new);
+        let mut room = weight(changes).max(JOINING);
         let mut applied = 0;
-        while applied < batch.len() {
-            batch[applied..].iter_mut().try_for_each(|command| command.apply(&mut self.tables))?;
-            applied = batch.len();
-            if !batch.iter().any(|command| command.runs_handlers()) {
-                batch.extend(self.queue.join(room));
-                room = room.saturating_sub(batch[applied..].iter().map(|command| command.weight()).sum());
+        loop {
+            changes[applied..].iter_mut().try_for_each(|command| command.apply(tables))?;
+            applied = changes.len();
+            if last.iter().any(|command| command.turn() == Turn::Handlers) {
+                break;
+            }
+            // To commit these too costs nothing more. As much at most, or a millisecond's worth, so that nobody waits
+            // much longer for it.
+            let joining = self.queue.join(room);
+            room = room.saturating_sub(weight(&joining));
+            let (leases, more): (Vec<_>, Vec<_>) = joining.into_iter().partition(is_lease);
+            last.extend(leases);
+            changes.extend(more);
+            if applied == changes.len() {
+                break;
             }
         }
-        Ok(())
+        let leases = last.partition_point(is_lease);
+        last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
+        tables.insert_fresh()?;
+        last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
     }
 
     fn tell(&self, news: News) {
@@ -191,6 +207,10 @@ impl Writer<'_> {
             Err(error) => tracing::debug!(%error, "could not look for changes of other processes"),
         }
     }
+}
+
+fn weight(batch: &[Box<dyn Command>]) -> usize {
+    batch.iter().map(|command| command.weight()).sum()
 }
 
 fn answer(batch: Vec<Box<dyn Command>>, fault: Option<Fault>) {
@@ -318,6 +338,18 @@ mod tests {
         assert!(answers.iter().all(Result::is_ok));
         assert_eq!(commits(&store.writer.place.log()) - before, 1);
         assert_eq!(lease(&store, 200).await.len(), 101);
+    }
+
+    #[tokio::test]
+    async fn a_lease_waits_for_what_is_enqueued_in_its_transaction() {
+        let (_folder, store) = store().await;
+        let leases = AtomicUsize::new(0);
+        let change = async |enqueues| match enqueues {
+            true => store.enqueue(vec![new_job()]).await.unwrap(),
+            false => _ = leases.fetch_add(lease(&store, 9).await.len(), Relaxed),
+        };
+        together(&store, [false, true, true].map(change)).await;
+        assert_eq!(leases.load(Relaxed), 2);
     }
 
     #[tokio::test]
