@@ -280,7 +280,9 @@ impl Tape {
         let mut buffer = self.buffer();
         buffer.announced = None;
         buffer.in_flight = buffer.bytes;
-        std::mem::take(&mut buffer.taken)
+        // The next ones are likely to be as many.
+        let steps = Vec::with_capacity(buffer.taken.steps.len());
+        std::mem::replace(&mut buffer.taken, Taken { steps, ..Taken::default() })
     }
 
     /// Puts back what was taken and did not get its turn, to be taken again soon.

@@ -143,13 +143,7 @@ impl Worker {
         floor.held.renewed(app.clock.instant(), renewed);
         let (finished, parts) = (CancellationToken::new(), TaskTracker::new());
         let leases_ended = leases::keep(floor.clone(), finished.clone())?;
-        let recorder = Recorder {
-            store: app.store.clone(),
-            notes: noted,
-            settlements: settled,
-            later: Default::default(),
-            noted: 0,
-        };
+        let recorder = Recorder::new(app.store.clone(), noted, settled);
         parts.spawn(recorder.run(finished.clone(), floor.given_up.clone()));
         parts.spawn(pruner::run(app.clone(), floor.stopping.clone()));
         let (idling, idle) = watch::channel(false);
