@@ -9,3 +9,4 @@
 //! | `notifications` | a task that reads a file, may fail, and logs what it handles |
 //! | `stream` | one process works, another watches the values as they come |
 //! | `index_files` | a whole program: hashes every file of a folder, and goes on after a crash |
+//! | `log_store` | a store of your own, in a log file, held to the rules of every store |
