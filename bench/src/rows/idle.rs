@@ -12,7 +12,7 @@ pub(crate) const ROW: Row = Row {
     name: "idle",
     what: "an idle worker's share of one processor",
     unit: Unit::Percent,
-    floor: Floor::Below(1.0),
+    floor: |_| Some(Floor::Below(1.0)),
     most_rounds: 1,
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
