@@ -21,6 +21,8 @@ pub(crate) const ROW: Row = Row {
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let place = Place::new(scale)?;
     let worker = place.app().await?.worker().start().await?;
+    // It opens its connections, and looks at what there is.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let time = Duration::from_secs(scale.of(10));
     let before = Threads::now()?;
     tokio::time::sleep(time).await;
