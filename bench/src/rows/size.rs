@@ -14,7 +14,7 @@ pub(crate) const JOB: Row = Row {
     name: "size-job",
     what: "the server's memory for a queued job with 100 bytes of arguments",
     unit: Unit::Bytes,
-    floor: |kind| (kind == Kind::Redis).then_some(Floor::Below(640.0)),
+    floor: |kind| (kind == Kind::Redis).then_some(Floor::Below(700.0)),
     own_server: true,
     on_disk: false,
     most_rounds: 1,
