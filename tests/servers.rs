@@ -4,6 +4,7 @@
 //! deletes the folder. A test that needs a server says so, for then it shows as ignored where there is none:
 //! `#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]`.
 
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 
