@@ -1,4 +1,6 @@
-//! The examples of qtasks: one file each, run with `cargo run --example NAME`.
+//! The examples of qtasks: one file or folder each, run with `cargo run --example NAME`.
+//!
+//! Each opens a store of its own, unless `QTASKS_URL` names another; those that share a SQLite file with their jobs keep it.
 //!
 //! | example | what it shows |
 //! | --- | --- |
@@ -9,3 +11,11 @@
 //! | `notifications` | a task that reads a file, may fail, and logs what it handles |
 //! | `stream` | one process works, another watches the values as they come |
 //! | `index_files` | a whole program: hashes every file of a folder, and goes on after a crash |
+//! | `log_store` | a store of your own, in a log file, held to the rules of every store |
+
+use std::env;
+
+/// The URL of the store that `QTASKS_URL` names; `usual` where it is not set.
+pub fn store_url(usual: &str) -> String {
+    env::var("QTASKS_URL").unwrap_or_else(|_| usual.to_owned())
+}

@@ -7,6 +7,7 @@
 use std::io::{IsTerminal, stdout};
 
 use qtasks::prelude::*;
+use qtasks_examples::store_url;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ fn send_notifications() -> csv::Result<Vec<String>> {
 #[tokio::main]
 async fn main() -> qtasks::Result<()> {
     tracing_subscriber::fmt().with_ansi(stdout().is_terminal()).init();
-    let app = QueueTasks::open("memory:").await?;
+    let app = QueueTasks::open(&store_url("memory:")).await?;
     let worker = app.worker().start().await?;
 
     let job = app.enqueue(send_notifications()).await?;

@@ -8,6 +8,7 @@
 use std::sync::Mutex;
 
 use qtasks::prelude::*;
+use qtasks_examples::store_url;
 use rusqlite::Connection;
 
 /// The application's own connection; jobs and users may share one file.
@@ -48,7 +49,8 @@ async fn main() -> anyhow::Result<()> {
     let temporary = || folder.path().join("users.db").display().to_string();
     let path = std::env::args().nth(1).unwrap_or_else(temporary);
 
-    let app = QueueTasks::builder().store(format!("sqlite:{path}")).state(Database::open(&path)?).build().await?;
+    let store = store_url(&format!("sqlite:{path}"));
+    let app = QueueTasks::builder().store(store).state(Database::open(&path)?).build().await?;
     let worker = app.worker().start().await?;
 
     let job = app.enqueue(ids()).await?;

@@ -1,9 +1,9 @@
-//! One process works, another watches the values as they come; all they share is a SQLite file.
+//! One process works, another watches the values as they come; all they share is a store, such as a SQLite file.
 //!
 //! ```sh
-//! cargo run --example stream                   # both at once, in a temporary file
-//! cargo run --example stream -- work jobs.db   # or each in a terminal of its own, in any order
-//! cargo run --example stream -- watch jobs.db
+//! cargo run --example stream                          # both at once, in a temporary file
+//! cargo run --example stream -- work sqlite:jobs.db   # or each in a terminal of its own, in any order
+//! cargo run --example stream -- watch sqlite:jobs.db
 //! ```
 
 use std::{
@@ -12,6 +12,7 @@ use std::{
 };
 
 use qtasks::prelude::*;
+use qtasks_examples::store_url;
 
 async fn square(n: u64) -> u64 {
     println!("[process {}] works on {n}", process::id());
@@ -31,22 +32,22 @@ async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => work_and_watch().await,
-        ["work", file] => work(file).await,
-        ["watch", file] => watch(file).await,
-        _ => anyhow::bail!("usage: stream [work FILE | watch FILE]"),
+        ["work", url] => work(url).await,
+        ["watch", url] => watch(url).await,
+        _ => anyhow::bail!("usage: stream [work URL | watch URL]"),
     }
 }
 
 /// Works until Ctrl-C.
-async fn work(file: &str) -> anyhow::Result<()> {
-    let app = QueueTasks::open(&format!("sqlite:{file}")).await?;
+async fn work(url: &str) -> anyhow::Result<()> {
+    let app = QueueTasks::open(url).await?;
     app.worker().start().await?.until_signal().await?;
     Ok(())
 }
 
 /// Enqueues a job, and prints its values as soon as they are durable.
-async fn watch(file: &str) -> anyhow::Result<()> {
-    let app = QueueTasks::open(&format!("sqlite:{file}")).await?;
+async fn watch(url: &str) -> anyhow::Result<()> {
+    let app = QueueTasks::open(url).await?;
     let job = app.enqueue(squares(10)).await?;
     let mut values = job.stream();
     while let Some(value) = values.next().await {
@@ -59,9 +60,9 @@ async fn watch(file: &str) -> anyhow::Result<()> {
 /// Watches, while this program, started once more, works.
 async fn work_and_watch() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("jobs.db").display().to_string();
-    let mut worker = Command::new(std::env::current_exe()?).args(["work", &file]).spawn()?;
-    let watched = watch(&file).await;
+    let url = store_url(&format!("sqlite:{}/jobs.db", folder.path().display()));
+    let mut worker = Command::new(std::env::current_exe()?).args(["work", &url]).spawn()?;
+    let watched = watch(&url).await;
     worker.kill()?;
     worker.wait()?;
     watched

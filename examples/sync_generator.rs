@@ -5,6 +5,7 @@
 //! ```
 
 use qtasks::prelude::*;
+use qtasks_examples::store_url;
 
 fn sync_handler(value: i64) -> i64 {
     println!("SYNC: {value}");
@@ -21,7 +22,7 @@ fn sync_gen(n: i64) -> Vec<i64> {
 #[tokio::main]
 async fn main() -> qtasks::Result<()> {
     // Jobs in memory end with the program; that suits a try, and tests.
-    let app = QueueTasks::open("memory:").await?;
+    let app = QueueTasks::open(&store_url("memory:")).await?;
     let worker = app.worker().start().await?;
 
     let job = app.enqueue(sync_gen(5)).await?;

@@ -2,9 +2,11 @@
 //!
 //! ```sh
 //! cargo run --example yield_task
+//! QTASKS_URL=redis://localhost cargo run -p qtasks-examples --features redis --example yield_task
 //! ```
 
 use qtasks::prelude::*;
+use qtasks_examples::store_url;
 
 async fn yield_func(result: i64) -> i64 {
     println!("Обработан: {result}");
@@ -24,7 +26,8 @@ async fn test_yield(mut n: i64) -> Vec<i64> {
 async fn main() -> anyhow::Result<()> {
     // A folder that is deleted at the end; your own program would say `sqlite:qtasks.db`, and keep its jobs.
     let folder = tempfile::tempdir()?;
-    let app = QueueTasks::open(&format!("sqlite:{}/qtasks.db", folder.path().display())).await?;
+    let file = format!("sqlite:{}/qtasks.db", folder.path().display());
+    let app = QueueTasks::open(&store_url(&file)).await?;
     let worker = app.worker().start().await?;
 
     let job = app.enqueue(test_yield(5)).await?;

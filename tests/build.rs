@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Servers with the programs that they are.
-const SERVERS: [(&str, &str); 2] = [("postgres", "postgres"), ("redis", "redis-server")];
+const SERVERS: [(&str, &str); 3] = [("pgbouncer", "pgbouncer"), ("postgres", "postgres"), ("redis", "redis-server")];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=PATH");

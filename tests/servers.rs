@@ -4,6 +4,7 @@
 //! deletes the folder. A test that needs a server says so, for then it shows as ignored where there is none:
 //! `#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]`.
 
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 
@@ -116,4 +117,19 @@ impl Drop for Server {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
     listener.local_addr().expect("a bound socket has an address").port()
+}
+
+/// What OpenSSL is told to make a certificate for 127.0.0.1 that nobody vouches for: `server.crt`, with `server.key`.
+fn make_certificate(name: &str) -> Vec<String> {
+    let kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    let of = ["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1", "-addext"];
+    let files = ["basicConstraints=critical,CA:FALSE", "-keyout", "server.key", "-out", "server.crt"];
+    kind.into_iter().chain(of).chain(files).map(str::to_owned).collect()
+}
+
+/// Has a command do something in `folder` that must succeed.
+fn carry_out(command: &[String], folder: &Path) {
+    let done = Command::new(&command[0]).args(&command[1..]).current_dir(folder).output();
+    let done = done.unwrap_or_else(|error| panic!("{command:?}: {error}; is it installed?"));
+    assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }

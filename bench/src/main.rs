@@ -1,14 +1,12 @@
 //! Measures qtasks: each figure beside its baseline of the same run, and beside the floor that it is held to.
 
-// Without a store there is less to measure.
-#![cfg_attr(not(feature = "sqlite"), allow(dead_code))]
-
 mod disk;
 mod part;
 mod place;
 mod report;
 mod row;
 mod rows;
+mod target;
 mod usage;
 
 use std::{env, path::PathBuf};
@@ -16,7 +14,7 @@ use std::{env, path::PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 
-use crate::{report::Report, row::Scale, rows::ROWS};
+use crate::{report::Report, row::Scale, rows::ROWS, target::Target};
 
 /// Measures qtasks, and prints a table.
 #[derive(Parser)]
@@ -33,13 +31,14 @@ struct Args {
     /// Ends with an error when a floor is not reached.
     #[arg(long)]
     check: bool,
-    /// The folder for SQLite files, whose disk it then is; that for temporary files by default.
+    /// The folder for all files, whose disk it then is; that for temporary files by default.
     #[arg(long)]
     folder: Option<PathBuf>,
-    /// The URL of another store than a SQLite file, with `{}` for a name: `redis://localhost?app={}`. What stands there
-    /// afterwards stays; and baselines are those of SQLite.
-    #[arg(long)]
-    store: Option<String>,
+    /// The store that is measured: `sqlite`; `redis` or `postgres`, on a server that is started for it and writes to the
+    /// disk whatever it acknowledges; or the URL of one, with `{}` for a name, as in `redis://localhost?app={}` and
+    /// `postgres://localhost/db?schema={}`, where all that is enqueued stays.
+    #[arg(long, default_value = "sqlite")]
+    store: String,
     /// Plays a part in what another process measures.
     #[arg(long, hide = true)]
     part: bool,
@@ -53,18 +52,17 @@ async fn main() -> anyhow::Result<()> {
         let row = ROWS.iter().find(|row| row.name == name).context("no such row")?;
         return (row.part)(knowing.to_vec()).await;
     }
-    let scale = Scale { quick, folder: folder.unwrap_or_else(env::temp_dir), store };
+    let target = Target::find(&store, folder.unwrap_or_else(env::temp_dir))?;
+    let scale = Scale { quick, target };
     let rounds = if quick { 1 } else { rounds.max(1) };
     let asked = |name: &str| rows.is_empty() || rows.iter().any(|start| name.starts_with(start.as_str()));
+    let there = || ROWS.iter().filter_map(|row| Some((row, row.floor_on(&scale.target)?)));
     let mut report = Report::start();
-    for row in ROWS.iter().filter(|row| asked(row.name)) {
-        report.add(row, &row.measured(&scale, rounds).await?);
+    for (row, floor) in there().filter(|(row, _)| asked(row.name)) {
+        report.add(row, floor, &row.measured(&scale, rounds).await?);
     }
-    ensure!(
-        report.rows > 0,
-        "no such row; there are {}",
-        ROWS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
-    );
+    let names = || there().map(|(row, _)| row.name).collect::<Vec<_>>().join(", ");
+    ensure!(report.rows > 0, "no such row on this store; there are {}", names());
     ensure!(!check || report.missed.is_empty(), "below the floor: {}", report.missed.join(", "));
     Ok(())
 }

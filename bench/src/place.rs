@@ -13,12 +13,8 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(scale: &Scale) -> anyhow::Result<Self> {
-        let folder = TempDir::with_prefix_in("qtasks-bench-", &scale.folder)?;
-        let url = match &scale.store {
-            // The name of the folder is an application that nobody has.
-            Some(url) => url.replace("{}", &folder.path().file_name().unwrap_or_default().to_string_lossy()),
-            None => format!("sqlite:{}", folder.path().join("jobs.db").display()),
-        };
+        let folder = TempDir::with_prefix_in("qtasks-bench-", scale.target.folder())?;
+        let url = scale.target.url(folder.path());
         Ok(Self { folder, url })
     }
 

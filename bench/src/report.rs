@@ -19,8 +19,8 @@ impl Report {
         Self { rows: 0, missed: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, row: &Row, measured: &Measured) {
-        let reached = row.reached(measured);
+    pub(crate) fn add(&mut self, row: &Row, floor: Floor, measured: &Measured) {
+        let reached = floor.reached(measured);
         self.rows += 1;
         if !reached {
             self.missed.push(row.name);
@@ -33,13 +33,19 @@ impl Report {
             figure(Some(measured.this)),
             figure(measured.baseline),
             measured.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
-            match row.floor {
+            match floor {
+                Floor::None => String::new(),
                 Floor::Times(limit) => format!("≤ {limit}×"),
                 Floor::Part(least) => format!("≥ {least}×"),
                 Floor::AtLeast(least) => format!("≥ {}", row.unit.show(least)),
                 Floor::Below(limit) => format!("< {}", row.unit.show(limit)),
             },
-            if reached { "yes" } else { "NO" }.to_owned(),
+            match floor {
+                Floor::None => "",
+                _ if reached => "yes",
+                _ => "NO",
+            }
+            .to_owned(),
             measured.processor.map_or_else(String::new, |processor| format!("{processor:.1} µs")),
             measured.fsync.map_or_else(String::new, |fsync| format!("{:.2} ms", fsync.as_secs_f64() * 1e3)),
         ]);
@@ -63,6 +69,7 @@ impl Unit {
             Self::Milliseconds => format!("{figure:.0} ms"),
             Self::Percent => format!("{figure:.2} %"),
             Self::Mebibytes => format!("{figure:.1} MiB"),
+            Self::Bytes => format!("{figure:.0} B"),
         }
     }
 }

@@ -1,18 +1,24 @@
 //! A row of the table: what is measured, how, and what is asked of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::bail;
 use futures::future::LocalBoxFuture;
 
-use crate::disk;
+use crate::{
+    disk,
+    target::{Kind, Target},
+};
 
 /// Something that is measured.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     pub(crate) unit: Unit,
-    pub(crate) floor: Floor,
+    /// What is asked of it on this store; nothing where it is not measured there.
+    pub(crate) floor: fn(Kind) -> Option<Floor>,
+    /// Whether it looks into the server itself, which must be one that was started for it.
+    pub(crate) own_server: bool,
     /// Whether it waits for the disk.
     pub(crate) on_disk: bool,
     /// What takes long is measured less often.
@@ -26,9 +32,7 @@ pub(crate) struct Row {
 /// How much is measured, and where.
 pub(crate) struct Scale {
     pub(crate) quick: bool,
-    pub(crate) folder: PathBuf,
-    /// The URL of the store, with `{}` for a name of its own in each round; else a SQLite file in the folder.
-    pub(crate) store: Option<String>,
+    pub(crate) target: Target,
 }
 
 impl Scale {
@@ -46,11 +50,14 @@ pub(crate) enum Unit {
     Milliseconds,
     Percent,
     Mebibytes,
+    Bytes,
 }
 
 /// What a row must reach.
 #[derive(Clone, Copy)]
 pub(crate) enum Floor {
+    /// It is only looked at.
+    None,
     /// This many times the baseline at most.
     Times(f64),
     /// This part of the baseline at least.
@@ -85,15 +92,21 @@ impl Row {
         name: "",
         what: "",
         unit: Unit::PerSecond,
-        floor: Floor::AtLeast(f64::INFINITY),
+        floor: |_| None,
+        own_server: false,
         on_disk: true,
         most_rounds: usize::MAX,
         measure: |_| Box::pin(async { bail!("it does not say how it is measured") }),
         part: |_| Box::pin(async { bail!("nobody has a part in it") }),
     };
 
+    /// What is asked of it on this store, if it can be measured there.
+    pub(crate) fn floor_on(&self, target: &Target) -> Option<Floor> {
+        (self.floor)(target.kind()).filter(|_| target.is_own() || !self.own_server)
+    }
+
     pub(crate) async fn measured(&self, scale: &Scale, rounds: usize) -> anyhow::Result<Measured> {
-        let fsync = self.on_disk.then(|| disk::fsync(&scale.folder)).transpose()?;
+        let fsync = self.on_disk.then(|| disk::fsync(scale.target.folder())).transpose()?;
         let (mut figures, mut baselines, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         let (mut processors, mut times) = (Vec::new(), Vec::new());
         for _ in 0..rounds.min(self.most_rounds) {
@@ -113,15 +126,18 @@ impl Row {
         let processor = percentile(&mut processors, 50);
         Ok(Measured { this, half, baseline, ratio, processor, fsync })
     }
+}
 
+impl Floor {
     /// Whether that is enough.
-    pub(crate) fn reached(&self, measured: &Measured) -> bool {
+    pub(crate) fn reached(self, measured: &Measured) -> bool {
         let ratio = measured.ratio.unwrap_or(f64::NAN);
-        match self.floor {
-            Floor::Times(limit) => ratio <= limit,
-            Floor::Part(least) => ratio >= least,
-            Floor::AtLeast(least) => measured.this >= least,
-            Floor::Below(limit) => measured.this < limit,
+        match self {
+            Self::None => true,
+            Self::Times(limit) => ratio <= limit,
+            Self::Part(least) => ratio >= least,
+            Self::AtLeast(least) => measured.this >= least,
+            Self::Below(limit) => measured.this < limit,
         }
     }
 }

@@ -43,14 +43,9 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// A round that came to this, with nothing beside it.
-    pub(crate) fn alone(self) -> Round {
-        Round::Figure { this: self.per_second, baseline: None, processor: Some(self.processor) }
-    }
-
-    /// A round that came to this, beside its baseline.
-    pub(crate) fn over(self, baseline: f64) -> Round {
-        Round::Figure { this: self.per_second, baseline: Some(baseline), processor: Some(self.processor) }
+    /// A round that came to this, beside its baseline, if there is one.
+    pub(crate) fn over(self, baseline: impl Into<Option<f64>>) -> Round {
+        Round::Figure { this: self.per_second, baseline: baseline.into(), processor: Some(self.processor) }
     }
 }
 

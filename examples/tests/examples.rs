@@ -106,3 +106,13 @@ fn stream_shows_values_of_another_process_before_the_job_has_ended() {
     assert!(position("sees 1") < position("works on 10"), "{printed:#?}");
     assert_ne!(process(&printed[position("sees 1")]), process(&printed[position("works on 1")]));
 }
+
+#[test]
+fn log_store_finds_the_jobs_of_an_earlier_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("jobs.log");
+    for jobs in 1..=2 {
+        let printed = run("log_store", &[path.to_str().unwrap()]);
+        assert_eq!(printed, ["[1, 4, 9, 16, 25]".to_owned(), format!("jobs in the log: {jobs}")]);
+    }
+}

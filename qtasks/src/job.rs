@@ -75,7 +75,7 @@ impl FromStr for JobId {
 }
 
 /// A call of a task, ready to be enqueued. Times are kept to the millisecond.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NewJob {
     /// Its name from now on.
     pub id: JobId,
@@ -96,7 +96,7 @@ pub struct NewJob {
 }
 
 /// A job as its store knows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// Its name.
     pub id: JobId,
@@ -131,8 +131,43 @@ pub struct Job {
     pub progress: Option<Progress>,
 }
 
+impl Job {
+    /// The lease that it runs under, if it runs.
+    pub const fn lease(&self) -> Option<Lease> {
+        match self.state {
+            State::Running { worker } => Some(Lease { job: self.id, attempt: self.attempt, worker }),
+            _ => None,
+        }
+    }
+}
+
+/// The job that a call becomes when it is enqueued: it waits, and nothing has been tried yet.
+impl From<NewJob> for Job {
+    fn from(new: NewJob) -> Self {
+        let NewJob { id, task, queue, priority, args, due, max_time, enqueued } = new;
+        Self {
+            id,
+            task,
+            queue,
+            priority,
+            args,
+            max_time,
+            enqueued,
+            state: State::Waiting { due },
+            attempt: 0,
+            failures: 0,
+            suspect: false,
+            steps: 0,
+            skipped: 0,
+            memos: 0,
+            progress: None,
+        }
+    }
+}
+
 /// Where a job stands.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// It is leased once it is due.
     Waiting {
@@ -210,7 +245,7 @@ pub enum Shape {
 
 /// A worker's claim on a job. The attempt number fences it: a worker whose lease has passed on holds an older one, and
 /// its writes fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
     /// The job.
     pub job: JobId,
@@ -221,7 +256,7 @@ pub struct Lease {
 }
 
 /// One handled value of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// Its place among the job's steps, from 0.
     pub seq: u64,
@@ -232,7 +267,8 @@ pub struct Step {
 }
 
 /// What the handler answered to a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// A value.
     Value(Json),
@@ -241,7 +277,7 @@ pub enum Reply {
 }
 
 /// Something that an attempt did once, so that later ones need not do it again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memo {
     /// Its place among the job's memos, from 0.
     pub number: u64,

@@ -3,6 +3,7 @@
 mod enqueueing;
 mod lives;
 mod opening;
+mod pooler;
 mod servers;
 
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::{Server, free_port};
+use super::{Server, carry_out, free_port, make_certificate};
 
 /// How long a server may take to be there.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,14 +58,8 @@ impl Postgres {
     pub fn start_encrypted() -> Self {
         Self::start_on(&["-c", "fsync=off", "-c", "ssl=on"], |data| {
             let mut command = unprivileged("openssl");
-            let kind =
-                ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
-            let of = ["-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1", "-addext"];
-            let files = ["basicConstraints=critical,CA:FALSE", "-keyout", "server.key", "-out", "server.crt"];
-            command.extend(kind.into_iter().chain(of).chain(files).map(str::to_owned));
-            let made = Command::new(&command[0]).args(&command[1..]).current_dir(data).output();
-            let made = made.unwrap_or_else(|error| panic!("{command:?}: {error}"));
-            assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
+            command.extend(make_certificate("tests"));
+            carry_out(&command, data);
         })
     }
 
@@ -202,11 +196,7 @@ pub fn tell(url: &str, sql: &str) -> Result<String, String> {
 fn make_cluster(folder: &Path) {
     let password = folder.join("password");
     fs::write(&password, "secret").expect("a file is written");
-    if let Some((user, group)) = unprivileged_user() {
-        for path in [folder, &password] {
-            chown(path, Some(user), Some(group)).expect("a file is given away");
-        }
-    }
+    give_away(&[folder, &password]);
     let mut command = unprivileged("initdb");
     command.extend(
         ["--auth=scram-sha-256", "--username=tests", "--encoding=UTF8", "--locale=C", "--no-sync"].map(str::to_owned),
@@ -216,13 +206,20 @@ fn make_cluster(folder: &Path) {
         "-D".to_owned(),
         folder.join("data").display().to_string(),
     ]);
-    let made = Command::new(&command[0]).args(&command[1..]).current_dir(folder).output();
-    let made = made.unwrap_or_else(|error| panic!("{command:?}: {error}; is Postgres installed?"));
-    assert!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
+    carry_out(&command, folder);
+}
+
+/// Gives files to who runs the server.
+pub(super) fn give_away(paths: &[&Path]) {
+    if let Some((user, group)) = unprivileged_user() {
+        for path in paths {
+            chown(path, Some(user), Some(group)).expect("a file is given away");
+        }
+    }
 }
 
 /// The command of one of its programs, which refuse to be run as root.
-fn unprivileged(name: &str) -> Vec<String> {
+pub(super) fn unprivileged(name: &str) -> Vec<String> {
     let program = program(name).display().to_string();
     match unprivileged_user() {
         None => vec![program],
@@ -256,5 +253,7 @@ fn program(name: &str) -> PathBuf {
     let mut found: Vec<_> = installed.map(|version| version.path().join("bin").join(name)).collect();
     found.retain(|program| program.is_file());
     found.sort();
+    // Programs for operators stand where not everybody looks for them.
+    found.extend(Some(Path::new("/usr/sbin").join(name)).filter(|program| program.is_file()));
     found.pop().unwrap_or_else(|| name.into())
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Server, free_port};
+use super::{Server, carry_out, free_port, make_certificate};
 
 /// How long a server may take to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,12 +39,35 @@ impl Redis {
     ///
     /// When `redis-server` is not installed, or does not answer.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_on(|_| arguments.iter().map(|&argument| argument.to_owned()).collect())
+    }
+
+    /// Starts a server that takes encrypted connections too, on the port `tls`, with a certificate that nobody knows; it has
+    /// a user `tests` whose password is `secret`.
+    ///
+    /// # Panics
+    ///
+    /// When `redis-server` or OpenSSL is not installed, or the server does not answer.
+    pub fn start_encrypted(tls: u16) -> (Self, PathBuf) {
+        let mut certificate = PathBuf::new();
+        let server = Self::start_on(|folder| {
+            carry_out(&[vec!["openssl".to_owned()], make_certificate(&format!("redis-{tls}"))].concat(), folder);
+            certificate = folder.join("server.crt");
+            let [certificate, key] = ["server.crt", "server.key"].map(|name| folder.join(name).display().to_string());
+            let user = ["--user", "tests", "on", ">secret", "~*", "&*", "+@all", "--tls-auth-clients", "no"];
+            let files = ["--tls-cert-file", &certificate, "--tls-key-file", &key, "--tls-ca-cert-file", &certificate];
+            user.into_iter().chain(files).chain(["--tls-port", &tls.to_string()]).map(str::to_owned).collect()
+        });
+        (server, certificate)
+    }
+
+    fn start_on(arguments: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let port = free_port();
         let server = Server::start(|folder| {
             let own = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction"];
             let own = own.map(str::to_owned).into_iter();
             let where_ = ["--port".into(), port.to_string(), "--dir".into(), folder.display().to_string()];
-            own.chain(where_).chain(arguments.iter().map(|&argument| argument.to_owned())).collect()
+            own.chain(where_).chain(arguments(folder)).collect::<Vec<_>>()
         });
         let redis = Self { server, port };
         redis.answers();

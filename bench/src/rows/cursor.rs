@@ -14,7 +14,7 @@ pub(crate) const ROW: Row = Row {
     name: "cursor",
     what: "an attempt that goes on after 10,000,000 steps, less one that begins; the baseline is that one",
     unit: Unit::Milliseconds,
-    floor: Floor::Below(50.0),
+    floor: |_| Some(Floor::Below(50.0)),
     most_rounds: 1,
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN

@@ -11,7 +11,7 @@ pub(crate) const ROW: Row = Row {
     name: "drive",
     what: "the same through a worker on the memory store",
     unit: Unit::Nanoseconds,
-    floor: Floor::Times(8.0),
+    floor: |_| Some(Floor::Times(8.0)),
     on_disk: false,
     measure: |scale| Box::pin(measure(scale.of(2_000_000))),
     ..Row::PLAIN

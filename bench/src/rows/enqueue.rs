@@ -7,13 +7,19 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
+    target::Kind,
     usage::Stopwatch,
 };
 
 pub(crate) const ROW: Row = Row {
     name: "enqueue",
     what: "enqueues of 100 producers; over raw inserts in batches of 100",
-    floor: Floor::Part(0.4),
+    floor: |kind| {
+        Some(match kind {
+            Kind::Sqlite => Floor::Part(0.4),
+            Kind::Redis | Kind::Postgres => Floor::None,
+        })
+    },
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };
@@ -32,7 +38,7 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
         produced?;
     }
     let this = start.rate(calls)?;
-    Ok(this.over(raw::inserts(&place, calls)?))
+    Ok(this.over(raw::on(scale, || raw::inserts(&place, calls))?))
 }
 
 async fn produce(app: QueueTasks, calls: u64) -> qtasks::Result<()> {

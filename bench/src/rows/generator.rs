@@ -6,13 +6,19 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
+    target::Kind,
     usage::Stopwatch,
 };
 
 pub(crate) const ROW: Row = Row {
     name: "generator",
     what: "values of one generator; over raw steps in batches of 1,000",
-    floor: Floor::AtLeast(150_000.0),
+    floor: |kind| {
+        Some(match kind {
+            Kind::Sqlite => Floor::AtLeast(150_000.0),
+            Kind::Redis | Kind::Postgres => Floor::None,
+        })
+    },
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };
@@ -33,5 +39,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     anyhow::ensure!(job.result().await? == values);
     let this = start.rate(values)?;
     worker.shutdown().await?;
-    Ok(this.over(raw::appends(&place, values)?))
+    Ok(this.over(raw::on(scale, || raw::appends(&place, values))?))
 }

@@ -11,13 +11,19 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
+    target::Kind,
     usage::{Rate, Stopwatch},
 };
 
 pub(crate) const ROW: Row = Row {
     name: "jobs",
     what: "jobs enqueued, run and done, 50 calls in flight; over raw lives",
-    floor: Floor::AtLeast(25_000.0),
+    floor: |kind| {
+        Some(match kind {
+            Kind::Sqlite | Kind::Redis => Floor::AtLeast(25_000.0),
+            Kind::Postgres => Floor::AtLeast(10_000.0),
+        })
+    },
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };
@@ -43,7 +49,7 @@ async fn produce(app: QueueTasks, jobs: u64) -> qtasks::Result<()> {
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, jobs) = (Place::new(scale)?, scale.of(100_000));
     let this = through(&place.app().await?, jobs).await?;
-    Ok(this.over(raw::lives(&place, jobs)?))
+    Ok(this.over(raw::on(scale, || raw::lives(&place, jobs))?))
 }
 
 /// How many jobs go through in a second.

@@ -9,13 +9,19 @@ use crate::{
     part::Part,
     place::Place,
     row::{Floor, Round, Row, Scale, Unit},
+    target::Kind,
 };
 
 pub(crate) const ROW: Row = Row {
     name: "kill",
     what: "SIGKILL of a worker to the next call of the handler elsewhere",
     unit: Unit::Milliseconds,
-    floor: Floor::Below(1_000.0),
+    floor: |kind| {
+        Some(match kind {
+            Kind::Sqlite | Kind::Postgres => Floor::Below(1_000.0),
+            Kind::Redis => Floor::Below(5_000.0),
+        })
+    },
     measure: |scale| Box::pin(measure(scale)),
     part: |knowing| Box::pin(work(knowing)),
     ..Row::PLAIN

@@ -16,7 +16,7 @@ pub(crate) const ROW: Row = Row {
     name: "memory",
     what: "after 10,000,000 values into `Count`; over that after 10 %",
     unit: Unit::Mebibytes,
-    floor: Floor::Times(1.2),
+    floor: |_| Some(Floor::Times(1.2)),
     most_rounds: 1,
     measure: |scale| Box::pin(measure(scale)),
     part: |knowing| Box::pin(generate(knowing)),

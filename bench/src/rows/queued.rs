@@ -19,7 +19,7 @@ pub(crate) const ROW: Row = Row {
     name: "queued",
     what: "leasing 100 of 1,000,000 jobs, per job; over 100 of 100",
     unit: Unit::Nanoseconds,
-    floor: Floor::Times(2.0),
+    floor: |_| Some(Floor::Times(2.0)),
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };

@@ -9,12 +9,18 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale, per_second},
+    target::Kind,
 };
 
 pub(crate) const ROW: Row = Row {
     name: "replay",
     what: "recorded steps replayed; over raw ones read",
-    floor: Floor::AtLeast(1_000_000.0),
+    floor: |kind| {
+        Some(match kind {
+            Kind::Sqlite => Floor::AtLeast(1_000_000.0),
+            Kind::Redis | Kind::Postgres => Floor::None,
+        })
+    },
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };
@@ -41,5 +47,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     // From its start to its end in the store: reading ahead counts too.
     let lap = attempts[1].ended.duration_since(attempts[1].started.expect("it was started here"));
     let this = per_second(values, lap.try_into()?);
-    Ok(Round::Figure { this, baseline: Some(raw::reads(&place, values)?), processor: None })
+    Ok(Round::Figure { this, baseline: raw::on(scale, || raw::reads(&place, values))?, processor: None })
 }

@@ -14,7 +14,7 @@ pub(crate) const ROW: Row = Row {
     name: "run",
     what: "a value of `app.run`; over a bare genawaiter loop",
     unit: Unit::Nanoseconds,
-    floor: Floor::Times(2.0),
+    floor: |_| Some(Floor::Times(2.0)),
     on_disk: false,
     measure: |scale| Box::pin(measure(scale.of(10_000_000))),
     ..Row::PLAIN

@@ -17,7 +17,7 @@ pub(crate) const ROW: Row = Row {
     name: "start",
     what: "from before an enqueue to the start on an idle worker",
     unit: Unit::Milliseconds,
-    floor: Floor::Below(5.0),
+    floor: |_| Some(Floor::Below(5.0)),
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };
@@ -39,11 +39,7 @@ async fn tells_its_start() {
 
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let place = Place::new(scale)?;
-    times(&place.app().await?, scale).await
-}
-
-/// How soon jobs start, each time.
-pub(crate) async fn times(app: &QueueTasks, scale: &Scale) -> anyhow::Result<Round> {
+    let app = place.app().await?;
     let worker = app.worker().start().await?;
     let mut times = Vec::new();
     for _ in 0..scale.of(500) {

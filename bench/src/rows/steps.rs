@@ -6,13 +6,20 @@ use super::raw;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
-    usage::{Rate, Stopwatch},
+    target::Kind,
+    usage::Stopwatch,
 };
 
 pub(crate) const ROW: Row = Row {
     name: "steps",
     what: "steps of 100 generators with checkpoint = \"each\"; over raw ones",
-    floor: Floor::AtLeast(80_000.0),
+    floor: |kind| {
+        Some(match kind {
+            Kind::Sqlite => Floor::AtLeast(80_000.0),
+            Kind::Redis => Floor::None,
+            Kind::Postgres => Floor::AtLeast(10_000.0),
+        })
+    },
     measure: |scale| Box::pin(measure(scale)),
     ..Row::PLAIN
 };
@@ -28,13 +35,7 @@ async fn one_by_one(up_to: u64) -> Count {
 
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, steps) = (Place::new(scale)?, scale.of(200_000));
-    let this = through(&place.app().await?, steps).await?;
-    Ok(this.over(raw::steps(&place, GENERATORS, steps)?))
-}
-
-/// How many steps become durable in a second.
-pub(crate) async fn through(app: &QueueTasks, steps: u64) -> anyhow::Result<Rate> {
-    let each = steps / GENERATORS;
+    let (app, each) = (place.app().await?, steps / GENERATORS);
     let jobs = app.enqueue_all((0..GENERATORS).map(|_| one_by_one(each))).await?;
     let start = Stopwatch::start()?;
     app.worker().concurrency(GENERATORS as usize).run_until_idle().await?;
@@ -42,5 +43,5 @@ pub(crate) async fn through(app: &QueueTasks, steps: u64) -> anyhow::Result<Rate
     for job in jobs {
         anyhow::ensure!(job.result().await? == each);
     }
-    Ok(this)
+    Ok(this.over(raw::on(scale, || raw::steps(&place, GENERATORS, steps))?))
 }

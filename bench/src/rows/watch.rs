@@ -14,7 +14,7 @@ pub(crate) const HERE: Row = Row {
     name: "watch",
     what: "from a handler's return to a subscriber in the same process",
     unit: Unit::Milliseconds,
-    floor: Floor::Below(5.0),
+    floor: |_| Some(Floor::Below(5.0)),
     measure: |scale| Box::pin(measure(scale, Watcher::Here)),
     ..Row::PLAIN
 };
@@ -22,7 +22,7 @@ pub(crate) const HERE: Row = Row {
 pub(crate) const ELSEWHERE: Row = Row {
     name: "watch-far",
     what: "the same, to a subscriber in another process",
-    floor: Floor::Below(50.0),
+    floor: |_| Some(Floor::Below(50.0)),
     measure: |scale| Box::pin(measure(scale, Watcher::Elsewhere)),
     part: |knowing| Box::pin(print(knowing)),
     ..HERE

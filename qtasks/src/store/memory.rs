@@ -333,25 +333,8 @@ fn follow(next: &mut u64, numbers: impl IntoIterator<Item = u64>) -> bool {
 
 impl Entry {
     fn new(new: NewJob) -> Self {
-        let NewJob { id, task, queue, priority, args, due, max_time, enqueued } = new;
-        let enqueued = to_millisecond(enqueued);
-        let job = Job {
-            id,
-            task,
-            queue,
-            priority,
-            args,
-            max_time,
-            enqueued,
-            state: State::Waiting { due: to_millisecond(due) },
-            attempt: 0,
-            failures: 0,
-            suspect: false,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
-        };
+        let (due, enqueued) = (to_millisecond(new.due), to_millisecond(new.enqueued));
+        let job = Job::from(NewJob { due, enqueued, ..new });
         Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled: enqueued }
     }
 

@@ -40,7 +40,21 @@ use crate::{
 /// Every call is atomic and durable: when it returns, what it wrote survives a crash of the process, and for a store
 /// that promises it, of the machine. A call that returns an error may or may not have been carried out; each can be
 /// made again with the same arguments without harm. All are cancel safe in the same sense. Times count to the
-/// millisecond; what is finer may be lost. The feature `conformance` has the tests that every store passes.
+/// millisecond; what is finer may be lost.
+///
+/// # A store of your own
+///
+/// Implement this, and give it to an application with [`Builder::store_at`](crate::Builder::store_at). The feature
+/// `conformance` has the rules that every store keeps, each a test of its own: `store_conformance!` runs them. The example
+/// `log_store` is such a store, in a file that is appended to.
+///
+/// - Calls come from any thread, many at a time, and their futures may be dropped.
+/// - An [`Error::Store`] is for what may be better soon: workers make the same call again until it is carried out. What no
+///   repetition mends is another error.
+/// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
+/// - A store has one [`Bell`]. [`ring_work`](Bell::ring_work) belongs to every change after which a job waits,
+///   [`ring_jobs`](Bell::ring_jobs) to every record and settlement, [`ring_ends`](Bell::ring_ends) to a settlement that
+///   ends a job, and [`ring_all`](Bell::ring_all) to changes by another process. A ring too many does no harm.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
@@ -59,7 +73,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// ends. Then its leases have run out at once, whatever `until` was.
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
 
-    /// Forgets `worker`. Leases that it still holds have run out.
+    /// Forgets `worker`, if it is known. Leases that it still holds have run out.
     async fn leave(&self, worker: WorkerId) -> Result<()>;
 
     /// Finds up to `limit` running jobs whose worker is gone: its leases ran out before `now`, or it is not known.
@@ -91,8 +105,9 @@ pub trait Store: Debug + Send + Sync + 'static {
         None
     }
 
-    /// Moves jobs to their next state; one answer for each settlement, in order. The attempt that ends with it goes into
-    /// the job's history.
+    /// Moves jobs to their next state; one answer for each settlement, in order, whatever becomes of the others. The attempt
+    /// that ends with it goes into the job's history. A settlement to [`State::Running`] makes the call an error that no
+    /// repetition can mend, and nothing of the call is written.
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>>;
 
     /// One job.
@@ -115,7 +130,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>>;
 
     /// Deletes up to `limit` ended jobs with all that belongs to them: dead ones that ended before `dead`, others that
-    /// ended before `finished`. Gives how many it deleted.
+    /// ended before `finished`, by the `now` of the [`Settlement`] that ended them. Gives how many it deleted.
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize>;
 
     /// What rings when there is something new in the store. A call that changed something has rung before it returns:

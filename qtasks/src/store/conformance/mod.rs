@@ -17,6 +17,8 @@
 //! Attributes before the closure, and a semicolon behind them, are put on each test: such as one to ignore them where a
 //! server is missing.
 //!
+//! The example `log_store` of qtasks is a store that was written outside of it, and passes them.
+//!
 //! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
 
 mod ending;

@@ -38,6 +38,15 @@ impl Fault {
         Self::Refused(Trouble(why.into().into()))
     }
 
+    /// Whether it is a pooler that has answered, in place of the server, since it does not pass on what it is told.
+    pub(super) fn is_of_a_pooler(&self) -> bool {
+        let Self::Away(trouble) = self else { return false };
+        let said = trouble.said().downcast_ref::<DbError>();
+        said.is_some_and(|said| {
+            *said.code() == SqlState::PROTOCOL_VIOLATION && said.message().contains("startup parameter")
+        })
+    }
+
     pub(super) fn timeout(patience: Duration) -> Self {
         Self::away(format!("no answer from the server within {} s", patience.as_secs()))
     }

@@ -106,12 +106,12 @@ impl Postgres {
     ///   certificates, in place of those that the system trusts.
     /// - `pooler=transaction`: connections go through a pooler such as PgBouncer, which gives each transaction another
     ///   session. Then jobs can be enqueued, read and settled by hand, news of them come in every five seconds, and no
-    ///   worker can be started.
+    ///   worker can be started. Without this a pooler is noticed, since it does not pass on the settings of a connection.
     ///
     /// # Errors
     ///
-    /// When the server is not reached, does not let us in, or is too old (before 13); when the schema is somebody else's,
-    /// or of a newer qtasks.
+    /// When the server is not reached, does not let us in, is too old (before 13), or stands behind a pooler that the URL
+    /// does not tell of; when the schema is somebody else's, or of a newer qtasks.
     ///
     /// # Cancel safety
     ///

@@ -73,7 +73,8 @@ pub struct Redis {
 
 impl Redis {
     /// Opens the store at a URL like `redis://localhost:6379` or `redis://USER:PASSWORD@HOST:PORT/DATABASE`; with the
-    /// feature `redis-tls` also `rediss://`, for TLS.
+    /// feature `redis-tls` also `rediss://`, for TLS. The server's certificate must then be good for the host, by those that
+    /// the system trusts, or those in the file that the environment names as `SSL_CERT_FILE`.
     ///
     /// Parameters stand after a `?`, with `&` between them: `app=NAME` keeps the jobs of one application apart from those
     /// of others on the same server, `qtasks` being the name without it; `timeout=10` is how many seconds a call waits

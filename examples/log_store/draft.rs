@@ -1,0 +1,140 @@
+//! What a call is to change. Nothing of it is done until all of it is decided: a call that fails leaves no half behind.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    mem,
+};
+
+use jiff::Timestamp;
+use qtasks::{
+    Error, Result,
+    job::{Job, JobId, NewJob, Reply, State},
+    store::{Ask, Hold, Leased, Record, Settlement, Written},
+};
+
+use crate::table::{Change, Table};
+
+pub(crate) struct Draft<'t> {
+    table: &'t Table,
+    /// The jobs that are others then.
+    jobs: BTreeMap<JobId, Job>,
+    rest: Vec<Change>,
+}
+
+impl<'t> Draft<'t> {
+    pub(crate) fn of(table: &'t Table) -> Self {
+        Self { table, jobs: BTreeMap::new(), rest: Vec::new() }
+    }
+
+    pub(crate) fn into_changes(self) -> Vec<Change> {
+        self.jobs.into_values().map(Change::Job).chain(self.rest).collect()
+    }
+
+    /// A job as the call has it so far.
+    fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id).or_else(|| self.table.entry(id).map(|entry| &entry.job))
+    }
+
+    fn set(&mut self, job: Job) {
+        self.jobs.insert(job.id, job);
+    }
+
+    pub(crate) fn enqueue(&mut self, jobs: Vec<NewJob>) {
+        for new in jobs {
+            if self.job(new.id).is_none() {
+                self.set(new.into());
+            }
+        }
+    }
+
+    pub(crate) fn lease(&mut self, ask: &Ask) -> Leased {
+        let (mut leased, mut due_now) = (Leased::default(), Vec::new());
+        for job in self.table.all() {
+            let State::Waiting { due } = job.state else { continue };
+            if !ask.queues.contains(&job.queue) || !ask.tasks.contains(&&*job.task) {
+                continue;
+            }
+            if due <= ask.now {
+                due_now.push(job);
+            } else {
+                leased.next_due = leased.next_due.into_iter().chain([due]).min();
+            }
+        }
+        due_now.sort_by_key(|job| (Reverse(job.priority), job.id));
+        let mut one_suspect = ask.suspects;
+        for job in due_now {
+            if leased.jobs.len() < ask.limit && (!job.suspect || mem::take(&mut one_suspect)) {
+                let state = State::Running { worker: ask.worker };
+                let job = Job { state, attempt: job.attempt + 1, ..job.clone() };
+                self.set(job.clone());
+                leased.jobs.push(job);
+            } else {
+                leased.suspects |= job.suspect;
+            }
+        }
+        leased
+    }
+
+    pub(crate) fn record(&mut self, record: Record) -> Result<Written> {
+        let Some(job) = self.held(record.lease.job, Hold::Lease(record.lease)) else { return Ok(Written::Fenced) };
+        let mut job = job.clone();
+        for step in record.steps {
+            if is_next(&mut job.steps, step.seq)? {
+                job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
+                job.failures = 0;
+                self.rest.push(Change::Step(job.id, step));
+            }
+        }
+        for memo in record.memos {
+            if is_next(&mut job.memos, memo.number)? {
+                self.rest.push(Change::Memo(job.id, memo));
+            }
+        }
+        job.progress = record.progress.or(job.progress);
+        self.set(job);
+        self.enqueue(record.jobs);
+        Ok(Written::Yes)
+    }
+
+    pub(crate) fn settle(&mut self, settlement: Settlement) -> Result<Written> {
+        let Settlement { job, hold, next, failures, suspect, attempt, now } = settlement;
+        if matches!(next, State::Running { .. }) {
+            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
+        }
+        let Some(job) = self.held(job, hold) else { return Ok(Written::Fenced) };
+        let job = Job { state: next, failures, suspect, ..job.clone() };
+        self.rest.push(Change::Settled(job.id, now, attempt));
+        self.set(job);
+        Ok(Written::Yes)
+    }
+
+    /// The job, if what a write relies on is so.
+    fn held(&self, id: JobId, hold: Hold) -> Option<&Job> {
+        self.job(id).filter(|job| match hold {
+            Hold::Lease(lease) => job.lease() == Some(lease),
+            Hold::Expired { attempt, now } => {
+                job.attempt == attempt && job.lease().is_some_and(|lease| self.table.is_gone(lease.worker, now))
+            }
+            Hold::Seen { state, attempt } => job.attempt == attempt && job.state.name() == state,
+        })
+    }
+
+    pub(crate) fn prune(&mut self, finished: Timestamp, dead: Timestamp, limit: usize) -> usize {
+        self.rest.extend(self.table.old(finished, dead).take(limit).map(Change::Pruned));
+        self.rest.len()
+    }
+}
+
+/// Whether a step or memo of this `number` is to be appended, rather than there already.
+fn is_next(next: &mut u64, number: u64) -> Result<bool> {
+    match number.cmp(next) {
+        Ordering::Less => Ok(false),
+        Ordering::Equal => {
+            *next += 1;
+            Ok(true)
+        }
+        // Not an `Error::Store`, after which the same call would be made again.
+        Ordering::Greater => Err(Error::Misuse("the steps or memos to record leave a gap in their numbers")),
+    }
+}

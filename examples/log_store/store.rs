@@ -1,0 +1,180 @@
+//! The store: takes calls, writes what they change to the log, and rings for whoever waits.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use qtasks::{
+    BoxError, Error, Result,
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Reply, State, Step, WorkerId},
+    store::{Ask, Bell, Filter, Leased, Record, Settlement, Store, Written},
+};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    draft::Draft,
+    log::Log,
+    table::{Change, Entry, Table},
+};
+
+/// Jobs in a log file.
+pub(crate) struct LogStore {
+    path: PathBuf,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kept: Mutex<Kept>,
+    bell: Bell,
+}
+
+struct Kept {
+    table: Table,
+    log: Log,
+}
+
+impl LogStore {
+    pub(crate) fn open(path: PathBuf) -> Result<Self> {
+        let mut table = Table::default();
+        let log = Log::open(&path, |changes| table.apply(changes)).map_err(|error| trouble("open its log", error))?;
+        Ok(Self { path, inner: Arc::new(Inner { kept: Mutex::new(Kept { table, log }), bell: Bell::new() }) })
+    }
+
+    /// Carries out a call, whether or not somebody waits for it, where it may wait for the disk.
+    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Kept, &Bell) -> T + Send + 'static) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        let work =
+            spawn_blocking(move || work(&mut inner.kept.lock().unwrap_or_else(PoisonError::into_inner), &inner.bell));
+        work.await.map_err(|error| trouble("carry out a call", error))
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        decide: impl FnOnce(&mut Draft<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.with(|kept, bell| kept.change(decide, bell)).await?
+    }
+
+    async fn look<T: Send + 'static>(&self, at: impl FnOnce(&mut Table) -> T + Send + 'static) -> Result<T> {
+        self.with(|kept, _bell| at(&mut kept.table)).await
+    }
+
+    /// What `find` finds of a job; nothing where there is none.
+    async fn look_at<T: Default + Send + 'static>(
+        &self,
+        id: JobId,
+        find: impl FnOnce(&Entry) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.look(move |table| table.entry(id).map(find).unwrap_or_default()).await
+    }
+}
+
+impl Kept {
+    fn change<T>(&mut self, decide: impl FnOnce(&mut Draft<'_>) -> Result<T>, bell: &Bell) -> Result<T> {
+        let mut draft = Draft::of(&self.table);
+        let answer = decide(&mut draft)?;
+        let changes = draft.into_changes();
+        if changes.is_empty() {
+            return Ok(answer);
+        }
+        self.log.append(&changes).map_err(|error| trouble("write its log", error))?;
+        // Whoever is woken looks when the lock is free, and then it is done.
+        ring(bell, &changes);
+        self.table.apply(changes);
+        Ok(answer)
+    }
+}
+
+/// Rings for all who wait for one of these changes.
+fn ring(bell: &Bell, changes: &[Change]) {
+    let jobs = || changes.iter().filter_map(|change| if let Change::Job(job) = change { Some(job) } else { None });
+    bell.ring_jobs(jobs().map(|job| job.id));
+    bell.ring_ends(jobs().filter(|job| job.state.is_ended()).map(|job| job.id));
+    if jobs().any(|job| matches!(job.state, State::Waiting { .. })) {
+        bell.ring_work();
+    }
+}
+
+/// An error after which the same call may be made again.
+fn trouble(doing: &'static str, source: impl Into<BoxError>) -> Error {
+    Error::Store { doing, source: source.into() }
+}
+
+impl fmt::Debug for LogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for LogStore {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.change(|draft| {
+            draft.enqueue(jobs);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.change(move |draft| Ok(draft.lease(&ask))).await
+    }
+
+    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+        self.look(move |table| table.renew(worker, until)).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.look(move |table| table.leave(worker)).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+        self.look(move |table| table.expired(now, limit)).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        self.change(|draft| records.into_iter().map(|record| draft.record(record)).collect()).await
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        self.change(|draft| settlements.into_iter().map(|settlement| draft.settle(settlement)).collect()).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.look_at(id, |entry| Some(entry.job.clone())).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.look(move |table| table.page(&filter, after, limit)).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        self.look_at(id, move |entry| entry.steps.iter().skip(from).take(limit).cloned().collect()).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        self.look_at(id, |entry| entry.steps.iter().rfind(|step| matches!(step.reply, Reply::Value(_))).cloned()).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let asked = move |memo: &&Memo| memo.step == step && memo.number >= from;
+        self.look_at(id, move |entry| entry.memos.iter().filter(asked).take(limit).cloned().collect()).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        self.look_at(id, |entry| entry.attempts.clone()).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        self.change(move |draft| Ok(draft.prune(finished, dead, limit))).await
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.inner.bell
+    }
+}
