@@ -1,10 +1,15 @@
 //! Writes what a worker's attempts have handled, and how they ended: many jobs in one commit.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::resume_unwind,
+    sync::Arc,
+    time::Duration,
+};
 
-use futures::future::join_all;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -12,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Result},
     failure::Stopped,
+    job::Lease,
     store::{Record, Settlement, Store, Transacted, Written},
     tape::{Count, Note, Taken, Tape},
     work::Work,
@@ -35,6 +41,15 @@ pub(crate) struct Recorder {
     /// Tapes whose steps may wait, by the time until which they may.
     pub(crate) later: BTreeMap<(Instant, u64), Arc<Tape>>,
     pub(crate) noted: u64,
+    pub(crate) handlers: Handlers,
+}
+
+/// Handlers that run in transactions of the store, those of one attempt at a time.
+#[derive(Default)]
+pub(crate) struct Handlers {
+    running: JoinSet<Arc<Tape>>,
+    /// The attempts whose handlers run, and whether there is more to write since.
+    busy: HashMap<Lease, bool>,
 }
 
 impl Recorder {
@@ -48,6 +63,7 @@ impl Recorder {
                 biased;
                 Some(note) = self.notes.recv() => { self.note(note, &mut tapes); false }
                 Some(settlement) = self.settlements.recv() => { settlements.push(settlement); false }
+                Some(tape) = self.handlers.next() => { tapes.extend(tape); false }
                 () = until(self.later.keys().next().map(|key| key.0)) => false,
                 () = finished.cancelled() => true,
             };
@@ -60,6 +76,9 @@ impl Recorder {
                 while let Ok(note) = self.notes.try_recv() {
                     self.note(note, &mut tapes);
                 }
+                while let Some(tape) = self.handlers.try_next() {
+                    tapes.extend(tape);
+                }
                 let count = settlements.len() + tapes.len();
                 if count == gathered {
                     break;
@@ -68,8 +87,9 @@ impl Recorder {
                 tokio::task::yield_now().await;
             }
             self.ripe(Instant::now(), &mut tapes);
+            let Self { store, handlers, .. } = &mut self;
             let writes = async {
-                tokio::join!(self.write(tapes), self.settle(settlements));
+                tokio::join!(write(store, handlers, tapes), settle(store, settlements));
             };
             tokio::select! {
                 () = writes => {}
@@ -98,85 +118,134 @@ impl Recorder {
             tapes.push(entry.remove());
         }
     }
+}
 
-    async fn write(&self, tapes: Vec<Arc<Tape>>) {
-        let (mut records, mut handlings) = (Vec::new(), Vec::new());
-        for tape in tapes {
-            let Taken { steps, works, memos, jobs, progress } = tape.take();
-            if !works.is_empty() {
-                handlings.push((tape.clone(), works));
-            }
-            if !steps.is_empty() || !memos.is_empty() || progress.is_some() {
-                let record = Record { lease: tape.lease(), steps, memos, jobs, progress };
-                records.push((tape, record));
-            }
-        }
-        let handled = handlings.into_iter().map(|(tape, works)| self.transact(tape, works));
-        tokio::join!(self.record(records), join_all(handled));
+impl Handlers {
+    /// Waits until the handlers of an attempt have run; gives its tape if there is more to write. Nothing where none run.
+    async fn next(&mut self) -> Option<Option<Arc<Tape>>> {
+        self.running.join_next().await.map(|ended| self.freed(ended))
     }
 
-    async fn record(&self, records: Vec<(Arc<Tape>, Record)>) {
-        if records.is_empty() {
-            return;
-        }
-        let (tapes, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-        let written = persist("record steps", || self.store.record(records.clone())).await;
-        match written {
-            Ok(written) => {
-                for ((tape, record), written) in tapes.into_iter().zip(&records).zip(written) {
-                    let Record { steps, memos, .. } = record;
-                    match written {
-                        Written::Yes => tape.wrote(Count { steps: steps.len() as u64, memos: memos.len() as u64 }),
-                        Written::Fenced => tape.fence(),
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "steps cannot be recorded; their attempts are given up");
-                tapes.into_iter().for_each(|tape| tape.fence());
-            }
-        }
+    /// The same without waiting.
+    fn try_next(&mut self) -> Option<Option<Arc<Tape>>> {
+        self.running.try_join_next().map(|ended| self.freed(ended))
+    }
+
+    fn freed(&mut self, ended: Result<Arc<Tape>, JoinError>) -> Option<Arc<Tape>> {
+        let tape = ended.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()));
+        let has_more = self.busy.remove(&tape.lease());
+        has_more.unwrap_or(false).then_some(tape)
+    }
+
+    /// Whether handlers of the tape run: then it comes again afterwards.
+    fn put_off(&mut self, tape: &Tape) -> bool {
+        self.busy.get_mut(&tape.lease()).map(|has_more| *has_more = true).is_some()
+    }
+
+    /// Has the tape come again only when its handlers have run.
+    fn begin(&mut self, tape: &Tape) {
+        self.busy.entry(tape.lease()).or_insert(false);
     }
 
     /// Has the store run the handlers of these values, as many as it takes on at a time.
-    async fn transact(&self, tape: Arc<Tape>, mut works: Vec<Arc<Work>>) {
-        let lease = Some(tape.lease());
-        match persist("run handlers", || self.store.transact(lease, works.clone())).await {
-            Ok(Transacted::Upto(seq)) => {
-                tape.handled(seq);
-                works.retain(|work| work.seq >= seq);
-                if !works.is_empty() {
-                    tape.put_back(works);
-                }
+    fn run(&mut self, store: &Arc<dyn Store>, tape: Arc<Tape>, works: Vec<Arc<Work>>) {
+        self.begin(&tape);
+        let store = Arc::clone(store);
+        self.running.spawn(async move {
+            transact(&*store, &tape, works).await;
+            tape
+        });
+    }
+}
+
+/// Writes what is on the tapes, of each in its order: its handlers do not overtake what the body did before.
+async fn write(store: &Arc<dyn Store>, handlers: &mut Handlers, tapes: Vec<Arc<Tape>>) {
+    let (mut records, mut behind) = (Vec::new(), Vec::new());
+    for tape in tapes {
+        if handlers.put_off(&tape) {
+            continue;
+        }
+        let Taken { steps, works, memos, jobs, progress } = tape.take();
+        let has_record = !steps.is_empty() || !memos.is_empty() || progress.is_some();
+        match works.is_empty() {
+            true => {}
+            false if has_record => {
+                handlers.begin(&tape);
+                behind.push((tape.clone(), works));
             }
-            Ok(Transacted::Failed(seq)) => {
-                tape.handled(seq);
-                tape.fail(Stopped::Released);
-            }
-            Ok(Transacted::Spent(seq)) => {
-                tracing::warn!(lease = ?tape.lease(), seq, "what handlers wrote was not committed; the job starts again");
-                tape.handled(seq);
-                tape.release();
-            }
-            Ok(Transacted::Fenced) => tape.fence(),
-            Err(error) => tape.fail(Stopped::Error(Box::new(error))),
+            false => handlers.run(store, tape.clone(), works),
+        }
+        if has_record {
+            let record = Record { lease: tape.lease(), steps, memos, jobs, progress };
+            records.push((tape, record));
         }
     }
+    record(&**store, records).await;
+    for (tape, works) in behind {
+        handlers.run(store, tape, works);
+    }
+}
 
-    async fn settle(&self, settlements: Vec<(Settlement, oneshot::Sender<Written>)>) {
-        if settlements.is_empty() {
-            return;
-        }
-        let (settlements, answers): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
-        match persist("settle attempts", || self.store.settle(settlements.clone())).await {
-            Ok(written) => {
-                for (answer, written) in answers.into_iter().zip(written) {
-                    // Whoever asked may be gone; the job is settled all the same.
-                    let _ = answer.send(written);
+async fn record(store: &dyn Store, records: Vec<(Arc<Tape>, Record)>) {
+    if records.is_empty() {
+        return;
+    }
+    let (tapes, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+    let written = persist("record steps", || store.record(records.clone())).await;
+    match written {
+        Ok(written) => {
+            for ((tape, record), written) in tapes.into_iter().zip(&records).zip(written) {
+                let Record { steps, memos, .. } = record;
+                match written {
+                    Written::Yes => tape.wrote(Count { steps: steps.len() as u64, memos: memos.len() as u64 }),
+                    Written::Fenced => tape.fence(),
                 }
             }
-            Err(error) => tracing::error!(%error, "attempts cannot be settled; their leases will run out"),
         }
+        Err(error) => {
+            tracing::error!(%error, "steps cannot be recorded; their attempts are given up");
+            tapes.into_iter().for_each(|tape| tape.fence());
+        }
+    }
+}
+
+async fn transact(store: &dyn Store, tape: &Tape, mut works: Vec<Arc<Work>>) {
+    let lease = Some(tape.lease());
+    match persist("run handlers", || store.transact(lease, works.clone())).await {
+        Ok(Transacted::Upto(seq)) => {
+            tape.handled(seq);
+            works.retain(|work| work.seq >= seq);
+            if !works.is_empty() {
+                tape.put_back(works);
+            }
+        }
+        Ok(Transacted::Failed(seq)) => {
+            tape.handled(seq);
+            tape.fail(Stopped::Released);
+        }
+        Ok(Transacted::Spent(seq)) => {
+            tracing::warn!(lease = ?tape.lease(), seq, "what handlers wrote was not committed; the job starts again");
+            tape.handled(seq);
+            tape.release();
+        }
+        Ok(Transacted::Fenced) => tape.fence(),
+        Err(error) => tape.fail(Stopped::Error(Box::new(error))),
+    }
+}
+
+async fn settle(store: &Arc<dyn Store>, settlements: Vec<(Settlement, oneshot::Sender<Written>)>) {
+    if settlements.is_empty() {
+        return;
+    }
+    let (settlements, answers): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
+    match persist("settle attempts", || store.settle(settlements.clone())).await {
+        Ok(written) => {
+            for (answer, written) in answers.into_iter().zip(written) {
+                // Whoever asked may be gone; the job is settled all the same.
+                let _ = answer.send(written);
+            }
+        }
+        Err(error) => tracing::error!(%error, "attempts cannot be settled; their leases will run out"),
     }
 }
 

@@ -149,6 +149,7 @@ impl Worker {
             settlements: settled,
             later: Default::default(),
             noted: 0,
+            handlers: Default::default(),
         };
         parts.spawn(recorder.run(finished.clone(), floor.given_up.clone()));
         parts.spawn(pruner::run(app.clone(), floor.stopping.clone()));
