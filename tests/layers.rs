@@ -30,7 +30,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
     ),
     ("stores", &["store"]),
     // What sees both a task and the inside of a store.
-    ("bridges", &["sqlite_handlers"]),
+    ("bridges", &["postgres_handlers", "sqlite_handlers"]),
     (
         "processes",
         &[

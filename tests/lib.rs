@@ -177,6 +177,11 @@ impl Diary {
         self.lines.written.send_replace(());
     }
 
+    /// Begins anew.
+    pub fn clear(&self) {
+        self.lines.all.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// All lines.
     pub fn lines(&self) -> Vec<String> {
         self.lines.all.lock().unwrap_or_else(PoisonError::into_inner).clone()

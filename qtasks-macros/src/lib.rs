@@ -71,7 +71,8 @@ use proc_macro::TokenStream;
 ///
 /// A handler is a `fn` or an `async fn` that takes the value, and `State<T>` and `TaskContext` after it if it likes; it
 /// may return a `Result`. With `&qtasks::sqlite::Transaction<'_>` before the value, a `fn` that returns a `Result` runs in
-/// the transaction of the SQLite store in which the step is recorded: what it writes there is there exactly once.
+/// the transaction of the SQLite store in which the step is recorded: what it writes there is there exactly once. So does
+/// an `async fn` with `&mut qtasks::postgres::Transaction<'_>`, in one of the Postgres store.
 ///
 /// # Other attributes
 ///

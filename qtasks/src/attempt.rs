@@ -2,10 +2,12 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -85,16 +87,16 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         recorded,
         steps(floor, job, schema),
     );
-    let max_time = job.max_time.or(schema.max_time);
+    let mut time_up = pin!(passing(job.max_time.or(schema.max_time)).fuse());
     // Reading the arguments is the task's own code too.
     let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.args, attempt)));
     let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(&*payload))) {
-        Ok(body) => watch_over(floor, job, &tape, body.guarded(context), max_time).await,
+        Ok(body) => watch_over(floor, job, &tape, body.guarded(context), time_up.as_mut()).await,
         Err(stopped) => stopped.verdict(),
     };
     // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only then:
     // that came first, whatever the body came to by running ahead of it.
-    let verdict = match tape.finish().await {
+    let verdict = match finish(floor, &tape, time_up).await {
         Ok(()) => verdict,
         Err(stopped) => stopped.verdict(),
     };
@@ -109,7 +111,7 @@ async fn watch_over(
     job: &Job,
     tape: &Tape,
     body: Running,
-    max_time: Option<Duration>,
+    time_up: impl Future<Output = Duration>,
 ) -> Option<Verdict> {
     let mut body = Body::start(body);
     let polled = matches!(body, Body::Polled(_));
@@ -119,9 +121,14 @@ async fn watch_over(
         () = tape.lost() => Stop::Lost,
         // One that is called, and cannot be stopped, learns of it at its next yield.
         () = tape.handler_failed(), if polled => Stop::Handler,
-        limit = passing(max_time) => Stop::TimeUp(limit),
+        limit = time_up => Stop::TimeUp(limit),
         () = floor.grace_is_over() => Stop::Worker,
     };
+    match stop {
+        Stop::TimeUp(limit) => tape.halt(Stopped::TimeUp(limit)),
+        Stop::Worker => tape.halt(Stopped::Released),
+        Stop::Lost | Stop::Handler => {}
+    }
     let stopped = body.stop().await;
     if !stopped {
         tracing::warn!(
@@ -134,6 +141,18 @@ async fn watch_over(
         Stop::Worker | Stop::Handler => Some(Verdict::Released),
         Stop::TimeUp(limit) => Stopped::TimeUp(limit).verdict(),
     }
+}
+
+/// Waits until all is durable that was handled. Handlers in transactions may not go on for longer than a body.
+async fn finish(floor: &Floor, tape: &Tape, time_up: impl Future<Output = Duration>) -> Result<(), Stopped> {
+    let reason = tokio::select! {
+        biased;
+        finished = tape.finish() => return finished,
+        limit = time_up => Stopped::TimeUp(limit),
+        () = floor.grace_is_over() => Stopped::Released,
+    };
+    tape.halt(reason);
+    tape.finish().await
 }
 
 enum Stop {

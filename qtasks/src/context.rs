@@ -473,6 +473,7 @@ impl TaskContext {
     where
         T: Serialize + DeserializeOwned,
     {
+        self.check_may_wait()?;
         match &self.inner.memos {
             Some(memos) => memos.once(self.step_of_memo(), name, wait, make).await,
             None => Ok(make.await.map(|made| made.value)),
@@ -501,6 +502,7 @@ impl TaskContext {
     }
 
     async fn find_last_step<R: DeserializeOwned>(&self) -> Result<Result<Option<(u64, R)>>, Stopped> {
+        self.check_may_wait()?;
         if !self.resumes_by_cursor() {
             return Ok(Err(Error::Misuse(
                 "`last_step` is for a task with `resume = \"cursor\"`; any other yields again",
@@ -518,20 +520,26 @@ impl TaskContext {
 
     /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> T {
-        let done = if self.is_in_transaction() {
-            Err(Stopped::Error(Box::new(Error::Misuse(
-                "a handler in a transaction cannot wait for the store, which waits for the handler: enqueue with \
-                 `app.enqueue_in(tx, ..)`, and do the rest in the body",
-            ))))
-        } else if self.inner.task.awaiting {
-            Err(Stopped::Error(Box::new(Error::Misuse(
+        let done = match self.check_may_wait() {
+            Ok(()) if self.inner.task.awaiting => Err(Stopped::Error(Box::new(Error::Misuse(
                 "this task is an `async fn`, whose runtime a `_blocking` method would hold up: await the method without \
                  `_blocking`, in a handler that is an `async fn` too",
-            ))))
-        } else {
-            pollster::block_on(work)
+            )))),
+            Ok(()) => pollster::block_on(work),
+            Err(stopped) => Err(stopped),
         };
         done.unwrap_or_else(|stopped| self.unwind(stopped))
+    }
+
+    /// Refuses what is recorded, in a handler for the end of which the record waits.
+    fn check_may_wait(&self) -> Result<(), Stopped> {
+        if !self.is_in_transaction() {
+            return Ok(());
+        }
+        Err(Stopped::Error(Box::new(Error::Misuse(
+            "a handler in a transaction cannot wait for the store, which waits for the handler: enqueue with \
+             `app.enqueue_in(tx, ..)`, and do the rest in the body",
+        ))))
     }
 
     /// Ends the attempt for this reason: whoever polls the body drops it.

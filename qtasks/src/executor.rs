@@ -99,6 +99,22 @@ impl Attempt {
         Self { inner: self.inner.clone(), apart: Some(self.inner.context.in_transaction(seq)) }
     }
 
+    /// Waits until a handler in a transaction may not go on, and gives the reason. Here and now, it is dropped instead.
+    pub(crate) async fn halted(&self) -> Stopped {
+        match &self.inner.keeping {
+            Keeping::Here { .. } => std::future::pending().await,
+            Keeping::Stored { tape, .. } => tape.halted().await,
+        }
+    }
+
+    /// Waits until the lease holds, before a handler in a transaction is called.
+    pub(crate) async fn held(&self) -> Result<(), Stopped> {
+        match &self.inner.keeping {
+            Keeping::Here { .. } => Ok(()),
+            Keeping::Stored { tape, .. } => tape.held().await,
+        }
+    }
+
     /// A state of the application's.
     ///
     /// # Panics
@@ -209,7 +225,10 @@ pub(crate) fn panicked(context: &TaskContext, payload: &(dyn Any + Send)) -> Sto
 }
 
 /// Drives `body` to its end, or drops it when it takes the way out.
-async fn leaving(context: &TaskContext, body: impl Future<Output = Outcome>) -> Outcome {
+pub(crate) async fn leaving<T>(
+    context: &TaskContext,
+    body: impl Future<Output = Result<T, Stopped>>,
+) -> Result<T, Stopped> {
     let body = pin!(body);
     match select(pin!(context.left()), body).await {
         Either::Left((stopped, _)) => Err(stopped),

@@ -27,7 +27,8 @@ use crate::{
     label = "does not take what the task yields and reply `{R}`",
     note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields, R what it collects; \
             either may return `Result<R, E>`, and take `State<T>` and `TaskContext` after the value",
-    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, and never `async`"
+    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, never `async`, or \
+            `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
 )]
 pub trait Handler<Y, R, M>: Send + Sync + 'static {
     /// Gives the reply; ready at once for a handler that is not async.
@@ -139,7 +140,8 @@ macro_rules! handlers {
     label = "not a handler",
     note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields; it may take `State<T>` and `TaskContext` \
             after the value; give the types of a generic function: `double::<i64>`",
-    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, and never `async`"
+    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, never `async`, or \
+            `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
 )]
 pub trait Signature<A> {
     /// What a call of the function gives.

@@ -63,6 +63,8 @@ mod transacting;
 pub mod store;
 
 // a handler on one side, a store's transaction on the other
+#[cfg(feature = "postgres")]
+mod postgres_handlers;
 #[cfg(feature = "sqlite")]
 mod sqlite_handlers;
 

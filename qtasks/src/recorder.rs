@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    panic::resume_unwind,
     sync::Arc,
     time::Duration,
 };
@@ -12,6 +13,7 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -55,8 +57,8 @@ pub(crate) struct Recorder {
     noted: u64,
     /// What is being written,
     writes: Writes,
-    /// and which handlers run in transactions. They take as long as they take, and hold up no writes.
-    handlings: Writes,
+    /// and which handlers run in transactions: code of the tasks, which may take its time and holds up no writes.
+    handlings: JoinSet<Vec<Answer>>,
     /// What their tapes are to be told of them.
     answers: VecDeque<Answer>,
     /// The attempts of which something is being written, and what has to wait for that.
@@ -99,7 +101,7 @@ impl Recorder {
             later: BTreeMap::new(),
             noted: 0,
             writes: Writes::new(),
-            handlings: Writes::new(),
+            handlings: JoinSet::new(),
             answers: VecDeque::new(),
             writing: HashMap::new(),
         }
@@ -123,7 +125,7 @@ impl Recorder {
                 tokio::select! {
                     biased;
                     Some(answers) = self.writes.next() => self.answers.extend(answers),
-                    Some(answers) = self.handlings.next() => self.answers.extend(answers),
+                    Some(ended) = self.handlings.join_next() => self.answers.extend(answers_of(ended)),
                     Some(note) = self.notes.recv(), if room => self.note(note, &mut gathered.tapes),
                     Some(settling) = self.settlements.recv(), if room => gathered.settlements.push(settling),
                     () = until(self.later.keys().next().map(|key| key.0)), if room => {}
@@ -217,7 +219,7 @@ impl Recorder {
         if works.is_empty() {
             return Some((tape, record));
         }
-        self.handlings.push(handle(self.store.clone(), tape, record, works).boxed());
+        self.handlings.spawn(handle(self.store.clone(), tape, record, works));
         None
     }
 
@@ -277,16 +279,19 @@ async fn record(store: Arc<dyn Store>, records: Vec<(Arc<Tape>, Record)>) -> Vec
     }
 }
 
-/// Has the handlers of these values run, and writes what else there is of a tape.
+/// What came of handlers. Their own panics are caught where they run.
+fn answers_of(ended: std::result::Result<Vec<Answer>, JoinError>) -> Vec<Answer> {
+    ended.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
+}
+
+/// Writes what else there is of a tape, and then has the handlers of these values run, which must not overtake it.
 async fn handle(store: Arc<dyn Store>, tape: Arc<Tape>, record: Record, works: Vec<Arc<Work>>) -> Vec<Answer> {
-    let others = async {
-        if !record.steps.is_empty() || !record.memos.is_empty() || record.progress.is_some() {
-            for answer in self::record(store.clone(), vec![(tape.clone(), record)]).await {
-                answer.tell();
-            }
+    if !record.steps.is_empty() || !record.memos.is_empty() || record.progress.is_some() {
+        for answer in self::record(store.clone(), vec![(tape.clone(), record)]).await {
+            answer.tell();
         }
-    };
-    tokio::join!(others, transact(&*store, &tape, works));
+    }
+    transact(&*store, &tape, works).await;
     vec![Answer::Told(tape)]
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Tape {
     /// Whether the handlers run in transactions of the store.
     in_transactions: AtomicBool,
     failed: AtomicBool,
+    /// Whether handlers that run in transactions are to stop.
+    halted: AtomicBool,
     failure: Slot<Stopped>,
     notes: mpsc::UnboundedSender<Note>,
     this: Weak<Self>,
@@ -129,6 +131,7 @@ impl Tape {
             fenced: AtomicBool::new(false),
             in_transactions: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
             failure: Slot::default(),
             notes,
             this: this.clone(),
@@ -213,7 +216,7 @@ impl Tape {
     }
 
     /// Waits until the lease holds: one that ran out may be renewed, or have passed on to another worker.
-    async fn held(&self) -> Result<(), Stopped> {
+    pub(crate) async fn held(&self) -> Result<(), Stopped> {
         while !(self.holds)() {
             let mut news = self.durable.subscribe();
             self.goes_on()?;
@@ -240,6 +243,22 @@ impl Tape {
     pub(crate) async fn handler_failed(&self) {
         let mut news = self.ended.subscribe();
         drop(news.wait_for(|()| self.has_failed()).await.expect("the tape holds the sender"));
+    }
+
+    /// Has handlers that run in transactions stop where they are. Their attempt ends for this reason, unless all that was
+    /// added is durable by then.
+    pub(crate) fn halt(&self, reason: Stopped) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.halted.store(true, Relaxed);
+        self.ended.send_modify(|()| ());
+    }
+
+    /// Waits until handlers that run in transactions are to stop, and gives the reason.
+    pub(crate) async fn halted(&self) -> Stopped {
+        let mut news = self.ended.subscribe();
+        let is_over = || self.halted.load(Relaxed) || self.goes_on().is_err();
+        drop(news.wait_for(|()| is_over()).await.expect("the tape holds the sender"));
+        self.goes_on().err().or_else(|| take(&self.failure)).unwrap_or(Stopped::Released)
     }
 
     /// Waits until the lease is lost.

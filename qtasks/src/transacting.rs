@@ -3,12 +3,18 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
 };
 
 use crate::{
     error::BoxError,
-    executor::{self, Attempt},
+    executor::{self, Attempt, leaving},
     failure::Stopped,
     handler::Reply,
     job,
@@ -22,6 +28,9 @@ pub struct Handling<R> {
     failure: Slot<Stopped>,
     reply: Option<Slot<Replied<R>>>,
 }
+
+/// What a handler came to: its reply and what to record of it, its error, or what ends the attempt in any case.
+pub(crate) type Handled<R> = Result<Result<(job::Reply, R), BoxError>, Stopped>;
 
 /// Where one side leaves something for the other.
 pub(crate) type Slot<T> = Arc<Mutex<Option<T>>>;
@@ -57,15 +66,45 @@ impl<R: Reply> Handling<R> {
     /// Calls the handler; gives what to record. Without that, nothing that the handler wrote may stay.
     pub fn handle(&self, handler: impl FnOnce() -> Result<R, BoxError>) -> Option<job::Reply> {
         let context = self.attempt.context();
-        let handle = || self.keep(context.clone().sync_scope(handler));
+        let handle = || self.encoded(context.clone().sync_scope(handler));
         let handled = catch_unwind(AssertUnwindSafe(handle));
-        let handled = handled.unwrap_or_else(|panic| Err(executor::panicked(&context, &*panic)));
-        handled.map_err(|stopped| leave(&self.failure, stopped)).ok()
+        self.keep(handled.unwrap_or_else(|panic| Err(executor::panicked(&context, &*panic))))
     }
 
-    fn keep(&self, replied: Result<R, BoxError>) -> Result<job::Reply, Stopped> {
-        let (kept, replied) = match replied {
-            Ok(reply) => (self.attempt.encode(&reply)?, Ok(reply)),
+    /// Polls the handler, unless its attempt is to end, to what [`keep`](Self::keep) takes.
+    pub async fn poll(&self, handler: impl Future<Output = Result<R, BoxError>>) -> Handled<R> {
+        let context = self.attempt.context();
+        let handle = leaving(&context, async {
+            self.attempt.held().await?;
+            self.encoded(handler.await)
+        });
+        let handled = AssertUnwindSafe(context.clone().scope(handle)).catch_unwind();
+        match select(pin!(self.attempt.halted()), pin!(handled)).await {
+            Either::Left((stopped, _)) => Err(stopped),
+            Either::Right((Ok(handled), _)) => handled,
+            Either::Right((Err(panic), _)) => Err(executor::panicked(&context, &*panic)),
+        }
+    }
+
+    /// Leaves what the handler came to for whoever waits for it; gives what to record.
+    pub fn keep(&self, handled: Handled<R>) -> Option<job::Reply> {
+        let context = self.attempt.context();
+        let keep = || self.kept(handled);
+        let kept = catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep)));
+        let kept = kept.unwrap_or_else(|panic| Err(executor::panicked(&context, &*panic)));
+        kept.map_err(|stopped| leave(&self.failure, stopped)).ok()
+    }
+
+    fn encoded(&self, replied: Result<R, BoxError>) -> Handled<R> {
+        match replied {
+            Ok(reply) => self.attempt.encode(&reply).map(|kept| Ok((kept, reply))),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn kept(&self, handled: Handled<R>) -> Result<job::Reply, Stopped> {
+        let (kept, replied) = match handled? {
+            Ok((kept, reply)) => (kept, Ok(reply)),
             Err(error) => {
                 let error = executor::skipped(self.on_error, error)?;
                 (job::Reply::Skipped(error.clone()), Err(error))

@@ -26,6 +26,11 @@ impl Work {
         Self { seq, hash, bytes, run: Mutex::new(Some(run)) }
     }
 
+    /// Whether the closure was taken out before.
+    pub fn is_taken(&self) -> bool {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Takes the closure out. There is none any more where it was taken before, for a handler cannot be run twice, and
     /// where it was written for another kind of store.
     pub fn take<F: 'static>(&self) -> Option<F> {

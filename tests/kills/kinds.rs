@@ -1,15 +1,13 @@
-//! The tasks that yield, to choose from; among them one for SQLite alone.
+//! The tasks that yield, to choose from; among them those whose handlers write in the transactions of one kind of store.
 //!
 //! A kind of handler that is new is added here: a task with it, and a variant of [`Kind`].
 
-use qtasks::{
-    prelude::*,
-    sqlite::{Transaction, rusqlite},
-};
+use qtasks::prelude::*;
 
 use crate::{
-    ledger::What,
-    tasks::{Site, async_each, async_within, blocking_each, blocking_within, reply, seq},
+    saves_on_postgres::saves_on_postgres,
+    saves_on_sqlite::saves_on_sqlite,
+    tasks::{async_each, async_within, blocking_each, blocking_within},
 };
 
 /// The tasks that yield.
@@ -19,8 +17,10 @@ pub(crate) enum Kind {
     AsyncWithin,
     BlockingEach,
     BlockingWithin,
-    /// Its handler inserts a row in the transaction of its step.
-    Transactional,
+    /// Its handler inserts a row in the transaction of its step, on SQLite,
+    SavesOnSqlite,
+    /// or on Postgres.
+    SavesOnPostgres,
 }
 
 impl Kind {
@@ -34,27 +34,11 @@ impl Kind {
             Self::AsyncWithin => app.enqueue(async_within(first, count)).await,
             Self::BlockingEach => app.enqueue(blocking_each(first, count)).await,
             Self::BlockingWithin => app.enqueue(blocking_within(first, count)).await,
-            Self::Transactional => app.enqueue(transactional(first, count)).await,
+            Self::SavesOnSqlite => app.enqueue(saves_on_sqlite(first, count)).await,
+            Self::SavesOnPostgres => app.enqueue(saves_on_postgres(first, count)).await,
         }
     }
 }
 
-/// The table that [`Kind::Transactional`] fills.
-pub(crate) const TABLE: &str = "CREATE TABLE handled (value INTEGER NOT NULL)";
-
-#[qtask(generate_handler = insert, echo = true, retry = 1_000_000)]
-async fn transactional(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {
-    site.started(&ctx).await;
-    for value in first..first + count {
-        yield_!(value);
-    }
-    site.note(&ctx, What::Finished);
-}
-
-fn insert(tx: &Transaction<'_>, value: u64, site: State<Site>, ctx: TaskContext) -> rusqlite::Result<u64> {
-    // Not waited for, since the row is the witness here, and all writes wait for this handler.
-    site.note(&ctx, What::Begun { seq: seq(&ctx), value });
-    tx.prepare_cached("INSERT INTO handled (value) VALUES (?1)")?.execute([value.cast_signed()])?;
-    site.ended(&ctx);
-    Ok(reply(value))
-}
+/// The table that the last two fill.
+pub(crate) const TABLE: &str = "CREATE TABLE handled (value BIGINT NOT NULL)";

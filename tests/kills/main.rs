@@ -6,19 +6,23 @@
 //!
 //! The last line says what came of it. The program fails when a job or a value was lost, a handler was called for a step
 //! that was recorded, a result differs from that of a run without kills, or a subscriber missed or repeated a value.
-//! With `--redis` the jobs are kept on a Redis server.
+//! With `--redis` the jobs are kept on a Redis server, with `--postgres` in a Postgres database.
+
+// What only the workers use.
+#![allow(dead_code)]
 
 mod check;
 mod kinds;
 mod ledger;
+mod place;
+mod saves_on_postgres;
+mod saves_on_sqlite;
 mod storm;
 mod tasks;
 mod watch;
-mod worker;
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -30,9 +34,9 @@ use std::{
 use check::{Findings, check};
 use clap::Parser;
 use fastrand::Rng;
-use kinds::{Kind, TABLE};
-use qtasks::{prelude::*, sqlite::rusqlite::Connection};
-use qtasks_tests::servers::redis::Redis;
+use kinds::Kind;
+use place::Place;
+use qtasks::prelude::*;
 use storm::{Kills, Storm};
 use tasks::plain;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
@@ -65,43 +69,32 @@ struct Args {
     /// Keep the jobs on a Redis server, which syncs every write, instead of in a SQLite file.
     #[arg(long, conflicts_with = "transactional")]
     redis: bool,
+    /// Keep the jobs in a Postgres database, which syncs every commit, instead of in a SQLite file.
+    #[arg(long, conflicts_with = "redis")]
+    postgres: bool,
     /// Fail when a job of a killed worker goes on later than after so many seconds.
     #[arg(long)]
     within: Option<u64>,
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Be one of the workers, on this store.
-    #[arg(long, hide = true, requires = "ledger")]
-    work_on: Option<String>,
-    #[arg(long, hide = true)]
-    ledger: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    match (&args.work_on, &args.ledger) {
-        (Some(url), Some(ledger)) => worker::work(url, ledger, args.jobs).await.map(|()| ExitCode::SUCCESS),
-        _ => run(args).await,
-    }
-}
-
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let folder = tempfile::tempdir()?;
-    let server = args.redis.then(|| Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]));
-    let url = match &server {
-        Some(server) => server.url(),
-        None => format!("sqlite:{}", folder.path().join("jobs.db").display()),
+    let place = match (args.redis, args.postgres) {
+        (true, _) => Place::redis(),
+        (_, true) => Place::postgres()?,
+        _ => Place::sqlite(folder.path())?,
     };
     let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
-    let app = QueueTasks::open(&url).await?;
-    let mut storm = Storm::begin(folder.path(), &url, args.workers, args.jobs, rng.fork())?;
+    let app = QueueTasks::open(&place.url).await?;
+    let (program, kinds) = place.cast(args.transactional);
+    let mut storm = Storm::begin(folder.path(), &place.url, program, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
-    let file = folder.path().join("jobs.db");
-    let kinds: &[Kind] = if args.transactional { &[Kind::Transactional] } else { &Kind::ALL };
-    Connection::open(&file)?.execute_batch(TABLE)?;
     let work = Work { app, kinds, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
@@ -117,7 +110,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let processes = storm.end().await?;
 
     let findings = check(&jobs, &processes);
-    let rows = Rows::of(&file, &jobs)?;
+    let rows = Rows::of(&place, &jobs)?;
     let line = report(&kills, &jobs, &findings, &watch);
     println!("{line}{rows} in {:.0} s", begun.elapsed().as_secs_f64());
     let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
@@ -142,12 +135,9 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(file: &Path, jobs: &[check::Job]) -> anyhow::Result<Self> {
-        let count = "SELECT count(*), count(DISTINCT value) FROM handled";
-        let (rows, distinct) =
-            Connection::open(file)?.query_row(count, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        let values = jobs.iter().map(|job| job.seen.len() as u64).sum();
-        Ok(Self { rows: rows.cast_unsigned(), distinct: distinct.cast_unsigned(), values })
+    fn of(place: &Place, jobs: &[check::Job]) -> anyhow::Result<Self> {
+        let (rows, distinct) = place.rows()?;
+        Ok(Self { rows, distinct, values: jobs.iter().map(|job| job.seen.len() as u64).sum() })
     }
 
     fn are_exact(&self) -> bool {

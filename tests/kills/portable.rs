@@ -8,24 +8,7 @@ mod ledger;
 mod tasks;
 mod worker;
 
-use std::path::PathBuf;
-
-use clap::Parser;
-
-/// Works on a store until it is killed.
-#[derive(Parser)]
-struct Args {
-    #[arg(long)]
-    work_on: String,
-    #[arg(long)]
-    ledger: PathBuf,
-    /// How many jobs it runs at a time.
-    #[arg(long)]
-    jobs: usize,
-}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Args { work_on, ledger, jobs } = Args::parse();
-    worker::work(&work_on, &ledger, jobs).await
+    worker::work_as_told().await
 }

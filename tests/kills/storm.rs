@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Storm {
     folder: PathBuf,
     url: String,
+    program: &'static str,
     concurrency: usize,
     rng: Rng,
     working: Vec<Worker>,
@@ -53,10 +54,11 @@ impl Kills {
 }
 
 impl Storm {
-    /// Starts `workers` of them, whose files stand in `folder`.
+    /// Starts `workers` of them, each a process of `program`, whose files stand in `folder`.
     pub(crate) fn begin(
         folder: &Path,
         url: &str,
+        program: &'static str,
         workers: usize,
         concurrency: usize,
         rng: Rng,
@@ -64,6 +66,7 @@ impl Storm {
         let mut storm = Self {
             folder: folder.to_owned(),
             url: url.to_owned(),
+            program,
             concurrency,
             rng,
             working: Vec::new(),
@@ -172,8 +175,7 @@ impl Storm {
 
     fn start(&mut self) -> anyhow::Result<()> {
         let ledger = self.folder.join(format!("ledger-{}", self.started));
-        let own = std::env::current_exe()?;
-        let program = if self.url.starts_with("sqlite:") { own } else { own.with_file_name("portable") };
+        let program = std::env::current_exe()?.with_file_name(self.program);
         let mut command = Command::new(program);
         command.args(["--work-on", &self.url, "--jobs", &self.concurrency.to_string(), "--ledger"]).arg(&ledger);
         // The pipe tells the child when we are gone.

@@ -1,22 +1,36 @@
 //! A process that works until it is killed, or until whoever started it is gone.
 
-use std::{io, path::Path, process::exit, thread};
+use std::{io, path::PathBuf, process::exit, thread};
 
+use clap::Parser;
 use qtasks::prelude::*;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{ledger::Ledger, tasks::Site};
 
-/// Works on the store at `url` until SIGTERM says to stop.
-pub(crate) async fn work(url: &str, ledger: &Path, concurrency: usize) -> anyhow::Result<()> {
+/// Works on a store until it is killed.
+#[derive(Parser)]
+struct Args {
+    #[arg(long)]
+    work_on: String,
+    #[arg(long)]
+    ledger: PathBuf,
+    /// How many jobs it runs at a time.
+    #[arg(long)]
+    jobs: usize,
+}
+
+/// Works on the store that the command line names until SIGTERM says to stop.
+pub(crate) async fn work_as_told() -> anyhow::Result<()> {
+    let Args { work_on, ledger, jobs } = Args::parse();
     end_with_the_parent()?;
     // From the first moment on, so that it is never missed; before the ledger, which shows that it is heard.
     let mut told_to_stop = signal(SignalKind::terminate())?;
-    let ledger = Ledger::create(ledger)?;
-    let store = qtasks::store::open(url).await?;
+    let ledger = Ledger::create(&ledger)?;
+    let store = qtasks::store::open(&work_on).await?;
     let site = Site { ledger, store: store.clone() };
     let app = QueueTasks::builder().store_at(store).state(site).build().await?;
-    let worker = app.worker().concurrency(concurrency).start().await?;
+    let worker = app.worker().concurrency(jobs).start().await?;
     told_to_stop.recv().await;
     Ok(worker.shutdown().await?)
 }

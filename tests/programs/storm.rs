@@ -41,6 +41,38 @@ fn the_job_of_a_killed_worker_goes_on_within_five_seconds_on_redis() {
 }
 
 #[test]
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+fn kills_on_postgres_lose_nothing_and_repeat_nothing_that_is_recorded() {
+    kills(&["--postgres", "--kills", "25", "--seconds", "10"]);
+}
+
+#[test]
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+fn the_job_of_a_killed_worker_goes_on_within_two_seconds_on_postgres() {
+    kills(&[
+        "--postgres",
+        "--kills",
+        "8",
+        "--seconds",
+        "16",
+        "--workers",
+        "2",
+        "--jobs",
+        "1",
+        "--values",
+        "20000",
+        "--within",
+        "2",
+    ]);
+}
+
+#[test]
 fn what_is_written_in_transactions_is_there_exactly_once() {
     kills(&["--transactional", "--kills", "12", "--seconds", "5", "--values", "20000"]);
+}
+
+#[test]
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+fn what_is_written_in_transactions_of_postgres_is_there_exactly_once() {
+    kills(&["--transactional", "--postgres", "--kills", "25", "--seconds", "10", "--values", "20000"]);
 }

@@ -323,7 +323,7 @@ pub enum Transacted {
     /// The steps before this number are recorded. The handler of this one ran in a transaction that was not committed, and
     /// cannot be run again.
     Spent(u64),
-    /// The lease does not hold. No handler ran.
+    /// The lease does not hold. Of handlers that may have run nothing is there.
     Fenced,
 }
 

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
 use tokio_postgres::{
-    Row,
+    Config, Row,
     types::{ToSql, Type},
 };
 
@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 pub(super) struct Database {
     pub(super) place: Place,
     pool: Pool,
+    /// Apart from the others: however long handlers take, nothing else waits for a connection.
+    of_handlers: Pool,
 }
 
 /// A parameter of a statement with its type, which the server then need not be asked for.
@@ -29,17 +31,8 @@ pub(super) struct Statement<'a> {
 
 impl Database {
     pub(super) fn new(place: Place) -> Result<Self> {
-        let connector = tls::connector(&place.trust)?;
-        let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(place.config.clone(), connector, config);
-        let pool = Pool::builder(manager)
-            .max_size(place.connections)
-            .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(place.patience))
-            .create_timeout(Some(place.patience))
-            .build()
-            .map_err(|error| Error::store("open its database", error))?;
-        Ok(Self { place, pool })
+        let (pool, of_handlers) = (pool(&place, &place.config)?, pool(&place, &place.of_handlers)?);
+        Ok(Self { place, pool, of_handlers })
     }
 
     /// Carries out one statement, in a transaction of its own.
@@ -67,6 +60,23 @@ impl Database {
     async fn lend(&self) -> Result<Lent, Fault> {
         Ok(Lent(Some(self.pool.get().await?)))
     }
+
+    /// A connection on which handlers run.
+    pub(super) async fn lend_to_handlers(&self) -> Result<Lent, Fault> {
+        Ok(Lent(Some(self.of_handlers.get().await?)))
+    }
+}
+
+fn pool(place: &Place, config: &Config) -> Result<Pool> {
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config.clone(), tls::connector(&place.trust)?, recycling);
+    Pool::builder(manager)
+        .max_size(place.connections)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(place.patience))
+        .create_timeout(Some(place.patience))
+        .build()
+        .map_err(|error| Error::store("open its database", error))
 }
 
 /// A transaction, which is rolled back when it is dropped.
@@ -92,20 +102,27 @@ impl Transaction<'_> {
     }
 }
 
-/// What `work` comes to, unless it takes too long.
-pub(super) async fn in_time<T>(patience: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+/// What `work` comes to, unless it takes too long by the clock of the runtime in which this is called.
+pub(super) fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> impl Future<Output = Result<T, Fault>> {
     // A little more than the server gives itself, whose answer says more.
-    let limit = patience + Duration::from_millis(500);
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Fault::timeout(patience)))
+    let limited = tokio::time::timeout(patience + Duration::from_millis(500), work);
+    async move { limited.await.unwrap_or_else(|_| Err(Fault::timeout(patience))) }
 }
 
 /// A connection that is closed when this is dropped, as by a call that went wrong or was given up: nobody knows what is
 /// under way on it.
-struct Lent(Option<Object>);
+pub(super) struct Lent(Option<Object>);
 
 impl Lent {
     fn connection(&self) -> &Object {
         self.0.as_ref().expect("it is taken only at the end")
+    }
+
+    pub(super) fn connection_mut(&mut self) -> &mut Object {
+        self.0.as_mut().expect("it is taken only at the end")
     }
 
     async fn send(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
@@ -120,7 +137,7 @@ impl Lent {
         Ok(connection.query(&prepared, &values).await?)
     }
 
-    fn give_back(mut self) {
+    pub(super) fn give_back(mut self) {
         self.0.take();
     }
 }

@@ -30,6 +30,7 @@ mod session;
 mod settle;
 mod store;
 mod tls;
+mod transact;
 mod transaction;
 
 use std::{fmt, sync::Arc};
@@ -39,7 +40,7 @@ use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 pub use tokio_postgres;
 
-pub use self::transaction::{Enqueueing, InSchema};
+pub(crate) use self::transact::{InTransaction, KIND};
 use self::{
     database::Database,
     fault::Fault,
@@ -50,7 +51,11 @@ use self::{
     session::{Session, Signs},
     store::{Enqueue, Inner, Records, Settle},
 };
-use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Written};
+pub use self::{
+    transact::Transaction,
+    transaction::{Enqueueing, InSchema},
+};
+use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
@@ -99,14 +104,15 @@ impl Postgres {
     /// Further parameters, after a `?`, with `&` between them:
     ///
     /// - `schema=jobs`: a schema other than `qtasks`.
-    /// - `connections=8`: how many connections calls share at most.
-    /// - `timeout=10`: how many seconds a call may take before it is an error.
+    /// - `connections=8`: how many connections calls share at most, and handlers in [transactions](Transaction) as many others.
+    /// - `timeout=10`: how many seconds a call, or a handler in a transaction, may take before it is an error.
     /// - `sslmode=`: `disable`, `prefer` (the default: encrypted where the server can), `require` (encrypted, whatever the
     ///   server's certificate), or `verify-full` (its certificate must be good too); `sslrootcert=ca.pem` says by which
     ///   certificates, in place of those that the system trusts.
     /// - `pooler=transaction`: connections go through a pooler such as PgBouncer, which gives each transaction another
-    ///   session. Then jobs can be enqueued, read and settled by hand, news of them come in every five seconds, and no
-    ///   worker can be started. Without this a pooler is noticed, since it does not pass on the settings of a connection.
+    ///   session. Then jobs can be enqueued, read and settled by hand, news of them come in every five seconds, and
+    ///   neither a worker can be started nor a handler run in a transaction. Without this a pooler is noticed, since it
+    ///   does not pass on the settings of a connection.
     ///
     /// # Errors
     ///
@@ -212,6 +218,17 @@ impl Store for Postgres {
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
         self.records.ask(Records(records)).await
+    }
+
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+        let runtime = self.engine.runtime().handle().clone();
+        // Here and not there: handlers are the caller's own code.
+        let came = transact::transact(&self.inner, runtime, lease, &works).await;
+        came.map_err(|fault| fault.into_error("run handlers in a transaction"))
+    }
+
+    fn transactions(&self) -> Option<&'static str> {
+        Some(KIND)
     }
 
     async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {

@@ -7,11 +7,15 @@ use tokio_postgres::config::{Config, Host, SslMode};
 use crate::error::{Error, Result, chain};
 
 const OPENING: &str = "open its database";
+/// So much longer than a handler may take, its transaction may be left alone.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// What the URL of a store says.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) config: Config,
+    /// The same for connections on which handlers run, whose statements the server plans as it does for anybody.
+    pub(super) of_handlers: Config,
     /// The schema that all of qtasks stands in.
     pub(super) schema: String,
     /// How many connections calls share.
@@ -39,6 +43,7 @@ impl Place {
         let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
         let mut place = Self {
             config: Config::new(),
+            of_handlers: Config::new(),
             schema: "qtasks".to_owned(),
             connections: 8,
             patience: Duration::from_secs(10),
@@ -127,16 +132,21 @@ impl Place {
             config.tcp_user_timeout(self.patience);
         }
         if !self.pooled {
-            // What a queue's tables hold changes faster than what is known of them, and then a plan without their indexes
-            // looks cheap; and to plan takes longer than to do. A statement whose caller has given up ends too.
-            let ours = format!(
-                "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
-                 -c plan_cache_mode=force_generic_plan -c default_transaction_isolation=read\\ committed \
-                 -c statement_timeout={}",
+            let theirs = config.get_options().map(|theirs| format!(" {theirs}")).unwrap_or_default();
+            // A statement whose caller has given up ends too.
+            let all = format!(
+                "-c default_transaction_isolation=read\\ committed -c statement_timeout={}",
                 self.patience.as_millis()
             );
-            let options = config.get_options().map_or(ours.clone(), |theirs| format!("{ours} {theirs}"));
-            config.options(options);
+            // Where a process with an open transaction stands still, nobody waits for it longer than this.
+            let idle = (self.patience + IDLE).as_millis();
+            self.of_handlers = config.clone();
+            self.of_handlers.options(format!("{all} -c idle_in_transaction_session_timeout={idle}{theirs}"));
+            // What a queue's tables hold changes faster than what is known of them, and then a plan without their indexes
+            // looks cheap; and to plan takes longer than to do.
+            let ours = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
+                        -c plan_cache_mode=force_generic_plan";
+            config.options(format!("{ours} {all}{theirs}"));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::{
 /// `state + 0` keeps Postgres from going through the index of all jobs that run.
 ///
 /// `steps` and `memos` are the first number that is new to the job, by what the record holds, and the one behind the last.
-const RECORD: &str = "
+pub(super) const RECORD: &str = "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
             $8::int8[], $9::int8[], $10::int8[])
@@ -95,7 +95,7 @@ pub(super) async fn record(database: &Database, records: &[&Record]) -> Result<V
 
 /// Records, by column; their steps, memos and jobs are more or fewer.
 #[derive(Default)]
-struct Columns<'r> {
+pub(super) struct Columns<'r> {
     places: Vec<i64>,
     jobs: Vec<Uuid>,
     workers: Vec<Uuid>,
@@ -132,7 +132,7 @@ struct Memos<'r> {
 }
 
 impl<'r> Columns<'r> {
-    fn new(round: &[(usize, &'r Record)]) -> Self {
+    pub(super) fn new(round: &[(usize, &'r Record)]) -> Self {
         let mut columns = Self::default();
         for (place, record) in round {
             columns.push(row::count(*place), record);
@@ -162,7 +162,7 @@ impl<'r> Columns<'r> {
         memos.things.into_iter().for_each(|memo| self.memos.push(place, memo));
     }
 
-    fn parameters(&self) -> Vec<Parameter<'_>> {
+    pub(super) fn parameters(&self) -> Vec<Parameter<'_>> {
         let own: [Parameter<'_>; 10] = [
             (&self.places, Type::INT8_ARRAY),
             (&self.jobs, Type::UUID_ARRAY),

@@ -29,6 +29,15 @@ impl<'t> UserTransaction for &'t mut Transaction<'_> {
     }
 }
 
+/// Enqueues in the schema of the store whose transaction it is.
+impl<'t> UserTransaction for &'t mut super::Transaction<'_> {
+    type Answer<T> = Enqueueing<'t, T>;
+
+    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+        self.in_schema().enqueue(job, then)
+    }
+}
+
 /// A transaction in whose database qtasks stands in a schema of another name, for
 /// [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in).
 pub struct InSchema<'t, 'c> {

@@ -2,6 +2,7 @@
 //! are durable. So a hundred callers share one wait for the disk.
 
 use std::{
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -160,7 +161,6 @@ impl Writer<'_> {
 
     /// Applies the changes, those that come while that is done, and what is to be applied after them.
     fn apply(&mut self, changes: &mut Vec<Box<dyn Command>>, last: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
-        let is_lease = |command: &Box<dyn Command>| command.turn() == Turn::Lease;
         let tables = &mut self.tables;
         tables.fresh = last.iter().any(is_lease).then(Vec::new);
         let mut room = weight(changes).max(JOINING);
@@ -207,6 +207,10 @@ impl Writer<'_> {
             Err(error) => tracing::debug!(%error, "could not look for changes of other processes"),
         }
     }
+}
+
+fn is_lease(command: &impl Deref<Target = dyn Command>) -> bool {
+    command.turn() == Turn::Lease
 }
 
 fn weight(batch: &[Box<dyn Command>]) -> usize {
