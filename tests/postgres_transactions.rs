@@ -551,6 +551,31 @@ async fn handlers_read_what_is_committed_and_are_planned_as_any_statement() {
     assert_eq!(settings, ["read committed", "on", "auto"]);
 }
 
+/// Sets things for itself that its step could not be recorded with.
+async fn sets_things(tx: &mut Transaction<'_>, value: i64) -> Sql<i64> {
+    save(tx, value).await?;
+    tx.batch_execute("SET LOCAL ROLE pg_monitor; SET LOCAL search_path = nowhere").await?;
+    Ok(value)
+}
+
+#[qtask(generate_handler = sets_things, checkpoint = "each")]
+async fn sets_things_for_itself() -> Vec<i64> {
+    for value in 0..3 {
+        yield_!(value);
+    }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_sets_for_itself_does_not_keep_its_step_from_being_recorded() {
+    let stage = stage().await;
+    let job = stage.app.enqueue(sets_things_for_itself()).await.unwrap();
+    stage.work().await;
+    assert_eq!(job.result().await.unwrap(), [0, 1, 2]);
+    assert_eq!(saved_values(job.id()), [0, 1, 2]);
+    assert_eq!(job.status().await.unwrap().attempt, 1);
+}
+
 /// Every other answer to a call that runs handlers is lost.
 #[derive(Debug, Default)]
 struct Deaf {

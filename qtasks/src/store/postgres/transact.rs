@@ -134,10 +134,13 @@ const SEAL: &str = "
 
 const UNDO: &str = "ROLLBACK TO SAVEPOINT qtasks_handler";
 
-/// From here on others may wait for the job, so a process that stands still is not waited for.
+/// Takes back what a handler may have set for itself. From here on others may wait for the job, so a process that stands
+/// still is not waited for.
 const END: &str = "
     CLOSE qtasks_guard;
     RESET ROLE;
+    RESET statement_timeout;
+    RESET lock_timeout;
     SET LOCAL enable_seqscan = off;
     SET LOCAL enable_bitmapscan = off;
     SET LOCAL enable_mergejoin = off;
