@@ -6,11 +6,9 @@ use qtasks::{
     prelude::*,
     sqlite::{Transaction, rusqlite},
 };
+use qtasks_tests::kills::ledger::What;
 
-use crate::{
-    ledger::What,
-    tasks::{Site, async_each, async_within, blocking_each, blocking_within, reply, seq},
-};
+use crate::tasks::{Site, async_each, async_within, blocking_each, blocking_within, reply, seq};
 
 /// The tasks that yield.
 #[derive(Clone, Copy, Debug)]

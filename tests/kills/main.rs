@@ -8,9 +8,7 @@
 //! that was recorded, a result differs from that of a run without kills, or a subscriber missed or repeated a value.
 //! With `--redis` the jobs are kept on a Redis server.
 
-mod check;
 mod kinds;
-mod ledger;
 mod storm;
 mod tasks;
 mod watch;
@@ -27,12 +25,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use check::{Findings, check};
 use clap::Parser;
 use fastrand::Rng;
 use kinds::{Kind, TABLE};
 use qtasks::{prelude::*, sqlite::rusqlite::Connection};
-use qtasks_tests::servers::redis::Redis;
+use qtasks_tests::{
+    kills::check::{self, Findings, check},
+    servers::redis::Redis,
+};
 use storm::{Kills, Storm};
 use tasks::plain;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
@@ -82,7 +82,9 @@ struct Args {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     match (&args.work_on, &args.ledger) {
-        (Some(url), Some(ledger)) => worker::work(url, ledger, args.jobs).await.map(|()| ExitCode::SUCCESS),
+        (Some(url), Some(ledger)) => {
+            worker::work(url, ledger, args.jobs, Duration::ZERO).await.map(|()| ExitCode::SUCCESS)
+        }
         _ => run(args).await,
     }
 }
@@ -122,6 +124,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("{line}{rows} in {:.0} s", begun.elapsed().as_secs_f64());
     let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
     let good = watch.is_good()
+        && watch.troubles.load(Relaxed) == 0
         && (!args.transactional || rows.are_exact())
         && findings.again_after_record.is_empty()
         && findings.resumed.iter().all(|wait| *wait < within)

@@ -4,11 +4,10 @@
 // What only those use who start it and look at what it did.
 #![allow(dead_code)]
 
-mod ledger;
 mod tasks;
 mod worker;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 
@@ -22,10 +21,13 @@ struct Args {
     /// How many jobs it runs at a time.
     #[arg(long)]
     jobs: usize,
+    /// How many milliseconds a handler takes.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Args { work_on, ledger, jobs } = Args::parse();
-    worker::work(&work_on, &ledger, jobs).await
+    let Args { work_on, ledger, jobs, pause } = Args::parse();
+    worker::work(&work_on, &ledger, jobs, Duration::from_millis(pause)).await
 }

@@ -1,20 +1,21 @@
 //! A process that works until it is killed, or until whoever started it is gone.
 
-use std::{io, path::Path, process::exit, thread};
+use std::{io, path::Path, process::exit, thread, time::Duration};
 
 use qtasks::prelude::*;
+use qtasks_tests::kills::ledger::Ledger;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{ledger::Ledger, tasks::Site};
+use crate::tasks::Site;
 
-/// Works on the store at `url` until SIGTERM says to stop.
-pub(crate) async fn work(url: &str, ledger: &Path, concurrency: usize) -> anyhow::Result<()> {
+/// Works on the store at `url` until SIGTERM says to stop. Its handlers take so long.
+pub(crate) async fn work(url: &str, ledger: &Path, concurrency: usize, pause: Duration) -> anyhow::Result<()> {
     end_with_the_parent()?;
     // From the first moment on, so that it is never missed; before the ledger, which shows that it is heard.
     let mut told_to_stop = signal(SignalKind::terminate())?;
     let ledger = Ledger::create(ledger)?;
     let store = qtasks::store::open(url).await?;
-    let site = Site { ledger, store: store.clone() };
+    let site = Site { ledger, store: store.clone(), pause };
     let app = QueueTasks::builder().store_at(store).state(site).build().await?;
     let worker = app.worker().concurrency(concurrency).start().await?;
     told_to_stop.recv().await;
