@@ -5,6 +5,7 @@
 //! `#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]`.
 
 pub mod postgres;
+pub mod proxy;
 pub mod redis;
 
 use std::{
@@ -88,6 +89,11 @@ impl Server {
     /// Lets it go on.
     pub fn thaw(&self) {
         self.tell("thaw");
+    }
+
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What it has written to its output.

@@ -128,12 +128,13 @@ impl Place {
         }
         if !self.pooled {
             // What a queue's tables hold changes faster than what is known of them, and then a plan without their indexes
-            // looks cheap; and to plan takes longer than to do. A statement whose caller has given up ends too.
+            // looks cheap; and to plan takes longer than to do. A statement whose caller has given up ends too, and so does a
+            // transaction whose caller is gone: the server may learn of that hours later, and holds its locks until then.
             let ours = format!(
                 "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
                  -c plan_cache_mode=force_generic_plan -c default_transaction_isolation=read\\ committed \
-                 -c statement_timeout={}",
-                self.patience.as_millis()
+                 -c statement_timeout={patience} -c idle_in_transaction_session_timeout={patience}",
+                patience = self.patience.as_millis()
             );
             let options = config.get_options().map_or(ours.clone(), |theirs| format!("{ours} {theirs}"));
             config.options(options);
