@@ -44,6 +44,8 @@ const WORKERS: usize = 2;
 /// How many jobs a worker runs at once. It leases as many again ahead, and of twice as many there are some for the other.
 const CONCURRENCY: usize = 4;
 const JOBS: usize = 4 * CONCURRENCY;
+/// How often a job comes that does not yield.
+const SOMETIMES: Duration = Duration::from_millis(200);
 /// How long a handler takes, in milliseconds: so jobs take long enough for something to happen meanwhile.
 const PAUSE: &str = "20";
 
@@ -81,8 +83,8 @@ impl Followed {
     /// That its user saw what was promised.
     pub(crate) async fn is_well(&self, app: &QueueTasks) {
         if !self.watch.is_good() {
-            let job = app.any_job(self.job.id).await.expect("it is there");
-            panic!("job {}: {:?}, {:?}", self.job.id, self.watch, job.status().await);
+            let status = async { app.any_job(self.job.id).await?.status().await };
+            panic!("job {}: {:?}, {:?}", self.job.id, self.watch, status.await);
         }
     }
 }
@@ -189,27 +191,41 @@ async fn has_stopped(worker: &mut Worker) {
     }
 }
 
-/// Enqueues jobs and follows them, always so many at once, until it is over and they have ended.
+/// Enqueues jobs and follows them until it is over and they have ended: always so many that yield, and others without
+/// waiting for any, so that jobs are on their way in whatever befalls the store.
 async fn use_it(app: QueueTasks, over: Arc<AtomicBool>) -> Vec<Followed> {
+    let (yielding, others) = tokio::join!(enqueue_yielding(&app, &over), enqueue_plain(&app, &over));
+    yielding.join_all().await.into_iter().chain(others.join_all().await).collect()
+}
+
+async fn enqueue_yielding(app: &QueueTasks, over: &AtomicBool) -> JoinSet<Followed> {
     let (slots, mut following, mut rng) = (Arc::new(Semaphore::new(JOBS)), JoinSet::new(), fastrand::Rng::with_seed(1));
-    let mut first = 0;
     while !over.load(Relaxed) {
         let slot = slots.clone().acquire_owned().await.expect("it is never closed");
-        let (app, turn, count) = (app.clone(), rng.usize(..), rng.u64(1..60));
+        let (app, kind) = (app.clone(), Kind::ALL[rng.usize(..Kind::ALL.len())]);
+        let (first, count) = (rng.u64(..1_000_000), rng.u64(1..60));
         following.spawn(async move {
             let _slot = slot;
             let watch = Watch::default();
-            if turn % 8 == 0 {
-                let job = watch.insist(|| app.enqueue(plain(first))).await.expect("it fits");
-                let since = now();
-                return Followed { since, job: await_plain(job, first, &watch).await, watch };
-            }
-            let kind = Kind::ALL[turn % Kind::ALL.len()];
             let job = watch.insist(|| kind.enqueue(&app, first, count)).await.expect("it fits");
             let since = now();
             Followed { since, job: follow(job, first, count, &watch).await, watch }
         });
-        first += count;
     }
-    following.join_all().await
+    following
+}
+
+async fn enqueue_plain(app: &QueueTasks, over: &AtomicBool) -> JoinSet<Followed> {
+    let mut following = JoinSet::new();
+    for value in 0.. {
+        if over.load(Relaxed) {
+            break;
+        }
+        let watch = Watch::default();
+        let job = watch.insist(|| app.enqueue(plain(value))).await.expect("it fits");
+        let since = now();
+        following.spawn(async move { Followed { since, job: await_plain(job, value, &watch).await, watch } });
+        sleep(SOMETIMES).await;
+    }
+    following
 }
