@@ -6,6 +6,7 @@
 
 pub mod pgbouncer;
 pub mod postgres;
+pub mod proxy;
 pub mod redis;
 
 use std::{
@@ -91,6 +92,11 @@ impl Server {
         self.tell("thaw");
     }
 
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// What it has written to its output.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
@@ -115,8 +121,13 @@ impl Drop for Server {
 
 /// A port of the loopback interface that nobody listens to.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there is a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
+    // Below those that the system gives to clients: one of them could have it before the server is there.
+    loop {
+        let port = fastrand::u16(20_000..32_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// What OpenSSL is told to make a certificate for 127.0.0.1 that nobody vouches for: `server.crt`, with `server.key`.

@@ -4,48 +4,51 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use qtasks::JobId;
 
-use crate::ledger::{Entry, What};
+use super::ledger::{Entry, What};
 
 /// A job that was acknowledged, as its user saw it.
 #[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) id: JobId,
+pub struct Job {
+    /// Which.
+    pub id: JobId,
     /// Its first value; each further one is greater by one.
-    pub(crate) first: u64,
+    pub first: u64,
     /// When a subscriber had seen each step: by then it was durable.
-    pub(crate) seen: Vec<u64>,
+    pub seen: Vec<u64>,
 }
 
 /// A process that ran jobs.
 #[derive(Debug, Default)]
-pub(crate) struct Process {
-    pub(crate) entries: Vec<Entry>,
+pub struct Process {
+    /// What it entered into its ledger.
+    pub entries: Vec<Entry>,
     /// From when until when it stood still.
-    pub(crate) freezes: Vec<(u64, u64)>,
+    pub freezes: Vec<(u64, u64)>,
     /// When it was killed, if it was.
-    pub(crate) killed: Option<u64>,
+    pub killed: Option<u64>,
 }
 
+/// What the ledgers say.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Findings {
+pub struct Findings {
     /// Handler calls for a step that had been recorded: there must be none.
-    pub(crate) again_after_record: Vec<Entry>,
+    pub again_after_record: Vec<Entry>,
     /// The same, of a process that was frozen: the one call per attempt which it had found its lease good for before.
-    pub(crate) begun_before_freeze: usize,
+    pub begun_before_freeze: usize,
     /// Handler calls for a value that was handled before and not recorded: allowed.
-    pub(crate) again_in_flight: usize,
+    pub again_in_flight: usize,
     /// Steps that nobody handled although they are recorded, as job and number: there must be none.
-    pub(crate) unhandled: Vec<(JobId, u64)>,
+    pub unhandled: Vec<(JobId, u64)>,
     /// Handler calls with another value than that of the step: there must be none.
-    pub(crate) misplaced: Vec<Entry>,
+    pub misplaced: Vec<Entry>,
     /// From each kill until each job that ran there had started elsewhere, in nanoseconds.
-    pub(crate) resumed: Vec<u64>,
+    pub resumed: Vec<u64>,
     /// The same where another process was frozen meanwhile: it may have held the lock of the database.
-    pub(crate) resumed_in_freeze: Vec<u64>,
+    pub resumed_in_freeze: Vec<u64>,
 }
 
 /// Compares what `processes` did with what was recorded of `jobs`.
-pub(crate) fn check(jobs: &[Job], processes: &[Process]) -> Findings {
+pub fn check(jobs: &[Job], processes: &[Process]) -> Findings {
     let mut findings = Findings::default();
     let jobs: HashMap<JobId, &Job> = jobs.iter().map(|job| (job.id, job)).collect();
     let (mut begun, mut ended) = (HashSet::new(), HashSet::new());

@@ -15,16 +15,19 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Something that a task did.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) job: JobId,
-    pub(crate) attempt: u32,
+#[allow(missing_docs)] // The fields are the words of the design.
+pub struct Entry {
+    pub job: JobId,
+    pub attempt: u32,
     /// When, by [`now`].
-    pub(crate) at: u64,
-    pub(crate) what: What,
+    pub at: u64,
+    pub what: What,
 }
 
+/// What it did.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum What {
+#[allow(missing_docs)] // So are these.
+pub enum What {
     /// A body starts, and the store holds so many steps of the job. As the attempt has written nothing yet, they are
     /// those that were recorded before it began.
     Started { steps: u64 },
@@ -37,25 +40,35 @@ pub(crate) enum What {
 }
 
 /// Nanoseconds on a clock that all processes of the machine share and that never goes back.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// The file that one process writes.
-pub(crate) struct Ledger {
+#[derive(Debug)]
+pub struct Ledger {
     file: File,
     written: Mutex<u64>,
     synced: Mutex<u64>,
 }
 
 impl Ledger {
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+    /// Begins an empty one.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be made.
+    pub fn create(path: &Path) -> io::Result<Self> {
         Ok(Self { file: File::create(path)?, written: Mutex::new(0), synced: Mutex::new(0) })
     }
 
-    /// Adds an entry. It survives the process, for the operating system has it.
-    pub(crate) fn note(&self, entry: Entry) -> io::Result<u64> {
+    /// Adds an entry, and gives its number. It survives the process, for the operating system has it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn note(&self, entry: Entry) -> io::Result<u64> {
         let mut written = locked(&self.written);
         (&self.file).write_all(format!("{entry}\n").as_bytes())?;
         *written += 1;
@@ -63,7 +76,11 @@ impl Ledger {
     }
 
     /// Adds an entry, which is on the disk when this returns. Calls at the same time share a wait for the disk.
-    pub(crate) fn enter(&self, entry: Entry) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn enter(&self, entry: Entry) -> io::Result<()> {
         let number = self.note(entry)?;
         let mut synced = locked(&self.synced);
         if *synced < number {
@@ -80,7 +97,11 @@ fn locked(number: &Mutex<u64>) -> MutexGuard<'_, u64> {
 }
 
 /// The entries of a ledger, in order. A line that was being written when the process was killed does not count.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<Entry>> {
+///
+/// # Errors
+///
+/// When the file cannot be read, or is no ledger.
+pub fn read(path: &Path) -> io::Result<Vec<Entry>> {
     let text = match fs::read_to_string(path) {
         // The process was killed before it came to anything.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -11,9 +11,7 @@
 // What only the workers use.
 #![allow(dead_code)]
 
-mod check;
 mod kinds;
-mod ledger;
 mod place;
 mod saves_on_postgres;
 mod saves_on_sqlite;
@@ -31,12 +29,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use check::{Findings, check};
 use clap::Parser;
 use fastrand::Rng;
 use kinds::Kind;
 use place::Place;
 use qtasks::prelude::*;
+use qtasks_tests::kills::check::{self, Findings, check};
 use storm::{Kills, Storm};
 use tasks::plain;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
@@ -115,6 +113,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     println!("{line}{rows} in {:.0} s", begun.elapsed().as_secs_f64());
     let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
     let good = watch.is_good()
+        && watch.troubles.load(Relaxed) == 0
         && (!args.transactional || rows.are_exact())
         && findings.again_after_record.is_empty()
         && findings.resumed.iter().all(|wait| *wait < within)

@@ -4,7 +4,6 @@
 // What only those use who start it and look at what it did.
 #![allow(dead_code)]
 
-mod ledger;
 mod tasks;
 mod worker;
 

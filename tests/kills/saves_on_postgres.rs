@@ -4,11 +4,9 @@ use qtasks::{
     postgres::{Transaction, tokio_postgres},
     prelude::*,
 };
+use qtasks_tests::kills::ledger::What;
 
-use crate::{
-    ledger::What,
-    tasks::{Site, reply, seq},
-};
+use crate::tasks::{Site, reply, seq};
 
 #[qtask(generate_handler = insert, echo = true, retry = 1_000_000)]
 pub(crate) async fn saves_on_postgres(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {

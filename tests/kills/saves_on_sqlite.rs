@@ -4,11 +4,9 @@ use qtasks::{
     prelude::*,
     sqlite::{Transaction, rusqlite},
 };
+use qtasks_tests::kills::ledger::What;
 
-use crate::{
-    ledger::What,
-    tasks::{Site, reply, seq},
-};
+use crate::tasks::{Site, reply, seq};
 
 #[qtask(generate_handler = insert, echo = true, retry = 1_000_000)]
 pub(crate) async fn saves_on_sqlite(ctx: TaskContext, site: State<Site>, first: u64, count: u64) -> Vec<u64> {

@@ -3,7 +3,6 @@
 // What only those use who start it and look at what it did.
 #![allow(dead_code)]
 
-mod ledger;
 mod saves_on_sqlite;
 mod tasks;
 mod worker;

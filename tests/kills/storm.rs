@@ -1,22 +1,17 @@
 //! Worker processes, and the signals that befall them.
 
 use std::{
-    io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use fastrand::Rng;
-use rustix::process::{Pid, Signal, kill_process};
+use qtasks_tests::kills::{check, ledger::now, process::Worker};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-
-use crate::{
-    check,
-    ledger::{self, now},
-};
 
 /// A worker stands still for so many milliseconds: longer than the 3 s of a lease.
 const FREEZE: std::ops::Range<u64> = 3_200..4_500;
@@ -111,7 +106,7 @@ impl Storm {
         })
         .await
         .context("a worker that was told to stop goes on")??;
-        self.gone.iter().map(|worker| Ok(worker.process(ledger::read(&worker.ledger)?))).collect()
+        self.gone.iter().map(|worker| Ok(worker.process()?)).collect()
     }
 
     fn strike(&mut self) -> anyhow::Result<()> {
@@ -160,10 +155,10 @@ impl Storm {
     /// Looks after those that were told to stop, and says which one did not end well.
     fn see_off(&mut self) -> anyhow::Result<()> {
         for mut worker in std::mem::take(&mut self.leaving) {
-            match worker.child.try_wait()? {
+            match worker.ended()? {
                 Some(status) => {
                     // One that was just being started has not learned to listen.
-                    let unheard = status.signal() == Some(Signal::TERM.as_raw()) && !worker.ledger.exists();
+                    let unheard = status.signal() == Some(Signal::TERM.as_raw()) && !worker.listens();
                     anyhow::ensure!(status.success() || unheard, "a worker that was told to stop ended with {status}");
                     self.gone.push(worker);
                 }
@@ -176,46 +171,8 @@ impl Storm {
     fn start(&mut self) -> anyhow::Result<()> {
         let ledger = self.folder.join(format!("ledger-{}", self.started));
         let program = std::env::current_exe()?.with_file_name(self.program);
-        let mut command = Command::new(program);
-        command.args(["--work-on", &self.url, "--jobs", &self.concurrency.to_string(), "--ledger"]).arg(&ledger);
-        // The pipe tells the child when we are gone.
-        let child = command.stdin(Stdio::piped()).spawn().context("a worker is not there; build all with `--bins`")?;
-        self.working.push(Worker { child, ledger, freezes: Vec::new(), killed: None });
+        self.working.push(Worker::start(Command::new(program), &self.url, self.concurrency, ledger)?);
         self.started += 1;
         Ok(())
-    }
-}
-
-/// A worker process, which is killed at the latest when this is dropped.
-struct Worker {
-    child: Child,
-    ledger: PathBuf,
-    freezes: Vec<(u64, u64)>,
-    killed: Option<u64>,
-}
-
-impl Worker {
-    fn send(&self, signal: Signal) -> io::Result<()> {
-        Ok(kill_process(Pid::from_child(&self.child), signal)?)
-    }
-
-    fn kill(&mut self) -> anyhow::Result<()> {
-        self.killed = Some(now());
-        self.child.kill()?;
-        let status = self.child.wait()?;
-        anyhow::ensure!(status.signal().is_some(), "a worker ended by itself, with {status}");
-        Ok(())
-    }
-
-    fn process(&self, entries: Vec<ledger::Entry>) -> check::Process {
-        check::Process { entries, freezes: self.freezes.clone(), killed: self.killed }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

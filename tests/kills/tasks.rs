@@ -1,15 +1,14 @@
 //! The tasks whose workers are killed, whatever their store: both checkpoints, `async fn` and `fn`, handlers of either
 //! kind, and one that does not yield. They enter into the ledger whatever they do.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use qtasks::{prelude::*, store::Store};
+use qtasks_tests::kills::ledger::{Entry, Ledger, What, now};
 use tokio::{
     runtime::Handle,
     task::{block_in_place, spawn_blocking},
 };
-
-use crate::ledger::{Entry, Ledger, What, now};
 
 /// What a handler replies to `value`, whenever and wherever it is called.
 pub(crate) fn reply(value: u64) -> u64 {
@@ -70,12 +69,16 @@ async fn handle(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
         move || site.ledger.enter(begun)
     });
     entered.await.map_err(io::Error::other).flatten().expect(WRITABLE);
+    if !site.pause.is_zero() {
+        tokio::time::sleep(site.pause).await;
+    }
     site.ended(&ctx);
     reply(value)
 }
 
 fn handle_blocking(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     site.ledger.enter(site.begun(&ctx, value)).expect(WRITABLE);
+    thread::sleep(site.pause);
     site.ended(&ctx);
     reply(value)
 }
@@ -86,17 +89,27 @@ fn handle_in_place(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
 }
 
 const WRITABLE: &str = "a ledger can be written";
+/// After this time a store that was away is asked again.
+pub(crate) const AWAY: Duration = Duration::from_millis(50);
 
 /// What the tasks of one process share.
 pub(crate) struct Site {
     pub(crate) ledger: Ledger,
     pub(crate) store: Arc<dyn Store>,
+    /// How long a handler takes, besides what it enters.
+    pub(crate) pause: Duration,
 }
 
 impl Site {
     pub(crate) async fn started(&self, ctx: &TaskContext) {
-        let job = self.store.job(ctx.job_id()).await.expect("a store can be read").expect("a running job is there");
-        self.note(ctx, What::Started { steps: job.steps });
+        let job = loop {
+            match self.store.job(ctx.job_id()).await {
+                Err(error) if error.is_store_trouble() => tokio::time::sleep(AWAY).await,
+                job => break job.expect("a store can be read"),
+            }
+        };
+        // A server that lost what it acknowledged may not know the job any more.
+        self.note(ctx, What::Started { steps: job.map_or(0, |job| job.steps) });
     }
 
     fn begun(&self, ctx: &TaskContext, value: u64) -> Entry {

@@ -2,13 +2,17 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _,
+    stream::{BoxStream, unfold},
+};
 use qtasks::{
     JobHandle,
     job::{Ending, State},
 };
+use qtasks_tests::kills::{check, ledger::now};
 
-use crate::{check, ledger::now, tasks::reply};
+use crate::tasks::{AWAY, reply};
 
 /// What users saw of the jobs.
 #[derive(Debug, Default)]
@@ -23,12 +27,32 @@ pub(crate) struct Watch {
     pub(crate) results: AtomicUsize,
     /// Failures, which none of the jobs has.
     pub(crate) failures: AtomicUsize,
+    /// How often the store was away when it was asked, and was asked again: no fault of a worker's or a job's.
+    pub(crate) troubles: AtomicUsize,
 }
 
 impl Watch {
     /// Whether nothing went wrong.
     pub(crate) fn is_good(&self) -> bool {
         [&self.lost, &self.streams, &self.results, &self.failures].iter().all(|count| count.load(Relaxed) == 0)
+    }
+
+    /// Asks until the store is there to answer.
+    pub(crate) async fn insist<T, F: Future<Output = qtasks::Result<T>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> qtasks::Result<T> {
+        loop {
+            match ask().await {
+                Err(error) if error.is_store_trouble() => self.trouble().await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn trouble(&self) {
+        self.troubles.fetch_add(1, Relaxed);
+        tokio::time::sleep(AWAY).await;
     }
 }
 
@@ -37,7 +61,7 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, wat
     let expected: Vec<u64> = (first..first + count).map(reply).collect();
     let mut seen = Vec::new();
     let from_the_beginning = async {
-        let (mut values, mut good) = (job.stream(), true);
+        let (mut values, mut good) = (values(&job, 0, watch), true);
         while let Some(value) = values.next().await {
             good &= value.is_ok_and(|value| expected.get(seen.len()) == Some(&value));
             seen.push(now());
@@ -48,27 +72,48 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, wat
     let from_the_middle = async {
         let (middle, offset) = (count / 2, count / 3);
         // When a value of the middle is there, the job is under way.
-        job.stream_from(middle).next().await;
-        sees(job.stream_from(offset), &expected[offset as usize..]).await
+        values(&job, middle, watch).next().await;
+        sees(values(&job, offset, watch), &expected[offset as usize..]).await
     };
     let (one, other) = tokio::join!(from_the_beginning, from_the_middle);
-    let after_the_end = sees(job.stream(), &expected).await;
+    let after_the_end = sees(values(&job, 0, watch), &expected).await;
     let missed = [one, other, after_the_end].iter().filter(|good| !**good).count();
     watch.streams.fetch_add(missed, Relaxed);
     watch.lost.fetch_add(expected.len().saturating_sub(seen.len()), Relaxed);
-    watch.results.fetch_add(usize::from(job.result().await.ok() != Some(expected)), Relaxed);
-    watch.failures.fetch_add(failures(&job).await, Relaxed);
+    let result = watch.insist(|| job.result()).await;
+    watch.results.fetch_add(usize::from(result.ok() != Some(expected)), Relaxed);
+    watch.failures.fetch_add(failures(&job, watch).await, Relaxed);
     check::Job { id: job.id(), first, seen }
 }
 
-async fn sees(values: BoxStream<'static, qtasks::Result<u64>>, expected: &[u64]) -> bool {
+/// The values from number `from` on, for somebody who goes on with another stream when the store was away.
+fn values<'w>(job: &JobHandle<Vec<u64>>, from: u64, watch: &'w Watch) -> BoxStream<'w, qtasks::Result<u64>> {
+    let job = job.clone();
+    let rest = unfold((job.stream_from(from), from), move |(mut values, next)| {
+        let job = job.clone();
+        async move {
+            loop {
+                match values.next().await? {
+                    Err(error) if error.is_store_trouble() => {
+                        watch.trouble().await;
+                        values = job.stream_from(next);
+                    }
+                    value => return Some((value, (values, next + 1))),
+                }
+            }
+        }
+    });
+    rest.boxed()
+}
+
+async fn sees(values: BoxStream<'_, qtasks::Result<u64>>, expected: &[u64]) -> bool {
     let seen: Vec<_> = values.map(Result::ok).collect().await;
     seen.len() == expected.len() && seen.iter().zip(expected).all(|(seen, expected)| seen.as_ref() == Some(expected))
 }
 
 /// How many attempts of a job ended in another way than a kill or a stop can make them.
-async fn failures(job: &JobHandle<Vec<u64>>) -> usize {
-    let status = job.status().await.expect("a store can be read");
+pub(crate) async fn failures<C>(job: &JobHandle<C>, watch: &Watch) -> usize {
+    let Ok(status) = watch.insist(|| job.status()).await else { return 1 };
     let good = |ending: &Ending| matches!(ending, Ending::Done | Ending::Released | Ending::Lost);
     let bad = status.attempts.iter().filter(|attempt| !good(&attempt.ending)).count();
     // The first loss is free of charge; a further one is not, until a new step forgives it.
@@ -79,7 +124,7 @@ async fn failures(job: &JobHandle<Vec<u64>>) -> usize {
 
 /// Waits for the result of a job that does not yield.
 pub(crate) async fn await_plain(job: JobHandle<u64>, value: u64, watch: &Watch) -> check::Job {
-    let result = job.result().await;
+    let result = watch.insist(|| job.result()).await;
     let seen = vec![now()];
     watch.seen.fetch_add(1, Relaxed);
     watch.lost.fetch_add(usize::from(result.is_err()), Relaxed);

@@ -1,12 +1,13 @@
 //! A process that works until it is killed, or until whoever started it is gone.
 
-use std::{io, path::PathBuf, process::exit, thread};
+use std::{io, path::PathBuf, process::exit, thread, time::Duration};
 
 use clap::Parser;
 use qtasks::prelude::*;
+use qtasks_tests::kills::ledger::Ledger;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{ledger::Ledger, tasks::Site};
+use crate::tasks::Site;
 
 /// Works on a store until it is killed.
 #[derive(Parser)]
@@ -18,17 +19,20 @@ struct Args {
     /// How many jobs it runs at a time.
     #[arg(long)]
     jobs: usize,
+    /// How many milliseconds a handler takes.
+    #[arg(long, default_value_t = 0)]
+    pause: u64,
 }
 
 /// Works on the store that the command line names until SIGTERM says to stop.
 pub(crate) async fn work_as_told() -> anyhow::Result<()> {
-    let Args { work_on, ledger, jobs } = Args::parse();
+    let Args { work_on, ledger, jobs, pause } = Args::parse();
     end_with_the_parent()?;
     // From the first moment on, so that it is never missed; before the ledger, which shows that it is heard.
     let mut told_to_stop = signal(SignalKind::terminate())?;
     let ledger = Ledger::create(&ledger)?;
     let store = qtasks::store::open(&work_on).await?;
-    let site = Site { ledger, store: store.clone() };
+    let site = Site { ledger, store: store.clone(), pause: Duration::from_millis(pause) };
     let app = QueueTasks::builder().store_at(store).state(site).build().await?;
     let worker = app.worker().concurrency(jobs).start().await?;
     told_to_stop.recv().await;

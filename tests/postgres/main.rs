@@ -1,6 +1,7 @@
 //! What a Postgres store has to itself: its schema, jobs from other clients, and servers that fail.
 
 mod enqueueing;
+mod lines;
 mod lives;
 mod opening;
 mod pooler;

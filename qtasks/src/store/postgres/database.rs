@@ -1,6 +1,9 @@
 //! The connections that calls share, and how a statement is sent over one.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
@@ -45,7 +48,7 @@ impl Database {
     pub(super) async fn queries(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
         let lent = self.lend().await?;
         let all = try_join_all(statements.iter().map(|statement| lent.send(&self.place, statement)));
-        let came = in_time(self.place.patience, all).await?;
+        let came = self.in_time(all).await?;
         lent.give_back();
         Ok(came)
     }
@@ -53,8 +56,19 @@ impl Database {
     /// Begins a transaction of several statements.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Fault> {
         let lent = self.lend().await?;
-        in_time(self.place.patience, async { Ok(lent.connection().batch_execute("BEGIN").await?) }).await?;
-        Ok(Transaction { lent, place: &self.place })
+        self.in_time(async { Ok(lent.connection().batch_execute("BEGIN").await?) }).await?;
+        Ok(Transaction { lent, database: self })
+    }
+
+    /// What `work` comes to, unless it takes too long. Then the line to the server may be dead, and with it all connections
+    /// that were there before: else each of them would keep somebody waiting as long again.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let begun = Instant::now();
+        let came = in_time(self.place.patience, work).await;
+        if matches!(came, Err(Fault::Silent(_))) {
+            self.pool.retain(|_, connection| connection.created > begun);
+        }
+        came
     }
 
     async fn lend(&self) -> Result<Lent, Fault> {
@@ -82,17 +96,17 @@ fn pool(place: &Place, config: &Config) -> Result<Pool> {
 /// A transaction, which is rolled back when it is dropped.
 pub(super) struct Transaction<'d> {
     lent: Lent,
-    place: &'d Place,
+    database: &'d Database,
 }
 
 impl Transaction<'_> {
     pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
-        in_time(self.place.patience, self.lent.send(self.place, &Statement { sql, parameters })).await
+        self.database.in_time(self.lent.send(&self.database.place, &Statement { sql, parameters })).await
     }
 
     /// Carries out statements without parameters.
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Fault> {
-        in_time(self.place.patience, async { Ok(self.lent.connection().batch_execute(sql).await?) }).await
+        self.database.in_time(async { Ok(self.lent.connection().batch_execute(sql).await?) }).await
     }
 
     pub(super) async fn commit(self) -> Result<(), Fault> {
@@ -109,7 +123,7 @@ pub(super) fn in_time<T>(
 ) -> impl Future<Output = Result<T, Fault>> {
     // A little more than the server gives itself, whose answer says more.
     let limited = tokio::time::timeout(patience + Duration::from_millis(500), work);
-    async move { limited.await.unwrap_or_else(|_| Err(Fault::timeout(patience))) }
+    async move { limited.await.unwrap_or_else(|_| Err(Fault::Silent(patience))) }
 }
 
 /// A connection that is closed when this is dropped, as by a call that went wrong or was given up: nobody knows what is

@@ -14,8 +14,10 @@ pub(super) enum Fault {
     Misuse(&'static str),
     /// The server has answered with an error: about something in the statement, it may be.
     Refused(Trouble),
-    /// It has not answered.
+    /// It has not answered,
     Away(Trouble),
+    /// not within this time.
+    Silent(Duration),
 }
 
 /// The driver's error.
@@ -27,6 +29,9 @@ impl Fault {
         match self {
             Self::Misuse(why) => Error::Misuse(why),
             Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
+            Self::Silent(patience) => {
+                Error::store(doing, format!("no answer from the server within {} s", patience.as_secs()))
+            }
         }
     }
 
@@ -45,10 +50,6 @@ impl Fault {
         said.is_some_and(|said| {
             *said.code() == SqlState::PROTOCOL_VIOLATION && said.message().contains("startup parameter")
         })
-    }
-
-    pub(super) fn timeout(patience: Duration) -> Self {
-        Self::away(format!("no answer from the server within {} s", patience.as_secs()))
     }
 }
 

@@ -133,7 +133,8 @@ impl Place {
         }
         if !self.pooled {
             let theirs = config.get_options().map(|theirs| format!(" {theirs}")).unwrap_or_default();
-            // A statement whose caller has given up ends too.
+            // A statement whose caller has given up ends too, and so does a transaction whose caller is gone: the server may
+            // learn of that hours later, and holds its locks until then.
             let all = format!(
                 "-c default_transaction_isolation=read\\ committed -c statement_timeout={}",
                 self.patience.as_millis()
@@ -146,7 +147,8 @@ impl Place {
             // looks cheap; and to plan takes longer than to do.
             let ours = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
                         -c plan_cache_mode=force_generic_plan";
-            config.options(format!("{ours} {all}{theirs}"));
+            let idle = self.patience.as_millis();
+            config.options(format!("{ours} {all} -c idle_in_transaction_session_timeout={idle}{theirs}"));
         }
         Ok(())
     }
