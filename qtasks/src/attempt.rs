@@ -70,7 +70,7 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         None => (Duration::ZERO, 0),
     };
     let holder = floor.clone();
-    let holds = Arc::new(move || holder.held.holds(holder.app.clock.instant()));
+    let holds = Arc::new(move || holder.held.holds(holder.app.clock.soon()));
     let next = Count { steps: job.steps, memos: job.memos };
     let tape = Tape::new(lease, holds, next, wait, floor.notes.clone());
     if !floor.held.start(lease, tape.clone()) {

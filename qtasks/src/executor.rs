@@ -552,7 +552,9 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         if context.is_shutting_down() {
             return Err(Stopped::Released);
         }
-        self.tape.room().await?;
+        if !self.tape.is_open() {
+            self.tape.room().await?;
+        }
         context.in_step(seq);
         if let Some(in_transaction) = H::IN_TRANSACTION {
             let left = ask.wants_reply.then(Slot::default);

@@ -200,6 +200,11 @@ impl Tape {
         }
     }
 
+    /// Whether [`room`](Self::room) has nothing to wait for.
+    pub(crate) fn is_open(&self) -> bool {
+        (self.holds)() && !self.full.load(Relaxed) && self.goes_on().is_ok()
+    }
+
     /// Waits until the lease holds and the body may run ahead by one more value.
     pub(crate) async fn room(&self) -> Result<(), Stopped> {
         self.held().await?;
