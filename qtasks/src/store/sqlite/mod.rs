@@ -4,6 +4,7 @@
 //! [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) lets a job be enqueued exactly if the application's own
 //! transaction commits.
 
+mod checkpoint;
 mod enqueue;
 mod fault;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
+    checkpoint::{self, Checkpoint},
     fault::{Fault, is_busy},
     peers::Peers,
     place::Place,
@@ -59,6 +60,10 @@ fn open(place: Place) -> Result<(Connection, Place)> {
     let mut connection = place.connect()?;
     turn_on_log(&connection, place.patience).map_err(|error| place.explain(error))?;
     schema::migrate(&mut connection, &place, schema::MIGRATIONS)?;
+    // Past this the thread lags behind itself.
+    connection
+        .pragma_update(None, "wal_autocheckpoint", 2 * checkpoint::MANY as i64)
+        .map_err(|error| place.explain(error))?;
     // From here on the thread itself waits for locks, and looks around while it does.
     connection.busy_timeout(Duration::ZERO).map_err(|error| place.explain(error))?;
     Ok((connection, place.absolute()?))
@@ -91,7 +96,8 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
     let patience = place.patience;
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
     _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, peers }));
-    Writer { tables, queue: &queue, bell, patience, look, version }.run();
+    let checkpoint = Checkpoint::new(Instant::now());
+    Writer { tables, queue: &queue, bell, patience, look, checkpoint, version }.run();
 }
 
 /// So many rows may always join a transaction.
@@ -103,6 +109,7 @@ struct Writer<'a> {
     bell: &'a Bell,
     patience: Duration,
     look: Look,
+    checkpoint: Checkpoint,
     /// The data version at the last look.
     version: i64,
 }
@@ -110,9 +117,13 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn run(mut self) {
         loop {
-            let taken = self.queue.take(self.look.next());
+            let next = self.look.next();
+            let taken = self.queue.take(self.checkpoint.next().map_or(next, |checkpoint| checkpoint.min(next)));
             if !taken.batch.is_empty() {
                 self.carry_out(taken.batch);
+            }
+            if self.checkpoint.is_due(Instant::now()) {
+                self.checkpoint.run(self.tables.connection);
             }
             if taken.ended {
                 return;
@@ -130,6 +141,7 @@ impl Writer<'_> {
     fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
         match self.transact(&mut batch) {
             Ok(news) => {
+                self.checkpoint.committed(weight(&batch), Instant::now());
                 self.tell(news);
                 answer(batch, None);
             }
