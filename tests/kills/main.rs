@@ -70,7 +70,7 @@ struct Args {
     /// Keep the jobs in a Postgres database, which syncs every commit, instead of in a SQLite file.
     #[arg(long, conflicts_with = "redis")]
     postgres: bool,
-    /// Fail when a job of a killed worker goes on later than after so many seconds.
+    /// Fail when a job of a killed worker goes on later than after so many seconds, or no killed worker had one.
     #[arg(long)]
     within: Option<u64>,
     /// What chance begins with.
@@ -117,6 +117,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         && (!args.transactional || rows.are_exact())
         && findings.again_after_record.is_empty()
         && findings.resumed.iter().all(|wait| *wait < within)
+        && (args.within.is_none() || !findings.resumed.is_empty())
         && findings.unhandled.is_empty()
         && findings.misplaced.is_empty();
     if !good {

@@ -45,7 +45,7 @@ use crate::{
 ///
 /// [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) takes it too, as `&mut *tx`.
 ///
-/// ```no_run
+/// ```no_run,standalone_crate
 /// use qtasks::{
 ///     postgres::{Transaction, tokio_postgres},
 ///     prelude::*,
