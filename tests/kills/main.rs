@@ -52,6 +52,9 @@ struct Args {
     /// How many values to handle at least.
     #[arg(long, default_value_t = 10_000)]
     values: u64,
+    /// How many values a job has at most; a fiftieth of all when it is not given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    longest: Option<u64>,
     /// The time over which the kills are spread.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -93,7 +96,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut storm = Storm::begin(folder.path(), &place.url, program, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
-    let work = Work { app, kinds, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs };
+    let longest = args.longest.unwrap_or((args.values / 50).clamp(2, 1_500));
+    let work = Work { app, kinds, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs, longest };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
     over.store(true, Relaxed);
@@ -163,12 +167,13 @@ struct Work {
     over: Arc<AtomicBool>,
     rng: Rng,
     at_once: usize,
+    /// How many values a job has at most.
+    longest: u64,
 }
 
 impl Work {
     /// Goes on until there were that many values and the kills are over; gives all jobs.
     async fn run(mut self, values: u64) -> anyhow::Result<Vec<check::Job>> {
-        let largest = (values / 50).clamp(2, 1_500);
         let (slots, mut following, mut enqueued) = (Arc::new(Semaphore::new(self.at_once)), JoinSet::new(), 0);
         while enqueued < values || !self.over.load(Relaxed) {
             let slot = slots.clone().acquire_owned().await?;
@@ -181,7 +186,7 @@ impl Work {
                     await_plain(job, first, &watch).await
                 });
             } else {
-                let (kind, count) = (self.kinds[self.rng.usize(..self.kinds.len())], self.rng.u64(1..=largest));
+                let (kind, count) = (self.kinds[self.rng.usize(..self.kinds.len())], self.rng.u64(1..=self.longest));
                 let job = kind.enqueue(&self.app, first, count).await?;
                 enqueued += count;
                 following.spawn(async move {

@@ -5,6 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    time::SystemTime,
 };
 
 use anyhow::Context as _;
@@ -72,6 +73,15 @@ impl Worker {
     /// Whether it has come so far that it listens to signals.
     pub fn listens(&self) -> bool {
         self.ledger.exists()
+    }
+
+    /// When it wrote its ledger last, if it did.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not know.
+    pub fn wrote(&self) -> io::Result<Option<SystemTime>> {
+        if self.listens() { self.ledger.metadata()?.modified().map(Some) } else { Ok(None) }
     }
 
     /// What it did.

@@ -1,6 +1,7 @@
 //! Worker processes, and the signals that befall them.
 
 use std::{
+    io,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -88,7 +89,8 @@ impl Storm {
                 self.strike()?;
             }
         }
-        self.thaw_until(Instant::now() + Duration::from_millis(FREEZE.end)).await
+        let last = self.frozen.iter().map(|(until, _)| *until).max();
+        self.thaw_until(last.unwrap_or(next)).await
     }
 
     /// Stops all workers gracefully, and gives what each of those that ever worked has done.
@@ -110,9 +112,10 @@ impl Storm {
     }
 
     fn strike(&mut self) -> anyhow::Result<()> {
-        let mut worker = self.working.swap_remove(self.rng.usize(..self.working.len()));
-        match self.kills.total() % 24 {
-            12 => {
+        let target = self.target()?;
+        let mut worker = self.working.swap_remove(target);
+        match self.kills.total() % 12 {
+            6 => {
                 worker.send(Signal::STOP)?;
                 worker.freezes.push((now(), u64::MAX));
                 self.kills.frozen += 1;
@@ -120,7 +123,7 @@ impl Storm {
                 self.frozen.push((until, worker));
                 return Ok(());
             }
-            4 | 20 => {
+            10 => {
                 worker.send(Signal::TERM)?;
                 self.kills.stopped += 1;
                 self.leaving.push(worker);
@@ -132,6 +135,15 @@ impl Storm {
             }
         }
         self.start()
+    }
+
+    /// Anybody who works; with jobs for some of them only, whoever worked last.
+    fn target(&mut self) -> anyhow::Result<usize> {
+        if self.concurrency >= self.working.len() {
+            return Ok(self.rng.usize(..self.working.len()));
+        }
+        let wrote = self.working.iter().map(Worker::wrote).collect::<io::Result<Vec<_>>>()?;
+        Ok((0..wrote.len()).max_by_key(|index| wrote[*index]).expect("somebody works"))
     }
 
     /// Waits until `end`, and meanwhile lets those go on that have stood still for long enough.

@@ -9,10 +9,11 @@ fn kills(args: &[&str]) {
     assert!(output.status.success(), "{}: {said}{complaints}", output.status);
 }
 
-/// That another worker takes over in time; there is one job at a time, so that none waits for its turn.
+/// That another worker takes over in time; there is one job at a time, so that none waits for its turn, and whoever has it
+/// is killed.
 fn goes_on(server: &str, within: &str) {
-    let alone = ["--workers", "2", "--jobs", "1", "--values", "3000"];
-    kills(&[&[server, "--within", within, "--kills", "5", "--seconds", "10"], &alone[..]].concat());
+    let alone = ["--workers", "2", "--jobs", "1", "--values", "1000", "--longest", "500"];
+    kills(&[&[server, "--within", within, "--kills", "3", "--seconds", "6"], &alone[..]].concat());
 }
 
 #[test]
