@@ -94,7 +94,8 @@ async fn skips(co: Co<i64, qtasks::Result<i64>>) -> anyhow::Result<Vec<i64>> {
     Ok(())
 }
 
-fn main() {
+#[test]
+fn they_are_made() {
     let _ = (a1(1), a2(1), b1(1), b2(1), c1(1), c2(1), d1(1), d2(1), e1(1), e2(1), f1(1), f2(1), g1(1), g2(1));
     let _ = (counts(), counts_blocking(), untyped(), nothing_kept(), skips());
 }

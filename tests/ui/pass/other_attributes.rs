@@ -96,7 +96,8 @@ fn expects(n: i64) -> i64 {
     n
 }
 
-fn main() {
+#[test]
+fn they_are_made() {
     let _ = (traced(1), skips_all(1, Opaque), errors(1), blocking_errors(1), blocking(), plain(1), blocking_plain(1));
     let _ = expects(1);
     let stored = serde_json::to_string(&parameters(1, 2, "a".to_owned())).expect("it is plain data");

@@ -1,7 +1,5 @@
 #![deny(warnings)]
 
-pub extern crate qtasks as renamed;
-
 use std::fmt::Display;
 
 use renamed::prelude::*;
@@ -26,7 +24,7 @@ mod nested {
             yield_!(n);
         }
 
-        #[qtask(generate_handler = crate::generic::<i64>)]
+        #[qtask(generate_handler = crate::placement::generic::<i64>)]
         pub async fn turbofish(n: i64) -> Vec<String> {
             yield_!(n);
         }
@@ -59,7 +57,7 @@ async fn by_path() -> Vec<i64> {
     yield_!(1);
 }
 
-#[qtask(crate = "crate::reexports::renamed")]
+#[qtask(crate = "crate::placement::reexports::renamed")]
 fn by_text(n: i64) -> i64 {
     n
 }
@@ -187,7 +185,8 @@ fn задача(число: i64) -> i64 {
     число
 }
 
-fn main() {
+#[test]
+fn they_are_made() {
     in_a_function();
     let _ = (nested::deeper::far(1), nested::deeper::near(1), nested::deeper::turbofish(1), associated(), by_path());
     let _ = (by_text(1), with_state(), made_plain(), made_task(1), made_result(1), alias(), plain_alias());

@@ -124,7 +124,8 @@ fn absent_too(n: Missing) {}
 #[warn(clippy::pedantic)]
 fn conditional() {}
 
-fn main() {
+#[test]
+fn they_are_made() {
     let _ = tasks::every_option(1, None, String::new());
     let call = tasks::every_option { n: 1, more: None, unused: String::new() };
     let _ = (call.n, tasks::visible_in_the_crate(1), tasks::visible_above(), tasks::seven(1, 2, 3, 4, 5, 6, 7));

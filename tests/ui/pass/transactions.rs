@@ -83,5 +83,3 @@ fn sends_what_can_be_sent(n: i64) -> Vec<i64> {
         yield_!(value);
     }
 }
-
-fn main() {}

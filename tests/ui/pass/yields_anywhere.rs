@@ -22,7 +22,9 @@ async fn blocks(items: Vec<i64>) -> Vec<i64> {
     yield_!(0);
     let reply: i64 = yield_!(1);
     let sum = yield_!(2) + -yield_!(3) * reply;
-    { yield_!(sum); }
+    {
+        yield_!(sum);
+    }
     'outer: for item in &items {
         loop {
             if let 5 = yield_!(*item) {
@@ -299,8 +301,22 @@ async fn nothing() {
     yield_!("text".to_owned());
 }
 
-fn main() {
+#[test]
+fn they_are_made() {
     let _ = (blocks(vec![]), macros(), selects(), selects_and_skips(), own_macros(), question_mark(String::new()));
     let _ = (not_send(), for_ever(), ends_early(1), recursion(1), co_only(), nested(), blocks_on(), path());
-    let _ = (braces(), deque(), ordered_set(), set(), ordered_map(), map(), joined(), chars(), unit(), count(), last(), nothing());
+    let _ = (
+        braces(),
+        deque(),
+        ordered_set(),
+        set(),
+        ordered_map(),
+        map(),
+        joined(),
+        chars(),
+        unit(),
+        count(),
+        last(),
+        nothing(),
+    );
 }
