@@ -149,10 +149,10 @@ async fn a_body_may_use_the_replies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_generator_saves_all_its_values() {
     let stage = stage().await;
-    let job = stage.app.enqueue(polled(5_000)).await.unwrap();
+    let job = stage.app.enqueue(polled(1_500)).await.unwrap();
     stage.work().await;
-    assert_eq!(saved_values(job.id()), (0..5_000).collect::<Vec<_>>());
-    assert_eq!(job.result().await.unwrap().len(), 5_000);
+    assert_eq!(saved_values(job.id()), (0..1_500).collect::<Vec<_>>());
+    assert_eq!(job.result().await.unwrap().len(), 1_500);
 }
 
 async fn saves_but_two_at_first(tx: &mut Transaction<'_>, value: i64, ctx: TaskContext) -> anyhow::Result<i64> {
@@ -677,6 +677,7 @@ async fn is_robbed(tx: &mut Transaction<'_>, value: i64, diary: State<Diary>, ct
         let theft = Settlement {
             job: ctx.job_id(),
             hold: Hold::Seen { state: "running", attempt: 1 },
+            steps: None,
             next: job::State::Waiting { due: now },
             failures: 0,
             suspect: false,
@@ -884,12 +885,12 @@ async fn what_is_saved_is_there_once_however_the_server_is_killed() {
     let (diary, url) = (Diary::default(), format!("{}?timeout=2", server.database()));
     let app = QueueTasks::builder().store(url).state(diary.clone()).build().await.unwrap();
     let worker = app.worker().concurrency(8).start().await.unwrap();
-    let jobs = app.enqueue_all((0..8).map(|_| polled_more(1_000))).await.unwrap();
-    for at in [500, 2_000] {
+    let jobs = app.enqueue_all((0..8).map(|_| polled_more(300))).await.unwrap();
+    for at in [150, 600] {
         eventually("work goes on", async || diary.lines().len() > at).await;
         server.cut_all();
     }
-    eventually("work goes on", async || diary.lines().len() > 4_000).await;
+    eventually("work goes on", async || diary.lines().len() > 1_200).await;
     server.kill();
     server.restart();
     let results = Mutex::new(Vec::new());
@@ -905,8 +906,8 @@ async fn what_is_saved_is_there_once_however_the_server_is_killed() {
         .await;
     }
     worker.shutdown().await.unwrap();
-    let expected: Vec<_> = (0..1_000).map(|value| value * 10).collect();
+    let expected: Vec<_> = (0..300).map(|value| value * 10).collect();
     assert!(results.into_inner().unwrap().iter().all(|result| *result == expected));
     let counts = "SELECT count(*), count(DISTINCT (job, value)), count(DISTINCT job) FROM saved";
-    assert_eq!(server.tell(counts).unwrap(), "8000|8000|8");
+    assert_eq!(server.tell(counts).unwrap(), "2400|2400|8");
 }

@@ -18,13 +18,13 @@ fn goes_on(server: &str, within: &str) {
 
 #[test]
 fn kills_on_sqlite_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--kills", "12", "--seconds", "5"]);
+    kills(&["--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
 
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn kills_on_redis_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--redis", "--kills", "12", "--seconds", "5"]);
+    kills(&["--redis", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn the_job_of_a_killed_worker_goes_on_within_five_seconds_on_redis() {
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn kills_on_postgres_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--postgres", "--kills", "12", "--seconds", "5"]);
+    kills(&["--postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
 
 #[test]
@@ -47,11 +47,11 @@ fn the_job_of_a_killed_worker_goes_on_within_two_seconds_on_postgres() {
 
 #[test]
 fn what_is_written_in_transactions_is_there_exactly_once() {
-    kills(&["--transactional", "--kills", "12", "--seconds", "5", "--values", "10000"]);
+    kills(&["--transactional", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
 
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn what_is_written_in_transactions_of_postgres_is_there_exactly_once() {
-    kills(&["--transactional", "--postgres", "--kills", "12", "--seconds", "5", "--values", "10000"]);
+    kills(&["--transactional", "--postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
