@@ -153,6 +153,8 @@ struct Writing {
 struct Settling {
     claim: Claim,
     hold: Holding,
+    /// How many steps the job must have, counted from those that it has.
+    steps_from: Option<i8>,
     next: State,
     failures: u32,
     suspect: bool,
@@ -247,9 +249,18 @@ fn settling() -> impl Strategy<Value = Settling> {
         1 => Just(State::Cancelled { reason: "enough".into() }),
     ];
     let ending = option::of(select(vec![Ending::Done, Ending::Lost, Ending::Failed { error: "no".into() }]));
-    (claim(), hold, next, 0..4_u32, any::<bool>(), ending).prop_map(|(claim, hold, next, failures, suspect, ending)| {
-        Settling { claim, hold, next, failures, suspect, ending }
-    })
+    let steps_from = option::of(select(vec![0, 0, 0, 1, -1]));
+    (claim(), hold, steps_from, next, 0..4_u32, any::<bool>(), ending).prop_map(
+        |(claim, hold, steps_from, next, failures, suspect, ending)| Settling {
+            claim,
+            hold,
+            steps_from,
+            next,
+            failures,
+            suspect,
+            ending,
+        },
+    )
 }
 
 /// One call of a store.
@@ -412,8 +423,10 @@ impl Settling {
             ended: now,
             ending,
         });
+        let has = job.as_ref().map_or(0, |job| job.steps);
+        let steps = self.steps_from.map(|from| has.saturating_add_signed(from.into()));
         let Self { next, failures, suspect, .. } = self;
-        Settlement { job: lease.job, hold, next, failures, suspect, attempt, now }
+        Settlement { job: lease.job, hold, steps, next, failures, suspect, attempt, now }
     }
 }
 
@@ -424,6 +437,7 @@ fn take_over(job: &Job, now: Timestamp) -> Settlement {
     Settlement {
         job: job.id,
         hold: Hold::Expired { attempt: job.attempt, now },
+        steps: None,
         next: outcome.next,
         failures: outcome.failures,
         suspect: outcome.suspect,
@@ -566,7 +580,8 @@ impl Known {
 
     fn settle(&mut self, settlement: Settlement) -> Written {
         let job = self.find(settlement.job).map(|entry| entry.job.clone());
-        if !job.is_some_and(|job| self.holds(&job, settlement.hold)) {
+        let is_whole = |job: &Job| settlement.steps.is_none_or(|steps| steps == job.steps);
+        if !job.is_some_and(|job| self.holds(&job, settlement.hold) && is_whole(&job)) {
             return Written::Fenced;
         }
         let entry = self.find(settlement.job).unwrap();

@@ -85,6 +85,7 @@ async fn processes_wake_each_other() {
     let settlement = qtasks::store::Settlement {
         job: job.id,
         hold: qtasks::store::Hold::Seen { state: "running", attempt: 1 },
+        steps: None,
         next: cancel.next,
         failures: cancel.failures,
         suspect: false,

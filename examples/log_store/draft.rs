@@ -98,11 +98,14 @@ impl<'t> Draft<'t> {
     }
 
     pub(crate) fn settle(&mut self, settlement: Settlement) -> Result<Written> {
-        let Settlement { job, hold, next, failures, suspect, attempt, now } = settlement;
+        let Settlement { job, hold, steps, next, failures, suspect, attempt, now } = settlement;
         if matches!(next, State::Running { .. }) {
             return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
         }
         let Some(job) = self.held(job, hold) else { return Ok(Written::Fenced) };
+        if steps.is_some_and(|steps| steps != job.steps) {
+            return Ok(Written::Fenced);
+        }
         let job = Job { state: next, failures, suspect, ..job.clone() };
         self.rest.push(Change::Settled(job.id, now, attempt));
         self.set(job);

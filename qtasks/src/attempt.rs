@@ -47,10 +47,12 @@ pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, t
     };
     drop(slot);
     if let Some(Progressed { verdict, steps }) = verdict {
+        // Only a result is made of all steps.
+        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps);
         let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
         let now = floor.app.clock.now();
         let outcome = lifecycle::settle(&job, verdict, steps > 0, &retry, fastrand::f64(), now);
-        settle(&floor, &job, lease, outcome, started, now).await;
+        settle(&floor, &job, lease, needed, outcome, started, now).await;
     }
     floor.held.remove(lease);
     drop(turn);
@@ -301,6 +303,7 @@ async fn settle(
     floor: &Floor,
     job: &Job,
     lease: Lease,
+    steps: Option<u64>,
     outcome: lifecycle::Outcome,
     started: Timestamp,
     now: Timestamp,
@@ -315,6 +318,7 @@ async fn settle(
     let settlement = Settlement {
         job: job.id,
         hold: Hold::Lease(lease),
+        steps,
         next: outcome.next,
         failures: outcome.failures,
         suspect: outcome.suspect,

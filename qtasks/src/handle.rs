@@ -163,6 +163,7 @@ impl<C> JobHandle<C> {
             let settlement = Settlement {
                 job: self.id,
                 hold: Hold::Seen { state: job.state.name(), attempt: job.attempt },
+                steps: None,
                 next: outcome.next,
                 failures: outcome.failures,
                 suspect: outcome.suspect,

@@ -78,7 +78,9 @@ impl Held {
     }
 
     /// Takes note of a lease that was `asked` for then and got `now`, unless it was given back or may have been lost before
-    /// its answer came. An earlier one on the same job is lost by that: its body stops now, not at its next write.
+    /// its answer came. An earlier one on the same job is lost by that: its body stops now, not at its next write. A store
+    /// that has forgotten the earlier one, as after a power cut, may give the same again: nobody could tell apart what the
+    /// two of them write, so this is not taken either.
     pub(crate) fn insert(&self, lease: Lease, asked: Instant, now: Instant) -> bool {
         let mut leases = self.leases();
         let held_since_asked = self.since.load(Relaxed) <= self.nanoseconds(asked) && self.holds(now);
@@ -87,10 +89,15 @@ impl Held {
         }
         let since = leases.round;
         let earlier = leases.by_job.insert(lease.job, One { lease, since, tape: None });
-        if let Some(tape) = earlier.and_then(|one| one.tape) {
+        let Some(earlier) = earlier else { return true };
+        if let Some(tape) = &earlier.tape {
             tape.fence();
         }
-        true
+        let is_new = earlier.lease != lease;
+        if !is_new {
+            leases.by_job.insert(lease.job, earlier);
+        }
+        is_new
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
@@ -210,6 +217,19 @@ mod tests {
         assert!(held.start(first, tape.clone()));
         assert!(held.insert(Lease { attempt: 2, ..first }, now, now));
         assert!(tape.is_fenced());
+    }
+
+    #[test]
+    fn a_lease_that_a_store_gives_twice_is_not_taken_again_and_its_body_is_fenced() {
+        let (held, first) = (Held::new(Instant::now()), lease());
+        let (notes, _received) = mpsc::unbounded_channel();
+        let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
+        let now = Instant::now();
+        held.renewed(now, now + LASTING);
+        assert!(held.insert(first, now, now));
+        assert!(held.start(first, tape.clone()));
+        assert!(!held.insert(first, now, now) && tape.is_fenced());
+        assert!(!held.is_empty(), "it is there until its body has stopped");
     }
 
     #[test]

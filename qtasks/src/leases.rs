@@ -169,6 +169,7 @@ fn of_lost(floor: &Floor, job: &Job, now: Timestamp) -> Option<Settlement> {
     Some(Settlement {
         job: job.id,
         hold: Hold::Expired { attempt: job.attempt, now },
+        steps: None,
         next: outcome.next,
         failures: outcome.failures,
         suspect: outcome.suspect,
@@ -183,6 +184,7 @@ pub(crate) fn given_back(job: &Job, lease: Lease, now: Timestamp) -> Settlement 
     Settlement {
         job: lease.job,
         hold: Hold::Lease(lease),
+        steps: None,
         next: outcome.next,
         failures: outcome.failures,
         suspect: outcome.suspect,

@@ -71,8 +71,10 @@ type Writes = FuturesUnordered<BoxFuture<'static, Vec<Answer>>>;
 /// What an attempt came to while something of it was being written.
 #[derive(Default)]
 struct Next {
-    more: bool,
-    settling: Option<Settling>,
+    /// There is more on its tape. Should a store have given the same lease again, as one does that has forgotten the first
+    /// one, this is the later tape; the earlier one is fenced.
+    more: Option<Arc<Tape>>,
+    settling: Vec<Settling>,
 }
 
 /// What there is to write.
@@ -145,9 +147,9 @@ impl Recorder {
     /// Tells some tapes what was written; what waited for that is to be written next.
     fn tell(&mut self, gathered: &mut Gathered) {
         for answer in self.answers.drain(..self.answers.len().min(PORTION)) {
-            let tape = answer.tell();
-            let Next { more, settling } = self.writing.remove(&tape.lease()).unwrap_or_default();
-            gathered.tapes.extend(more.then_some(tape));
+            let lease = answer.tell();
+            let Next { more, settling } = self.writing.remove(&lease).unwrap_or_default();
+            gathered.tapes.extend(more);
             gathered.settlements.extend(settling);
         }
     }
@@ -206,7 +208,7 @@ impl Recorder {
     fn take(&mut self, tape: Arc<Tape>) -> Option<(Arc<Tape>, Record)> {
         let lease = tape.lease();
         if let Some(next) = self.writing.get_mut(&lease) {
-            next.more = true;
+            next.more = Some(tape);
             return None;
         }
         let taken = tape.take();
@@ -228,7 +230,7 @@ impl Recorder {
         let Hold::Lease(lease) = settling.0.hold else { return Some(settling) };
         match self.writing.get_mut(&lease) {
             Some(next) => {
-                next.settling = Some(settling);
+                next.settling.push(settling);
                 None
             }
             None => Some(settling),
@@ -245,17 +247,18 @@ enum Answer {
 }
 
 impl Answer {
-    fn tell(self) -> Arc<Tape> {
+    /// Tells it to the tape; gives the lease of that.
+    fn tell(self) -> Lease {
         match self {
             Self::Wrote(tape, count) => {
                 tape.wrote(count);
-                tape
+                tape.lease()
             }
             Self::Fenced(tape) => {
                 tape.fence();
-                tape
+                tape.lease()
             }
-            Self::Told(tape) => tape,
+            Self::Told(tape) => tape.lease(),
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Subscribers: one that is there from the beginning, one that comes in the middle, one after the end.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{
+    fmt,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use futures::{
     StreamExt as _,
@@ -29,6 +35,8 @@ pub(crate) struct Watch {
     pub(crate) failures: AtomicUsize,
     /// How often the store was away when it was asked, and was asked again: no fault of a worker's or a job's.
     pub(crate) troubles: AtomicUsize,
+    /// What came in place of what was due.
+    pub(crate) wrong: Mutex<Vec<String>>,
 }
 
 impl Watch {
@@ -50,6 +58,15 @@ impl Watch {
         }
     }
 
+    /// Whether this came, and nothing else.
+    fn is_due<T: PartialEq + fmt::Debug>(&self, came: qtasks::Result<T>, due: Option<&T>) -> bool {
+        let good = came.as_ref().ok() == due && due.is_some();
+        if !good {
+            self.wrong.lock().unwrap().push(format!("{came:?} in place of {due:?}"));
+        }
+        good
+    }
+
     async fn trouble(&self) {
         self.troubles.fetch_add(1, Relaxed);
         tokio::time::sleep(AWAY).await;
@@ -63,7 +80,7 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, wat
     let from_the_beginning = async {
         let (mut values, mut good) = (values(&job, 0, watch), true);
         while let Some(value) = values.next().await {
-            good &= value.is_ok_and(|value| expected.get(seen.len()) == Some(&value));
+            good &= watch.is_due(value, expected.get(seen.len()));
             seen.push(now());
             watch.seen.fetch_add(1, Relaxed);
         }
@@ -73,15 +90,15 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, wat
         let (middle, offset) = (count / 2, count / 3);
         // When a value of the middle is there, the job is under way.
         values(&job, middle, watch).next().await;
-        sees(values(&job, offset, watch), &expected[offset as usize..]).await
+        sees(values(&job, offset, watch), &expected[offset as usize..], watch).await
     };
     let (one, other) = tokio::join!(from_the_beginning, from_the_middle);
-    let after_the_end = sees(values(&job, 0, watch), &expected).await;
+    let after_the_end = sees(values(&job, 0, watch), &expected, watch).await;
     let missed = [one, other, after_the_end].iter().filter(|good| !**good).count();
     watch.streams.fetch_add(missed, Relaxed);
     watch.lost.fetch_add(expected.len().saturating_sub(seen.len()), Relaxed);
     let result = watch.insist(|| job.result()).await;
-    watch.results.fetch_add(usize::from(result.ok() != Some(expected)), Relaxed);
+    watch.results.fetch_add(usize::from(!watch.is_due(result, Some(&expected))), Relaxed);
     watch.failures.fetch_add(failures(&job, watch).await, Relaxed);
     check::Job { id: job.id(), first, seen }
 }
@@ -106,9 +123,13 @@ fn values<'w>(job: &JobHandle<Vec<u64>>, from: u64, watch: &'w Watch) -> BoxStre
     rest.boxed()
 }
 
-async fn sees(values: BoxStream<'_, qtasks::Result<u64>>, expected: &[u64]) -> bool {
-    let seen: Vec<_> = values.map(Result::ok).collect().await;
-    seen.len() == expected.len() && seen.iter().zip(expected).all(|(seen, expected)| seen.as_ref() == Some(expected))
+async fn sees(mut values: BoxStream<'_, qtasks::Result<u64>>, expected: &[u64], watch: &Watch) -> bool {
+    let (mut seen, mut good) = (0, true);
+    while let Some(value) = values.next().await {
+        good &= watch.is_due(value, expected.get(seen));
+        seen += 1;
+    }
+    good && seen == expected.len()
 }
 
 /// How many attempts of a job ended in another way than a kill or a stop can make them.
@@ -128,6 +149,6 @@ pub(crate) async fn await_plain(job: JobHandle<u64>, value: u64, watch: &Watch) 
     let seen = vec![now()];
     watch.seen.fetch_add(1, Relaxed);
     watch.lost.fetch_add(usize::from(result.is_err()), Relaxed);
-    watch.results.fetch_add(usize::from(result.is_ok_and(|result| result != reply(value))), Relaxed);
+    watch.results.fetch_add(usize::from(!watch.is_due(result, Some(&reply(value)))), Relaxed);
     check::Job { id: job.id(), first: value, seen }
 }

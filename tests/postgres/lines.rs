@@ -65,6 +65,7 @@ async fn who_is_gone_in_the_middle_of_a_transaction_holds_up_nobody() {
     let settlement = Settlement {
         job: job.id,
         hold: Hold::Lease(lease),
+        steps: None,
         next: State::Waiting { due: Timestamp::UNIX_EPOCH },
         failures: 0,
         suspect: false,

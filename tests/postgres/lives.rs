@@ -26,7 +26,7 @@ async fn running(store: &Postgres) -> (WorkerId, Job) {
 fn lost(job: &Job, now: Timestamp) -> Settlement {
     let hold = Hold::Expired { attempt: job.attempt, now };
     let next = State::Waiting { due: NOW };
-    Settlement { job: job.id, hold, next, failures: 0, suspect: true, attempt: None, now }
+    Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect: true, attempt: None, now }
 }
 
 fn workers(url: &str) -> String {

@@ -1,15 +1,21 @@
 //! Workers that are gone: their jobs go on elsewhere, and what they still write changes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use qtasks::{
     job::{Attempt, Ending, Lease, Output, Progress, Reply, State as JobState, Step, WorkerId},
     json::{self, Json},
     prelude::*,
+    sqlite::rusqlite::{self, Connection},
     store::{Ask, Hold, Record, Settlement, Written},
 };
 use qtasks_tests::{Diary, Stage, eventually, in_time, on_every_store};
+use tempfile::TempDir;
 
 on_every_store![
     a_lost_job_goes_on_after_its_recorded_steps,
@@ -233,6 +239,7 @@ async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
     let settlement = Settlement {
         job: job.id(),
         hold: Hold::Lease(lost),
+        steps: None,
         next: JobState::Done { output: Output::Value(Json::from_stored("1")) },
         failures: 9,
         suspect: false,
@@ -271,7 +278,7 @@ async fn nobody_is_busy_while_suspects_wait_for_their_turn() {
     for lease in all_vanished(&stage, 3).await {
         let next = JobState::Waiting { due: Timestamp::now() };
         let (job, hold, now) = (lease.job, Hold::Lease(lease), Timestamp::now());
-        let lost = Settlement { job, hold, next, failures: 0, suspect: true, attempt: None, now };
+        let lost = Settlement { job, hold, steps: None, next, failures: 0, suspect: true, attempt: None, now };
         assert_eq!(stage.store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
     }
     let workers = [stage.app.worker().concurrency(1), stage.app.worker()].map(|worker| worker.start());
@@ -325,4 +332,41 @@ async fn two_workers_run_each_job_once(stage: Stage) {
     assert_eq!(stage.diary.lines().len(), 180);
     here.shutdown().await.unwrap();
     there.shutdown().await.unwrap();
+}
+
+/// Makes a file forget the last of two steps when both are recorded, as a server whose power went may have done; gives
+/// whether they were.
+fn forget_the_last(path: &Path, job: JobId) -> rusqlite::Result<bool> {
+    let (file, job) = (Connection::open(path)?, job.to_bytes());
+    file.busy_timeout(Duration::from_secs(30))?;
+    if file.execute("UPDATE qtasks_jobs SET steps = 1 WHERE id = ?1 AND steps = 2", [job])? == 0 {
+        return Ok(false);
+    }
+    for table in ["qtasks_steps", "qtasks_new_steps"] {
+        file.execute(&format!("DELETE FROM {table} WHERE job = ?1 AND seq = 1"), [job])?;
+    }
+    Ok(true)
+}
+
+#[qtask(generate_handler = notes, echo = true)]
+async fn is_forgotten(ctx: TaskContext, path: PathBuf) -> anyhow::Result<Vec<i64>> {
+    yield_!(1);
+    yield_!(2);
+    while ctx.attempt() == 1 && !forget_the_last(&path, ctx.job_id())? {
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_steps_the_store_has_forgotten_goes_on_where_they_end() {
+    let folder = TempDir::new().unwrap();
+    let (path, diary) = (folder.path().join("jobs.db"), Diary::default());
+    let app = QueueTasks::builder().store(format!("sqlite:{}", path.display())).state(diary.clone());
+    let app = app.build().await.unwrap();
+    let job = app.enqueue(is_forgotten(path)).await.unwrap();
+    let worker = app.worker().start().await.unwrap();
+    assert_eq!(in_time(job.result()).await.unwrap(), [10, 20]);
+    assert_eq!(diary.lines(), ["handle 1", "handle 2", "handle 2"]);
+    worker.shutdown().await.unwrap();
 }

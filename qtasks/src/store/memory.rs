@@ -267,7 +267,8 @@ impl Contents {
 
     fn settle(&mut self, settlement: Settlement) -> Written {
         let entry = self.jobs.get(&settlement.job);
-        if !entry.is_some_and(|entry| self.holds(entry, settlement.hold)) {
+        let is_whole = |entry: &Entry| settlement.steps.is_none_or(|steps| steps == entry.job.steps);
+        if !entry.is_some_and(|entry| self.holds(entry, settlement.hold) && is_whole(entry)) {
             return Written::Fenced;
         }
         let entry = self.jobs.get_mut(&settlement.job).expect("a job that is held is there");

@@ -266,8 +266,11 @@ pub(crate) const GAP: &str = "the steps or memos to record leave a gap in their 
 pub struct Settlement {
     /// The job.
     pub job: JobId,
-    /// What must still be so for the change to be made.
+    /// What must still be so for the change to be made,
     pub hold: Hold,
+    /// and how many steps the job must have, if that matters: a server that has lost its last seconds, in a power cut or to
+    /// a replica that came too late, may know of the lease and no longer of all steps.
+    pub steps: Option<u64>,
     /// The state from then on; never running.
     pub next: State,
     /// The failures in a row from then on.

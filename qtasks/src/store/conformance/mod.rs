@@ -108,6 +108,7 @@ macro_rules! store_conformance {
             a_job_that_waits_again_is_leased_again_when_it_is_due
             only_an_expired_lease_is_settled_as_expired
             a_job_is_settled_only_as_it_was_seen
+            a_job_without_all_its_steps_is_not_done
             a_dead_job_can_be_tried_again
             settlements_are_answered_in_order
             a_cancel_wins_or_the_job_completes

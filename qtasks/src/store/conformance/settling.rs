@@ -92,6 +92,19 @@ pub async fn a_job_is_settled_only_as_it_was_seen(store: Arc<dyn Store>) {
     }
 }
 
+/// A server may have lost its last seconds: then the job has not all the steps that its result is made of.
+pub async fn a_job_without_all_its_steps_is_not_done(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    for hold in [Hold::Lease, |lease: Lease| Hold::Seen { state: "running", attempt: lease.attempt }] {
+        let lease = store.running().await;
+        store.write(record(lease, [step(0), step(1)])).await;
+        let of = |steps| Settlement { hold: hold(lease), steps: Some(steps), ..settlement(lease, done()) };
+        let written = store.settle_all([of(3), of(1), of(2)]).await;
+        assert_eq!(written, [Written::Fenced, Written::Fenced, Written::Yes]);
+        assert_eq!(store.job(lease.job).await.state, done());
+    }
+}
+
 /// It goes on with the steps and the history that it has, at its next attempt.
 pub async fn a_dead_job_can_be_tried_again(store: Arc<dyn Store>) {
     let store = Subject(store);

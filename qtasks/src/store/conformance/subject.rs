@@ -206,7 +206,7 @@ pub(super) fn noted(lease: Lease, memos: impl IntoIterator<Item = Memo>) -> Reco
 
 pub(super) fn settlement(lease: Lease, next: State) -> Settlement {
     let hold = Hold::Lease(lease);
-    Settlement { job: lease.job, hold, next, failures: 0, suspect: false, attempt: None, now: at(0) }
+    Settlement { job: lease.job, hold, steps: None, next, failures: 0, suspect: false, attempt: None, now: at(0) }
 }
 
 pub(super) fn cancel(lease: Lease) -> Settlement {

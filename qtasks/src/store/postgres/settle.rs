@@ -22,8 +22,9 @@ use crate::{
 const SETTLE: &str = "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::int2[], $4::int8[], $5::uuid[], $6::int8[], $7::int2[],
-            $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::bool[])
-            AS a(place, job, hold, attempt, worker, now, first, last, state, due, ended, shape, outcome, failures, suspect)
+            $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::bool[], $22::int8[])
+            AS a(place, job, hold, attempt, worker, now, first, last, state, due, ended, shape, outcome, failures, suspect,
+                steps)
     ), holders AS MATERIALIZED (
         SELECT w.id, w.until FROM qtasks.workers w
         WHERE w.id IN (SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.id = a.job) FROM asked a WHERE a.hold = 1)
@@ -31,7 +32,8 @@ const SETTLE: &str = "
     ), settled AS (
         UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended, worker = NULL,
             shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.suspect
-        FROM asked a WHERE j.id = a.job AND j.attempt = a.attempt AND CASE a.hold
+        FROM asked a WHERE j.id = a.job AND j.attempt = a.attempt
+            AND j.steps = coalesce(a.steps, j.steps) AND CASE a.hold
             WHEN 0 THEN j.state = 2 AND j.worker = a.worker
             WHEN 1 THEN j.state = 2 AND NOT EXISTS (SELECT FROM holders h WHERE h.id = j.worker AND h.until >= a.now)
             ELSE j.state BETWEEN a.first AND a.last END
@@ -112,6 +114,7 @@ struct Columns<'s> {
     outcomes: Vec<Option<Cow<'s, str>>>,
     failures: Vec<i64>,
     suspects: Vec<bool>,
+    steps: Vec<Option<i64>>,
     ended: Ended,
 }
 
@@ -135,7 +138,7 @@ impl<'s> Columns<'s> {
     }
 
     fn push(&mut self, place: i64, settlement: &'s Settlement) {
-        let Settlement { job, hold, next, failures, suspect, attempt, now } = settlement;
+        let Settlement { job, hold, steps, next, failures, suspect, attempt, now } = settlement;
         let nobody = (-1, -1);
         let (hold, number, worker, at, (first, last)) = match *hold {
             // A lease of another job holds nothing.
@@ -161,6 +164,7 @@ impl<'s> Columns<'s> {
         self.outcomes.push(outcome);
         self.failures.push((*failures).into());
         self.suspects.push(*suspect);
+        self.steps.push(steps.map(row::count));
         if let Some(attempt) = attempt {
             self.ended.places.push(place);
             self.ended.numbers.push(attempt.number.into());
@@ -171,7 +175,7 @@ impl<'s> Columns<'s> {
         }
     }
 
-    fn parameters(&self) -> [Parameter<'_>; 21] {
+    fn parameters(&self) -> [Parameter<'_>; 22] {
         [
             (&self.places, Type::INT8_ARRAY),
             (&self.jobs, Type::UUID_ARRAY),
@@ -194,6 +198,7 @@ impl<'s> Columns<'s> {
             (&self.ended.starts, Type::INT8_ARRAY),
             (&self.ended.ends, Type::INT8_ARRAY),
             (&self.ended.endings, Type::TEXT_ARRAY),
+            (&self.steps, Type::INT8_ARRAY),
         ]
     }
 }

@@ -168,12 +168,14 @@ pub(super) fn lease(lease: &Lease) -> Vec<u8> {
 }
 
 /// What must hold for a settlement: a letter for the kind, the attempt, and what else there is.
-pub(super) fn hold(hold: &Hold) -> Vec<u8> {
-    match hold {
+pub(super) fn hold(Settlement { hold, steps, .. }: &Settlement) -> Vec<u8> {
+    let mut bytes = match hold {
         Hold::Lease(held) => [b"L", &lease(held)[..]].concat(),
         Hold::Expired { attempt, now } => [b"E", &attempt.to_be_bytes()[..], &millis(*now).to_be_bytes()].concat(),
         Hold::Seen { state, attempt } => [b"S", &attempt.to_be_bytes()[..], &[state_code(state)]].concat(),
-    }
+    };
+    bytes.extend(steps.iter().flat_map(|steps| steps.to_be_bytes()));
+    bytes
 }
 
 /// When a job is due by a settlement, or else has ended.

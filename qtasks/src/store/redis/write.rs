@@ -37,7 +37,7 @@ pub(super) async fn settle(link: &Link, settlements: &[Settlement]) -> Result<Ve
     for settlement in settlements {
         let Some((numbers, outcome)) = coding::next(settlement) else { continue };
         let attempt = settlement.attempt.as_ref().map(coding::attempt);
-        call.arg(&settlement.job.to_bytes()).arg(coding::hold(&settlement.hold)).arg(numbers);
+        call.arg(&settlement.job.to_bytes()).arg(coding::hold(settlement)).arg(numbers);
         call.arg(coding::time_of(settlement)).arg(attempt.unwrap_or_default()).arg(outcome);
     }
     let written = written(link.ask(&call).await?)?.ok_or(Failure::Unreadable)?;

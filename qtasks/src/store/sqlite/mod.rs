@@ -213,6 +213,7 @@ mod tests {
         Settlement {
             job: job.id,
             hold: Hold::Lease(Lease { job: job.id, attempt: job.attempt, worker }),
+            steps: None,
             next: State::Done { output },
             failures: 0,
             suspect: false,

@@ -324,7 +324,7 @@ mod tests {
     fn lost(job: &Job, now: jiff::Timestamp) -> Settlement {
         let hold = Hold::Expired { attempt: job.attempt, now };
         let next = State::Waiting { due: NOW };
-        Settlement { job: job.id, hold, next, failures: 0, suspect: true, attempt: None, now }
+        Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect: true, attempt: None, now }
     }
 
     fn files(folder: &TempDir) -> Vec<String> {

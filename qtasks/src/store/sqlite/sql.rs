@@ -97,8 +97,8 @@ statements! {
     clear_new_steps = "DELETE FROM qtasks_new_steps";
     count_new_steps = "SELECT count(*) FROM qtasks_new_steps";
 
-    settle_leased = settle!("AND worker = ?10");
-    settle_seen = settle!("AND state BETWEEN ?10 AND ?11");
+    settle_leased = settle!("AND worker = ?10 AND steps = coalesce(?11, steps)");
+    settle_seen = settle!("AND state BETWEEN ?10 AND ?11 AND steps = coalesce(?12, steps)");
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 

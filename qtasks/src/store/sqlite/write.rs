@@ -199,7 +199,7 @@ fn settle(
 ) -> Result<Written, Fault> {
     let id = settlement.job.to_bytes();
     let Standing { state, due, ended, shape, outcome } = Standing::new(&settlement.next, settlement.now)?;
-    let (failures, suspect) = (settlement.failures, settlement.suspect);
+    let (failures, suspect, steps) = (settlement.failures, settlement.suspect, settlement.steps.map(row::count));
     let leased = match settlement.hold {
         Hold::Lease(lease) => (lease.job == settlement.job).then_some((lease.attempt, lease.worker)),
         Hold::Expired { attempt, now } => {
@@ -220,12 +220,14 @@ fn settle(
             suspect,
             id,
             attempt,
-            worker.to_bytes()
+            worker.to_bytes(),
+            steps
         ])?,
         (Hold::Seen { state: seen, attempt }, _) => {
             let (first, last) = row::codes(seen);
-            sql.settle_seen
-                .execute(params![state, due, ended, shape, outcome, failures, suspect, id, attempt, first, last])?
+            sql.settle_seen.execute(params![
+                state, due, ended, shape, outcome, failures, suspect, id, attempt, first, last, steps
+            ])?
         }
     };
     if changed == 0 {

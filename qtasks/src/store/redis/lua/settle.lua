@@ -25,10 +25,15 @@ local function flush()
     held, ended = {}, { finished = {}, dead = {} }
 end
 
+-- How long the part of each kind is that says who holds a job; behind it may stand how many steps the job must have.
+local LENGTHS = { L = 21, E = 13, S = 6 }
+
 local function holds(job, hold)
     local kind, state = hold:sub(1, 1), struct.unpack('B', job)
-    if kind == 'L' then
-        return state == RUNNING and job:sub(3, 22) == hold:sub(2)
+    if #hold > LENGTHS[kind] and job:sub(27, 34) ~= hold:sub(LENGTHS[kind] + 1) then
+        return false
+    elseif kind == 'L' then
+        return state == RUNNING and job:sub(3, 22) == hold:sub(2, 21)
     elseif job:sub(3, 6) ~= hold:sub(2, 5) then
         return false
     elseif kind == 'E' then
