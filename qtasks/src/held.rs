@@ -31,8 +31,10 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 struct Leases {
     by_job: HashMap<JobId, One>,
-    /// How often the leases have been renewed.
+    /// How often the leases have been renewed,
     round: u64,
+    /// and by which of these times that is in doubt again.
+    doubted: u64,
     /// Leases that the store says are ours, and that we know nothing of.
     unknown: HashSet<Lease>,
     /// Those of them that were given back: should the answer that tells of one come yet, it is no lease any more.
@@ -62,14 +64,27 @@ impl Held {
         time.saturating_duration_since(self.beginning).as_nanos().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Takes note that the leases were renewed, and hold until then.
-    pub(crate) fn renewed(&self, now: Instant, until: Instant) {
+    /// Takes note that renewal number `round` came to pass, and that the leases hold until then, unless they were doubted
+    /// meanwhile; gives whether they hold.
+    pub(crate) fn renewed(&self, round: u64, now: Instant, until: Instant) -> bool {
+        let leases = self.leases();
+        if leases.doubted >= round {
+            return false;
+        }
         let now = self.nanoseconds(now);
         if now >= self.until.load(Relaxed) {
             self.since.store(now, Relaxed);
         }
         self.until.store(self.nanoseconds(until), Relaxed);
-        self.leases().by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
+        leases.by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
+        true
+    }
+
+    /// Takes note that others may have taken the leases: none holds for sure until it is renewed again.
+    pub(crate) fn doubt(&self) {
+        let mut leases = self.leases();
+        leases.doubted = leases.round;
+        self.until.store(0, Relaxed);
     }
 
     /// Whether the leases hold for sure.
@@ -185,7 +200,7 @@ mod tests {
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(lost, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         let now = Instant::now();
-        held.renewed(now, now + LASTING);
+        held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
         assert!(held.start(lost, tape.clone()));
         let round = held.renewing();
@@ -199,7 +214,7 @@ mod tests {
         let (held, new) = (Held::new(Instant::now()), lease());
         let round = held.renewing();
         let now = Instant::now();
-        held.renewed(now, now + LASTING);
+        held.renewed(round, now, now + LASTING);
         assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
         let (notes, _received) = mpsc::unbounded_channel();
@@ -212,7 +227,7 @@ mod tests {
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         let now = Instant::now();
-        held.renewed(now, now + LASTING);
+        held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
         assert!(held.insert(Lease { attempt: 2, ..first }, now, now));
@@ -225,7 +240,7 @@ mod tests {
         let (notes, _received) = mpsc::unbounded_channel();
         let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
         let now = Instant::now();
-        held.renewed(now, now + LASTING);
+        held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
         assert!(!held.insert(first, now, now) && tape.is_fenced());
@@ -236,9 +251,20 @@ mod tests {
     fn leases_hold_for_sure_until_the_time_of_their_renewal() {
         let (held, now) = (Held::new(Instant::now()), Instant::now());
         assert!(!held.holds(now));
-        held.renewed(now, now + Duration::from_secs(3));
+        held.renewed(held.renewing(), now, now + Duration::from_secs(3));
         assert!(held.holds(now + Duration::from_secs(2)));
         assert!(!held.holds(now + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn leases_in_doubt_hold_for_sure_only_after_a_renewal_that_began_later() {
+        let (held, now) = (Held::new(Instant::now()), Instant::now());
+        assert!(held.renewed(held.renewing(), now, now + LASTING) && held.holds(now));
+        let under_way = held.renewing();
+        held.doubt();
+        assert!(!held.holds(now));
+        assert!(!held.renewed(under_way, now, now + LASTING) && !held.holds(now));
+        assert!(held.renewed(held.renewing(), now, now + LASTING) && held.holds(now));
     }
 
     #[test]
@@ -254,7 +280,7 @@ mod tests {
         held.compare(held.renewing(), &[late]);
         held.compare(held.renewing(), &[late]);
         let now = Instant::now();
-        held.renewed(now, now + LASTING);
+        held.renewed(held.renewing(), now, now + LASTING);
         assert!(!held.insert(late, now, now) && held.is_empty());
         assert!(held.insert(Lease { attempt: 2, ..late }, now, now));
     }
@@ -263,14 +289,14 @@ mod tests {
     fn a_lease_whose_answer_came_after_a_time_without_renewal_is_not_held() {
         let (held, start) = (Held::new(Instant::now()), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        held.renewed(at(0), at(3));
+        held.renewed(held.renewing(), at(0), at(3));
         assert!(
             !held.insert(lease(), at(0), at(3)),
             "somebody may take it, and a renewal on its way may not tell of that"
         );
-        held.renewed(at(3), at(6));
+        held.renewed(held.renewing(), at(3), at(6));
         assert!(!held.insert(lease(), at(0), at(4)), "somebody may have taken it meanwhile");
-        held.renewed(at(5), at(8));
+        held.renewed(held.renewing(), at(5), at(8));
         assert!(held.insert(lease(), at(4), at(7)), "it was renewed all the time");
     }
 }

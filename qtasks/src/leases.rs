@@ -3,6 +3,7 @@
 use std::{pin::pin, sync::Arc, thread, time::Duration};
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -28,7 +29,11 @@ pub(crate) fn keep(floor: Arc<Floor>, finished: CancellationToken) -> Result<tok
     let (ended, end) = tokio::sync::oneshot::channel();
     let is_tokios = matches!(floor.app.clock, Clock::Tokio { .. });
     let keeping = async move {
-        Keeper { floor: floor.clone(), patience: Patience::default() }.run(finished).await;
+        let (keeper, doubted) = (Keeper { floor: floor.clone(), patience: Patience::default() }, Notify::new());
+        tokio::select! {
+            () = keeper.run(finished, &doubted) => {}
+            () = doubt(&floor, &doubted) => {}
+        }
         if let Err(error) = floor.app.store.leave(floor.id).await {
             tracing::warn!(%error, "the store was not told that the worker left; its leases will run out");
         }
@@ -55,11 +60,13 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(&mut self, finished: CancellationToken) {
+    async fn run(mut self, finished: CancellationToken, doubted: &Notify) {
         let mut lost = self.floor.app.store.bell().lost();
         loop {
-            match self.renew().await {
-                Ok(now) => {
+            match renew(&self.floor).await {
+                // They were doubted meanwhile.
+                Ok(None) => continue,
+                Ok(Some(now)) => {
                     self.patience.renewed(now);
                     self.take_over().await;
                 }
@@ -72,29 +79,12 @@ impl Keeper {
             loop {
                 tokio::select! {
                     () = &mut pause => break,
+                    () = doubted.notified() => break,
                     () = lost.heard() => self.take_over().await,
                     () = finished.cancelled() => return,
                 }
             }
         }
-    }
-
-    /// Gives the time that the leases are renewed from.
-    async fn renew(&self) -> Result<Timestamp> {
-        let Floor { app, held, id, .. } = &*self.floor;
-        let round = held.renewing();
-        // Before the time that the store counts from: then our own is never the later one.
-        let asked = app.clock.instant();
-        let now = app.clock.now();
-        let stored = app.store.renew(*id, later(now, LEASE)).await?;
-        let orphans = held.compare(round, &stored);
-        held.renewed(app.clock.instant(), asked + LEASE);
-        for orphan in orphans {
-            if let Some(job) = app.store.job(orphan.job).await? {
-                let _: Vec<Written> = app.store.settle(vec![given_back(&job, orphan, now)]).await?;
-            }
-        }
-        Ok(now)
     }
 
     async fn take_over(&mut self) {
@@ -106,6 +96,33 @@ impl Keeper {
             tracing::warn!(error = crate::error::chain(&error), "lost jobs were not looked for");
         }
     }
+}
+
+/// Hears of each doubt about the leases at once, whatever the keeper waits for, and has them renewed.
+async fn doubt(floor: &Floor, doubted: &Notify) {
+    let mut doubt = floor.app.store.bell().doubt();
+    loop {
+        doubt.heard().await;
+        floor.held.doubt();
+        doubted.notify_one();
+    }
+}
+
+/// Gives the time that the leases are renewed from; nothing when they were doubted meanwhile.
+async fn renew(Floor { app, held, id, .. }: &Floor) -> Result<Option<Timestamp>> {
+    let round = held.renewing();
+    // Before the time that the store counts from: then our own is never the later one.
+    let asked = app.clock.instant();
+    let now = app.clock.now();
+    let stored = app.store.renew(*id, later(now, LEASE)).await?;
+    let orphans = held.compare(round, &stored);
+    let hold = held.renewed(round, app.clock.instant(), asked + LEASE);
+    for orphan in orphans {
+        if let Some(job) = app.store.job(orphan.job).await? {
+            let _: Vec<Written> = app.store.settle(vec![given_back(&job, orphan, now)]).await?;
+        }
+    }
+    Ok(hold.then_some(now))
 }
 
 /// Whether all who live have had the time to say so. After a while in which nobody could, they get that of one lease:

@@ -140,7 +140,7 @@ impl Worker {
             attempts: TaskTracker::new(),
             grace,
         });
-        floor.held.renewed(app.clock.instant(), renewed);
+        floor.held.renewed(floor.held.renewing(), app.clock.instant(), renewed);
         let (finished, parts) = (CancellationToken::new(), TaskTracker::new());
         let leases_ended = leases::keep(floor.clone(), finished.clone())?;
         let recorder = Recorder::new(app.store.clone(), noted, settled);

@@ -102,6 +102,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn started(&self, ctx: &TaskContext) {
+        let began = now();
         let job = loop {
             match self.store.job(ctx.job_id()).await {
                 Err(error) if error.is_store_trouble() => tokio::time::sleep(AWAY).await,
@@ -109,7 +110,8 @@ impl Site {
             }
         };
         // A server that lost what it acknowledged may not know the job any more.
-        self.note(ctx, What::Started { steps: job.map_or(0, |job| job.steps) });
+        let what = What::Started { steps: job.map_or(0, |job| job.steps) };
+        self.ledger.note(Entry { at: began, ..entry(ctx, what) }).expect(WRITABLE);
     }
 
     fn begun(&self, ctx: &TaskContext, value: u64) -> Entry {

@@ -61,8 +61,10 @@ async fn a_worker_whose_connections_are_cut_keeps_its_jobs() {
     let (worker, job) = running(&one).await;
     other.renew(WorkerId::new(), NOW + HOUR).await.unwrap();
     const SIGNS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
+    let mut doubt = one.bell().doubt();
     for _ in 0..3 {
         server.cut_all();
+        in_time(doubt.heard()).await;
         eventually("both show again that they live", async || server.tell(SIGNS).unwrap() == "2").await;
         assert_eq!(other.expired(NOW, 9).await.unwrap(), []);
     }

@@ -8,14 +8,22 @@ use std::{
 
 use jiff::Timestamp;
 use qtasks::{
+    Clock,
     job::{Attempt, Ending, Lease, Output, Progress, Reply, State as JobState, Step, WorkerId},
     json::{self, Json},
     prelude::*,
     sqlite::rusqlite::{self, Connection},
-    store::{Ask, Hold, Record, Settlement, Written},
+    store::{Ask, Hold, Memory, Record, Settlement, Store, Written},
 };
-use qtasks_tests::{Diary, Stage, eventually, in_time, on_every_store};
+use qtasks_tests::{
+    Diary, Stage,
+    edge::{Behind, CarryOut, Edge},
+    eventually, in_time,
+    ledger::Ledger,
+    on_every_store,
+};
 use tempfile::TempDir;
+use tokio::sync::{Notify, watch};
 
 on_every_store![
     a_lost_job_goes_on_after_its_recorded_steps,
@@ -368,5 +376,51 @@ async fn a_job_whose_steps_the_store_has_forgotten_goes_on_where_they_end() {
     let worker = app.worker().start().await.unwrap();
     assert_eq!(in_time(job.result()).await.unwrap(), [10, 20]);
     assert_eq!(diary.lines(), ["handle 1", "handle 2", "handle 2"]);
+    worker.shutdown().await.unwrap();
+}
+
+/// Lets nobody renew leases while it is shut, and tells who wants to.
+#[derive(Clone, Debug, Default)]
+struct Gate {
+    shut: watch::Sender<bool>,
+    waits: Arc<Notify>,
+}
+
+impl Edge for Gate {
+    async fn pass<T: Send + 'static>(&self, call: &'static str, carry_out: CarryOut<T>) -> qtasks::Result<T> {
+        if call == "renew" && *self.shut.borrow() {
+            self.waits.notify_one();
+            self.shut.subscribe().wait_for(|shut| !shut).await.unwrap();
+        }
+        carry_out().await
+    }
+}
+
+#[qtask(generate_handler = notes)]
+async fn waits_in_between(diary: State<Diary>) -> Vec<i64> {
+    yield_!(1);
+    diary.told("go on").await;
+    yield_!(2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_leases_are_in_doubt_no_handler_is_called() {
+    let (gate, diary, memory) = (Gate::default(), Diary::default(), Arc::new(Memory::new()));
+    let store = Behind::new(gate.clone(), memory.clone(), &Ledger::default());
+    let app = QueueTasks::builder().store_at(Arc::new(store)).clock(Clock::tokio()).state(diary.clone());
+    let app = app.build().await.unwrap();
+    let job = app.enqueue(waits_in_between()).await.unwrap();
+    let worker = app.worker().start().await.unwrap();
+    diary.until("handle 1").await;
+    gate.shut.send_replace(true);
+    memory.bell().ring_doubt();
+    in_time(gate.waits.notified()).await;
+    diary.note("go on");
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(diary.lines(), ["handle 1", "go on"]);
+    gate.shut.send_replace(false);
+    assert_eq!(in_time(job.result()).await.unwrap(), [10, 20]);
     worker.shutdown().await.unwrap();
 }

@@ -6,13 +6,15 @@ use tokio::sync::watch;
 
 use crate::job::JobId;
 
-/// Rings when there may be something new: work to lease, news of a job, its end, or a worker that is gone.
+/// Rings when there may be something new: work to lease, news of a job, its end, a worker that is gone, or a doubt about
+/// the leases of this process.
 ///
 /// A ring tells to look again, nothing more; there may be one too many, never one too few.
 #[derive(Debug)]
 pub struct Bell {
     work: watch::Sender<()>,
     lost: watch::Sender<()>,
+    doubt: watch::Sender<()>,
     jobs: Mutex<Jobs>,
 }
 
@@ -32,7 +34,8 @@ struct Listened {
 impl Bell {
     /// A bell that nobody listens to yet.
     pub fn new() -> Self {
-        Self { work: watch::Sender::new(()), lost: watch::Sender::new(()), jobs: Mutex::default() }
+        let [work, lost, doubt] = std::array::from_fn(|_| watch::Sender::new(()));
+        Self { work, lost, doubt, jobs: Mutex::default() }
     }
 
     /// Listens for work that can be leased.
@@ -43,6 +46,11 @@ impl Bell {
     /// Listens for workers that are gone, whose jobs can be taken over.
     pub fn lost(&self) -> Listener {
         Listener(self.lost.subscribe())
+    }
+
+    /// Listens for doubts about the leases that workers of this process hold.
+    pub fn doubt(&self) -> Listener {
+        Listener(self.doubt.subscribe())
     }
 
     /// Listens for news of a job: steps, progress, its state.
@@ -63,6 +71,12 @@ impl Bell {
     /// Tells that a worker may be gone. A store that cannot tell never rings; then its leases run out.
     pub fn ring_lost(&self) {
         self.lost.send_replace(());
+    }
+
+    /// Tells that others may take the leases of this process's workers before they have run out, as when the connection
+    /// is lost that shows that it lives. Workers then call no handler until they have renewed them.
+    pub fn ring_doubt(&self) {
+        self.doubt.send_replace(());
     }
 
     /// Tells that there is news of these jobs.
@@ -165,6 +179,12 @@ mod tests {
         assert!(lost.heard().now_or_never().is_none(), "what others write tells of no lost worker");
         bell.ring_lost();
         assert!(lost.heard().now_or_never().is_some());
+        let mut doubt = bell.doubt();
+        bell.ring_lost();
+        bell.ring_all();
+        assert!(doubt.heard().now_or_never().is_none());
+        bell.ring_doubt();
+        assert!(doubt.heard().now_or_never().is_some());
         assert!(second.heard().now_or_never().is_some() && work.heard().now_or_never().is_some());
     }
 

@@ -118,6 +118,7 @@ pub(super) async fn keep(inner: Arc<Inner>, first: Session) {
             Err(fault) => fault,
         };
         inner.signs.shown.send_replace(None);
+        inner.news.bell.ring_doubt();
         tracing::warn!(?fault, "the connection on which news come in is lost; making it anew");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
