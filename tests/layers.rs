@@ -23,6 +23,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "handler",
             "memo",
             "registry",
+            "state",
             "tape",
             "task",
             "transacting",

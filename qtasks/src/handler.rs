@@ -12,9 +12,9 @@ use futures::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    context::{Inject, Need},
     error::BoxError,
     executor::Attempt,
+    state::{Inject, Need},
     transacting::Handling,
     work::Run,
 };

@@ -55,6 +55,7 @@ mod failure;
 mod handler;
 mod memo;
 mod registry;
+mod state;
 mod tape;
 mod task;
 mod transacting;
@@ -101,7 +102,7 @@ pub use self::{
     clock::Clock,
     co::Co,
     collect::{Collect, Collection, Count, Declared, Last},
-    context::{State, TaskContext},
+    context::TaskContext,
     error::{BoxError, Error, Result},
     executor::Value,
     failure::TaskError,
@@ -110,6 +111,7 @@ pub use self::{
     job::JobId,
     limits::{Limits, OverLimit},
     retry::Retry,
+    state::State,
     task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
     worker::{Worker, WorkerBuilder},
 };

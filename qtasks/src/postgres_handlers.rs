@@ -8,11 +8,11 @@ use std::{
 use futures::future::BoxFuture;
 
 use crate::{
-    context::{Inject, Need},
     error::{BoxError, Error},
     executor::Attempt,
     handler::{Handler, LaterTry, MakeRun, Reply, Signature},
     job,
+    state::{Inject, Need},
     store::postgres::{InTransaction, KIND, Transaction},
 };
 

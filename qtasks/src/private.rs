@@ -6,7 +6,6 @@ pub use serde;
 pub use crate::{
     __kind_of as kind_of,
     collect::{Declared, Untyped},
-    context::Need,
     executor::{
         Attempt, Collecting as Into, Fail, Fallible, NoResult, Outcome, Returned, Running, Skip, generate,
         generate_blocking,
@@ -14,5 +13,6 @@ pub use crate::{
     handler::{Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, needs_of},
     registry::Registration,
     retry::Retry,
+    state::Need,
     task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
 };

@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::{
-    context::{Inject, Need},
     error::{BoxError, Error},
     executor::Attempt,
     handler::{Handler, MakeRun, NowTry, Reply, Signature},
+    state::{Inject, Need},
     store::sqlite::{InTransaction, KIND, Transaction},
 };
 

@@ -6,10 +6,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     collect::Declared,
-    context::Need,
     executor::{Attempt, Running},
     job::Shape,
     retry::Retry,
+    state::Need,
 };
 
 /// A task, as the struct that `#[qtask]` makes of a function: the fields are the stored arguments.
