@@ -326,6 +326,6 @@ async fn settle(
         now,
     };
     if floor.settle(settlement).await == Some(Written::Fenced) {
-        tracing::info!(job = %job.id, attempt = job.attempt, "the lease was lost before the attempt could be settled");
+        tracing::info!(job = %job.id, attempt = job.attempt, "the lease was lost before the attempt could be settled, or the store has lost steps");
     }
 }

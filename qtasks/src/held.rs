@@ -31,9 +31,9 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 struct Leases {
     by_job: HashMap<JobId, One>,
-    /// How often the leases have been renewed,
+    /// How many renewals have begun,
     round: u64,
-    /// and by which of these times that is in doubt again.
+    /// and up to which of them what they say is in doubt.
     doubted: u64,
     /// Leases that the store says are ours, and that we know nothing of.
     unknown: HashSet<Lease>,
@@ -46,6 +46,17 @@ struct One {
     lease: Lease,
     since: u64,
     tape: Option<Arc<Tape>>,
+    /// It is no lease any more, and stands here until whoever had it has stopped.
+    lost: bool,
+}
+
+impl One {
+    fn lose(&mut self) {
+        self.lost = true;
+        if let Some(tape) = &self.tape {
+            tape.fence();
+        }
+    }
 }
 
 impl Held {
@@ -103,22 +114,20 @@ impl Held {
             return false;
         }
         let since = leases.round;
-        let earlier = leases.by_job.insert(lease.job, One { lease, since, tape: None });
-        let Some(earlier) = earlier else { return true };
-        if let Some(tape) = &earlier.tape {
-            tape.fence();
+        if let Some(earlier) = leases.by_job.get_mut(&lease.job) {
+            earlier.lose();
+            if earlier.lease == lease {
+                return false;
+            }
         }
-        let is_new = earlier.lease != lease;
-        if !is_new {
-            leases.by_job.insert(lease.job, earlier);
-        }
-        is_new
+        leases.by_job.insert(lease.job, One { lease, since, tape: None, lost: false });
+        true
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
     pub(crate) fn start(&self, lease: Lease, tape: Arc<Tape>) -> bool {
         match self.leases().by_job.get_mut(&lease.job) {
-            Some(one) if one.lease == lease => {
+            Some(one) if one.lease == lease && !one.lost => {
                 one.tape = Some(tape);
                 true
             }
@@ -126,7 +135,7 @@ impl Held {
         }
     }
 
-    /// Forgets a lease that is settled or lost.
+    /// Forgets a lease that is settled or lost, when whoever had it has stopped.
     pub(crate) fn remove(&self, lease: Lease) {
         let mut leases = self.leases();
         if leases.by_job.get(&lease.job).is_some_and(|one| one.lease == lease) {
@@ -155,19 +164,17 @@ impl Held {
 
     /// Compares with what the store says after renewal number `round`: leases that it no longer knows are fenced, and
     /// those that only the store knows, twice in a row, are given back to whoever calls this. Such a lease comes from
-    /// an answer that was lost on its way here.
+    /// an answer that was lost on its way here, or its attempt could not go on with what the store has.
     pub(crate) fn compare(&self, round: u64, stored: &[Lease]) -> Vec<Lease> {
         let mut leases = self.leases();
         let stored: HashSet<Lease> = stored.iter().copied().collect();
-        leases.by_job.retain(|_, one| {
-            let lost = one.since < round && !stored.contains(&one.lease);
-            if let (true, Some(tape)) = (lost, &one.tape) {
-                tape.fence();
+        for one in leases.by_job.values_mut() {
+            if one.since < round && !stored.contains(&one.lease) {
+                one.lose();
             }
-            !lost
-        });
-        let unknown: HashSet<Lease> =
-            stored.into_iter().filter(|lease| !leases.by_job.contains_key(&lease.job)).collect();
+        }
+        let is_known = |lease: &Lease| leases.by_job.get(&lease.job).is_some_and(|one| !one.lost);
+        let unknown: HashSet<Lease> = stored.into_iter().filter(|lease| !is_known(lease)).collect();
         let orphans: Vec<Lease> = unknown.intersection(&leases.unknown).copied().collect();
         leases.unknown = unknown;
         leases.given_back.extend(&orphans);
@@ -244,7 +251,20 @@ mod tests {
         assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
         assert!(!held.insert(first, now, now) && tape.is_fenced());
-        assert!(!held.is_empty(), "it is there until its body has stopped");
+        held.compare(held.renewing(), &[]);
+        assert!(!held.insert(first, now, now), "its body has not stopped");
+        held.remove(first);
+        assert!(held.insert(first, now, now));
+    }
+
+    #[test]
+    fn a_job_that_waits_for_its_start_is_not_started_when_its_lease_is_given_again() {
+        let (held, first, now) = (Held::new(Instant::now()), lease(), Instant::now());
+        let (notes, _received) = mpsc::unbounded_channel();
+        let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
+        held.renewed(held.renewing(), now, now + LASTING);
+        assert!(held.insert(first, now, now) && !held.insert(first, now, now));
+        assert!(!held.start(first, tape));
     }
 
     #[test]

@@ -29,10 +29,10 @@ pub(crate) fn keep(floor: Arc<Floor>, finished: CancellationToken) -> Result<tok
     let (ended, end) = tokio::sync::oneshot::channel();
     let is_tokios = matches!(floor.app.clock, Clock::Tokio { .. });
     let keeping = async move {
-        let (keeper, doubted) = (Keeper { floor: floor.clone(), patience: Patience::default() }, Notify::new());
+        let (keeper, again) = (Keeper { floor: floor.clone(), patience: Patience::default() }, Notify::new());
         tokio::select! {
-            () = keeper.run(finished, &doubted) => {}
-            () = doubt(&floor, &doubted) => {}
+            () = keeper.run(finished, &again) => {}
+            () = heed_doubts(&floor, &again) => {}
         }
         if let Err(error) = floor.app.store.leave(floor.id).await {
             tracing::warn!(%error, "the store was not told that the worker left; its leases will run out");
@@ -60,12 +60,12 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self, finished: CancellationToken, doubted: &Notify) {
+    async fn run(mut self, finished: CancellationToken, again: &Notify) {
         let mut lost = self.floor.app.store.bell().lost();
         loop {
             match renew(&self.floor).await {
-                // They were doubted meanwhile.
-                Ok(None) => continue,
+                // They were doubted meanwhile, and are renewed again.
+                Ok(None) => {}
                 Ok(Some(now)) => {
                     self.patience.renewed(now);
                     self.take_over().await;
@@ -79,7 +79,7 @@ impl Keeper {
             loop {
                 tokio::select! {
                     () = &mut pause => break,
-                    () = doubted.notified() => break,
+                    () = again.notified() => break,
                     () = lost.heard() => self.take_over().await,
                     () = finished.cancelled() => return,
                 }
@@ -99,12 +99,12 @@ impl Keeper {
 }
 
 /// Hears of each doubt about the leases at once, whatever the keeper waits for, and has them renewed.
-async fn doubt(floor: &Floor, doubted: &Notify) {
-    let mut doubt = floor.app.store.bell().doubt();
+async fn heed_doubts(floor: &Floor, again: &Notify) {
+    let mut doubts = floor.app.store.bell().doubt();
     loop {
-        doubt.heard().await;
+        doubts.heard().await;
         floor.held.doubt();
-        doubted.notify_one();
+        again.notify_one();
     }
 }
 
@@ -116,13 +116,13 @@ async fn renew(Floor { app, held, id, .. }: &Floor) -> Result<Option<Timestamp>>
     let now = app.clock.now();
     let stored = app.store.renew(*id, later(now, LEASE)).await?;
     let orphans = held.compare(round, &stored);
-    let hold = held.renewed(round, app.clock.instant(), asked + LEASE);
+    let certain = held.renewed(round, app.clock.instant(), asked + LEASE);
     for orphan in orphans {
         if let Some(job) = app.store.job(orphan.job).await? {
             let _: Vec<Written> = app.store.settle(vec![given_back(&job, orphan, now)]).await?;
         }
     }
-    Ok(hold.then_some(now))
+    Ok(certain.then_some(now))
 }
 
 /// Whether all who live have had the time to say so. After a while in which nobody could, they get that of one lease:

@@ -71,8 +71,8 @@ type Writes = FuturesUnordered<BoxFuture<'static, Vec<Answer>>>;
 /// What an attempt came to while something of it was being written.
 #[derive(Default)]
 struct Next {
-    /// There is more on its tape. Should a store have given the same lease again, as one does that has forgotten the first
-    /// one, this is the later tape; the earlier one is fenced.
+    /// There is more on its tape. Where a store has given the same lease again, having forgotten the first one, this is the
+    /// tape that is not fenced.
     more: Option<Arc<Tape>>,
     settling: Vec<Settling>,
 }
@@ -208,7 +208,9 @@ impl Recorder {
     fn take(&mut self, tape: Arc<Tape>) -> Option<(Arc<Tape>, Record)> {
         let lease = tape.lease();
         if let Some(next) = self.writing.get_mut(&lease) {
-            next.more = Some(tape);
+            if next.more.is_none() || !tape.is_fenced() {
+                next.more = Some(tape);
+            }
             return None;
         }
         let taken = tape.take();

@@ -207,7 +207,6 @@ impl Tape {
 
     /// Waits until the lease holds and the body may run ahead by one more value.
     pub(crate) async fn room(&self) -> Result<(), Stopped> {
-        self.held().await?;
         // Nobody but the body fills the buffer, and it is here.
         while self.full.load(Relaxed) {
             let durable = {
@@ -217,6 +216,8 @@ impl Tape {
             };
             self.until(|now| *now != durable).await?;
         }
+        // Last, for any wait may have been long.
+        self.held().await?;
         self.goes_on()
     }
 

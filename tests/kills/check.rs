@@ -13,9 +13,7 @@ pub struct Job {
     pub id: JobId,
     /// Its first value; each further one is greater by one.
     pub first: u64,
-    /// Whether it yields. The body of one that does not runs to its end once it has begun, whatever others do meanwhile.
-    pub yields: bool,
-    /// When a subscriber had seen each step, or the result of one that does not yield: by then it was durable.
+    /// When a subscriber had seen each step: by then it was durable.
     pub seen: Vec<u64>,
 }
 
@@ -63,10 +61,8 @@ pub fn check(jobs: &[Job], processes: &[Process]) -> Findings {
                 What::Begun { seq, value } => {
                     let first_since_freeze = attempts.called(entry, &process.freezes);
                     let recorded_before = seq < attempts.recorded(entry);
-                    let seen_before = job.is_some_and(|job| {
-                        let from = if job.yields { entry.at } else { attempts.began(entry) };
-                        job.seen.get(seq as usize).is_some_and(|seen| *seen < from)
-                    });
+                    let seen_before =
+                        job.and_then(|job| job.seen.get(seq as usize)).is_some_and(|seen| *seen < entry.at);
                     match (recorded_before || seen_before, first_since_freeze) {
                         (true, true) => findings.begun_before_freeze += 1,
                         (true, false) => findings.again_after_record.push(*entry),
@@ -93,20 +89,14 @@ pub fn check(jobs: &[Job], processes: &[Process]) -> Findings {
 /// The attempts that one process made.
 #[derive(Default)]
 struct Attempts {
-    began: HashMap<(JobId, u32), u64>,
     recorded: HashMap<(JobId, u32), u64>,
     called: HashMap<(JobId, u32), u64>,
 }
 
 impl Attempts {
     fn started(&mut self, entry: &Entry, steps: u64) {
-        self.began.insert((entry.job, entry.attempt), entry.at);
         self.recorded.insert((entry.job, entry.attempt), steps);
         self.called.insert((entry.job, entry.attempt), entry.at);
-    }
-
-    fn began(&self, entry: &Entry) -> u64 {
-        self.began.get(&(entry.job, entry.attempt)).copied().unwrap_or(u64::MAX)
     }
 
     /// How many steps were recorded when the attempt began.
@@ -164,7 +154,7 @@ mod tests {
 
     /// A job of the values 10, 11, .. whose steps were seen at these times.
     fn job(seen: &[u64]) -> Job {
-        Job { id: JobId::new(), first: 10, yields: true, seen: seen.to_vec() }
+        Job { id: JobId::new(), first: 10, seen: seen.to_vec() }
     }
 
     /// An attempt that starts at `at` after `steps` steps, and handles those of these numbers, one in each nanosecond.
@@ -206,17 +196,6 @@ mod tests {
         let (first, late) = (attempt(&job, 1, 0, 0, &[0, 1]), attempt(&job, 1, 50, 0, &[1]));
         let again = late[1];
         assert_eq!(check(&[job], &[process(first), process(late)]).again_after_record, [again]);
-    }
-
-    #[test]
-    fn a_body_that_does_not_yield_may_go_on_but_not_begin_when_its_job_has_ended() {
-        let job = Job { yields: false, ..job(&[20]) };
-        let mut begun = attempt(&job, 1, 0, 0, &[0]);
-        begun[1].at = 30;
-        let (second, third) = (attempt(&job, 2, 10, 0, &[0]), attempt(&job, 3, 40, 0, &[0]));
-        let again = third[1];
-        let findings = check(&[job], &[process(begun), process(second), process(third)]);
-        assert_eq!((findings.again_after_record, findings.again_in_flight), (vec![again], 1));
     }
 
     #[test]

@@ -54,15 +54,20 @@ pub(crate) fn blocking_within(ctx: TaskContext, site: State<Site>, first: u64, c
 /// Does not yield, and fails at every third attempt.
 #[qtask(echo = true, retry = 1_000_000, backoff = "1ms..50ms")]
 pub(crate) async fn plain(ctx: TaskContext, site: State<Site>, value: u64) -> Result<u64, String> {
+    // A body that does not yield runs to its end once it has begun, whatever others do meanwhile.
+    let begun = site.begun(&ctx, value);
     site.started(&ctx).await;
-    let reply = handle(value, site.clone(), ctx.clone()).await;
+    let reply = carry_out(begun, value, &site, &ctx).await;
     tokio::time::sleep(Duration::from_millis(value % 50)).await;
     site.note(&ctx, What::Finished);
     if ctx.attempt() % 3 == 1 { Err("on purpose".to_owned()) } else { Ok(reply) }
 }
 
 async fn handle(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
-    let begun = site.begun(&ctx, value);
+    carry_out(site.begun(&ctx, value), value, &site, &ctx).await
+}
+
+async fn carry_out(begun: Entry, value: u64, site: &State<Site>, ctx: &TaskContext) -> u64 {
     // Waiting for the disk blocks, so it is kept off the threads that run async code.
     let entered = spawn_blocking({
         let site = site.clone();
@@ -72,7 +77,7 @@ async fn handle(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     if !site.pause.is_zero() {
         tokio::time::sleep(site.pause).await;
     }
-    site.ended(&ctx);
+    site.ended(ctx);
     reply(value)
 }
 
@@ -102,7 +107,6 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn started(&self, ctx: &TaskContext) {
-        let began = now();
         let job = loop {
             match self.store.job(ctx.job_id()).await {
                 Err(error) if error.is_store_trouble() => tokio::time::sleep(AWAY).await,
@@ -110,8 +114,7 @@ impl Site {
             }
         };
         // A server that lost what it acknowledged may not know the job any more.
-        let what = What::Started { steps: job.map_or(0, |job| job.steps) };
-        self.ledger.note(Entry { at: began, ..entry(ctx, what) }).expect(WRITABLE);
+        self.note(ctx, What::Started { steps: job.map_or(0, |job| job.steps) });
     }
 
     fn begun(&self, ctx: &TaskContext, value: u64) -> Entry {

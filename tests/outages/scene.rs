@@ -40,6 +40,8 @@ use crate::{
 
 /// How long anything may take until it goes on, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether it goes on. A look reads a whole ledger.
+const LOOK: Duration = Duration::from_millis(100);
 const WORKERS: usize = 2;
 /// How many jobs a worker runs at once. It leases as many again ahead, and of twice as many there are some for the other.
 const CONCURRENCY: usize = 4;
@@ -114,13 +116,16 @@ impl Scene {
     pub(crate) async fn goes_on(&mut self) {
         let before: Vec<_> = self.workers.iter().map(starts).collect();
         let begun = Instant::now();
-        while self.workers.iter().zip(&before).any(|(worker, before)| starts(worker) <= before + 2 * CONCURRENCY) {
+        loop {
+            let now: Vec<_> = self.workers.iter().map(starts).collect();
+            if now.iter().zip(&before).all(|(now, before)| *now > before + 2 * CONCURRENCY) {
+                return;
+            }
             for worker in &mut self.workers {
                 assert_eq!(worker.ended().expect("it is known"), None, "a worker has ended");
             }
-            let now: Vec<_> = self.workers.iter().map(starts).collect();
             assert!(begun.elapsed() < PATIENCE, "workers had started {before:?} jobs, and then no more than {now:?}");
-            sleep(Duration::from_millis(20)).await;
+            sleep(LOOK).await;
         }
     }
 
@@ -203,7 +208,7 @@ async fn enqueue_yielding(app: &QueueTasks, over: &AtomicBool) -> JoinSet<Follow
     while !over.load(Relaxed) {
         let slot = slots.clone().acquire_owned().await.expect("it is never closed");
         let (app, kind) = (app.clone(), Kind::ALL[rng.usize(..Kind::ALL.len())]);
-        let (first, count) = (rng.u64(..1_000_000), rng.u64(1..60));
+        let (first, count) = (rng.u64(..1_000_000), rng.u64(1..40));
         following.spawn(async move {
             let _slot = slot;
             let watch = Watch::default();

@@ -70,7 +70,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// worker known, as does the first after [`leave`](Self::leave). Leases that ran out and were not taken are kept too.
     ///
     /// A store may see by itself that a worker is gone, such as by a lock that the operating system frees when a process
-    /// ends. Then its leases have run out at once, whatever `until` was.
+    /// ends. Then its leases have run out at once, whatever `until` was. Where it could be wrong about that, it rings a
+    /// [doubt](Bell::ring_doubt) for the worker.
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
 
     /// Forgets `worker`, if it is known. Leases that it still holds have run out.

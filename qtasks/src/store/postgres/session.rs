@@ -1,7 +1,7 @@
 //! The one connection of a store that is its own: on it, other processes are heard, and workers show that they live.
 //!
 //! A worker has a lock of the server's on it, which is free at the moment when the connection ends, whatever ends it.
-//! A connection may also end by itself, and be made again at once. So whoever sees that a lock is free looks again after
+//! A connection may also end by itself, and be made again at once; until then the leases of its workers are in doubt. So whoever sees that a lock is free looks again after
 //! half a second, and only when it is still free takes the worker for gone: its row says so from then on.
 
 use std::{
@@ -113,12 +113,13 @@ pub(super) async fn keep(inner: Arc<Inner>, first: Session) {
                 pause = Duration::from_millis(50);
                 // Much may have been told meanwhile.
                 inner.look_anew();
-                session.serve(&inner).await
+                let fault = session.serve(&inner).await;
+                inner.signs.shown.send_replace(None);
+                inner.news.bell.ring_doubt();
+                fault
             }
             Err(fault) => fault,
         };
-        inner.signs.shown.send_replace(None);
-        inner.news.bell.ring_doubt();
         tracing::warn!(?fault, "the connection on which news come in is lost; making it anew");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
