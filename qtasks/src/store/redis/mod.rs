@@ -55,9 +55,9 @@ inventory::submit! {
 /// | `appendonly no`, `save ""` | everything |
 ///
 /// After such a loss the jobs are as they were at that time: those enqueued since are gone, and values recorded since are
-/// handled again. With replicas the same holds for what a failover takes, since they follow behind. The memory of the
-/// server must hold all jobs, and `maxmemory-policy` be `noeviction`. At the start it warns (by `tracing`) of a server that
-/// may lose jobs.
+/// handled again; no job is done without all the steps of its result. With replicas the same holds for what a failover
+/// takes, since they follow behind. The memory of the server must hold all jobs, and `maxmemory-policy` be `noeviction`. At
+/// the start it warns (by `tracing`) of a server that may lose jobs.
 ///
 /// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
 /// [`Error::Store`], and can be made again. Workers on it show by their renewals that they live; the jobs of one that is
