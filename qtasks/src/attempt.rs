@@ -78,6 +78,12 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
     if !floor.held.start(lease, tape.clone()) {
         return None;
     }
+    // Where a body does not yield, nothing else keeps it from running beside one that somebody else has begun.
+    tokio::select! {
+        biased;
+        held = tape.held() => held.ok()?,
+        () = floor.grace_is_over() => return Some(Progressed { verdict: Verdict::Released, steps: 0 }),
+    }
     let memos = memos(floor, job, schema, &tape);
     let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
     let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);

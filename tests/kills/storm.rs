@@ -114,7 +114,7 @@ impl Storm {
     fn strike(&mut self) -> anyhow::Result<()> {
         let target = self.target()?;
         let mut worker = self.working.swap_remove(target);
-        match self.kills.total() % 12 {
+        match self.kills.total() % 24 {
             6 => {
                 worker.send(Signal::STOP)?;
                 worker.freezes.push((now(), u64::MAX));
@@ -123,7 +123,7 @@ impl Storm {
                 self.frozen.push((until, worker));
                 return Ok(());
             }
-            10 => {
+            10 | 22 => {
                 worker.send(Signal::TERM)?;
                 self.kills.stopped += 1;
                 self.leaving.push(worker);

@@ -403,15 +403,16 @@ async fn waits_in_between(diary: State<Diary>) -> Vec<i64> {
     yield_!(2);
 }
 
-#[tokio::test(start_paused = true)]
-async fn while_leases_are_in_doubt_no_handler_is_called() {
+/// Has a worker get into doubt about its leases as soon as the diary says `first`, and tells its job to go on. Gives what
+/// the diary says when all that can go on has done so. Then leases are renewed again, and it comes to say `last`.
+async fn doubted(first: &str, last: &str, enqueue: impl AsyncFnOnce(&QueueTasks)) -> Vec<String> {
     let (gate, diary, memory) = (Gate::default(), Diary::default(), Arc::new(Memory::new()));
     let store = Behind::new(gate.clone(), memory.clone(), &Ledger::default());
     let app = QueueTasks::builder().store_at(Arc::new(store)).clock(Clock::tokio()).state(diary.clone());
     let app = app.build().await.unwrap();
-    let job = app.enqueue(waits_in_between()).await.unwrap();
-    let worker = app.worker().start().await.unwrap();
-    diary.until("handle 1").await;
+    enqueue(&app).await;
+    let worker = app.worker().concurrency(1).start().await.unwrap();
+    diary.until(first).await;
     gate.shut.send_replace(true);
     memory.bell().ring_doubt();
     in_time(gate.waits.notified()).await;
@@ -419,8 +420,24 @@ async fn while_leases_are_in_doubt_no_handler_is_called() {
     for _ in 0..1_000 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(diary.lines(), ["handle 1", "go on"]);
+    let then = diary.lines();
     gate.shut.send_replace(false);
-    assert_eq!(in_time(job.result()).await.unwrap(), [10, 20]);
+    diary.until(last).await;
     worker.shutdown().await.unwrap();
+    then
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_leases_are_in_doubt_no_handler_is_called() {
+    let one = async |app: &QueueTasks| _ = app.enqueue(waits_in_between()).await.unwrap();
+    assert_eq!(doubted("handle 1", "handle 2", one).await, ["handle 1", "go on"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_leases_are_in_doubt_no_body_is_started() {
+    let two = async |app: &QueueTasks| {
+        app.enqueue(holds_up()).await.unwrap();
+        app.enqueue(comes_and_goes("later".into())).await.unwrap();
+    };
+    assert_eq!(doubted("holds up", "later comes", two).await, ["holds up", "go on"]);
 }
