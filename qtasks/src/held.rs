@@ -201,11 +201,16 @@ mod tests {
         Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() }
     }
 
+    /// A tape whose lease holds as far as it can tell.
+    fn tape(lease: Lease) -> Arc<Tape> {
+        let (notes, _) = mpsc::unbounded_channel();
+        Tape::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, notes)
+    }
+
     #[test]
     fn a_lease_that_the_store_no_longer_knows_is_fenced() {
         let (held, kept, lost) = (Held::new(Instant::now()), lease(), lease());
-        let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(lost, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
+        let tape = tape(lost);
         let now = Instant::now();
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
@@ -224,15 +229,13 @@ mod tests {
         held.renewed(round, now, now + LASTING);
         assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
-        let (notes, _received) = mpsc::unbounded_channel();
-        assert!(held.start(new, Tape::new(new, Arc::new(|| true), Count::default(), Duration::ZERO, notes)));
+        assert!(held.start(new, tape(new)));
     }
 
     #[test]
     fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
         let (held, first) = (Held::new(Instant::now()), lease());
-        let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
+        let tape = tape(first);
         let now = Instant::now();
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
@@ -244,8 +247,7 @@ mod tests {
     #[test]
     fn a_lease_that_a_store_gives_twice_is_not_taken_again_and_its_body_is_fenced() {
         let (held, first) = (Held::new(Instant::now()), lease());
-        let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
+        let tape = tape(first);
         let now = Instant::now();
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
@@ -260,8 +262,7 @@ mod tests {
     #[test]
     fn a_job_that_waits_for_its_start_is_not_started_when_its_lease_is_given_again() {
         let (held, first, now) = (Held::new(Instant::now()), lease(), Instant::now());
-        let (notes, _received) = mpsc::unbounded_channel();
-        let tape = Tape::new(first, Arc::new(|| true), Count::default(), Duration::ZERO, notes);
+        let tape = tape(first);
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now) && !held.insert(first, now, now));
         assert!(!held.start(first, tape));

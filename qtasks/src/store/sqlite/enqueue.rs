@@ -64,23 +64,7 @@ impl Fresh {
         let Self { lane, job } = self;
         let (insert_job, insert_args) = (&mut tables.sql.insert_job, &mut tables.sql.insert_args);
         let inserted = insert_job_of(insert_job, insert_args, lane, &job, Some(worker))?;
-        Ok(inserted.then_some(Job {
-            id: job.id,
-            task: job.task,
-            queue: job.queue,
-            priority: job.priority,
-            args: job.args,
-            max_time: job.max_time,
-            enqueued: job.enqueued,
-            state: State::Running { worker },
-            attempt: 1,
-            failures: 0,
-            suspect: false,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
-        }))
+        Ok(inserted.then(|| Job { state: State::Running { worker }, attempt: 1, ..job.into() }))
     }
 }
 
