@@ -276,6 +276,20 @@ pub enum Reply {
     Skipped(String),
 }
 
+impl Reply {
+    /// What is stored of it.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Value(json) => json.as_str(),
+            Self::Skipped(error) => error,
+        }
+    }
+
+    pub(crate) fn is_skipped(&self) -> bool {
+        matches!(self, Self::Skipped(_))
+    }
+}
+
 /// Something that an attempt did once, so that later ones need not do it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memo {

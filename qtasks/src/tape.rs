@@ -150,7 +150,7 @@ impl Tape {
     /// Adds the next step.
     pub(crate) fn push(&self, hash: u64, reply: Reply) {
         let mut buffer = self.buffer();
-        buffer.bytes += reply.len();
+        buffer.bytes += reply.as_str().len();
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
         buffer.taken.steps.push(Step { seq, hash, reply });
@@ -411,15 +411,6 @@ impl Buffer {
     fn is_full(&self) -> bool {
         let ahead = self.next.steps - self.durable.steps + self.next.memos - self.durable.memos;
         ahead >= VALUES_AHEAD || self.bytes >= BYTES_AHEAD
-    }
-}
-
-impl Reply {
-    fn len(&self) -> usize {
-        match self {
-            Self::Value(json) => json.as_str().len(),
-            Self::Skipped(error) => error.len(),
-        }
     }
 }
 

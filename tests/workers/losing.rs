@@ -350,13 +350,11 @@ fn forget_the_last(path: &Path, job: JobId) -> rusqlite::Result<bool> {
     if file.execute("UPDATE qtasks_jobs SET steps = 1 WHERE id = ?1 AND steps = 2", [job])? == 0 {
         return Ok(false);
     }
-    for table in ["qtasks_steps", "qtasks_new_steps"] {
-        file.execute(&format!("DELETE FROM {table} WHERE job = ?1 AND seq = 1"), [job])?;
-    }
-    Ok(true)
+    let last = "DELETE FROM qtasks_new_steps WHERE arrival = (SELECT max(arrival) FROM qtasks_new_steps)";
+    Ok(file.execute(last, [])? == 1)
 }
 
-#[qtask(generate_handler = notes, echo = true)]
+#[qtask(generate_handler = notes, echo = true, checkpoint = "each")]
 async fn is_forgotten(ctx: TaskContext, path: PathBuf) -> anyhow::Result<Vec<i64>> {
     yield_!(1);
     yield_!(2);

@@ -210,11 +210,8 @@ fn place_of(shape: Shape) -> u8 {
 
 /// A step: whether it was skipped, the hash, the reply.
 pub(super) fn step(step: &Step) -> Vec<u8> {
-    let (skipped, text) = match &step.reply {
-        Reply::Value(value) => (0, value.as_str()),
-        Reply::Skipped(error) => (1, error.as_str()),
-    };
-    [&[skipped][..], &step.hash.to_be_bytes(), text.as_bytes()].concat()
+    let reply = &step.reply;
+    [&[u8::from(reply.is_skipped())][..], &step.hash.to_be_bytes(), reply.as_str().as_bytes()].concat()
 }
 
 /// Whether a step was skipped.

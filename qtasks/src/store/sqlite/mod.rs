@@ -10,6 +10,7 @@ mod fault;
 #[cfg(test)]
 mod fixture;
 mod lease;
+mod packed;
 mod peers;
 mod place;
 mod queue;
@@ -18,6 +19,7 @@ mod reader;
 mod row;
 mod schema;
 mod sql;
+mod steps;
 mod tables;
 mod transact;
 mod transaction;
@@ -157,11 +159,11 @@ impl Store for Sqlite {
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        self.readers.read("read steps", move |tables| read::steps(tables, id, from, limit)).await
+        self.readers.read("read steps", move |tables| steps::read(tables, id, from, limit)).await
     }
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        self.readers.read("read the last step", move |tables| read::last_step(tables, id)).await
+        self.readers.read("read the last step", move |tables| steps::last(tables, id)).await
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {

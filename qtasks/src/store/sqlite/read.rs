@@ -9,7 +9,7 @@ use super::{
     sql::HELD,
 };
 use crate::{
-    job::{Attempt, Job, JobId, Lease, Memo, Step, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, WorkerId},
     store::Filter,
 };
 
@@ -54,32 +54,6 @@ macro_rules! jobs {
 pub(super) const JOBS: &str = jobs!("NOT INDEXED", "1");
 /// They are few among many, so they are found by their index and then sorted.
 const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
-
-/// New steps and those that have been moved already, of one moment.
-macro_rules! steps {
-    ($condition:literal, $order:literal) => {
-        concat!(
-            "SELECT seq, hash, skipped, reply FROM qtasks_steps WHERE job = ?1 AND ",
-            $condition,
-            " UNION ALL SELECT seq, hash, skipped, reply FROM qtasks_new_steps WHERE job = ?1 AND ",
-            $condition,
-            $order
-        )
-    };
-}
-
-pub(super) const STEPS: &str = steps!("seq >= ?2", " ORDER BY seq LIMIT ?3");
-
-pub(super) fn steps(connection: &Connection, id: JobId, from: u64, limit: usize) -> rusqlite::Result<Vec<Step>> {
-    let values = params![id.to_bytes(), row::count(from), row::count(limit)];
-    connection.prepare_cached(STEPS)?.query_map(values, row::step)?.collect()
-}
-
-pub(super) const LAST_STEP: &str = steps!("skipped = 0", " ORDER BY seq DESC LIMIT 1");
-
-pub(super) fn last_step(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Step>> {
-    connection.prepare_cached(LAST_STEP)?.query_row([id.to_bytes()], row::step).optional()
-}
 
 pub(super) const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks_memos
      WHERE job = ?1 AND step = ?2 AND number >= ?3 ORDER BY number LIMIT ?4";

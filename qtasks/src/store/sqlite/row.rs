@@ -6,7 +6,7 @@ use rusqlite::{Row, types::Type};
 use super::fault::Fault;
 pub(super) use crate::store::millis::{limit_millis, millis, time};
 use crate::{
-    job::{Attempt, Ending, Job, JobId, Lease, Memo, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, Output, Progress, Shape, State, WorkerId},
     json::Json,
     store::millis::limit,
 };
@@ -147,15 +147,6 @@ fn shape_name(shape: Shape) -> &'static str {
         Shape::Last => "last",
         Shape::Nothing => "nothing",
     }
-}
-
-/// Reads `seq, hash, skipped, reply`.
-pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<Step> {
-    let reply = match row.get(2)? {
-        true => Reply::Skipped(row.get(3)?),
-        false => Reply::Value(json(row, 3)?),
-    };
-    Ok(Step { seq: row.get::<_, i64>(0)?.cast_unsigned(), hash: row.get::<_, i64>(1)?.cast_unsigned(), reply })
 }
 
 /// The `step` column of a memo.

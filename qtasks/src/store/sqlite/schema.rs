@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 /// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
-/// nobody who passes them over has to read them. New steps stand in `qtasks_new_steps` before
-/// they are moved, many at a time: in the order of their arrival those of a hundred jobs share a page or two there, and
-/// have a page each in `qtasks_steps`. The `step` of a memo is -1 where it is for the whole body.
+/// nobody who passes them over has to read them. Steps are [`packed`](super::packed). New ones stand in
+/// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
+/// page or two there. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE qtasks_lanes (
@@ -110,6 +110,24 @@ pub(super) const MIGRATIONS: &[&str] = &[
         reply TEXT NOT NULL
     );
 ",
+    "
+    ALTER TABLE qtasks_steps RENAME TO qtasks_old_steps;
+    CREATE TABLE qtasks_steps (
+        number INTEGER PRIMARY KEY,
+        job BLOB NOT NULL,
+        first INTEGER NOT NULL,
+        steps BLOB NOT NULL,
+        UNIQUE (job, first)
+    );
+    INSERT INTO qtasks_steps (job, first, steps)
+        SELECT job, seq, CAST(unhex(printf('%016x%08x', hash, 2 * octet_length(reply) + skipped)) || reply AS BLOB)
+        FROM (SELECT * FROM qtasks_old_steps
+              UNION ALL SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps)
+        ORDER BY job, seq;
+    DROP TABLE qtasks_old_steps;
+    DROP TABLE qtasks_new_steps;
+    CREATE TABLE qtasks_new_steps (arrival INTEGER PRIMARY KEY, steps BLOB NOT NULL);
+",
 ];
 
 /// The format that [`MIGRATIONS`] lead to.
@@ -183,16 +201,20 @@ mod tests {
     use std::fs;
 
     use futures::future::join_all;
+    use rusqlite::params;
     use tempfile::TempDir;
 
     use super::*;
     use crate::{
         error::chain,
+        job::{JobId, Reply, Step},
+        json::Json,
         store::{
             Store,
             sqlite::{
                 Sqlite,
                 fixture::{lease, neighbour, new_job, place},
+                steps,
             },
         },
     };
@@ -236,14 +258,29 @@ mod tests {
     }
 
     #[test]
-    fn new_steps_of_an_older_format_are_moved() {
-        let folder = TempDir::new().unwrap();
-        let insert = "INSERT INTO qtasks_new_steps (job, seq, hash, skipped, reply) VALUES (x'01', 7, 1, 0, '2')";
-        migrated(&folder, &MIGRATIONS[..3]).execute(insert, []).unwrap();
-        let connection = migrated(&folder, MIGRATIONS);
-        let count =
-            |table| connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
-        assert_eq!((count("qtasks_steps").unwrap(), count("qtasks_new_steps").unwrap()), (1, 0));
+    fn steps_of_older_formats_are_kept() {
+        for older in [3, 4] {
+            let folder = TempDir::new().unwrap();
+            let connection = migrated(&folder, &MIGRATIONS[..older]);
+            let id = JobId::new();
+            for (table, seq, hash, skipped, reply) in [
+                ("steps", 0, -1, false, "\"Grüße\""),
+                ("steps", 1, i64::MAX, true, "no\0\n"),
+                ("new_steps", 2, 7, true, ""),
+            ] {
+                let insert =
+                    format!("INSERT INTO qtasks_{table} (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)");
+                connection.execute(&insert, params![id.to_bytes(), seq, hash, skipped, reply]).unwrap();
+            }
+            let found = steps::read(&migrated(&folder, MIGRATIONS), id, 0, 9).unwrap();
+            let value = Reply::Value(Json::from_stored("\"Grüße\""));
+            let step = |seq, hash, reply| Step { seq, hash, reply };
+            let skipped = |why: &str| Reply::Skipped(why.into());
+            assert_eq!(
+                found,
+                [step(0, u64::MAX, value), step(1, i64::MAX as u64, skipped("no\0\n")), step(2, 7, skipped(""))]
+            );
+        }
     }
 
     #[test]

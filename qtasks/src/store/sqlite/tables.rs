@@ -9,6 +9,7 @@ use super::{
     fault::Fault,
     peers::Peers,
     sql::Statements,
+    steps::{New, Waiting},
     transact::{BROKEN, Transaction},
 };
 use crate::{
@@ -30,14 +31,10 @@ pub(super) struct Tables<'c> {
     reached: i64,
     /// Jobs that were enqueued in this transaction, where some are going to be leased in it.
     pub(super) fresh: Option<Vec<Fresh>>,
-    /// How many steps wait to be moved, about: other processes have their own count.
-    pub(super) new_steps: i64,
+    new_steps: Waiting,
     /// What there is to tell once the transaction is committed.
     pub(super) news: News,
 }
-
-/// So many new steps fill about fifty pages, and are moved in a few milliseconds.
-const ENOUGH: i64 = 4096;
 
 /// Who is to be rung for.
 #[derive(Default)]
@@ -65,7 +62,7 @@ struct Lanes {
 impl<'c> Tables<'c> {
     pub(super) fn new(connection: &'c Connection, peers: Arc<Peers>) -> rusqlite::Result<Self> {
         let mut sql = Statements::prepare(connection)?;
-        let new_steps = sql.count_new_steps.query_row([], |row| row.get(0))?;
+        let new_steps = Waiting::count(&mut sql)?;
         let (lanes, news) = (Lanes::default(), News::default());
         let begun = Instant::now();
         Ok(Self {
@@ -119,17 +116,15 @@ impl<'c> Tables<'c> {
         self.sql.data_version.query_row([], |row| row.get(0))
     }
 
-    /// Moves new steps to where they stay, once they are enough to fill pages there.
-    pub(super) fn move_enough_steps(&mut self) -> rusqlite::Result<()> {
-        if self.new_steps < ENOUGH { Ok(()) } else { self.move_steps() }
+    /// Writes new steps.
+    pub(super) fn add_steps(&mut self, new: New) -> rusqlite::Result<()> {
+        let more = new.write(&mut self.sql)?;
+        self.new_steps.more(&mut self.sql, more)
     }
 
     /// Moves all new steps to where they stay.
     pub(super) fn move_steps(&mut self) -> rusqlite::Result<()> {
-        self.sql.move_steps.execute([])?;
-        self.sql.clear_new_steps.execute([])?;
-        self.new_steps = 0;
-        Ok(())
+        self.new_steps.shift(&mut self.sql)
     }
 
     /// Inserts a job that waits.

@@ -8,8 +8,8 @@ use super::{
     fault::Fault,
     queue::{Turn, Write},
     row,
+    steps::New,
     tables::Tables,
-    write::{MANY, insert_step},
 };
 use crate::{
     error::Result,
@@ -143,7 +143,6 @@ impl Transact {
             next += 1;
             came = Transacted::Upto(next);
         }
-        tables.move_enough_steps()?;
         tables.news.jobs.push(lease.job);
         Ok(came)
     }
@@ -176,24 +175,21 @@ impl Transact {
     // Step by step, so that all is as it should be even where a handler commits behind our back.
     fn append(&self, tables: &mut Tables<'_>, lease: Lease, step: Step) -> Result<(), Fault> {
         let job = lease.job.to_bytes();
-        let skipped = matches!(step.reply, Reply::Skipped(_));
         let advanced = tables.sql.advance.execute(params![
             job,
             lease.worker.to_bytes(),
             lease.attempt,
             row::count(step.seq),
             1,
-            skipped,
+            step.reply.is_skipped(),
         ])?;
         if advanced == 0 {
             self.to_blame.set(Some(MEDDLED));
             return Err(Fault::Misuse(MEDDLED));
         }
-        if self.works.len() >= MANY {
-            return Ok(insert_step(&mut tables.sql.insert_step, job, &step)?);
-        }
-        tables.new_steps += 1;
-        Ok(insert_step(&mut tables.sql.insert_new_step, job, &step)?)
+        let mut new = New::default();
+        new.add(&mut tables.sql, job, std::iter::once(&step))?;
+        Ok(tables.add_steps(new)?)
     }
 }
 
@@ -309,7 +305,6 @@ mod tests {
     async fn rows_and_steps_are_written_together() {
         let scene = Scene::new().await;
         let lease = scene.running().await;
-        // Few steps and many stand in different tables at first.
         for (range, count) in [(0..3, 3), (3..103, 103), (103..105, 105)] {
             assert_eq!(scene.transact(lease, &scene.all_insert(range)).await.unwrap(), Transacted::Upto(count));
             assert_eq!(scene.rows(), (0..count.cast_signed()).collect::<Vec<_>>());

@@ -11,11 +11,12 @@ use super::{
     queue::Write,
     row::{self, Standing},
     sql::Statements,
+    steps::New,
     tables::Tables,
 };
 use crate::{
     error::Result,
-    job::{Attempt, JobId, Lease, Memo, Progress, Reply, State, Step, WorkerId},
+    job::{Attempt, JobId, Lease, Memo, Progress, State, Step, WorkerId},
     store::{GAP, Hold, Record, Settlement, Written},
 };
 
@@ -44,13 +45,14 @@ impl Write for Records {
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
         tables.news.jobs.extend(self.0.iter().map(|record| record.lease.job));
-        let written = self.0.iter().map(|record| append(tables, record)).collect::<Result<_, _>>()?;
-        tables.move_enough_steps()?;
+        let mut new = New::default();
+        let written = self.0.iter().map(|record| append(tables, record, &mut new)).collect::<Result<_, _>>()?;
+        tables.add_steps(new)?;
         Ok(written)
     }
 }
 
-fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
+fn append(tables: &mut Tables<'_>, record: &Record, new: &mut New) -> Result<Written, Fault> {
     let sql = &mut tables.sql;
     // Nearly always the steps go on where those recorded end, and then there is nothing to ask first.
     if let Some(first) = follow_each_other(&record.steps)
@@ -58,7 +60,7 @@ fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
         && advance(sql, record, row::count(first.seq), &record.steps)? == 1
     {
         report(sql, record)?;
-        insert_steps(tables, record, &record.steps)?;
+        new.add(sql, record.lease.job.to_bytes(), record.steps.iter())?;
         enqueue(tables, &record.jobs)?;
         return Ok(Written::Yes);
     }
@@ -66,14 +68,14 @@ fn append(tables: &mut Tables<'_>, record: &Record) -> Result<Written, Fault> {
     let holds = params![job.to_bytes(), worker.to_bytes(), attempt];
     let recorded = sql.recorded.query_row(holds, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((steps, memos)) = recorded else { return Ok(Written::Fenced) };
-    let new_steps = new(&record.steps, |step| step.seq, steps)?;
-    let new_memos = new(&record.memos, |memo| memo.number, memos)?;
+    let new_steps = missing(&record.steps, |step| step.seq, steps)?;
+    let new_memos = missing(&record.memos, |memo| memo.number, memos)?;
     if !new_steps.is_empty() {
         advance(sql, record, steps, new_steps.iter().copied())?;
     }
     report(sql, record)?;
     insert_memos(sql, record.lease.job, &new_memos)?;
-    insert_steps(tables, record, new_steps)?;
+    new.add(sql, record.lease.job.to_bytes(), new_steps.iter().copied())?;
     enqueue(tables, &record.jobs)?;
     Ok(Written::Yes)
 }
@@ -86,7 +88,7 @@ fn follow_each_other(steps: &[Step]) -> Option<&Step> {
 }
 
 /// Those that are not among the first `recorded`, nor named before.
-fn new<T>(things: &[T], number: impl Fn(&T) -> u64, recorded: i64) -> Result<Vec<&T>, Fault> {
+fn missing<T>(things: &[T], number: impl Fn(&T) -> u64, recorded: i64) -> Result<Vec<&T>, Fault> {
     let mut next = recorded;
     let mut new = Vec::new();
     for thing in things {
@@ -112,7 +114,7 @@ fn advance<'s>(
     let (mut count, mut skipped) = (0_i64, 0_i64);
     for step in new {
         count += 1;
-        skipped += i64::from(matches!(step.reply, Reply::Skipped(_)));
+        skipped += i64::from(step.reply.is_skipped());
     }
     sql.advance.execute(params![
         record.lease.job.to_bytes(),
@@ -127,33 +129,6 @@ fn advance<'s>(
 fn report(sql: &mut Statements<'_>, record: &Record) -> rusqlite::Result<()> {
     let Some(Progress { done, total }) = record.progress else { return Ok(()) };
     sql.progress.execute(params![record.lease.job.to_bytes(), done.cast_signed(), total.cast_signed()]).map(drop)
-}
-
-fn insert_steps<'s>(
-    tables: &mut Tables<'_>,
-    record: &Record,
-    steps: impl IntoIterator<Item = &'s Step>,
-) -> rusqlite::Result<()> {
-    let job = record.lease.job.to_bytes();
-    if record.steps.len() >= MANY {
-        return steps.into_iter().try_for_each(|step| insert_step(&mut tables.sql.insert_step, job, step));
-    }
-    for step in steps {
-        insert_step(&mut tables.sql.insert_new_step, job, step)?;
-        tables.new_steps += 1;
-    }
-    Ok(())
-}
-
-/// Steps of one job that come together in this number fill pages of their own.
-pub(super) const MANY: usize = 64;
-
-pub(super) fn insert_step(insert_step: &mut Statement<'_>, job: [u8; 16], step: &Step) -> rusqlite::Result<()> {
-    let (skipped, reply) = match &step.reply {
-        Reply::Value(value) => (false, value.as_str()),
-        Reply::Skipped(error) => (true, error.as_str()),
-    };
-    insert_step.execute(params![job, row::count(step.seq), step.hash.cast_signed(), skipped, reply]).map(drop)
 }
 
 fn insert_memos(sql: &mut Statements<'_>, job: JobId, memos: &[&Memo]) -> rusqlite::Result<()> {
