@@ -1,12 +1,18 @@
 //! Gets jobs from the store and starts their attempts.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
     attempt,
+    error::Result,
     floor::{Floor, Slot, Turn},
     job::{Job, Lease},
     leases::given_back,
@@ -30,6 +36,9 @@ pub(crate) struct Dispatcher {
     turn: Option<Turn>,
     idle: watch::Sender<bool>,
 }
+
+/// Leases on jobs that are yet to come, and when they were asked for.
+type Coming = Option<(BoxFuture<'static, Result<Vec<Job>>>, Instant)>;
 
 /// What a suspect needs to be started at once when it is leased: only then is a further loss its own.
 struct Seat {
@@ -60,7 +69,7 @@ impl Dispatcher {
     pub(crate) async fn run(mut self) {
         let mut news = self.floor.app.store.bell().work();
         let stopping = self.floor.stopping.clone();
-        let mut look = true;
+        let (mut look, mut coming) = (true, Coming::None);
         while !stopping.is_cancelled() {
             // Before jobs that were leased ahead take all slots: a suspect would wait for as long as there are any.
             let seat = if self.owed { self.seat() } else { None };
@@ -76,10 +85,17 @@ impl Dispatcher {
                 look = true;
                 continue;
             }
+            coming = coming.or_else(|| self.ask_ahead(look));
+            // Or the job is leased already.
+            if let Some(jobs) = arrived(&mut coming).now_or_never() {
+                self.accept(jobs);
+                continue;
+            }
             self.idle.send_replace(idle);
             tokio::select! {
                 // News first: an attempt that has settled may have left a job to look at.
                 biased;
+                jobs = arrived(&mut coming) => self.accept(jobs),
                 () = news.heard() => look = true,
                 () = self.due() => look = true,
                 turn = self.next_turn() => self.turn = Some(turn),
@@ -87,6 +103,7 @@ impl Dispatcher {
                 () = stopping.cancelled() => {}
             }
         }
+        self.take_back(coming).await;
         self.give_back().await;
     }
 
@@ -122,6 +139,44 @@ impl Dispatcher {
     /// How many more jobs to lease: as many as run at once may be ready beside those that run.
     fn room(&self) -> usize {
         (self.concurrency + self.slots.available_permits()).saturating_sub(self.ready.len())
+    }
+
+    /// Asks for jobs that are yet to come, when there are no others and the leases hold.
+    fn ask_ahead(&self, look: bool) -> Coming {
+        let asked = self.floor.app.clock.instant();
+        if look || !self.is_short() || !self.floor.held.holds(asked) {
+            return None;
+        }
+        let ask = Ask { limit: self.room(), now: self.floor.app.clock.now(), ..self.ask.clone() };
+        Some((self.floor.app.store.lease_new(ask)?, asked))
+    }
+
+    /// Takes over leases on jobs that have come.
+    fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Instant)) {
+        let (now, got) = (self.floor.app.clock.now(), self.floor.app.clock.instant());
+        match jobs {
+            Ok(jobs) => {
+                for job in jobs {
+                    if self.floor.held.insert(self.lease_of(&job), asked, got) {
+                        self.ready.push_back(job);
+                    } else {
+                        self.decline(&job, now);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(error = crate::error::chain(&error), "the store leases no jobs that come"),
+        }
+    }
+
+    /// Takes back the question for jobs that are yet to come, which any other does.
+    async fn take_back(&mut self, mut coming: Coming) {
+        if coming.is_none() {
+            return;
+        }
+        let _: Result<Leased> = self.floor.app.store.lease(Ask { limit: 0, ..self.ask.clone() }).await;
+        if let Some(jobs) = arrived(&mut coming).now_or_never() {
+            self.accept(jobs);
+        }
     }
 
     /// Leases as many jobs as there is room for, a suspect among them if there is a seat for it; gives whether there may
@@ -228,4 +283,12 @@ impl Dispatcher {
         });
         futures::future::join_all(settlements).await;
     }
+}
+
+/// Waits for leases on jobs that are yet to come; without a question for them, for ever.
+async fn arrived(coming: &mut Coming) -> (Result<Vec<Job>>, Instant) {
+    let Some((jobs, asked)) = coming else { return std::future::pending().await };
+    let arrived = (jobs.await, *asked);
+    *coming = None;
+    arrived
 }

@@ -66,6 +66,17 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// anything holds leases that have run out.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
+    /// Leases jobs at the moment they are enqueued, as [`lease`](Self::lease) would, but only those that are due then:
+    /// waits until there are some. When the same worker calls `lease`, this has answered before, with nothing if nothing
+    /// came.
+    ///
+    /// A worker calls it when there was nothing more to lease, and listens to the bell all the same. It is for stores that
+    /// save a commit by it; others have nothing to give here.
+    fn lease_new(&self, ask: Ask) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+        let _ = ask;
+        None
+    }
+
     /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the
     /// worker known, as does the first after [`leave`](Self::leave). Leases that ran out and were not taken are kept too.
     ///

@@ -135,7 +135,7 @@ mod tests {
         let connection = neighbour(&folder);
         let peers = Arc::new(Peers::new(folder.path().join("workers")));
         let mut tables = Tables::new(&connection, peers).unwrap();
-        tables.begin().unwrap();
+        tables.begin(false).unwrap();
         tables.fresh = Some(Vec::new());
         enqueue(&mut tables, jobs).unwrap();
         let leased = ask.apply(&mut tables).unwrap();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    job::{Job, JobId, State},
+    job::{Job, JobId, State, WorkerId},
     store::{Ask, Leased},
 };
 
@@ -28,6 +28,10 @@ impl Write for Ask {
 
     fn turn(&self) -> Turn {
         Turn::Lease
+    }
+
+    fn replaces(&self) -> Option<WorkerId> {
+        Some(self.worker)
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {

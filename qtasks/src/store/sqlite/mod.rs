@@ -19,6 +19,7 @@ mod reader;
 mod row;
 mod schema;
 mod sql;
+mod standing;
 mod steps;
 mod tables;
 mod transact;
@@ -30,6 +31,7 @@ mod writer;
 use std::{cell::Cell, fmt, sync::Arc};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 pub use rusqlite;
 
@@ -110,6 +112,11 @@ impl Store for Sqlite {
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
         self.writer.queue.ask(ask).await
+    }
+
+    fn lease_new(&self, ask: Ask) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+        let queue = Arc::clone(&self.writer.queue);
+        Some(Box::pin(async move { queue.stand(ask).await }))
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {

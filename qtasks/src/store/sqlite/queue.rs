@@ -9,8 +9,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{fault::Fault, tables::Tables};
-use crate::error::{Error, Result};
+use super::{fault::Fault, standing::Standing, tables::Tables};
+use crate::{
+    error::{Error, Result},
+    job::{Job, WorkerId},
+    store::Ask,
+};
 
 /// A change of the tables, and what it answers.
 ///
@@ -29,6 +33,11 @@ pub(super) trait Write: Send + 'static {
     /// When it is applied, among others in a transaction.
     fn turn(&self) -> Turn {
         Turn::Change
+    }
+
+    /// Whose question for new jobs it takes back.
+    fn replaces(&self) -> Option<WorkerId> {
+        None
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
@@ -54,6 +63,7 @@ pub(super) trait Command: Send {
     /// When it was given.
     fn since(&self) -> Instant;
     fn turn(&self) -> Turn;
+    fn replaces(&self) -> Option<WorkerId>;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn undone(&self, fault: &Fault);
     /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
@@ -78,6 +88,10 @@ impl<W: Write> Command for Given<W> {
 
     fn turn(&self) -> Turn {
         self.write.turn()
+    }
+
+    fn replaces(&self) -> Option<WorkerId> {
+        self.write.replaces()
     }
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
@@ -111,6 +125,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     commands: VecDeque<Box<dyn Command>>,
+    /// Questions for jobs that are yet to come.
+    standing: Vec<Standing>,
     /// The writer is to be woken.
     asleep: bool,
     /// The file was written to, by whomever.
@@ -145,6 +161,23 @@ impl Queue {
         let (answer, outcome) = oneshot::channel();
         self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
         outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(W::DOING))
+    }
+
+    /// Waits for jobs that are yet to come.
+    pub(super) async fn stand(&self, ask: Ask) -> Result<Vec<Job>> {
+        let (answer, jobs) = oneshot::channel();
+        {
+            let mut waiting = self.waiting();
+            if !waiting.closed {
+                waiting.standing.push(Standing::new(ask, answer));
+            }
+        }
+        jobs.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(Ask::DOING))
+    }
+
+    /// Takes the questions for jobs that are yet to come.
+    pub(super) fn standing(&self) -> Vec<Standing> {
+        std::mem::take(&mut self.waiting().standing)
     }
 
     fn give(&self, command: Box<dyn Command>) {
@@ -234,5 +267,6 @@ impl Drop for Closing<'_> {
         let mut waiting = self.0.waiting();
         waiting.closed = true;
         waiting.commands.clear();
+        waiting.standing.clear();
     }
 }

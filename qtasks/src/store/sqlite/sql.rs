@@ -60,6 +60,9 @@ macro_rules! ready {
 }
 
 statements! {
+    begin = "BEGIN IMMEDIATE";
+    commit = "COMMIT";
+    rollback = "ROLLBACK";
     savepoint = "SAVEPOINT qtasks_handler";
     release_savepoint = "RELEASE qtasks_handler";
     undo_savepoint = "ROLLBACK TO qtasks_handler";

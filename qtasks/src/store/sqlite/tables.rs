@@ -79,21 +79,30 @@ impl<'c> Tables<'c> {
         })
     }
 
-    pub(super) fn begin(&mut self) -> rusqlite::Result<()> {
-        let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
-        self.transaction = Some(Transaction(begun));
+    /// Begins a transaction, to which handlers have access or not.
+    pub(super) fn begin(&mut self, for_handlers: bool) -> rusqlite::Result<()> {
+        if for_handlers {
+            let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
+            self.transaction = Some(Transaction(begun));
+        } else {
+            // Which need not be compiled each time.
+            self.sql.begin.execute([])?;
+        }
         self.begun = Instant::now();
         Ok(())
     }
 
-    /// The transaction that has begun.
+    /// The transaction that has begun for handlers.
     pub(super) fn transaction(&self) -> Result<&Transaction<'c>, Fault> {
         self.transaction.as_ref().ok_or(Fault::Gone)
     }
 
     pub(super) fn commit(&mut self) -> Result<News, Fault> {
-        let Transaction(transaction) = self.transaction.take().ok_or(Fault::Gone)?;
-        transaction.commit().map_err(|error| match error.sqlite_error_code() {
+        let committed = match self.transaction.take() {
+            Some(Transaction(transaction)) => transaction.commit(),
+            None => self.sql.commit.execute([]).map(drop),
+        };
+        committed.map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::ConstraintViolation) => Fault::Misuse(BROKEN),
             _ => error.into(),
         })?;
@@ -106,7 +115,7 @@ impl<'c> Tables<'c> {
         // Some of them may be gone with the transaction.
         self.lanes = Lanes::default();
         drop(self.transaction.take());
-        if !self.connection.is_autocommit() {
+        if !self.connection.is_autocommit() && self.sql.rollback.execute([]).is_err() {
             tracing::error!("a transaction could not be rolled back");
         }
     }

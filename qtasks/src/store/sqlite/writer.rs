@@ -19,6 +19,7 @@ use super::{
     place::Place,
     queue::{Closing, Command, Queue, Turn},
     schema,
+    standing::Standing,
     tables::{News, Tables},
     watch::{Look, watch},
 };
@@ -97,7 +98,7 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
     _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, peers }));
     let checkpoint = Checkpoint::new(Instant::now());
-    Writer { tables, queue: &queue, bell, patience, look, checkpoint, version }.run();
+    Writer { tables, queue: &queue, bell, patience, look, checkpoint, standing: Vec::new(), version }.run();
 }
 
 /// So many rows may always join a transaction.
@@ -110,6 +111,7 @@ struct Writer<'a> {
     patience: Duration,
     look: Look,
     checkpoint: Checkpoint,
+    standing: Vec<Standing>,
     /// The data version at the last look.
     version: i64,
 }
@@ -143,6 +145,8 @@ impl Writer<'_> {
             Ok(news) => {
                 self.checkpoint.committed(weight(&batch), Instant::now());
                 self.tell(news);
+                // First: whoever has enqueued something finds it leased.
+                self.answer_standing(&batch);
                 answer(batch, None);
             }
             Err(fault @ Fault::Locked { .. }) => answer(batch, Some(fault)),
@@ -156,7 +160,8 @@ impl Writer<'_> {
 
     fn transact(&mut self, batch: &mut Vec<Box<dyn Command>>) -> Result<News, Fault> {
         let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
-        patiently(since, self.patience, || self.tables.begin())
+        let for_handlers = batch.iter().any(|command| command.turn() == Turn::Handlers);
+        patiently(since, self.patience, || self.tables.begin(for_handlers))
             .map_err(|error| if is_busy(&error) { Fault::Locked { waited: self.patience } } else { error.into() })?;
         batch.sort_by_key(|command| command.turn());
         let changes = batch.partition_point(|command| command.turn() == Turn::Change);
@@ -167,6 +172,7 @@ impl Writer<'_> {
         let committed = applied.and_then(|()| self.tables.commit());
         if committed.is_err() {
             self.tables.rollback();
+            self.standing.iter_mut().for_each(Standing::undone);
         }
         committed
     }
@@ -174,7 +180,8 @@ impl Writer<'_> {
     /// Applies the changes, those that come while that is done, and what is to be applied after them.
     fn apply(&mut self, changes: &mut Vec<Box<dyn Command>>, last: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
         let tables = &mut self.tables;
-        tables.fresh = last.iter().any(is_lease).then(Vec::new);
+        self.standing.append(&mut self.queue.standing());
+        tables.fresh = (!self.standing.is_empty() || last.iter().any(is_lease)).then(Vec::new);
         let mut room = weight(changes).max(JOINING);
         let mut applied = 0;
         loop {
@@ -196,6 +203,9 @@ impl Writer<'_> {
         }
         let leases = last.partition_point(is_lease);
         last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
+        if tables.fresh.as_ref().is_some_and(|fresh| !fresh.is_empty()) {
+            self.standing.iter_mut().try_for_each(|standing| standing.take(tables))?;
+        }
         tables.insert_fresh()?;
         last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
     }
@@ -206,6 +216,14 @@ impl Writer<'_> {
         }
         self.bell.ring_jobs(news.jobs);
         self.bell.ring_ends(news.ended);
+    }
+
+    /// Answers the questions for new jobs to which some came, or which are taken back.
+    fn answer_standing(&mut self, batch: &[Box<dyn Command>]) {
+        self.standing.append(&mut self.queue.standing());
+        let replaced: Vec<_> = batch.iter().filter_map(|command| command.replaces()).collect();
+        let answered = |standing: &mut Standing| standing.has_come() || replaced.contains(&standing.worker());
+        self.standing.extract_if(.., answered).for_each(Standing::answer);
     }
 
     /// Rings for everybody when another connection has committed something.

@@ -1,0 +1,160 @@
+//! Questions for jobs that are yet to come: whoever finds none to lease waits here, and gets those that are enqueued next
+//! in the transaction that enqueues them, as running ones. That is one wait for the disk less between the two.
+
+use tokio::sync::oneshot;
+
+use super::{enqueue::Fresh, fault::Fault, tables::Tables};
+use crate::{
+    job::{Job, WorkerId},
+    store::Ask,
+};
+
+/// One question that waits.
+pub(super) struct Standing {
+    ask: Ask,
+    /// What is leased to it in the transaction that is open.
+    jobs: Vec<Job>,
+    answer: oneshot::Sender<Result<Vec<Job>, Fault>>,
+}
+
+impl Standing {
+    pub(super) fn new(ask: Ask, answer: oneshot::Sender<Result<Vec<Job>, Fault>>) -> Self {
+        Self { ask, jobs: Vec::new(), answer }
+    }
+
+    pub(super) fn worker(&self) -> WorkerId {
+        self.ask.worker
+    }
+
+    /// Leases new jobs that are due when they are enqueued.
+    pub(super) fn take(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
+        if self.answer.is_closed() {
+            return Ok(());
+        }
+        let lanes = tables.lanes(&self.ask.queues, &self.ask.tasks)?;
+        let (mut due, mut later): (Vec<_>, Vec<_>) =
+            Fresh::take(tables, &lanes).into_iter().partition(|fresh| fresh.job.due <= fresh.job.enqueued);
+        while self.jobs.len() < self.ask.limit
+            && let Some(fresh) = due.pop()
+        {
+            self.jobs.extend(fresh.run(tables, self.ask.worker)?);
+        }
+        later.append(&mut due);
+        tables.fresh.get_or_insert_default().append(&mut later);
+        tables.news.jobs.extend(self.jobs.iter().map(|job| job.id));
+        Ok(())
+    }
+
+    /// The transaction was rolled back.
+    pub(super) fn undone(&mut self) {
+        self.jobs.clear();
+    }
+
+    /// The transaction is committed; gives whether that was an answer.
+    pub(super) fn has_come(&self) -> bool {
+        !self.jobs.is_empty() || self.answer.is_closed()
+    }
+
+    /// Answers with what it has, which is nothing when the question was taken back.
+    pub(super) fn answer(self) {
+        _ = self.answer.send(Ok(self.jobs));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{FutureExt as _, future::BoxFuture};
+
+    use super::*;
+    use crate::{
+        error::Result,
+        job::{JobId, NewJob, State},
+        store::{
+            Filter, Store,
+            sqlite::{
+                Sqlite,
+                fixture::{ask, lease, neighbour, new_job, soon, store},
+            },
+        },
+    };
+
+    type Coming = BoxFuture<'static, Result<Vec<Job>>>;
+
+    /// A question that the writer will find.
+    fn standing(store: &Sqlite, ask: Ask) -> Coming {
+        let mut coming = store.lease_new(ask).unwrap();
+        assert!((&mut coming).now_or_never().is_none());
+        coming
+    }
+
+    async fn ids(coming: Coming) -> Vec<JobId> {
+        soon(coming).await.unwrap().iter().map(|job| job.id).collect()
+    }
+
+    async fn states(store: &Sqlite) -> Vec<(JobId, State)> {
+        let jobs = store.jobs(Filter::default(), None, 100).await.unwrap();
+        jobs.into_iter().map(|job| (job.id, job.state)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_job_is_leased_as_it_comes() {
+        let (_folder, store) = store().await;
+        let (ask, job, mut work) = (ask(9), new_job(), store.bell().work());
+        let (worker, coming) = (ask.worker, standing(&store, ask));
+        store.enqueue(vec![job.clone()]).await.unwrap();
+        let leased = coming.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
+        assert_eq!((leased[0].id, leased[0].attempt), (job.id, 1));
+        assert_eq!(states(&store).await, [(job.id, State::Running { worker })]);
+        assert!(!work.rang(), "nobody needs to look for it");
+    }
+
+    #[tokio::test]
+    async fn of_many_jobs_the_most_urgent_are_leased_and_the_others_wait() {
+        let (_folder, store) = store().await;
+        let (coming, mut work) = (standing(&store, ask(2)), store.bell().work());
+        let jobs = [0, 7, -7, 8].map(|priority| NewJob { priority, ..new_job() });
+        store.enqueue(jobs.to_vec()).await.unwrap();
+        assert_eq!(ids(coming).await, [jobs[3].id, jobs[1].id]);
+        assert!(work.rang());
+        assert_eq!(lease(&store, 9).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_not_due_or_not_known_waits() {
+        let (_folder, store) = store().await;
+        let (coming, due) = (standing(&store, ask(9)), new_job());
+        let delayed = NewJob { due: due.enqueued + Duration::from_millis(1), ..new_job() };
+        store.enqueue(vec![delayed, NewJob { task: "u".into(), ..new_job() }, due.clone()]).await.unwrap();
+        assert_eq!(ids(coming).await, [due.id]);
+        assert_eq!(states(&store).await.iter().filter(|(_, state)| matches!(state, State::Waiting { .. })).count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_question_is_taken_back_by_another_one_or_dropped() {
+        let (_folder, store) = store().await;
+        let (first, other) = (ask(9), ask(9));
+        let (coming, dropped) = (standing(&store, first.clone()), standing(&store, other));
+        drop(dropped);
+        assert!(store.lease(first).await.unwrap().jobs.is_empty());
+        assert_eq!(ids(coming).await, []);
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert_eq!(lease(&store, 9).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_rolled_back_is_not_leased() {
+        let (folder, store) = store().await;
+        let (coming, job) = (standing(&store, ask(1)), new_job());
+        // The one behind the one that is leased.
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_jobs WHEN NEW.rank = 9
+                      BEGIN SELECT raise(ABORT, 'no'); END";
+        neighbour(&folder).execute_batch(refuse).unwrap();
+        store.enqueue(vec![job.clone(), NewJob { priority: -9, ..new_job() }]).await.unwrap_err();
+        assert_eq!(states(&store).await, []);
+        store.enqueue(vec![job.clone()]).await.unwrap();
+        assert_eq!(ids(coming).await, [job.id]);
+        assert!(matches!(states(&store).await[..], [(id, State::Running { .. })] if id == job.id));
+    }
+}
