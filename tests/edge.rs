@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use qtasks::{
     Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
-    store::{Ask, Bell, Filter, Leased, Record, Settlement, Store, Transacted, Work, Written},
+    store::{Ask, Bell, Filter, Free, Leased, Record, Settlement, Store, Transacted, Work, Written},
 };
 
 use crate::{
@@ -91,9 +91,9 @@ impl<E: Edge> Store for Behind<E> {
     }
 
     /// Lets all through: it is no call that ends, and an answer that comes late or never is what becomes of the others.
-    fn lease_new(&self, ask: Ask) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let (worker, ledger) = (ask.worker, self.ledger.clone());
-        let coming = self.store.lease_new(ask)?;
+        let coming = self.store.lease_new(ask, free)?;
         Some(Box::pin(async move {
             let jobs = coming.await?;
             for job in &jobs {

@@ -71,12 +71,13 @@ impl Dispatcher {
         let stopping = self.floor.stopping.clone();
         let (mut look, mut coming) = (true, Coming::None);
         while !stopping.is_cancelled() {
+            coming = coming.or_else(|| self.ask_ahead());
             // Before jobs that were leased ahead take all slots: a suspect would wait for as long as there are any.
             let seat = if self.owed { self.seat() } else { None };
             self.start_ready();
             if seat.is_some() || look && self.is_short() {
                 let seat = seat.or_else(|| self.seat());
-                look = self.lease(seat).await;
+                look = self.lease(seat, &mut coming).await;
                 continue;
             }
             let idle = !look && self.is_idle();
@@ -85,7 +86,6 @@ impl Dispatcher {
                 look = true;
                 continue;
             }
-            coming = coming.or_else(|| self.ask_ahead(look));
             // Or the job is leased already.
             if let Some(jobs) = arrived(&mut coming).now_or_never() {
                 self.accept(jobs);
@@ -141,14 +141,14 @@ impl Dispatcher {
         (self.concurrency + self.slots.available_permits()).saturating_sub(self.ready.len())
     }
 
-    /// Asks for jobs that are yet to come, when there are no others and the leases hold.
-    fn ask_ahead(&self, look: bool) -> Coming {
-        let asked = self.floor.app.clock.instant();
-        if look || !self.is_short() || !self.floor.held.holds(asked) {
+    /// Asks for jobs that are yet to come, for slots that are free then; not while the leases may be lost.
+    fn ask_ahead(&self) -> Coming {
+        let (asked, slots) = (self.floor.app.clock.instant(), self.slots.clone());
+        if !self.floor.held.holds(asked) {
             return None;
         }
-        let ask = Ask { limit: self.room(), now: self.floor.app.clock.now(), ..self.ask.clone() };
-        Some((self.floor.app.store.lease_new(ask)?, asked))
+        let ask = Ask { limit: self.concurrency, now: self.floor.app.clock.now(), ..self.ask.clone() };
+        Some((self.floor.app.store.lease_new(ask, Arc::new(move || slots.available_permits()))?, asked))
     }
 
     /// Takes over leases on jobs that have come.
@@ -181,7 +181,7 @@ impl Dispatcher {
 
     /// Leases as many jobs as there is room for, a suspect among them if there is a seat for it; gives whether there may
     /// be more.
-    async fn lease(&mut self, mut seat: Option<Seat>) -> bool {
+    async fn lease(&mut self, mut seat: Option<Seat>, coming: &mut Coming) -> bool {
         let now = self.floor.app.clock.now();
         let asked = self.floor.app.clock.instant();
         if !self.floor.held.holds(asked) {
@@ -191,7 +191,12 @@ impl Dispatcher {
         }
         let (limit, suspects) = (self.room() + usize::from(seat.is_some()), seat.is_some());
         let ask = Ask { limit, suspects, now, ..self.ask.clone() };
-        match self.floor.app.store.lease(ask).await {
+        let leased = self.floor.app.store.lease(ask).await;
+        // What came before these is first to start.
+        if let Some(jobs) = arrived(coming).now_or_never() {
+            self.accept(jobs);
+        }
+        match leased {
             Ok(Leased { jobs, next_due, suspects }) => {
                 let more = jobs.len() == limit;
                 let got = self.floor.app.clock.instant();

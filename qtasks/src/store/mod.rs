@@ -66,14 +66,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// anything holds leases that have run out.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
-    /// Leases jobs at the moment they are enqueued, as [`lease`](Self::lease) would, but only those that are due then:
-    /// waits until there are some. When the same worker calls `lease`, this has answered before, with nothing if nothing
-    /// came.
+    /// Leases jobs at the moment they are enqueued, if they are due then: as many as are `free` at that time, and
+    /// `ask.limit` at most. Waits until there are some. It is for stores that save a commit by it; others have nothing to
+    /// give here.
     ///
-    /// A worker calls it when there was nothing more to lease, and listens to the bell all the same. It is for stores that
-    /// save a commit by it; others have nothing to give here.
-    fn lease_new(&self, ask: Ask) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
-        let _ = ask;
+    /// What waits already comes first: to begin with, and when the bell has rung for work, new jobs wait too until the
+    /// same worker was given less by [`lease`](Self::lease) than it asked for. When it asks there for nothing, with a limit
+    /// of 0, this has been answered before.
+    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+        let _ = (ask, free);
         None
     }
 
@@ -149,6 +150,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// whoever made it finds by the bell what it led to.
     fn bell(&self) -> &Bell;
 }
+
+/// How many more jobs a worker can start at the moment.
+pub type Free = Arc<dyn Fn() -> usize + Send + Sync>;
 
 /// A form of URL that names a kind of store. Each kind that is built in submits one.
 #[derive(Debug)]

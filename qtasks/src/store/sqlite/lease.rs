@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Rows, params};
 use super::{
     enqueue::Fresh,
     fault::Fault,
+    question::Told,
     queue::{Turn, Write},
     row,
     sql::Statements,
@@ -30,8 +31,13 @@ impl Write for Ask {
         Turn::Lease
     }
 
-    fn replaces(&self) -> Option<WorkerId> {
-        Some(self.worker)
+    fn lease(&self, leased: &Leased) -> Option<(WorkerId, Told)> {
+        let told = match self.limit {
+            0 => Told::Leaves,
+            limit if leased.jobs.len() < limit => Told::CaughtUp,
+            _ => Told::Behind,
+        };
+        Some((self.worker, told))
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {

@@ -13,13 +13,13 @@ mod lease;
 mod packed;
 mod peers;
 mod place;
+mod question;
 mod queue;
 mod read;
 mod reader;
 mod row;
 mod schema;
 mod sql;
-mod standing;
 mod steps;
 mod tables;
 mod transact;
@@ -45,7 +45,7 @@ use self::{
     write::{Held, Prune, Pruned, Records, Settle},
     writer::Handle,
 };
-use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
+use super::{Ask, Bell, Filter, Free, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
@@ -114,9 +114,9 @@ impl Store for Sqlite {
         self.writer.queue.ask(ask).await
     }
 
-    fn lease_new(&self, ask: Ask) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let queue = Arc::clone(&self.writer.queue);
-        Some(Box::pin(async move { queue.stand(ask).await }))
+        Some(Box::pin(async move { queue.stand(ask, free).await }))
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {

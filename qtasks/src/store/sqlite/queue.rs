@@ -9,11 +9,15 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{fault::Fault, standing::Standing, tables::Tables};
+use super::{
+    fault::Fault,
+    question::{Question, Told},
+    tables::Tables,
+};
 use crate::{
     error::{Error, Result},
     job::{Job, WorkerId},
-    store::Ask,
+    store::{Ask, Free},
 };
 
 /// A change of the tables, and what it answers.
@@ -35,8 +39,8 @@ pub(super) trait Write: Send + 'static {
         Turn::Change
     }
 
-    /// Whose question for new jobs it takes back.
-    fn replaces(&self) -> Option<WorkerId> {
+    /// Whose lease it was, if it was one, and what that tells.
+    fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Told)> {
         None
     }
 
@@ -63,7 +67,7 @@ pub(super) trait Command: Send {
     /// When it was given.
     fn since(&self) -> Instant;
     fn turn(&self) -> Turn;
-    fn replaces(&self) -> Option<WorkerId>;
+    fn lease(&self) -> Option<(WorkerId, Told)>;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn undone(&self, fault: &Fault);
     /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
@@ -90,8 +94,8 @@ impl<W: Write> Command for Given<W> {
         self.write.turn()
     }
 
-    fn replaces(&self) -> Option<WorkerId> {
-        self.write.replaces()
+    fn lease(&self) -> Option<(WorkerId, Told)> {
+        self.write.lease(self.outcome.as_ref()?)
     }
 
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
@@ -126,7 +130,7 @@ pub(super) struct Queue {
 struct Waiting {
     commands: VecDeque<Box<dyn Command>>,
     /// Questions for jobs that are yet to come.
-    standing: Vec<Standing>,
+    questions: Vec<Question>,
     /// The writer is to be woken.
     asleep: bool,
     /// The file was written to, by whomever.
@@ -164,20 +168,20 @@ impl Queue {
     }
 
     /// Waits for jobs that are yet to come.
-    pub(super) async fn stand(&self, ask: Ask) -> Result<Vec<Job>> {
-        let (answer, jobs) = oneshot::channel();
+    pub(super) async fn stand(&self, ask: Ask, free: Free) -> Result<Vec<Job>> {
+        let (question, jobs) = Question::new(ask, free);
         {
             let mut waiting = self.waiting();
             if !waiting.closed {
-                waiting.standing.push(Standing::new(ask, answer));
+                waiting.questions.push(question);
             }
         }
-        jobs.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(Ask::DOING))
+        jobs.await.map_err(|_| Fault::Gone.into_error(Ask::DOING))
     }
 
     /// Takes the questions for jobs that are yet to come.
-    pub(super) fn standing(&self) -> Vec<Standing> {
-        std::mem::take(&mut self.waiting().standing)
+    pub(super) fn questions(&self) -> Vec<Question> {
+        std::mem::take(&mut self.waiting().questions)
     }
 
     fn give(&self, command: Box<dyn Command>) {
@@ -267,6 +271,6 @@ impl Drop for Closing<'_> {
         let mut waiting = self.0.waiting();
         waiting.closed = true;
         waiting.commands.clear();
-        waiting.standing.clear();
+        waiting.questions.clear();
     }
 }

@@ -2,6 +2,7 @@
 //! are durable. So a hundred callers share one wait for the disk.
 
 use std::{
+    collections::HashSet,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -17,14 +18,15 @@ use super::{
     fault::{Fault, is_busy},
     peers::Peers,
     place::Place,
+    question::{Question, Told},
     queue::{Closing, Command, Queue, Turn},
     schema,
-    standing::Standing,
     tables::{News, Tables},
     watch::{Look, watch},
 };
 use crate::{
     error::{Error, Result},
+    job::WorkerId,
     store::Bell,
 };
 
@@ -98,7 +100,18 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
     _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, peers }));
     let checkpoint = Checkpoint::new(Instant::now());
-    Writer { tables, queue: &queue, bell, patience, look, checkpoint, standing: Vec::new(), version }.run();
+    Writer {
+        tables,
+        queue: &queue,
+        bell,
+        patience,
+        look,
+        checkpoint,
+        questions: Vec::new(),
+        caught_up: HashSet::new(),
+        version,
+    }
+    .run();
 }
 
 /// So many rows may always join a transaction.
@@ -111,7 +124,9 @@ struct Writer<'a> {
     patience: Duration,
     look: Look,
     checkpoint: Checkpoint,
-    standing: Vec<Standing>,
+    questions: Vec<Question>,
+    /// Workers for whom nothing waits, as far as is known.
+    caught_up: HashSet<WorkerId>,
     /// The data version at the last look.
     version: i64,
 }
@@ -144,9 +159,10 @@ impl Writer<'_> {
         match self.transact(&mut batch) {
             Ok(news) => {
                 self.checkpoint.committed(weight(&batch), Instant::now());
+                let work = news.work;
                 self.tell(news);
                 // First: whoever has enqueued something finds it leased.
-                self.answer_standing(&batch);
+                self.answer_questions(&batch, work);
                 answer(batch, None);
             }
             Err(fault @ Fault::Locked { .. }) => answer(batch, Some(fault)),
@@ -172,7 +188,7 @@ impl Writer<'_> {
         let committed = applied.and_then(|()| self.tables.commit());
         if committed.is_err() {
             self.tables.rollback();
-            self.standing.iter_mut().for_each(Standing::undone);
+            self.questions.iter_mut().for_each(Question::undone);
         }
         committed
     }
@@ -180,8 +196,10 @@ impl Writer<'_> {
     /// Applies the changes, those that come while that is done, and what is to be applied after them.
     fn apply(&mut self, changes: &mut Vec<Box<dyn Command>>, last: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
         let tables = &mut self.tables;
-        self.standing.append(&mut self.queue.standing());
-        tables.fresh = (!self.standing.is_empty() || last.iter().any(is_lease)).then(Vec::new);
+        self.questions.append(&mut self.queue.questions());
+        let caught_up = |question: &Question| self.caught_up.contains(&question.worker()) && question.room() > 0;
+        let awaited = self.questions.iter().any(caught_up) || last.iter().any(is_lease);
+        tables.fresh = awaited.then(Vec::new);
         let mut room = weight(changes).max(JOINING);
         let mut applied = 0;
         loop {
@@ -204,7 +222,10 @@ impl Writer<'_> {
         let leases = last.partition_point(is_lease);
         last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
         if tables.fresh.as_ref().is_some_and(|fresh| !fresh.is_empty()) {
-            self.standing.iter_mut().try_for_each(|standing| standing.take(tables))?;
+            // Whoever leases in this transaction too could start first what came last.
+            let leasing: Vec<_> = last[..leases].iter().filter_map(|command| Some(command.lease()?.0)).collect();
+            let may_take = |question: &&mut Question| caught_up(question) && !leasing.contains(&question.worker());
+            self.questions.iter_mut().filter(may_take).try_for_each(|question| question.take(tables))?;
         }
         tables.insert_fresh()?;
         last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
@@ -219,11 +240,24 @@ impl Writer<'_> {
     }
 
     /// Answers the questions for new jobs to which some came, or which are taken back.
-    fn answer_standing(&mut self, batch: &[Box<dyn Command>]) {
-        self.standing.append(&mut self.queue.standing());
-        let replaced: Vec<_> = batch.iter().filter_map(|command| command.replaces()).collect();
-        let answered = |standing: &mut Standing| standing.has_come() || replaced.contains(&standing.worker());
-        self.standing.extract_if(.., answered).for_each(Standing::answer);
+    fn answer_questions(&mut self, batch: &[Box<dyn Command>], work: bool) {
+        self.questions.append(&mut self.queue.questions());
+        if work {
+            self.caught_up.clear();
+        }
+        let mut left = HashSet::new();
+        for (worker, told) in batch.iter().filter_map(|command| command.lease()) {
+            match told {
+                Told::CaughtUp => _ = self.caught_up.insert(worker),
+                Told::Behind => _ = self.caught_up.remove(&worker),
+                Told::Leaves => {
+                    self.caught_up.remove(&worker);
+                    left.insert(worker);
+                }
+            }
+        }
+        let answered = |question: &mut Question| question.has_come() || left.contains(&question.worker());
+        self.questions.extract_if(.., answered).for_each(Question::answer);
     }
 
     /// Rings for everybody when another connection has committed something.
@@ -232,6 +266,7 @@ impl Writer<'_> {
             Ok(version) if version == self.version => {}
             Ok(version) => {
                 self.version = version;
+                self.caught_up.clear();
                 self.bell.ring_all();
             }
             Err(error) => tracing::debug!(%error, "could not look for changes of other processes"),

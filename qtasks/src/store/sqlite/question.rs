@@ -3,38 +3,55 @@
 
 use tokio::sync::oneshot;
 
-use super::{enqueue::Fresh, fault::Fault, tables::Tables};
+use super::{enqueue::Fresh, tables::Tables};
 use crate::{
     job::{Job, WorkerId},
-    store::Ask,
+    store::{Ask, Free},
 };
 
-/// One question that waits.
-pub(super) struct Standing {
-    ask: Ask,
-    /// What is leased to it in the transaction that is open.
-    jobs: Vec<Job>,
-    answer: oneshot::Sender<Result<Vec<Job>, Fault>>,
+/// What a lease tells of the worker that asked for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// Nothing waits for it.
+    CaughtUp,
+    /// There may be more.
+    Behind,
+    /// It takes back its question for jobs that are yet to come.
+    Leaves,
 }
 
-impl Standing {
-    pub(super) fn new(ask: Ask, answer: oneshot::Sender<Result<Vec<Job>, Fault>>) -> Self {
-        Self { ask, jobs: Vec::new(), answer }
+/// One question that waits.
+pub(super) struct Question {
+    ask: Ask,
+    free: Free,
+    /// What is leased to it in the transaction that is open.
+    jobs: Vec<Job>,
+    answer: oneshot::Sender<Vec<Job>>,
+}
+
+impl Question {
+    /// One that waits, and where its answer comes.
+    pub(super) fn new(ask: Ask, free: Free) -> (Self, oneshot::Receiver<Vec<Job>>) {
+        let (answer, jobs) = oneshot::channel();
+        (Self { ask, free, jobs: Vec::new(), answer }, jobs)
     }
 
     pub(super) fn worker(&self) -> WorkerId {
         self.ask.worker
     }
 
+    /// How many jobs it is for, at the moment.
+    pub(super) fn room(&self) -> usize {
+        if self.answer.is_closed() { 0 } else { self.ask.limit.min((self.free)()) }
+    }
+
     /// Leases new jobs that are due when they are enqueued.
     pub(super) fn take(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
-        if self.answer.is_closed() {
-            return Ok(());
-        }
+        let room = self.room();
         let lanes = tables.lanes(&self.ask.queues, &self.ask.tasks)?;
         let (mut due, mut later): (Vec<_>, Vec<_>) =
             Fresh::take(tables, &lanes).into_iter().partition(|fresh| fresh.job.due <= fresh.job.enqueued);
-        while self.jobs.len() < self.ask.limit
+        while self.jobs.len() < room
             && let Some(fresh) = due.pop()
         {
             self.jobs.extend(fresh.run(tables, self.ask.worker)?);
@@ -57,13 +74,13 @@ impl Standing {
 
     /// Answers with what it has, which is nothing when the question was taken back.
     pub(super) fn answer(self) {
-        _ = self.answer.send(Ok(self.jobs));
+        _ = self.answer.send(self.jobs);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use futures::{FutureExt as _, future::BoxFuture};
 
@@ -82,10 +99,16 @@ mod tests {
 
     type Coming = BoxFuture<'static, Result<Vec<Job>>>;
 
-    /// A question that the writer will find.
-    fn standing(store: &Sqlite, ask: Ask) -> Coming {
-        let mut coming = store.lease_new(ask).unwrap();
+    /// A question that the writer will find, of a worker that may have something to catch up on.
+    fn asked(store: &Sqlite, ask: Ask, free: usize) -> Coming {
+        let mut coming = store.lease_new(ask, Arc::new(move || free)).unwrap();
         assert!((&mut coming).now_or_never().is_none());
+        coming
+    }
+
+    async fn standing(store: &Sqlite, ask: Ask) -> Coming {
+        let coming = asked(store, ask.clone(), 9);
+        assert!(store.lease(ask).await.unwrap().jobs.is_empty());
         coming
     }
 
@@ -102,7 +125,7 @@ mod tests {
     async fn a_job_is_leased_as_it_comes() {
         let (_folder, store) = store().await;
         let (ask, job, mut work) = (ask(9), new_job(), store.bell().work());
-        let (worker, coming) = (ask.worker, standing(&store, ask));
+        let (worker, coming) = (ask.worker, standing(&store, ask).await);
         store.enqueue(vec![job.clone()]).await.unwrap();
         let leased = coming.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
         assert_eq!((leased[0].id, leased[0].attempt), (job.id, 1));
@@ -113,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_jobs_the_most_urgent_are_leased_and_the_others_wait() {
         let (_folder, store) = store().await;
-        let (coming, mut work) = (standing(&store, ask(2)), store.bell().work());
+        let (coming, mut work) = (standing(&store, ask(2)).await, store.bell().work());
         let jobs = [0, 7, -7, 8].map(|priority| NewJob { priority, ..new_job() });
         store.enqueue(jobs.to_vec()).await.unwrap();
         assert_eq!(ids(coming).await, [jobs[3].id, jobs[1].id]);
@@ -124,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_is_not_due_or_not_known_waits() {
         let (_folder, store) = store().await;
-        let (coming, due) = (standing(&store, ask(9)), new_job());
+        let (coming, due) = (standing(&store, ask(9)).await, new_job());
         let delayed = NewJob { due: due.enqueued + Duration::from_millis(1), ..new_job() };
         store.enqueue(vec![delayed, NewJob { task: "u".into(), ..new_job() }, due.clone()]).await.unwrap();
         assert_eq!(ids(coming).await, [due.id]);
@@ -132,12 +155,49 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_is_taken_back_by_another_one_or_dropped() {
+    async fn what_waits_already_comes_first() {
+        let (_folder, store) = store().await;
+        let ask = ask(1);
+        let mut coming = asked(&store, ask.clone(), 9);
+        let jobs = [(); 4].map(|()| new_job());
+        let mut in_order = Vec::new();
+        for job in &jobs[..2] {
+            store.enqueue(vec![job.clone()]).await.unwrap();
+        }
+        for _ in 0..3 {
+            in_order.extend(store.lease(ask.clone()).await.unwrap().jobs.into_iter().map(|job| job.id));
+        }
+        // Nothing waits now, until another worker's job does.
+        for job in &jobs[2..] {
+            assert!((&mut coming).now_or_never().is_none());
+            store.enqueue(vec![job.clone()]).await.unwrap();
+            in_order.extend(ids(std::mem::replace(&mut coming, asked(&store, ask.clone(), 9))).await);
+        }
+        assert_eq!(in_order, jobs.map(|job| job.id));
+        store.enqueue(vec![NewJob { task: "u".into(), ..new_job() }]).await.unwrap();
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert!(coming.now_or_never().is_none());
+        assert_eq!(lease(&store, 9).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_without_a_free_slot_gets_nothing() {
+        let (_folder, store) = store().await;
+        let ask = ask(9);
+        let coming = asked(&store, ask.clone(), 0);
+        assert!(store.lease(ask).await.unwrap().jobs.is_empty());
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert!(coming.now_or_never().is_none());
+        assert_eq!(lease(&store, 9).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_question_is_taken_back_or_dropped() {
         let (_folder, store) = store().await;
         let (first, other) = (ask(9), ask(9));
-        let (coming, dropped) = (standing(&store, first.clone()), standing(&store, other));
+        let (coming, dropped) = (standing(&store, first.clone()).await, standing(&store, other).await);
         drop(dropped);
-        assert!(store.lease(first).await.unwrap().jobs.is_empty());
+        assert!(store.lease(Ask { limit: 0, ..first }).await.unwrap().jobs.is_empty());
         assert_eq!(ids(coming).await, []);
         store.enqueue(vec![new_job()]).await.unwrap();
         assert_eq!(lease(&store, 9).await.len(), 1);
@@ -146,11 +206,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_rolled_back_is_not_leased() {
         let (folder, store) = store().await;
-        let (coming, job) = (standing(&store, ask(1)), new_job());
         // The one behind the one that is leased.
         let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_jobs WHEN NEW.rank = 9
                       BEGIN SELECT raise(ABORT, 'no'); END";
+        let mut work = store.bell().work();
         neighbour(&folder).execute_batch(refuse).unwrap();
+        soon(work.heard()).await;
+        let (coming, job) = (standing(&store, ask(1)).await, new_job());
         store.enqueue(vec![job.clone(), NewJob { priority: -9, ..new_job() }]).await.unwrap_err();
         assert_eq!(states(&store).await, []);
         store.enqueue(vec![job.clone()]).await.unwrap();
