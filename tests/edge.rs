@@ -103,6 +103,10 @@ impl<E: Edge> Store for Behind<E> {
         }))
     }
 
+    async fn take_back(&self, worker: WorkerId) {
+        self.store.take_back(worker).await;
+    }
+
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
         self.pass("record", records, |store, ledger, records| async move {
             let _in_order = ledger.in_order().await;

@@ -1,6 +1,7 @@
 //! Gets jobs from the store and starts their attempts.
 
 use std::{
+    cmp::Reverse,
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
@@ -72,6 +73,8 @@ impl Dispatcher {
         let (mut look, mut coming) = (true, Coming::None);
         while !stopping.is_cancelled() {
             coming = coming.or_else(|| self.ask_ahead());
+            // Or jobs that come would put off those whose time has come.
+            look |= self.next_due.is_some_and(|due| due < self.floor.app.clock.now());
             // Before jobs that were leased ahead take all slots: a suspect would wait for as long as there are any.
             let seat = if self.owed { self.seat() } else { None };
             self.start_ready();
@@ -88,14 +91,14 @@ impl Dispatcher {
             }
             // Or the job is leased already.
             if let Some(jobs) = arrived(&mut coming).now_or_never() {
-                self.accept(jobs);
+                self.accept(jobs).await;
                 continue;
             }
             self.idle.send_replace(idle);
             tokio::select! {
                 // News first: an attempt that has settled may have left a job to look at.
                 biased;
-                jobs = arrived(&mut coming) => self.accept(jobs),
+                jobs = arrived(&mut coming) => self.accept(jobs).await,
                 () = news.heard() => look = true,
                 () = self.due() => look = true,
                 turn = self.next_turn() => self.turn = Some(turn),
@@ -152,10 +155,10 @@ impl Dispatcher {
     }
 
     /// Takes over leases on jobs that have come.
-    fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Instant)) {
+    async fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Instant)) {
         let (now, got) = (self.floor.app.clock.now(), self.floor.app.clock.instant());
         match jobs {
-            Ok(jobs) => {
+            Ok(jobs) if !jobs.is_empty() => {
                 for job in jobs {
                     if self.floor.held.insert(self.lease_of(&job), asked, got) {
                         self.ready.push_back(job);
@@ -164,18 +167,27 @@ impl Dispatcher {
                     }
                 }
             }
-            Err(error) => tracing::debug!(error = crate::error::chain(&error), "the store leases no jobs that come"),
+            // An answer to nobody's question would come again at once.
+            Ok(_) => self.pause().await,
+            Err(error) => {
+                tracing::warn!(
+                    error = crate::error::chain(&error),
+                    "no jobs are leased as they come; asking again in a second"
+                );
+                self.pause().await;
+            }
         }
     }
 
-    /// Takes back the question for jobs that are yet to come, which any other does.
+    /// Takes back the question for jobs that are yet to come.
     async fn take_back(&mut self, mut coming: Coming) {
         if coming.is_none() {
             return;
         }
-        let _: Result<Leased> = self.floor.app.store.lease(Ask { limit: 0, ..self.ask.clone() }).await;
+        // Where the store is locked for longer, their leases run out.
+        _ = tokio::time::timeout(Duration::from_secs(5), self.floor.app.store.take_back(self.floor.id)).await;
         if let Some(jobs) = arrived(&mut coming).now_or_never() {
-            self.accept(jobs);
+            self.accept(jobs).await;
         }
     }
 
@@ -192,9 +204,10 @@ impl Dispatcher {
         let (limit, suspects) = (self.room() + usize::from(seat.is_some()), seat.is_some());
         let ask = Ask { limit, suspects, now, ..self.ask.clone() };
         let leased = self.floor.app.store.lease(ask).await;
-        // What came before these is first to start.
+        // What came meanwhile may have come before these, or after them.
+        let first = self.ready.len();
         if let Some(jobs) = arrived(coming).now_or_never() {
-            self.accept(jobs);
+            self.accept(jobs).await;
         }
         match leased {
             Ok(Leased { jobs, next_due, suspects }) => {
@@ -210,6 +223,7 @@ impl Dispatcher {
                         None => self.ready.push_back(job),
                     }
                 }
+                self.ready.make_contiguous()[first..].sort_by_key(|job| (Reverse(job.priority), job.id));
                 self.next_due = next_due;
                 self.suspects = suspects;
                 self.owed = suspects && seat.is_none();

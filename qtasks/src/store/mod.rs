@@ -71,11 +71,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// give here.
     ///
     /// What waits already comes first: to begin with, and when the bell has rung for work, new jobs wait too until the
-    /// same worker was given less by [`lease`](Self::lease) than it asked for. When it asks there for nothing, with a limit
-    /// of 0, this has been answered before.
+    /// same worker was given less by [`lease`](Self::lease) than it asked for.
     fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let _ = (ask, free);
         None
+    }
+
+    /// When this returns, [`lease_new`](Self::lease_new) of this worker has answered: with nothing, if nothing came.
+    async fn take_back(&self, worker: WorkerId) {
+        let _ = worker;
     }
 
     /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the

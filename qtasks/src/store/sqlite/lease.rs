@@ -32,11 +32,7 @@ impl Write for Ask {
     }
 
     fn lease(&self, leased: &Leased) -> Option<(WorkerId, Told)> {
-        let told = match self.limit {
-            0 => Told::Leaves,
-            limit if leased.jobs.len() < limit => Told::CaughtUp,
-            _ => Told::Behind,
-        };
+        let told = if leased.jobs.len() < self.limit { Told::CaughtUp } else { Told::Behind };
         Some((self.worker, told))
     }
 

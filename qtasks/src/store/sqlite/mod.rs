@@ -119,6 +119,10 @@ impl Store for Sqlite {
         Some(Box::pin(async move { queue.stand(ask, free).await }))
     }
 
+    async fn take_back(&self, worker: WorkerId) {
+        self.writer.queue.take_back(worker).await;
+    }
+
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
         let peers = &self.writer.peers;
         let renewed = peers.renew(worker, row::millis(until), &self.bell);

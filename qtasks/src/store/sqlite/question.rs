@@ -16,8 +16,6 @@ pub(super) enum Told {
     CaughtUp,
     /// There may be more.
     Behind,
-    /// It takes back its question for jobs that are yet to come.
-    Leaves,
 }
 
 /// One question that waits.
@@ -197,7 +195,7 @@ mod tests {
         let (first, other) = (ask(9), ask(9));
         let (coming, dropped) = (standing(&store, first.clone()).await, standing(&store, other).await);
         drop(dropped);
-        assert!(store.lease(Ask { limit: 0, ..first }).await.unwrap().jobs.is_empty());
+        store.take_back(first.worker).await;
         assert_eq!(ids(coming).await, []);
         store.enqueue(vec![new_job()]).await.unwrap();
         assert_eq!(lease(&store, 9).await.len(), 1);

@@ -131,6 +131,8 @@ struct Waiting {
     commands: VecDeque<Box<dyn Command>>,
     /// Questions for jobs that are yet to come.
     questions: Vec<Question>,
+    /// Workers whose questions are taken back, and where they are told that it is done.
+    leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
     /// The writer is to be woken.
     asleep: bool,
     /// The file was written to, by whomever.
@@ -138,10 +140,19 @@ struct Waiting {
     closed: bool,
 }
 
+impl Waiting {
+    /// Whether there is nothing for the writer to do.
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.leaving.is_empty() && !self.touched
+    }
+}
+
 /// What the writer finds when it looks.
 pub(super) struct Taken {
     pub(super) batch: Vec<Box<dyn Command>>,
     pub(super) touched: bool,
+    /// Workers whose questions are taken back.
+    pub(super) leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
     /// Nobody gives commands any more, and none is left but these.
     pub(super) ended: bool,
 }
@@ -172,11 +183,27 @@ impl Queue {
         let (question, jobs) = Question::new(ask, free);
         {
             let mut waiting = self.waiting();
-            if !waiting.closed {
-                waiting.questions.push(question);
+            if waiting.closed {
+                return Err(Fault::Gone.into_error(Ask::DOING));
             }
+            waiting.questions.push(question);
         }
         jobs.await.map_err(|_| Fault::Gone.into_error(Ask::DOING))
+    }
+
+    /// Waits until the question of this worker is answered.
+    pub(super) async fn take_back(&self, worker: WorkerId) {
+        let (done, told) = oneshot::channel();
+        {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return;
+            }
+            waiting.leaving.push((worker, done));
+        }
+        self.changed.notify_one();
+        // Where the writer has ended, so have all questions.
+        _ = told.await;
     }
 
     /// Takes the questions for jobs that are yet to come.
@@ -217,7 +244,7 @@ impl Queue {
     /// Waits for commands until `until`, and takes those that one transaction may hold.
     pub(super) fn take(&self, until: Instant) -> Taken {
         let mut waiting = self.waiting();
-        while waiting.commands.is_empty() && !waiting.touched && !waiting.closed {
+        while waiting.is_empty() && !waiting.closed {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -230,6 +257,7 @@ impl Queue {
         Taken {
             batch: waiting.commands.drain(..count).collect(),
             touched: std::mem::take(&mut waiting.touched),
+            leaving: std::mem::take(&mut waiting.leaving),
             ended: waiting.closed && waiting.commands.is_empty(),
         }
     }
@@ -272,5 +300,6 @@ impl Drop for Closing<'_> {
         waiting.closed = true;
         waiting.commands.clear();
         waiting.questions.clear();
+        waiting.leaving.clear();
     }
 }

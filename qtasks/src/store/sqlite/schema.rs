@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
 /// nobody who passes them over has to read them. Steps are [`packed`](super::packed). New ones stand in
 /// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
-/// page or two there. The `step` of a memo is -1 where it is for the whole body.
+/// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE qtasks_lanes (
@@ -111,20 +111,20 @@ pub(super) const MIGRATIONS: &[&str] = &[
     );
 ",
     "
-    ALTER TABLE qtasks_steps RENAME TO qtasks_old_steps;
-    CREATE TABLE qtasks_steps (
+    CREATE TABLE qtasks_strips (
         number INTEGER PRIMARY KEY,
         job BLOB NOT NULL,
         first INTEGER NOT NULL,
         steps BLOB NOT NULL,
         UNIQUE (job, first)
     );
-    INSERT INTO qtasks_steps (job, first, steps)
-        SELECT job, seq, CAST(unhex(printf('%016x%08x', hash, 2 * octet_length(reply) + skipped)) || reply AS BLOB)
-        FROM (SELECT * FROM qtasks_old_steps
+    INSERT INTO qtasks_strips (job, first, steps)
+        SELECT job, seq, CASE octet_length('x') WHEN 1 THEN
+            CAST(unhex(printf('%016x%08x', hash, 2 * octet_length(reply) + skipped)) || reply AS BLOB) END
+        FROM (SELECT * FROM qtasks_steps
               UNION ALL SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps)
         ORDER BY job, seq;
-    DROP TABLE qtasks_old_steps;
+    DROP TABLE qtasks_steps;
     DROP TABLE qtasks_new_steps;
     CREATE TABLE qtasks_new_steps (arrival INTEGER PRIMARY KEY, steps BLOB NOT NULL);
 ",
@@ -281,6 +281,18 @@ mod tests {
                 [step(0, u64::MAX, value), step(1, i64::MAX as u64, skipped("no\0\n")), step(2, 7, skipped(""))]
             );
         }
+    }
+
+    #[test]
+    fn steps_in_utf_16_are_not_garbled() {
+        let folder = TempDir::new().unwrap();
+        neighbour(&folder).execute_batch("PRAGMA encoding = 'UTF-16'; CREATE TABLE ours (text TEXT)").unwrap();
+        let insert = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (x'01', 0, 1, 0, '2')";
+        migrated(&folder, &MIGRATIONS[..4]).execute(insert, []).unwrap();
+        let mut connection = neighbour(&folder);
+        let place = Place::parse(connection.path().unwrap()).unwrap();
+        migrate(&mut connection, &place, MIGRATIONS).unwrap_err();
+        assert_eq!(format(&connection).unwrap(), 4);
     }
 
     #[test]

@@ -91,7 +91,7 @@ statements! {
                WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
     progress = "UPDATE qtasks_jobs SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
     recorded = "SELECT steps, memos FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
-    insert_steps = "INSERT INTO qtasks_steps (job, first, steps) VALUES (?1, ?2, ?3)";
+    insert_steps = "INSERT INTO qtasks_strips (job, first, steps) VALUES (?1, ?2, ?3)";
     insert_new_steps = "INSERT INTO qtasks_new_steps (steps) VALUES (?1)";
     count_memos = "UPDATE qtasks_jobs SET memos = memos + ?2 WHERE id = ?1";
     insert_memo = "INSERT INTO qtasks_memos (job, step, number, name, nth, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
@@ -109,11 +109,11 @@ statements! {
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
     delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
     delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";
-    delete_steps = "DELETE FROM qtasks_steps WHERE job = ?1 AND first < ?2";
+    delete_steps = "DELETE FROM qtasks_strips WHERE job = ?1 AND first < ?2";
     insert_pruned = "INSERT OR IGNORE INTO qtasks_pruned (job) VALUES (?1)";
     delete_memos = "DELETE FROM qtasks_memos WHERE job = ?1 AND (step, number) IN (
                         SELECT step, number FROM qtasks_memos WHERE job = ?1 LIMIT ?2)";
-    pruned = "SELECT p.job, (SELECT min(s.first) FROM qtasks_steps AS s WHERE s.job = p.job) FROM qtasks_pruned AS p LIMIT 1";
+    pruned = "SELECT p.job, (SELECT min(s.first) FROM qtasks_strips AS s WHERE s.job = p.job) FROM qtasks_pruned AS p LIMIT 1";
     delete_pruned = "DELETE FROM qtasks_pruned WHERE job = ?1";
 }
 

@@ -65,6 +65,11 @@ impl Waiting {
         if self.0 < ENOUGH { Ok(()) } else { self.shift(sql) }
     }
 
+    /// Nobody knows how many there are.
+    pub(super) fn forget(&mut self) {
+        self.0 = ENOUGH;
+    }
+
     /// Moves all new steps to where they stay.
     pub(super) fn shift(&mut self, sql: &mut Statements<'_>) -> rusqlite::Result<()> {
         let mixes = mixes(&mut sql.new_steps)?;
@@ -121,8 +126,8 @@ fn mixes(new_steps: &mut Statement<'_>) -> rusqlite::Result<Vec<Vec<u8>>> {
 pub(super) const NEW_STEPS: &str = "SELECT steps FROM qtasks_new_steps ORDER BY arrival";
 
 /// The strips of a job from the one that has the step ?2 on, if any has.
-pub(super) const STRIPS: &str = "SELECT first, steps FROM qtasks_steps WHERE job = ?1 AND first >= coalesce(
-     (SELECT max(s.first) FROM qtasks_steps AS s WHERE s.job = ?1 AND s.first <= ?2), 0) ORDER BY first";
+pub(super) const STRIPS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 AND first >= coalesce(
+     (SELECT max(s.first) FROM qtasks_strips AS s WHERE s.job = ?1 AND s.first <= ?2), 0) ORDER BY first";
 
 /// Steps of a job from one number on, in their order.
 pub(super) fn read(connection: &Connection, id: JobId, from: u64, limit: usize) -> rusqlite::Result<Vec<Step>> {
@@ -153,7 +158,7 @@ pub(super) fn read(connection: &Connection, id: JobId, from: u64, limit: usize) 
 }
 
 /// The strips of a job, the last one first.
-pub(super) const LAST_STRIPS: &str = "SELECT first, steps FROM qtasks_steps WHERE job = ?1 ORDER BY first DESC";
+pub(super) const LAST_STRIPS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 ORDER BY first DESC";
 
 /// The last step of a job that was not skipped.
 pub(super) fn last(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Step>> {
@@ -163,10 +168,12 @@ pub(super) fn last(connection: &Connection, id: JobId) -> rusqlite::Result<Optio
         let mut strips = connection.prepare_cached(LAST_STRIPS)?;
         let mut rows = strips.query([id.to_bytes()])?;
         while let Some(row) = rows.next()? {
-            for step in packed::strip(row.get::<_, i64>(0)?.cast_unsigned(), row.get_ref(1)?.as_blob()?) {
+            let first = row.get::<_, i64>(0)?.cast_unsigned();
+            for step in packed::strip(first, row.get_ref(1)?.as_blob()?) {
                 keep_later(&mut last, step?)?;
             }
-            if last.is_some() {
+            // One of the new steps may be older than what stands here.
+            if last.as_ref().is_some_and(|last| last.seq >= first) {
                 break;
             }
         }
@@ -270,7 +277,7 @@ mod tests {
             neighbour(&folder).query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
         };
         assert_eq!(rows("qtasks_new_steps"), (0, None::<i64>));
-        let (strips, longest) = rows("qtasks_steps");
+        let (strips, longest) = rows("qtasks_strips");
         assert!((10..80).contains(&strips) && longest.unwrap() < 50_000, "{strips} of {longest:?} bytes");
     }
 
@@ -297,6 +304,21 @@ mod tests {
         }
         let last = (0..upto).rev().map(step).find(|step| !step.reply.is_skipped());
         assert_eq!(store.last_step(lease.job).await.unwrap(), last);
+    }
+
+    #[tokio::test]
+    async fn the_last_step_is_found_before_strips_of_skipped_ones() {
+        let (_folder, store) = store().await;
+        let lease = running(&store).await;
+        let large =
+            |seq| Step { seq, hash: 0, reply: Reply::Value(Json::from_stored(format!("\"{}\"", "x".repeat(LARGE)))) };
+        let skipped = |seq| Step { seq, hash: 0, reply: Reply::Skipped("no".into()) };
+        let skipped: Vec<_> = (2..200).map(skipped).collect();
+        for steps in [vec![step(0)], vec![large(1)], skipped] {
+            let record = Record { steps, ..record(lease, 0..0) };
+            assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+        }
+        assert_eq!(store.last_step(lease.job).await.unwrap(), Some(large(1)));
     }
 
     #[tokio::test]

@@ -112,6 +112,7 @@ impl<'c> Tables<'c> {
     pub(super) fn rollback(&mut self) {
         self.fresh = None;
         self.news = News::default();
+        self.new_steps.forget();
         // Some of them may be gone with the transaction.
         self.lanes = Lanes::default();
         drop(self.transaction.take());

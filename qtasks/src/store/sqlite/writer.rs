@@ -139,6 +139,11 @@ impl Writer<'_> {
             if !taken.batch.is_empty() {
                 self.carry_out(taken.batch);
             }
+            for (worker, done) in taken.leaving {
+                self.take_back(worker);
+                // Whoever waited for it may be gone.
+                _ = done.send(());
+            }
             if self.checkpoint.is_due(Instant::now()) {
                 self.checkpoint.run(self.tables.connection);
             }
@@ -197,6 +202,10 @@ impl Writer<'_> {
     fn apply(&mut self, changes: &mut Vec<Box<dyn Command>>, last: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
         let tables = &mut self.tables;
         self.questions.append(&mut self.queue.questions());
+        // What others have committed comes first too; the look will tell of it.
+        if !self.caught_up.is_empty() && tables.data_version()? != self.version {
+            self.caught_up.clear();
+        }
         let caught_up = |question: &Question| self.caught_up.contains(&question.worker()) && question.room() > 0;
         let awaited = self.questions.iter().any(caught_up) || last.iter().any(is_lease);
         tables.fresh = awaited.then(Vec::new);
@@ -239,25 +248,28 @@ impl Writer<'_> {
         self.bell.ring_ends(news.ended);
     }
 
-    /// Answers the questions for new jobs to which some came, or which are taken back.
+    /// Answers the questions for new jobs to which some came, and takes note of who has caught up.
     fn answer_questions(&mut self, batch: &[Box<dyn Command>], work: bool) {
         self.questions.append(&mut self.queue.questions());
         if work {
             self.caught_up.clear();
         }
-        let mut left = HashSet::new();
+        // What handlers enqueue comes after the leases, which have not seen it.
+        let unseen = work && batch.iter().any(|command| command.turn() == Turn::Handlers);
         for (worker, told) in batch.iter().filter_map(|command| command.lease()) {
             match told {
-                Told::CaughtUp => _ = self.caught_up.insert(worker),
-                Told::Behind => _ = self.caught_up.remove(&worker),
-                Told::Leaves => {
-                    self.caught_up.remove(&worker);
-                    left.insert(worker);
-                }
+                Told::CaughtUp if !unseen => _ = self.caught_up.insert(worker),
+                Told::CaughtUp | Told::Behind => _ = self.caught_up.remove(&worker),
             }
         }
-        let answered = |question: &mut Question| question.has_come() || left.contains(&question.worker());
-        self.questions.extract_if(.., answered).for_each(Question::answer);
+        self.questions.extract_if(.., |question| question.has_come()).for_each(Question::answer);
+    }
+
+    /// Answers the question of a worker with nothing.
+    fn take_back(&mut self, worker: WorkerId) {
+        self.questions.append(&mut self.queue.questions());
+        self.caught_up.remove(&worker);
+        self.questions.extract_if(.., |question| question.worker() == worker).for_each(Question::answer);
     }
 
     /// Rings for everybody when another connection has committed something.
