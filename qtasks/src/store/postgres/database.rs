@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
 use tokio_postgres::{
     Config, Row,
@@ -72,13 +72,21 @@ impl Database {
     }
 
     async fn lend(&self) -> Result<Lent, Fault> {
-        Ok(Lent(Some(self.pool.get().await?)))
+        lend(&self.pool, &self.place).await
     }
 
     /// A connection on which handlers run.
     pub(super) async fn lend_to_handlers(&self) -> Result<Lent, Fault> {
-        Ok(Lent(Some(self.of_handlers.get().await?)))
+        lend(&self.of_handlers, &self.place).await
     }
+}
+
+async fn lend(pool: &Pool, place: &Place) -> Result<Lent, Fault> {
+    let lent = pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => Fault::connecting(error, place),
+        error => error.into(),
+    });
+    lent.map(|lent| Lent(Some(lent)))
 }
 
 fn pool(place: &Place, config: &Config) -> Result<Pool> {

@@ -5,7 +5,8 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::error::Error;
+use super::place::Place;
+use crate::error::{Error, chain};
 
 /// What went wrong; cloned for each of the calls that shared a statement.
 #[derive(Clone, Debug)]
@@ -37,6 +38,16 @@ impl Fault {
 
     pub(super) fn away(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Away(Trouble(why.into().into()))
+    }
+
+    /// No connection could be made; the driver says of a server that is not reached neither which nor where.
+    pub(super) fn connecting(error: tokio_postgres::Error, place: &Place) -> Self {
+        match error.source() {
+            Some(why) if error.as_db_error().is_none() => {
+                Self::away(format!("no connection to {place}: {}", chain(why)))
+            }
+            _ => Self::Away(Trouble(Arc::new(error))),
+        }
     }
 
     pub(super) fn refused(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

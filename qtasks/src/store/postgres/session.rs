@@ -143,8 +143,10 @@ impl Session {
     pub(super) async fn open(inner: &Inner) -> Result<Self, Fault> {
         let place = &inner.database.place;
         let connector = tls::connector(&place.trust).map_err(Fault::away)?;
-        let (client, mut connection) =
-            in_time(place.patience, async { Ok(place.config.connect(connector).await?) }).await?;
+        let (client, mut connection) = in_time(place.patience, async {
+            place.config.connect(connector).await.map_err(|error| Fault::connecting(error, place))
+        })
+        .await?;
         let (hear, heard) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             let mut messages = poll_fn(move |context| connection.poll_message(context));
