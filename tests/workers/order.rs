@@ -9,6 +9,7 @@ use qtasks_tests::{Diary, Stage, eventually, in_time, on_every_store};
 on_every_store![
     more_urgent_jobs_run_first,
     jobs_of_one_priority_run_in_the_order_of_their_enqueueing,
+    jobs_that_come_to_a_worker_run_in_the_order_of_their_enqueueing,
     handles_come_in_the_order_of_their_calls,
     a_delayed_job_waits_until_it_is_due,
     a_worker_listens_to_its_queues_only,
@@ -48,6 +49,17 @@ async fn jobs_of_one_priority_run_in_the_order_of_their_enqueueing(stage: Stage)
     }
     stage.app.enqueue_all(words[20..].iter().map(|word| says(word.clone()))).await.unwrap();
     in_time(stage.app.worker().concurrency(1).run_until_idle()).await.unwrap();
+    assert_eq!(stage.diary.lines(), words);
+}
+
+async fn jobs_that_come_to_a_worker_run_in_the_order_of_their_enqueueing(stage: Stage) {
+    let words: Vec<_> = (0..200).map(|number| number.to_string()).collect();
+    let worker = stage.app.worker().concurrency(1).start().await.unwrap();
+    for word in &words {
+        stage.app.enqueue(says(word.clone())).await.unwrap();
+    }
+    eventually("all have run", async || stage.diary.lines().len() == words.len()).await;
+    worker.shutdown().await.unwrap();
     assert_eq!(stage.diary.lines(), words);
 }
 
