@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What a lease tells of the worker that asked for it.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Told {
     /// Nothing waits for it.
     CaughtUp,

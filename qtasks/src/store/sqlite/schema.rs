@@ -119,8 +119,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         UNIQUE (job, first)
     );
     INSERT INTO qtasks_strips (job, first, steps)
-        SELECT job, seq, CASE octet_length('x') WHEN 1 THEN
-            CAST(unhex(printf('%016x%08x', hash, 2 * octet_length(reply) + skipped)) || reply AS BLOB) END
+        SELECT job, seq, CAST(unhex(printf('%016x%08x', hash, 2 * octet_length(reply) + skipped)) || reply AS BLOB)
         FROM (SELECT * FROM qtasks_steps
               UNION ALL SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps)
         ORDER BY job, seq;
@@ -132,6 +131,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
 
 /// The format that [`MIGRATIONS`] lead to.
 pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
+
+/// The first format with steps as bytes, which are made of the text of older ones.
+const PACKED: i64 = 5;
 
 /// The format of the tables in the file; 0 where there are none.
 pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
@@ -156,8 +158,10 @@ pub(super) fn migrate(connection: &mut Connection, place: &Place, migrations: &[
     let explain = |error| place.explain(error);
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(explain)?;
     let found = check(&transaction, place, known)?;
-    if found == 0 {
-        refuse_strangers(&transaction, place)?;
+    match found {
+        0 => refuse_strangers(&transaction, place)?,
+        1..PACKED => refuse_utf_16(&transaction, place)?,
+        _ => {}
     }
     advance(&transaction, &migrations[found as usize..], known).map_err(explain)?;
     transaction.commit().map_err(explain)
@@ -184,6 +188,21 @@ fn refuse_strangers(connection: &Connection, place: &Place) -> Result<()> {
             why: format!("it has a `{name}` and no format in `qtasks_format`"),
         }),
     }
+}
+
+/// Refuses a file whose text is not in the bytes that steps are made of.
+fn refuse_utf_16(connection: &Connection, place: &Place) -> Result<()> {
+    let encoding: String =
+        connection.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(|error| place.explain(error))?;
+    if encoding == "UTF-8" {
+        return Ok(());
+    }
+    Err(Error::ForeignStore {
+        place: place.path.display().to_string(),
+        why: format!(
+            "its text is {encoding}, and its steps can be taken over from UTF-8 only; dump it into a new file"
+        ),
+    })
 }
 
 fn advance(transaction: &Transaction<'_>, missing: &[&str], known: i64) -> rusqlite::Result<()> {
@@ -284,15 +303,25 @@ mod tests {
     }
 
     #[test]
-    fn steps_in_utf_16_are_not_garbled() {
+    fn steps_in_utf_16_are_refused_and_kept() {
         let folder = TempDir::new().unwrap();
-        neighbour(&folder).execute_batch("PRAGMA encoding = 'UTF-16'; CREATE TABLE ours (text TEXT)").unwrap();
+        neighbour(&folder).execute_batch("PRAGMA encoding = 'UTF-16le'; CREATE TABLE ours (text TEXT)").unwrap();
         let insert = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (x'01', 0, 1, 0, '2')";
         migrated(&folder, &MIGRATIONS[..4]).execute(insert, []).unwrap();
         let mut connection = neighbour(&folder);
         let place = Place::parse(connection.path().unwrap()).unwrap();
-        migrate(&mut connection, &place, MIGRATIONS).unwrap_err();
+        let path = folder.path().join("jobs.db");
+        assert_eq!(
+            migrate(&mut connection, &place, MIGRATIONS).unwrap_err().to_string(),
+            format!(
+                "`{}` is not a store of qtasks: its text is UTF-16le, and its steps can be taken over from UTF-8 only; \
+                 dump it into a new file",
+                path.display()
+            )
+        );
         assert_eq!(format(&connection).unwrap(), 4);
+        let kept: String = connection.query_row("SELECT reply FROM qtasks_steps", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "2");
     }
 
     #[test]

@@ -28,14 +28,14 @@ impl New {
         &mut self,
         sql: &mut Statements<'_>,
         job: Job,
-        steps: impl Iterator<Item = &'s Step> + Clone,
+        mut steps: impl Iterator<Item = &'s Step> + Clone,
     ) -> rusqlite::Result<()> {
         let bytes: usize = steps.clone().map(|step| step.reply.as_str().len()).sum();
         if bytes < LARGE && steps.clone().nth(MANY - 1).is_none() {
-            return steps.into_iter().try_for_each(|step| self.0.push(job, step));
+            return steps.try_for_each(|step| self.0.push(job, step));
         }
         let mut strips = Strips::new(&mut sql.insert_steps);
-        steps.into_iter().try_for_each(|step| strips.at(job, step.seq)?.push(step))?;
+        steps.try_for_each(|step| strips.at(job, step.seq)?.push(step))?;
         strips.finish()
     }
 
