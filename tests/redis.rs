@@ -9,10 +9,10 @@ use std::{
 use futures::future::join_all;
 use jiff::Timestamp;
 use qtasks::{
-    job::{NewJob, WorkerId},
+    job::{Job, NewJob, State, WorkerId},
     json::Json,
     prelude::*,
-    store::{Ask, Redis, Store},
+    store::{Ask, Hold, Redis, Settlement, Store, Written},
 };
 use qtasks_tests::{
     Diary, eventually, in_time,
@@ -53,6 +53,12 @@ fn ask() -> Ask {
     }
 }
 
+/// What becomes of a job that runs.
+fn settlement(job: &Job, next: State, now: Timestamp) -> Settlement {
+    let hold = Hold::Seen { state: "running", attempt: job.attempt };
+    Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect: false, attempt: None, now }
+}
+
 /// Makes a call until the server is there to carry it out.
 async fn insist<T>(call: impl AsyncFn() -> qtasks::Result<T>) -> T {
     in_time(async {
@@ -82,17 +88,8 @@ async fn processes_wake_each_other() {
     in_time(lost.heard()).await;
     assert!(!news.rang() && !end.rang());
     let cancel = qtasks::lifecycle::cancel(&leased, "enough").unwrap();
-    let settlement = qtasks::store::Settlement {
-        job: job.id,
-        hold: qtasks::store::Hold::Seen { state: "running", attempt: 1 },
-        steps: None,
-        next: cancel.next,
-        failures: cancel.failures,
-        suspect: false,
-        attempt: None,
-        now: asked.now,
-    };
-    assert_eq!(one.settle(vec![settlement]).await.unwrap(), [qtasks::store::Written::Yes]);
+    let settlement = settlement(&leased, cancel.next, asked.now);
+    assert_eq!(one.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
     in_time(news.heard()).await;
     in_time(end.heard()).await;
 }
@@ -198,7 +195,7 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
     }
 }
 
-fn note(value: u64, diary: State<Diary>, ctx: TaskContext) -> u64 {
+fn note(value: u64, diary: qtasks::State<Diary>, ctx: TaskContext) -> u64 {
     diary.note(format!("{} {value}", ctx.job_id()));
     diary.note("a value");
     value * 2
@@ -269,14 +266,20 @@ async fn errors_say_what_is_wrong_and_never_the_password() {
     );
     let store = Redis::open(&format!("redis://me:right@{place}?app=a")).await.unwrap();
     assert_eq!(format!("{store:?}"), format!("Redis {{ server: \"{place}\", .. }}"));
-    assert_eq!(server.tell("SET {b}:format 2").unwrap(), "+OK");
+    assert_eq!(server.tell("SET {b}:format 3").unwrap(), "+OK");
     let error = Redis::open(&format!("redis://{place}?app=b")).await.unwrap_err();
     assert_eq!(
         whole(&error),
         format!(
-            "the store at `{place}` has the format 2, and this qtasks knows formats up to 1; update qtasks here, or use \
+            "the store at `{place}` has the format 3, and this qtasks knows formats up to 2; update qtasks here, or use \
              another store"
         )
+    );
+    assert_eq!(server.tell("SET {c}:format 1").unwrap(), "+OK");
+    let error = Redis::open(&format!("redis://{place}?app=c")).await.unwrap_err();
+    assert_eq!(
+        whole(&error),
+        format!("`{place}` is not a store of qtasks: it has the format 1, which was never released; use another `app`")
     );
     server.server.kill();
     let error = Redis::open(&format!("redis://me:secret@{place}")).await.unwrap_err();
@@ -350,6 +353,87 @@ async fn jobs_that_are_enqueued_at_the_same_time_share_a_call() {
     let calls = scripts(&server) - before;
     assert!(calls < 20, "{calls} calls for 100 jobs");
     assert_eq!(store.jobs(Default::default(), None, usize::MAX).await.unwrap().len(), 101);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn nothing_is_left_of_jobs_that_were_pruned() {
+    const JOBS: usize = 50;
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let keys = |of: &str| {
+        let script = format!("local keys = redis.call('KEYS', '{of}') table.sort(keys) return table.concat(keys, ' ')");
+        server.tell(&format!("EVAL \"{script}\" 0")).unwrap()
+    };
+    // It stays longer than all others, which come after it.
+    let first = new_job();
+    store.enqueue(vec![first.clone()]).await.unwrap();
+    for is_last in [false, false, true] {
+        store.enqueue((0..JOBS).map(|_| new_job()).collect()).await.unwrap();
+        let asked = ask();
+        let leased = store.lease(asked.clone()).await.unwrap().jobs;
+        assert_eq!(leased.len(), JOBS + 1);
+        let cancelled = State::Cancelled { reason: "enough".into() };
+        let settlements = leased.iter().map(|job| {
+            let stays = job.id == first.id && !is_last;
+            let next = if stays { State::Waiting { due: Timestamp::UNIX_EPOCH } } else { cancelled.clone() };
+            settlement(job, next, asked.now)
+        });
+        assert!(store.settle(settlements.collect()).await.unwrap().iter().all(|written| *written == Written::Yes));
+        let pruned = store.prune(Timestamp::MAX, Timestamp::MAX, usize::MAX).await.unwrap();
+        assert_eq!(pruned, JOBS + usize::from(is_last));
+        assert_eq!(keys("*:ids"), "", "what is pruned stands in no list");
+        store.leave(asked.worker).await.unwrap();
+    }
+    assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
+    let prefix = keys("*:format").replace("format", "");
+    assert_eq!(keys("*"), format!("{prefix}format {prefix}reach"));
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn thousands_that_were_called_off_in_line_are_passed_over_some_at_a_time() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let jobs: Vec<_> = (0..10_001).map(|_| new_job()).collect();
+    let last = jobs.last().unwrap().id;
+    store.enqueue(jobs.clone()).await.unwrap();
+    // From behind, for the first in line can go at once.
+    let cancelled = jobs.iter().rev().skip(1).map(|job| Settlement {
+        hold: Hold::Seen { state: "waiting", attempt: 0 },
+        ..settlement(&job.clone().into(), State::Cancelled { reason: "enough".into() }, Timestamp::UNIX_EPOCH)
+    });
+    store.settle(cancelled.collect()).await.unwrap();
+    let before = scripts(&server);
+    let leased = store.lease(Ask { limit: 1, ..ask() }).await.unwrap().jobs;
+    assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [last]);
+    assert_eq!(scripts(&server) - before, 3);
+    assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let kinds = ["j:", "p:", "c:"];
+    store.enqueue((0..=kinds.len()).map(|_| new_job()).collect()).await.unwrap();
+    let asked = ask();
+    let leased = store.lease(asked.clone()).await.unwrap().jobs;
+    for (job, kind) in leased.iter().zip(kinds) {
+        let id = job.id.to_bytes().map(|byte| format!("\\\\{byte:03}")).concat();
+        let script = format!("return redis.call('DEL', redis.call('KEYS', '*:format')[1]:sub(1, -7) .. '{kind}{id}')");
+        server.tell(&format!("EVAL \"{script}\" 0")).unwrap();
+    }
+    let found = store.expired(Timestamp::now(), 1).await.unwrap();
+    assert_eq!(found.len(), 1);
+    let mut found: Vec<_> = store.expired(Timestamp::now(), 9).await.unwrap().iter().map(|job| job.id).collect();
+    found.sort();
+    assert_eq!(found, [leased[2].id, leased[3].id]);
+    // The one of which only the job was left waits again.
+    let again = store.lease(ask()).await.unwrap().jobs;
+    assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(leased[1].id, 1)]);
+    assert_eq!(store.job(leased[0].id).await.unwrap(), None);
 }
 
 #[tokio::test]

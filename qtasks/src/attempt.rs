@@ -47,8 +47,8 @@ pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, t
     };
     drop(slot);
     if let Some(Progressed { verdict, steps }) = verdict {
-        // Only a result is made of all steps.
-        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps);
+        // Only a result is made of all steps. Of none, a server can have lost none.
+        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
         let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
         let now = floor.app.clock.now();
         let outcome = lifecycle::settle(&job, verdict, steps > 0, &retry, fastrand::f64(), now);

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::subject::*;
 use crate::{
-    job::{Ending, Lease, NewJob},
-    store::{Filter, Hold, Settlement, Store, Written},
+    job::{Ending, Lease, NewJob, WorkerId},
+    store::{Ask, Filter, Hold, Settlement, Store, Written},
 };
 
 /// Oldest first, as they were written, through all that happens to the job.
@@ -87,6 +87,59 @@ pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     store.enqueue([NewJob { due: Timestamp::MIN, enqueued: Timestamp::MIN, ..call() }]).await;
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0);
     assert_eq!(store.jobs(Filter::default()).await.len(), 3);
+}
+
+/// Its first end, which somebody took back, counts no more.
+pub async fn a_job_that_has_ended_twice_is_pruned_after_its_last_end(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    store.settle(Settlement { now: at(100), ..settlement(lease, dead()) }).await;
+    let hold = Hold::Seen { state: "dead", attempt: 1 };
+    store.settle(Settlement { hold, ..settlement(lease, waiting(0)) }).await;
+    let again = store.lease(ask_for(lease.job, at(200))).await;
+    store.settle(Settlement { now: at(300), ..settlement(lease_of(&again[0]), dead()) }).await;
+    for (before, pruned) in [(at(200), 0), (at(300), 0), (at(301), 1)] {
+        assert_eq!(answer(store.0.prune(before, before, 10).await), pruned, "{before}");
+    }
+}
+
+/// Also where those it ended with at first have been pruned since.
+pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    store.enqueue(calls(2)).await;
+    let leased = store.lease(ask(WorkerId::new())).await;
+    let dead_at = |job, now| Settlement { now: at(now), ..settlement(lease_of(job), dead()) };
+    store.settle_all(leased.iter().map(|job| dead_at(job, 100))).await;
+    let hold = Hold::Seen { state: "dead", attempt: 1 };
+    store.settle(Settlement { hold, ..settlement(lease_of(&leased[1]), waiting(0)) }).await;
+    let again = store.lease(ask(WorkerId::new())).await;
+    store.settle(dead_at(&again[0], 300)).await;
+    for (before, limit, pruned) in [(at(200), 1, 1), (at(200), 9, 0), (at(301), 9, 1)] {
+        assert_eq!(answer(store.0.prune(before, before, limit).await), pruned, "{before}");
+    }
+    assert_eq!(store.jobs(Filter::default()).await, []);
+}
+
+/// Those before them, between them and after them, whether they wait, run or have ended.
+pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let mut left = Vec::new();
+    for round in 0..3 {
+        let jobs = store.enqueue(calls(20)).await;
+        let leased = store.lease(Ask { limit: 17, ..ask(WorkerId::new()) }).await;
+        let ended = leased.iter().filter(|job| ![jobs[5], jobs[9]].contains(&job.id));
+        let ended: Vec<_> = ended.map(|job| settlement(lease_of(job), done())).collect();
+        let count = ended.len();
+        left.extend(jobs);
+        left.retain(|id| ended.iter().all(|settlement| settlement.job != *id));
+        store.settle_all(ended).await;
+        assert_eq!(answer(store.0.prune(at(1), at(1), 100).await), count, "round {round}");
+        assert_eq!(ids(&store.jobs(Filter::default()).await), left, "round {round}");
+        for (place, id) in left.iter().enumerate() {
+            let next = answer(store.0.jobs(Filter::default(), Some(*id), 1).await);
+            assert_eq!(ids(&next), left[place + 1..].iter().take(1).copied().collect::<Vec<_>>());
+        }
+    }
 }
 
 /// Its steps and its history go with it: a job that is enqueued under the same id begins anew.

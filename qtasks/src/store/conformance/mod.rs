@@ -28,6 +28,7 @@ mod fencing;
 mod lasting;
 mod leasing;
 mod noting;
+mod order;
 mod reading;
 mod recording;
 mod ringing;
@@ -37,8 +38,8 @@ mod subject;
 use std::sync::Arc;
 
 pub use self::{
-    ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, noting::*, reading::*, recording::*,
-    ringing::*, settling::*,
+    ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, noting::*, order::*, reading::*,
+    recording::*, ringing::*, settling::*,
 };
 use super::Store;
 
@@ -77,6 +78,10 @@ macro_rules! store_conformance {
             suspects_wait_until_they_are_due
             two_workers_never_get_the_same_job
             concurrent_leases_give_each_job_once
+            jobs_that_come_late_are_leased_and_read_in_order
+            a_worker_whose_clock_is_behind_passes_over_what_is_not_due
+            a_job_that_was_called_off_before_its_turn_is_passed_over
+            a_job_that_is_in_line_again_is_leased_once
             renewing_gives_the_leases_that_are_held
             a_renewed_lease_runs_out_after_its_time
             a_renewal_counts_for_all_leases_of_its_worker_only
@@ -117,6 +122,9 @@ macro_rules! store_conformance {
             a_settlement_that_is_fenced_off_leaves_no_history
             ended_jobs_are_pruned_after_their_retention
             live_jobs_are_never_pruned
+            a_job_that_has_ended_twice_is_pruned_after_its_last_end
+            one_of_many_that_has_ended_twice_is_pruned
+            what_is_pruned_leaves_the_others_in_order
             pruning_deletes_all_that_belongs_to_a_job
             pruning_keeps_to_its_limit
             steps_are_read_in_pages
@@ -160,6 +168,7 @@ mod tests {
         let rules: Vec<_> = [
             include_str!("enqueueing.rs"),
             include_str!("leasing.rs"),
+            include_str!("order.rs"),
             include_str!("lasting.rs"),
             include_str!("recording.rs"),
             include_str!("noting.rs"),

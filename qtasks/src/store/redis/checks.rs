@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The oldest Redis that has all commands.
 const OLDEST: (u32, u32) = (6, 2);
 /// How jobs stand on the server.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 /// Checks the server, and warns of what it may lose.
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
@@ -28,6 +28,10 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
     let found: i64 = link.ask(get.arg(&key)).await.map_err(failed)?;
     if found > FORMAT {
         return Err(Error::NewerStore { place, found, known: FORMAT });
+    }
+    if found < FORMAT {
+        let why = format!("it has the format {found}, which was never released; use another `app`");
+        return Err(Error::ForeignStore { place, why });
     }
     Ok(facts.warnings())
 }

@@ -1,31 +1,43 @@
 //! How jobs, steps, memos and attempts stand on the server: as bytes, numbers with the highest first.
 //!
-//! A job is one value, so that a million of them fit into memory, and of fixed places, so that scripts read and change only
-//! what they need:
+//! Of a job that waits for the first time there is one value, so that a million of them fit into memory:
 //!
-//! | from | bytes | |
+//! | from | bytes | the job, which never changes |
+//! | --- | --- | --- |
+//! | 0 | 2 | rank: the priority turned round |
+//! | 2 | 8 | when it was due first |
+//! | 10 | 8 | when it was enqueued |
+//! | 18 | 8 | time limit, or -1 |
+//! | 26 | 4 | bytes of the lane |
+//! | 30 | | lane, arguments |
+//!
+//! The lane is queue and task: `7:default:send`. Once it has been leased or cancelled, there is also how it stands, which
+//! whoever leases or settles it sets as a whole, of many jobs at once:
+//!
+//! | from | bytes | how it stands |
 //! | --- | --- | --- |
 //! | 0 | 1 | state: 0 waiting, 1 running, 2 done, 3 dead, 4 cancelled |
-//! | 1 | 1 | 1 for a suspect, 2 where there is progress |
+//! | 1 | 1 | 1 for a suspect |
 //! | 2 | 4 | attempt |
 //! | 6 | 16 | the worker, while it runs |
-//! | 22 | 4 | failures |
-//! | 26 | 8 | steps |
-//! | 34 | 8 | skipped steps |
-//! | 42 | 8 | memos |
-//! | 50 | 16 | progress: done, total |
-//! | 66 | 8 | when it is due, or has ended |
-//! | 74 | 1 | what steps are collected into, or 255 |
-//! | 75 | 4 | bytes of the last attempt that has ended |
-//! | 79 | 4 | bytes of the outcome |
-//! | 83 | 2 | rank: the priority turned round |
-//! | 85 | 8 | when it was enqueued |
-//! | 93 | 8 | time limit, or -1 |
-//! | 101 | 4 | bytes of the lane |
-//! | 105 | 4 | bytes of the arguments |
-//! | 109 | | lane, arguments, last attempt, outcome |
+//! | 22 | 4 | failures before this attempt |
+//! | 26 | 8 | when it is due, or has ended |
+//! | 34 | 1 | what steps are collected into, or 255 |
+//! | 35 | 4 | bytes of the attempt that it ended with |
+//! | 39 | | that attempt, outcome |
 //!
-//! The lane is queue and task: `7:default:send`.
+//! And when it has steps, memos or progress, its counts, which only recording changes:
+//!
+//! | from | bytes | its counts |
+//! | --- | --- | --- |
+//! | 0 | 4 | the attempt that recorded the last step: it has had no failures since |
+//! | 4 | 8 | steps |
+//! | 12 | 8 | skipped steps |
+//! | 20 | 8 | memos |
+//! | 28 | 1 | 1 where there is progress |
+//! | 29 | 16 | progress: done, total |
+
+use redis::Value;
 
 use super::failure::Failure;
 pub(super) use crate::store::millis::{millis, time};
@@ -60,8 +72,11 @@ pub(super) fn state_code(name: &str) -> u8 {
     }
 }
 
+/// The rank of most jobs: those stand in line.
+pub(super) const USUAL: i16 = rank(0);
+
 /// The less, the more urgent.
-pub(super) fn rank(priority: i16) -> i16 {
+pub(super) const fn rank(priority: i16) -> i16 {
     !priority
 }
 
@@ -74,71 +89,118 @@ pub(super) fn lane_start(queue: &str) -> String {
     format!("{}:{queue}:", queue.len())
 }
 
-/// A job that waits for the first time.
+/// A job, which waits for the first time.
 pub(super) fn new_job(job: &NewJob) -> Vec<u8> {
     let lane = lane(&job.queue, &job.task);
     let max_time = job.max_time.map_or(-1, limit_millis);
-    let mut bytes = Vec::with_capacity(109 + lane.len() + job.args.as_str().len());
-    // Waiting, and nothing has happened yet.
-    bytes.extend([0; 66]);
-    bytes.extend(millis(job.due).to_be_bytes());
-    bytes.push(VALUE);
-    bytes.extend([0; 8]);
+    let mut bytes = Vec::with_capacity(30 + lane.len() + job.args.as_str().len());
     bytes.extend(rank(job.priority).to_be_bytes());
+    bytes.extend(millis(job.due).to_be_bytes());
     bytes.extend(millis(job.enqueued).to_be_bytes());
     bytes.extend(max_time.to_be_bytes());
-    bytes.extend(length(&lane));
-    bytes.extend(length(job.args.as_str()));
+    bytes.extend(length(lane.len()));
     bytes.extend(lane.as_bytes());
     bytes.extend(job.args.as_str().as_bytes());
     bytes
 }
 
 /// No value on the server is as long as 4 GiB.
-fn length(text: &str) -> [u8; 4] {
-    u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
+fn length(length: usize) -> [u8; 4] {
+    u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-pub(super) fn job(id: JobId, bytes: &[u8]) -> Read<Job> {
-    let mut left = Left(bytes);
-    let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
-    let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
-    let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
-    let progress = Progress { done: left.u64()?, total: left.u64()? };
-    let (due, shape, last, outcome) = (left.i64()?, left.u8()?, left.u32()?, left.u32()?);
-    let (rank, enqueued, max_time) = (i16::from_be_bytes(left.take()?), left.i64()?, left.i64()?);
-    let (lane, args) = (left.u32()?, left.u32()?);
-    let (lane, args) = (left.text(lane)?, left.text(args)?);
-    let (queue, task) = names(lane).ok_or(Failure::Unreadable)?;
-    Ok(Job {
+/// What there is of a job.
+pub(super) struct Parts<'a> {
+    job: &'a [u8],
+    /// Where there is that already, how it stands,
+    standing: Option<&'a [u8]>,
+    /// and its counts.
+    counts: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    /// What the server gives for the three of them; nothing, where there is no job.
+    pub(super) fn of([job, standing, counts]: &'a [Value; 3]) -> Read<Option<Self>> {
+        let part = |value: &'a Value| match value {
+            Value::BulkString(bytes) => Ok(Some(&bytes[..])),
+            Value::Nil => Ok(None),
+            _ => Err(Failure::Unreadable),
+        };
+        let (job, standing, counts) = (part(job)?, part(standing)?, part(counts)?);
+        Ok(job.map(|job| Self { job, standing, counts }))
+    }
+}
+
+/// Reads the jobs in an answer: of each the id and its parts.
+pub(super) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Job>) -> Read<Vec<Job>> {
+    let (each, rest) = values.as_chunks();
+    if !rest.is_empty() {
+        return Err(Failure::Unreadable);
+    }
+    let one = |[id, parts @ ..]: &[Value; 4]| {
+        let Value::BulkString(id) = id else { return Err(Failure::Unreadable) };
+        read(job_id(id)?, &Parts::of(parts)?.ok_or(Failure::Unreadable)?)
+    };
+    each.iter().map(one).collect()
+}
+
+pub(super) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Read<Job> {
+    let mut left = Left(job);
+    let rank = i16::from_be_bytes(left.take()?);
+    let (due, enqueued, max_time, lane) = (left.i64()?, left.i64()?, left.i64()?, left.u32()?);
+    let (queue, task) = names(left.text(lane)?).ok_or(Failure::Unreadable)?;
+    let job = Job {
         id,
         task: task.to_owned(),
         queue: queue.to_owned(),
         priority: !rank,
-        args: Json::from_stored(args),
+        args: Json::from_stored(left.rest()?),
         max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
-        state: match state {
-            WAITING => State::Waiting { due: time(due) },
-            RUNNING => State::Running { worker },
-            ended => {
-                left.bytes(last)?;
-                ended_state(ended, shape, left.text(outcome)?)?
-            }
-        },
-        attempt,
-        failures,
-        suspect: flags & 1 != 0,
-        steps,
-        skipped,
-        memos,
-        progress: (flags & 2 != 0).then_some(progress),
-    })
+        state: State::Waiting { due: time(due) },
+        attempt: 0,
+        failures: 0,
+        suspect: false,
+        steps: 0,
+        skipped: 0,
+        memos: 0,
+        progress: None,
+    };
+    let Some(standing) = standing else { return Ok(job) };
+    let job = standing_as(job, standing)?;
+    match counts {
+        Some(counts) => counting(job, counts),
+        None => Ok(job),
+    }
+}
+
+fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
+    let mut left = Left(bytes);
+    let (state, suspect, attempt) = (left.u8()?, left.u8()? == 1, left.u32()?);
+    let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
+    let (due, shape, last) = (left.i64()?, left.u8()?, left.u32()?);
+    left.bytes(last)?;
+    let state = match state {
+        WAITING => State::Waiting { due: time(due) },
+        RUNNING => State::Running { worker },
+        ended => ended_state(ended, shape, left.rest()?)?,
+    };
+    Ok(Job { state, attempt, failures, suspect, ..job })
+}
+
+fn counting(job: Job, bytes: &[u8]) -> Read<Job> {
+    let mut left = Left(bytes);
+    let attempt = left.u32()?;
+    let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
+    let (progressed, progress) = (left.u8()? == 1, Progress { done: left.u64()?, total: left.u64()? });
+    let is_new = matches!(job.state, State::Running { .. }) && attempt == job.attempt;
+    let failures = if is_new { 0 } else { job.failures };
+    Ok(Job { failures, steps, skipped, memos, progress: progressed.then_some(progress), ..job })
 }
 
 /// A job as it was before `worker` got it.
-pub(super) fn leased(id: JobId, bytes: &[u8], worker: WorkerId) -> Read<Job> {
-    let before = job(id, bytes)?;
+pub(super) fn leased(id: JobId, parts: &Parts<'_>, worker: WorkerId) -> Read<Job> {
+    let before = job(id, parts)?;
     Ok(Job { state: State::Running { worker }, attempt: before.attempt + 1, ..before })
 }
 
@@ -162,20 +224,43 @@ fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {
     })
 }
 
-/// The attempt and the worker of a lease, as they stand in a job.
-pub(super) fn lease(lease: &Lease) -> Vec<u8> {
-    [&lease.attempt.to_be_bytes()[..], &lease.worker.to_bytes()].concat()
+/// A lease as it stands with its worker: the job and the attempt.
+pub(super) fn lease(job: JobId, attempt: u32) -> Vec<u8> {
+    [&job.to_bytes()[..], &attempt.to_be_bytes()].concat()
 }
 
-/// What must hold for a settlement: a letter for the kind, the attempt, and what else there is.
+pub(super) fn read_lease(bytes: &[u8], worker: WorkerId) -> Read<Lease> {
+    let mut left = Left(bytes);
+    Ok(Lease { job: JobId::from_bytes(left.take()?), attempt: left.u32()?, worker })
+}
+
+/// What must hold for a settlement: a letter for the kind, and what else there is.
 pub(super) fn hold(Settlement { hold, steps, .. }: &Settlement) -> Vec<u8> {
     let mut bytes = match hold {
-        Hold::Lease(held) => [b"L", &lease(held)[..]].concat(),
-        Hold::Expired { attempt, now } => [b"E", &attempt.to_be_bytes()[..], &millis(*now).to_be_bytes()].concat(),
-        Hold::Seen { state, attempt } => [b"S", &attempt.to_be_bytes()[..], &[state_code(state)]].concat(),
+        Hold::Lease(Lease { worker, .. }) => [b"L", &worker.to_bytes()[..]].concat(),
+        Hold::Expired { now, .. } => [b"E", &millis(*now).to_be_bytes()[..]].concat(),
+        Hold::Seen { state, .. } => vec![b'S', state_code(state)],
     };
     bytes.extend(steps.iter().flat_map(|steps| steps.to_be_bytes()));
     bytes
+}
+
+/// The attempt that a settlement is for.
+pub(super) fn attempt_of(hold: &Hold) -> u32 {
+    match hold {
+        Hold::Lease(Lease { attempt, .. }) | Hold::Expired { attempt, .. } | Hold::Seen { attempt, .. } => *attempt,
+    }
+}
+
+/// Where a job goes by a settlement.
+pub(super) fn place(settlement: &Settlement) -> &'static str {
+    match settlement.next {
+        State::Waiting { due } if millis(due) > millis(settlement.now) => "later:",
+        State::Waiting { .. } if settlement.suspect => "suspects:",
+        State::Waiting { .. } | State::Running { .. } => "ready:",
+        State::Dead { .. } => "dead",
+        State::Done { .. } | State::Cancelled { .. } => "finished",
+    }
 }
 
 /// When a job is due by a settlement, or else has ended.
@@ -186,22 +271,27 @@ pub(super) fn time_of(settlement: &Settlement) -> i64 {
     }
 }
 
-/// What a settlement makes of a job: the numbers, and the outcome. Nothing, if it is to run.
-pub(super) fn next(settlement: &Settlement) -> Option<(Vec<u8>, &str)> {
+/// How a job stands after a settlement.
+pub(super) fn standing(settlement: &Settlement) -> Vec<u8> {
     let (state, shape, outcome) = match &settlement.next {
-        State::Waiting { .. } => (WAITING, VALUE, ""),
-        State::Running { .. } => return None,
+        State::Waiting { .. } | State::Running { .. } => (WAITING, VALUE, ""),
         State::Done { output: Output::Value(value) } => (DONE, VALUE, value.as_str()),
         State::Done { output: Output::Steps(shape) } => (DONE, place_of(*shape), ""),
         State::Dead { error } => (DEAD, VALUE, error.as_str()),
         State::Cancelled { reason } => (CANCELLED, VALUE, reason.as_str()),
     };
-    let time = time_of(settlement);
-    let mut numbers = vec![state, u8::from(time <= millis(settlement.now)), u8::from(settlement.suspect)];
-    numbers.extend(settlement.failures.to_be_bytes());
-    numbers.push(shape);
-    numbers.extend(time.to_be_bytes());
-    Some((numbers, outcome))
+    let last = settlement.attempt.as_ref().filter(|_| settlement.next.is_ended()).map(attempt).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(39 + last.len() + outcome.len());
+    bytes.extend([state, u8::from(settlement.suspect)]);
+    bytes.extend(attempt_of(&settlement.hold).to_be_bytes());
+    bytes.extend([0; 16]);
+    bytes.extend(settlement.failures.to_be_bytes());
+    bytes.extend(time_of(settlement).to_be_bytes());
+    bytes.push(shape);
+    bytes.extend(length(last.len()));
+    bytes.extend(last);
+    bytes.extend(outcome.as_bytes());
+    bytes
 }
 
 fn place_of(shape: Shape) -> u8 {
@@ -230,7 +320,7 @@ pub(super) fn read_step(seq: u64, bytes: &[u8]) -> Read<Step> {
 /// A memo: its number, which use of the name, the length of the name, the name, the value.
 pub(super) fn memo(memo: &Memo) -> Vec<u8> {
     let numbers = [memo.number.to_be_bytes(), memo.nth.to_be_bytes()].concat();
-    [&numbers, &length(&memo.name)[..], memo.name.as_bytes(), memo.value.as_str().as_bytes()].concat()
+    [&numbers, &length(memo.name.len())[..], memo.name.as_bytes(), memo.value.as_str().as_bytes()].concat()
 }
 
 /// A memo for `step`, or for the body.

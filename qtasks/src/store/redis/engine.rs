@@ -11,9 +11,22 @@ use crate::error::{Error, Result};
 
 /// Ends when it is dropped, after the calls that are under way.
 pub(super) struct Engine {
+    pub(super) crew: Crew,
+    closing: CancellationToken,
+}
+
+/// Those who carry out what an engine has to do.
+#[derive(Clone)]
+pub(super) struct Crew {
     runtime: Handle,
     calls: TaskTracker,
-    closing: CancellationToken,
+}
+
+impl Crew {
+    /// Sees to something that goes on beside the calls: until it ends, the engine does not.
+    pub(super) fn see_to(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.calls.spawn_on(work, &self.runtime);
+    }
 }
 
 impl Engine {
@@ -21,7 +34,8 @@ impl Engine {
         let failed = |source| Error::store("start the thread that talks to its server", source);
         let (calls, closing) = (TaskTracker::new(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let engine = Self { runtime: runtime.handle().clone(), calls: calls.clone(), closing: closing.clone() };
+        let crew = Crew { runtime: runtime.handle().clone(), calls: calls.clone() };
+        let engine = Self { crew, closing: closing.clone() };
         let body = move || {
             runtime.block_on(async {
                 closing.cancelled().await;
@@ -49,7 +63,7 @@ impl Engine {
         doing: &'static str,
         call: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        let answer = self.calls.spawn_on(call, &self.runtime).await;
+        let answer = self.crew.calls.spawn_on(call, &self.crew.runtime).await;
         answer.unwrap_or_else(|_| Err(Error::store(doing, Failure::Ended)))
     }
 
@@ -62,14 +76,9 @@ impl Engine {
         answer.await.unwrap_or(Err(Failure::Ended)).map_err(|failure| Error::store(doing, failure))
     }
 
-    /// Sees to something that goes on beside the calls: until it ends, the engine does not.
-    pub(super) fn see_to(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.calls.spawn_on(work, &self.runtime);
-    }
-
     /// Keeps something going until the engine ends.
     pub(super) fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(work);
+        self.crew.runtime.spawn(work);
     }
 }
 

@@ -48,8 +48,9 @@ struct Line {
 
 impl Link {
     pub(super) fn new(place: Place, bell: Arc<Bell>) -> Self {
+        let caller = fastrand::u64(..).to_be_bytes();
         let (line, connecting) = Default::default();
-        Self { place, bell, caller: fastrand::u64(..).to_be_bytes(), scripts: Scripts::new(), line, connecting }
+        Self { place, bell, caller, scripts: Scripts::new(), line, connecting }
     }
 
     /// Begins a call of a script.
@@ -71,21 +72,24 @@ impl Link {
 
     /// Asks the server, in bounded time.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
-        let answer = match timeout(self.place.patience, self.try_ask(command)).await {
+        let mut asked_on = 0;
+        let answer = match timeout(self.place.patience, self.try_ask(command, &mut asked_on)).await {
             Ok(answer) => answer?,
             Err(_) => {
                 // The connection may be half open: then nothing that is asked on it is ever answered.
-                self.hang_up();
+                hang_up(&self.line, asked_on);
                 return Err(self.silent());
             }
         };
         Ok(from_redis_value(answer).map_err(redis::RedisError::from)?)
     }
 
-    async fn try_ask(&self, command: &Cmd) -> Asked<Value> {
+    /// Says on which connection it asks.
+    async fn try_ask(&self, command: &Cmd, asked_on: &mut u64) -> Asked<Value> {
         let mut detours = 0;
         loop {
             let (count, mut connection) = self.connection().await?;
+            *asked_on = count;
             let failure = match command.query_async(&mut connection).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => Failure::from(error),
@@ -171,10 +175,6 @@ impl Link {
     /// That the server has not answered in time.
     pub(super) fn silent(&self) -> Failure {
         Failure::Silent { place: self.place.to_string(), patience: self.place.patience }
-    }
-
-    fn hang_up(&self) {
-        self.line().connection = None;
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {

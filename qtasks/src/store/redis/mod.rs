@@ -10,6 +10,7 @@ mod link;
 mod news;
 mod place;
 mod read;
+mod rounds;
 mod scripts;
 #[cfg(feature = "redis-tls")]
 mod tls;
@@ -19,16 +20,8 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
-use self::{
-    batch::{Batch, Queue},
-    engine::Engine,
-    failure::Failure,
-    link::Link,
-    news::Ear,
-    place::Place,
-};
+use self::{batch::Batch, engine::Engine, failure::Failure, link::Link, news::Ear, place::Place, rounds::Rounds};
 use super::{Ask, Bell, Filter, GAP, Leased, Record, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
@@ -66,8 +59,7 @@ inventory::submit! {
 /// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
 /// follows them when they move. Handlers cannot take part in its transactions.
 pub struct Redis {
-    link: Arc<Link>,
-    queue: Arc<Queue>,
+    rounds: Arc<Rounds>,
     engine: Engine,
 }
 
@@ -98,22 +90,22 @@ impl Redis {
             tracing::warn!(server = %link.place, "{warning}");
         }
         engine.keep(ear.listen(Arc::clone(&link)));
-        Ok(Self { link, queue: Arc::default(), engine })
+        Ok(Self { rounds: Arc::new(Rounds::new(link, engine.crew.clone())), engine })
     }
 
     /// Carries out a call on the thread of the store, whether or not somebody waits for it.
-    async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Link>) -> F) -> Result<T>
+    async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        self.engine.ask(doing, call(Arc::clone(&self.link))).await
+        self.engine.ask(doing, call(Arc::clone(&self.rounds))).await
     }
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("server", &self.link.place.to_string()).finish_non_exhaustive()
+        f.debug_struct("Redis").field("server", &self.rounds.link.place.to_string()).finish_non_exhaustive()
     }
 }
 
@@ -123,34 +115,30 @@ impl Store for Redis {
         if jobs.is_empty() {
             return Ok(());
         }
-        let (answer, enqueued) = oneshot::channel();
-        if self.queue.push(Batch::of(&jobs), answer) {
-            self.engine.see_to(Arc::clone(&self.queue).send(Arc::clone(&self.link)));
-        }
-        self.engine.hear("enqueue jobs", enqueued).await
+        self.engine.hear("enqueue jobs", self.rounds.enqueue(Batch::of(&jobs))).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.ask("lease jobs", |link| async move { lease::lease(&link, &ask).await }).await
+        self.ask("lease jobs", |rounds| async move { lease::lease(&rounds, &ask).await }).await
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.ask("renew leases", |link| async move { lease::renew(&link, worker, until).await }).await
+        self.ask("renew leases", |rounds| async move { lease::renew(&rounds.link, worker, until).await }).await
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.ask("forget a worker", |link| async move { lease::leave(&link, worker).await }).await
+        self.ask("forget a worker", |rounds| async move { lease::leave(&rounds.link, worker).await }).await
     }
 
     async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.ask("find lost jobs", |link| async move { lease::expired(&link, now, limit).await }).await
+        self.ask("find lost jobs", |rounds| async move { lease::expired(&rounds.link, now, limit).await }).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let written = self.ask("record steps", |link| async move { write::record(&link, &records).await }).await?;
+        let written = self.ask("record steps", |rounds| async move { write::record(&rounds, &records).await }).await?;
         written.ok_or(Error::Misuse(GAP))
     }
 
@@ -161,38 +149,38 @@ impl Store for Redis {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        self.ask("settle jobs", |link| async move { write::settle(&link, &settlements).await }).await
+        self.ask("settle jobs", |rounds| async move { write::settle(&rounds, &settlements).await }).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        self.ask("read a job", |link| async move { read::job(&link, id).await }).await
+        self.ask("read a job", |rounds| async move { read::job(&rounds.link, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.ask("list jobs", |link| async move { read::jobs(&link, &filter, after, limit).await }).await
+        self.ask("list jobs", |rounds| async move { read::jobs(&rounds.link, &filter, after, limit).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        self.ask("read steps", |link| async move { read::steps(&link, id, from, limit).await }).await
+        self.ask("read steps", |rounds| async move { read::steps(&rounds.link, id, from, limit).await }).await
     }
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        self.ask("read the last step", |link| async move { read::last_step(&link, id).await }).await
+        self.ask("read the last step", |rounds| async move { read::last_step(&rounds.link, id).await }).await
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        self.ask("read memos", |link| async move { read::memos(&link, id, step, from, limit).await }).await
+        self.ask("read memos", |rounds| async move { read::memos(&rounds.link, id, step, from, limit).await }).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        self.ask("read attempts", |link| async move { read::attempts(&link, id).await }).await
+        self.ask("read attempts", |rounds| async move { read::attempts(&rounds.link, id).await }).await
     }
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
-        self.ask("prune jobs", |link| async move { write::prune(&link, finished, dead, limit).await }).await
+        self.ask("prune jobs", |rounds| async move { write::prune(&rounds.link, finished, dead, limit).await }).await
     }
 
     fn bell(&self) -> &Bell {
-        &self.link.bell
+        &self.rounds.link.bell
     }
 }

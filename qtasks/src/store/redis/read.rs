@@ -1,8 +1,12 @@
 //! What is read of jobs. What may be long is read page by page.
 
-use redis::{Cmd, Value};
+use redis::{Cmd, Value, cmd};
 
-use super::{coding, failure::Failure, link::Link};
+use super::{
+    coding::{self, Parts},
+    failure::Failure,
+    link::Link,
+};
 use crate::{
     job::{Attempt, Job, JobId, Memo, Step},
     store::Filter,
@@ -17,39 +21,33 @@ const LARGEST: usize = 10_000;
 const BYTES: usize = 1 << 20;
 
 pub(super) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
-    let bytes: Option<Vec<u8>> = link.ask(&link.command("GET", "j", id)).await?;
-    bytes.map(|bytes| coding::job(id, &bytes)).transpose()
+    let mut command = cmd("MGET");
+    ["j", "p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
+    let parts: [Value; 3] = link.ask(&command).await?;
+    Parts::of(&parts)?.map(|parts| coding::job(id, &parts)).transpose()
 }
 
 pub(super) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, limit: usize) -> Read<Vec<Job>> {
     let mut jobs = Vec::new();
-    let mut from = after.map_or(b"-".to_vec(), after_id);
+    let mut behind = after.map(|id| id.to_bytes().to_vec()).unwrap_or_default();
     while jobs.len() < limit {
         let mut call = link.call(|scripts| &scripts.jobs);
         let state = filter.state.map_or(-1, |state| coding::state_code(state).into());
         let lane_start = filter.queue.as_deref().map(coding::lane_start);
-        call.arg(&from).arg((limit - jobs.len()).min(LARGEST)).arg(state).arg(lane_start.unwrap_or_default());
+        call.arg(&behind).arg((limit - jobs.len()).min(LARGEST)).arg(state).arg(lane_start.unwrap_or_default());
         match &filter.task {
             Some(task) => call.arg(1).arg(task),
             None => call.arg(0).arg(""),
         };
         let answer: Vec<Value> = link.ask(&call).await?;
         let [last, found @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
-        for pair in found.as_chunks().0 {
-            let [Value::BulkString(id), Value::BulkString(bytes)] = pair else { return Err(Failure::Unreadable) };
-            jobs.push(coding::job(coding::job_id(id)?, bytes)?);
-        }
+        jobs.extend(coding::jobs(found, coding::job)?);
         match last {
-            Value::BulkString(last) => from = after_id(coding::job_id(last)?),
+            Value::BulkString(last) => behind.clone_from(last),
             _ => break,
         }
     }
     Ok(jobs)
-}
-
-/// Where to begin in the list of all jobs, behind this one.
-fn after_id(id: JobId) -> Vec<u8> {
-    [&b"("[..], &id.to_bytes()].concat()
 }
 
 pub(super) async fn steps(link: &Link, id: JobId, from: u64, limit: usize) -> Read<Vec<Step>> {

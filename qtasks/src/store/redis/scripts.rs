@@ -3,15 +3,21 @@
 use redis::{Cmd, RedisResult, Script, aio::MultiplexedConnection, cmd};
 
 macro_rules! scripts {
-    ($($name:ident)*) => {
-        /// All scripts, each to be called by its hash.
+    ($($name:ident: $($part:ident)*;)*) => {
+        /// All scripts, each of the parts that it needs, to be called by its hash.
         pub(super) struct Scripts {
             $(pub(super) $name: Script,)*
         }
 
         impl Scripts {
             pub(super) fn new() -> Self {
-                Self { $($name: script(include_str!(concat!("lua/", stringify!($name), ".lua"))),)* }
+                Self {
+                    $($name: Script::new(concat!(
+                        include_str!("lua/head.lua"),
+                        $(include_str!(concat!("lua/parts/", stringify!($part), ".lua")),)*
+                        include_str!(concat!("lua/", stringify!($name), ".lua")),
+                    )),)*
+                }
             }
 
             /// Has the server learn them, which forgets them when it ends.
@@ -24,10 +30,17 @@ macro_rules! scripts {
     };
 }
 
-scripts! { enqueue lease renew leave expired record settle jobs attempts prune }
-
-fn script(body: &str) -> Script {
-    Script::new(&[include_str!("lua/head.lua"), body].concat())
+scripts! {
+    enqueue: lines enqueuing news;
+    lease: standing lines;
+    renew:;
+    leave: news;
+    expired: standing lines news;
+    record: lines enqueuing news;
+    settle: standing lines news;
+    jobs:;
+    attempts: standing;
+    prune: standing;
 }
 
 /// Begins a call of a script by a store: the one key tells the node of a cluster.

@@ -1,29 +1,33 @@
 //! What is written to jobs that run, and what becomes of them.
 
+use std::{collections::HashSet, sync::Arc};
+
 use jiff::Timestamp;
 use redis::Value;
 
-use super::{batch::Batch, coding, failure::Failure, link::Link};
+use super::{batch::Batch, coding, failure::Failure, link::Link, rounds::Rounds};
 use crate::store::{Record, Settlement, Written};
 
 /// Gives nothing where one leaves a gap.
-pub(super) async fn record(link: &Link, records: &[Record]) -> Result<Option<Vec<Written>>, Failure> {
+pub(super) async fn record(rounds: &Arc<Rounds>, records: &[Record]) -> Result<Option<Vec<Written>>, Failure> {
+    let link = &rounds.link;
     let mut call = link.call(|scripts| &scripts.record);
     for Record { lease, steps, memos, jobs, progress } in records {
         let progress = progress.map(|progress| [progress.done.to_be_bytes(), progress.total.to_be_bytes()].concat());
         let batch = Batch::of(jobs);
-        call.arg(&lease.job.to_bytes()).arg(coding::lease(lease)).arg(progress.unwrap_or_default());
+        call.arg(&lease.worker.to_bytes()).arg(coding::lease(lease.job, lease.attempt));
+        call.arg(progress.unwrap_or_default());
         call.arg(steps.len()).arg(memos.len()).arg(batch.values());
         for step in steps {
             call.arg(step.seq).arg(coding::step(step));
         }
         for memo in memos {
-            let (kind, place) = memo.step.map_or(("m", memo.number), |step| ("n", step));
+            let (kind, place) = memo.step.map_or(("m:", memo.number), |step| ("n:", step));
             call.arg(memo.number).arg(kind).arg(place).arg(coding::memo(memo));
         }
         batch.add_to(&mut call, link);
     }
-    let Some(written) = written(link.ask(&call).await?)? else { return Ok(None) };
+    let Some(written) = written(rounds.ask(call).await?)? else { return Ok(None) };
     let written_to = records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
     link.bell.ring_jobs(written_to.clone().map(|(record, _)| record.lease.job));
     if written_to.into_iter().any(|(record, _)| !record.jobs.is_empty()) {
@@ -32,15 +36,21 @@ pub(super) async fn record(link: &Link, records: &[Record]) -> Result<Option<Vec
     Ok(Some(written))
 }
 
-pub(super) async fn settle(link: &Link, settlements: &[Settlement]) -> Result<Vec<Written>, Failure> {
+pub(super) async fn settle(rounds: &Arc<Rounds>, settlements: &[Settlement]) -> Result<Vec<Written>, Failure> {
+    let link = &rounds.link;
     let mut call = link.call(|scripts| &scripts.settle);
-    for settlement in settlements {
-        let Some((numbers, outcome)) = coding::next(settlement) else { continue };
-        let attempt = settlement.attempt.as_ref().map(coding::attempt);
-        call.arg(&settlement.job.to_bytes()).arg(coding::hold(settlement)).arg(numbers);
-        call.arg(coding::time_of(settlement)).arg(attempt.unwrap_or_default()).arg(outcome);
+    for group in groups(settlements) {
+        let place = coding::place(&group[0]);
+        call.arg(coding::hold(&group[0])).arg(place).arg(coding::time_of(&group[0])).arg(group.len());
+        for settlement in group {
+            call.arg(coding::lease(settlement.job, coding::attempt_of(&settlement.hold)));
+            call.arg(coding::standing(settlement));
+            if !settlement.next.is_ended() {
+                call.arg(settlement.attempt.as_ref().map(coding::attempt).unwrap_or_default());
+            }
+        }
     }
-    let written = written(link.ask(&call).await?)?.ok_or(Failure::Unreadable)?;
+    let written = written(rounds.ask(call).await?)?.ok_or(Failure::Unreadable)?;
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
     let settled = settled.map(|(settlement, _)| settlement);
     link.bell.ring_jobs(settled.clone().map(|settlement| settlement.job));
@@ -50,6 +60,22 @@ pub(super) async fn settle(link: &Link, settlements: &[Settlement]) -> Result<Ve
         link.bell.ring_work();
     }
     Ok(written)
+}
+
+/// The settlements in their order, as many together as have the same in common, and none for the same job as another.
+fn groups(settlements: &[Settlement]) -> Vec<&[Settlement]> {
+    let common = |one: &Settlement| (coding::hold(one), coding::place(one), coding::time_of(one));
+    let mut jobs = HashSet::new();
+    settlements
+        .chunk_by(|one, next| {
+            jobs.insert(one.job);
+            let together = common(one) == common(next) && !jobs.contains(&next.job);
+            if !together {
+                jobs.clear();
+            }
+            together
+        })
+        .collect()
 }
 
 /// What a script says for each of what it was given; nothing, where it has refused all of it.
@@ -67,7 +93,7 @@ fn written(answer: Value) -> Result<Option<Vec<Written>>, Failure> {
     written.collect::<Result<_, _>>().map(Some)
 }
 
-/// As many jobs one script deletes.
+/// As many jobs one script deletes at most.
 const DELETED_AT_ONCE: usize = 500;
 
 pub(super) async fn prune(link: &Link, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Failure> {
@@ -76,9 +102,9 @@ pub(super) async fn prune(link: &Link, finished: Timestamp, dead: Timestamp, lim
         let some = (limit - deleted).min(DELETED_AT_ONCE);
         let mut call = link.call(|scripts| &scripts.prune);
         call.arg(coding::millis(finished)).arg(coding::millis(dead)).arg(some);
-        let count: usize = link.ask(&call).await?;
+        let (looked, count): (usize, usize) = link.ask(&call).await?;
         deleted += count;
-        if count < some || deleted == limit {
+        if looked < some || deleted == limit {
             return Ok(deleted);
         }
     }

@@ -1,12 +1,9 @@
--- ARGV from 2: the job. Gives its attempts that have ended; the last one stands in the job itself.
+-- ARGV from 2: the job. Gives its attempts that have ended; the one that the job has ended with stands with the outcome.
 
-local answer = call('LRANGE', KEYS[1] .. 'h:' .. ARGV[2], 0, -1)
-local job = call('GET', job_key .. ARGV[2])
-if job then
-    local lane, args = struct.unpack('>I4I4', job, 102)
-    local last = job:sub(110 + lane + args, 109 + lane + args + struct.unpack('>I4', job, 76))
-    if last ~= '' then
-        answer[#answer + 1] = last
-    end
+local answer = call('LRANGE', key('h:', ARGV[2]), 0, -1)
+local standing = call('GET', STANDING .. ARGV[2])
+local last = standing and last_attempt(standing) or ''
+if last ~= '' then
+    answer[#answer + 1] = last
 end
 return answer

@@ -1,99 +1,86 @@
 -- What all scripts begin with. KEYS[1] is what every key begins with, ARGV[1] the store that calls.
 --
 -- Numbers of Lua are doubles: times, counts and ranks fit, while hashes and progress pass through as bytes. Ids are 16
--- bytes and never compared by `<`, which goes by the locale of the server.
+-- bytes and never compared by `<`, which goes by the locale of the server. A lease is the id and the attempt, 20 bytes.
 
 local call = redis.call
-local job_key = KEYS[1] .. 'j:'
-local WAITING, RUNNING, DEAD = 0, 1, 3
+local WAITING, RUNNING, DONE, DEAD, CANCELLED = 0, 1, 2, 3, 4
+-- The rank of jobs that wait in line.
+local USUAL = -1
+-- The bytes of an id.
+local ID = 16
 -- As many values as one command takes by `unpack`.
 local MOST = 4000
 -- Until when the leases of a worker last that never said so, or has left.
 local LONG_AGO = -9007199254740992
 
+-- The key of what there is of a kind, of a job, a lane or a worker, or of all.
+local function key(kind, of)
+    return KEYS[1] .. kind .. (of or '')
+end
+
+-- What keys of jobs begin with: of the jobs, of how they stand, and of their counts.
+local JOB, STANDING, COUNTS = key('j:'), key('p:'), key('c:')
+
 -- Calls a command for the values from one place to another, some at a time; gives the sum of the answers.
-local function call_range(command, key, values, first, last)
+local function call_range(command, where, values, first, last)
     local sum = 0
     for from = first, last, MOST do
-        sum = sum + call(command, key, unpack(values, from, math.min(from + MOST - 1, last)))
+        sum = sum + call(command, where, unpack(values, from, math.min(from + MOST - 1, last)))
     end
     return sum
 end
 
-local function call_all(command, key, values)
-    return call_range(command, key, values, 1, #values)
+local function call_all(command, where, values)
+    return call_range(command, where, values, 1, #values)
 end
 
 -- Sets keys to values, which stand in turn.
-local function set_all(values, first, last)
-    for from = first, last, MOST do
-        call('MSET', unpack(values, from, math.min(from + MOST - 1, last)))
+local function set_all(values)
+    for from = 1, #values, MOST do
+        call('MSET', unpack(values, from, math.min(from + MOST - 1, #values)))
     end
 end
 
--- Whether the leases of a worker have run out at a time.
-local function ran_out(worker, now)
-    local last = call('ZSCORE', KEYS[1] .. 'workers', worker)
-    return not last or tonumber(last) < now
-end
-
--- Jobs are due now, or were, that stand in line: up to this time.
-local function reach()
-    return tonumber(call('GET', KEYS[1] .. 'reach') or LONG_AGO)
-end
-
-local function reach_to(time)
-    if time > reach() then
-        call('SET', KEYS[1] .. 'reach', time)
+-- The keys of jobs that begin with the same.
+local function keys_of(kind, ids)
+    local keys = {}
+    for place = 1, #ids do
+        keys[place] = kind .. ids[place]
     end
+    return keys
 end
 
--- Lets jobs wait in a lane: `where` is `ready`, `suspects` or `later`, and `scored` a rank or a time and an id in turn.
-local function wait(where, lane, scored)
-    if #scored > 0 then
-        call_all('ZADD', KEYS[1] .. where .. ':' .. lane, scored)
-        call('SADD', KEYS[1] .. 'lanes', lane)
+-- What is answered to each of the values, when some are asked for at a time.
+local function ask_all(values, ask)
+    if #values <= MOST then
+        return #values > 0 and ask(unpack(values)) or {}
     end
-end
-
--- Enqueues the jobs that stand in ARGV from `at` to `last`: the latest time at which one is due that is so already, and how
--- many they are; for the list of all jobs 0 and each id in turn; each key and job in turn; and for each lane where in it,
--- its name, how many jobs, and each rank or time and id in turn.
-local function enqueue(at, last)
-    local count = tonumber(ARGV[at + 1])
-    local jobs, lanes, is_new = at + 2 + 2 * count, at + 2 + 4 * count
-    if ARGV[at] ~= '' then
-        reach_to(tonumber(ARGV[at]))
-    end
-    if call_range('ZADD', KEYS[1] .. 'jobs', ARGV, at + 2, jobs - 1) == count then
-        set_all(ARGV, jobs, lanes - 1)
-    else
-        is_new = {}
-        for place = jobs, lanes - 1, 2 do
-            if call('SETNX', ARGV[place], ARGV[place + 1]) == 1 then
-                is_new[ARGV[place - 2 * count + 1]] = true
-            end
+    local answers = {}
+    for from = 1, #values, MOST do
+        for _, answer in ipairs(ask(unpack(values, from, math.min(from + MOST - 1, #values)))) do
+            answers[#answers + 1] = answer
         end
     end
-    while lanes <= last do
-        local where, lane, size, scored = ARGV[lanes], ARGV[lanes + 1], 2 * tonumber(ARGV[lanes + 2]), {}
-        for place = lanes + 4, lanes + 2 + size, 2 do
-            if not is_new or is_new[ARGV[place]] then
-                scored[#scored + 1] = ARGV[place - 1]
-                scored[#scored + 1] = ARGV[place]
-            end
-        end
-        wait(where, lane, scored)
-        lanes = lanes + 3 + size
-    end
+    return answers
 end
 
--- Tells all processes what is new: of which jobs, which of them have ended, whether there is work, and whether a worker is
--- gone.
-local function tell(news, ended, work, lost)
-    if #news > 0 or work or lost then
-        local flags = (work and 1 or 0) + (lost and 2 or 0)
-        local told = ARGV[1] .. struct.pack('>BI4', flags, #news) .. table.concat(news) .. table.concat(ended)
-        call('PUBLISH', KEYS[1] .. 'news', told)
-    end
+local function get_all(keys)
+    return ask_all(keys, function(...)
+        return call('MGET', ...)
+    end)
 end
+
+-- Which of the values are in a set: 1 or 0 for each.
+local function are_in(set, values)
+    return ask_all(values, function(...)
+        return call('SMISMEMBER', set, ...)
+    end)
+end
+
+local function is_before(id, other)
+    local a, b, c = struct.unpack('>I6I6I4', id)
+    local d, e, f = struct.unpack('>I6I6I4', other)
+    return a < d or a == d and (b < e or b == e and c < f)
+end
+

@@ -1,16 +1,47 @@
--- ARGV from 2: where to begin, how many jobs, the state or -1, what the lane begins with, whether the task counts, and the
--- task.
--- Gives where to go on, if there may be more, and of each job the id and how it is.
+-- ARGV from 2: the id of the job before the first one or nothing, how many jobs, the state or -1, what the lane begins
+-- with, whether the task counts, and the task.
+-- Gives where to go on, if there may be more, and of each job the id, the job, how it stands, and its counts.
 
-local limit, state, lane_start, task = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6] == '1' and ARGV[7]
--- As many jobs are looked at, and as many bytes given, at a time.
-local LOOKS, BYTES = 1000, 1048576
+local behind, limit, state, lane_start = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local task = ARGV[6] == '1' and ARGV[7]
+-- As many jobs are looked at, and as many bytes given, at a time; and as many are read at once.
+local LOOKS, BYTES, READ = 1000, 1048576, 50
 
-local function passes(job)
-    if state >= 0 and struct.unpack('B', job) ~= state then
+-- The ids in the list.
+local function listed()
+    local from, to = 0, call('LLEN', key('ids'))
+    while behind ~= '' and from < to do
+        local middle = math.floor((from + to) / 2)
+        if is_before(behind, call('LINDEX', key('ids'), middle)) then
+            to = middle
+        else
+            from = middle + 1
+        end
+    end
+    return call('LRANGE', key('ids'), from, from + LOOKS - 1)
+end
+
+-- Those in the list and in the set beside it, in their order, each once.
+local function ids()
+    local from = behind == '' and '-' or '(' .. behind
+    local list, set = listed(), call('ZRANGEBYLEX', key('jobs'), from, '+', 'LIMIT', 0, LOOKS)
+    local all, a, b = {}, 1, 1
+    while #all < LOOKS and (list[a] or set[b]) do
+        if list[a] and (not set[b] or is_before(list[a], set[b])) then
+            all[#all + 1], a = list[a], a + 1
+        else
+            a = list[a] == set[b] and a + 1 or a
+            all[#all + 1], b = set[b], b + 1
+        end
+    end
+    return all
+end
+
+local function passes(job, standing)
+    if state >= 0 and (standing and struct.unpack('B', standing) or WAITING) ~= state then
         return false
     end
-    local lane = job:sub(110, 109 + struct.unpack('>I4', job, 102))
+    local lane = job:sub(31, 30 + struct.unpack('>I4', job, 27))
     if lane:sub(1, #lane_start) ~= lane_start then
         return false
     end
@@ -18,20 +49,24 @@ local function passes(job)
     return not task or lane:sub(#length + tonumber(length) + 3) == task
 end
 
-local answer, bytes = { false }, 0
-local ids = call('ZRANGEBYLEX', KEYS[1] .. 'jobs', ARGV[2], '+', 'LIMIT', 0, LOOKS)
-for place, id in ipairs(ids) do
-    local job = call('GET', job_key .. id)
-    if job and passes(job) then
-        answer[#answer + 1], answer[#answer + 2] = id, job
-        bytes = bytes + #job
-    end
-    if #answer > 2 * limit then
-        break
-    end
-    if bytes >= BYTES or place == LOOKS then
-        answer[1] = id
-        break
+local all, answer, bytes = ids(), { false }, 0
+for from = 1, #all, READ do
+    local some = { unpack(all, from, math.min(from + READ - 1, #all)) }
+    local jobs, standings, counts = get_all(keys_of(JOB, some)), get_all(keys_of(STANDING, some)), get_all(keys_of(COUNTS, some))
+    for place, id in ipairs(some) do
+        local job, standing = jobs[place], standings[place]
+        if job and passes(job, standing) then
+            local count = #answer
+            answer[count + 1], answer[count + 2], answer[count + 3], answer[count + 4] = id, job, standing, counts[place]
+            bytes = bytes + #job + (standing and #standing or 0)
+        end
+        if #answer > 4 * limit then
+            return answer
+        end
+        if bytes >= BYTES or from + place > LOOKS then
+            answer[1] = id
+            return answer
+        end
     end
 end
 return answer

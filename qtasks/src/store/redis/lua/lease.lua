@@ -1,5 +1,6 @@
 -- ARGV from 2: the worker, how many jobs, whether one may be a suspect, the time, and the lanes.
--- Gives when the next job will be due, whether a suspect waits, and of each job the id and how it was before.
+-- Gives when the next job will be due, whether a suspect waits, whether to ask again for more, and of each job the id, the
+-- job, and, where there is that already, how it stood and its counts.
 
 local worker, limit, seat, now = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
 -- As many jobs are read at a time: they may be large.
@@ -7,6 +8,10 @@ local READ = 32
 -- So many jobs that are not due are passed over in a lane, when the clock of the worker is behind: what stands behind them
 -- is for others.
 local PASSED = 1000
+-- So many that stand in line and do not wait are taken out in a lane at a time,
+local USELESS = 4000
+-- and so many whose time has come are let in.
+local COME = 10000
 -- Where more are in line than asked for, so many are looked at for one that is not due.
 local AHEAD = 16
 
@@ -17,100 +22,133 @@ local function see(due)
     end
 end
 
-local lanes = {}
-for from = 6, #ARGV, MOST do
-    local to = math.min(from + MOST - 1, #ARGV)
-    for place, waits in ipairs(call('SMISMEMBER', KEYS[1] .. 'lanes', unpack(ARGV, from, to))) do
-        if waits == 1 then
-            lanes[#lanes + 1] = ARGV[from + place - 1]
-        end
+local asked, lanes = {}, {}
+for place = 6, #ARGV do
+    asked[place - 5] = ARGV[place]
+end
+for place, waits in ipairs(are_in(key('lanes'), asked)) do
+    if waits == 1 then
+        lanes[#lanes + 1] = asked[place]
     end
 end
 local page = math.min(math.max(math.ceil(limit / math.max(#lanes, 1)), 1), READ)
 
 -- Lets jobs whose time has come stand in line with those that were due from the beginning.
 local function promote(lane)
-    local later = KEYS[1] .. 'later:' .. lane
+    local later = key('later:', lane)
     local first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
     if first[2] and tonumber(first[2]) <= now then
-        local due = call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, math.max(limit, 1000))
+        local due = call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, COME)
         local ready, suspects = {}, {}
         for _, id in ipairs(due) do
-            local job = call('GETRANGE', job_key .. id, 1, 84)
-            if job ~= '' then
-                local scored = struct.unpack('B', job) % 2 == 1 and suspects or ready
-                scored[#scored + 1] = struct.unpack('>h', job, 83)
-                scored[#scored + 1] = id
+            local rank = call('GETRANGE', JOB .. id, 0, 1)
+            if rank ~= '' then
+                local scored = call('GETRANGE', STANDING .. id, 1, 1) == '\1' and suspects or ready
+                scored[#scored + 1], scored[#scored + 2] = struct.unpack('>h', rank), id
             end
         end
-        wait('ready', lane, ready)
-        wait('suspects', lane, suspects)
+        wait('ready:', lane, ready)
+        wait('suspects:', lane, suspects)
         call_all('ZREM', later, due)
         reach_to(now)
-        first = call('ZRANGEBYSCORE', later, '(' .. ARGV[5], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+        first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
     end
     if first[2] then
         see(tonumber(first[2]))
     end
 end
 
-local function read(ids)
-    local keys = {}
-    for place = 1, #ids, 2 do
-        keys[#keys + 1] = job_key .. ids[place]
-    end
-    return #keys > 0 and call('MGET', unpack(keys)) or {}
+-- Where jobs of a lane wait: the line, which is a list of those that never ran, or a set of others.
+local function new_front(where, lane)
+    local front = { key = key(where, lane), lane = lane, from = 0, ids = {}, place = 1, out = {}, kept = {}, useless = 0 }
+    front.in_line, front.suspects = where == 'line:', where == 'suspects:'
+    return front
 end
 
--- Goes on to the next job of a front that is due.
-local function advance(front)
-    front.id = nil
+-- The ids from a place on, and their ranks, if they are not the usual ones.
+local function range(front, from, count)
+    if front.in_line then
+        return call('LRANGE', front.key, from, from + count - 1)
+    end
+    local ids, ranks = {}, {}
+    local scored = call('ZRANGE', front.key, from, from + count - 1, 'WITHSCORES')
+    for place = 1, #scored, 2 do
+        ids[#ids + 1], ranks[#ranks + 1] = scored[place], tonumber(scored[place + 1])
+    end
+    return ids, ranks
+end
+
+local function turn_page(front)
+    front.from = front.from + #front.ids
+    local count = front.useless > 0 and READ or page
+    front.ids, front.ranks = range(front, front.from, count)
+    front.place, front.is_last = 1, #front.ids < count
+    if #front.ids > 0 then
+        front.keys, front.standings, front.counts = keys_of(STANDING, front.ids), {}, {}
+        front.jobs = get_all(keys_of(JOB, front.ids))
+        if not front.in_line or call('EXISTS', unpack(front.keys)) > 0 then
+            front.standings, front.counts = get_all(front.keys), get_all(keys_of(COUNTS, front.ids))
+        end
+    end
+end
+
+-- When a job is due: by how it stands, if it has run, or else by itself.
+local function due_of(job, standing)
+    return standing and due_or_ended(standing) or struct.unpack('>i8', job, 3)
+end
+
+-- Whether a job can be leased, but for its time. It cannot when the server has evicted it, or somebody deleted it, or when
+-- it was called off while it stood in line.
+local function is_leasable(front, place)
+    local standing = front.standings[place]
+    return front.jobs[place] and not (standing and (front.in_line or standing:byte() ~= WAITING))
+end
+
+local ask_again = 0
+
+-- Goes on to the next job that is due; to nothing, where there is none.
+local function advance(front, behind)
     while not front.ended do
-        if front.place > #front.page then
+        local place = front.place
+        if place > #front.ids then
             front.ended = front.is_last
             if not front.ended then
-                front.from = front.from + #front.page / 2
-                front.page = call('ZRANGE', front.key, front.from, front.from + page - 1, 'WITHSCORES')
-                front.jobs = read(front.page)
-                front.place, front.is_last = 1, #front.page < 2 * page
+                turn_page(front)
             end
         else
-            local id, rank = front.page[front.place], tonumber(front.page[front.place + 1])
-            local job = front.jobs[(front.place + 1) / 2]
-            front.place = front.place + 2
-            local due = job and struct.unpack('>i8', job, 67)
-            if not due then
-                -- The server has evicted it, or somebody deleted it.
-                front.taken[#front.taken + 1] = id
-            elseif due <= now then
-                front.id, front.rank, front.job = id, rank, job
+            local id, job, standing = front.ids[place], front.jobs[place], front.standings[place]
+            if not is_leasable(front, place) then
+                front.out[#front.out + 1], front.useless = id, front.useless + 1
+                if front.useless == USELESS then
+                    front.ended, ask_again = true, 1
+                end
+            elseif not behind or due_of(job, standing) <= now then
+                front.at, front.rank = place, front.ranks and front.ranks[place] or USUAL
+                front.place = place + 1
                 return
             else
-                see(due)
-                front.passed = front.passed + 1
-                front.ended = front.passed == PASSED
+                see(due_of(job, standing))
+                front.kept[#front.kept + 1] = id
+                front.ended = #front.kept == PASSED
             end
+            front.place = place + 1
         end
     end
+    front.at = nil
 end
 
-local function is_before(front, other)
-    if front.rank ~= other.rank then
-        return front.rank < other.rank
-    end
-    local a, b, c = struct.unpack('>I6I6I4', front.id)
-    local d, e, f = struct.unpack('>I6I6I4', other.id)
-    return a < d or a == d and (b < e or b == e and c < f)
-end
-
-local function most_urgent(fronts)
-    local first
-    for _, front in ipairs(fronts) do
-        if front.id and (seat or not front.suspects) and (not first or is_before(front, first)) then
-            first = front
+-- Takes out what is leased, and what is of no use.
+local function take_out(front)
+    if not front.in_line then
+        call_all('ZREM', front.key, front.out)
+    elseif #front.out > 0 then
+        call('LPOP', front.key, #front.out + #front.kept)
+        local kept = {}
+        for place = #front.kept, 1, -1 do
+            kept[#kept + 1] = front.kept[place]
         end
+        call_all('LPUSH', front.key, kept)
     end
-    return first
 end
 
 local fronts, seen = {}, {}
@@ -118,63 +156,107 @@ for _, lane in ipairs(lanes) do
     if not seen[lane] then
         seen[lane] = true
         promote(lane)
-        for _, where in ipairs({ 'ready', 'suspects' }) do
-            local key = KEYS[1] .. where .. ':' .. lane
-            local suspects = where == 'suspects'
-            local front = { key = key, lane = lane, suspects = suspects, from = 0, page = {}, place = 1, passed = 0, taken = {} }
-            advance(front)
-            fronts[#fronts + 1] = front
+        -- A job that stands both in line and beside it was called off in line.
+        for _, where in ipairs({ 'ready:', 'line:', 'suspects:' }) do
+            fronts[#fronts + 1] = new_front(where, lane)
         end
     end
 end
-
-local answer, held = { false, 0 }, {}
-while #answer < 2 + 2 * limit do
-    local front = most_urgent(fronts)
-    if not front then
-        break
-    end
-    local id, job = front.id, front.job
-    local attempt = struct.unpack('>I4', job, 3) + 1
-    call('SETRANGE', job_key .. id, 0, struct.pack('>B', RUNNING) .. job:sub(2, 2) .. struct.pack('>I4', attempt) .. worker)
-    answer[#answer + 1], answer[#answer + 2] = id, job
-    held[#held + 1] = id
-    front.taken[#front.taken + 1] = id
-    seat = seat and not front.suspects
-    if #answer < 2 + 2 * limit or front.suspects then
-        advance(front)
-    else
-        front.id = nil
-    end
-end
-
-if #held > 0 then
-    call_all('SADD', KEYS[1] .. 'held:' .. worker, held)
-    call('ZADD', KEYS[1] .. 'workers', 'NX', LONG_AGO, worker)
-end
 local behind = #fronts > 0 and now < reach()
 for _, front in ipairs(fronts) do
+    advance(front, behind)
+end
+
+local function is_more_urgent(front, other)
+    if front.rank ~= other.rank then
+        return front.rank < other.rank
+    end
+    return is_before(front.ids[front.at], other.ids[other.at])
+end
+
+-- The front with the most urgent job, and the next one.
+local function most_urgent()
+    local first, second
+    for _, front in ipairs(fronts) do
+        if front.at and (seat or not front.suspects) then
+            if not first or is_more_urgent(front, first) then
+                first, second = front, first
+            elseif not second or is_more_urgent(front, second) then
+                second = front
+            end
+        end
+    end
+    return first, second
+end
+
+local answer, leases, standings, taken = { false, 0, 0 }, {}, {}, {}
+local leased, first, second = 0, most_urgent()
+-- How a job stands that runs for the first time.
+local NEW = struct.pack('>BBI4', RUNNING, 0, 1) .. worker .. struct.pack('>I4i8BI4', 0, 0, 255, 0)
+
+-- Leases the job that a front has come to.
+local function take(front)
+    local at, attempt, runs = front.at, '\0\0\0\1', NEW
+    local id, standing = front.ids[at], front.standings[at] or false
+    if standing then
+        attempt = struct.pack('>I4', struct.unpack('>I4', standing, 3) + 1)
+        runs = '\1' .. standing:sub(2, 2) .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27)
+    end
+    local place = 4 * leased + 4
+    answer[place], answer[place + 1] = id, front.jobs[at]
+    answer[place + 2], answer[place + 3] = standing, front.counts[at] or false
+    standings[2 * leased + 1], standings[2 * leased + 2] = front.keys[at], runs
+    leased = leased + 1
+    leases[leased], taken[id] = id .. attempt, true
+    if front.suspects then
+        seat = false
+    end
+end
+
+while first and leased < limit do
+    local id = first.ids[first.at]
+    -- It may stand in two places.
+    if not taken[id] then
+        take(first)
+    end
+    first.out[#first.out + 1] = id
+    if leased < limit or first.suspects then
+        advance(first, behind)
+    else
+        first.at = nil
+    end
+    if not first.at or first.suspects or second and not is_more_urgent(first, second) then
+        first, second = most_urgent()
+    end
+end
+
+if leased > 0 then
+    set_all(standings)
+    call_all('SADD', key('held:', worker), leases)
+    call('ZADD', key('workers'), 'NX', LONG_AGO, worker)
+end
+for _, front in ipairs(fronts) do
     if behind and not front.ended then
-        local from = front.from + (front.place - 1) / 2
-        for _, id in ipairs(call('ZRANGE', front.key, from, from + AHEAD - 1)) do
-            local due = call('GETRANGE', job_key .. id, 66, 73)
-            due = due ~= '' and struct.unpack('>i8', due)
+        local ids = range(front, front.from + front.place - 1, AHEAD)
+        local jobs, standings = get_all(keys_of(JOB, ids)), get_all(keys_of(STANDING, ids))
+        for place = 1, #ids do
+            local due = jobs[place] and due_of(jobs[place], standings[place])
             if due and due > now then
                 see(due)
             end
         end
     end
-    call_all('ZREM', front.key, front.taken)
-    if front.suspects and front.id then
+    take_out(front)
+    if front.suspects and front.at then
         answer[2] = 1
     end
-    local places = { 'ready:', 'suspects:', 'later:' }
+    local places = { 'line:', 'ready:', 'suspects:', 'later:' }
     for place, where in ipairs(places) do
-        places[place] = KEYS[1] .. where .. front.lane
+        places[place] = key(where, front.lane)
     end
     if front.suspects and call('EXISTS', unpack(places)) == 0 then
-        call('SREM', KEYS[1] .. 'lanes', front.lane)
+        call('SREM', key('lanes'), front.lane)
     end
 end
-answer[1] = next_due or false
+answer[1], answer[3] = next_due or false, ask_again
 return answer

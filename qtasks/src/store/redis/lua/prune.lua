@@ -1,14 +1,63 @@
--- ARGV from 2: before when finished jobs have ended, and dead ones; and how many. Gives how many were deleted.
+-- ARGV from 2: before when finished jobs have ended, and dead ones; and how many. Gives how many were looked at, and how
+-- many deleted.
 
-local limit, deleted = tonumber(ARGV[4]), 0
-for place, where in ipairs({ 'finished', 'dead' }) do
-    local before = '(' .. ARGV[1 + place]
-    local ids = call('ZRANGEBYSCORE', KEYS[1] .. where, '-inf', before, 'LIMIT', 0, limit - deleted)
-    for _, id in ipairs(ids) do
-        call('UNLINK', job_key .. id, KEYS[1] .. 's:' .. id, KEYS[1] .. 'm:' .. id, KEYS[1] .. 'n:' .. id, KEYS[1] .. 'h:' .. id)
+local limit, looked, gone = tonumber(ARGV[4]), 0, {}
+local STATES = { finished = { [DONE] = true, [CANCELLED] = true }, dead = { [DEAD] = true } }
+
+-- Deletes a job, unless it has run again since.
+local function prune(id, where, before)
+    local standing = call('GET', STANDING .. id)
+    if standing and STATES[where][standing:byte()] and due_or_ended(standing) < before then
+        delete(id)
+        gone[#gone + 1] = id
     end
-    call_all('ZREM', KEYS[1] .. where, ids)
-    call_all('ZREM', KEYS[1] .. 'jobs', ids)
-    deleted = deleted + #ids
 end
-return deleted
+
+for place, where in ipairs({ 'finished', 'dead' }) do
+    local before = ARGV[1 + place]
+    while looked < limit do
+        local ids, time = unpack(call('ZRANGEBYSCORE', key(where), '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', 0, 1))
+        if not ids then
+            break
+        end
+        local count = math.min(#ids / ID, limit - looked)
+        for each = 0, count - 1 do
+            prune(ids:sub(each * ID + 1, (each + 1) * ID), where, tonumber(before))
+        end
+        looked = looked + count
+        call('ZREM', key(where), ids)
+        local rest = ids:sub(count * ID + 1)
+        if rest ~= '' then
+            -- One that has ended again, alone, stands at that time already.
+            call('ZADD', key(where), 'NX', time, rest)
+        end
+    end
+end
+
+-- Lets go of the ids at the head of the list whose jobs are gone, and moves those that stay to the set beside it.
+local function trim(latest)
+    local ids, stay, count = call('LRANGE', key('ids'), 0, 4 * #gone), {}, 0
+    for _, id in ipairs(ids) do
+        if call('EXISTS', JOB .. id) == 1 then
+            if is_before(latest, id) then
+                break
+            end
+            stay[#stay + 1], stay[#stay + 2] = 0, id
+        end
+        count = count + 1
+    end
+    if count > 0 then
+        call_all('ZADD', key('jobs'), stay)
+        call('LPOP', key('ids'), count)
+    end
+end
+
+if #gone > 0 then
+    local latest = gone[1]
+    for _, id in ipairs(gone) do
+        latest = is_before(latest, id) and id or latest
+    end
+    call_all('ZREM', key('jobs'), gone)
+    trim(latest)
+end
+return { looked, #gone }

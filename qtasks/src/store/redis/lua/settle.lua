@@ -1,118 +1,135 @@
--- ARGV from 2, for each settlement: the job; what must hold; the next state, as numbers; when it is due or has ended; the
--- attempt that ends, or nothing; and the outcome. Gives for each whether it was written.
+-- ARGV from 2, some settlements at a time: what holds the jobs, where they go, the time at which they are due or have ended,
+-- how many they are, and of each the lease, how it stands then, and, where it is to wait, the attempt that ends, or nothing.
+-- Gives for each whether it was written.
 
-local EACH = 6
-local held, ended = {}, { finished = {}, dead = {} }
+local answer, news, over, work = {}, {}, {}, false
 
-local jobs, keys = {}, {}
-for at = 2, #ARGV, EACH do
-    keys[#keys + 1] = job_key .. ARGV[at]
-end
-for from = 1, #keys, MOST do
-    for place, job in ipairs(call('MGET', unpack(keys, from, math.min(from + MOST - 1, #keys)))) do
-        jobs[ARGV[2 + EACH * (from + place - 2)]] = job
-    end
-end
-
--- What many jobs have in common is done at once, but before one of them is settled again.
-local function flush()
-    for worker, ids in pairs(held) do
-        call_all('SREM', KEYS[1] .. 'held:' .. worker, ids)
-    end
-    for where, scored in pairs(ended) do
-        call_all('ZADD', KEYS[1] .. where, scored)
-    end
-    held, ended = {}, { finished = {}, dead = {} }
+-- The numbers of how a job stands: the state and the attempt; one that never ran waits.
+local function numbers(standing)
+    local state, _, attempt = struct.unpack('>BBc4', standing or '\0\0\0\0\0\0')
+    return state, attempt
 end
 
 -- How long the part of each kind is that says who holds a job; behind it may stand how many steps the job must have.
-local LENGTHS = { L = 21, E = 13, S = 6 }
+local LENGTHS = { L = 17, E = 9, S = 2 }
 
-local function holds(job, hold)
-    local kind, state = hold:sub(1, 1), struct.unpack('B', job)
-    if #hold > LENGTHS[kind] and job:sub(27, 34) ~= hold:sub(LENGTHS[kind] + 1) then
+-- Whether a job is as it was seen, or was lost with its worker; if so, takes it from where its state had put it.
+local function found(hold, lease)
+    local id = lease:sub(1, ID)
+    local standing = call('GET', STANDING .. id)
+    local state, attempt = numbers(standing)
+    if attempt ~= lease:sub(17) or not standing and call('EXISTS', JOB .. id) == 0 then
         return false
-    elseif kind == 'L' then
-        return state == RUNNING and job:sub(3, 22) == hold:sub(2, 21)
-    elseif job:sub(3, 6) ~= hold:sub(2, 5) then
-        return false
-    elseif kind == 'E' then
-        return state == RUNNING and ran_out(job:sub(7, 22), struct.unpack('>i8', hold, 6))
     end
-    return state == struct.unpack('B', hold, 6)
-end
-
-local function ends_in(state)
-    return state == DEAD and 'dead' or 'finished'
-end
-
-local function lane_of(job)
-    return job:sub(110, 109 + struct.unpack('>I4', job, 102))
-end
-
--- Takes a job from where its state had put it.
-local function remove(id, job)
-    local state = struct.unpack('B', job)
+    if hold:sub(1, 1) == 'E' then
+        if state ~= RUNNING or not ran_out(standing:sub(7, 22), struct.unpack('>i8', hold, 2)) then
+            return false
+        end
+    elseif state ~= struct.unpack('B', hold, 2) then
+        return false
+    end
     if state == RUNNING then
-        local worker = job:sub(7, 22)
-        held[worker] = held[worker] or {}
-        table.insert(held[worker], id)
-        return
+        call('SREM', key('held:', standing:sub(7, 22)), lease)
+    elseif state == WAITING then
+        local _, lane = rank_and_lane(id)
+        -- Further behind in line it is passed over when its turn comes.
+        if not standing and call('LINDEX', key('line:', lane), 0) == id then
+            call('LPOP', key('line:', lane))
+        end
+        for _, where in ipairs({ 'ready:', 'suspects:', 'later:' }) do
+            call('ZREM', key(where, lane), id)
+        end
+    else
+        local last = last_attempt(standing)
+        if last ~= '' then
+            call('RPUSH', key('h:', id), last)
+        end
     end
-    flush()
-    if state ~= WAITING then
-        call('ZREM', KEYS[1] .. ends_in(state), id)
-        return
+    return true
+end
+
+local NO_STEPS = string.rep('\0', 8)
+
+-- The leases whose jobs have as many steps as they must: 1 or 0 for each.
+local function have_steps(leases, steps)
+    local have = {}
+    for place, lease in ipairs(leases) do
+        local recorded = call('GETRANGE', COUNTS .. lease:sub(1, ID), 4, 11)
+        have[place] = (recorded ~= '' and recorded or NO_STEPS) == steps and 1 or 0
     end
-    for _, where in ipairs({ 'ready:', 'suspects:', 'later:' }) do
-        call('ZREM', KEYS[1] .. where .. lane_of(job), id)
+    return have
+end
+
+-- For each of the leases 1 or 0: whether its job may be settled. If so, nobody holds it any more.
+local function set_free(hold, leases)
+    local kind = hold:sub(1, 1)
+    local length = LENGTHS[kind]
+    local have = #hold > length and have_steps(leases, hold:sub(length + 1))
+    if kind ~= 'L' then
+        local are = {}
+        for place, lease in ipairs(leases) do
+            are[place] = (not have or have[place] == 1) and found(hold, lease) and 1 or 0
+        end
+        return are
+    end
+    local worker = hold:sub(2, length)
+    local are, all, count = are_in(key('held:', worker), leases), {}, 0
+    for place = 1, #leases do
+        if have and have[place] == 0 then
+            are[place] = 0
+        elseif are[place] == 1 then
+            count = count + 1
+            all[count] = leases[place]
+        end
+    end
+    call_all('SREM', key('held:', worker), all)
+    return are
+end
+
+-- Lets a job wait again.
+local function wait_again(id, where, time, attempt)
+    if attempt ~= '' then
+        call('RPUSH', key('h:', id), attempt)
+    end
+    local rank, lane = rank_and_lane(id)
+    if lane then
+        wait(where, lane, { where == 'later:' and time or rank, id })
+        work = true
+    end
+    if where ~= 'later:' then
+        reach_to(tonumber(time))
     end
 end
 
-local answer, news, over, changed, work = {}, {}, {}, {}, false
-for at = 2, #ARGV, EACH do
-    local id, time, attempt, outcome = ARGV[at], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-    local job = jobs[id]
-    if job and holds(job, ARGV[at + 1]) then
-        local state, is_due, suspect, failures, shape, millis = struct.unpack('>BBBI4Bi8', ARGV[at + 2])
-        remove(id, job)
-        local length, _, rank, _, _, lane, args = struct.unpack('>I4I4hi8i8I4I4', job, 76)
-        local body = 109 + lane + args
-        if length > 0 then
-            local last = job:sub(body + 1, body + length)
-            if attempt == '' then
-                attempt = last
-            else
-                call('RPUSH', KEYS[1] .. 'h:' .. id, last)
-            end
-        end
-        local flags = struct.unpack('B', job, 2)
-        local head = struct.pack(
-            '>BBc20I4c40i8BI4I4', state, flags - flags % 2 + suspect, job:sub(3, 22), failures, job:sub(27, 66), millis, shape,
-            #attempt, #outcome
-        )
-        jobs[id] = head .. job:sub(84, body) .. attempt .. outcome
-        changed[#changed + 1], changed[#changed + 2] = job_key .. id, jobs[id]
-        if state == WAITING then
-            work = true
-            if is_due == 0 then
-                wait('later', lane_of(job), { time, id })
-            else
-                wait(suspect == 1 and 'suspects' or 'ready', lane_of(job), { rank, id })
-                reach_to(millis)
-            end
-        else
-            local scored = ended[ends_in(state)]
-            scored[#scored + 1], scored[#scored + 2] = time, id
-            over[#over + 1] = id
-        end
-        news[#news + 1] = id
-        answer[#answer + 1] = 1
-    else
-        answer[#answer + 1] = 0
+local at = 2
+while at <= #ARGV do
+    local hold, where, time, size = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+    local ends = where == 'finished' or where == 'dead'
+    local width, leases, standings, ended, count = ends and 2 or 3, {}, {}, {}, 0
+    for place = 1, size do
+        leases[place] = ARGV[at + 4 + (place - 1) * width]
     end
+    local free = set_free(hold, leases)
+    for place = 1, size do
+        answer[#answer + 1] = free[place]
+        if free[place] == 1 then
+            local from = at + 4 + (place - 1) * width
+            local id = leases[place]:sub(1, ID)
+            standings[2 * count + 1], standings[2 * count + 2] = STANDING .. id, ARGV[from + 1]
+            count = count + 1
+            ended[count], news[#news + 1] = id, id
+            if not ends then
+                wait_again(id, where, time, ARGV[from + 2])
+            end
+        end
+    end
+    set_all(standings)
+    if ends and count > 0 then
+        local ids = table.concat(ended)
+        call('ZADD', key(where), time, ids)
+        over[#over + 1] = ids
+    end
+    at = at + 4 + size * width
 end
-set_all(changed, 1, #changed)
-flush()
 tell(news, over, work)
 return answer

@@ -1,0 +1,31 @@
+-- Where jobs wait.
+
+-- Jobs are due now, or were, that stand in line: up to this time.
+local function reach()
+    return tonumber(call('GET', key('reach')) or LONG_AGO)
+end
+
+local function reach_to(time)
+    if time > reach() then
+        call('SET', key('reach'), time)
+    end
+end
+
+-- The rank and the lane of a job, if it is there.
+local function rank_and_lane(id)
+    local first = call('GETRANGE', JOB .. id, 0, 29)
+    if first == '' then
+        return
+    end
+    local rank, _, length = struct.unpack('>hc24I4', first)
+    return rank, call('GETRANGE', JOB .. id, 30, 29 + length)
+end
+
+-- Lets jobs wait in a lane: `where` is `ready:`, `suspects:` or `later:`, and `scored` a rank or a time and an id in turn.
+local function wait(where, lane, scored)
+    if #scored > 0 then
+        call_all('ZADD', key(where, lane), scored)
+        call('SADD', key('lanes'), lane)
+    end
+end
+
