@@ -71,7 +71,7 @@ pub struct Place {
 impl Place {
     /// In memory.
     pub fn memory() -> Self {
-        Self { url: "memory:".to_owned(), folder: None }
+        Self::at("memory:".to_owned())
     }
 
     /// In a SQLite file that goes away with this.
@@ -83,12 +83,17 @@ impl Place {
 
     /// On a Redis server, apart from all others there.
     pub fn redis() -> Self {
-        Self { url: servers::redis::url(), folder: None }
+        Self::at(servers::redis::url())
     }
 
     /// In tables of its own on the Postgres server of this process.
     pub fn postgres() -> Self {
-        Self { url: servers::postgres::url(), folder: None }
+        Self::at(servers::postgres::url())
+    }
+
+    /// At a URL that is nobody else's.
+    pub fn at(url: String) -> Self {
+        Self { url, folder: None }
     }
 }
 

@@ -610,6 +610,47 @@ async fn what_was_saved_before_an_answer_was_lost_is_not_saved_again() {
     assert_eq!(stage.diary.lines().len(), 50);
 }
 
+/// At value 1, whose commit waits for a standby.
+async fn saves_with_a_copy(tx: &mut Transaction<'_>, value: i64, ctx: TaskContext) -> Sql<()> {
+    if value == 1 {
+        tx.execute("SET LOCAL synchronous_commit = on", &[]).await?;
+    }
+    insert(tx, value, &ctx).await
+}
+
+#[qtask(generate_handler = saves_with_a_copy, checkpoint = "each")]
+async fn has_a_copy() -> Count {
+    for value in 0..3 {
+        yield_!(value);
+    }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_takes_longer_than_anybody_waits_is_waited_for_at_last() {
+    let server = Postgres::start(&["-c", "fsync=off", "-c", "synchronous_commit=local"]);
+    server.tell(TABLES).unwrap();
+    let stage = Stage::open(Place::at(format!("{}&timeout=1", server.url()))).await;
+    let worker = stage.app.worker().start().await.unwrap();
+    server.tell("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    server.tell("SELECT pg_reload_conf()").unwrap();
+    let job = stage.app.enqueue(has_a_copy()).await.unwrap();
+    // The commit waits, and somebody waits for it who asks what came of it.
+    let waits = async |what| {
+        let asked = format!("SELECT count(*) > 0 FROM pg_stat_activity WHERE {what}");
+        eventually(what, async || server.tell(&asked).unwrap() == "t").await;
+    };
+    waits("wait_event = 'SyncRep'").await;
+    waits("wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE'").await;
+    server.tell("ALTER SYSTEM RESET synchronous_standby_names").unwrap();
+    server.tell("SELECT pg_reload_conf()").unwrap();
+    assert_eq!(in_time(job.result()).await.unwrap(), 3);
+    assert_eq!(job.status().await.unwrap().attempt, 1, "what was committed after all has cost nothing");
+    worker.shutdown().await.unwrap();
+    let saved = server.tell("SELECT string_agg(value::text, ' ' ORDER BY number) FROM saved").unwrap();
+    assert_eq!(saved, "0 1 2");
+}
+
 /// Loses its connection once at value 3, before or after it has written.
 async fn loses_its_connection(tx: &mut Transaction<'_>, (value, early): (i64, bool), diary: State<Diary>) -> Sql<i64> {
     const END: &str = "SELECT pg_terminate_backend(pg_backend_pid())";

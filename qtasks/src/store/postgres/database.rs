@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
 use tokio_postgres::{
     Config, Row,
@@ -82,11 +82,8 @@ impl Database {
 }
 
 async fn lend(pool: &Pool, place: &Place) -> Result<Lent, Fault> {
-    let lent = pool.get().await.map_err(|error| match error {
-        PoolError::Backend(error) => Fault::connecting(error, place),
-        error => error.into(),
-    });
-    lent.map(|lent| Lent(Some(lent)))
+    let lent = pool.get().await.map_err(|error| Fault::lending(error, place))?;
+    Ok(Lent(Some(lent)))
 }
 
 fn pool(place: &Place, config: &Config) -> Result<Pool> {

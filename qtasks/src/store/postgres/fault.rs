@@ -50,6 +50,16 @@ impl Fault {
         }
     }
 
+    /// No connection could be lent.
+    pub(super) fn lending(error: PoolError, place: &Place) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::connecting(error, place),
+            PoolError::Timeout(TimeoutType::Wait) => Self::away("all connections of the store are busy"),
+            PoolError::Timeout(_) => Self::Silent(place.patience),
+            other => Self::away(other),
+        }
+    }
+
     pub(super) fn refused(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Refused(Trouble(why.into().into()))
     }
@@ -72,16 +82,6 @@ impl From<tokio_postgres::Error> for Fault {
         let refused = error.code().map_or_else(|| !error.is_closed(), |code| !is_its_own(code));
         let trouble = Trouble(Arc::new(error));
         if refused { Self::Refused(trouble) } else { Self::Away(trouble) }
-    }
-}
-
-impl From<PoolError> for Fault {
-    fn from(error: PoolError) -> Self {
-        match error {
-            PoolError::Backend(error) => Self::Away(Trouble(Arc::new(error))),
-            PoolError::Timeout(TimeoutType::Wait) => Self::away("all connections of the store are busy"),
-            other => Self::away(other),
-        }
     }
 }
 

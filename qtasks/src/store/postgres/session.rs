@@ -1,8 +1,9 @@
 //! The one connection of a store that is its own: on it, other processes are heard, and workers show that they live.
 //!
 //! A worker has a lock of the server's on it, which is free at the moment when the connection ends, whatever ends it.
-//! A connection may also end by itself, and be made again at once; until then the leases of its workers are in doubt. So whoever sees that a lock is free looks again after
-//! half a second, and only when it is still free takes the worker for gone: its row says so from then on.
+//! A connection may also end by itself, and be made again at once; until then the leases of its workers are in doubt. So
+//! whoever sees that a lock is free looks again after 0.4 s, and only when it is still free takes the worker for gone: its
+//! row says so from then on.
 
 use std::{
     collections::HashSet,
@@ -22,12 +23,12 @@ use super::{database::in_time, fault::Fault, news::CHANNEL, row, store::Inner, t
 use crate::job::WorkerId;
 
 /// How often the locks of others are looked at.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_millis(400);
 /// At each so many looks everybody looks for what they were not told.
-const POLLED_EVERY: u32 = 10;
+const POLLED_EVERY: u32 = 12;
 /// So many looks after the connection was lost nobody is taken for gone: others may have lost theirs too, as when the server
 /// was started again.
-const FORBEARING: u32 = 6;
+const FORBEARING: u32 = 8;
 /// How long an answer may take before the connection is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
