@@ -6,7 +6,8 @@
 //!
 //! The last line says what came of it. The program fails when a job or a value was lost, a handler was called for a step
 //! that was recorded, a result differs from that of a run without kills, or a subscriber missed or repeated a value.
-//! With `--redis` the jobs are kept on a Redis server, with `--postgres` in a Postgres database.
+//! With `--store redis` the jobs are kept on a Redis server that it starts, with `--store postgres` on one of Postgres, and
+//! with `--store` and a URL there: in a store that nobody else uses meanwhile.
 
 // What only the workers use.
 #![allow(dead_code)]
@@ -67,12 +68,10 @@ struct Args {
     /// Have handlers insert rows in the transactions of their steps, and count the rows in the end.
     #[arg(long)]
     transactional: bool,
-    /// Keep the jobs on a Redis server, which syncs every write, instead of in a SQLite file.
-    #[arg(long, conflicts_with = "transactional")]
-    redis: bool,
-    /// Keep the jobs in a Postgres database, which syncs every commit, instead of in a SQLite file.
-    #[arg(long, conflicts_with = "redis")]
-    postgres: bool,
+    /// Where the jobs are kept: `sqlite`, a file; `redis` or `postgres`, a server of its own that syncs every write; or a
+    /// URL.
+    #[arg(long, default_value = "sqlite")]
+    store: String,
     /// Fail when a job of a killed worker goes on later than after so many seconds, or no killed worker had one.
     #[arg(long)]
     within: Option<u64>,
@@ -85,14 +84,10 @@ struct Args {
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     let folder = tempfile::tempdir()?;
-    let place = match (args.redis, args.postgres) {
-        (true, _) => Place::redis(),
-        (_, true) => Place::postgres()?,
-        _ => Place::sqlite(folder.path())?,
-    };
+    let place = Place::find(&args.store, folder.path());
     let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
     let app = QueueTasks::open(&place.url).await?;
-    let (program, kinds) = place.cast(args.transactional);
+    let (program, kinds) = place.cast(args.transactional)?;
     let mut storm = Storm::begin(folder.path(), &place.url, program, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
@@ -112,13 +107,17 @@ async fn main() -> anyhow::Result<ExitCode> {
     let processes = storm.end().await?;
 
     let findings = check(&jobs, &processes);
-    let rows = Rows::of(&place, &jobs)?;
+    let rows = if args.transactional { Some(Rows::of(&place, &jobs)?) } else { None };
     let line = report(&kills, &jobs, &findings, &watch);
-    println!("{line}{rows} in {:.0} s", begun.elapsed().as_secs_f64());
+    println!(
+        "{line}{} in {:.0} s",
+        rows.as_ref().map(Rows::to_string).unwrap_or_default(),
+        begun.elapsed().as_secs_f64()
+    );
     let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
     let good = watch.is_good()
         && watch.troubles.load(Relaxed) == 0
-        && (!args.transactional || rows.are_exact())
+        && rows.is_none_or(|rows| rows.are_exact())
         && findings.again_after_record.is_empty()
         && findings.resumed.iter().all(|wait| *wait < within)
         && (args.within.is_none() || !findings.resumed.is_empty())
@@ -151,10 +150,7 @@ impl Rows {
 
 impl fmt::Display for Rows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.rows {
-            0 => Ok(()),
-            rows => write!(f, "; {rows} rows for {} values, {} of them twice", self.values, rows - self.distinct),
-        }
+        write!(f, "; {} rows for {} values, {} of them twice", self.rows, self.values, self.rows - self.distinct)
     }
 }
 

@@ -2,70 +2,82 @@
 
 use std::path::Path;
 
+use anyhow::{Context as _, bail};
 use qtasks::sqlite::rusqlite::Connection;
-use qtasks_tests::servers::{postgres::Postgres, redis::Redis};
+use qtasks_tests::servers::{
+    postgres::{Postgres, tell},
+    redis::Redis,
+};
 
 use crate::kinds::{Kind, TABLE};
 
-/// A store of the storm's own.
+/// A store that nobody else uses meanwhile.
 pub(crate) struct Place {
     pub(crate) url: String,
-    server: Server,
+    /// One that ends with this.
+    _server: Option<Server>,
 }
 
 enum Server {
-    None,
     Redis { _server: Redis },
-    Postgres(Postgres),
+    Postgres { _server: Postgres },
 }
 
 const ROWS: &str = "SELECT count(*), count(DISTINCT value) FROM handled";
 
 impl Place {
-    /// A file in `folder`.
-    pub(crate) fn sqlite(folder: &Path) -> anyhow::Result<Self> {
-        let file = folder.join("jobs.db");
-        Connection::open(&file)?.execute_batch(TABLE)?;
-        Ok(Self { url: format!("sqlite:{}", file.display()), server: Server::None })
-    }
-
-    /// A server that syncs every write.
-    pub(crate) fn redis() -> Self {
-        let server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-        Self { url: server.url(), server: Server::Redis { _server: server } }
-    }
-
-    /// A server that syncs every commit.
-    pub(crate) fn postgres() -> anyhow::Result<Self> {
-        let server = Postgres::start(&[]);
-        server.tell(TABLE).map_err(anyhow::Error::msg)?;
-        Ok(Self { url: server.database(), server: Server::Postgres(server) })
-    }
-
-    /// The program of a worker, and the tasks that it runs here.
-    pub(crate) fn cast(&self, transactional: bool) -> (&'static str, &'static [Kind]) {
-        match (&self.server, transactional) {
-            (Server::None, true) => ("sqlite_worker", &[Kind::SavesOnSqlite]),
-            (Server::Postgres(_), true) => ("postgres_worker", &[Kind::SavesOnPostgres]),
-            _ => ("portable", &Kind::ALL),
+    /// What `store` names: a file in `folder`, a server of its own that syncs every write, or what is at a URL.
+    pub(crate) fn find(store: &str, folder: &Path) -> Self {
+        match store {
+            "sqlite" => Self { url: format!("sqlite:{}", folder.join("jobs.db").display()), _server: None },
+            "redis" => {
+                let server = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+                Self { url: server.url(), _server: Some(Server::Redis { _server: server }) }
+            }
+            "postgres" => {
+                let server = Postgres::start(&[]);
+                Self { url: server.database(), _server: Some(Server::Postgres { _server: server }) }
+            }
+            url => Self { url: url.to_owned(), _server: None },
         }
+    }
+
+    /// The program of a worker, and the tasks that it runs here. Those that are transactional insert their rows into a new
+    /// table.
+    pub(crate) fn cast(&self, transactional: bool) -> anyhow::Result<(&'static str, &'static [Kind])> {
+        if !transactional {
+            return Ok(("portable", &Kind::ALL));
+        }
+        let cast: (_, &[_]) = match self.url.split_once(':') {
+            Some(("sqlite", _)) => ("sqlite_worker", &[Kind::SavesOnSqlite]),
+            Some(("postgres" | "postgresql", _)) => ("postgres_worker", &[Kind::SavesOnPostgres]),
+            _ => bail!("handlers cannot take part in the transactions of this store"),
+        };
+        match self.file() {
+            Some(file) => Connection::open(file)?.execute_batch(TABLE)?,
+            None => _ = tell(self.database(), TABLE).map_err(anyhow::Error::msg)?,
+        }
+        Ok(cast)
     }
 
     /// How many rows handlers have inserted, and how many values stand in them.
     pub(crate) fn rows(&self) -> anyhow::Result<(u64, u64)> {
-        match &self.server {
-            Server::None => {
-                let file = self.url.trim_start_matches("sqlite:");
-                let counted = Connection::open(file)?
-                    .query_row(ROWS, [], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-                Ok((counted.0.cast_unsigned(), counted.1.cast_unsigned()))
-            }
-            Server::Redis { .. } => Ok((0, 0)),
-            Server::Postgres(server) => {
-                let told = server.tell(ROWS).map_err(anyhow::Error::msg)?;
-                let (rows, distinct) = told.split_once('|').unwrap_or_default();
-                Ok((rows.parse()?, distinct.parse()?))
-            }
+        if let Some(file) = self.file() {
+            let row = |row: &qtasks::sqlite::rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+            let (rows, distinct) = Connection::open(file)?.query_row(ROWS, [], row)?;
+            return Ok((rows.cast_unsigned(), distinct.cast_unsigned()));
         }
+        let told = tell(self.database(), ROWS).map_err(anyhow::Error::msg)?;
+        let (rows, distinct) = told.split_once('|').context("there are two counts")?;
+        Ok((rows.parse()?, distinct.parse()?))
+    }
+
+    fn file(&self) -> Option<&str> {
+        self.url.strip_prefix("sqlite:")
+    }
+
+    /// The URL without what only qtasks understands.
+    fn database(&self) -> &str {
+        self.url.split('?').next().unwrap_or_default()
     }
 }

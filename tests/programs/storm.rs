@@ -11,9 +11,9 @@ fn kills(args: &[&str]) {
 
 /// That another worker takes over in time; there is one job at a time, so that none waits for its turn, and whoever has it
 /// is killed.
-fn goes_on(server: &str, within: &str) {
+fn goes_on(store: &str, within: &str) {
     let alone = ["--workers", "2", "--jobs", "1", "--values", "1000", "--longest", "500"];
-    kills(&[&[server, "--within", within, "--kills", "3", "--seconds", "6"], &alone[..]].concat());
+    kills(&[&["--store", store, "--within", within, "--kills", "3", "--seconds", "6"], &alone[..]].concat());
 }
 
 #[test]
@@ -24,25 +24,25 @@ fn kills_on_sqlite_lose_nothing_and_repeat_nothing_that_is_recorded() {
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn kills_on_redis_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--redis", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    kills(&["--store", "redis", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
 
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn the_job_of_a_killed_worker_goes_on_within_five_seconds_on_redis() {
-    goes_on("--redis", "5");
+    goes_on("redis", "5");
 }
 
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn kills_on_postgres_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    kills(&["--store", "postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
 
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn the_job_of_a_killed_worker_goes_on_within_two_seconds_on_postgres() {
-    goes_on("--postgres", "2");
+    goes_on("postgres", "2");
 }
 
 #[test]
@@ -53,5 +53,5 @@ fn what_is_written_in_transactions_is_there_exactly_once() {
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn what_is_written_in_transactions_of_postgres_is_there_exactly_once() {
-    kills(&["--transactional", "--postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    kills(&["--transactional", "--store", "postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
 }
