@@ -35,8 +35,8 @@ struct Args {
     #[arg(long)]
     folder: Option<PathBuf>,
     /// The store that is measured: `sqlite`; `redis` or `postgres`, on a server that is started for it and writes to the
-    /// disk whatever it acknowledges; or the URL of one, with `{}` for a name, as in `redis://localhost?app={}` and
-    /// `postgres://localhost/db?schema={}`, where all that is enqueued stays.
+    /// disk whatever it acknowledges; `redis-everysec`, on one that does so every second; or the URL of one, with `{}` for a
+    /// name, as in `redis://localhost?app={}` and `postgres://localhost/db?schema={}`, where all that is enqueued stays.
     #[arg(long, default_value = "sqlite")]
     store: String,
     /// Plays a part in what another process measures.

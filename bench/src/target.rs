@@ -36,14 +36,13 @@ impl Target {
         }
         let place = match store.split_once(':') {
             None if store == "sqlite" => Place::File,
-            None if store == "redis" => {
-                Place::OwnRedis(Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]))
-            }
+            None if store == "redis" => Place::OwnRedis(redis("always")),
+            None if store == "redis-everysec" => Place::OwnRedis(redis("everysec")),
             None if store == "postgres" => Place::OwnPostgres(Postgres::start(&[])),
             Some(("sqlite", _)) => Place::Url(Kind::Sqlite, store.to_owned()),
             Some(("redis" | "rediss", _)) => Place::Url(Kind::Redis, store.to_owned()),
             Some(("postgres" | "postgresql", _)) => Place::Url(Kind::Postgres, store.to_owned()),
-            _ => bail!("`--store` is `sqlite`, `redis`, `postgres`, or a URL of one, not `{store}`"),
+            _ => bail!("`--store` is `sqlite`, `redis`, `redis-everysec`, `postgres`, or a URL of one, not `{store}`"),
         };
         Ok(Self { folder, place })
     }
@@ -88,4 +87,9 @@ impl Target {
     pub(crate) fn postgres(&self) -> Option<&Postgres> {
         if let Place::OwnPostgres(server) = &self.place { Some(server) } else { None }
     }
+}
+
+/// A server that syncs what it writes as it is told to.
+fn redis(appendfsync: &str) -> Redis {
+    Redis::start(&["--appendonly", "yes", "--appendfsync", appendfsync])
 }

@@ -3,7 +3,7 @@
 use futures::future::try_join_all;
 use qtasks::{QueueTasks, qtask};
 
-use super::raw;
+use super::raw::{filling, sqlite};
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
@@ -38,12 +38,12 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
         produced?;
     }
     let this = start.rate(calls)?;
-    Ok(this.over(raw::on(scale, || raw::inserts(&place, calls))?))
+    Ok(this.over(sqlite::on(scale, || sqlite::inserts(&place, calls))?))
 }
 
 async fn produce(app: QueueTasks, calls: u64) -> qtasks::Result<()> {
     for _ in 0..calls {
-        app.enqueue(enqueued(raw::filling())).await?;
+        app.enqueue(enqueued(filling())).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use qtasks::{Count, prelude::*};
 
-use super::raw;
+use super::raw::sqlite;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
@@ -39,5 +39,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     anyhow::ensure!(job.result().await? == values);
     let this = start.rate(values)?;
     worker.shutdown().await?;
-    Ok(this.over(raw::on(scale, || raw::appends(&place, values))?))
+    Ok(this.over(sqlite::on(scale, || sqlite::appends(&place, values))?))
 }

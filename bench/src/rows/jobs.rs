@@ -49,7 +49,7 @@ async fn produce(app: QueueTasks, jobs: u64) -> qtasks::Result<()> {
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, jobs) = (Place::new(scale)?, scale.of(100_000));
     let this = through(&place.app().await?, jobs).await?;
-    Ok(this.over(raw::on(scale, || raw::lives(&place, jobs))?))
+    Ok(this.over(raw::lives(scale, &place, jobs).await?))
 }
 
 /// How many jobs go through in a second.

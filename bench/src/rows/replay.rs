@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use qtasks::{Count, TaskError, prelude::*};
 
-use super::raw;
+use super::raw::sqlite;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale, per_second},
@@ -47,5 +47,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     // From its start to its end in the store: reading ahead counts too.
     let lap = attempts[1].ended.duration_since(attempts[1].started.expect("it was started here"));
     let this = per_second(values, lap.try_into()?);
-    Ok(Round::Figure { this, baseline: raw::on(scale, || raw::reads(&place, values))?, processor: None })
+    Ok(Round::Figure { this, baseline: sqlite::on(scale, || sqlite::reads(&place, values))?, processor: None })
 }

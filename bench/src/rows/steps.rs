@@ -2,7 +2,7 @@
 
 use qtasks::{Count, prelude::*};
 
-use super::raw;
+use super::raw::sqlite;
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
@@ -43,5 +43,5 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     for job in jobs {
         anyhow::ensure!(job.result().await? == each);
     }
-    Ok(this.over(raw::on(scale, || raw::steps(&place, GENERATORS, steps))?))
+    Ok(this.over(sqlite::on(scale, || sqlite::steps(&place, GENERATORS, steps))?))
 }

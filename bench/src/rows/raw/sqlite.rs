@@ -1,21 +1,17 @@
-//! What SQLite gives by itself, with the same promise for each commit.
+//! SQLite by itself, with the same promise for each commit.
 
 use std::time::Instant;
 
 use rusqlite::{Connection, params};
 
+use super::filling;
 use crate::{
     place::Place,
     row::{Scale, per_second},
     target::Kind,
 };
 
-/// Arguments, or whatever is stored, of about 100 bytes.
-pub(crate) fn filling() -> String {
-    "x".repeat(88)
-}
-
-/// What SQLite by itself comes to, where it is SQLite that is measured: on others it says nothing.
+/// What it comes to, where it is SQLite that is measured: on others it says nothing.
 pub(crate) fn on(scale: &Scale, measure: impl FnOnce() -> rusqlite::Result<f64>) -> rusqlite::Result<Option<f64>> {
     (scale.target.kind() == Kind::Sqlite).then(measure).transpose()
 }
