@@ -117,7 +117,7 @@ pub use self::{
 };
 pub use qtasks_macros::qtask;
 
-// The programs of the README run as doctests.
-#[cfg(all(doctest, feature = "sqlite"))]
+// The programs of the README run as doctests, where all that they use is there.
+#[cfg(all(doctest, feature = "sqlite", feature = "postgres"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
