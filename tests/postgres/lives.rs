@@ -2,7 +2,7 @@
 
 use std::{slice::from_ref, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use qtasks::{
     job::{Job, State, WorkerId},
     postgres::Postgres,
@@ -49,6 +49,19 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_soon() {
     assert_eq!(other.settle(vec![lost(&job, NOW)]).await.unwrap(), [Written::Yes]);
     assert_eq!(other.expired(NOW, 9).await.unwrap(), []);
     eventually("what the dead one left behind goes away", async || workers(&url) == "1").await;
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_worker_that_only_time_tells_of_is_forgotten_after_a_day() {
+    let url = url();
+    let (store, until) = (open(&url).await, NOW.as_millisecond());
+    let silent = format!("INSERT INTO {}.workers VALUES (gen_random_uuid(), {until}, 0, false)", schema(&url));
+    tell(&shared().database(), &silent).unwrap();
+    for (after, left) in [(HOUR * 24, "1"), (HOUR * 24 + SignedDuration::from_millis(1), "0")] {
+        store.expired(NOW + after, 9).await.unwrap();
+        assert_eq!(workers(&url), left);
+    }
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
+
 use super::subject::*;
 use crate::{
     job::WorkerId,
@@ -67,6 +69,16 @@ pub async fn a_lease_that_ran_out_and_was_not_taken_is_still_good(store: Arc<dyn
     assert_eq!(store.expired(at(13_000)).await, [lease.job]);
     store.settle(settlement(lease, done())).await;
     assert_eq!(store.expired(at(13_000)).await, [], "a job that ended holds no lease");
+}
+
+/// Whatever is pruned, and however late: what it leases next is not lost.
+pub async fn a_worker_without_jobs_outlasts_pruning(store: Arc<dyn Store>) {
+    let (store, worker) = (Subject(store), WorkerId::new());
+    store.renew(worker, at(3_000)).await;
+    assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0);
+    store.enqueue([call()]).await;
+    store.lease(ask(worker)).await;
+    assert_eq!(store.expired(at(3_000)).await, []);
 }
 
 /// Found is found again until it is settled, and looking changes nothing.

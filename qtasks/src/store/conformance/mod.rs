@@ -87,6 +87,7 @@ macro_rules! store_conformance {
             a_renewal_counts_for_all_leases_of_its_worker_only
             leases_of_a_worker_that_never_renewed_have_run_out
             a_lease_that_ran_out_and_was_not_taken_is_still_good
+            a_worker_without_jobs_outlasts_pruning
             expired_jobs_are_found_up_to_the_limit
             a_worker_that_left_holds_nothing_any_more
             recorded_steps_are_kept_in_order

@@ -46,11 +46,6 @@ const SWEEP: &str = "
     )
     SELECT count(*) > 0 FROM next";
 
-/// What is left of workers that were not seen for as long as that, and have no job.
-const FORGET: &str = "
-    DELETE FROM qtasks.workers w WHERE w.until < $1
-        AND NOT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = w.id)";
-
 /// Jobs that one statement deletes at most.
 const AT_ONCE: usize = 500;
 
@@ -70,7 +65,6 @@ pub(super) async fn prune(
         deleted += jobs as usize;
         while row::get(&database.query(SWEEP, &[]).await?[0], 0)? {}
         if jobs < room || deleted >= limit {
-            database.query(FORGET, &[(&finished, Type::INT8)]).await?;
             return Ok(deleted);
         }
     }
