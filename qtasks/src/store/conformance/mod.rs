@@ -80,6 +80,7 @@ macro_rules! store_conformance {
             concurrent_leases_give_each_job_once
             jobs_that_come_late_are_leased_and_read_in_order
             a_worker_whose_clock_is_behind_passes_over_what_is_not_due
+            a_worker_whose_clock_is_behind_hears_when_the_next_job_is_due
             a_job_that_was_called_off_before_its_turn_is_passed_over
             a_job_that_is_in_line_again_is_leased_once
             renewing_gives_the_leases_that_are_held

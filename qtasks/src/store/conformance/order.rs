@@ -36,6 +36,16 @@ pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: A
     assert_eq!(ids(&store.lease(Ask { now: at(50), ..ask(WorkerId::new()) }).await), [all[5]]);
 }
 
+/// Nor is it told to come back for what was called off before its turn.
+pub async fn a_worker_whose_clock_is_behind_hears_when_the_next_job_is_due(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let jobs = [0, 0, 30].map(|due| NewJob { due: at(due), enqueued: at(50), ..call() });
+    let all = store.enqueue(jobs).await;
+    store.settle(Settlement { now: at(20), ..change(all[1], "waiting", cancelled()) }).await;
+    let leased = store.lease_all(Ask { limit: 1, now: at(10), ..ask(WorkerId::new()) }).await;
+    assert_eq!((ids(&leased.jobs), leased.next_due), (vec![all[0]], Some(at(30))));
+}
+
 /// A change of a job that never ran.
 fn change(job: JobId, state: &'static str, next: State) -> Settlement {
     let lease = Lease { job, attempt: 0, worker: WorkerId::new() };

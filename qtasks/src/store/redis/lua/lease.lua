@@ -99,9 +99,8 @@ end
 
 -- Whether a job can be leased, but for its time. It cannot when the server has evicted it, or somebody deleted it, or when
 -- it was called off while it stood in line.
-local function is_leasable(front, place)
-    local standing = front.standings[place]
-    return front.jobs[place] and not (standing and (front.in_line or standing:byte() ~= WAITING))
+local function is_leasable(front, job, standing)
+    return job and not (standing and (front.in_line or standing:byte() ~= WAITING))
 end
 
 local ask_again = 0
@@ -117,7 +116,7 @@ local function advance(front, behind)
             end
         else
             local id, job, standing = front.ids[place], front.jobs[place], front.standings[place]
-            if not is_leasable(front, place) then
+            if not is_leasable(front, job, standing) then
                 front.out[#front.out + 1], front.useless = id, front.useless + 1
                 if front.useless == USELESS then
                     front.ended, ask_again = true, 1
@@ -240,9 +239,9 @@ for _, front in ipairs(fronts) do
         local ids = range(front, front.from + front.place - 1, AHEAD)
         local jobs, standings = get_all(keys_of(JOB, ids)), get_all(keys_of(STANDING, ids))
         for place = 1, #ids do
-            local due = jobs[place] and due_of(jobs[place], standings[place])
-            if due and due > now then
-                see(due)
+            local job, standing = jobs[place], standings[place]
+            if is_leasable(front, job, standing) and due_of(job, standing) > now then
+                see(due_of(job, standing))
             end
         end
     end
