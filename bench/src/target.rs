@@ -13,6 +13,9 @@ pub(crate) enum Kind {
     Postgres,
 }
 
+/// When a Redis server has its disk sync, as its `appendfsync` says it.
+type Syncs = &'static str;
+
 pub(crate) struct Target {
     /// Where all files are.
     folder: PathBuf,
@@ -21,7 +24,7 @@ pub(crate) struct Target {
 
 enum Place {
     File,
-    OwnRedis(Redis),
+    OwnRedis(Redis, Syncs),
     OwnPostgres(Postgres),
     Url(Kind, String),
 }
@@ -36,15 +39,25 @@ impl Target {
         }
         let place = match store.split_once(':') {
             None if store == "sqlite" => Place::File,
-            None if store == "redis" => Place::OwnRedis(redis("always")),
-            None if store == "redis-everysec" => Place::OwnRedis(redis("everysec")),
-            None if store == "postgres" => Place::OwnPostgres(Postgres::start(&[])),
+            None if store == "redis" => Place::of_redis("always"),
+            None if store == "redis-everysec" => Place::of_redis("everysec"),
+            None if store == "postgres" => Place::of_postgres(),
             Some(("sqlite", _)) => Place::Url(Kind::Sqlite, store.to_owned()),
             Some(("redis" | "rediss", _)) => Place::Url(Kind::Redis, store.to_owned()),
             Some(("postgres" | "postgresql", _)) => Place::Url(Kind::Postgres, store.to_owned()),
             _ => bail!("`--store` is `sqlite`, `redis`, `redis-everysec`, `postgres`, or a URL of one, not `{store}`"),
         };
         Ok(Self { folder, place })
+    }
+
+    /// Begins on a new server, where servers are started for this: what was left on the last one would be vacuumed or
+    /// rewritten while something else is measured.
+    pub(crate) fn begin_anew(&mut self) {
+        self.place = match &self.place {
+            Place::OwnRedis(_, syncs) => Place::of_redis(syncs),
+            Place::OwnPostgres(_) => Place::of_postgres(),
+            Place::File | Place::Url(..) => return,
+        };
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -54,7 +67,7 @@ impl Target {
     pub(crate) fn kind(&self) -> Kind {
         match self.place {
             Place::File => Kind::Sqlite,
-            Place::OwnRedis(_) => Kind::Redis,
+            Place::OwnRedis(..) => Kind::Redis,
             Place::OwnPostgres(_) => Kind::Postgres,
             Place::Url(kind, _) => kind,
         }
@@ -69,7 +82,7 @@ impl Target {
     pub(crate) fn url(&self, folder: &Path) -> String {
         match &self.place {
             Place::File => format!("sqlite:{}", folder.join("jobs.db").display()),
-            Place::OwnRedis(server) => server.url(),
+            Place::OwnRedis(server, _) => server.url(),
             Place::OwnPostgres(server) => server.url(),
             Place::Url(_, url) => {
                 let name = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -80,7 +93,7 @@ impl Target {
 
     /// The Redis server that was started for this.
     pub(crate) fn redis(&self) -> Option<&Redis> {
-        if let Place::OwnRedis(server) = &self.place { Some(server) } else { None }
+        if let Place::OwnRedis(server, _) = &self.place { Some(server) } else { None }
     }
 
     /// The Postgres server that was started for this.
@@ -89,7 +102,12 @@ impl Target {
     }
 }
 
-/// A server that syncs what it writes as it is told to.
-fn redis(appendfsync: &str) -> Redis {
-    Redis::start(&["--appendonly", "yes", "--appendfsync", appendfsync])
+impl Place {
+    fn of_redis(syncs: Syncs) -> Self {
+        Self::OwnRedis(Redis::start(&["--appendonly", "yes", "--appendfsync", syncs]), syncs)
+    }
+
+    fn of_postgres() -> Self {
+        Self::OwnPostgres(Postgres::start(&[]))
+    }
 }
