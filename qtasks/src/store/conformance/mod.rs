@@ -21,6 +21,7 @@
 //!
 //! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
 
+mod coming;
 mod ending;
 mod enqueueing;
 mod extremes;
@@ -38,8 +39,8 @@ mod subject;
 use std::sync::Arc;
 
 pub use self::{
-    ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, noting::*, order::*, reading::*,
-    recording::*, ringing::*, settling::*,
+    coming::*, ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, noting::*, order::*,
+    reading::*, recording::*, ringing::*, settling::*,
 };
 use super::Store;
 
@@ -83,6 +84,11 @@ macro_rules! store_conformance {
             a_worker_whose_clock_is_behind_hears_when_the_next_job_is_due
             a_job_that_was_called_off_before_its_turn_is_passed_over
             a_job_that_is_in_line_again_is_leased_once
+            new_jobs_come_to_a_worker_that_waits
+            what_waits_already_comes_before_what_is_new
+            a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own
+            a_worker_that_waits_without_a_free_slot_is_given_nothing
+            a_worker_that_waits_no_more_is_given_nothing
             renewing_gives_the_leases_that_are_held
             a_renewed_lease_runs_out_after_its_time
             a_renewal_counts_for_all_leases_of_its_worker_only
@@ -171,6 +177,7 @@ mod tests {
             include_str!("enqueueing.rs"),
             include_str!("leasing.rs"),
             include_str!("order.rs"),
+            include_str!("coming.rs"),
             include_str!("lasting.rs"),
             include_str!("recording.rs"),
             include_str!("noting.rs"),

@@ -1,27 +1,62 @@
 //! How jobs are added.
 
+use std::collections::{HashMap, HashSet};
+
 use tokio_postgres::types::Type;
 
 use super::{
     database::{Database, Parameter},
     fault::Fault,
-    row::{self, LATER, READY},
+    row::{self, LATER, READY, RUNNING},
 };
-use crate::{job::NewJob, json::Json};
+use crate::{
+    job::{JobId, NewJob, WorkerId},
+    json::Json,
+};
 
-/// A job whose id is there already is left as it is.
-pub(super) const ENQUEUE: &str = "
-    INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-        $9::text[])
-    ON CONFLICT (id) DO NOTHING";
+/// A job whose id is there already is left as it is. Gives those that are added as running ones.
+const ENQUEUE: &str = "
+    WITH added AS (
+        INSERT INTO qtasks.jobs
+            (id, queue, task, priority, state, due, max_time, enqueued, args, worker, attempt)
+        SELECT n.*, CASE WHEN n.worker IS NULL THEN 0 ELSE 1 END
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
+            $9::text[], $10::uuid[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, worker)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id, worker
+    ) SELECT id FROM added WHERE worker IS NOT NULL";
 
-pub(super) async fn enqueue<'j>(database: &Database, jobs: impl IntoIterator<Item = &'j NewJob>) -> Result<(), Fault> {
-    let jobs = Jobs::new(jobs);
-    if !jobs.ids.is_empty() {
-        database.query(ENQUEUE, &jobs.parameters()).await?;
+/// The jobs by their ids: else two processes that add the same jobs could each wait for the other. Of two with one id the
+/// first stays.
+pub(super) fn in_order<'j>(jobs: impl IntoIterator<Item = &'j NewJob>) -> Vec<&'j NewJob> {
+    let mut jobs: Vec<_> = jobs.into_iter().collect();
+    jobs.sort_by_key(|job| job.id);
+    jobs.dedup_by_key(|job| job.id);
+    jobs
+}
+
+/// Adds the jobs, which are in order; those for which there is a worker run there from now on. Gives those that do.
+pub(super) async fn enqueue(
+    database: &Database,
+    jobs: &[&NewJob],
+    workers: &HashMap<JobId, WorkerId>,
+) -> Result<HashSet<JobId>, Fault> {
+    let mut columns = Jobs::new(jobs.iter().copied());
+    let mut worker_ids = Vec::new();
+    if !workers.is_empty() {
+        for (job, state) in jobs.iter().zip(&mut columns.states) {
+            let worker = workers.get(&job.id);
+            worker_ids.push(worker.copied().map(row::worker_id));
+            *state = if worker.is_some() { RUNNING } else { *state };
+        }
     }
-    Ok(())
+    if jobs.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let worker_ids = (&worker_ids as _, Type::UUID_ARRAY);
+    let parameters: Vec<Parameter<'_>> = columns.parameters().into_iter().chain([worker_ids]).collect();
+    let rows = database.query(ENQUEUE, &parameters).await?;
+    rows.iter().map(|row| Ok(JobId::from_bytes(row::get::<uuid::Uuid>(row, 0)?.into_bytes()))).collect()
 }
 
 /// Jobs to add, by column.
@@ -40,11 +75,8 @@ pub(super) struct Jobs<'j> {
 
 impl<'j> Jobs<'j> {
     pub(super) fn new(jobs: impl IntoIterator<Item = &'j NewJob>) -> Self {
-        let mut sorted: Vec<_> = jobs.into_iter().collect();
-        // Else two processes that add the same jobs could each wait for the other. Of two with one id the first stays first.
-        sorted.sort_by_key(|job| job.id);
         let mut columns = Self::default();
-        for job in sorted {
+        for job in jobs {
             let (due, enqueued) = (row::millis(job.due), row::millis(job.enqueued));
             columns.ids.push(row::job_id(job.id));
             columns.queues.push(&job.queue);

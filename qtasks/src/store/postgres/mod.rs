@@ -13,6 +13,7 @@
 //! and `id`.
 
 mod check;
+mod coming;
 mod database;
 mod enqueue;
 mod fault;
@@ -36,12 +37,14 @@ mod transaction;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 pub use tokio_postgres;
 
 pub(crate) use self::transact::{InTransaction, KIND};
 use self::{
+    coming::Coming,
     database::Database,
     fault::Fault,
     front::Front,
@@ -55,7 +58,7 @@ pub use self::{
     transact::Transaction,
     transaction::{Enqueueing, InSchema},
 };
-use super::{Ask, Bell, Filter, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
+use super::{Ask, Bell, Filter, Free, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
@@ -125,7 +128,13 @@ impl Postgres {
     pub async fn open(url: &str) -> Result<Self> {
         let engine = Engine::start()?;
         let database = Database::new(Place::parse(url)?)?;
-        let inner = Arc::new(Inner { database, news: News::new(), signs: Signs::new(), front: Front::default() });
+        let inner = Arc::new(Inner {
+            database,
+            news: News::new(),
+            signs: Signs::new(),
+            front: Front::default(),
+            coming: Coming::default(),
+        });
         let opened = engine.runtime().spawn(begin(Arc::clone(&inner)));
         opened.await.map_err(|error| Error::store("open its database", error))??;
         let runtime = engine.runtime().handle();
@@ -199,6 +208,20 @@ impl Store for Postgres {
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
         self.run("lease jobs", Arc::clone(&self.inner).lease(ask)).await
+    }
+
+    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+        let inner = Arc::clone(&self.inner);
+        Some(Box::pin(async move {
+            let jobs = inner.coming.ask(ask, free);
+            // Or it would wait for itself when the store is dropped.
+            drop(inner);
+            jobs.await.map_err(|_| Error::store("lease jobs", "the store was closed"))
+        }))
+    }
+
+    async fn take_back(&self, worker: WorkerId) {
+        self.inner.coming.take_back(worker).await;
     }
 
     async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
 use super::{
+    coming::{Coming, Deal},
     database::{Database, Parameter, Statement},
     enqueue,
     fault::Fault,
@@ -29,6 +30,7 @@ pub(super) struct Inner {
     pub(super) news: News,
     pub(super) signs: Signs,
     pub(super) front: Front,
+    pub(super) coming: Coming,
 }
 
 pub(super) struct Enqueue(pub(super) Vec<NewJob>);
@@ -43,10 +45,18 @@ impl Call for Enqueue {
 
     fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<()>, Fault>> {
         Box::pin(async move {
-            let came = enqueue::enqueue(&inner.database, calls.iter().flat_map(|call| &call.0)).await;
+            let jobs = enqueue::in_order(calls.iter().flat_map(|call| &call.0));
+            let deal = inner.coming.deal(&jobs).await;
+            let workers = deal.as_ref().map(Deal::workers).unwrap_or_default();
+            let came = enqueue::enqueue(&inner.database, &jobs, &workers).await;
             // Where no answer came, it may be done all the same.
-            inner.of_new(calls.iter().flat_map(|call| &call.0));
-            came.map(|()| calls.iter().map(drop).collect())
+            inner.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.id)));
+            let leased = came?;
+            inner.news.bell.ring_jobs(leased.iter().copied());
+            if let Some(deal) = deal {
+                deal.answer(&leased);
+            }
+            Ok(calls.iter().map(drop).collect())
         })
     }
 }
@@ -121,6 +131,7 @@ impl Inner {
     }
 
     pub(super) async fn lease(self: Arc<Self>, ask: Ask) -> Result<Leased, Fault> {
+        let since = self.news.bell.work();
         let search = self.front.search(&ask);
         let handed = lease::lease(&self.database, &ask, search.from).await;
         match &handed {
@@ -128,6 +139,11 @@ impl Inner {
             Ok(_) | Err(_) => self.front.left(&search),
         }
         let handed = handed?;
+        if handed.leased.jobs.len() < ask.limit && !handed.missed {
+            self.coming.caught_up(ask.worker, since);
+        } else {
+            self.coming.fell_behind(ask.worker);
+        }
         self.news.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
         if handed.missed {
             // What others looked at when we did, they may have left.
@@ -166,6 +182,7 @@ impl Inner {
     pub(super) async fn leave(&self, worker: WorkerId) -> Result<(), Fault> {
         const LEAVE: &str = "DELETE FROM qtasks.workers WHERE id = $1";
         self.signs.hide(worker);
+        self.coming.fell_behind(worker);
         self.database.query(LEAVE, &[(&row::worker_id(worker), Type::UUID)]).await?;
         Ok(())
     }

@@ -78,7 +78,7 @@ impl Question {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use futures::{FutureExt as _, future::BoxFuture};
 
@@ -143,16 +143,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_is_not_due_or_not_known_waits() {
-        let (_folder, store) = store().await;
-        let (coming, due) = (standing(&store, ask(9)).await, new_job());
-        let delayed = NewJob { due: due.enqueued + Duration::from_millis(1), ..new_job() };
-        store.enqueue(vec![delayed, NewJob { task: "u".into(), ..new_job() }, due.clone()]).await.unwrap();
-        assert_eq!(ids(coming).await, [due.id]);
-        assert_eq!(states(&store).await.iter().filter(|(_, state)| matches!(state, State::Waiting { .. })).count(), 2);
-    }
-
-    #[tokio::test]
     async fn what_waits_already_comes_first() {
         let (_folder, store) = store().await;
         let ask = ask(1);
@@ -175,29 +165,6 @@ mod tests {
         store.enqueue(vec![NewJob { task: "u".into(), ..new_job() }]).await.unwrap();
         store.enqueue(vec![new_job()]).await.unwrap();
         assert!(coming.now_or_never().is_none());
-        assert_eq!(lease(&store, 9).await.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_worker_without_a_free_slot_gets_nothing() {
-        let (_folder, store) = store().await;
-        let ask = ask(9);
-        let coming = asked(&store, ask.clone(), 0);
-        assert!(store.lease(ask).await.unwrap().jobs.is_empty());
-        store.enqueue(vec![new_job()]).await.unwrap();
-        assert!(coming.now_or_never().is_none());
-        assert_eq!(lease(&store, 9).await.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_question_is_taken_back_or_dropped() {
-        let (_folder, store) = store().await;
-        let (first, other) = (ask(9), ask(9));
-        let (coming, dropped) = (standing(&store, first.clone()).await, standing(&store, other).await);
-        drop(dropped);
-        store.take_back(first.worker).await;
-        assert_eq!(ids(coming).await, []);
-        store.enqueue(vec![new_job()]).await.unwrap();
         assert_eq!(lease(&store, 9).await.len(), 1);
     }
 
