@@ -1,10 +1,12 @@
 //! Tells the tests which servers are not installed here, so that they show as ignored: `cfg(missing = "redis")`.
 //!
-//! With `QTASKS_REQUIRE_SERVERS=1` none is missing, and tests fail where they find no server.
+//! With `QTASKS_REQUIRE_SERVERS=1` none is missing, and tests fail where they find no server. Likewise for the shim with
+//! which tests shift the clocks of processes: it is compiled here.
 
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// Servers with the programs that they are.
@@ -25,6 +27,19 @@ fn main() {
             println!("cargo::rustc-cfg=missing=\"{server}\"");
         }
     }
+    println!("cargo::rustc-check-cfg=cfg(missing, values(\"shim\"))");
+    if !shim_is_made() && !required {
+        println!("cargo::rustc-cfg=missing=\"shim\"");
+    }
+}
+
+/// Compiles the shim, where there are Linux and a C compiler.
+fn shim_is_made() -> bool {
+    println!("cargo::rerun-if-changed=clock/shim.c");
+    let shim = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says it")).join("shim.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-o"]).arg(shim).arg("clock/shim.c");
+    cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success())
 }
 
 fn find(program: &str) -> Option<PathBuf> {

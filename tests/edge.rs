@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use qtasks::{
     Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
-    store::{Ask, Bell, Filter, Free, Leased, Record, Settlement, Store, Transacted, Work, Written},
+    store::{Ask, Bell, Filter, Free, Leased, Presence, Record, Renewed, Settlement, Store, Transacted, Work, Written},
 };
 
 use crate::{
@@ -136,8 +136,8 @@ impl<E: Edge> Store for Behind<E> {
         .await
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.pass("renew", (worker, until), |store, _, (worker, until)| async move { store.renew(worker, until).await })
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        self.pass("renew", (worker, beat), |store, _, (worker, beat)| async move { store.renew(worker, beat).await })
             .await
     }
 
@@ -145,9 +145,23 @@ impl<E: Edge> Store for Behind<E> {
         self.pass("leave", worker, |store, _, worker| async move { store.leave(worker).await }).await
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.pass("expired", (now, limit), |store, _, (now, limit)| async move { store.expired(now, limit).await })
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        self.pass("workers", (), |store, _, ()| async move { store.workers().await }).await
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        self.pass("held", (worker, limit), |store, _, (worker, limit)| async move { store.held(worker, limit).await })
             .await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        self.pass("forget", (worker, beat), |store, _, (worker, beat)| async move { store.forget(worker, beat).await })
+            .await
+    }
+
+    /// Lets all through: an application asks when it is built, and nothing that becomes of a job hangs on the answer.
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.store.time().await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {

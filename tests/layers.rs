@@ -10,7 +10,7 @@ use syn::visit::{self, Visit};
 
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry", "work"]),
+    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry", "threads", "work"]),
     (
         "tasks",
         &[
@@ -41,14 +41,16 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "dispatcher",
             "floor",
             "handle",
+            "heartbeat",
             "held",
-            "leases",
             "pool",
             "pruner",
             "recorder",
+            "rescue",
             "signals",
             "stream",
             "surroundings",
+            "suspects",
             "worker",
         ],
     ),

@@ -19,11 +19,15 @@ use proptest::{
 };
 use qtasks::{
     Error, Result, Retry,
-    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{
+        Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, Suspect,
+        WorkerId,
+    },
     json::Json,
     lifecycle,
     store::{
-        Ask, Bell, Filter, Hold, Leased, Memory, Record, Settlement, Store, Written, postgres::Postgres, sqlite::Sqlite,
+        Ask, Bell, Filter, Hold, Leased, Memory, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
+        postgres::Postgres, sqlite::Sqlite,
     },
 };
 use qtasks_tests::servers;
@@ -110,20 +114,54 @@ const QUEUES: [&str; 3] = ["default", "mail", "reports"];
 const TASKS: [&str; 3] = ["send", "crawl", "send.all"];
 const STATES: [&str; 5] = ["waiting", "running", "done", "dead", "cancelled"];
 
+/// Clocks differ by as much, and step by it; in milliseconds.
+const HOUR: i64 = 3_600_000;
+
 /// Something to do, with numbers in place of what only the moment decides: so that it often makes sense when it comes.
 #[derive(Clone, Debug)]
 enum Operation {
     Wait(i64),
     Enqueue(Vec<New>),
-    Lease { worker: u8, queues: Vec<&'static str>, tasks: Vec<&'static str>, limit: usize, suspects: bool, behind: i64 },
-    Renew { worker: u8, lasting: i64 },
-    Leave { worker: u8 },
-    TakeOver { limit: usize },
+    Lease {
+        worker: u8,
+        queues: Vec<&'static str>,
+        tasks: Vec<&'static str>,
+        limit: usize,
+        suspects: Suspects,
+        behind: i64,
+    },
+    Renew {
+        worker: u8,
+        beat: u64,
+    },
+    Leave {
+        worker: u8,
+    },
+    Forget {
+        worker: u8,
+        beat: Option<u64>,
+    },
+    TakeOver {
+        worker: u8,
+        limit: usize,
+    },
     Record(Vec<Writing>),
     Settle(Vec<Settling>),
-    Prune { finished: i64, dead: i64 },
-    Jobs { task: Option<&'static str>, queue: Option<&'static str>, state: Option<&'static str>, after: Option<u8> },
-    Steps { job: u8, from: u64, limit: usize },
+    Prune {
+        finished: i64,
+        dead: i64,
+    },
+    Jobs {
+        task: Option<&'static str>,
+        queue: Option<&'static str>,
+        state: Option<&'static str>,
+        after: Option<u8>,
+    },
+    Steps {
+        job: u8,
+        from: u64,
+        limit: usize,
+    },
 }
 
 /// A job to be enqueued: its number, its queue, its task, its priority, and when it is due.
@@ -151,6 +189,7 @@ struct Writing {
     /// Jobs that are enqueued by it.
     jobs: Vec<u8>,
     progress: Option<u64>,
+    passed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -161,14 +200,15 @@ struct Settling {
     steps_from: Option<i8>,
     next: State,
     failures: u32,
-    suspect: bool,
+    suspect: Option<Suspect>,
     ending: Option<Ending>,
 }
 
 #[derive(Clone, Debug)]
 enum Holding {
     Lease,
-    Expired,
+    /// The worker is silent since a beat, which is off by some.
+    Silent(u64),
     Seen,
     SeenAs(&'static str),
 }
@@ -176,17 +216,20 @@ enum Holding {
 fn operation() -> impl Strategy<Value = Operation> {
     let new = (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, time(&[0, 0, 0, -5, 5, 10, 30]));
     let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
-    let lease = (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, any::<bool>(), time(&[0, 0, 0, 1, 5, 10]));
+    let lease =
+        (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, suspects(), time(&[0, 0, 0, 1, 5, 10, HOUR, -HOUR]));
     let jobs = (option::of(select(&TASKS[..])), option::of(select(&QUEUES[..])), option::of(select(&STATES[..])));
     prop_oneof![
         2 => time(&[1, 5, 10]).prop_map(Operation::Wait),
+        1 => time(&[HOUR, -HOUR]).prop_map(Operation::Wait),
         4 => vec(new, 0..5).prop_map(Operation::Enqueue),
         6 => lease.prop_map(|(worker, queues, tasks, limit, suspects, behind)| {
             Operation::Lease { worker, queues, tasks, limit, suspects, behind }
         }),
-        3 => (worker(), time(&[0, 5, 10, 30])).prop_map(|(worker, lasting)| Operation::Renew { worker, lasting }),
+        3 => (worker(), 0..3_u64).prop_map(|(worker, beat)| Operation::Renew { worker, beat }),
         1 => worker().prop_map(|worker| Operation::Leave { worker }),
-        2 => (0..5_usize).prop_map(|limit| Operation::TakeOver { limit }),
+        1 => (worker(), option::of(0..3_u64)).prop_map(|(worker, beat)| Operation::Forget { worker, beat }),
+        2 => (worker(), 0..5_usize).prop_map(|(worker, limit)| Operation::TakeOver { worker, limit }),
         6 => vec(writing(), 0..4).prop_map(Operation::Record),
         6 => vec(settling(), 0..4).prop_map(Operation::Settle),
         1 => (time(&[-5, 0, 5, 10]), time(&[-5, 0, 5, 10])).prop_map(|(finished, dead)| Operation::Prune { finished, dead }),
@@ -195,6 +238,18 @@ fn operation() -> impl Strategy<Value = Operation> {
         }),
         1 => (job(), 0..6_u64, 0..6_usize).prop_map(|(job, from, limit)| Operation::Steps { job, from, limit }),
     ]
+}
+
+fn suspects() -> impl Strategy<Value = Suspects> {
+    select(vec![Suspects::PassOver, Suspects::OneBesideOthers, Suspects::OneAlone])
+}
+
+fn suspect() -> impl Strategy<Value = Suspect> {
+    (select(vec![0, 1, 70_000]), 0..3_u32).prop_map(|(survived, losses)| Suspect {
+        survived: std::time::Duration::from_millis(survived),
+        losses,
+        ..Suspect::default()
+    })
 }
 
 /// Few times, so that they often fall together.
@@ -225,8 +280,8 @@ fn writing() -> impl Strategy<Value = Writing> {
     let steps = (from(), vec(prop::bool::weighted(0.3), 0..4));
     let memos = (from(), prop_oneof![2 => Just(vec![]), 1 => vec(any::<bool>(), 0..4)]);
     let jobs = prop_oneof![4 => Just(vec![]), 1 => vec(job(), 0..3)];
-    (claim(), steps, memos, jobs, option::of(0..9_u64)).prop_map(
-        |(claim, (from, skipped), (memos_from, for_step), jobs, progress)| Writing {
+    (claim(), steps, memos, jobs, option::of(0..9_u64), any::<bool>()).prop_map(
+        |(claim, (from, skipped), (memos_from, for_step), jobs, progress, passed)| Writing {
             claim,
             from,
             skipped,
@@ -234,6 +289,7 @@ fn writing() -> impl Strategy<Value = Writing> {
             for_step,
             jobs,
             progress,
+            passed,
         },
     )
 }
@@ -241,7 +297,7 @@ fn writing() -> impl Strategy<Value = Writing> {
 fn settling() -> impl Strategy<Value = Settling> {
     let hold = prop_oneof![
         4 => Just(Holding::Lease),
-        2 => Just(Holding::Expired),
+        2 => select(vec![0, 0, 1]).prop_map(Holding::Silent),
         2 => Just(Holding::Seen),
         1 => select(&STATES[..]).prop_map(Holding::SeenAs),
     ];
@@ -254,7 +310,7 @@ fn settling() -> impl Strategy<Value = Settling> {
     ];
     let ending = option::of(select(vec![Ending::Done, Ending::Lost, Ending::Failed { error: "no".into() }]));
     let steps_from = option::of(select(vec![0, 0, 0, 1, -1]));
-    (claim(), hold, steps_from, next, 0..4_u32, any::<bool>(), ending).prop_map(
+    (claim(), hold, steps_from, next, 0..4_u32, option::of(suspect()), ending).prop_map(
         |(claim, hold, steps_from, next, failures, suspect, ending)| Settling {
             claim,
             hold,
@@ -272,9 +328,11 @@ fn settling() -> impl Strategy<Value = Settling> {
 enum Call {
     Enqueue(Vec<NewJob>),
     Lease(Ask),
-    Renew(WorkerId, Timestamp),
+    Renew(WorkerId, u64),
     Leave(WorkerId),
-    Expired(Timestamp),
+    Forget(WorkerId, Option<u64>),
+    Workers,
+    Held(WorkerId),
     Record(Vec<Record>),
     Settle(Vec<Settlement>),
     Prune(Timestamp, Timestamp),
@@ -295,12 +353,19 @@ impl Call {
         match self {
             Self::Enqueue(jobs) => text(store.enqueue(jobs).await),
             Self::Lease(ask) => text(store.lease(ask).await),
-            Self::Renew(worker, until) => text(store.renew(worker, until).await.map(|mut leases| {
+            Self::Renew(worker, beat) => text(store.renew(worker, beat).await.map(|Renewed { mut leases, .. }| {
                 leases.sort_by_key(|lease| lease.job);
                 leases
             })),
             Self::Leave(worker) => text(store.leave(worker).await),
-            Self::Expired(now) => text(store.expired(now, 1_000).await.map(|mut jobs| {
+            Self::Forget(worker, beat) => text(store.forget(worker, beat).await),
+            // Of a worker without jobs a store need not know anything.
+            Self::Workers => text(store.workers().await.map(|mut workers| {
+                workers.retain(|presence| presence.holds);
+                workers.sort_by_key(|presence| presence.worker);
+                workers
+            })),
+            Self::Held(worker) => text(store.held(worker, 1_000).await.map(|mut jobs| {
                 jobs.sort_by_key(|job| job.id);
                 jobs
             })),
@@ -344,12 +409,15 @@ impl Operation {
                 suspects,
                 now: ago(behind),
             }),
-            Self::Renew { worker, lasting } => Call::Renew(worker_id(worker), ago(-lasting)),
+            Self::Renew { worker, beat } => Call::Renew(worker_id(worker), beat),
             Self::Leave { worker } => Call::Leave(worker_id(worker)),
-            Self::TakeOver { limit } => {
-                let lost = model.expired(now, limit).await.unwrap();
-                let settle = Call::Settle(lost.iter().map(|job| take_over(job, now)).collect());
-                return vec![Call::Expired(now), settle];
+            Self::Forget { worker, beat } => Call::Forget(worker_id(worker), beat),
+            Self::TakeOver { worker, limit } => {
+                let worker = worker_id(worker);
+                let beat = model.known.lock().unwrap().beat(worker);
+                let held = model.held(worker, limit).await.unwrap();
+                let settle = Call::Settle(held.iter().map(|job| take_over(job, beat, now)).collect());
+                return vec![Call::Workers, Call::Held(worker), settle];
             }
             Self::Record(writings) => {
                 Call::Record(writings.into_iter().map(|writing| writing.record(model, now)).collect())
@@ -403,7 +471,14 @@ impl Writing {
         });
         let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0), now));
         let progress = self.progress.map(|done| Progress { done, total: 9 });
-        Record { lease, steps: steps.collect(), memos: memos.collect(), jobs: jobs.collect(), progress }
+        Record {
+            lease,
+            steps: steps.collect(),
+            memos: memos.collect(),
+            jobs: jobs.collect(),
+            progress,
+            passed: self.passed,
+        }
     }
 }
 
@@ -414,7 +489,10 @@ impl Settling {
         let seen = job.as_ref().map_or("waiting", |job| job.state.name());
         let hold = match self.hold {
             Holding::Lease => Hold::Lease(lease),
-            Holding::Expired => Hold::Expired { attempt: lease.attempt, now },
+            Holding::Silent(off) => {
+                let beat = model.known.lock().unwrap().beat(lease.worker);
+                Hold::Silent { lease, beat: beat.map(|beat| beat + off) }
+            }
             Holding::Seen => Hold::Seen { state: seen, attempt: lease.attempt },
             Holding::SeenAs(state) => Hold::Seen { state, attempt: lease.attempt },
         };
@@ -429,18 +507,20 @@ impl Settling {
         });
         let has = job.as_ref().map_or(0, |job| job.steps);
         let steps = self.steps_from.map(|from| has.saturating_add_signed(from.into()));
-        let Self { next, failures, suspect, .. } = self;
+        let Self { next, failures, .. } = self;
+        let suspect = self.suspect.filter(|_| !next.is_ended());
         Settlement { job: lease.job, hold, steps, next, failures, suspect, attempt, now }
     }
 }
 
-fn take_over(job: &Job, now: Timestamp) -> Settlement {
-    let outcome = lifecycle::lost(job, &Retry::DEFAULT, now);
-    let worker = holder(job).unwrap();
+fn take_over(job: &Job, beat: Option<u64>, now: Timestamp) -> Settlement {
+    let outcome = lifecycle::lost(job, Some(&Retry::DEFAULT), now);
+    let lease = job.lease().unwrap();
+    let worker = lease.worker;
     let attempt = Attempt { number: job.attempt, worker, started: Some(now), ended: now, ending: outcome.ending };
     Settlement {
         job: job.id,
-        hold: Hold::Expired { attempt: job.attempt, now },
+        hold: Hold::Silent { lease, beat },
         steps: None,
         next: outcome.next,
         failures: outcome.failures,
@@ -481,7 +561,8 @@ struct Model {
 #[derive(Clone, Debug, Default)]
 struct Known {
     jobs: Vec<Entry>,
-    workers: Vec<(WorkerId, Timestamp)>,
+    /// Each with the number of its last renewal; none, where it has left.
+    workers: Vec<(WorkerId, Option<u64>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -519,7 +600,7 @@ impl Known {
             state: State::Waiting { due: new.due },
             attempt: 0,
             failures: 0,
-            suspect: false,
+            suspect: None,
             steps: 0,
             skipped: 0,
             memos: 0,
@@ -534,9 +615,16 @@ impl Known {
         jobs
     }
 
-    fn is_lost(&self, job: &Job, now: Timestamp) -> bool {
-        let lives = |worker| self.workers.iter().any(|(known, until)| *known == worker && *until >= now);
-        holder(job).is_some_and(|worker| !lives(worker))
+    fn beat(&self, worker: WorkerId) -> Option<u64> {
+        self.workers.iter().find(|(known, _)| *known == worker)?.1
+    }
+
+    fn holding(&self, worker: WorkerId) -> bool {
+        self.jobs.iter().any(|entry| holder(&entry.job) == Some(worker))
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        self.workers.retain(|(known, _)| *known != worker);
     }
 
     fn holds(&self, job: &Job, hold: Hold) -> bool {
@@ -544,7 +632,7 @@ impl Known {
             Hold::Lease(lease) => {
                 holder(job) == Some(lease.worker) && job.id == lease.job && job.attempt == lease.attempt
             }
-            Hold::Expired { attempt, now } => job.attempt == attempt && self.is_lost(job, now),
+            Hold::Silent { lease, beat } => job.lease() == Some(lease) && self.beat(lease.worker) == beat,
             Hold::Seen { state, attempt } => job.attempt == attempt && job.state.name() == state,
         }
     }
@@ -562,6 +650,7 @@ impl Known {
             if step.seq == entry.steps.len() as u64 {
                 entry.steps.push(step);
                 entry.job.failures = 0;
+                entry.job.suspect = entry.job.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
             }
         }
         for memo in record.memos {
@@ -577,6 +666,9 @@ impl Known {
         entry.job.skipped = entry.steps.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count() as u64;
         if record.progress.is_some() {
             entry.job.progress = record.progress;
+        }
+        if record.passed {
+            entry.job.suspect = entry.job.suspect.map(|known| Suspect { liable: false, ..known });
         }
         record.jobs.into_iter().for_each(|job| self.enqueue(job));
         Ok(Written::Yes)
@@ -617,36 +709,68 @@ impl Store for Model {
         let next_due = waiting.iter().filter_map(|job| due(job)).filter(|due| *due > ask.now).min();
         waiting.retain(|job| due(job).is_some_and(|due| due <= ask.now));
         waiting.sort_by_key(|job| (Reverse(job.priority), job.id));
-        let (mut jobs, mut seat, mut suspects) = (Vec::new(), ask.suspects, false);
+        let (mut jobs, mut suspects) = (Vec::new(), false);
+        let by_survival = |job: &Job| Some((job.suspect?.survived, Reverse(job.priority), job.id));
+        let suspect = waiting.iter().filter_map(|job| by_survival(job)).min().map(|(_, _, id)| id);
+        let suspect = suspect.filter(|_| ask.suspects != Suspects::PassOver);
         for job in waiting {
-            if jobs.len() == ask.limit || job.suspect && !seat {
-                suspects |= job.suspect;
+            if jobs.len() == ask.limit || job.suspect.is_some() && suspect != Some(job.id) {
+                suspects |= job.suspect.is_some();
                 continue;
             }
-            seat &= !job.suspect;
             job.state = State::Running { worker: ask.worker };
             job.attempt += 1;
+            let liable = ask.suspects == Suspects::OneAlone;
+            job.suspect = job.suspect.map(|known| Suspect { leased: Some(ask.now), liable, ..known });
             jobs.push(job.clone());
         }
         Ok(Leased { jobs, next_due, suspects })
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.leave(worker).await?;
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
         let mut known = self.known.lock().unwrap();
-        known.workers.push((worker, until));
-        let held = known.jobs.iter().map(|entry| &entry.job).filter(|job| holder(job) == Some(worker));
-        Ok(held.map(|job| Lease { job: job.id, attempt: job.attempt, worker }).collect())
+        known.forget(worker);
+        known.workers.push((worker, Some(beat)));
+        let leases = known.sorted().iter().filter_map(Job::lease).filter(|lease| lease.worker == worker).collect();
+        Ok(Renewed { leases, now: None })
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.known.lock().unwrap().workers.retain(|(known, _)| *known != worker);
+        let mut known = self.known.lock().unwrap();
+        known.forget(worker);
+        if known.holding(worker) {
+            known.workers.push((worker, None));
+        }
         Ok(())
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+    async fn workers(&self) -> Result<Vec<Presence>> {
         let known = self.known.lock().unwrap();
-        Ok(known.sorted().into_iter().filter(|job| known.is_lost(job, now)).take(limit).collect())
+        let mut workers: Vec<_> = known.jobs.iter().filter_map(|entry| holder(&entry.job)).collect();
+        workers.sort();
+        workers.dedup();
+        let presence = |worker| Presence {
+            worker,
+            beat: known.beat(worker),
+            holds: true,
+            gone: known.workers.contains(&(worker, None)),
+        };
+        Ok(workers.into_iter().map(presence).collect())
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        let mut held = self.known.lock().unwrap().sorted();
+        held.retain(|job| holder(job) == Some(worker));
+        held.truncate(limit);
+        Ok(held)
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let mut known = self.known.lock().unwrap();
+        if known.beat(worker) == beat && !known.holding(worker) {
+            known.forget(worker);
+        }
+        Ok(())
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {

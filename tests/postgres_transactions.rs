@@ -721,7 +721,7 @@ async fn is_robbed(tx: &mut Transaction<'_>, value: i64, diary: State<Diary>, ct
             steps: None,
             next: job::State::Waiting { due: now },
             failures: 0,
-            suspect: false,
+            suspect: None,
             attempt: None,
             now,
         };

@@ -2,17 +2,18 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 use qtasks::{
-    job::{Job, NewJob, State, WorkerId},
+    job::{Attempt, Ending, Job, Lease, NewJob, Output, State, Suspect, WorkerId},
     json::Json,
     prelude::*,
-    store::{Ask, Hold, Redis, Settlement, Store, Written},
+    store::{Ask, Hold, Presence, Redis, Settlement, Store, Suspects, Written},
 };
 use qtasks_tests::{
     Diary, eventually, in_time,
@@ -48,7 +49,7 @@ fn ask() -> Ask {
         queues: ["default".to_owned()].into(),
         tasks: ["task"].into(),
         limit: 100,
-        suspects: true,
+        suspects: Suspects::OneAlone,
         now: Timestamp::now(),
     }
 }
@@ -56,7 +57,7 @@ fn ask() -> Ask {
 /// What becomes of a job that runs.
 fn settlement(job: &Job, next: State, now: Timestamp) -> Settlement {
     let hold = Hold::Seen { state: "running", attempt: job.attempt };
-    Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect: false, attempt: None, now }
+    Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now }
 }
 
 /// Makes a call until the server is there to carry it out.
@@ -266,12 +267,12 @@ async fn errors_say_what_is_wrong_and_never_the_password() {
     );
     let store = Redis::open(&format!("redis://me:right@{place}?app=a")).await.unwrap();
     assert_eq!(format!("{store:?}"), format!("Redis {{ server: \"{place}\", .. }}"));
-    assert_eq!(server.tell("SET {b}:format 3").unwrap(), "+OK");
+    assert_eq!(server.tell("SET {b}:format 4").unwrap(), "+OK");
     let error = Redis::open(&format!("redis://{place}?app=b")).await.unwrap_err();
     assert_eq!(
         whole(&error),
         format!(
-            "the store at `{place}` has the format 3, and this qtasks knows formats up to 2; update qtasks here, or use \
+            "the store at `{place}` has the format 4, and this qtasks knows formats up to 3; update qtasks here, or use \
              another store"
         )
     );
@@ -303,9 +304,10 @@ async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
     server.tell(&format!("EVAL \"{delete}\" 0")).unwrap();
     let job = new_job();
     store.enqueue(vec![job.clone()]).await.unwrap();
-    let leased = store.lease(ask()).await.unwrap().jobs;
+    let asked = ask();
+    let leased = store.lease(asked.clone()).await.unwrap().jobs;
     assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [job.id]);
-    assert_eq!(store.expired(Timestamp::now(), 9).await.unwrap(), leased);
+    assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
     assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
 }
 
@@ -425,12 +427,13 @@ async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
         let script = format!("return redis.call('DEL', redis.call('KEYS', '*:format')[1]:sub(1, -7) .. '{kind}{id}')");
         server.tell(&format!("EVAL \"{script}\" 0")).unwrap();
     }
-    let found = store.expired(Timestamp::now(), 1).await.unwrap();
-    assert_eq!(found.len(), 1);
-    let mut found: Vec<_> = store.expired(Timestamp::now(), 9).await.unwrap().iter().map(|job| job.id).collect();
+    let mut work = store.bell().work();
+    assert_eq!(store.held(asked.worker, 1).await.unwrap().len(), 1);
+    let mut found: Vec<_> = store.held(asked.worker, 9).await.unwrap().iter().map(|job| job.id).collect();
     found.sort();
     assert_eq!(found, [leased[2].id, leased[3].id]);
     // The one of which only the job was left waits again.
+    in_time(work.heard()).await;
     let again = store.lease(ask()).await.unwrap().jobs;
     assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(leased[1].id, 1)]);
     assert_eq!(store.job(leased[0].id).await.unwrap(), None);
@@ -450,4 +453,293 @@ async fn a_dropped_call_is_carried_out() {
     drop(store);
     let store = open(&url).await;
     eventually("it is there", async || store.job(id).await.unwrap().is_some()).await;
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_renewal_overtakes_thousands_of_listings() {
+    const JOBS: usize = 50;
+    let (server, worker) = (redis::Redis::start(&[]), WorkerId::new());
+    let store = open(&format!("{}&timeout=60", server.url())).await;
+    store.enqueue((0..JOBS).map(|_| new_job()).collect()).await.unwrap();
+    insist(async || store.renew(worker, 1).await).await;
+    let listings = join_all((0..5_000).map(|_| store.jobs(Default::default(), None, JOBS)));
+    let renewal = pin!(insist(async || store.renew(worker, 2).await));
+    match select(listings, renewal).await {
+        Either::Left(_) => panic!("the renewal has waited for all of them"),
+        Either::Right((renewed, _)) => assert_eq!(renewed.leases, []),
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_renewal_that_is_not_answered_leaves_time_for_another_before_the_leases_run_out() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let worker = WorkerId::new();
+    insist(async || store.renew(worker, 1).await).await;
+    server.server.freeze();
+    assert_eq!(
+        whole(&store.renew(worker, 2).await.unwrap_err()),
+        format!("the store could not renew leases: no answer from 127.0.0.1:{} within 1.5s", server.port)
+    );
+    server.server.thaw();
+    insist(async || store.renew(worker, 3).await).await;
+    let seen = Presence { worker, beat: Some(3), holds: false, gone: false };
+    assert_eq!(store.workers().await.unwrap(), [seen]);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_worker_hears_that_its_store_has_become_one_of_a_newer_qtasks() {
+    let server = redis::Redis::start(&[]);
+    let place = format!("127.0.0.1:{}", server.port);
+    let store = open(&format!("redis://{place}?app=shop")).await;
+    let worker = WorkerId::new();
+    store.renew(worker, 1).await.unwrap();
+    assert_eq!(server.tell("SET {shop}:format 4").unwrap(), "+OK");
+    let error = store.renew(worker, 2).await.unwrap_err();
+    assert!(!error.is_store_trouble(), "a worker would try again after {error:?}");
+    assert!(matches!(error, qtasks::Error::NewerStore { place: of, found: 4, known: 3 } if of == place));
+    assert_eq!(store.workers().await.unwrap()[0].beat, Some(1));
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn the_time_is_that_of_the_server() {
+    let (server, before) = (redis::Redis::start(&[]), Timestamp::now().as_millisecond());
+    let store = open(&server.url()).await;
+    let told = [store.time().await.unwrap(), store.renew(WorkerId::new(), 1).await.unwrap().now];
+    for time in told.map(|time| time.expect("a server has a clock").as_millisecond()) {
+        assert!((before..=Timestamp::now().as_millisecond()).contains(&time), "{time} is not after {before}");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn what_a_suspect_has_survived_counts_to_the_millisecond_for_two_years() {
+    let (store, asked) = (open(&redis::url()).await, ask());
+    // The longest time that is told from longer ones.
+    let years = Duration::from_millis(1 << 36);
+    let survived = [years - Duration::from_millis(2), years - Duration::from_millis(1), years, Duration::MAX];
+    let priorities = [i16::MIN, i16::MAX, 1, 2];
+    let jobs = priorities.map(|priority| NewJob { priority, ..new_job() });
+    store.enqueue(jobs.iter().rev().cloned().collect()).await.unwrap();
+    store.lease(asked.clone()).await.unwrap();
+    for (job, survived) in jobs.iter().zip(survived) {
+        let lease = Lease { job: job.id, attempt: 1, worker: asked.worker };
+        let suspect = Some(Suspect { survived, ..Suspect::default() });
+        let waiting = State::Waiting { due: asked.now };
+        let lost = Settlement { suspect, ..settlement(&job.clone().into(), waiting, asked.now) };
+        let lost = Settlement { hold: Hold::Silent { lease, beat: None }, ..lost };
+        assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+    }
+    // Of the two that have survived more than that, the one of the higher priority comes first.
+    for place in [0, 1, 3, 2] {
+        let leased = store.lease(asked.clone()).await.unwrap().jobs;
+        assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [jobs[place].id]);
+    }
+}
+
+/// A store as programs of format 2 had it, written by raw commands.
+struct Old {
+    server: redis::Redis,
+}
+
+/// The lane of all its jobs.
+const LANE: &[u8] = b"7:default:task";
+
+impl Old {
+    fn of_format(format: &[u8]) -> Self {
+        let old = Self { server: redis::Redis::start(&[]) };
+        old.tell("SET", "format", b"", &[format]);
+        old
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}?app=old", self.server.port)
+    }
+
+    /// Tells the server a command for a key and what comes behind it.
+    fn tell(&self, command: &str, kind: &str, of: &[u8], values: &[&[u8]]) {
+        let quoted =
+            |bytes: &[u8]| format!("\"{}\"", bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>());
+        let key = [b"{old}:", kind.as_bytes(), of].concat();
+        let words: Vec<_> = [&key[..]].iter().chain(values).map(|word| quoted(word)).collect();
+        let answer = self.server.tell(&format!("{command} {}", words.join(" "))).unwrap();
+        assert!(!answer.starts_with('-'), "{answer}");
+    }
+
+    /// A job that was enqueued and due at 7.
+    fn job(&self, id: u8, priority: i16) -> JobId {
+        let id = JobId::from_bytes([id; 16]);
+        let times = [7_i64, 7, -1].map(i64::to_be_bytes).concat();
+        let lane = [&(LANE.len() as u32).to_be_bytes(), LANE].concat();
+        let job = [&(!priority).to_be_bytes(), &times[..], &lane, b"{\"n\":1}"].concat();
+        self.tell("SET", "j:", &id.to_bytes(), &[&job]);
+        self.tell("RPUSH", "ids", b"", &[&id.to_bytes()]);
+        self.tell("SADD", "lanes", b"", &[LANE]);
+        id
+    }
+
+    /// How a job stands.
+    fn stands(&self, id: JobId, standing: Standing) {
+        let Standing { state, is_suspect, attempt, worker, failures, time, last, outcome } = standing;
+        let worker = worker.map(WorkerId::to_bytes).unwrap_or_default();
+        let numbers =
+            [&[state, is_suspect.into()], &attempt.to_be_bytes()[..], &worker, &failures.to_be_bytes()].concat();
+        let length = [&[255], &(last.len() as u32).to_be_bytes()[..]].concat();
+        let standing = [&numbers, &time.to_be_bytes()[..], &length, &last, outcome].concat();
+        self.tell("SET", "p:", &id.to_bytes(), &[&standing]);
+    }
+
+    /// A job that runs.
+    fn runs(&self, id: JobId, worker: WorkerId, standing: Standing) {
+        let lease = [&id.to_bytes()[..], &standing.attempt.to_be_bytes()].concat();
+        self.tell("SADD", "held:", &worker.to_bytes(), &[&lease]);
+        self.stands(id, Standing { state: 1, worker: Some(worker), ..standing });
+    }
+}
+
+#[derive(Default)]
+struct Standing {
+    state: u8,
+    is_suspect: bool,
+    attempt: u32,
+    worker: Option<WorkerId>,
+    failures: u32,
+    time: i64,
+    last: Vec<u8>,
+    outcome: &'static [u8],
+}
+
+/// A job of such a store, as it is read.
+fn old_job(id: JobId, priority: i16, state: State) -> Job {
+    let time = Timestamp::from_millisecond(7).unwrap();
+    let new = NewJob { id, priority, args: Json::from_stored("{\"n\":1}"), due: time, enqueued: time, ..new_job() };
+    Job { state, ..new.into() }
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn jobs_of_format_2_are_found_as_they_were() {
+    let (old, time) = (Old::of_format(b"2"), |millis| Timestamp::from_millisecond(millis).unwrap());
+    let (worker, idle) = (WorkerId::from_bytes([0xa0; 16]), WorkerId::from_bytes([0xa1; 16]));
+    old.tell("ZADD", "workers", b"", &[b"5000", &worker.to_bytes()]);
+    old.tell("ZADD", "workers", b"", &[b"5000", &idle.to_bytes()]);
+    old.tell("SET", "reach", b"", &[b"7"]);
+
+    let in_line = old.job(1, 0);
+    old.tell("RPUSH", "line:", LANE, &[&in_line.to_bytes()]);
+    let runs = old.job(2, 200);
+    old.runs(runs, worker, Standing { attempt: 2, failures: 1, ..Standing::default() });
+    let counts = [&2_u32.to_be_bytes(), &[1_u64, 0, 0].map(u64::to_be_bytes).concat()[..], &[0; 17]].concat();
+    old.tell("SET", "c:", &runs.to_bytes(), &[&counts]);
+    old.tell("RPUSH", "s:", &runs.to_bytes(), &[&[&[0], &9_u64.to_be_bytes()[..], b"81"].concat()]);
+    let suspect_runs = old.job(3, 0);
+    old.runs(suspect_runs, worker, Standing { is_suspect: true, attempt: 2, ..Standing::default() });
+    let suspects = [(4, -1), (5, 300), (6, 0)].map(|(id, priority)| {
+        let id = old.job(id, priority);
+        old.stands(id, Standing { is_suspect: true, attempt: 1, failures: 1, time: 7, ..Standing::default() });
+        old.tell("ZADD", "suspects:", LANE, &[(!priority).to_string().as_bytes(), &id.to_bytes()]);
+        id
+    });
+    let [later, suspect_later] = [(7, false), (8, true)].map(|(id, is_suspect)| {
+        let id = old.job(id, 0);
+        old.stands(id, Standing { is_suspect, attempt: 1, time: 900, ..Standing::default() });
+        old.tell("ZADD", "later:", LANE, &[b"900", &id.to_bytes()]);
+        id
+    });
+    let done = old.job(9, 0);
+    let last = [&1_u32.to_be_bytes(), &worker.to_bytes()[..], &[10, 20].map(i64::to_be_bytes).concat(), &[0]].concat();
+    old.stands(done, Standing { state: 2, attempt: 1, time: 20, last, outcome: b"42", ..Standing::default() });
+    old.tell("ZADD", "finished", b"", &[b"20", &done.to_bytes()]);
+
+    let suspect = Some(Suspect::default());
+    let waiting = |due| State::Waiting { due: time(due) };
+    let mut expected = vec![
+        old_job(in_line, 0, waiting(7)),
+        // A step of this attempt has set the failures to 0.
+        Job { attempt: 2, steps: 1, ..old_job(runs, 200, State::Running { worker }) },
+        Job { attempt: 2, suspect, ..old_job(suspect_runs, 0, State::Running { worker }) },
+    ];
+    expected.extend(suspects.iter().zip([-1, 300, 0]).map(|(id, priority)| Job {
+        attempt: 1,
+        failures: 1,
+        suspect,
+        ..old_job(*id, priority, waiting(7))
+    }));
+    expected.push(Job { attempt: 1, ..old_job(later, 0, waiting(900)) });
+    expected.push(Job { attempt: 1, suspect, ..old_job(suspect_later, 0, waiting(900)) });
+    let output = Output::Value(Json::from_stored("42"));
+    expected.push(Job { attempt: 1, ..old_job(done, 0, State::Done { output }) });
+
+    // Whether one program opens it or another comes after it.
+    for _ in 0..2 {
+        let store = open(&old.url()).await;
+        assert_eq!(store.jobs(Default::default(), None, 99).await.unwrap(), expected);
+        let silent = Presence { worker, beat: None, holds: true, gone: false };
+        assert_eq!(store.workers().await.unwrap(), [silent]);
+        assert_eq!(old.server.tell("GET {old}:format").unwrap(), "3");
+    }
+    let store = open(&old.url()).await;
+    assert_eq!(store.steps(runs, 0, 9).await.unwrap().len(), 1);
+    let attempt = Attempt { number: 1, worker, started: Some(time(10)), ended: time(20), ending: Ending::Done };
+    assert_eq!(store.attempts(done).await.unwrap(), [attempt]);
+    let mut held = store.held(worker, 9).await.unwrap();
+    held.sort_by_key(|job| job.id);
+    assert_eq!(held, expected[1..3]);
+
+    // All of them go on.
+    let lost = held.iter().zip([0, 1]).map(|(job, survived)| Settlement {
+        hold: Hold::Silent { lease: job.lease().unwrap(), beat: None },
+        suspect: Some(Suspect { survived: Duration::from_millis(survived), losses: 1, ..Suspect::default() }),
+        ..settlement(job, waiting(8), time(8))
+    });
+    assert_eq!(store.settle(lost.collect()).await.unwrap(), [Written::Yes; 2]);
+    let mut leased = Vec::new();
+    for _ in 0..7 {
+        let given = store.lease(Ask { now: time(900), ..ask() }).await.unwrap().jobs;
+        leased.extend(given.iter().map(|job| job.id));
+    }
+    let [low, high, usual] = suspects;
+    assert_eq!(leased, [high, in_line, later, runs, usual, suspect_later, low, suspect_runs]);
+    assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 1);
+    assert_eq!(store.attempts(done).await.unwrap(), []);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn programs_of_format_2_that_still_run_are_understood() {
+    let (old, worker) = (Old::of_format(b"3"), WorkerId::from_bytes([0xa0; 16]));
+    let store = open(&old.url()).await;
+    // One of them has leased a suspect after that, and one loses another.
+    let [runs, waits] = [1, 2].map(|id| old.job(id, 0));
+    old.runs(runs, worker, Standing { is_suspect: true, attempt: 2, ..Standing::default() });
+    old.stands(waits, Standing { is_suspect: true, attempt: 1, time: 7, ..Standing::default() });
+    old.tell("ZADD", "suspects:", LANE, &[b"-1", &waits.to_bytes()]);
+    let times = ["-9007199254740992", "1764160000000", "1764160001000"];
+    for renewed in times {
+        let beat = renewed.parse().ok();
+        old.tell("ZADD", "workers", b"", &[renewed.as_bytes(), &worker.to_bytes()]);
+        let seen = Presence { worker, beat, holds: true, gone: false };
+        assert_eq!(store.workers().await.unwrap(), [seen]);
+    }
+    let suspect = Some(Suspect::default());
+    let held = store.held(worker, 9).await.unwrap();
+    assert_eq!(held, [Job { attempt: 2, suspect, ..old_job(runs, 0, State::Running { worker }) }]);
+    let waiting = State::Waiting { due: Timestamp::from_millisecond(7).unwrap() };
+    assert_eq!(store.job(waits).await.unwrap().unwrap(), Job { attempt: 1, suspect, ..old_job(waits, 0, waiting) });
+
+    let asked = ask();
+    let leased = store.lease(asked.clone()).await.unwrap().jobs;
+    let suspect = leased[0].suspect.unwrap();
+    assert_eq!((leased[0].id, suspect.liable, suspect.losses), (waits, true, 0));
+    assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
+
+    let silent = Hold::Silent { lease: held[0].lease().unwrap(), beat: Some(1_764_160_001_000) };
+    let lost = Settlement { hold: silent, ..settlement(&held[0], State::Waiting { due: asked.now }, asked.now) };
+    assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+    store.forget(worker, Some(1_764_160_001_000)).await.unwrap();
+    assert!(store.workers().await.unwrap().iter().all(|known| known.worker == asked.worker));
 }

@@ -3,13 +3,12 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BTreeMap,
-    mem,
 };
 
 use jiff::Timestamp;
 use qtasks::{
     Error, Result,
-    job::{Job, JobId, NewJob, Reply, State},
+    job::{Job, JobId, NewJob, Reply, State, Suspect},
     store::{Ask, Hold, Leased, Record, Settlement, Written},
 };
 
@@ -62,15 +61,18 @@ impl<'t> Draft<'t> {
             }
         }
         due_now.sort_by_key(|job| (Reverse(job.priority), job.id));
-        let mut one_suspect = ask.suspects;
+        // Of the suspects, the one that has survived least.
+        let suspects = due_now.iter().filter_map(|job| Some((job.suspect?.survived, Reverse(job.priority), job.id)));
+        let suspect = suspects.min().map(|(_, _, id)| id).filter(|_| ask.suspects.allow_one());
         for job in due_now {
-            if leased.jobs.len() < ask.limit && (!job.suspect || mem::take(&mut one_suspect)) {
+            if leased.jobs.len() < ask.limit && (job.suspect.is_none() || suspect == Some(job.id)) {
+                let running = |known| Suspect { leased: Some(ask.now), liable: ask.suspects.liable(), ..known };
                 let state = State::Running { worker: ask.worker };
-                let job = Job { state, attempt: job.attempt + 1, ..job.clone() };
+                let job = Job { state, attempt: job.attempt + 1, suspect: job.suspect.map(running), ..job.clone() };
                 self.set(job.clone());
                 leased.jobs.push(job);
             } else {
-                leased.suspects |= job.suspect;
+                leased.suspects |= job.suspect.is_some();
             }
         }
         leased
@@ -83,6 +85,7 @@ impl<'t> Draft<'t> {
             if is_next(&mut job.steps, step.seq)? {
                 job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
                 job.failures = 0;
+                job.suspect = job.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
                 self.rest.push(Change::Step(job.id, step));
             }
         }
@@ -92,6 +95,9 @@ impl<'t> Draft<'t> {
             }
         }
         job.progress = record.progress.or(job.progress);
+        if record.passed {
+            job.suspect = job.suspect.map(|known| Suspect { liable: false, ..known });
+        }
         self.set(job);
         self.enqueue(record.jobs);
         Ok(Written::Yes)
@@ -116,9 +122,7 @@ impl<'t> Draft<'t> {
     fn held(&self, id: JobId, hold: Hold) -> Option<&Job> {
         self.job(id).filter(|job| match hold {
             Hold::Lease(lease) => job.lease() == Some(lease),
-            Hold::Expired { attempt, now } => {
-                job.attempt == attempt && job.lease().is_some_and(|lease| self.table.is_gone(lease.worker, now))
-            }
+            Hold::Silent { lease, beat } => job.lease() == Some(lease) && self.table.beat(lease.worker) == beat,
             Hold::Seen { state, attempt } => job.attempt == attempt && job.state.name() == state,
         })
     }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use qtasks::{
     BoxError, Error, Result,
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Reply, State, Step, WorkerId},
-    store::{Ask, Bell, Filter, Leased, Record, Settlement, Store, Written},
+    job::{Attempt, Job, JobId, Memo, NewJob, Reply, State, Step, WorkerId},
+    store::{Ask, Bell, Filter, Leased, Presence, Record, Renewed, Settlement, Store, Written},
 };
 use tokio::task::spawn_blocking;
 
@@ -124,16 +124,29 @@ impl Store for LogStore {
         self.change(move |draft| Ok(draft.lease(&ask))).await
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.look(move |table| table.renew(worker, until)).await
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        let leases = self.look(move |table| table.renew(worker, beat)).await?;
+        Ok(Renewed { leases, now: None })
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.look(move |table| table.leave(worker)).await
+        self.with(move |kept, bell| {
+            kept.table.leave(worker);
+            bell.ring_lost();
+        })
+        .await
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.look(move |table| table.expired(now, limit)).await
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        self.look(|table| table.workers()).await
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        self.look(move |table| table.held(worker).take(limit).cloned().collect()).await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        self.look(move |table| table.forget(worker, beat)).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {

@@ -1,11 +1,11 @@
 //! What the log comes to: the jobs as they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use qtasks::{
     job::{Attempt, Job, JobId, Lease, Memo, State, Step, WorkerId},
-    store::Filter,
+    store::{Filter, Presence},
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +25,16 @@ pub(crate) enum Change {
 #[derive(Default)]
 pub(crate) struct Table {
     jobs: BTreeMap<JobId, Entry>,
-    /// Until when each worker keeps its leases. That is not in the log: workers of another process are gone.
-    workers: HashMap<WorkerId, Timestamp>,
+    /// That is not in the log: of workers of another process nothing is heard.
+    workers: HashMap<WorkerId, Known>,
+}
+
+/// What is known of a worker.
+#[derive(PartialEq)]
+enum Known {
+    /// The number of its last renewal.
+    Beat(u64),
+    Left,
 }
 
 /// A job with all that belongs to it.
@@ -80,25 +88,46 @@ impl Table {
         passing.take(limit).cloned().collect()
     }
 
-    pub(crate) fn renew(&mut self, worker: WorkerId, until: Timestamp) -> Vec<Lease> {
-        self.workers.insert(worker, until);
-        self.all().filter_map(Job::lease).filter(|lease| lease.worker == worker).collect()
+    pub(crate) fn renew(&mut self, worker: WorkerId, beat: u64) -> Vec<Lease> {
+        self.workers.insert(worker, Known::Beat(beat));
+        self.held(worker).filter_map(Job::lease).collect()
     }
 
     pub(crate) fn leave(&mut self, worker: WorkerId) {
-        self.workers.remove(&worker);
+        self.workers.insert(worker, Known::Left);
+        self.forget(worker, None);
     }
 
-    pub(crate) fn is_gone(&self, worker: WorkerId, now: Timestamp) -> bool {
-        self.workers.get(&worker).is_none_or(|until| *until < now)
+    pub(crate) fn workers(&self) -> Vec<Presence> {
+        let holders = self.all().filter_map(Job::lease).map(|lease| lease.worker);
+        let known: BTreeSet<_> = holders.chain(self.workers.keys().copied()).collect();
+        let presence = |worker| Presence {
+            worker,
+            beat: self.beat(worker),
+            holds: self.held(worker).next().is_some(),
+            gone: self.workers.get(&worker) == Some(&Known::Left),
+        };
+        known.into_iter().map(presence).collect()
     }
 
-    pub(crate) fn expired(&self, now: Timestamp, limit: usize) -> Vec<Job> {
-        let lost = self.all().filter(|job| job.lease().is_some_and(|lease| self.is_gone(lease.worker, now)));
-        lost.take(limit).cloned().collect()
+    pub(crate) fn held(&self, worker: WorkerId) -> impl Iterator<Item = &Job> {
+        self.all().filter(move |job| job.lease().is_some_and(|lease| lease.worker == worker))
     }
 
-    /// Jobs that ended so long ago that nobody wants to know.
+    pub(crate) fn beat(&self, worker: WorkerId) -> Option<u64> {
+        match self.workers.get(&worker)? {
+            Known::Beat(beat) => Some(*beat),
+            Known::Left => None,
+        }
+    }
+
+    pub(crate) fn forget(&mut self, worker: WorkerId, beat: Option<u64>) {
+        if self.beat(worker) == beat && self.held(worker).next().is_none() {
+            self.workers.remove(&worker);
+        }
+    }
+
+    /// Jobs that ended so long ago that they need not be kept.
     pub(crate) fn old(&self, finished: Timestamp, dead: Timestamp) -> impl Iterator<Item = JobId> {
         let old = move |entry: &&Entry| match entry.job.state {
             State::Dead { .. } => entry.settled < dead,

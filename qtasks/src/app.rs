@@ -2,25 +2,26 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 
 use crate::{
     attempt::within,
     call::CallOptions,
-    clock::Clock,
+    clock::{AppClock, Clock},
     context::TaskContext,
     error::{Error, Result},
-    executor::{Attempt, Ended, Running, Transact},
+    executor::{Attempt, Ended, Transact},
     handle::JobHandle,
     job::{Job, JobId, NewJob},
     json::Json,
     limits::{Limits, check_name},
-    pool,
     pruner::Retention,
     registry::Registry,
     state::{Need, States},
     store::{self, Filter, Store},
+    suspects::SuspectTurn,
     task::{Task, TaskExecSchema},
     worker::WorkerBuilder,
 };
@@ -62,9 +63,8 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) limits: Limits,
     pub(crate) retention: Retention,
-    pub(crate) clock: Clock,
-    /// Holds the one [`Turn`](crate::floor::Turn).
-    pub(crate) turns: Arc<Semaphore>,
+    pub(crate) clock: Arc<AppClock>,
+    pub(crate) suspects: Arc<SuspectTurn>,
 }
 
 impl QueueTasks {
@@ -168,7 +168,7 @@ impl QueueTasks {
         let args = Json::encode(args)
             .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
         self.app.limits.check_args(&args)?;
-        let now = self.app.clock.now();
+        let now = self.app.now();
         let job = NewJob {
             id: JobId::new(),
             task: name.to_owned(),
@@ -199,11 +199,7 @@ impl QueueTasks {
         let context = TaskContext::here(schema, self.app.clone());
         let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits, self.app.transact());
         let (task, max_time) = call.into_call().into_task();
-        let ended = match task.start(attempt.clone()).guarded(context) {
-            Running::Async(body) => within(max_time, body).await,
-            Running::Blocking(body) => within(max_time, pool::run(body)).await,
-        };
-        match ended {
+        match within(max_time, task.start(attempt.clone()).guarded(context)).await {
             Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
             Err(stopped) => Err(Error::Failed { task: schema.name, error: stopped.to_string() }),
         }
@@ -253,11 +249,42 @@ impl QueueTasks {
     }
 
     fn job_of<C: CallOptions>(&self, call: C) -> Result<NewJob> {
-        call.into_call().into_job(&self.app.limits, self.app.clock.now())
+        call.into_call().into_job(&self.app.limits, self.app.now())
     }
 }
 
 impl App {
+    /// The time of day, for what goes into the store. Where a server tells it, it is asked again now and then.
+    pub(crate) fn now(self: &Arc<Self>) -> Timestamp {
+        if self.clock.is_to_ask()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let app = self.clone();
+            runtime.spawn(async move { app.learn_time().await });
+        }
+        self.clock.now()
+    }
+
+    /// Asks the server for its time, if the store has one, and again where the answer takes long. Without an answer the time
+    /// is as good as it was.
+    async fn learn_time(&self) {
+        for _ in 0..3 {
+            self.ask_time().await;
+            if self.clock.is_exact() {
+                return;
+            }
+        }
+    }
+
+    async fn ask_time(&self) {
+        let asked = self.clock.uptime();
+        match self.store.time().await {
+            Ok(Some(now)) => self.clock.learn(now, asked, self.clock.uptime()),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = crate::error::chain(&error), "the server did not tell its time"),
+        }
+    }
+
     /// Runs a handler in a transaction of its own.
     fn transact(&self) -> Transact {
         let store = self.store.clone();
@@ -357,7 +384,9 @@ impl Builder {
             (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
         };
         let Self { states, limits, retention, clock, .. } = self;
-        let turns = Arc::new(Semaphore::new(1));
-        Ok(QueueTasks { app: Arc::new(App { store, states, registry, limits, retention, clock, turns }) })
+        let (clock, suspects) = (Arc::new(AppClock::new(clock)), Arc::default());
+        let app = App { store, states, registry, limits, retention, clock, suspects };
+        app.learn_time().await;
+        Ok(QueueTasks { app: Arc::new(app) })
     }
 }

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt as _;
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
+};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -19,16 +22,17 @@ use crate::{
     context::TaskContext,
     executor::{self, Ended, Outcome, Running},
     failure::Stopped,
-    floor::{Floor, Slot, Turn},
+    floor::{Floor, Slot},
     job::{self, Job, Lease, Memo, Step},
     lifecycle::{self, Verdict},
     memo::Memos,
-    pool,
+    pool::{self, Called},
     recorder::persist,
     registry::Registration,
     retry::Retry,
-    store::{Hold, Settlement, Written},
+    store::{Hold, Record, Settlement, Written},
     stream::PAGE,
+    suspects::SuspectPermit,
     tape::{Count, Recorded, Tape},
     task::{Checkpoint, Resume, TaskExecSchema},
 };
@@ -37,12 +41,12 @@ use crate::{
 const DROPPING: Duration = Duration::from_secs(1);
 
 /// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
-/// of a suspect when that is durable.
-pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, turn: Option<Turn>) {
-    let started = floor.app.clock.now();
+/// of a suspect when that is durable, or before, when it has [passed](pass_turn).
+pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, mut turn: Option<SuspectPermit>) {
+    let started = floor.app.now();
     let task = floor.app.registry.get(&job.task);
     let verdict = match task {
-        Some(task) => attempt(&floor, &job, lease, task).await,
+        Some(task) => attempt(&floor, &job, lease, task, turn.as_mut()).await,
         None => Some(Progressed { verdict: Verdict::Released, steps: 0 }),
     };
     drop(slot);
@@ -50,7 +54,7 @@ pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, t
         // Only a result is made of all steps. Of none, a server can have lost none.
         let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
         let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
-        let now = floor.app.clock.now();
+        let now = floor.app.now();
         let outcome = lifecycle::settle(&job, verdict, steps > 0, &retry, fastrand::f64(), now);
         settle(&floor, &job, lease, needed, outcome, started, now).await;
     }
@@ -64,7 +68,13 @@ struct Progressed {
 }
 
 /// What the attempt came to; nothing when its lease is lost, for then it is no longer ours to say.
-async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Registration) -> Option<Progressed> {
+async fn attempt(
+    floor: &Arc<Floor>,
+    job: &Job,
+    lease: Lease,
+    task: &'static Registration,
+    turn: Option<&mut SuspectPermit>,
+) -> Option<Progressed> {
     let schema = task.schema();
     let (wait, recorded) = match schema.generating.map(|generating| generating.checkpoint) {
         Some(Checkpoint::Within(wait)) => (wait, job.steps),
@@ -95,19 +105,25 @@ async fn attempt(floor: &Arc<Floor>, job: &Job, lease: Lease, task: &'static Reg
         recorded,
         steps(floor, job, schema),
     );
-    let mut time_up = pin!(passing(job.max_time.or(schema.max_time)).fuse());
+    let (begun, time_up) = time_limit(job.max_time.or(schema.max_time));
+    let mut time_up = pin!(time_up.fuse());
     // Reading the arguments is the task's own code too.
     let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.args, attempt)));
-    let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(&*payload))) {
-        Ok(body) => watch_over(floor, job, &tape, body.guarded(context), time_up.as_mut()).await,
-        Err(stopped) => stopped.verdict(),
+    let run = async {
+        let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(&*payload))) {
+            Ok(body) => {
+                watch_over(floor, job, &tape, Body::start(body.guarded(context), begun), time_up.as_mut()).await
+            }
+            Err(stopped) => stopped.verdict(),
+        };
+        // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only
+        // then: that came first, whatever the body came to by running ahead of it.
+        match finish(floor, &tape, time_up).await {
+            Ok(()) => verdict,
+            Err(stopped) => stopped.verdict(),
+        }
     };
-    // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only then:
-    // that came first, whatever the body came to by running ahead of it.
-    let verdict = match finish(floor, &tape, time_up).await {
-        Ok(()) => verdict,
-        Err(stopped) => stopped.verdict(),
-    };
+    let verdict = beside(run, pass_turn(floor, job, &tape, turn)).await;
     tape.fence();
     Some(Progressed { verdict: verdict?, steps: tape.steps() - job.steps })
 }
@@ -118,10 +134,9 @@ async fn watch_over(
     floor: &Arc<Floor>,
     job: &Job,
     tape: &Tape,
-    body: Running,
+    mut body: Body,
     time_up: impl Future<Output = Duration>,
 ) -> Option<Verdict> {
-    let mut body = Body::start(body);
     let polled = matches!(body, Body::Polled(_));
     let stop = tokio::select! {
         biased;
@@ -151,6 +166,42 @@ async fn watch_over(
     }
 }
 
+/// Does `work`, and meanwhile the `other`, which is dropped where it takes longer.
+async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
+    match select(pin!(work), pin!(other)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(((), work)) => work.await,
+    }
+}
+
+/// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
+/// knows of that first: from then on the job is not to blame when the process is killed.
+async fn pass_turn(floor: &Floor, job: &Job, tape: &Tape, turn: Option<&mut SuspectPermit>) {
+    let (Some(turn), Some(suspect)) = (turn, job.suspect) else { return };
+    tokio::select! {
+        biased;
+        // The store has taken note of that with the step.
+        () = tape.has_more_than(job.steps) => {}
+        () = sleep(suspect.turn()) => {
+            let record = Record {
+                lease: tape.lease(),
+                steps: Vec::new(),
+                memos: Vec::new(),
+                jobs: Vec::new(),
+                progress: None,
+                passed: true,
+            };
+            let written = persist("record that a suspect has had its turn", || {
+                floor.app.store.record(vec![record.clone()])
+            });
+            if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
+                return;
+            }
+        }
+    }
+    turn.pass();
+}
+
 /// Waits until all is durable that was handled. Handlers in transactions may not go on for longer than a body.
 async fn finish(floor: &Floor, tape: &Tape, time_up: impl Future<Output = Duration>) -> Result<(), Stopped> {
     let reason = tokio::select! {
@@ -178,36 +229,59 @@ fn of(outcome: Outcome) -> Option<Verdict> {
     }
 }
 
-/// What `body` comes to, if it does so in time.
-pub(crate) async fn within(max_time: Option<Duration>, body: impl Future<Output = Outcome>) -> Outcome {
+/// What `body` comes to here and now, if it does so in time.
+pub(crate) async fn within(max_time: Option<Duration>, body: Running) -> Outcome {
+    let (begun, time_up) = time_limit(max_time);
+    let outcome = async {
+        match body {
+            Running::Async(body) => begin(body, begun).await,
+            Running::Blocking(body) => pool::call(body, begun).outcome().await,
+        }
+    };
     tokio::select! {
         biased;
-        outcome = body => outcome,
-        limit = passing(max_time) => Err(Stopped::TimeUp(limit)),
+        outcome = outcome => outcome,
+        limit = time_up => Err(Stopped::TimeUp(limit)),
     }
 }
 
-async fn passing(max_time: Option<Duration>) -> Duration {
-    match max_time {
-        Some(max_time) => {
+/// Tells that a body has begun, where that matters.
+type Begun = Option<oneshot::Sender<()>>;
+
+/// Where to tell that a body has begun, and what ends when its time is up. A body that waits for its thread has not begun.
+fn time_limit(max_time: Option<Duration>) -> (Begun, impl Future<Output = Duration>) {
+    let (begun, begins) = max_time.map(|_| oneshot::channel()).unzip();
+    let time_up = async move {
+        if let (Some(max_time), Some(begins)) = (max_time, begins)
+            && begins.await.is_ok()
+        {
             sleep(max_time).await;
-            max_time
+            return max_time;
         }
-        None => std::future::pending().await,
+        std::future::pending().await
+    };
+    (begun, time_up)
+}
+
+async fn begin<T>(body: impl Future<Output = T>, begun: Begun) -> T {
+    if let Some(begun) = begun {
+        // The attempt may be over by now.
+        let _ = begun.send(());
     }
+    body.await
 }
 
 /// A body under way, on a task or a thread of its own: one that never lets go cannot keep its attempt from being settled.
 enum Body {
     Polled(JoinHandle<Outcome>),
-    Called(oneshot::Receiver<Outcome>),
+    Called(Called),
 }
 
 impl Body {
-    fn start(body: Running) -> Self {
+    fn start(body: Running, begun: Begun) -> Self {
         match body {
-            Running::Async(body) => Self::Polled(tokio::spawn(body)),
-            Running::Blocking(body) => Self::Called(pool::start(body)),
+            Running::Async(body) => Self::Polled(tokio::spawn(begin(body, begun))),
+            Running::Blocking(body) => Self::Called(pool::call(body, begun)),
         }
     }
 
@@ -218,7 +292,7 @@ impl Body {
                 // Only a runtime that is shutting down ends a task that nobody aborted.
                 Err(_) => Err(Stopped::Released),
             },
-            Self::Called(outcome) => outcome.await.unwrap_or(Err(Stopped::Released)),
+            Self::Called(body) => body.outcome().await,
         }
     }
 
@@ -229,7 +303,7 @@ impl Body {
                 body.abort();
                 tokio::time::timeout(DROPPING, body).await.is_ok()
             }
-            Self::Called(_) => false,
+            Self::Called(body) => body.abandon(),
         }
     }
 }

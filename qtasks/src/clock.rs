@@ -1,13 +1,22 @@
 //! What time it is: read by the processes only, passed to everything below them.
+//!
+//! There are two times. The time of day says when jobs are due; it may be set, and where there is a server, all processes
+//! go by the server's. The [`Uptime`] says whether leases hold; it is never set.
 
-use jiff::Timestamp;
-use tokio::time::Instant;
+use std::{
+    ops::Add,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::{Instant, sleep};
 
 /// Where an application reads the time.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub enum Clock {
-    /// From the system.
+    /// From the system; and on a store with a server, from that.
     #[default]
     System,
     /// From tokio, counted from a given time on: a test that pauses tokio's clock need not wait for delays to pass.
@@ -25,23 +34,6 @@ impl Clock {
         Self::Tokio { start: Timestamp::now(), origin: Instant::now() }
     }
 
-    /// The time by a clock that is never set.
-    pub(crate) fn instant(&self) -> std::time::Instant {
-        match self {
-            Self::System => std::time::Instant::now(),
-            Self::Tokio { .. } => Instant::now().into_std(),
-        }
-    }
-
-    /// The same, never behind it and up to thirty milliseconds ahead, in a fraction of the time: for what is asked before
-    /// each value.
-    pub(crate) fn soon(&self) -> std::time::Instant {
-        match self {
-            Self::System => ticks::now() + ticks::LAG,
-            Self::Tokio { .. } => self.instant(),
-        }
-    }
-
     /// The time.
     pub fn now(&self) -> Timestamp {
         match self {
@@ -51,58 +43,297 @@ impl Clock {
     }
 }
 
-/// The system's clock as of its last tick, which the kernel leaves where a process can read it: `CLOCK_MONOTONIC_COARSE` of
-/// <https://man7.org/linux/man-pages/man2/clock_gettime.2.html>.
+/// How long the machine has been up, the time in which it was suspended included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Uptime(Duration);
+
+impl Uptime {
+    /// From a number of nanoseconds.
+    pub(crate) const fn from_nanoseconds(nanoseconds: u64) -> Self {
+        Self(Duration::from_nanos(nanoseconds))
+    }
+
+    /// In nanoseconds.
+    pub(crate) fn nanoseconds(self) -> u64 {
+        self.0.as_nanos().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// How long it is from `earlier` to this; nothing when that is later.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Uptime {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time))
+    }
+}
+
+/// The clock that the parts of an application share.
+#[derive(Debug)]
+pub(crate) struct AppClock {
+    own: Clock,
+    /// What the time by the server is ahead of the uptime, in nanoseconds; [`UNKNOWN`] before a server has told it.
+    server: AtomicI64,
+    /// The uptime at which the server told it, and how long that took, in nanoseconds.
+    asked: AtomicU64,
+    round_trip: AtomicU64,
+}
+
+const UNKNOWN: i64 = i64::MIN;
+
+/// A round trip that takes no longer tells the time of a server well enough.
+const SHORT: Duration = Duration::from_millis(20);
+/// So long the time of a server is good without being asked for again. Clocks drift by less than a millisecond in it.
+const FRESH: Duration = Duration::from_secs(10);
+/// How often a wait for a time of day looks at the clock: it may have been set, and the machine may have been asleep.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl AppClock {
+    pub(crate) fn new(own: Clock) -> Self {
+        Self { own, server: AtomicI64::new(UNKNOWN), asked: AtomicU64::new(0), round_trip: AtomicU64::new(0) }
+    }
+
+    /// Whether it is tokio's clock, which stands still where tests have paused it.
+    pub(crate) fn is_tokios(&self) -> bool {
+        matches!(self.own, Clock::Tokio { .. })
+    }
+
+    /// The time of day, by the server's clock as far as it is known.
+    pub(crate) fn now(&self) -> Timestamp {
+        match self.server.load(Relaxed) {
+            UNKNOWN => self.own.now(),
+            ahead => at(ahead, self.uptime()).unwrap_or_else(|| self.own.now()),
+        }
+    }
+
+    /// Takes note that a server which was `asked` for its time then has answered `now`.
+    pub(crate) fn learn(&self, server: Timestamp, asked: Uptime, now: Uptime) {
+        let round_trip = now.since(asked);
+        let kept = Duration::from_nanos(self.round_trip.load(Relaxed));
+        // The time of the server is that of some moment in it.
+        if self.is_tokios() || round_trip > kept.max(SHORT) && !self.is_stale(now) {
+            return;
+        }
+        let between = i128::from(asked.nanoseconds()) + round_trip.as_nanos().cast_signed() / 2;
+        if let Ok(ahead) = i64::try_from(server.as_nanosecond() - between) {
+            self.server.store(ahead, Relaxed);
+            self.asked.store(now.nanoseconds(), Relaxed);
+            self.round_trip.store(round_trip.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// Whether the time of the server was told well enough, or there is none.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.server.load(Relaxed) == UNKNOWN || Duration::from_nanos(self.round_trip.load(Relaxed)) <= SHORT
+    }
+
+    /// Whether there is a server which is to be asked again for its time. Gives true to one caller, which is to ask.
+    pub(crate) fn is_to_ask(&self) -> bool {
+        if self.server.load(Relaxed) == UNKNOWN {
+            return false;
+        }
+        let (asked, now) = (self.asked.load(Relaxed), self.uptime());
+        now.since(Uptime::from_nanoseconds(asked)) > FRESH
+            && self.asked.compare_exchange(asked, now.nanoseconds(), Relaxed, Relaxed).is_ok()
+    }
+
+    fn is_stale(&self, now: Uptime) -> bool {
+        self.server.load(Relaxed) == UNKNOWN || now.since(Uptime::from_nanoseconds(self.asked.load(Relaxed))) > FRESH
+    }
+
+    /// The uptime, which is never set.
+    pub(crate) fn uptime(&self) -> Uptime {
+        match self.own {
+            Clock::System => Uptime(boot::now()),
+            Clock::Tokio { origin, .. } => Uptime(origin.elapsed()),
+        }
+    }
+
+    /// The same, never behind it and up to thirty milliseconds ahead, in a fraction of the time: for what is asked before
+    /// each value.
+    pub(crate) fn soon(&self) -> Uptime {
+        match self.own {
+            Clock::System => Uptime(ticks::now() + ticks::LAG),
+            Clock::Tokio { .. } => self.uptime(),
+        }
+    }
+
+    /// Waits until a time of day, whenever that is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it changes nothing.
+    pub(crate) async fn sleep_until(&self, time: Timestamp) {
+        loop {
+            let left = time.duration_since(self.now());
+            if left <= SignedDuration::ZERO {
+                return;
+            }
+            // A millisecond more, for stores keep whole ones.
+            let left = left.unsigned_abs().saturating_add(Duration::from_millis(1));
+            // Tokio's clock is not set while it counts, and paused it must not be moved in small steps.
+            sleep(if self.is_tokios() { left } else { left.min(LOOK) }).await;
+        }
+    }
+}
+
+fn at(ahead: i64, uptime: Uptime) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(i128::from(ahead) + i128::from(uptime.nanoseconds())).ok()
+}
+
+/// The time since the machine was started: `CLOCK_BOOTTIME` of
+/// <https://man7.org/linux/man-pages/man2/clock_gettime.2.html>, which goes on while the machine is suspended.
 #[cfg(target_os = "linux")]
-mod ticks {
+mod boot {
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    pub(super) fn now() -> Duration {
+        clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
+    }
+}
+
+/// Where a suspend cannot be counted, the time since the first look.
+#[cfg(not(target_os = "linux"))]
+mod boot {
     use std::{
         sync::LazyLock,
         time::{Duration, Instant},
     };
 
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(super) fn now() -> Duration {
+        FIRST.elapsed()
+    }
+}
+
+/// The uptime as of the last tick of the kernel. It leaves that where a process can read it at once, of the clock that does
+/// not count a suspend, `CLOCK_MONOTONIC_COARSE`; so the uptime is read anew when that has ticked.
+#[cfg(target_os = "linux")]
+mod ticks {
+    use std::{
+        sync::atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+        time::Duration,
+    };
+
     use rustix::time::{ClockId, clock_gettime};
+
+    use super::boot;
 
     /// Between two ticks there are ten milliseconds at most.
     pub(super) const LAG: Duration = Duration::from_millis(20);
 
-    /// One moment by both clocks: `Instant` does not say when its time began.
-    static ANCHOR: LazyLock<(Instant, Duration)> = LazyLock::new(|| (Instant::now(), read()));
+    static TICK: AtomicU64 = AtomicU64::new(u64::MAX);
+    static UPTIME: AtomicU64 = AtomicU64::new(0);
 
-    pub(super) fn now() -> Instant {
-        let (instant, read_then) = *ANCHOR;
-        instant + read().saturating_sub(read_then)
+    pub(super) fn now() -> Duration {
+        let tick: Duration = clock_gettime(ClockId::MonotonicCoarse).try_into().unwrap_or_default();
+        let tick = nanoseconds(tick);
+        if TICK.load(Acquire) != tick {
+            // Never back: a thread may be held up between its look and its note.
+            UPTIME.fetch_max(nanoseconds(boot::now()), Relaxed);
+            TICK.store(tick, Release);
+        }
+        Duration::from_nanos(UPTIME.load(Relaxed))
     }
 
-    fn read() -> Duration {
-        clock_gettime(ClockId::MonotonicCoarse).try_into().unwrap_or_default()
+    fn nanoseconds(time: Duration) -> u64 {
+        time.as_nanos().try_into().unwrap_or(u64::MAX)
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod ticks {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     pub(super) const LAG: Duration = Duration::ZERO;
 
-    pub(super) fn now() -> Instant {
-        Instant::now()
+    pub(super) fn now() -> Duration {
+        super::boot::now()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn day(count: i64) -> Timestamp {
+        Timestamp::from_second(count * DAY).unwrap()
+    }
 
     #[test]
     fn what_is_read_faster_is_never_behind() {
-        let clock = Clock::System;
-        let begun = clock.instant();
-        while begun.elapsed() < Duration::from_millis(50) {
-            let (before, soon, after) = (clock.instant(), clock.soon(), clock.instant());
+        let clock = AppClock::new(Clock::System);
+        let begun = clock.uptime();
+        while clock.uptime().since(begun) < Duration::from_millis(50) {
+            let (before, soon, after) = (clock.uptime(), clock.soon(), clock.uptime());
             assert!(soon >= before);
-            assert!(soon <= after + Duration::from_millis(30), "{:?} ahead", soon - after);
+            assert!(soon <= after + Duration::from_millis(30), "{:?} ahead", soon.since(after));
         }
+    }
+
+    #[test]
+    fn the_time_is_the_servers_once_it_has_told_it() {
+        let clock = AppClock::new(Clock::System);
+        assert!(clock.now() > day(10_000) && !clock.is_to_ask());
+        let asked = clock.uptime();
+        clock.learn(day(3), asked, asked);
+        let passed = clock.now().duration_since(day(3));
+        assert!(passed >= SignedDuration::ZERO && passed < SignedDuration::from_secs(60), "{passed}");
+    }
+
+    #[test]
+    fn an_answer_that_took_longer_is_taken_only_where_nothing_better_is_known() {
+        let clock = AppClock::new(Clock::System);
+        let asked = clock.uptime();
+        let at = |seconds| asked + Duration::from_secs(seconds);
+        clock.learn(day(3), at(0), at(3));
+        assert!(clock.now() < day(4) && !clock.is_exact(), "it is better than nothing");
+        clock.learn(day(5), at(3), at(5));
+        assert!(clock.now() > day(4) && clock.now() < day(6), "it took less");
+        clock.learn(day(7), at(5), at(8));
+        assert!(clock.now() < day(6));
+        clock.learn(day(9), at(8), at(8) + SHORT);
+        assert!(clock.now() > day(8) && clock.is_exact());
+        clock.learn(day(11), at(9), at(11));
+        assert!(clock.now() < day(10));
+        clock.learn(day(13), at(28), at(30));
+        assert!(clock.now() > day(12), "the better one is old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokios_clock_is_not_corrected() {
+        let clock = AppClock::new(Clock::tokio());
+        let (before, asked) = (clock.now(), clock.uptime());
+        clock.learn(day(3), asked, asked);
+        assert_eq!(clock.now(), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_for_a_time_of_day_ends_when_the_clock_is_set_past_it() {
+        // The server's clock, which can be set here; waits pass at once.
+        let clock = AppClock::new(Clock::System);
+        let asked = clock.uptime();
+        clock.learn(day(3), asked, asked);
+        let waiting = clock.sleep_until(day(4));
+        let set = async {
+            sleep(Duration::from_secs(5)).await;
+            let asked = clock.uptime();
+            clock.learn(day(5), asked, asked);
+        };
+        let before = Instant::now();
+        tokio::join!(waiting, set);
+        assert!(before.elapsed() <= Duration::from_secs(7), "it took {:?}", before.elapsed());
     }
 }

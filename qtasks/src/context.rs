@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -99,8 +98,8 @@ pub(crate) trait Surroundings: Any + Send + Sync {
     fn now(&self) -> Timestamp;
     /// Some random bits.
     fn random(&self) -> u64;
-    /// Waits so long.
-    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
+    /// Waits until a time of day.
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'static, ()>;
     /// The last step of a job that was not skipped.
     fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>>;
 }

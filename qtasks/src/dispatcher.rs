@@ -1,11 +1,6 @@
 //! Gets jobs from the store and starts their attempts.
 
-use std::{
-    cmp::Reverse,
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
@@ -13,17 +8,21 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::{
     attempt,
+    clock::Uptime,
     error::Result,
-    floor::{Floor, Slot, Turn},
+    floor::{Floor, Slot},
     job::{Job, Lease},
-    leases::given_back,
-    store::{Ask, Leased},
+    pool,
+    rescue::given_back,
+    store::{Ask, Leased, Suspects},
+    suspects::SuspectPermit,
 };
 
 /// Gets jobs from the store and starts their attempts.
 pub(crate) struct Dispatcher {
     floor: Arc<Floor>,
     ask: Ask,
+    tasks: Tasks,
     slots: Arc<Semaphore>,
     concurrency: usize,
     /// Leased and not started yet.
@@ -34,28 +33,74 @@ pub(crate) struct Dispatcher {
     /// and whether they would have been passed over whatever else waits, for want of a seat.
     owed: bool,
     /// What was waited for to make up a seat.
-    turn: Option<Turn>,
+    turn: Option<SuspectPermit>,
     idle: watch::Sender<bool>,
 }
 
+/// The tasks that jobs are leased of: all that the program knows, but not those whose bodies are called on threads while too
+/// many threads hang in bodies that were given up.
+struct Tasks {
+    all: Arc<[&'static str]>,
+    without_threads: Arc<[&'static str]>,
+    hang: bool,
+}
+
+impl Tasks {
+    fn of(floor: &Floor) -> Self {
+        let schemas = || floor.app.registry.schemas();
+        let all = schemas().map(|task| task.name).collect();
+        let without_threads = schemas().filter(|task| task.awaiting).map(|task| task.name).collect();
+        Self { all, without_threads, hang: false }
+    }
+
+    fn have_changed(&mut self) -> bool {
+        let abandoned = pool::abandoned();
+        let hang = abandoned > pool::TOO_MANY_ABANDONED;
+        if hang && !self.hang {
+            tracing::warn!(abandoned, "no more jobs of `fn` tasks are leased until bodies return that were given up");
+        }
+        std::mem::replace(&mut self.hang, hang) != hang
+    }
+
+    fn to_lease(&self) -> Arc<[&'static str]> {
+        if self.hang { self.without_threads.clone() } else { self.all.clone() }
+    }
+
+    /// Waits until it may be time to look whether bodies have returned.
+    async fn may_change(&self) {
+        if !self.hang {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 /// Leases on jobs that are yet to come, and when they were asked for.
-type Coming = Option<(BoxFuture<'static, Result<Vec<Job>>>, Instant)>;
+type Coming = Option<(BoxFuture<'static, Result<Vec<Job>>>, Uptime)>;
 
 /// What a suspect needs to be started at once when it is leased: only then is a further loss its own.
 struct Seat {
     slot: Slot,
-    turn: Turn,
+    turn: SuspectPermit,
 }
 
 impl Dispatcher {
     /// One that listens to `queues`, runs `concurrency` jobs at once, and tells when it has nothing to do.
     pub(crate) fn new(floor: Arc<Floor>, queues: Arc<[String]>, concurrency: usize, idle: watch::Sender<bool>) -> Self {
-        let tasks = floor.app.registry.schemas().map(|task| task.name).collect();
-        let ask = Ask { worker: floor.id, queues, tasks, limit: 0, suspects: false, now: Timestamp::UNIX_EPOCH };
+        let tasks = Tasks::of(&floor);
+        let ask = Ask {
+            worker: floor.id,
+            queues,
+            tasks: tasks.all.clone(),
+            limit: 0,
+            suspects: Suspects::PassOver,
+            now: Timestamp::UNIX_EPOCH,
+        };
         let slots = Arc::new(Semaphore::new(concurrency));
         Self {
             floor,
             ask,
+            tasks,
             slots,
             concurrency,
             ready: VecDeque::new(),
@@ -72,9 +117,14 @@ impl Dispatcher {
         let stopping = self.floor.stopping.clone();
         let (mut look, mut coming) = (true, Coming::None);
         while !stopping.is_cancelled() {
+            if self.tasks.have_changed() {
+                self.take_back(coming.take()).await;
+                self.ask.tasks = self.tasks.to_lease();
+                look = true;
+            }
             coming = coming.or_else(|| self.ask_ahead());
             // Or jobs that come would put off those whose time has come.
-            look |= self.next_due.is_some_and(|due| due < self.floor.app.clock.now());
+            look |= self.next_due.is_some_and(|due| due < self.floor.app.now());
             // Before jobs that were leased ahead take all slots: a suspect would wait for as long as there are any.
             let seat = if self.owed { self.seat() } else { None };
             self.start_ready();
@@ -101,6 +151,7 @@ impl Dispatcher {
                 jobs = arrived(&mut coming) => self.accept(jobs).await,
                 () = news.heard() => look = true,
                 () = self.due() => look = true,
+                () = self.tasks.may_change() => {}
                 turn = self.next_turn() => self.turn = Some(turn),
                 () = self.slot_or_settlement(look) => {}
                 () = stopping.cancelled() => {}
@@ -121,7 +172,7 @@ impl Dispatcher {
         }
     }
 
-    fn start(&self, job: Job, slot: Slot, turn: Option<Turn>) {
+    fn start(&self, job: Job, slot: Slot, turn: Option<SuspectPermit>) {
         let lease = self.lease_of(&job);
         // In a box: a runtime moves what it is given several times, and this is large.
         self.floor.attempts.spawn(Box::pin(attempt::run(self.floor.clone(), job, lease, slot, turn)));
@@ -129,7 +180,7 @@ impl Dispatcher {
 
     /// A seat for a suspect, if a slot is free and no other suspect of this application runs.
     fn seat(&mut self) -> Option<Seat> {
-        let turn = self.turn.take().or_else(|| self.floor.app.turns.clone().try_acquire_owned().ok())?;
+        let turn = self.turn.take().or_else(|| self.floor.app.suspects.try_take())?;
         let slot = self.slots.clone().try_acquire_owned().ok()?;
         Some(Seat { slot, turn })
     }
@@ -146,17 +197,17 @@ impl Dispatcher {
 
     /// Asks for jobs that are yet to come, for slots that are free then; not while the leases may be lost.
     fn ask_ahead(&self) -> Coming {
-        let (asked, slots) = (self.floor.app.clock.instant(), self.slots.clone());
+        let (asked, slots) = (self.floor.app.clock.uptime(), self.slots.clone());
         if !self.floor.held.holds(asked) {
             return None;
         }
-        let ask = Ask { limit: self.concurrency, now: self.floor.app.clock.now(), ..self.ask.clone() };
+        let ask = Ask { limit: self.concurrency, now: self.floor.app.now(), ..self.ask.clone() };
         Some((self.floor.app.store.lease_new(ask, Arc::new(move || slots.available_permits()))?, asked))
     }
 
     /// Takes over leases on jobs that have come.
-    async fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Instant)) {
-        let (now, got) = (self.floor.app.clock.now(), self.floor.app.clock.instant());
+    async fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Uptime)) {
+        let (now, got) = (self.floor.app.now(), self.floor.app.clock.uptime());
         match jobs {
             Ok(jobs) if !jobs.is_empty() => {
                 for job in jobs {
@@ -194,14 +245,15 @@ impl Dispatcher {
     /// Leases as many jobs as there is room for, a suspect among them if there is a seat for it; gives whether there may
     /// be more.
     async fn lease(&mut self, mut seat: Option<Seat>, coming: &mut Coming) -> bool {
-        let now = self.floor.app.clock.now();
-        let asked = self.floor.app.clock.instant();
+        let now = self.floor.app.now();
+        let asked = self.floor.app.clock.uptime();
         if !self.floor.held.holds(asked) {
             // What it took now could pass on to another worker before it is started.
             self.pause().await;
             return true;
         }
-        let (limit, suspects) = (self.room() + usize::from(seat.is_some()), seat.is_some());
+        let limit = self.room() + usize::from(seat.is_some());
+        let suspects = seat.as_ref().map(|seat| seat.turn.ask()).unwrap_or_default();
         let ask = Ask { limit, suspects, now, ..self.ask.clone() };
         let leased = self.floor.app.store.lease(ask).await;
         // What came meanwhile may have come before these, or after them.
@@ -212,13 +264,13 @@ impl Dispatcher {
         match leased {
             Ok(Leased { jobs, next_due, suspects }) => {
                 let more = jobs.len() == limit;
-                let got = self.floor.app.clock.instant();
+                let got = self.floor.app.clock.uptime();
                 for job in jobs {
                     if !self.floor.held.insert(self.lease_of(&job), asked, got) {
                         self.decline(&job, now);
                         continue;
                     }
-                    match seat.take_if(|_| job.suspect && !self.floor.stopping.is_cancelled()) {
+                    match seat.take_if(|_| job.suspect.is_some() && !self.floor.stopping.is_cancelled()) {
                         Some(Seat { slot, turn }) => self.start(job, slot, Some(turn)),
                         None => self.ready.push_back(job),
                     }
@@ -259,18 +311,16 @@ impl Dispatcher {
     /// Waits until the next job that is not due yet is.
     async fn due(&self) {
         let Some(due) = self.next_due else { return std::future::pending().await };
-        let wait = due.duration_since(self.floor.app.clock.now());
-        // A millisecond more, for stores keep whole ones.
-        tokio::time::sleep(Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(1)).await;
+        self.floor.app.clock.sleep_until(due).await;
     }
 
     /// Waits until a suspect that waits can have a seat.
-    async fn next_turn(&self) -> Turn {
+    async fn next_turn(&self) -> SuspectPermit {
         if !self.owed {
             return std::future::pending().await;
         }
         drop(self.slots.acquire().await);
-        self.floor.app.turns.clone().acquire_owned().await.expect("the semaphore is never closed")
+        self.floor.app.suspects.take().await
     }
 
     /// Waits until a job that is ready can be started, or more may be leased, or, when there is neither, until the last
@@ -284,13 +334,13 @@ impl Dispatcher {
     }
 
     fn is_idle(&self) -> bool {
-        let due = self.next_due.is_some_and(|due| due <= self.floor.app.clock.now());
+        let due = self.next_due.is_some_and(|due| due <= self.floor.app.now());
         !due && !self.suspects && self.ready.is_empty() && self.floor.held.is_empty()
     }
 
     /// Gives back what was leased and not started.
     async fn give_back(mut self) {
-        let now = self.floor.app.clock.now();
+        let now = self.floor.app.now();
         let jobs: Vec<_> = self.ready.drain(..).collect();
         let settlements = jobs.iter().map(|job| {
             let lease = self.lease_of(job);
@@ -305,7 +355,7 @@ impl Dispatcher {
 }
 
 /// Waits for leases on jobs that are yet to come; without a question for them, for ever.
-async fn arrived(coming: &mut Coming) -> (Result<Vec<Job>>, Instant) {
+async fn arrived(coming: &mut Coming) -> (Result<Vec<Job>>, Uptime) {
     let Some((jobs, asked)) = coming else { return std::future::pending().await };
     let arrived = (jobs.await, *asked);
     *coming = None;

@@ -1,12 +1,16 @@
 //! What the parts of a running worker share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::App,
+    error::Error,
     held::Held,
     job::WorkerId,
     recorder::Settlements,
@@ -26,17 +30,19 @@ pub(crate) struct Floor {
     pub(crate) given_up: CancellationToken,
     pub(crate) settlements: Settlements,
     pub(crate) attempts: TaskTracker,
+    /// Why the worker has stopped by itself, if it has.
+    pub(crate) trouble: Mutex<Option<Error>>,
     pub(crate) grace: Duration,
 }
 
 /// The right to run one job.
 pub(crate) type Slot = OwnedSemaphorePermit;
 
-/// The right to run a suspect, which is one for all workers of an application: when it kills the process, no other one
-/// is charged.
-pub(crate) type Turn = OwnedSemaphorePermit;
-
 impl Floor {
+    pub(crate) fn trouble(&self) -> MutexGuard<'_, Option<Error>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker is given up first.
     pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Written> {
         let (answer, written) = oneshot::channel();
@@ -48,7 +54,9 @@ impl Floor {
     pub(crate) async fn grace_is_over(&self) {
         let grace = async {
             self.stopping.cancelled().await;
-            tokio::time::sleep(self.grace).await;
+            if self.trouble().is_none() {
+                tokio::time::sleep(self.grace).await;
+            }
         };
         tokio::select! {
             () = grace => {}

@@ -150,7 +150,7 @@ impl<C> JobHandle<C> {
         decide: impl Fn(&Job, jiff::Timestamp) -> Option<Outcome>,
     ) -> Result<()> {
         loop {
-            let (job, now) = (self.job().await?, self.app.clock.now());
+            let (job, now) = (self.job().await?, self.app.now());
             let Some(outcome) = decide(&job, now) else {
                 return Err(Error::WrongState { id: self.id, state: job.state.name(), wish });
             };

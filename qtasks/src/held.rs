@@ -6,26 +6,25 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
 };
 
 use tokio::sync::Notify;
 
 use crate::{
+    clock::Uptime,
     job::{JobId, Lease},
     tape::Tape,
 };
 
 /// The leases of one worker, from the moment they are given to it until they are settled.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Held {
     leases: Mutex<Leases>,
     emptied: Notify,
-    /// The time through which leases hold for sure, in nanoseconds since `beginning`. They may hold longer, as long as
-    /// nobody takes them. Looked at before each call of a handler, by all threads, so there is no lock.
+    /// The uptime through which leases hold for sure, in nanoseconds. They may hold longer, as long as no one takes them.
+    /// Looked at before each call of a handler, by all threads, so there is no lock.
     since: AtomicU64,
     until: AtomicU64,
-    beginning: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -60,33 +59,18 @@ impl One {
 }
 
 impl Held {
-    /// One without leases; no time that it is told of later is before `beginning`.
-    pub(crate) fn new(beginning: Instant) -> Self {
-        Self {
-            leases: Mutex::default(),
-            emptied: Notify::new(),
-            since: AtomicU64::new(0),
-            until: AtomicU64::new(0),
-            beginning,
-        }
-    }
-
-    fn nanoseconds(&self, time: Instant) -> u64 {
-        time.saturating_duration_since(self.beginning).as_nanos().try_into().unwrap_or(u64::MAX)
-    }
-
     /// Takes note that renewal number `round` came to pass, and that the leases hold until then, unless they were doubted
     /// meanwhile; gives whether they hold.
-    pub(crate) fn renewed(&self, round: u64, now: Instant, until: Instant) -> bool {
+    pub(crate) fn renewed(&self, round: u64, now: Uptime, until: Uptime) -> bool {
         let leases = self.leases();
         if leases.doubted >= round {
             return false;
         }
-        let now = self.nanoseconds(now);
+        let now = now.nanoseconds();
         if now >= self.until.load(Relaxed) {
             self.since.store(now, Relaxed);
         }
-        self.until.store(self.nanoseconds(until), Relaxed);
+        self.until.store(until.nanoseconds(), Relaxed);
         leases.by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
         true
     }
@@ -99,17 +83,17 @@ impl Held {
     }
 
     /// Whether the leases hold for sure.
-    pub(crate) fn holds(&self, now: Instant) -> bool {
-        self.nanoseconds(now) < self.until.load(Relaxed)
+    pub(crate) fn holds(&self, now: Uptime) -> bool {
+        now.nanoseconds() < self.until.load(Relaxed)
     }
 
     /// Takes note of a lease that was `asked` for then and got `now`, unless it was given back or may have been lost before
     /// its answer came. An earlier one on the same job is lost by that: its body stops now, not at its next write. A store
     /// that has forgotten the earlier one, as after a power cut, may give the same again: nobody could tell apart what the
     /// two of them write, so this is not taken either.
-    pub(crate) fn insert(&self, lease: Lease, asked: Instant, now: Instant) -> bool {
+    pub(crate) fn insert(&self, lease: Lease, asked: Uptime, now: Uptime) -> bool {
         let mut leases = self.leases();
-        let held_since_asked = self.since.load(Relaxed) <= self.nanoseconds(asked) && self.holds(now);
+        let held_since_asked = self.since.load(Relaxed) <= asked.nanoseconds() && self.holds(now);
         if leases.given_back.remove(&lease) || !held_since_asked {
             return false;
         }
@@ -196,6 +180,7 @@ mod tests {
     use crate::{job::WorkerId, tape::Count};
 
     const LASTING: Duration = Duration::from_secs(3);
+    const NOW: Uptime = Uptime::from_nanoseconds(7);
 
     fn lease() -> Lease {
         Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() }
@@ -209,9 +194,9 @@ mod tests {
 
     #[test]
     fn a_lease_that_the_store_no_longer_knows_is_fenced() {
-        let (held, kept, lost) = (Held::new(Instant::now()), lease(), lease());
+        let (held, kept, lost) = (Held::default(), lease(), lease());
         let tape = tape(lost);
-        let now = Instant::now();
+        let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
         assert!(held.start(lost, tape.clone()));
@@ -223,9 +208,9 @@ mod tests {
 
     #[test]
     fn a_lease_given_during_a_renewal_is_not_missed() {
-        let (held, new) = (Held::new(Instant::now()), lease());
+        let (held, new) = (Held::default(), lease());
         let round = held.renewing();
-        let now = Instant::now();
+        let now = NOW;
         held.renewed(round, now, now + LASTING);
         assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
@@ -234,9 +219,9 @@ mod tests {
 
     #[test]
     fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
-        let (held, first) = (Held::new(Instant::now()), lease());
+        let (held, first) = (Held::default(), lease());
         let tape = tape(first);
-        let now = Instant::now();
+        let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
@@ -246,9 +231,9 @@ mod tests {
 
     #[test]
     fn a_lease_that_a_store_gives_twice_is_not_taken_again_and_its_body_is_fenced() {
-        let (held, first) = (Held::new(Instant::now()), lease());
+        let (held, first) = (Held::default(), lease());
         let tape = tape(first);
-        let now = Instant::now();
+        let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
         assert!(held.start(first, tape.clone()));
@@ -261,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_job_that_waits_for_its_start_is_not_started_when_its_lease_is_given_again() {
-        let (held, first, now) = (Held::new(Instant::now()), lease(), Instant::now());
+        let (held, first, now) = (Held::default(), lease(), NOW);
         let tape = tape(first);
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now) && !held.insert(first, now, now));
@@ -270,7 +255,7 @@ mod tests {
 
     #[test]
     fn leases_hold_for_sure_until_the_time_of_their_renewal() {
-        let (held, now) = (Held::new(Instant::now()), Instant::now());
+        let (held, now) = (Held::default(), NOW);
         assert!(!held.holds(now));
         held.renewed(held.renewing(), now, now + Duration::from_secs(3));
         assert!(held.holds(now + Duration::from_secs(2)));
@@ -279,7 +264,7 @@ mod tests {
 
     #[test]
     fn leases_in_doubt_hold_for_sure_only_after_a_renewal_that_began_later() {
-        let (held, now) = (Held::new(Instant::now()), Instant::now());
+        let (held, now) = (Held::default(), NOW);
         assert!(held.renewed(held.renewing(), now, now + LASTING) && held.holds(now));
         let under_way = held.renewing();
         held.doubt();
@@ -290,17 +275,17 @@ mod tests {
 
     #[test]
     fn a_lease_that_only_the_store_knows_is_given_back_at_the_second_look() {
-        let (held, orphan) = (Held::new(Instant::now()), lease());
+        let (held, orphan) = (Held::default(), lease());
         assert_eq!(held.compare(held.renewing(), &[orphan]), []);
         assert_eq!(held.compare(held.renewing(), &[orphan]), [orphan]);
     }
 
     #[test]
     fn a_lease_that_was_given_back_is_not_held_when_its_answer_comes_at_last() {
-        let (held, late) = (Held::new(Instant::now()), lease());
+        let (held, late) = (Held::default(), lease());
         held.compare(held.renewing(), &[late]);
         held.compare(held.renewing(), &[late]);
-        let now = Instant::now();
+        let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(!held.insert(late, now, now) && held.is_empty());
         assert!(held.insert(Lease { attempt: 2, ..late }, now, now));
@@ -308,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_lease_whose_answer_came_after_a_time_without_renewal_is_not_held() {
-        let (held, start) = (Held::new(Instant::now()), Instant::now());
+        let (held, start) = (Held::default(), NOW);
         let at = |seconds| start + Duration::from_secs(seconds);
         held.renewed(held.renewing(), at(0), at(3));
         assert!(

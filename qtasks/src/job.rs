@@ -118,9 +118,8 @@ pub struct Job {
     pub attempt: u32,
     /// Failures in a row, without a new step between them.
     pub failures: u32,
-    /// Whether it was lost with a worker before: from then on, until it ends, it is leased only to be started at once, and
-    /// a further loss is charged to it.
-    pub suspect: bool,
+    /// Set from the moment the job is lost with its worker until it ends.
+    pub suspect: Option<Suspect>,
     /// Durable steps, which is also the number of the next one.
     pub steps: u64,
     /// Those of them that were skipped.
@@ -156,12 +155,41 @@ impl From<NewJob> for Job {
             state: State::Waiting { due },
             attempt: 0,
             failures: 0,
-            suspect: false,
+            suspect: None,
             steps: 0,
             skipped: 0,
             memos: 0,
             progress: None,
         }
+    }
+}
+
+/// What is known of a job that was lost with its worker, and so may be what killed it. Times are kept to the millisecond.
+///
+/// Suspects are started one at a time in an application, those that have survived least first. One has the
+/// [turn](Self::turn) until it ends, makes a step, or has lived so long that it does not look like a killer any more. If the
+/// worker is lost while a suspect has the turn and no other suspect runs beside it, that is a failure of this job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// The longest it has lived when its worker was lost.
+    pub survived: Duration,
+    /// How often it was lost since its last step.
+    pub losses: u32,
+    /// When it was leased, while it runs.
+    pub leased: Option<Timestamp>,
+    /// Whether the loss of its worker would be a failure of it.
+    pub liable: bool,
+}
+
+impl Suspect {
+    /// The shortest turn.
+    const SHORTEST: Duration = Duration::from_secs(5);
+
+    /// How long its body may live before the next suspect is started beside it: twice what it has survived, and at least
+    /// 5 s, doubled with each further loss since its last step.
+    pub fn turn(&self) -> Duration {
+        let doubled = 1_u32.checked_shl(self.losses.saturating_sub(1)).unwrap_or(u32::MAX);
+        Self::SHORTEST.saturating_mul(doubled).max(self.survived.saturating_mul(2))
     }
 }
 

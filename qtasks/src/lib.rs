@@ -76,14 +76,17 @@ mod clock;
 mod dispatcher;
 mod floor;
 mod handle;
+mod heartbeat;
 mod held;
-mod leases;
 mod pool;
 mod pruner;
 mod recorder;
+mod rescue;
 mod signals;
 mod stream;
 mod surroundings;
+mod suspects;
+mod threads;
 mod worker;
 
 #[doc(hidden)]

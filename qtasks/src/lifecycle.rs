@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    job::{Ending, Job, Output, State},
+    job::{Ending, Job, Output, State, Suspect},
     retry::Retry,
 };
 
@@ -40,8 +40,8 @@ pub struct Outcome {
     pub next: State,
     /// Its failures in a row from now on.
     pub failures: u32,
-    /// Whether it is a [suspect](Job::suspect) from now on.
-    pub suspect: bool,
+    /// Whether it is a [suspect](Job::suspect) from now on, and what is known of it.
+    pub suspect: Option<Suspect>,
     /// Why the attempt ended.
     pub ending: Ending,
 }
@@ -52,8 +52,9 @@ pub struct Outcome {
 /// `0.0..1.0`, spreads the delay.
 pub fn settle(job: &Job, verdict: Verdict, progressed: bool, retry: &Retry, chance: f64, now: Timestamp) -> Outcome {
     let before = if progressed { 0 } else { job.failures };
+    let came_to = |next, failures, ending| came_to(job, next, failures, progressed, ending);
     match verdict {
-        Verdict::Done(output) => came_to(job, State::Done { output }, before, Ending::Done),
+        Verdict::Done(output) => came_to(State::Done { output }, before, Ending::Done),
         Verdict::Failed { error, wait, again } => {
             let failures = before.saturating_add(1);
             let next = if again && failures <= retry.limit {
@@ -61,37 +62,57 @@ pub fn settle(job: &Job, verdict: Verdict, progressed: bool, retry: &Retry, chan
             } else {
                 State::Dead { error: error.clone() }
             };
-            came_to(job, next, failures, Ending::Failed { error })
+            came_to(next, failures, Ending::Failed { error })
         }
-        Verdict::Snoozed(wait) => came_to(job, State::Waiting { due: later(now, wait) }, before, Ending::Snoozed),
+        Verdict::Snoozed(wait) => came_to(State::Waiting { due: later(now, wait) }, before, Ending::Snoozed),
         Verdict::Cancelled(reason) => {
-            came_to(job, State::Cancelled { reason: reason.clone() }, before, Ending::Cancelled { reason })
+            came_to(State::Cancelled { reason: reason.clone() }, before, Ending::Cancelled { reason })
         }
         Verdict::Discarded(reason) => {
-            came_to(job, State::Dead { error: reason.clone() }, before, Ending::Discarded { reason })
+            came_to(State::Dead { error: reason.clone() }, before, Ending::Discarded { reason })
         }
-        Verdict::Released => came_to(job, State::Waiting { due: now }, before, Ending::Released),
+        Verdict::Released => came_to(State::Waiting { due: now }, before, Ending::Released),
     }
 }
 
-/// A suspect stays one until it ends.
-fn came_to(job: &Job, next: State, failures: u32, ending: Ending) -> Outcome {
-    Outcome { suspect: job.suspect && !next.is_ended(), next, failures, ending }
+/// A suspect stays one until it ends, and what it has survived is not forgotten.
+fn came_to(job: &Job, next: State, failures: u32, progressed: bool, ending: Ending) -> Outcome {
+    let suspect = job.suspect.filter(|_| !next.is_ended());
+    let suspect = suspect.map(|Suspect { survived, losses, .. }| Suspect {
+        survived,
+        losses: if progressed { 0 } else { losses },
+        ..Suspect::default()
+    });
+    Outcome { next, failures, suspect, ending }
 }
 
-/// Says what becomes of a running `job` whose worker is gone.
+/// Says what becomes of a running `job` whose worker is gone. `retry` is that of its task, if this program knows it.
 ///
-/// The first time nobody knows whether the job had been started at all, or which of the jobs that the worker held has
-/// killed it: each is due again at once, uncharged, and a suspect from now on. A suspect is leased only to be started at
-/// once, so its loss is a failure. As many as `retry` forgives end it, one at least; before that it is due again at once.
-pub fn lost(job: &Job, retry: &Retry, now: Timestamp) -> Outcome {
-    let failures = job.failures.saturating_add(u32::from(job.suspect));
-    if job.suspect && failures >= retry.limit.max(1) {
+/// The first time it is not known whether the job had been started at all, or which of the jobs that the worker held has
+/// killed it: each is due again at once, uncharged, and a [suspect](Suspect) from now on. A suspect is charged if it was
+/// [liable](Suspect::liable). As many failures as `retry` forgives end it, one at least; before that it is due again at
+/// once. A program that does not know the task cannot tell, and leaves the end to one that does.
+pub fn lost(job: &Job, retry: Option<&Retry>, now: Timestamp) -> Outcome {
+    let suspect = job.suspect.unwrap_or_default();
+    let failures = job.failures.saturating_add(u32::from(suspect.liable));
+    if suspect.liable && retry.is_some_and(|retry| failures >= retry.limit.max(1)) {
         let error =
             format!("its worker was lost while it ran, failure {failures} in a row: it may be what kills its workers");
-        return came_to(job, State::Dead { error }, failures, Ending::Lost);
+        return Outcome { next: State::Dead { error }, failures, suspect: None, ending: Ending::Lost };
     }
-    Outcome { next: State::Waiting { due: now }, failures, suspect: true, ending: Ending::Lost }
+    let suspect = Suspect {
+        survived: suspect.survived.max(lived(&suspect, now)),
+        losses: suspect.losses.saturating_add(1),
+        ..Suspect::default()
+    };
+    Outcome { next: State::Waiting { due: now }, failures, suspect: Some(suspect), ending: Ending::Lost }
+}
+
+/// How long a suspect has lived whose worker is gone. While it had the turn that is no longer than the turn, whatever clocks
+/// say that may have been set meanwhile.
+fn lived(suspect: &Suspect, now: Timestamp) -> Duration {
+    let lived = suspect.leased.and_then(|leased| now.duration_since(leased).try_into().ok()).unwrap_or_default();
+    if suspect.liable { Duration::min(lived, suspect.turn()) } else { lived }
 }
 
 /// Says what becomes of `job` when a user calls it off; nothing when it has ended already.
@@ -99,7 +120,7 @@ pub fn cancel(job: &Job, reason: &str) -> Option<Outcome> {
     (!job.state.is_ended()).then(|| Outcome {
         next: State::Cancelled { reason: reason.to_owned() },
         failures: job.failures,
-        suspect: false,
+        suspect: None,
         ending: Ending::Cancelled { reason: reason.to_owned() },
     })
 }
@@ -109,7 +130,7 @@ pub fn retry(job: &Job, now: Timestamp) -> Option<Outcome> {
     matches!(job.state, State::Dead { .. } | State::Cancelled { .. }).then_some(Outcome {
         next: State::Waiting { due: now },
         failures: 0,
-        suspect: false,
+        suspect: None,
         ending: Ending::Released,
     })
 }
@@ -138,7 +159,7 @@ mod tests {
             state,
             attempt: 1,
             failures,
-            suspect: false,
+            suspect: None,
             steps: 0,
             skipped: 0,
             memos: 0,
@@ -193,7 +214,12 @@ mod tests {
         assert_eq!(snoozed.next, State::Waiting { due: NOW + Duration::from_secs(5) });
         let released = settle(&job, Verdict::Released, false, &Retry::DEFAULT, 1.0, NOW);
         assert_eq!(released.next, State::Waiting { due: NOW });
-        assert_eq!([snoozed.failures, released.failures, lost(&job, &Retry::DEFAULT, NOW).failures], [2; 3]);
+        assert_eq!([snoozed.failures, released.failures, lost(&job, Some(&Retry::DEFAULT), NOW).failures], [2; 3]);
+    }
+
+    /// A suspect that runs alone since `NOW`.
+    fn liable(suspect: Suspect) -> Option<Suspect> {
+        Some(Suspect { leased: Some(NOW), liable: true, ..suspect })
     }
 
     #[test]
@@ -201,29 +227,79 @@ mod tests {
         for (limit, losses) in [(0, 2), (1, 2), (2, 3), (3, 4)] {
             let (retry, mut job) = (Retry { limit, ..Retry::DEFAULT }, running(0));
             for loss in 1..losses {
-                let outcome = lost(&job, &retry, NOW);
+                let outcome = lost(&job, Some(&retry), NOW);
                 assert_eq!((outcome.next, outcome.ending), (State::Waiting { due: NOW }, Ending::Lost));
-                assert_eq!((outcome.failures, outcome.suspect), (loss - 1, true), "loss {loss} of {losses}");
-                (job.failures, job.suspect) = (outcome.failures, outcome.suspect);
+                let suspect = outcome.suspect.unwrap();
+                assert_eq!((outcome.failures, suspect.losses), (loss - 1, loss), "loss {loss} of {losses}");
+                (job.failures, job.suspect) = (outcome.failures, liable(suspect));
             }
-            let last = lost(&job, &retry, NOW);
+            let last = lost(&job, Some(&retry), NOW);
             let State::Dead { error } = last.next else { panic!("not dead after {losses} losses: {last:?}") };
             let said = format!("its worker was lost while it ran, failure {} in a row", losses - 1);
             assert!(error.starts_with(&said), "{error}");
-            assert!(!last.suspect, "what has ended is no suspect");
+            assert_eq!(last.suspect, None, "what has ended is no suspect");
         }
     }
 
     #[test]
+    fn a_suspect_that_is_not_liable_is_not_charged() {
+        let beside = Suspect { losses: 2, leased: Some(NOW), ..Suspect::default() };
+        let outcome = lost(&Job { suspect: Some(beside), ..running(2) }, Some(&Retry::DEFAULT), NOW);
+        assert_eq!((outcome.failures, outcome.suspect.unwrap().losses), (2, 3));
+    }
+
+    #[test]
+    fn a_program_that_does_not_know_the_task_charges_a_loss_and_never_ends_the_job() {
+        let mut job = Job { suspect: liable(Suspect::default()), ..running(0) };
+        for failures in 1..100 {
+            let outcome = lost(&job, None, NOW);
+            assert_eq!((outcome.next, outcome.failures), (State::Waiting { due: NOW }, failures));
+            (job.failures, job.suspect) = (outcome.failures, liable(outcome.suspect.unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_suspect_keeps_the_longest_it_has_survived() {
+        let after = |suspect, seconds| {
+            let now = NOW + Duration::from_secs(seconds);
+            lost(&Job { suspect: Some(suspect), ..running(0) }, None, now).suspect.unwrap().survived.as_secs()
+        };
+        let beside = Suspect { survived: Duration::from_secs(7), losses: 1, leased: Some(NOW), liable: false };
+        assert_eq!([3, 90].map(|seconds| after(beside, seconds)), [7, 90]);
+        let alone = Suspect { liable: true, ..beside };
+        assert_eq!(
+            [3, 9, 90].map(|seconds| after(alone, seconds)),
+            [7, 9, 14],
+            "a clock that is set makes no survivor"
+        );
+        let set_back = Suspect { leased: Some(NOW + Duration::from_secs(3600)), ..beside };
+        assert_eq!(after(set_back, 1), 7);
+    }
+
+    #[test]
+    fn a_turn_lasts_twice_what_was_survived_or_longer_with_each_loss() {
+        let turn = |survived, losses| {
+            let suspect = Suspect { survived: Duration::from_secs(survived), losses, ..Suspect::default() };
+            suspect.turn().as_secs()
+        };
+        assert_eq!([turn(0, 0), turn(0, 1), turn(0, 2), turn(0, 4)], [5, 5, 10, 40]);
+        assert_eq!([turn(4, 1), turn(30, 1), turn(30, 5)], [8, 60, 80]);
+        assert!(turn(u64::MAX, u32::MAX) > 0);
+    }
+
+    #[test]
     fn a_suspect_stays_one_until_it_ends_or_a_user_has_it_tried_again() {
-        let suspect = Job { suspect: true, ..running(1) };
-        let after = |verdict| settle(&suspect, verdict, true, &Retry::DEFAULT, 1.0, NOW).suspect;
-        assert!(after(Verdict::Failed { error: "no".into(), wait: None, again: true }));
-        assert!(after(Verdict::Snoozed(Duration::ZERO)) && after(Verdict::Released));
-        assert!(!after(Verdict::Done(Output::Value(Json::from_stored("1")))));
-        assert!(!after(Verdict::Discarded("no".into())) && !after(Verdict::Cancelled("no".into())));
-        let dead = Job { suspect: true, ..job(4, State::Dead { error: "no".into() }) };
-        assert!(!retry(&dead, NOW).unwrap().suspect);
+        let known = Suspect { survived: Duration::from_secs(3), losses: 2, ..Suspect::default() };
+        let suspect = Job { suspect: liable(known), ..running(1) };
+        let after = |verdict, progressed| settle(&suspect, verdict, progressed, &Retry::DEFAULT, 1.0, NOW).suspect;
+        assert_eq!(after(Verdict::Failed { error: "no".into(), wait: None, again: true }, false), Some(known));
+        assert_eq!(after(Verdict::Snoozed(Duration::ZERO), false), Some(known));
+        assert_eq!(after(Verdict::Released, true), Some(Suspect { losses: 0, ..known }));
+        assert_eq!(after(Verdict::Done(Output::Value(Json::from_stored("1"))), true), None);
+        assert_eq!(after(Verdict::Discarded("no".into()), false), None);
+        assert_eq!(after(Verdict::Cancelled("no".into()), false), None);
+        let dead = Job { suspect: Some(known), ..job(4, State::Dead { error: "no".into() }) };
+        assert_eq!(retry(&dead, NOW).unwrap().suspect, None);
     }
 
     #[test]

@@ -219,7 +219,7 @@ impl Recorder {
         }
         self.writing.insert(lease, Next::default());
         let Taken { steps, works, memos, jobs, progress } = taken;
-        let record = Record { lease, steps, memos, jobs, progress };
+        let record = Record { lease, steps, memos, jobs, progress, passed: false };
         if works.is_empty() {
             return Some((tape, record));
         }

@@ -1,6 +1,6 @@
 //! What a running task gets from the application around it.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
@@ -26,8 +26,9 @@ impl Surroundings for App {
         fastrand::u64(..)
     }
 
-    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(time).boxed()
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'static, ()> {
+        let clock = self.clock.clone();
+        async move { clock.sleep_until(time).await }.boxed()
     }
 
     fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>> {
@@ -104,7 +105,7 @@ impl TaskContext {
     async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<Handle<C>>, Stopped> {
         let app = self.app();
         let make = async {
-            let job = call.into_call().into_job(&app.limits, app.clock.now())?;
+            let job = call.into_call().into_job(&app.limits, app.now())?;
             let value = job.id;
             if self.is_recorded() {
                 return Ok(Made { value, job: Some(job) });

@@ -143,6 +143,12 @@ impl Tape {
         self.durable.borrow().steps
     }
 
+    /// Waits until the job has more durable steps than so many.
+    pub(crate) async fn has_more_than(&self, steps: u64) {
+        let mut durable = self.durable.subscribe();
+        drop(durable.wait_for(|durable| durable.steps > steps).await.expect("the tape holds the sender"));
+    }
+
     pub(crate) fn lease(&self) -> Lease {
         self.lease
     }

@@ -2,24 +2,30 @@
 
 use std::{
     fmt,
-    sync::Arc,
-    time::{Duration, Instant},
+    panic::catch_unwind,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::App,
+    clock::Uptime,
     dispatcher::Dispatcher,
     error::{Error, Result},
     floor::Floor,
+    heartbeat::{self, FIRST_BEAT, Heartbeat},
     held::Held,
     job::WorkerId,
-    leases,
     limits::check_name,
     pruner,
     recorder::Recorder,
+    rescue::Rescue,
     signals::Signals,
 };
 
@@ -62,12 +68,10 @@ impl WorkerBuilder {
     /// # Errors
     ///
     /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
-    /// name, and [`Error::Store`] when the store does not answer.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime with time enabled.
+    /// name, [`Error::Store`] when the store does not answer, and [`Error::Misuse`] outside of a tokio runtime, or in one
+    /// without timers.
     pub async fn start(self) -> Result<Worker> {
+        let runtime = runtime_with_timers()?;
         if self.app.registry.is_empty() {
             return Err(Error::EmptyRegistry);
         }
@@ -78,9 +82,13 @@ impl WorkerBuilder {
         let queues = self.queue_names();
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
 
-        let (id, asked) = (WorkerId::new(), self.app.clock.instant());
-        self.app.store.renew(id, crate::lifecycle::later(self.app.clock.now(), leases::LEASE)).await?;
-        Worker::start(id, self, queues.into(), asked + leases::LEASE)
+        let (id, clock) = (WorkerId::new(), &self.app.clock);
+        let asked = clock.uptime();
+        let renewed = self.app.store.renew(id, FIRST_BEAT).await?;
+        if let Some(time) = renewed.now {
+            clock.learn(time, asked, clock.uptime());
+        }
+        Worker::start(id, self, queues.into(), asked + heartbeat::LEASE, runtime)
     }
 
     /// Runs every job that is due, and those that come due meanwhile, and stops when none is left; for tests.
@@ -107,6 +115,20 @@ impl WorkerBuilder {
     }
 }
 
+/// The current runtime, if bodies and waits can go on in it.
+fn runtime_with_timers() -> Result<Handle> {
+    let runtime = Handle::try_current().map_err(|_| {
+        Error::Misuse("a worker needs a tokio runtime: start it within one, as `#[tokio::main]` makes it")
+    })?;
+    // Tokio says only by a panic that a runtime has no timers.
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| {
+        Error::Misuse(
+            "a worker needs timers, and this tokio runtime has none: build it with `enable_time` or `enable_all`",
+        )
+    })?;
+    Ok(runtime)
+}
+
 impl fmt::Debug for WorkerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a worker for {} jobs at once", self.concurrency)
@@ -122,34 +144,46 @@ pub struct Worker {
     finished: CancellationToken,
     parts: TaskTracker,
     leases_ended: Option<oneshot::Receiver<()>>,
+    /// Where all this runs, from wherever the worker is dropped.
+    runtime: Handle,
 }
 
 impl Worker {
-    fn start(id: WorkerId, builder: WorkerBuilder, queues: Arc<[String]>, renewed: Instant) -> Result<Self> {
+    fn start(
+        id: WorkerId,
+        builder: WorkerBuilder,
+        queues: Arc<[String]>,
+        renewed: Uptime,
+        runtime: Handle,
+    ) -> Result<Self> {
         let WorkerBuilder { app, concurrency, grace, .. } = builder;
         let (notes, noted) = mpsc::unbounded_channel();
         let (settlements, settled) = mpsc::unbounded_channel();
         let floor = Arc::new(Floor {
             app: app.clone(),
             id,
-            held: Held::new(app.clock.instant()),
+            held: Held::default(),
             notes,
             stopping: CancellationToken::new(),
             given_up: CancellationToken::new(),
             settlements,
             attempts: TaskTracker::new(),
+            trouble: Mutex::default(),
             grace,
         });
-        floor.held.renewed(floor.held.renewing(), app.clock.instant(), renewed);
+        floor.held.renewed(floor.held.renewing(), app.clock.uptime(), renewed);
         let (finished, parts) = (CancellationToken::new(), TaskTracker::new());
-        let leases_ended = leases::keep(floor.clone(), finished.clone())?;
+        let (orphaned, orphans) = mpsc::unbounded_channel();
+        let leases_ended = Heartbeat::new(floor.clone(), orphaned).start(finished.clone())?;
+        parts.spawn(end_with_runtime(finished.clone()));
+        parts.spawn(Rescue::new(floor.clone(), orphans).run(finished.clone()));
         let recorder = Recorder::new(app.store.clone(), noted, settled);
         parts.spawn(recorder.run(finished.clone(), floor.given_up.clone()));
         parts.spawn(pruner::run(app.clone(), floor.stopping.clone()));
         let (idling, idle) = watch::channel(false);
         let dispatcher = Dispatcher::new(floor.clone(), queues, concurrency, idling);
         floor.attempts.spawn(dispatcher.run());
-        Ok(Self { floor, idle, finished, parts, leases_ended: Some(leases_ended) })
+        Ok(Self { floor, idle, finished, parts, leases_ended: Some(leases_ended), runtime })
     }
 
     /// The worker's id, as the history of attempts names it.
@@ -163,20 +197,24 @@ impl Worker {
     /// # Errors
     ///
     /// [`Error::Misuse`] when the store is away for longer than the grace, so that jobs could not be given back: they go on
-    /// elsewhere when their leases have run out.
+    /// elsewhere when their leases have run out. [`Error::NewerStore`] when the worker has stopped by itself, since a newer
+    /// qtasks has changed the store.
     pub async fn shutdown(mut self) -> Result<()> {
         self.stop().await
     }
 
-    /// Waits for SIGINT or SIGTERM, and stops gracefully; at a second one, at once.
+    /// Waits for SIGINT or SIGTERM, and stops gracefully; at a second one, at once. Returns also when the worker has stopped
+    /// by itself.
     ///
     /// # Errors
     ///
     /// Those of [`shutdown`](Self::shutdown), and when signals cannot be listened to.
     pub async fn until_signal(mut self) -> Result<()> {
         let mut signals = Signals::listen()?;
-        signals.next().await;
-        tracing::info!("stopping; a second signal stops at once");
+        tokio::select! {
+            () = signals.next() => tracing::info!("stopping; a second signal stops at once"),
+            () = self.floor.stopping.cancelled() => {}
+        }
         tokio::select! {
             stopped = self.stop() => return stopped,
             () = signals.next() => {}
@@ -206,6 +244,9 @@ impl Worker {
             // The thread may wait for a store that is away; then the leases run out by themselves.
             let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
         }
+        if let Some(trouble) = self.floor.trouble().take() {
+            return Err(trouble);
+        }
         if in_time {
             return Ok(());
         }
@@ -219,13 +260,17 @@ impl Drop for Worker {
         self.floor.attempts.close();
         // Also when the runtime ends before the attempts do: then their leases must run out.
         let (attempts, finish) = (self.floor.attempts.clone(), self.finished.clone().drop_guard());
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                attempts.wait().await;
-                drop(finish);
-            });
-        }
+        self.runtime.spawn(async move {
+            attempts.wait().await;
+            drop(finish);
+        });
     }
+}
+
+/// Tells the thread that renews the leases to end, also when the runtime ends, which drops this.
+async fn end_with_runtime(finished: CancellationToken) {
+    let _finish = finished.clone().drop_guard();
+    finished.cancelled().await;
 }
 
 impl fmt::Debug for Worker {

@@ -15,6 +15,8 @@ pub struct Job {
     pub first: u64,
     /// When a subscriber had seen each step: by then it was durable.
     pub seen: Vec<u64>,
+    /// The attempts of which its history says that they were lost.
+    pub lost: Vec<u32>,
 }
 
 /// A process that ran jobs.
@@ -26,6 +28,8 @@ pub struct Process {
     pub freezes: Vec<(u64, u64)>,
     /// When it was killed, if it was.
     pub killed: Option<u64>,
+    /// When it was told to stop, if it was: from then on it gives jobs back.
+    pub stopped: Option<u64>,
 }
 
 /// What the ledgers say.
@@ -41,6 +45,8 @@ pub struct Findings {
     pub unhandled: Vec<(JobId, u64)>,
     /// Handler calls with another value than that of the step: there must be none.
     pub misplaced: Vec<Entry>,
+    /// Attempts whose job was started elsewhere while they ran, in a process that nothing had befallen: there must be none.
+    pub robbed: Vec<(JobId, u32)>,
     /// From each kill until each job that ran there had started elsewhere, in nanoseconds.
     pub resumed: Vec<u64>,
     /// The same where another process was frozen meanwhile: it may have held the lock of the database.
@@ -82,7 +88,7 @@ pub fn check(jobs: &[Job], processes: &[Process]) -> Findings {
         let steps = (0..job.seen.len() as u64).map(|seq| (job.id, seq));
         findings.unhandled.extend(steps.filter(|step| !ended.contains(step)));
     }
-    resumptions(processes, &mut findings);
+    resumptions(&jobs, processes, &mut findings);
     findings
 }
 
@@ -111,12 +117,24 @@ impl Attempts {
     }
 }
 
-/// Finds out how long the jobs of killed processes stood still.
-fn resumptions(processes: &[Process], findings: &mut Findings) {
+/// Finds out how long the jobs of killed processes stood still, and which were taken from processes that lived.
+fn resumptions(jobs: &HashMap<JobId, &Job>, processes: &[Process], findings: &mut Findings) {
     let mut starts: HashMap<JobId, BTreeMap<u32, u64>> = HashMap::new();
     for entry in processes.iter().flat_map(|process| &process.entries) {
         if let What::Started { .. } = entry.what {
             starts.entry(entry.job).or_default().insert(entry.attempt, entry.at);
+        }
+    }
+    for process in processes {
+        for (job, attempt) in running(&process.entries) {
+            let Some((_, next)) = starts[&job].range(attempt + 1..).next() else { continue };
+            let lost = jobs.get(&job).is_some_and(|job| job.lost.contains(&attempt));
+            let began = starts[&job][&attempt];
+            let gone = process.killed.into_iter().chain(process.stopped).any(|end| end <= *next);
+            let frozen = process.freezes.iter().any(|(from, until)| from < next && began <= *until);
+            if lost && !gone && !frozen {
+                findings.robbed.push((job, attempt));
+            }
         }
     }
     let freezes: Vec<_> = processes.iter().flat_map(|process| &process.freezes).collect();
@@ -154,7 +172,7 @@ mod tests {
 
     /// A job of the values 10, 11, .. whose steps were seen at these times.
     fn job(seen: &[u64]) -> Job {
-        Job { id: JobId::new(), first: 10, seen: seen.to_vec() }
+        Job { id: JobId::new(), first: 10, seen: seen.to_vec(), lost: vec![1] }
     }
 
     /// An attempt that starts at `at` after `steps` steps, and handles those of these numbers, one in each nanosecond.
@@ -239,6 +257,35 @@ mod tests {
         entries.extend(attempt(&taken, 1, 0, 0, &[]));
         let killed = Process { killed: Some(40), ..process(entries) };
         let other = process([attempt(&ended, 2, 60, 0, &[]), attempt(&taken, 2, 30, 0, &[])].concat());
-        assert_eq!(check(&[ended, taken], &[killed, other]), Findings::default());
+        let robbed = vec![(taken.id, 1)];
+        assert_eq!(check(&[ended, taken], &[killed, other]), Findings { robbed, ..Findings::default() });
+    }
+
+    #[test]
+    fn a_job_that_is_taken_from_a_process_that_lives_is_found() {
+        let robbed = |first: Process| {
+            let job = job(&[]);
+            let first = Process { entries: attempt(&job, 1, 10, 0, &[]), ..first };
+            let other = process(attempt(&job, 2, 30, 0, &[]));
+            check(&[job], &[first, other]).robbed.len()
+        };
+        assert_eq!(robbed(Process::default()), 1);
+        assert_eq!(
+            robbed(Process { killed: Some(40), stopped: Some(40), ..Process::default() }),
+            1,
+            "after it was taken"
+        );
+        assert_eq!(
+            robbed(Process { freezes: vec![(1, 5), (40, 50)], ..Process::default() }),
+            1,
+            "frozen, but not then"
+        );
+        assert_eq!(robbed(Process { killed: Some(20), ..Process::default() }), 0);
+        assert_eq!(robbed(Process { stopped: Some(20), ..Process::default() }), 0, "it has given the job back");
+        assert_eq!(robbed(Process { freezes: vec![(20, 25)], ..Process::default() }), 0);
+        let given_back = Job { lost: Vec::new(), ..job(&[]) };
+        let (first, other) =
+            (process(attempt(&given_back, 1, 10, 0, &[])), process(attempt(&given_back, 2, 30, 0, &[])));
+        assert_eq!(check(&[given_back], &[first, other]), Findings::default());
     }
 }

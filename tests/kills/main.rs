@@ -32,10 +32,14 @@ use std::{
 
 use clap::Parser;
 use fastrand::Rng;
+use jiff::SignedDuration;
 use kinds::Kind;
 use place::Place;
 use qtasks::prelude::*;
-use qtasks_tests::kills::check::{self, Findings, check};
+use qtasks_tests::{
+    clock::Clock,
+    kills::check::{self, Findings, check},
+};
 use storm::{Kills, Storm};
 use tasks::plain;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
@@ -75,6 +79,9 @@ struct Args {
     /// Fail when a job of a killed worker goes on later than after so many seconds, or no killed worker had one.
     #[arg(long)]
     within: Option<u64>,
+    /// Have the clocks of workers be by so many seconds behind, right and by so many ahead, one after the other. On Linux.
+    #[arg(long, default_value_t = 0)]
+    skew: i32,
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -88,7 +95,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
     let app = QueueTasks::open(&place.url).await?;
     let (program, kinds) = place.cast(args.transactional)?;
-    let mut storm = Storm::begin(folder.path(), &place.url, program, args.workers, args.jobs, rng.fork())?;
+    let clocks = clocks(args.skew);
+    let mut storm = Storm::begin(folder.path(), &place.url, program, clocks, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
     let longest = args.longest.unwrap_or((args.values / 50).clamp(2, 1_500));
@@ -119,15 +127,25 @@ async fn main() -> anyhow::Result<ExitCode> {
         && watch.troubles.load(Relaxed) == 0
         && rows.is_none_or(|rows| rows.are_exact())
         && findings.again_after_record.is_empty()
+        && findings.robbed.is_empty()
         && findings.resumed.iter().all(|wait| *wait < within)
         && (args.within.is_none() || !findings.resumed.is_empty())
         && findings.unhandled.is_empty()
         && findings.misplaced.is_empty();
     if !good {
         eprintln!("{watch:?}\n{:?}\n{:?}", findings.again_after_record, findings.unhandled);
-        eprintln!("{:?}\nthe files are in {}", findings.misplaced, folder.keep().display());
+        eprintln!("{:?}\n{:?}", findings.robbed, findings.misplaced);
+        eprintln!("the files are in {}", folder.keep().display());
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The clocks that workers go by in turn; none where all go by the machine's.
+fn clocks(skew: i32) -> Vec<Clock> {
+    if skew == 0 {
+        return Vec::new();
+    }
+    [-1, 0, 1].map(|sign| Clock::ahead(SignedDuration::from_secs(i64::from(sign * skew)))).into()
 }
 
 /// What transactional handlers left in their table, beside the values that they handled.
@@ -201,7 +219,8 @@ fn report(kills: &Kills, jobs: &[check::Job], findings: &Findings, watch: &Watch
     format!(
         "{} kills (SIGKILL {killed}, SIGSTOP {frozen}, SIGTERM {stopped}): {} jobs, {values} values, {} lost, {} handled \
          again after the record (and {} begun before a freeze), {} handled again while in flight, {} recorded but not \
-         handled, {} streams and {} results wrong; from SIGKILL to the next start {}; while another worker was frozen {}",
+         handled, {} taken from workers that lived, {} streams and {} results wrong; from SIGKILL to the next start {}; \
+         while another worker was frozen {}",
         kills.total(),
         jobs.len(),
         watch.lost.load(Relaxed),
@@ -209,6 +228,7 @@ fn report(kills: &Kills, jobs: &[check::Job], findings: &Findings, watch: &Watch
         findings.begun_before_freeze,
         findings.again_in_flight,
         findings.unhandled.len(),
+        findings.robbed.len(),
         watch.streams.load(Relaxed),
         watch.results.load(Relaxed),
         percentiles(&findings.resumed),

@@ -24,6 +24,8 @@ pub struct Worker {
     /// From when until when it stood still.
     pub freezes: Vec<(u64, u64)>,
     killed: Option<u64>,
+    /// When it was told to stop.
+    stopped: Option<u64>,
 }
 
 impl Worker {
@@ -36,7 +38,7 @@ impl Worker {
         command.args(["--work-on", url, "--jobs", &concurrency.to_string(), "--ledger"]).arg(&ledger);
         // The pipe tells the child when we are gone.
         let child = command.stdin(Stdio::piped()).spawn().context("a worker is not there; build all with `--bins`")?;
-        Ok(Self { child, ledger, freezes: Vec::new(), killed: None })
+        Ok(Self { child, ledger, freezes: Vec::new(), killed: None, stopped: None })
     }
 
     /// Sends it a signal.
@@ -46,6 +48,16 @@ impl Worker {
     /// When it is gone.
     pub fn send(&self, signal: Signal) -> io::Result<()> {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Tells it to stop.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.stopped = Some(now());
+        self.send(Signal::TERM)
     }
 
     /// Kills it with SIGKILL.
@@ -91,7 +103,7 @@ impl Worker {
     /// When its ledger cannot be read.
     pub fn process(&self) -> io::Result<check::Process> {
         let entries = ledger::read(&self.ledger)?;
-        Ok(check::Process { entries, freezes: self.freezes.clone(), killed: self.killed })
+        Ok(check::Process { entries, freezes: self.freezes.clone(), killed: self.killed, stopped: self.stopped })
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::Context as _;
 use fastrand::Rng;
-use qtasks_tests::kills::{check, ledger::now, process::Worker};
+use qtasks_tests::{
+    clock::Clock,
+    kills::{check, ledger::now, process::Worker},
+};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -24,6 +27,7 @@ pub(crate) struct Storm {
     folder: PathBuf,
     url: String,
     program: &'static str,
+    clocks: Vec<Clock>,
     concurrency: usize,
     rng: Rng,
     working: Vec<Worker>,
@@ -50,11 +54,13 @@ impl Kills {
 }
 
 impl Storm {
-    /// Starts `workers` of them, each a process of `program`, whose files stand in `folder`.
+    /// Starts `workers` of them, each a process of `program`, whose files stand in `folder`. They go by `clocks` in turn,
+    /// where there are any.
     pub(crate) fn begin(
         folder: &Path,
         url: &str,
         program: &'static str,
+        clocks: Vec<Clock>,
         workers: usize,
         concurrency: usize,
         rng: Rng,
@@ -63,6 +69,7 @@ impl Storm {
             folder: folder.to_owned(),
             url: url.to_owned(),
             program,
+            clocks,
             concurrency,
             rng,
             working: Vec::new(),
@@ -95,8 +102,8 @@ impl Storm {
 
     /// Stops all workers gracefully, and gives what each of those that ever worked has done.
     pub(crate) async fn end(mut self) -> anyhow::Result<Vec<check::Process>> {
-        for worker in std::mem::take(&mut self.working) {
-            worker.send(Signal::TERM)?;
+        for mut worker in std::mem::take(&mut self.working) {
+            worker.stop()?;
             self.leaving.push(worker);
         }
         timeout(PATIENCE, async {
@@ -124,7 +131,7 @@ impl Storm {
                 return Ok(());
             }
             10 | 22 => {
-                worker.send(Signal::TERM)?;
+                worker.stop()?;
                 self.kills.stopped += 1;
                 self.leaving.push(worker);
             }
@@ -183,7 +190,11 @@ impl Storm {
     fn start(&mut self) -> anyhow::Result<()> {
         let ledger = self.folder.join(format!("ledger-{}", self.started));
         let program = std::env::current_exe()?.with_file_name(self.program);
-        self.working.push(Worker::start(Command::new(program), &self.url, self.concurrency, ledger)?);
+        let mut command = Command::new(program);
+        if !self.clocks.is_empty() {
+            self.clocks[self.started % self.clocks.len()].give(&mut command);
+        }
+        self.working.push(Worker::start(command, &self.url, self.concurrency, ledger)?);
         self.started += 1;
         Ok(())
     }

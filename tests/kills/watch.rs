@@ -100,7 +100,7 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, wat
     let result = watch.insist(|| job.result()).await;
     watch.results.fetch_add(usize::from(!watch.is_due(result, Some(&expected))), Relaxed);
     watch.failures.fetch_add(failures(&job, watch).await, Relaxed);
-    check::Job { id: job.id(), first, seen }
+    check::Job { id: job.id(), first, seen, lost: lost(&job, watch).await }
 }
 
 /// The values from number `from` on, for somebody who goes on with another stream when the store was away.
@@ -150,5 +150,12 @@ pub(crate) async fn await_plain(job: JobHandle<u64>, value: u64, watch: &Watch) 
     watch.seen.fetch_add(1, Relaxed);
     watch.lost.fetch_add(usize::from(result.is_err()), Relaxed);
     watch.results.fetch_add(usize::from(!watch.is_due(result, Some(&reply(value)))), Relaxed);
-    check::Job { id: job.id(), first: value, seen }
+    check::Job { id: job.id(), first: value, seen, lost: lost(&job, watch).await }
+}
+
+/// The attempts that were lost.
+async fn lost<C>(job: &JobHandle<C>, watch: &Watch) -> Vec<u32> {
+    let Ok(status) = watch.insist(|| job.status()).await else { return Vec::new() };
+    let lost = status.attempts.iter().filter(|attempt| attempt.ending == Ending::Lost);
+    lost.map(|attempt| attempt.number).collect()
 }

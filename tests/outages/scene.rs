@@ -23,7 +23,6 @@ use qtasks_tests::{
     },
     servers::proxy::Proxy,
 };
-use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
     sync::Semaphore,
@@ -143,7 +142,9 @@ impl Scene {
         }
         let jobs: Vec<_> = followed.into_iter().map(|followed| followed.job).collect();
         let findings = check(&jobs, &processes);
-        assert_eq!(findings, Findings { again_in_flight: findings.again_in_flight, ..Findings::default() });
+        // A worker that does not reach the store may lose its jobs.
+        let (robbed, again_in_flight) = (findings.robbed.clone(), findings.again_in_flight);
+        assert_eq!(findings, Findings { robbed, again_in_flight, ..Findings::default() });
     }
 
     /// Lets everything come to its end, and stops the workers.
@@ -153,8 +154,8 @@ impl Scene {
         // Also those whose enqueue came to nothing, as far as the user was told.
         let left = timeout(PATIENCE, none_is_left(&*self.store)).await;
         assert!(left.is_ok(), "a job that nobody follows does not end");
-        for worker in &self.workers {
-            worker.send(Signal::TERM).expect("a worker works");
+        for worker in &mut self.workers {
+            worker.stop().expect("a worker works");
         }
         let stopped = timeout(PATIENCE, join_all(self.workers.iter_mut().map(has_stopped))).await;
         assert!(stopped.is_ok(), "a worker that was told to stop goes on");

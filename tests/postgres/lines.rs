@@ -58,8 +58,14 @@ async fn who_is_gone_in_the_middle_of_a_transaction_holds_up_nobody() {
     let lease = Lease { job: job.id, attempt: job.attempt, worker: asked.worker };
     line.swallow_at("COMMIT");
     // Two of one job take a transaction.
-    let records =
-        [step(0), step(1)].map(|step| Record { lease, steps: vec![step], memos: vec![], jobs: vec![], progress: None });
+    let records = [step(0), step(1)].map(|step| Record {
+        lease,
+        steps: vec![step],
+        memos: vec![],
+        jobs: vec![],
+        progress: None,
+        passed: false,
+    });
     gone.record(records.into()).await.unwrap_err();
     assert!(line.lost() > 0, "it was gone at the end of the transaction");
     let settlement = Settlement {
@@ -68,7 +74,7 @@ async fn who_is_gone_in_the_middle_of_a_transaction_holds_up_nobody() {
         steps: None,
         next: State::Waiting { due: Timestamp::UNIX_EPOCH },
         failures: 0,
-        suspect: false,
+        suspect: None,
         attempt: None,
         now: NOW,
     };

@@ -2,26 +2,27 @@
 
 mod coming;
 mod enqueueing;
+mod failover;
 mod lines;
 mod lives;
 mod opening;
 mod pooler;
 mod servers;
+mod upgrading;
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use qtasks::{
     QueueTasks,
     job::{JobId, NewJob, WorkerId},
     json::Json,
     postgres::Postgres,
-    store::Ask,
+    store::{Ask, Suspects},
 };
 use servers::Handled;
 
 const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 async fn open(url: &str) -> Arc<Postgres> {
     Arc::new(Postgres::open(url).await.unwrap())
@@ -51,7 +52,14 @@ fn new_job() -> NewJob {
 
 fn ask(limit: usize) -> Ask {
     let worker = WorkerId::new();
-    Ask { worker, queues: ["default".into()].into(), tasks: ["task"].into(), limit, suspects: false, now: NOW }
+    Ask {
+        worker,
+        queues: ["default".into()].into(),
+        tasks: ["task"].into(),
+        limit,
+        suspects: Suspects::PassOver,
+        now: NOW,
+    }
 }
 
 /// The URL with another schema.

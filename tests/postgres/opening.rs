@@ -11,7 +11,7 @@ use qtasks_tests::{
     whole,
 };
 
-use crate::{NOW, ask, new_job, open, refused, schema, with};
+use crate::{ask, new_job, open, refused, schema, with};
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +53,7 @@ async fn a_newer_format_is_refused() {
     drop(open(&url).await);
     tell(&url, "UPDATE qtasks.format SET format = 99").unwrap();
     let place = url.replace(":secret", "");
-    let known = "and this qtasks knows formats up to 1; update qtasks here, or use another store";
+    let known = "and this qtasks knows formats up to 2; update qtasks here, or use another store";
     assert_eq!(refused(&url).await, format!("the store at `{place}` has the format 99, {known}"));
 }
 
@@ -182,7 +182,7 @@ async fn through_a_pooler_jobs_are_enqueued_and_read_and_no_worker_starts() {
     in_time(work.heard()).await;
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state.name(), "waiting");
     assert_eq!(
-        whole(&store.renew(WorkerId::new(), NOW).await.unwrap_err()),
+        whole(&store.renew(WorkerId::new(), 1).await.unwrap_err()),
         "a worker needs connections of its own to Postgres, and these go through a pooler (`pooler=transaction`); give \
          workers a URL that leads past it"
     );

@@ -16,6 +16,12 @@ fn goes_on(store: &str, within: &str) {
     kills(&[&["--store", store, "--within", within, "--kills", "3", "--seconds", "6"], &alone[..]].concat());
 }
 
+/// The same with three workers whose clocks are ten seconds behind, right, and ten seconds ahead.
+fn by_other_clocks(store: &str) {
+    let clocks = ["--skew", "10", "--workers", "3"];
+    kills(&[&["--store", store, "--kills", "8", "--seconds", "10", "--values", "3000"], &clocks[..]].concat());
+}
+
 #[test]
 fn kills_on_sqlite_lose_nothing_and_repeat_nothing_that_is_recorded() {
     kills(&["--kills", "12", "--seconds", "3", "--values", "3000"]);
@@ -54,4 +60,24 @@ fn what_is_written_in_transactions_is_there_exactly_once() {
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn what_is_written_in_transactions_of_postgres_is_there_exactly_once() {
     kills(&["--transactional", "--store", "postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+}
+
+#[test]
+#[cfg_attr(missing = "shim", ignore = "clocks are shifted on Linux, where there is a C compiler")]
+fn kills_of_workers_with_other_clocks_lose_nothing_on_sqlite() {
+    by_other_clocks("sqlite");
+}
+
+#[test]
+#[cfg_attr(missing = "shim", ignore = "clocks are shifted on Linux, where there is a C compiler")]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+fn kills_of_workers_with_other_clocks_lose_nothing_on_redis() {
+    by_other_clocks("redis");
+}
+
+#[test]
+#[cfg_attr(missing = "shim", ignore = "clocks are shifted on Linux, where there is a C compiler")]
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+fn kills_of_workers_with_other_clocks_lose_nothing_on_postgres() {
+    by_other_clocks("postgres");
 }

@@ -1,8 +1,10 @@
 //! Workers, handles and stores: what runs when, what is seen of it, and what happens when something breaks.
 
 mod cancelling;
+mod heartbeat;
 mod losing;
 mod order;
+mod poison;
 mod stopping;
 mod streams;
 mod trouble;

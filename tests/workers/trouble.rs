@@ -207,7 +207,7 @@ async fn renewals_that_fail_for_a_while_cost_no_lease() {
     let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();
     shaky.edge.fail("renew", [Refused, AnswerLost]);
-    shaky.edge.fail("expired", [Refused]);
+    shaky.edge.fail("workers", [Refused]);
     let job = stage.app.enqueue(waits()).await.unwrap();
     eventually("renewals are well again", async || shaky.edge.is_well()).await;
     stage.diary.note("go on");

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use qtasks::{
     job::{JobId, NewJob, WorkerId},
     json::Json,
-    store::{self, Ask},
+    store::{self, Ask, Suspects},
 };
 
 use super::raw;
@@ -49,7 +49,7 @@ async fn leasing(scale: &Scale, others: u64) -> anyhow::Result<f64> {
             queues: ["default".into()].into(),
             tasks: ["queued"].into(),
             limit: JOBS as usize,
-            suspects: false,
+            suspects: Suspects::PassOver,
             now,
         };
         let start = Instant::now();

@@ -287,10 +287,9 @@ impl TaskContext {
     async fn sleep_once(&self, time: Duration) -> Result<(), Stopped> {
         let surroundings = &self.inner.surroundings;
         let end = self.record(SLEEP, Wait::No, async { crate::lifecycle::later(surroundings.now(), time) }).await?;
-        let left = Duration::try_from(end.duration_since(surroundings.now())).unwrap_or_default();
         tokio::select! {
             biased;
-            () = surroundings.sleep(left) => Ok(()),
+            () = surroundings.sleep_until(end) => Ok(()),
             () = self.inner.stopping.cancelled(), if self.is_between_steps() => Err(Stopped::Released),
         }
     }

@@ -6,15 +6,16 @@ use std::{
     fmt,
     ops::{Bound, RangeBounds},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Ask, Bell, Filter, GAP, Hold, Leased, Record, Scheme, Settlement, Store, Written};
+use super::{Ask, Bell, Filter, GAP, Hold, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Reply, State, Step, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Reply, State, Step, Suspect, WorkerId},
 };
 
 inventory::submit! {
@@ -57,21 +58,34 @@ impl Store for Memory {
         Ok(self.contents().lease(&ask))
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
         let mut contents = self.contents();
-        contents.workers.insert(worker, to_millisecond(until));
-        Ok(contents.held(worker).map(|job| Lease { job: job.id, attempt: job.attempt, worker }).collect())
+        contents.workers.insert(worker, Known::Beat(beat));
+        let leases = contents.held(worker).filter_map(Job::lease).collect();
+        Ok(Renewed { leases, now: None })
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.contents().workers.remove(&worker);
+        if self.contents().leave(worker) {
+            self.bell.ring_lost();
+        }
         Ok(())
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        let contents = self.contents();
-        let gone = contents.index.held.keys().filter(|worker| contents.ran_out(**worker, now));
-        Ok(gone.flat_map(|worker| contents.held(*worker)).take(limit).cloned().collect())
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        Ok(self.contents().workers())
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        Ok(self.contents().held(worker).take(limit).cloned().collect())
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let mut contents = self.contents();
+        if contents.beat(worker) == beat && !contents.index.held.contains_key(&worker) {
+            contents.workers.remove(&worker);
+        }
+        Ok(())
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -159,8 +173,16 @@ fn to_millisecond(time: Timestamp) -> Timestamp {
 struct Contents {
     jobs: BTreeMap<JobId, Entry>,
     index: Index,
-    /// Until when each worker keeps its leases.
-    workers: HashMap<WorkerId, Timestamp>,
+    workers: HashMap<WorkerId, Known>,
+}
+
+/// What is known of a worker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// The number of its last renewal.
+    Beat(u64),
+    /// It has left, and held jobs.
+    Left,
 }
 
 /// A job with all that belongs to it.
@@ -187,42 +209,78 @@ impl Contents {
     fn lease(&mut self, ask: &Ask) -> Leased {
         let now = to_millisecond(ask.now);
         let mut leased = Leased::default();
-        let mut heads = BTreeSet::new();
-        let places = || {
-            let tasks = |queue| ask.tasks.iter().map(move |&task| (queue, task));
-            let pairs = ask.queues.iter().flat_map(tasks);
-            pairs.flat_map(|(queue, task)| [false, true].map(|suspect| (queue, task, suspect)))
-        };
-        for place @ (queue, task, suspect) in places() {
-            let Some(lane) = self.index.lane(queue, task, suspect) else { continue };
-            lane.turn_to(now);
-            heads.extend(lane.head().filter(|_| ask.suspects || !suspect).map(|urgency| (urgency, place)));
-            leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
+        let (mut heads, mut suspects) = (BTreeSet::new(), BTreeSet::new());
+        let places = ask.queues.iter().flat_map(|queue| ask.tasks.iter().map(move |&task| (queue, task)));
+        for place @ (queue, task) in places {
+            for is_suspect in [false, true] {
+                let Some(lane) = self.index.lane(queue, task, is_suspect) else { continue };
+                lane.turn_to(now);
+                let waiting = if is_suspect { &mut suspects } else { &mut heads };
+                waiting.extend(lane.head().map(|urgency| (urgency, place)));
+                leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
+            }
         }
-        while leased.jobs.len() < ask.limit
-            && let Some(((_, id), place @ (queue, task, suspect))) = heads.pop_first()
-        {
-            leased.jobs.push(self.run(id, ask.worker));
-            if suspect {
-                heads.retain(|(_, (_, _, suspect))| !suspect);
+        // The one that has survived least, at the place of its priority among the others.
+        let mut suspect = suspects.first().copied().filter(|_| ask.suspects.allow_one());
+        while leased.jobs.len() < ask.limit {
+            let is_first = |(_, rank, id): Urgency| heads.first().is_none_or(|((_, r, i), _)| (rank, id) < (*r, *i));
+            if let Some(((_, _, id), place)) = suspect.take_if(|(urgency, _)| is_first(*urgency)) {
+                leased.jobs.push(self.run(id, ask));
+                let taken = |(other, _): &(Urgency, _)| other.2 != id;
+                suspects.retain(taken);
+                let next = self.index.lane(place.0, place.1, true).and_then(|lane| lane.head());
+                suspects.extend(next.map(|urgency| (urgency, place)));
                 continue;
             }
-            let head = self.index.lane(queue, task, suspect).and_then(|lane| lane.head());
-            heads.extend(head.map(|urgency| (urgency, place)));
+            let Some(((_, _, id), place)) = heads.pop_first() else { break };
+            leased.jobs.push(self.run(id, ask));
+            let next = self.index.lane(place.0, place.1, false).and_then(|lane| lane.head());
+            heads.extend(next.map(|urgency| (urgency, place)));
         }
-        leased.suspects = places().any(|(queue, task, suspect)| {
-            suspect && self.index.lane(queue, task, suspect).is_some_and(|lane| lane.head().is_some())
-        });
+        leased.suspects = !suspects.is_empty();
         leased
     }
 
-    fn run(&mut self, id: JobId, worker: WorkerId) -> Job {
+    fn run(&mut self, id: JobId, ask: &Ask) -> Job {
         let entry = self.jobs.get_mut(&id).expect("what stands in an index is there");
         self.index.remove(entry);
-        entry.job.state = State::Running { worker };
+        entry.job.state = State::Running { worker: ask.worker };
         entry.job.attempt += 1;
+        if let Some(suspect) = &mut entry.job.suspect {
+            suspect.leased = Some(to_millisecond(ask.now));
+            suspect.liable = ask.suspects.liable();
+        }
         self.index.add(entry);
         entry.job.clone()
+    }
+
+    /// Gives whether the worker held jobs.
+    fn leave(&mut self, worker: WorkerId) -> bool {
+        let holds = self.index.held.contains_key(&worker);
+        if holds {
+            self.workers.insert(worker, Known::Left);
+        } else {
+            self.workers.remove(&worker);
+        }
+        holds
+    }
+
+    fn workers(&self) -> Vec<Presence> {
+        let known: BTreeSet<_> = self.workers.keys().chain(self.index.held.keys()).copied().collect();
+        let presence = |worker| Presence {
+            worker,
+            beat: self.beat(worker),
+            holds: self.index.held.contains_key(&worker),
+            gone: self.workers.get(&worker) == Some(&Known::Left),
+        };
+        known.into_iter().map(presence).collect()
+    }
+
+    fn beat(&self, worker: WorkerId) -> Option<u64> {
+        match self.workers.get(&worker) {
+            Some(Known::Beat(beat)) => Some(*beat),
+            Some(Known::Left) | None => None,
+        }
     }
 
     fn record(&mut self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -234,6 +292,9 @@ impl Contents {
                     entry.job.steps += 1;
                     entry.job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
                     entry.job.failures = 0;
+                    if let Some(suspect) = &mut entry.job.suspect {
+                        (suspect.losses, suspect.liable) = (0, false);
+                    }
                     entry.steps.push(step);
                 }
             }
@@ -244,6 +305,9 @@ impl Contents {
                 }
             }
             entry.job.progress = record.progress.or(entry.job.progress);
+            if let Some(suspect) = entry.job.suspect.as_mut().filter(|_| record.passed) {
+                suspect.liable = false;
+            }
             self.enqueue(record.jobs);
         }
         Ok(written)
@@ -278,7 +342,11 @@ impl Contents {
             next => next,
         };
         entry.job.failures = settlement.failures;
-        entry.job.suspect = settlement.suspect;
+        entry.job.suspect = settlement.suspect.map(|suspect| Suspect {
+            survived: Duration::from_millis(suspect.survived.as_millis().try_into().unwrap_or(u64::MAX)),
+            losses: suspect.losses,
+            ..Suspect::default()
+        });
         entry.settled = to_millisecond(settlement.now);
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
             started: attempt.started.map(to_millisecond),
@@ -295,16 +363,12 @@ impl Contents {
             (Hold::Lease(lease), State::Running { worker }) => {
                 lease == Lease { job: job.id, attempt: job.attempt, worker: *worker }
             }
-            (Hold::Expired { attempt, now }, State::Running { worker }) => {
-                attempt == job.attempt && self.ran_out(*worker, now)
+            (Hold::Silent { lease, beat }, State::Running { .. }) => {
+                job.lease() == Some(lease) && self.beat(lease.worker) == beat
             }
             (Hold::Seen { state, attempt }, seen) => state == seen.name() && attempt == job.attempt,
-            (Hold::Lease(_) | Hold::Expired { .. }, _) => false,
+            (Hold::Lease(_) | Hold::Silent { .. }, _) => false,
         }
-    }
-
-    fn ran_out(&self, worker: WorkerId, now: Timestamp) -> bool {
-        self.workers.get(&worker).is_none_or(|until| *until < to_millisecond(now))
     }
 
     fn held(&self, worker: WorkerId) -> impl Iterator<Item = &Job> {
@@ -340,7 +404,8 @@ impl Entry {
     }
 
     fn urgency(&self) -> Urgency {
-        (Reverse(self.job.priority), self.job.id)
+        let survived = self.job.suspect.map(|suspect| suspect.survived).unwrap_or_default();
+        (survived, Reverse(self.job.priority), self.job.id)
     }
 }
 
@@ -364,7 +429,7 @@ impl Index {
             State::Waiting { due } => {
                 let lanes = self.lanes.entry(job.queue.clone()).or_default();
                 let lanes = lanes.entry(job.task.clone()).or_default();
-                lanes[usize::from(job.suspect)].add(due, entry.urgency());
+                lanes[usize::from(job.suspect.is_some())].add(due, entry.urgency());
             }
             State::Running { worker } => {
                 self.held.entry(worker).or_default().insert(job.id);
@@ -382,7 +447,8 @@ impl Index {
         let job = &entry.job;
         match job.state {
             State::Waiting { due } => {
-                let lane = self.lane(&job.queue, &job.task, job.suspect).expect("a job that waits has a lane");
+                let lane =
+                    self.lane(&job.queue, &job.task, job.suspect.is_some()).expect("a job that waits has a lane");
                 lane.remove(due, entry.urgency());
             }
             State::Running { worker } => {
@@ -406,8 +472,8 @@ impl Index {
     }
 }
 
-/// The less, the more urgent: by priority, the highest first, then by age.
-type Urgency = (Reverse<i16>, JobId);
+/// The less, the more urgent: suspects by what they have survived, then by priority, the highest first, then by age.
+type Urgency = (Duration, Reverse<i16>, JobId);
 
 /// Waiting jobs of one task in one queue.
 struct Lane {
@@ -464,6 +530,6 @@ impl Default for Lane {
 
 /// What is due after `past`, but not after `now`.
 fn between(past: Timestamp, now: Timestamp) -> impl RangeBounds<(Timestamp, Urgency)> {
-    const LAST: Urgency = (Reverse(i16::MIN), JobId::from_bytes([u8::MAX; 16]));
+    const LAST: Urgency = (Duration::MAX, Reverse(i16::MIN), JobId::from_bytes([u8::MAX; 16]));
     (Bound::Excluded((past, LAST)), Bound::Included((now, LAST)))
 }

@@ -32,7 +32,7 @@ pub use self::{
 pub use crate::work::{Run, Work};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, Suspect, WorkerId},
 };
 
 /// A place where jobs are kept.
@@ -62,8 +62,11 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
     /// from now on, at its next attempt. Of [suspects](Job::suspect) at most one is among them, and none unless
-    /// `ask.suspects`; others are passed over and go on waiting. The lease lasts as long as the worker [says](Self::renew); one that never said
-    /// anything holds leases that have run out.
+    /// `ask.suspects` [allows](Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
+    /// place of its priority among the others. It is leased at `ask.now`, and [liable](Suspects::liable) as asked. All other
+    /// suspects are passed over and go on waiting.
+    ///
+    /// The lease lasts as long as the worker [renews](Self::renew) it.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
     /// Leases jobs at the moment they are enqueued, if they are due then: as many as are `free` at that time, and
@@ -82,22 +85,42 @@ pub trait Store: Debug + Send + Sync + 'static {
         let _ = worker;
     }
 
-    /// Says that `worker` lives and keeps its leases until `until`; gives the leases it holds. The first call makes the
-    /// worker known, as does the first after [`leave`](Self::leave). Leases that ran out and were not taken are kept too.
+    /// Says that `worker` lives: `beat` is the next number of a count of its own, which others [see](Self::workers) change.
+    /// Gives the leases that the worker holds, those that were not renewed for long included, as long as no one took them.
     ///
-    /// A store may see by itself that a worker is gone, such as by a lock that the operating system frees when a process
-    /// ends. Then its leases have run out at once, whatever `until` was. Where it could be wrong about that, it rings a
-    /// [doubt](Bell::ring_doubt) for the worker.
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>>;
+    /// The first call makes the worker known, as does the first after [`leave`](Self::leave). A worker makes this call each
+    /// second, from a thread of its own, and loses its jobs when it cannot: so it must wait for nothing that other calls
+    /// are busy with. A store whose tables or keys have become those of a newer qtasks answers
+    /// [`Error::NewerStore`], and the worker stops.
+    ///
+    /// Where a store could be wrong in [seeing](Presence::gone) that a worker of its own process is gone, it rings a
+    /// [doubt](Bell::ring_doubt) for it.
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed>;
 
-    /// Forgets `worker`, if it is known. Leases that it still holds have run out.
+    /// Forgets `worker`, if it is known. Leases that it still holds can be taken at once: it is [gone](Presence::gone).
     async fn leave(&self, worker: WorkerId) -> Result<()>;
 
-    /// Finds up to `limit` running jobs whose worker is gone: its leases ran out before `now`, or it is not known.
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>>;
+    /// All workers that hold leases or are known otherwise, in no order.
+    async fn workers(&self) -> Result<Vec<Presence>>;
+
+    /// Up to `limit` running jobs that `worker` holds, in no order.
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>>;
+
+    /// Forgets a worker of which [`workers`](Self::workers) said that it is silent since `beat` and holds nothing, if that is
+    /// still so. For stores that keep something of a worker until it leaves.
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let _ = (worker, beat);
+        Ok(())
+    }
+
+    /// The time by the clock of the server, if there is a server: all processes count delays and schedules by it.
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
 
     /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
-    /// order. A new step sets the failures of its job to 0.
+    /// order. A new step sets the failures of its job to 0; a [suspect](Job::suspect) has had no losses from then on, and is
+    /// [liable](crate::job::Suspect::liable) no more.
     ///
     /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
@@ -247,9 +270,57 @@ pub struct Ask {
     /// How many jobs it takes at most.
     pub limit: usize,
     /// Whether one [suspect](Job::suspect) may be among them, since it can be started at once.
-    pub suspects: bool,
+    pub suspects: Suspects,
     /// Jobs due at this time or before are due.
     pub now: Timestamp,
+}
+
+/// Whether a [suspect](Job::suspect) may be leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suspects {
+    /// None: another one has the turn, or no slot is free.
+    #[default]
+    PassOver,
+    /// One, to run beside others that have had their turn and run still.
+    OneBesideOthers,
+    /// One, which runs as the only suspect of its process.
+    OneAlone,
+}
+
+impl Suspects {
+    /// Whether one may be leased.
+    pub const fn allow_one(self) -> bool {
+        !matches!(self, Self::PassOver)
+    }
+
+    /// Whether the one that is leased is [liable](crate::job::Suspect::liable).
+    pub const fn liable(self) -> bool {
+        matches!(self, Self::OneAlone)
+    }
+}
+
+/// What a worker hears when it renews its leases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// Those that it holds, in no order.
+    pub leases: Vec<Lease>,
+    /// The time by the clock of the server, where there is one.
+    pub now: Option<Timestamp>,
+}
+
+/// What can be seen of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The worker.
+    pub worker: WorkerId,
+    /// The number of its last renewal. None when it never renewed, has left, or the number was lost: that alone proves
+    /// nothing. While it does not change, the worker is silent.
+    pub beat: Option<u64>,
+    /// Whether it holds leases.
+    pub holds: bool,
+    /// Whether the worker has left, or the store knows that its process has ended, such as by a lock that the operating
+    /// system has freed. False where the store cannot tell.
+    pub gone: bool,
 }
 
 /// What a worker gets.
@@ -276,6 +347,8 @@ pub struct Record {
     pub jobs: Vec<NewJob>,
     /// What the task says of its progress, where that is new.
     pub progress: Option<Progress>,
+    /// Whether the job, a [suspect](Job::suspect), has had its turn: it is [liable](crate::job::Suspect::liable) no more.
+    pub passed: bool,
 }
 
 /// What [`Store::record`] says of a record that no store can write.
@@ -295,8 +368,9 @@ pub struct Settlement {
     pub next: State,
     /// The failures in a row from then on.
     pub failures: u32,
-    /// Whether the job is a [suspect](Job::suspect) from then on.
-    pub suspect: bool,
+    /// Whether the job is a [suspect](Job::suspect) from then on. It does not run any more, so that it is neither leased nor
+    /// liable.
+    pub suspect: Option<Suspect>,
     /// The attempt that ends with this, for the history.
     pub attempt: Option<Attempt>,
     /// When the change is made.
@@ -308,12 +382,12 @@ pub struct Settlement {
 pub enum Hold {
     /// The job runs under this lease, run out or not.
     Lease(Lease),
-    /// The job runs at this attempt, and its worker is gone, as [`Store::expired`] has it.
-    Expired {
-        /// The attempt.
-        attempt: u32,
-        /// The time that counts.
-        now: Timestamp,
+    /// The job runs under this lease, and its worker has not renewed since: this is still its [beat](Presence::beat).
+    Silent {
+        /// The lease.
+        lease: Lease,
+        /// The last beat that was seen of its worker.
+        beat: Option<u64>,
     },
     /// The job is in the state of this [name](State::name), at this attempt.
     Seen {

@@ -45,9 +45,7 @@ pub async fn a_settlement_that_is_fenced_off_leaves_no_history(store: Arc<dyn St
     let lease = store.running().await;
     let stale = Lease { attempt: 2, ..lease };
     let lost = Some(attempt(lease, Ending::Lost));
-    for hold in
-        [Hold::Lease(stale), Hold::Expired { attempt: 1, now: at(3_000) }, Hold::Seen { state: "waiting", attempt: 1 }]
-    {
+    for hold in [Hold::Lease(stale), Hold::Silent { lease, beat: None }, Hold::Seen { state: "waiting", attempt: 1 }] {
         let settlement = Settlement { hold, attempt: lost.clone(), ..settlement(lease, dead()) };
         assert_eq!(store.try_settle(settlement).await, Written::Fenced);
     }

@@ -36,7 +36,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
             state: State::Waiting { due: new.due },
             attempt: 0,
             failures: 0,
-            suspect: false,
+            suspect: None,
             steps: 0,
             skipped: 0,
             memos: 0,

@@ -18,7 +18,7 @@ pub async fn calls_without_anything_in_them_are_fine(store: Arc<dyn Store>) {
     assert_eq!(store.settle_all([]).await, []);
     assert_eq!(answer(store.0.record(vec![]).await), []);
     assert_eq!(store.jobs(Filter::default()).await, []);
-    assert_eq!(store.expired(at(0)).await, []);
+    assert_eq!(answer(store.0.workers().await), []);
     assert_eq!(answer(store.0.prune(at(0), at(0), 10).await), 0);
     let lease = store.running().await;
     store.write(record(lease, [])).await;
@@ -30,7 +30,8 @@ pub async fn limits_without_end_are_fine(store: Arc<dyn Store>) {
     const ALL: usize = usize::MAX;
     let store = Subject(store);
     store.enqueue(calls(2)).await;
-    let leased = store.lease(Ask { limit: ALL, ..ask(WorkerId::new()) }).await;
+    let worker = WorkerId::new();
+    let leased = store.lease(Ask { limit: ALL, ..ask(worker) }).await;
     assert_eq!(leased.len(), 2);
     let lease = lease_of(&leased[0]);
     store.write(record(lease, [step(0), step(1)])).await;
@@ -39,7 +40,7 @@ pub async fn limits_without_end_are_fine(store: Arc<dyn Store>) {
         assert_eq!(answer(store.0.steps(lease.job, past, ALL).await), []);
     }
     assert_eq!(answer(store.0.jobs(Filter::default(), None, ALL).await).len(), 2);
-    assert_eq!(answer(store.0.expired(at(0), ALL).await).len(), 2);
+    assert_eq!(answer(store.0.held(worker, ALL).await).len(), 2);
     store.settle(settlement(lease, done())).await;
     assert_eq!(answer(store.0.prune(at(1), at(1), ALL).await), 1);
 }
@@ -52,7 +53,7 @@ pub async fn thousands_at_once_are_fine(store: Arc<dyn Store>) {
     let leased = store.lease(Ask { limit: MANY, ..ask(worker) }).await;
     assert_eq!(leased.len(), MANY);
     let leases: Vec<_> = leased.iter().map(lease_of).collect();
-    assert_eq!(store.renew(worker, at(3_000)).await.len(), MANY);
+    assert_eq!(store.renew(worker, 1).await.len(), MANY);
     let records: Vec<_> = leases.iter().map(|lease| record(*lease, [step(0), step(1)])).collect();
     assert_eq!(answer(store.0.record(records).await), [Written::Yes; MANY]);
     let settlements = leases
@@ -183,8 +184,6 @@ pub async fn times_are_kept_to_the_millisecond(store: Arc<dyn Store>) {
         assert_eq!(ids(&leased), [new.id], "a job due at {time} is due then");
 
         let lease = lease_of(&leased[0]);
-        store.renew(lease.worker, time).await;
-        assert_eq!(store.expired(time).await, [], "a lease until {time} is good then");
         let ended = Attempt { started: Some(time), ended: time, ..attempt(lease, Ending::Done) };
         let next = State::Waiting { due: time };
         store.settle(Settlement { attempt: Some(ended), ..settlement(lease, next) }).await;
@@ -197,7 +196,6 @@ pub async fn times_are_kept_to_the_millisecond(store: Arc<dyn Store>) {
         let hold = Hold::Seen { state: "waiting", attempt: 1 };
         store.settle(Settlement { hold, now: time, ..settlement(lease, dead()) }).await;
     }
-    assert_eq!(store.expired(Timestamp::MAX).await, []);
     for (before, pruned) in [(Timestamp::MIN, 0), (old, 1), (fine, 1), (Timestamp::MAX, 1)] {
         assert_eq!(answer(store.0.prune(Timestamp::MAX, before, 10).await), pruned, "before {before}");
     }

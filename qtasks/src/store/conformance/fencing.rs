@@ -14,13 +14,12 @@ pub async fn an_attempt_that_was_retaken_can_write_no_more(store: Arc<dyn Store>
     let old = store.running().await;
     store.write(record(old, [step(0)])).await;
     let now = at(9_000);
-    let lost = Settlement { hold: Hold::Expired { attempt: 1, now }, now, ..settlement(old, waiting(9_000)) };
-    store.settle(lost).await;
+    store.settle(lost(old, BEAT)).await;
     // The same worker may be the one that gets the job again: the attempt alone tells the two apart.
     let new = store.lease(Ask { worker: old.worker, ..ask_for(old.job, now) }).await;
     assert_eq!((new[0].id, new[0].attempt), (old.job, 2));
     store.can_not_write(old).await;
-    assert_eq!(store.renew(old.worker, at(12_000)).await, [lease_of(&new[0])]);
+    assert_eq!(store.renew(old.worker, 5).await, [lease_of(&new[0])]);
     store.write(record(lease_of(&new[0]), [step(1)])).await;
     store.settle(settlement(lease_of(&new[0]), done())).await;
     store.can_not_write(old).await;
@@ -32,7 +31,7 @@ pub async fn an_attempt_that_was_called_off_can_write_no_more(store: Arc<dyn Sto
     let lease = store.running().await;
     store.settle(cancel(lease)).await;
     store.can_not_write(lease).await;
-    assert_eq!(store.renew(lease.worker, at(3_000)).await, [], "a renewal tells that the lease is gone");
+    assert_eq!(store.renew(lease.worker, 5).await, [], "a renewal tells that the lease is gone");
 }
 
 /// A job that waits for its next attempt is not written by the last one, and neither is one that ended.
@@ -69,8 +68,7 @@ pub async fn a_job_that_is_not_there_gives_nothing_and_takes_nothing(store: Arc<
     let lease = Lease { job: id, attempt: 1, worker: WorkerId::new() };
     assert_eq!(store.try_write(record(lease, [step(0)])).await, Written::Fenced);
     assert_eq!(store.try_write(record(lease, [step(5)])).await, Written::Fenced, "gap or not");
-    let holds =
-        [Hold::Lease(lease), Hold::Expired { attempt: 0, now: at(0) }, Hold::Seen { state: "waiting", attempt: 0 }];
+    let holds = [Hold::Lease(lease), Hold::Silent { lease, beat: None }, Hold::Seen { state: "waiting", attempt: 0 }];
     for hold in holds {
         assert_eq!(store.try_settle(Settlement { hold, ..settlement(lease, done()) }).await, Written::Fenced);
     }

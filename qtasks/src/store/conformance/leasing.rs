@@ -1,11 +1,11 @@
 //! Due jobs go to one worker each, the most urgent first.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::subject::*;
 use crate::{
-    job::{Job, NewJob, State, WorkerId},
-    store::{Ask, Settlement, Store},
+    job::{Job, NewJob, State, Suspect, WorkerId},
+    store::{Ask, Record, Settlement, Store, Suspects},
 };
 
 /// A lease changes the state and the attempt of a job and nothing else, and gives the job as it is from then on.
@@ -141,7 +141,7 @@ pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Stor
 /// They stay as they are, hold up no other job, and who asks is told of them.
 pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let suspect = store.suspect(9).await;
+    let suspect = store.suspect(9, Suspect::default()).await;
     let [other] = store.enqueue([call()]).await[..] else { unreachable!("one job gives one id") };
     let before = store.job(suspect).await;
     for (limit, given) in [(0, vec![]), (1, vec![other]), (9, vec![])] {
@@ -154,12 +154,16 @@ pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
     }
 }
 
-/// The most urgent of them, at its place among the others.
+/// Of those that have survived as long, the most urgent; at its place among the other jobs.
 pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let [low, high, middle] = [store.suspect(-1).await, store.suspect(5).await, store.suspect(0).await];
+    let mut suspects = Vec::new();
+    for priority in [-1, 5, 0] {
+        suspects.push(store.suspect(priority, Suspect::default()).await);
+    }
+    let [low, high, middle] = suspects[..] else { unreachable!("there are three") };
     let others = store.enqueue([NewJob { priority: 7, ..call() }, NewJob { priority: 1, ..call() }]).await;
-    let asked = |limit| Ask { limit, suspects: true, ..ask(WorkerId::new()) };
+    let asked = |limit| Ask { limit, suspects: Suspects::OneAlone, ..ask(WorkerId::new()) };
     for (limit, given, left) in [
         (1, vec![others[0]], true),
         (9, vec![high, others[1]], true),
@@ -170,20 +174,71 @@ pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
     ] {
         let leased = store.lease_all(asked(limit)).await;
         assert_eq!((ids(&leased.jobs), leased.suspects), (given, left), "limit {limit}");
-        assert!(leased.jobs.iter().all(|job| job.suspect != others.contains(&job.id)));
+        assert!(leased.jobs.iter().all(|job| job.suspect.is_some() != others.contains(&job.id)));
     }
+}
+
+/// Whatever their priorities are, and in whichever queue they wait; its place among the other jobs is that of its priority.
+pub async fn the_suspect_that_has_survived_least_is_leased_first(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let survived = |milliseconds| Suspect { survived: Duration::from_millis(milliseconds), ..Suspect::default() };
+    let mut suspects = Vec::new();
+    for (priority, milliseconds) in [(0, 90_000), (9, 90_000), (9, 1_001), (-9, 1_000), (0, 86_400_000), (0, 0)] {
+        suspects.push(store.suspect(priority, survived(milliseconds)).await);
+    }
+    let asked = |limit| Ask { limit, suspects: Suspects::OneAlone, ..ask(WorkerId::new()) };
+    let in_order = [5, 3, 2, 1, 0, 4].map(|place: usize| suspects[place]);
+    assert_eq!(ids(&store.lease(asked(9)).await), in_order[..1]);
+    let urgent = store.enqueue([NewJob { priority: -8, ..call() }]).await;
+    assert_eq!(ids(&store.lease(asked(1)).await), urgent, "the one that has survived least is not urgent");
+    for (place, expected) in in_order[1..].iter().enumerate() {
+        let leased = store.lease_all(asked(9)).await;
+        assert_eq!((ids(&leased.jobs), leased.suspects), (vec![*expected], place < 4));
+    }
+}
+
+/// When, and whether it is to blame from now on; that ends with a new step, or when it has had its turn.
+pub async fn a_suspect_is_leased_with_the_time_and_liable_as_asked(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let known = Suspect { survived: Duration::from_millis(7_001), losses: 3, ..Suspect::default() };
+    for (suspects, liable) in [(Suspects::OneAlone, true), (Suspects::OneBesideOthers, false)] {
+        let id = store.suspect(0, known).await;
+        assert_eq!(store.job(id).await.suspect, Some(known));
+        let leased = store.lease(Ask { suspects, now: at(70), ..ask(WorkerId::new()) }).await;
+        let running = Suspect { leased: Some(at(70)), liable, ..known };
+        assert_eq!((leased[0].id, leased[0].suspect), (id, Some(running)));
+        assert_eq!(store.job(id).await, leased[0]);
+        let lease = lease_of(&leased[0]);
+        store.write(noted(lease, [memo(0, None)])).await;
+        assert_eq!(store.job(id).await.suspect, Some(running), "a memo says nothing");
+        store.write(Record { passed: true, ..record(lease, []) }).await;
+        let passed = Suspect { liable: false, ..running };
+        assert_eq!(store.job(id).await.suspect, Some(passed));
+        store.write(record(lease, [step(0)])).await;
+        assert_eq!(store.job(id).await.suspect, Some(Suspect { losses: 0, ..passed }));
+        store.settle(settlement(lease, done())).await;
+    }
+    let id = store.suspect(0, known).await;
+    let leased = store.lease(Ask { suspects: Suspects::OneAlone, ..ask(WorkerId::new()) }).await;
+    store.write(record(lease_of(&leased[0]), [step(0)])).await;
+    let after_a_step = Suspect { losses: 0, leased: Some(at(0)), liable: false, ..known };
+    assert_eq!(store.job(id).await.suspect, Some(after_a_step));
+    let ordinary = store.running().await;
+    store.write(Record { passed: true, ..record(ordinary, []) }).await;
+    assert_eq!(store.job(ordinary.job).await.suspect, None, "an ordinary job has no turn");
 }
 
 /// A time that has not come is the same for all; told of are only those that are due.
 pub async fn suspects_wait_until_they_are_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    store.settle(Settlement { suspect: true, ..settlement(lease, waiting(100)) }).await;
+    store.settle(Settlement { suspect: Some(Suspect::default()), ..settlement(lease, waiting(100)) }).await;
+    let (pass, one) = (Suspects::PassOver, Suspects::OneAlone);
     for (now, suspects, given, next_due, left) in [
-        (at(99), true, vec![], Some(at(100)), false),
-        (at(100), false, vec![], None, true),
-        (at(99), true, vec![], Some(at(100)), false),
-        (at(100), true, vec![lease.job], None, false),
+        (at(99), one, vec![], Some(at(100)), false),
+        (at(100), pass, vec![], None, true),
+        (at(99), one, vec![], Some(at(100)), false),
+        (at(100), one, vec![lease.job], None, false),
     ] {
         let leased = store.lease_all(Ask { suspects, ..ask_for(lease.job, now) }).await;
         assert_eq!((ids(&leased.jobs), leased.next_due, leased.suspects), (given, next_due, left), "at {now}");

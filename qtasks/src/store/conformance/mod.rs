@@ -76,6 +76,8 @@ macro_rules! store_conformance {
             jobs_of_unknown_tasks_are_left_alone_at_no_cost
             suspects_are_passed_over_unless_asked_for
             one_suspect_is_leased_at_a_time
+            the_suspect_that_has_survived_least_is_leased_first
+            a_suspect_is_leased_with_the_time_and_liable_as_asked
             suspects_wait_until_they_are_due
             two_workers_never_get_the_same_job
             concurrent_leases_give_each_job_once
@@ -90,13 +92,17 @@ macro_rules! store_conformance {
             a_worker_that_waits_without_a_free_slot_is_given_nothing
             a_worker_that_waits_no_more_is_given_nothing
             renewing_gives_the_leases_that_are_held
-            a_renewed_lease_runs_out_after_its_time
-            a_renewal_counts_for_all_leases_of_its_worker_only
-            leases_of_a_worker_that_never_renewed_have_run_out
-            a_lease_that_ran_out_and_was_not_taken_is_still_good
+            the_beat_of_a_worker_is_that_of_its_last_renewal
+            workers_are_told_apart
+            a_worker_that_never_renewed_is_seen_by_its_jobs
+            a_lease_that_was_not_taken_is_good_however_late_it_is
+            clocks_that_differ_and_step_take_no_lease
             a_worker_without_jobs_outlasts_pruning
-            expired_jobs_are_found_up_to_the_limit
-            a_worker_that_left_holds_nothing_any_more
+            held_jobs_are_found_up_to_the_limit
+            a_worker_that_left_is_gone
+            a_worker_that_left_without_jobs_is_forgotten
+            only_a_silent_worker_without_jobs_is_forgotten
+            a_renewal_in_time_or_another_takes_the_job
             recorded_steps_are_kept_in_order
             a_record_can_be_written_again
             a_gap_between_steps_is_an_error_and_writes_nothing
@@ -119,13 +125,13 @@ macro_rules! store_conformance {
             a_settled_job_is_what_it_was_settled_to
             a_suspect_stays_one_until_it_is_settled_otherwise
             a_job_that_waits_again_is_leased_again_when_it_is_due
-            only_an_expired_lease_is_settled_as_expired
+            only_a_job_of_a_silent_worker_is_taken_from_it
             a_job_is_settled_only_as_it_was_seen
             a_job_without_all_its_steps_is_not_done
             a_dead_job_can_be_tried_again
             settlements_are_answered_in_order
             a_cancel_wins_or_the_job_completes
-            one_of_many_takes_over_an_expired_job
+            one_of_many_takes_over_a_lost_job
             attempts_that_ended_are_kept
             a_settlement_that_is_fenced_off_leaves_no_history
             ended_jobs_are_pruned_after_their_retention

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::subject::*;
 use crate::{
-    job::{Lease, Progress, Reply, Step},
-    store::{Ask, Record, Settlement, Store, Written},
+    job::{Lease, Progress, Reply, Step, Suspect},
+    store::{Ask, Record, Settlement, Store, Suspects, Written},
 };
 
 /// Steps are appended, and read back as they were written; the job counts them.
@@ -60,8 +60,8 @@ pub async fn a_new_step_sets_the_failures_to_0(store: Arc<dyn Store>) {
     let store = Subject(store);
     let old = store.running().await;
     store.write(record(old, [step(0)])).await;
-    store.settle(Settlement { failures: 3, suspect: true, ..settlement(old, waiting(0)) }).await;
-    let lease = lease_of(&store.lease(Ask { suspects: true, ..ask_for(old.job, at(0)) }).await[0]);
+    store.settle(Settlement { failures: 3, suspect: Some(Suspect::default()), ..settlement(old, waiting(0)) }).await;
+    let lease = lease_of(&store.lease(Ask { suspects: Suspects::OneAlone, ..ask_for(old.job, at(0)) }).await[0]);
     let progress = Some(Progress { done: 1, total: 2 });
     for forgiven_nothing in [record(lease, [step(0)]), Record { progress, ..record(lease, []) }] {
         store.write(forgiven_nothing).await;
@@ -71,7 +71,7 @@ pub async fn a_new_step_sets_the_failures_to_0(store: Arc<dyn Store>) {
     assert_eq!(store.job(lease.job).await.failures, 3);
     store.write(record(lease, [step(0), step(1)])).await;
     let job = store.job(lease.job).await;
-    assert_eq!((job.failures, job.suspect), (0, true));
+    assert_eq!((job.failures, job.suspect.is_some()), (0, true));
 }
 
 /// A record that is fenced off keeps no other from being written; two of one job go on from each other.

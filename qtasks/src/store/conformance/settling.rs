@@ -1,13 +1,13 @@
 //! A job moves to its next state once.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use super::subject::*;
 use crate::{
-    job::{Ending, Job, JobId, Lease, Output, Shape, State},
-    store::{Ask, Hold, Settlement, Store, Written},
+    job::{Ending, Job, JobId, Lease, Output, Shape, State, Suspect, WorkerId},
+    store::{Ask, Hold, Settlement, Store, Suspects, Written},
 };
 
 /// State, failures and suspicion are those that the settlement names; all else stays. What was settled is not settled again.
@@ -19,10 +19,12 @@ pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
         let lease = store.running().await;
         store.write(record(lease, [step(0)])).await;
         let before = store.job(lease.job).await;
-        let settled = Settlement { failures: 3, suspect: true, ..settlement(lease, next.clone()) };
+        let suspect = Suspect { survived: Duration::from_millis(1), losses: 2, ..Suspect::default() };
+        let suspect = Some(suspect).filter(|_| !next.is_ended());
+        let settled = Settlement { failures: 3, suspect, ..settlement(lease, next.clone()) };
         store.settle(settled.clone()).await;
         assert_eq!(store.try_settle(settled).await, Written::Fenced);
-        assert_eq!(store.job(lease.job).await, Job { state: next, failures: 3, suspect: true, ..before });
+        assert_eq!(store.job(lease.job).await, Job { state: next, failures: 3, suspect, ..before });
     }
 }
 
@@ -30,13 +32,20 @@ pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
 pub async fn a_suspect_stays_one_until_it_is_settled_otherwise(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    for suspect in [true, true, false, true] {
+    let known = |milliseconds, losses| {
+        Some(Suspect { survived: Duration::from_millis(milliseconds), losses, ..Suspect::default() })
+    };
+    // As long as anything is known of it, and longer.
+    for suspect in [known(0, 0), known(86_400_000, u32::MAX), None, known(1, 1)] {
         let lease = lease_of(&store.job(lease.job).await);
         store.settle(Settlement { suspect, ..settlement(lease, waiting(0)) }).await;
         assert_eq!(store.job(lease.job).await.suspect, suspect);
-        let again = store.lease(Ask { suspects: true, ..ask_for(lease.job, at(0)) }).await;
+        let again = store.lease(Ask { suspects: Suspects::OneBesideOthers, ..ask_for(lease.job, at(0)) }).await;
+        let running = suspect.map(|suspect| Suspect { leased: Some(at(0)), ..suspect });
+        assert_eq!((again[0].suspect, store.job(lease.job).await.suspect), (running, running));
         store.write(record(lease_of(&again[0]), [step(again[0].steps)])).await;
-        assert_eq!((again[0].suspect, store.job(lease.job).await.suspect), (suspect, suspect));
+        let after = running.map(|suspect| Suspect { losses: 0, ..suspect });
+        assert_eq!(store.job(lease.job).await.suspect, after);
     }
 }
 
@@ -55,19 +64,27 @@ pub async fn a_job_that_waits_again_is_leased_again_when_it_is_due(store: Arc<dy
     }
 }
 
-/// Not one that was renewed after it was found, and not one of another attempt.
-pub async fn only_an_expired_lease_is_settled_as_expired(store: Arc<dyn Store>) {
+/// Not one that was renewed after it was looked at, and not one of another attempt or worker.
+pub async fn only_a_job_of_a_silent_worker_is_taken_from_it(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    let lost = |attempt, now| Settlement { hold: Hold::Expired { attempt, now }, ..settlement(lease, waiting(0)) };
-    assert_eq!(store.expired(at(3_001)).await, [lease.job]);
-    store.renew(lease.worker, at(5_000)).await;
-    for (attempt, now) in [(1, at(3_001)), (1, at(5_000)), (0, at(5_001)), (2, at(5_001))] {
-        assert_eq!(store.try_settle(lost(attempt, now)).await, Written::Fenced, "attempt {attempt} at {now}");
+    let other = store.running().await;
+    store.renew(lease.worker, 5).await;
+    for (lease, beat) in [
+        (lease, Some(BEAT)),
+        (lease, None),
+        (lease, Some(6)),
+        (Lease { attempt: 0, ..lease }, Some(5)),
+        (Lease { attempt: 2, ..lease }, Some(5)),
+        (Lease { worker: other.worker, ..lease }, Some(BEAT)),
+        (Lease { worker: WorkerId::new(), ..lease }, None),
+    ] {
+        assert_eq!(store.try_settle(lost(lease, beat)).await, Written::Fenced, "{lease:?} at beat {beat:?}");
     }
     assert_eq!(store.job(lease.job).await.state.name(), "running");
-    store.settle(lost(1, at(5_001))).await;
-    assert_eq!(store.try_settle(lost(1, at(5_001))).await, Written::Fenced, "a job that waits holds no lease");
+    store.settle(lost(lease, 5)).await;
+    assert_eq!(store.try_settle(lost(lease, 5)).await, Written::Fenced, "a job that waits is held by no one");
+    assert_eq!(store.renew(lease.worker, 6).await, [], "a renewal tells that the lease is gone");
 }
 
 /// In the same state and at the same attempt, whichever state that is.
@@ -161,13 +178,12 @@ pub async fn a_cancel_wins_or_the_job_completes(store: Arc<dyn Store>) {
     }
 }
 
-/// Workers that find the same expired job settle it once, also when its own worker does so at that moment.
-pub async fn one_of_many_takes_over_an_expired_job(store: Arc<dyn Store>) {
+/// Workers that find the same job settle it once, also when its own worker does so at that moment.
+pub async fn one_of_many_takes_over_a_lost_job(store: Arc<dyn Store>) {
     let store = Subject(store);
     for _ in 0..50 {
         let lease = store.running().await;
-        let now = at(9_000);
-        let lost = Settlement { hold: Hold::Expired { attempt: 1, now }, ..settlement(lease, waiting(9_000)) };
+        let (now, lost) = (at(9_000), lost(lease, BEAT));
         let all = [lost.clone(), settlement(lease, waiting(9_000)), lost.clone(), lost];
         let answers = at_once(all.map(|settlement| {
             let store = store.clone();

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use crate::{
     error::Result,
-    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, Suspect, WorkerId},
     json::Json,
-    store::{Ask, Filter, Hold, Leased, Listener, Record, Settlement, Store, Written},
+    store::{Ask, Filter, Hold, Leased, Listener, Presence, Record, Settlement, Store, Suspects, Written},
 };
 
 /// The store under test; a call of it that fails breaks the rule.
@@ -36,34 +36,43 @@ impl Subject {
         self.lease_all(ask).await.jobs
     }
 
-    /// A lease of a job in a queue of its own, by a worker of its own, until 3 s from the beginning.
+    /// A lease of a job in a queue of its own, by a worker of its own, which has renewed once, by [`BEAT`].
     pub(super) async fn running(&self) -> Lease {
         let id = JobId::new();
         let ask = ask_for(id, at(0));
         self.enqueue([NewJob { id, queue: id.to_string(), ..call() }]).await;
-        self.renew(ask.worker, at(3_000)).await;
+        self.renew(ask.worker, BEAT).await;
         let leased = self.lease(ask).await;
         assert_eq!(ids(&leased), [id], "a job that is due is leased to who asks for it");
         lease_of(&leased[0])
     }
 
     /// A suspect that is due.
-    pub(super) async fn suspect(&self, priority: i16) -> JobId {
+    pub(super) async fn suspect(&self, priority: i16, suspect: Suspect) -> JobId {
         let ids = self.enqueue([NewJob { task: "suspect".into(), priority, ..call() }]).await;
         let leased = self.lease(Ask { tasks: ["suspect"].into(), ..ask(WorkerId::new()) }).await;
-        let lost = Settlement { suspect: true, ..settlement(lease_of(&leased[0]), waiting(0)) };
+        let lost = Settlement { suspect: Some(suspect), ..settlement(lease_of(&leased[0]), waiting(0)) };
         self.settle(lost).await;
         ids[0]
     }
 
-    pub(super) async fn renew(&self, worker: WorkerId, until: Timestamp) -> Vec<Lease> {
-        answer(self.0.renew(worker, until).await)
+    pub(super) async fn renew(&self, worker: WorkerId, beat: u64) -> Vec<Lease> {
+        sorted(answer(self.0.renew(worker, beat).await).leases)
     }
 
-    pub(super) async fn expired(&self, now: Timestamp) -> Vec<JobId> {
-        let mut expired = ids(&answer(self.0.expired(now, 100).await));
-        expired.sort();
-        expired
+    /// What is to be seen of a worker, if it is known.
+    pub(super) async fn presence(&self, worker: WorkerId) -> Option<Presence> {
+        let mut workers = answer(self.0.workers().await);
+        workers.retain(|other| other.worker == worker);
+        assert!(workers.len() < 2, "a worker is told of once");
+        workers.pop()
+    }
+
+    /// The jobs that a worker holds.
+    pub(super) async fn held(&self, worker: WorkerId) -> Vec<JobId> {
+        let mut held = ids(&answer(self.0.held(worker, 10_000).await));
+        held.sort();
+        held
     }
 
     pub(super) async fn try_write(&self, record: Record) -> Written {
@@ -114,7 +123,7 @@ impl Subject {
         let progress = Some(Progress { done: 77, total: 77 });
         let (memos, jobs) = (vec![memo(before.0.memos, None)], vec![call()]);
         let enqueued = jobs[0].id;
-        let record = Record { progress, memos, jobs, ..record(lease, [step(before.0.steps)]) };
+        let record = Record { progress, memos, jobs, passed: true, ..record(lease, [step(before.0.steps)]) };
         assert_eq!(self.try_write(record).await, Written::Fenced, "{lease:?} has recorded");
         for next in [done(), waiting(0), cancelled()] {
             let attempt = Some(attempt(lease, Ending::Done));
@@ -173,7 +182,7 @@ pub(super) fn ask(worker: WorkerId) -> Ask {
         queues: queues(&["default"]),
         tasks: ["task", "suspect"].into(),
         limit: 1_000,
-        suspects: false,
+        suspects: Suspects::PassOver,
         now: at(0),
     }
 }
@@ -192,7 +201,14 @@ pub(super) fn step(seq: u64) -> Step {
 }
 
 pub(super) fn record(lease: Lease, steps: impl IntoIterator<Item = Step>) -> Record {
-    Record { lease, steps: steps.into_iter().collect(), memos: Vec::new(), jobs: Vec::new(), progress: None }
+    Record {
+        lease,
+        steps: steps.into_iter().collect(),
+        memos: Vec::new(),
+        jobs: Vec::new(),
+        progress: None,
+        passed: false,
+    }
 }
 
 /// Memo number `number`, for the body or for a step.
@@ -206,7 +222,7 @@ pub(super) fn noted(lease: Lease, memos: impl IntoIterator<Item = Memo>) -> Reco
 
 pub(super) fn settlement(lease: Lease, next: State) -> Settlement {
     let hold = Hold::Lease(lease);
-    Settlement { job: lease.job, hold, steps: None, next, failures: 0, suspect: false, attempt: None, now: at(0) }
+    Settlement { job: lease.job, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now: at(0) }
 }
 
 pub(super) fn cancel(lease: Lease) -> Settlement {
@@ -233,6 +249,15 @@ pub(super) fn dead() -> State {
 
 pub(super) fn cancelled() -> State {
     State::Cancelled { reason: "enough".into() }
+}
+
+/// The number of the one renewal of a worker that [`Subject::running`] made.
+pub(super) const BEAT: u64 = 4;
+
+/// The settlement of a job that is taken from its worker, which was last seen at this beat.
+pub(super) fn lost(lease: Lease, beat: impl Into<Option<u64>>) -> Settlement {
+    let now = at(9_000);
+    Settlement { hold: Hold::Silent { lease, beat: beat.into() }, now, ..settlement(lease, waiting(9_000)) }
 }
 
 pub(super) fn ids(jobs: &[Job]) -> Vec<JobId> {

@@ -2,10 +2,11 @@
 
 use std::{
     future::Future,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
 use tokio_postgres::{
     Config, Row,
@@ -21,6 +22,8 @@ pub(super) struct Database {
     pool: Pool,
     /// Apart from the others: however long handlers take, nothing else waits for a connection.
     of_handlers: Pool,
+    /// Older connections are not used again.
+    oldest: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A parameter of a statement with its type, which the server then need not be asked for.
@@ -34,8 +37,14 @@ pub(super) struct Statement<'a> {
 
 impl Database {
     pub(super) fn new(place: Place) -> Result<Self> {
-        let (pool, of_handlers) = (pool(&place, &place.config)?, pool(&place, &place.of_handlers)?);
-        Ok(Self { place, pool, of_handlers })
+        let oldest = Arc::default();
+        let (pool, of_handlers) = (pool(&place, &place.config, &oldest)?, pool(&place, &place.of_handlers, &oldest)?);
+        Ok(Self { place, pool, of_handlers, oldest })
+    }
+
+    /// Has calls use no connection any more that was made before `time`: it may lead to a server that is no longer the one.
+    pub(super) fn give_up_older(&self, time: Instant) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
     }
 
     /// Carries out one statement, in a transaction of its own.
@@ -48,7 +57,7 @@ impl Database {
     pub(super) async fn queries(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
         let lent = self.lend().await?;
         let all = try_join_all(statements.iter().map(|statement| lent.send(&self.place, statement)));
-        let came = self.in_time(all).await?;
+        let came = self.in_time(self.place.patience, all).await?;
         lent.give_back();
         Ok(came)
     }
@@ -56,15 +65,16 @@ impl Database {
     /// Begins a transaction of several statements.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Fault> {
         let lent = self.lend().await?;
-        self.in_time(async { Ok(lent.connection().batch_execute("BEGIN").await?) }).await?;
-        Ok(Transaction { lent, database: self })
+        let begun = async { Ok(lent.connection().batch_execute("BEGIN").await?) };
+        self.in_time(self.place.patience, begun).await?;
+        Ok(Transaction { lent, database: self, patience: self.place.patience })
     }
 
     /// What `work` comes to, unless it takes too long. Then the line to the server may be dead, and with it all connections
     /// that were there before: else each of them would keep somebody waiting as long again.
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    async fn in_time<T>(&self, patience: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let begun = Instant::now();
-        let came = in_time(self.place.patience, work).await;
+        let came = in_time(patience, work).await;
         if matches!(came, Err(Fault::Silent(_))) {
             self.pool.retain(|_, connection| connection.created > begun);
         }
@@ -86,11 +96,20 @@ async fn lend(pool: &Pool, place: &Place) -> Result<Lent, Fault> {
     Ok(Lent(Some(lent)))
 }
 
-fn pool(place: &Place, config: &Config) -> Result<Pool> {
+fn pool(place: &Place, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) -> Result<Pool> {
+    let oldest = Arc::clone(oldest);
+    let not_too_old = Hook::sync_fn(move |_, metrics| {
+        let oldest = *oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        if oldest.is_some_and(|oldest| metrics.created < oldest) {
+            return Err(HookError::message("it may lead to another server"));
+        }
+        Ok(())
+    });
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config.clone(), tls::connector(&place.trust)?, recycling);
     Pool::builder(manager)
         .max_size(place.connections)
+        .pre_recycle(not_too_old)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(place.patience))
         .create_timeout(Some(place.patience))
@@ -102,16 +121,26 @@ fn pool(place: &Place, config: &Config) -> Result<Pool> {
 pub(super) struct Transaction<'d> {
     lent: Lent,
     database: &'d Database,
+    patience: Duration,
 }
 
 impl Transaction<'_> {
     pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
-        self.database.in_time(self.lent.send(&self.database.place, &Statement { sql, parameters })).await
+        let statement = Statement { sql, parameters };
+        self.database.in_time(self.patience, self.lent.send(&self.database.place, &statement)).await
     }
 
     /// Carries out statements without parameters.
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Fault> {
-        self.database.in_time(async { Ok(self.lent.connection().batch_execute(sql).await?) }).await
+        let executed = async { Ok(self.lent.connection().batch_execute(sql).await?) };
+        self.database.in_time(self.patience, executed).await
+    }
+
+    /// Lets each statement from now on take so long.
+    pub(super) async fn allow(&mut self, patience: Duration) -> Result<(), Fault> {
+        self.execute(&format!("SET LOCAL statement_timeout = {}", patience.as_millis())).await?;
+        self.patience = patience;
+        Ok(())
     }
 
     pub(super) async fn commit(self) -> Result<(), Fault> {

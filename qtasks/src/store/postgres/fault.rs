@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::place::Place;
+use super::{place::Place, schema::FORMAT};
 use crate::error::{Error, chain};
 
 /// What went wrong; cloned for each of the calls that shared a statement.
@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Away(Trouble),
     /// not within this time.
     Silent(Duration),
+    /// The tables have this format, which only a newer qtasks knows.
+    Newer { place: String, found: i64 },
 }
 
 /// The driver's error.
@@ -30,8 +32,9 @@ impl Fault {
         match self {
             Self::Misuse(why) => Error::Misuse(why),
             Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
+            Self::Newer { place, found } => Error::NewerStore { place, found, known: FORMAT },
             Self::Silent(patience) => {
-                Error::store(doing, format!("no answer from the server within {} s", patience.as_secs()))
+                Error::store(doing, format!("no answer from the server within {} s", patience.as_secs_f64()))
             }
         }
     }
@@ -66,11 +69,22 @@ impl Fault {
 
     /// Whether it is a pooler that has answered, in place of the server, since it does not pass on what it is told.
     pub(super) fn is_of_a_pooler(&self) -> bool {
-        let Self::Away(trouble) = self else { return false };
-        let said = trouble.said().downcast_ref::<DbError>();
-        said.is_some_and(|said| {
+        self.answer().is_some_and(|said| {
             *said.code() == SqlState::PROTOCOL_VIOLATION && said.message().contains("startup parameter")
         })
+    }
+
+    /// Whether the server can only be read.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.answer().is_some_and(|said| *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
+    /// What the server has answered.
+    fn answer(&self) -> Option<&DbError> {
+        match self {
+            Self::Refused(trouble) | Self::Away(trouble) => trouble.said().downcast_ref(),
+            Self::Misuse(_) | Self::Silent(_) | Self::Newer { .. } => None,
+        }
     }
 }
 

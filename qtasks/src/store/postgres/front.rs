@@ -124,11 +124,19 @@ mod tests {
     use crate::{
         job::{JobId, State, WorkerId},
         json::Json,
+        store::Suspects,
     };
 
     fn ask(queue: &str) -> Ask {
         let (queues, tasks) = ([queue.to_owned()].into(), ["task"].into());
-        Ask { worker: WorkerId::new(), queues, tasks, limit: 9, suspects: false, now: Timestamp::UNIX_EPOCH }
+        Ask {
+            worker: WorkerId::new(),
+            queues,
+            tasks,
+            limit: 9,
+            suspects: Suspects::PassOver,
+            now: Timestamp::UNIX_EPOCH,
+        }
     }
 
     fn job(id: JobId, priority: i16) -> Job {
@@ -144,7 +152,7 @@ mod tests {
             state: State::Running { worker },
             attempt: 1,
             failures: 0,
-            suspect: false,
+            suspect: None,
             steps: 0,
             skipped: 0,
             memos: 0,

@@ -18,7 +18,8 @@ use crate::store::{Ask, Leased};
 /// A lane is a task in a queue; of each the most urgent jobs are read by index, together with those whose time has just
 /// come, of these some thousands at most. What others hold is passed over. All that was due and is not taken stands in line
 /// from then on. Whoever enqueued a job may have a clock that is ahead of the worker's: a few such jobs are looked for, and
-/// tell when they are due.
+/// tell when they are due. Of the suspects the one that has survived least has the seat, and it is taken if it is among
+/// the most urgent of all that is chosen from.
 const LEASE: &str = concat!(
     "
     WITH lane AS MATERIALIZED (
@@ -30,7 +31,7 @@ const LEASE: &str = concat!(
             (SELECT true FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.state = 0 LIMIT 1))
     ), late AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
-            SELECT j.id, j.priority, j.suspect FROM qtasks.jobs j
+            SELECT j.id, j.priority, j.suspect, j.survived FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 0 AND j.due <= $5
             ORDER BY j.due LIMIT 4096 FOR UPDATE SKIP LOCKED) c
     ), ready AS MATERIALIZED (
@@ -41,20 +42,22 @@ const LEASE: &str = concat!(
             ORDER BY -(j.priority::int4), j.id LIMIT $4 FOR UPDATE SKIP LOCKED) c
     ), suspect AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
-            SELECT j.id, j.priority FROM qtasks.jobs j
+            SELECT j.id, j.priority, j.survived FROM qtasks.jobs j
             WHERE $6 AND j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND j.suspect AND j.due <= $5
-            ORDER BY -(j.priority::int4), j.id LIMIT 1 FOR UPDATE SKIP LOCKED) c
+            ORDER BY j.survived, -(j.priority::int4), j.id LIMIT 1 FOR UPDATE SKIP LOCKED) c
     ), seat AS MATERIALIZED (
-        SELECT id, priority FROM
-            (SELECT id, priority FROM suspect UNION ALL SELECT id, priority FROM late WHERE suspect AND $6) s
-        ORDER BY priority DESC, id LIMIT 1
+        SELECT id, priority FROM (
+            SELECT id, priority, survived FROM suspect
+            UNION ALL SELECT id, priority, survived FROM late WHERE suspect AND $6) s
+        ORDER BY survived, priority DESC, id LIMIT 1
     ), chosen AS MATERIALIZED (
         SELECT id FROM (
             SELECT id, priority FROM ready UNION ALL SELECT id, priority FROM late WHERE NOT suspect
             UNION ALL SELECT id, priority FROM seat) c
         ORDER BY priority DESC, id LIMIT $4
     ), taken AS (
-        UPDATE qtasks.jobs j SET state = 2, worker = $1, attempt = j.attempt + 1
+        UPDATE qtasks.jobs j SET state = 2, worker = $1, attempt = j.attempt + 1,
+            leased = CASE WHEN j.suspect THEN $5 END, liable = CASE WHEN j.suspect THEN $9 END
         WHERE j.id = ANY (ARRAY(SELECT id FROM chosen))
         RETURNING ",
     job_columns!(),
@@ -78,7 +81,7 @@ const LEASE: &str = concat!(
                 UNION ALL
                 (SELECT j.due FROM qtasks.jobs j
                 WHERE j.queue = lane.queue AND j.task = lane.task AND j.state = 1 AND j.suspect
-                ORDER BY -(j.priority::int4), j.id LIMIT 64)
+                ORDER BY j.survived, -(j.priority::int4), j.id LIMIT 64)
                 UNION ALL
                 SELECT due FROM ahead) c
             WHERE c.due > $5) AS next_due,
@@ -114,15 +117,17 @@ pub(super) async fn lease(database: &Database, ask: &Ask, from: Urgency) -> Resu
     let queues = once_each(ask.queues.iter().map(String::as_str));
     let tasks = once_each(ask.tasks.iter().copied());
     let (limit, now) = (i64::from(u32::try_from(ask.limit).unwrap_or(u32::MAX)), row::millis(ask.now));
-    let parameters: [Parameter<'_>; 8] = [
+    let (one_suspect, liable) = (ask.suspects.allow_one(), ask.suspects.liable());
+    let parameters: [Parameter<'_>; 9] = [
         (&worker, Type::UUID),
         (&queues, Type::TEXT_ARRAY),
         (&tasks, Type::TEXT_ARRAY),
         (&limit, Type::INT8),
         (&now, Type::INT8),
-        (&ask.suspects, Type::BOOL),
+        (&one_suspect, Type::BOOL),
         (&from.0, Type::INT4),
         (&from.1, Type::UUID),
+        (&liable, Type::BOOL),
     ];
     let rows = database.query(LEASE, &parameters).await?;
     let mut jobs = Vec::with_capacity(rows.len());

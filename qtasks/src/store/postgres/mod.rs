@@ -20,8 +20,11 @@ mod fault;
 mod front;
 mod group;
 mod lease;
+mod line;
+mod lookout;
 mod news;
 mod place;
+mod presence;
 mod prune;
 mod read;
 mod record;
@@ -37,9 +40,9 @@ mod transaction;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::future::BoxFuture;
+use futures::{future::BoxFuture, join};
 use jiff::Timestamp;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 pub use tokio_postgres;
 
 pub(crate) use self::transact::{InTransaction, KIND};
@@ -51,14 +54,16 @@ use self::{
     group::Group,
     news::News,
     place::Place,
-    session::{Session, Signs},
+    session::{Session, Sessions},
     store::{Enqueue, Inner, Records, Settle},
 };
 pub use self::{
     transact::Transaction,
     transaction::{Enqueueing, InSchema},
 };
-use super::{Ask, Bell, Filter, Free, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
+use super::{
+    Ask, Bell, Filter, Free, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Work, Written,
+};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
@@ -86,18 +91,21 @@ inventory::submit! {
 /// as they are by default, it survives a crash of the server's machine. Calls that are under way at the same time share
 /// statements and commits.
 ///
-/// Workers show that they live by a session-level advisory lock. Of one whose process has ended the server knows at once,
-/// and its jobs go on within a second or so; one that is frozen, or cut off, loses them when its leases have run out. A
-/// worker that runs and reaches the server keeps them.
+/// Workers show that they live by a session-level advisory lock, and by a number that they raise each second. Of one whose
+/// process has ended the server knows at once, and its jobs go on within a second or so; one that is frozen, or cut off,
+/// loses them when its number has not changed for 3 s. A worker that runs and reaches the server keeps them, also when
+/// another server takes the place of this one.
 ///
-/// Each store has one connection of its own besides those that calls share. It needs neither extensions nor a superuser,
-/// only the right to make the schema, and none once that is there.
+/// Each store has one connection and a thread of its own besides those that calls share: on them leases are renewed. It needs
+/// neither extensions nor a superuser, only the right to make the schema, and none once that is there.
 pub struct Postgres {
     inner: Arc<Inner>,
     enqueues: Group<Enqueue>,
     records: Group<Records>,
     settlements: Group<Settle>,
     engine: Engine,
+    /// Apart from the other: nothing is done on it that takes long, however much there is to do.
+    of_sessions: Engine,
 }
 
 impl Postgres {
@@ -126,17 +134,17 @@ impl Postgres {
     ///
     /// The schema may have been made; nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
-        let engine = Engine::start()?;
+        let (engine, of_sessions) = (Engine::start("qtasks-postgres")?, Engine::start("qtasks-renewals")?);
         let database = Database::new(Place::parse(url)?)?;
         let inner = Arc::new(Inner {
-            database,
-            news: News::new(),
-            signs: Signs::new(),
+            database: Arc::new(database),
+            news: Arc::new(News::new()),
+            sessions: Arc::new(Sessions::new()),
             front: Front::default(),
             coming: Coming::default(),
         });
-        let opened = engine.runtime().spawn(begin(Arc::clone(&inner)));
-        opened.await.map_err(|error| Error::store("open its database", error))??;
+        let begun = begin(Arc::clone(&inner), of_sessions.runtime().handle().clone());
+        engine.runtime().spawn(begun).await.map_err(|error| Error::store("open its database", error))??;
         let runtime = engine.runtime().handle();
         Ok(Self {
             enqueues: Group::start(runtime, &inner),
@@ -144,31 +152,38 @@ impl Postgres {
             settlements: Group::start(runtime, &inner),
             inner,
             engine,
+            of_sessions,
         })
     }
 
-    /// Has `work` done where a caller that goes away, or a runtime that is busy or has no I/O, does not matter to it.
     async fn run<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T> {
-        let came = self.engine.runtime().spawn(work).await.map_err(|error| Error::store(doing, error))?;
-        came.map_err(|fault| fault.into_error(doing))
+        self.engine.run(doing, work).await
     }
 }
 
 /// Finds out whether the server is good, makes the tables, and starts to listen.
-async fn begin(inner: Arc<Inner>) -> Result<()> {
+async fn begin(inner: Arc<Inner>, of_sessions: Handle) -> Result<()> {
+    const LISTENING: &str = "listen to its database";
     check::check(&inner.database).await?;
     schema::migrate(&inner.database, schema::MIGRATIONS).await?;
-    if inner.database.place.pooled {
-        tokio::spawn(session::poll(Arc::clone(&inner)));
+    let (database, news) = (Arc::clone(&inner.database), Arc::clone(&inner.news));
+    if database.place.pooled {
+        of_sessions.spawn(session::poll(news));
     } else {
-        let first = Session::open(&inner).await.map_err(|fault| fault.into_error("listen to its database"))?;
-        tokio::spawn(session::keep(Arc::clone(&inner), first));
+        let sessions = Arc::clone(&inner.sessions);
+        let kept = of_sessions.spawn(async move {
+            let first = Session::open(&database.place, &news).await?;
+            tokio::spawn(session::keep(sessions, database, news, first));
+            Ok::<_, Fault>(())
+        });
+        let opened = kept.await.map_err(|error| Error::store(LISTENING, error))?;
+        opened.map_err(|fault| fault.into_error(LISTENING))?;
     }
-    tokio::spawn(async move { inner.news.tell(&inner.database).await });
+    tokio::spawn(async move { join!(inner.news.tell(&inner.database), inner.news.listen(&inner.front)) });
     Ok(())
 }
 
@@ -182,9 +197,19 @@ impl fmt::Debug for Postgres {
 struct Engine(Option<Runtime>);
 
 impl Engine {
-    fn start() -> Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("qtasks-postgres").enable_all().build();
+    fn start(name: &str) -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build();
         runtime.map(|runtime| Self(Some(runtime))).map_err(|error| Error::store("start a thread", error))
+    }
+
+    /// Has `work` done where a caller that goes away, or a runtime that is busy or has no I/O, does not matter to it.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T> {
+        let came = self.runtime().spawn(work).await.map_err(|error| Error::store(doing, error))?;
+        came.map_err(|fault| fault.into_error(doing))
     }
 
     fn runtime(&self) -> &Runtime {
@@ -224,9 +249,9 @@ impl Store for Postgres {
         self.inner.coming.take_back(worker).await;
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
         let inner = Arc::clone(&self.inner);
-        self.run("renew leases", async move { inner.renew(worker, until).await }).await
+        self.of_sessions.run("renew leases", async move { inner.renew(worker, beat).await }).await
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
@@ -234,9 +259,24 @@ impl Store for Postgres {
         self.run("forget a worker", async move { inner.leave(worker).await }).await
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
+    async fn workers(&self) -> Result<Vec<Presence>> {
         let inner = Arc::clone(&self.inner);
-        self.run("find lost jobs", async move { read::expired(&inner.database, now, limit).await }).await
+        self.run("look at workers", async move { presence::workers(&inner.database).await }).await
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("find lost jobs", async move { presence::held(&inner.database, worker, limit).await }).await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        self.run("forget a worker", async move { presence::forget(&inner.database, worker, beat).await }).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read the time", async move { read::time(&inner.database).await }).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {

@@ -24,6 +24,10 @@ use crate::{job::JobId, store::Bell};
 const PAUSE: Duration = Duration::from_millis(10);
 /// What more jobs than these have come to is not told of each.
 const MANY: usize = 200;
+/// Where so many texts have come in that none has been heard yet, they are dropped, and everything is looked at anew.
+const UNHEARD: usize = 1_000;
+/// Tells that there may be anything new.
+const ANYTHING: &str = "- all";
 
 /// The channel, for [`Place::sql`](super::place::Place::sql).
 pub(super) const CHANNEL: &str = "qtasks.news";
@@ -35,10 +39,15 @@ pub(super) struct News {
     teller: String,
     untold: Mutex<Untold>,
     some: Notify,
+    /// What others have told, until it is heard.
+    unheard: Mutex<Vec<String>>,
+    some_unheard: Notify,
 }
 
 #[derive(Default)]
 struct Untold {
+    /// A worker has left that held jobs.
+    lost: bool,
     /// There is work, and where the first of it is, if that is known.
     work: Option<Option<Urgency>>,
     /// There is too much to tell.
@@ -50,7 +59,21 @@ struct Untold {
 impl News {
     pub(super) fn new() -> Self {
         let teller = Uuid::now_v7().simple().to_string();
-        Self { bell: Bell::new(), teller, untold: Mutex::default(), some: Notify::new() }
+        Self {
+            bell: Bell::new(),
+            teller,
+            untold: Mutex::default(),
+            some: Notify::new(),
+            unheard: Mutex::default(),
+            some_unheard: Notify::new(),
+        }
+    }
+
+    /// A worker is gone, and its jobs can be taken over.
+    pub(super) fn of_loss(&self) {
+        self.bell.ring_lost();
+        self.untold().lost = true;
+        self.some.notify_one();
     }
 
     /// There is work, there or behind, where that is known.
@@ -86,12 +109,20 @@ impl News {
             let untold = mem::take(&mut *self.untold());
             if let Err(fault) = self.say(database, &untold).await {
                 tracing::debug!(?fault, "other processes were not told of news; trying again");
-                self.untold().all = true;
-                self.some.notify_one();
+                self.of_all_again(&untold);
                 sleep(Duration::from_secs(1)).await;
             }
             sleep(PAUSE).await;
         }
+    }
+
+    /// All others are to look for themselves, since they were not told of this.
+    fn of_all_again(&self, untold: &Untold) {
+        let mut next = self.untold();
+        next.all = true;
+        next.lost |= untold.lost;
+        drop(next);
+        self.some.notify_one();
     }
 
     async fn say(&self, database: &Database, untold: &Untold) -> Result<(), Fault> {
@@ -102,8 +133,36 @@ impl News {
         Ok(())
     }
 
+    /// Takes in what another process has told. It is heard elsewhere: much may be told, and nothing must wait behind it.
+    pub(super) fn take_in(&self, text: &str) {
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        if unheard.len() >= UNHEARD {
+            unheard.clear();
+            unheard.push(ANYTHING.to_owned());
+        }
+        unheard.push(text.to_owned());
+        drop(unheard);
+        self.some_unheard.notify_one();
+    }
+
+    /// Takes in that there may be anything new.
+    pub(super) fn take_in_anything(&self) {
+        self.take_in(ANYTHING);
+    }
+
+    /// Hears what was taken in, as long as there is anything to come.
+    pub(super) async fn listen(&self, front: &Front) {
+        loop {
+            self.some_unheard.notified().await;
+            let unheard = mem::take(&mut *self.unheard.lock().unwrap_or_else(PoisonError::into_inner));
+            for text in &unheard {
+                self.hear(text, front);
+            }
+        }
+    }
+
     /// Rings for what another process has told, and has it known where work waits.
-    pub(super) fn hear(&self, text: &str, front: &Front) {
+    fn hear(&self, text: &str, front: &Front) {
         let mut words = text.split(' ');
         if words.next() == Some(&self.teller) {
             return;
@@ -120,6 +179,7 @@ impl News {
                     front.came(first);
                     self.bell.ring_work();
                 }
+                (None, "lost") => self.bell.ring_lost(),
                 (None, "work") => {
                     front.forget();
                     self.bell.ring_work();
@@ -139,10 +199,14 @@ impl News {
 
 impl Untold {
     fn text(&self, teller: &str) -> String {
-        if self.all || self.jobs.len() + self.ended.len() > MANY {
-            return format!("{teller} all");
-        }
         let mut text = teller.to_owned();
+        if self.lost {
+            text.push_str(" lost");
+        }
+        if self.all || self.jobs.len() + self.ended.len() > MANY {
+            text.push_str(" all");
+            return text;
+        }
         match self.work {
             Some(Some((rank, id))) => _ = write!(text, " work:{rank}:{}", id.simple()),
             Some(None) => text.push_str(" work"),

@@ -7,6 +7,8 @@ use tokio_postgres::config::{Config, Host, SslMode};
 use crate::error::{Error, Result, chain};
 
 const OPENING: &str = "open its database";
+/// Leases last 3 s: a connection on which they are renewed must be given up early enough for another try.
+const OF_SESSIONS: Duration = Duration::from_millis(1_500);
 /// So much longer than a handler may take, its transaction may be left alone.
 const IDLE: Duration = Duration::from_secs(2);
 
@@ -16,6 +18,8 @@ pub(super) struct Place {
     pub(super) config: Config,
     /// The same for connections on which handlers run, whose statements the server plans as it does for anybody.
     pub(super) of_handlers: Config,
+    /// The same for the connection on which leases are renewed.
+    pub(super) of_sessions: Config,
     /// The schema that all of qtasks stands in.
     pub(super) schema: String,
     /// How many connections calls share.
@@ -44,6 +48,7 @@ impl Place {
         let mut place = Self {
             config: Config::new(),
             of_handlers: Config::new(),
+            of_sessions: Config::new(),
             schema: "qtasks".to_owned(),
             connections: 8,
             patience: Duration::from_secs(10),
@@ -72,6 +77,11 @@ impl Place {
     /// The statement for the schema of this place.
     pub(super) fn sql<'s>(&self, sql: &'s str) -> Cow<'s, str> {
         in_schema(&self.schema, sql)
+    }
+
+    /// How long an answer may take on the connection on which leases are renewed.
+    pub(super) fn patience_of_sessions(&self) -> Duration {
+        self.patience.min(OF_SESSIONS)
     }
 
     /// Takes a parameter that is our own; gives whether it is.
@@ -116,6 +126,19 @@ impl Place {
         Ok(())
     }
 
+    /// A renewal waits for no disk: one that a crash of the server takes back is followed by the next. And it does not wait
+    /// long for a row that another process has locked, since others wait behind it.
+    fn of_sessions(&self, ours: &str, theirs: &str) -> Config {
+        let patience = self.patience_of_sessions();
+        let (statement, lock) = ((patience * 4 / 5).as_millis(), (patience / 2).as_millis());
+        let limits = format!("-c synchronous_commit=off -c statement_timeout={statement} -c lock_timeout={lock}");
+        let mut config = self.config.clone();
+        config.options(format!("{ours} {limits}{theirs}"));
+        let theirs = config.get_connect_timeout().copied();
+        config.connect_timeout(theirs.map_or(patience, |theirs| theirs.min(patience)));
+        config
+    }
+
     /// Says what the URL leaves open.
     fn complete(&mut self) -> Result<()> {
         if self.config.get_hosts().is_empty() && self.config.get_hostaddrs().is_empty() {
@@ -149,6 +172,7 @@ impl Place {
                         -c plan_cache_mode=force_generic_plan";
             let idle = self.patience.as_millis();
             config.options(format!("{ours} {all} -c idle_in_transaction_session_timeout={idle}{theirs}"));
+            self.of_sessions = self.of_sessions(&format!("{ours} {all}"), &theirs);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
 use super::{
-    database::{Database, Parameter, Statement},
+    database::{Database, Parameter},
     fault::Fault,
     row::{self, job_columns},
 };
@@ -95,27 +95,10 @@ pub(super) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attem
     database.query(ATTEMPTS, &[(&row::job_id(id), Type::UUID)]).await?.iter().map(row::attempt).collect()
 }
 
-const EXPIRED: &str = concat!(
-    "SELECT ",
-    job_columns!(),
-    " FROM qtasks.jobs j WHERE j.state = 2
-      AND NOT EXISTS (SELECT FROM qtasks.workers w WHERE w.id = j.worker AND w.until >= $1) LIMIT $2"
-);
+const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
 
-/// Those whose locks were looked at are forgotten elsewhere; these had none.
-const FORGET: &str = "
-    DELETE FROM qtasks.workers w WHERE w.until < $1
-        AND NOT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = w.id)";
-
-/// After so many milliseconds nothing is left of a worker that is gone and has no job.
-const DAY: i64 = 24 * 60 * 60 * 1000;
-
-/// The jobs of workers that are gone.
-pub(super) async fn expired(database: &Database, now: Timestamp, limit: usize) -> Result<Vec<Job>, Fault> {
-    let (now, limit) = (row::millis(now), row::count(limit));
-    let yesterday = now.saturating_sub(DAY);
-    let expired = Statement { sql: EXPIRED, parameters: &[(&now, Type::INT8), (&limit, Type::INT8)] };
-    let forget = Statement { sql: FORGET, parameters: &[(&yesterday, Type::INT8)] };
-    let answers = database.queries(&[expired, forget]).await?;
-    answers.first().into_iter().flatten().map(row::job).collect()
+/// The time by the server's clock.
+pub(super) async fn time(database: &Database) -> Result<Option<Timestamp>, Fault> {
+    let rows = database.query(TIME, &[]).await?;
+    rows.first().map(|row| Ok(row::time(row::get(row, 0)?))).transpose()
 }

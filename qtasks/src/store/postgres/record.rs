@@ -21,6 +21,7 @@ use crate::{
 /// `state + 0` keeps Postgres from going through the index of all jobs that run.
 ///
 /// `steps` and `memos` are the first number that is new to the job, by what the record holds, and the one behind the last.
+/// The last parameter has the places of the records that say that a suspect has had its turn, which are few.
 pub(super) const RECORD: &str = "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
@@ -58,6 +59,9 @@ pub(super) const RECORD: &str = "
         UPDATE qtasks.jobs j SET steps = greatest(h.steps, h.next_step), memos = greatest(h.memos, h.next_memo),
             skipped = j.skipped + coalesce((SELECT s.count FROM skipped s WHERE s.place = h.place), 0),
             failures = CASE WHEN h.next_step > h.steps THEN 0 ELSE j.failures END,
+            losses = CASE WHEN j.suspect AND h.next_step > h.steps THEN 0 ELSE j.losses END,
+            liable = CASE WHEN j.suspect AND (h.next_step > h.steps OR h.place = ANY ($32::int8[])) THEN false
+                ELSE j.liable END,
             progress_done = coalesce(h.done, j.progress_done), progress_total = coalesce(h.total, j.progress_total)
         FROM held h WHERE j.id = h.job AND (SELECT yes FROM whole)
     )
@@ -110,6 +114,7 @@ pub(super) struct Columns<'r> {
     memos: Memos<'r>,
     enqueued: Jobs<'r>,
     enqueued_places: Vec<i64>,
+    passed: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -146,7 +151,7 @@ impl<'r> Columns<'r> {
     }
 
     fn push(&mut self, place: i64, record: &'r Record) {
-        let Record { lease, steps, memos, progress, .. } = record;
+        let Record { lease, steps, memos, progress, passed, .. } = record;
         self.places.push(place);
         self.jobs.push(row::job_id(lease.job));
         self.workers.push(row::worker_id(lease.worker));
@@ -158,6 +163,7 @@ impl<'r> Columns<'r> {
         self.next_memos.push(memos.next);
         self.done.push(progress.map(|progress| progress.done.cast_signed()));
         self.total.push(progress.map(|progress| progress.total.cast_signed()));
+        self.passed.extend(passed.then_some(place));
         steps.things.into_iter().for_each(|step| self.steps.push(place, step));
         memos.things.into_iter().for_each(|memo| self.memos.push(place, memo));
     }
@@ -190,7 +196,7 @@ impl<'r> Columns<'r> {
             (&self.memos.nths, Type::INT8_ARRAY),
             (&self.memos.values, Type::TEXT_ARRAY),
         ];
-        let places: [Parameter<'_>; 1] = [(&self.enqueued_places, Type::INT8_ARRAY)];
+        let places: [Parameter<'_>; 2] = [(&self.enqueued_places, Type::INT8_ARRAY), (&self.passed, Type::INT8_ARRAY)];
         own.into_iter().chain(steps).chain(memos).chain(self.enqueued.parameters()).chain(places).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! How jobs, steps and attempts stand in the tables.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::de::DeserializeOwned;
 use tokio_postgres::{Row, types::FromSql};
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fault::Fault;
 pub(super) use crate::store::millis::{limit_millis, millis, time};
 use crate::{
-    job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, Suspect, WorkerId},
     json::Json,
     store::millis::limit,
 };
@@ -76,11 +76,12 @@ pub(super) fn ending(ending: &Ending) -> String {
     serde_json::to_string(ending).expect("an ending has a JSON form")
 }
 
-/// The columns of [`job`], of `qtasks.jobs AS j`.
+/// The columns of [`job`], of `qtasks.jobs AS j`. What is known of a suspect is one of them, so that it costs others little.
 macro_rules! job_columns {
     () => {
         "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, \
-         j.outcome, j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, j.suspect, j.memos"
+         j.outcome, j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, \
+         CASE WHEN j.suspect THEN ARRAY[j.survived, j.losses, j.leased, j.liable::int::int8] END, j.memos"
     };
 }
 pub(super) use job_columns;
@@ -100,7 +101,7 @@ pub(super) fn job(row: &Row) -> Result<Job, Fault> {
         state: state(row)?,
         attempt: small(row, 12)?,
         failures: small(row, 13)?,
-        suspect: get(row, 18)?,
+        suspect: suspect(row)?,
         steps: get::<i64>(row, 14)?.cast_unsigned(),
         skipped: get::<i64>(row, 15)?.cast_unsigned(),
         memos: get::<i64>(row, 19)?.cast_unsigned(),
@@ -119,6 +120,24 @@ fn state(row: &Row) -> Result<State, Fault> {
         CANCELLED => State::Cancelled { reason: unquoted(row, 11)? },
         unknown => return Err(unreadable(format!("{unknown} is no state of a job"))),
     })
+}
+
+fn suspect(row: &Row) -> Result<Option<Suspect>, Fault> {
+    let Some(known) = get::<Option<Vec<Option<i64>>>>(row, 18)? else { return Ok(None) };
+    let [survived, losses, leased, liable] = known[..] else {
+        return Err(unreadable(format!("{known:?} is not what is known of a suspect")));
+    };
+    Ok(Some(Suspect {
+        survived: Duration::from_millis(survived.unwrap_or(0).cast_unsigned()),
+        losses: of_range(losses.unwrap_or(0))?,
+        leased: leased.map(time),
+        liable: liable == Some(1),
+    }))
+}
+
+/// The `survived` column.
+pub(super) fn survived(suspect: &Suspect) -> i64 {
+    count(suspect.survived.as_millis())
 }
 
 fn output(row: &Row) -> Result<Output, Fault> {
@@ -168,7 +187,10 @@ pub(super) fn worker(row: &Row, column: usize) -> Result<WorkerId, Fault> {
 }
 
 pub(super) fn small(row: &Row, column: usize) -> Result<u32, Fault> {
-    let number: i64 = get(row, column)?;
+    of_range(get(row, column)?)
+}
+
+fn of_range(number: i64) -> Result<u32, Fault> {
     number.try_into().map_err(|_| unreadable(format!("{number} is out of range")))
 }
 

@@ -3,6 +3,8 @@
 //! All stand in a schema of their own with the format in a table of its own, so that they meet neither the application's
 //! tables nor its migrations.
 
+use std::time::Duration;
+
 use tokio_postgres::types::Type;
 
 use super::{
@@ -19,11 +21,16 @@ use crate::error::{Error, Result};
 /// neither type keeps every text that JSON can say. What errors say is JSON too: Postgres keeps no text with a NUL in it.
 ///
 /// No index has a column that a step changes, and pages have room left, so that Postgres keeps the changed row beside the
-/// old one and no index needs to know (a HOT update). Workers say every second that they live, in a table of their own;
-/// `until` is [`LOST`](super::session::LOST) once somebody has found that one is gone. The `step` of a memo is -1 where it
-/// is for the whole body.
-pub(super) const MIGRATIONS: &[&str] = &[concat!(
-    "
+/// old one and no index needs to know (a HOT update). The `step` of a memo is -1 where it is for the whole body.
+///
+/// Each second a worker writes its next `beat` into a table of its own; there is none once the worker has left. It is
+/// `lost` once it has left or another process has found its lock free. `signed` says that it holds a lock, on the server
+/// `instance` that it then wrote to.
+///
+/// What is known of a suspect is NULL in jobs that are none.
+pub(super) const MIGRATIONS: &[&str] = &[
+    concat!(
+        "
     CREATE TABLE qtasks.jobs (
         id uuid PRIMARY KEY,
         queue text COLLATE \"C\" NOT NULL,
@@ -85,11 +92,25 @@ pub(super) const MIGRATIONS: &[&str] = &[concat!(
     ) WITH (fillfactor = 50);
     CREATE TABLE qtasks.pruned (job uuid PRIMARY KEY);
 ",
-    include_str!("enqueue.sql")
-)];
+        include_str!("enqueue.sql")
+    ),
+    // Of the suspects there are it is only known that each was lost once, and that it has survived that.
+    "
+    ALTER TABLE qtasks.workers DROP COLUMN until, ADD COLUMN beat bigint, ADD COLUMN instance text,
+        ADD COLUMN lost boolean NOT NULL DEFAULT false;
+    DELETE FROM qtasks.workers;
+    ALTER TABLE qtasks.jobs ADD COLUMN survived bigint, ADD COLUMN losses bigint, ADD COLUMN leased bigint,
+        ADD COLUMN liable boolean;
+    CREATE INDEX jobs_suspects ON qtasks.jobs (queue, task, survived, (-(priority::int4)), id) WHERE state = 1 AND suspect;
+    UPDATE qtasks.jobs SET survived = 0, losses = 1 WHERE suspect;
+",
+];
 
 /// The format that [`MIGRATIONS`] lead to.
 pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
+
+/// How long the migration of tables that are there may take, or the wait for another process that does it.
+const UPGRADE: Duration = Duration::from_mins(30);
 
 /// Brings the tables to the format of this qtasks.
 ///
@@ -104,7 +125,10 @@ pub(super) async fn migrate(database: &Database, migrations: &[&'static str]) ->
     if check(found, place, known)? == known {
         return Ok(());
     }
-    let transaction = database.begin().await.map_err(failed)?;
+    let mut transaction = database.begin().await.map_err(failed)?;
+    if found > 0 {
+        transaction.allow(UPGRADE).await.map_err(failed)?;
+    }
     // A number that stands for qtasks, and one for the schema.
     let lock = format!("SELECT pg_advisory_xact_lock(1903453537, hashtext('{}'))", place.schema);
     transaction.execute(&lock).await.map_err(failed)?;

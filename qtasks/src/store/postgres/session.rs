@@ -1,262 +1,299 @@
-//! The one connection of a store that is its own: on it, other processes are heard, and workers show that they live.
+//! The one connection of a store that its calls do not share. On it workers renew their leases and other processes are heard.
 //!
-//! A worker has a lock of the server's on it, which is free at the moment when the connection ends, whatever ends it.
-//! A connection may also end by itself, and be made again at once; until then the leases of its workers are in doubt. So
-//! whoever sees that a lock is free looks again after 0.4 s, and only when it is still free takes the worker for gone: its
-//! row says so from then on.
+//! A worker has a lock of the server's on it, which is free at the moment when the connection ends, whatever ends it. Others
+//! [look](super::lookout) for that. When the connection was lost it is made again at once, and until then the leases of its
+//! workers are in doubt.
+//!
+//! All of this runs on a thread of its own, so that renewals wait for nothing that calls are busy with.
 
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use futures::{StreamExt as _, stream::poll_fn};
+use futures::join;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::{database::in_time, fault::Fault, news::CHANNEL, row, store::Inner, tls};
-use crate::job::WorkerId;
+use super::{
+    database::{Database, Parameter, Statement},
+    fault::Fault,
+    line::Line,
+    lookout::{self, Lookout},
+    news::{CHANNEL, News},
+    place::Place,
+    presence::{instance, sign},
+    row,
+    schema::FORMAT,
+};
+use crate::{
+    job::{JobId, Lease, WorkerId},
+    store::Renewed,
+};
 
-/// How often the locks of others are looked at.
+/// How often the server and the locks of others are looked at.
 const EVERY: Duration = Duration::from_millis(400);
-/// At each so many looks everybody looks for what they were not told.
+/// At each so many looks everything is looked for that was not told of.
 const POLLED_EVERY: u32 = 12;
-/// So many looks after the connection was lost nobody is taken for gone: others may have lost theirs too, as when the server
-/// was started again.
-const FORBEARING: u32 = 8;
-/// How long an answer may take before the connection is given up.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it takes to try again when the connection was lost, and when it cannot be made.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
-/// The `until` of a worker that was found to be gone.
-pub(super) const LOST: i64 = i64::MIN;
+/// Gives the format of the tables.
+const TABLES: &str = "SELECT max(format) FROM qtasks.format";
 
-/// The number of the lock of a worker.
-pub(super) fn sign(worker: WorkerId) -> i64 {
-    let [.., a, b, c, d, e, f, g, h] = worker.to_bytes();
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
-}
-
-macro_rules! unlocked {
-    () => {
-        "w.signed AND NOT EXISTS (
-            SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND l.classid::bigint = (w.sign >> 32) & 4294967295 AND l.objid::bigint = w.sign & 4294967295)"
-    };
-}
-
-const WATCH: &str = concat!("SELECT w.id, w.until = $1 FROM qtasks.workers w WHERE ", unlocked!());
-
-const JUDGE: &str = concat!(
-    "UPDATE qtasks.workers w SET until = $1 WHERE w.id = ANY($2) AND w.until <> $1 AND ",
-    unlocked!(),
-    " RETURNING w.id"
+/// Takes the lock of a worker, if it is not held on this connection yet; gives whether it is. Nothing is written to tables of
+/// another format.
+const RENEW: &str = concat!(
+    "INSERT INTO qtasks.workers (id, sign, signed, beat, instance, lost)
+    SELECT $1, $2, CASE WHEN $3 THEN true ELSE pg_try_advisory_lock($2) END, $4, ",
+    instance!(),
+    ", false FROM (SELECT max(format) AS format FROM qtasks.format) f WHERE f.format = $5
+    ON CONFLICT (id) DO UPDATE
+        SET signed = excluded.signed, beat = excluded.beat, instance = excluded.instance, lost = false
+    RETURNING signed"
 );
 
-/// Of workers that are gone nothing is left once nobody has their jobs.
-const FORGET: &str = "
-    DELETE FROM qtasks.workers w WHERE w.until = $1
-        AND NOT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = w.id)";
+/// Gives the time, and the jobs that a worker holds. It is a statement of its own, behind whoever took jobs while the worker
+/// seemed to be gone.
+const HELD: &str = "
+    SELECT c.now, j.id, j.attempt
+    FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 AS now) c
+    LEFT JOIN qtasks.jobs j ON j.state = 2 AND j.worker = $1";
 
-/// Which workers of this process show that they live.
-pub(super) struct Signs {
-    wanted: Mutex<HashSet<WorkerId>>,
-    changed: Notify,
-    /// Those who do; nothing while there is no connection.
-    shown: watch::Sender<Option<HashSet<WorkerId>>>,
+const LOCK: &str = "SELECT w.id, pg_try_advisory_lock(w.sign) FROM unnest($1::uuid[], $2::int8[]) AS w(id, sign)";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(sign) FROM unnest($1::int8[]) AS w(sign)";
+
+/// The sessions of a store, one after the other, and the workers that live here.
+pub(super) struct Sessions {
+    living: Mutex<HashSet<WorkerId>>,
+    left: Notify,
+    /// That which there is, or why there is none.
+    current: watch::Sender<Result<Arc<Session>, Fault>>,
 }
 
-impl Signs {
+impl Sessions {
     pub(super) fn new() -> Self {
-        Self { wanted: Mutex::default(), changed: Notify::new(), shown: watch::Sender::new(None) }
+        let current = watch::Sender::new(Err(Fault::away("it is being made")));
+        Self { living: Mutex::default(), left: Notify::new(), current }
     }
 
-    /// Has `worker` show that it lives, from now on; gives whether it does. If not, only time tells that it is gone.
-    pub(super) async fn show(&self, worker: WorkerId) -> bool {
-        if self.wanted().insert(worker) {
-            self.changed.notify_one();
-        }
-        let mut shown = self.shown.subscribe();
-        let known = shown.wait_for(|shown| shown.as_ref().is_none_or(|shown| shown.contains(&worker)));
-        match timeout(EVERY, known).await {
-            Ok(Ok(shown)) => shown.is_some(),
-            Ok(Err(_)) | Err(_) => false,
-        }
-    }
-
-    /// Has `worker` show it no more.
-    pub(super) fn hide(&self, worker: WorkerId) {
-        self.wanted().remove(&worker);
-        self.changed.notify_one();
-    }
-
-    fn wanted(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Keeps the connection, and makes it anew when it is lost.
-pub(super) async fn keep(inner: Arc<Inner>, first: Session) {
-    let mut session = Some(first);
-    let mut pause = Duration::from_millis(50);
-    loop {
-        let next = match session.take() {
-            Some(session) => Ok(session),
-            None => Session::open(&inner).await.map(|session| Session { forbearing: FORBEARING, ..session }),
-        };
-        let fault = match next {
-            Ok(session) => {
-                pause = Duration::from_millis(50);
-                // Much may have been told meanwhile.
-                inner.look_anew();
-                let fault = session.serve(&inner).await;
-                inner.signs.shown.send_replace(None);
-                inner.news.bell.ring_doubt();
-                fault
+    /// Renews the leases of a worker, which lives here from now on. If the connection is lost meanwhile, that is done on the
+    /// next one.
+    pub(super) async fn renew(&self, place: &Place, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+        self.living().insert(worker);
+        let (begun, patience) = (Instant::now(), place.patience_of_sessions());
+        loop {
+            let session = self.session(patience.saturating_sub(begun.elapsed())).await?;
+            match session.renew(place, worker, beat).await {
+                Err(_) if session.line.has_ended() && begun.elapsed() < patience => {}
+                came => return came,
             }
-            Err(fault) => fault,
-        };
-        tracing::warn!(?fault, "the connection on which news come in is lost; making it anew");
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Has a worker not show any more that it lives.
+    pub(super) fn hide(&self, worker: WorkerId) {
+        self.living().remove(&worker);
+        self.left.notify_one();
+    }
+
+    async fn session(&self, patience: Duration) -> Result<Arc<Session>, Fault> {
+        let mut current = self.current.subscribe();
+        let is_good =
+            |current: &Result<Arc<Session>, Fault>| current.as_ref().is_ok_and(|session| !session.line.has_ended());
+        if let Ok(Ok(current)) = timeout(patience, current.wait_for(is_good)).await {
+            return current.clone();
+        }
+        let fault = self.current.borrow().as_ref().err().cloned();
+        Err(fault.unwrap_or(Fault::Silent(patience)))
+    }
+
+    fn now_there_is(&self, current: Result<Arc<Session>, Fault>) {
+        drop(self.current.send_replace(current));
+    }
+
+    fn living(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection on which others are heard.
+/// Keeps a session, and begins another one when it is lost.
+pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, news: Arc<News>, first: Session) {
+    let (mut session, mut lookout) = (Arc::new(first), Lookout::default());
+    loop {
+        sessions.now_there_is(Ok(Arc::clone(&session)));
+        // Much may have been told meanwhile.
+        news.take_in_anything();
+        let fault = session.serve(&sessions, &database.place, &news, lookout).await;
+        tracing::warn!(?fault, "the connection on which leases are renewed and news come in is lost; making it anew");
+        sessions.now_there_is(Err(fault));
+        news.bell.ring_doubt();
+        // The old connection is closed only then: if the server still has it, it has the locks too, and no other process takes
+        // the workers for gone.
+        let (next, begun) = again(&sessions, &database.place, &news).await;
+        if next.instance != session.instance {
+            // The other connections may still lead to the old one.
+            database.give_up_older(begun);
+        }
+        (session, lookout) = (Arc::new(next), Lookout::anew());
+    }
+}
+
+/// Begins a session as soon as that can be done; gives also when.
+async fn again(sessions: &Sessions, place: &Place, news: &Arc<News>) -> (Session, Instant) {
+    let [mut pause, longest] = PAUSES;
+    loop {
+        sleep(pause).await;
+        let begun = Instant::now();
+        match Session::open(place, news).await {
+            Ok(session) => return (session, begun),
+            Err(fault) => {
+                tracing::debug!(?fault, "the connection on which leases are renewed cannot be made; trying again");
+                sessions.now_there_is(Err(fault));
+            }
+        }
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// A connection that workers live on.
 pub(super) struct Session {
-    client: Client,
-    heard: mpsc::UnboundedReceiver<String>,
-    shown: HashSet<WorkerId>,
-    /// Workers whose lock was free when it was last looked at,
-    missing: HashSet<WorkerId>,
-    /// and those of them that are known to be gone.
-    lost: HashSet<WorkerId>,
-    /// At how many more looks nobody is taken for gone.
-    forbearing: u32,
+    line: Line,
+    /// The server that it leads to.
+    instance: String,
+    /// The workers whose lock is held on it.
+    locked: Mutex<HashSet<WorkerId>>,
 }
 
 impl Session {
-    pub(super) async fn open(inner: &Inner) -> Result<Self, Fault> {
-        let place = &inner.database.place;
-        let connector = tls::connector(&place.trust).map_err(Fault::away)?;
-        let (client, mut connection) = in_time(place.patience, async {
-            place.config.connect(connector).await.map_err(|error| Fault::connecting(error, place))
-        })
-        .await?;
-        let (hear, heard) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut messages = poll_fn(move |context| connection.poll_message(context));
-            while let Some(Ok(message)) = messages.next().await {
-                if let AsyncMessage::Notification(notification) = message
-                    && hear.send(notification.payload().to_owned()).is_err()
-                {
-                    return;
-                }
-            }
-        });
+    /// Begins one on a server that can be written to.
+    pub(super) async fn open(place: &Place, news: &Arc<News>) -> Result<Self, Fault> {
+        let heard = Arc::clone(news);
+        let mut line = Line::open(place, move |text| heard.take_in(text)).await?;
+        let instance = lookout::instance(&line, place).await?;
         let channel = place.sql(CHANNEL).replace('"', "\"\"");
-        in_time(PATIENCE, async { Ok(client.batch_execute(&format!("LISTEN \"{channel}\"")).await?) }).await?;
-        Ok(Self { client, heard, shown: HashSet::new(), missing: HashSet::new(), lost: HashSet::new(), forbearing: 0 })
+        line.execute(&format!("LISTEN \"{channel}\"")).await?;
+        line.limit(place.patience_of_sessions());
+        Ok(Self { line, instance, locked: Mutex::default() })
     }
 
     /// Serves until the connection is lost, and says why.
-    async fn serve(mut self, inner: &Inner) -> Fault {
+    async fn serve(&self, sessions: &Sessions, place: &Place, news: &News, mut lookout: Lookout) -> Fault {
         let mut looks = interval(EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = 0_u32;
         loop {
             let came = tokio::select! {
                 biased;
-                () = inner.signs.changed.notified() => self.show(inner).await,
-                told = self.heard.recv() => match told {
-                    Some(text) => { inner.news.hear(&text, &inner.front); Ok(()) }
-                    None => Err(Fault::away("the server has closed it")),
-                },
+                fault = self.line.ended() => return fault,
+                () = sessions.left.notified() => self.lock(sessions, place).await,
                 _ = looks.tick() => {
                     looked = looked.wrapping_add(1);
                     if looked.is_multiple_of(POLLED_EVERY) {
-                        inner.look_anew();
+                        news.take_in_anything();
                     }
-                    self.look(inner).await
+                    self.look(sessions, place, news, &mut lookout).await
                 }
             };
             if let Err(fault) = came {
-                return fault;
+                tracing::debug!(?fault, "other workers could not be looked at");
             }
         }
     }
 
-    /// Takes the locks of workers that are to show that they live, and frees those of others.
-    async fn show(&mut self, inner: &Inner) -> Result<(), Fault> {
-        let wanted = inner.signs.wanted().clone();
-        let hidden: Vec<_> = self.shown.difference(&wanted).copied().collect();
-        for worker in hidden {
-            self.ask("SELECT pg_advisory_unlock($1)", worker).await?;
-            self.shown.remove(&worker);
+    async fn look(&self, sessions: &Sessions, place: &Place, news: &News, lookout: &mut Lookout) -> Result<(), Fault> {
+        self.lock(sessions, place).await?;
+        let watches = !sessions.living().is_empty();
+        if lookout.look(&self.line, &self.instance, place, watches).await? {
+            news.bell.ring_lost();
         }
-        for worker in wanted {
-            // Where the connection was lost, the server may not know of that yet; then this is tried again.
-            if !self.shown.contains(&worker) && self.ask("SELECT pg_try_advisory_lock($1)", worker).await? {
-                self.shown.insert(worker);
-            }
-        }
-        inner.signs.shown.send_replace(Some(self.shown.clone()));
         Ok(())
     }
 
-    async fn ask(&self, sql: &str, worker: WorkerId) -> Result<bool, Fault> {
-        let asked = async { Ok(self.client.query_one(sql, &[&sign(worker)]).await?) };
-        row::get(&in_time(PATIENCE, asked).await?, 0)
-    }
-
-    /// Looks for workers of others that are gone, if there is a worker here that could take their jobs.
-    async fn look(&mut self, inner: &Inner) -> Result<(), Fault> {
-        let wanted = inner.signs.wanted().len();
-        if wanted != self.shown.len() || inner.signs.shown.borrow().is_none() {
-            self.show(inner).await?;
+    /// Takes the locks of workers that live here, if they are not held yet, and frees those of others.
+    async fn lock(&self, sessions: &Sessions, place: &Place) -> Result<(), Fault> {
+        let living = sessions.living().clone();
+        let (free, held): (Vec<_>, Vec<_>) = {
+            let locked = self.locked();
+            let (free, held) = (living.difference(&locked), locked.difference(&living));
+            (free.copied().collect(), held.copied().collect())
+        };
+        if !held.is_empty() {
+            let signs: Vec<_> = held.iter().copied().map(sign).collect();
+            let unlock = Statement { sql: UNLOCK, parameters: &[(&signs, Type::INT8_ARRAY)] };
+            self.line.query(place, &unlock).await?;
+            self.locked().retain(|worker| !held.contains(worker));
         }
-        if wanted == 0 || self.forbearing > 0 {
-            self.forbearing = self.forbearing.saturating_sub(1);
+        if free.is_empty() {
             return Ok(());
         }
-        let sql = inner.database.place.sql(WATCH);
-        let rows = in_time(PATIENCE, async { Ok(self.client.query(&*sql, &[&LOST]).await?) }).await?;
-        let (mut missing, mut lost) = (HashSet::new(), HashSet::new());
-        for row in &rows {
-            let set = if row::get(row, 1)? { &mut lost } else { &mut missing };
-            set.insert(row::worker(row, 0)?);
+        let (ids, signs): (Vec<_>, Vec<_>) = free.iter().map(|worker| (row::worker_id(*worker), sign(*worker))).unzip();
+        let parameters: [Parameter<'_>; 2] = [(&ids, Type::UUID_ARRAY), (&signs, Type::INT8_ARRAY)];
+        for row in self.line.query(place, &Statement { sql: LOCK, parameters: &parameters }).await? {
+            // Where the connection was lost, the server may not know of that yet; then this is tried again.
+            if row::get(&row, 1)? {
+                self.locked().insert(row::worker(&row, 0)?);
+            }
         }
-        let still: Vec<_> = missing.intersection(&self.missing).map(|worker| row::worker_id(*worker)).collect();
-        if !still.is_empty() {
-            lost.extend(self.judge(inner, &still).await?);
-        }
-        if !lost.is_subset(&self.lost) {
-            inner.news.bell.ring_lost();
-        }
-        if !lost.is_empty() {
-            let sql = inner.database.place.sql(FORGET);
-            in_time(PATIENCE, async { Ok(self.client.execute(&*sql, &[&LOST]).await?) }).await?;
-        }
-        (self.missing, self.lost) = (missing, lost);
         Ok(())
     }
 
-    async fn judge(&self, inner: &Inner, workers: &[Uuid]) -> Result<Vec<WorkerId>, Fault> {
-        let sql = inner.database.place.sql(JUDGE);
-        let rows = in_time(PATIENCE, async { Ok(self.client.query(&*sql, &[&LOST, &workers]).await?) }).await?;
-        rows.iter().map(|row| row::worker(row, 0)).collect()
+    /// Renews the leases of a worker, in a single round trip.
+    async fn renew(&self, place: &Place, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+        let (id, sign, beat) = (row::worker_id(worker), sign(worker), beat.cast_signed());
+        let locked = self.locked().contains(&worker);
+        let parameters: [Parameter<'_>; 5] =
+            [(&id, Type::UUID), (&sign, Type::INT8), (&locked, Type::BOOL), (&beat, Type::INT8), (&FORMAT, Type::INT8)];
+        let tables = Statement { sql: TABLES, parameters: &[] };
+        let renew = Statement { sql: RENEW, parameters: &parameters };
+        let held = Statement { sql: HELD, parameters: &parameters[..1] };
+        let asked = async {
+            let (tables, renewed, held) =
+                join!(self.line.send(place, &tables), self.line.send(place, &renew), self.line.send(place, &held));
+            let found = tables?.first().map_or(Ok(None), |row| row::get::<Option<i64>>(row, 0))?;
+            if let Some(found) = found.filter(|found| *found > FORMAT) {
+                return Err(Fault::Newer { place: place.to_string(), found });
+            }
+            let Some(signed) = renewed?.first().map(|row| row::get(row, 0)).transpose()? else {
+                return Err(Fault::refused("its tables are those of an older qtasks"));
+            };
+            Ok((signed, held?))
+        };
+        let (signed, held) = self.line.ask(asked).await?;
+        if signed {
+            self.locked().insert(worker);
+        }
+        renewed(worker, &held)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Reads what [`HELD`] gives.
+fn renewed(worker: WorkerId, rows: &[Row]) -> Result<Renewed, Fault> {
+    let now = rows.first().map(|row| row::get(row, 0)).transpose()?.map(row::time);
+    let mut leases = Vec::with_capacity(rows.len());
+    for row in rows {
+        // Where the worker holds nothing, there is a row for the time alone.
+        if let Some(job) = row::get::<Option<Uuid>>(row, 1)? {
+            let job = JobId::from_bytes(job.into_bytes());
+            leases.push(Lease { job, attempt: row::small(row, 2)?, worker });
+        }
+    }
+    Ok(Renewed { leases, now })
+}
+
 /// Looks for news now and then, where they cannot come in.
-pub(super) async fn poll(inner: Arc<Inner>) {
+pub(super) async fn poll(news: Arc<News>) {
     loop {
         sleep(EVERY * POLLED_EVERY).await;
-        inner.look_anew();
+        news.take_in_anything();
     }
 }

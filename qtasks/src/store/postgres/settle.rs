@@ -17,25 +17,27 @@ use crate::{
 
 /// Gives the numbers of the settlements that were written.
 ///
-/// Whoever takes over the jobs of a worker locks what the worker says of itself: one that comes back at that moment learns
-/// afterwards of what was taken, or nothing is taken.
+/// A process that takes over the jobs of a silent worker locks the row in which the worker renews: when the worker renews at
+/// that moment, it learns afterwards of what was taken, or nothing is taken.
 const SETTLE: &str = "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::int2[], $4::int8[], $5::uuid[], $6::int8[], $7::int2[],
-            $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::bool[], $22::int8[])
-            AS a(place, job, hold, attempt, worker, now, first, last, state, due, ended, shape, outcome, failures, suspect,
-                steps)
+            $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::int8[], $22::int8[],
+            $23::int8[])
+            AS a(place, job, hold, attempt, worker, beat, first, last, state, due, ended, shape, outcome, failures, survived,
+                steps, losses)
     ), holders AS MATERIALIZED (
-        SELECT w.id, w.until FROM qtasks.workers w
-        WHERE w.id IN (SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.id = a.job) FROM asked a WHERE a.hold = 1)
+        SELECT w.id, w.beat FROM qtasks.workers w WHERE w.id IN (SELECT a.worker FROM asked a WHERE a.hold = 1)
         ORDER BY w.id FOR SHARE
     ), settled AS (
         UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended, worker = NULL,
-            shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.suspect
+            shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.survived IS NOT NULL,
+            survived = a.survived, losses = a.losses, leased = NULL, liable = NULL
         FROM asked a WHERE j.id = a.job AND j.attempt = a.attempt
             AND j.steps = coalesce(a.steps, j.steps) AND CASE a.hold
             WHEN 0 THEN j.state = 2 AND j.worker = a.worker
-            WHEN 1 THEN j.state = 2 AND NOT EXISTS (SELECT FROM holders h WHERE h.id = j.worker AND h.until >= a.now)
+            WHEN 1 THEN j.state = 2 AND j.worker = a.worker
+                AND (SELECT h.beat FROM holders h WHERE h.id = a.worker) IS NOT DISTINCT FROM a.beat
             ELSE j.state BETWEEN a.first AND a.last END
         RETURNING a.place, a.job
     ), history AS (
@@ -104,7 +106,7 @@ struct Columns<'s> {
     holds: Vec<i16>,
     attempts: Vec<i64>,
     workers: Vec<Option<Uuid>>,
-    nows: Vec<Option<i64>>,
+    beats: Vec<Option<i64>>,
     firsts: Vec<i16>,
     lasts: Vec<i16>,
     states: Vec<i16>,
@@ -113,7 +115,8 @@ struct Columns<'s> {
     shapes: Vec<Option<String>>,
     outcomes: Vec<Option<Cow<'s, str>>>,
     failures: Vec<i64>,
-    suspects: Vec<bool>,
+    survived: Vec<Option<i64>>,
+    losses: Vec<Option<i64>>,
     steps: Vec<Option<i64>>,
     ended: Ended,
 }
@@ -139,12 +142,12 @@ impl<'s> Columns<'s> {
 
     fn push(&mut self, place: i64, settlement: &'s Settlement) {
         let Settlement { job, hold, steps, next, failures, suspect, attempt, now } = settlement;
-        let nobody = (-1, -1);
-        let (hold, number, worker, at, (first, last)) = match *hold {
+        let no_state = (-1, -1);
+        let (hold, number, worker, beat, (first, last)) = match *hold {
             // A lease of another job holds nothing.
-            Hold::Lease(lease) if lease.job != *job => (2, 0, None, None, nobody),
-            Hold::Lease(lease) => (0, lease.attempt, Some(row::worker_id(lease.worker)), None, nobody),
-            Hold::Expired { attempt, now } => (1, attempt, None, Some(row::millis(now)), nobody),
+            Hold::Lease(lease) | Hold::Silent { lease, .. } if lease.job != *job => (2, 0, None, None, no_state),
+            Hold::Lease(lease) => (0, lease.attempt, Some(row::worker_id(lease.worker)), None, no_state),
+            Hold::Silent { lease, beat } => (1, lease.attempt, Some(row::worker_id(lease.worker)), beat, no_state),
             Hold::Seen { state, attempt } => (2, attempt, None, None, row::codes(state)),
         };
         self.places.push(place);
@@ -152,7 +155,7 @@ impl<'s> Columns<'s> {
         self.holds.push(hold);
         self.attempts.push(number.into());
         self.workers.push(worker);
-        self.nows.push(at);
+        self.beats.push(beat.map(u64::cast_signed));
         self.firsts.push(first);
         self.lasts.push(last);
         let (state, due, ended) = standing(next, row::millis(*now));
@@ -163,7 +166,8 @@ impl<'s> Columns<'s> {
         self.shapes.push(shape);
         self.outcomes.push(outcome);
         self.failures.push((*failures).into());
-        self.suspects.push(*suspect);
+        self.survived.push(suspect.as_ref().map(row::survived));
+        self.losses.push(suspect.map(|suspect| suspect.losses.into()));
         self.steps.push(steps.map(row::count));
         if let Some(attempt) = attempt {
             self.ended.places.push(place);
@@ -175,14 +179,14 @@ impl<'s> Columns<'s> {
         }
     }
 
-    fn parameters(&self) -> [Parameter<'_>; 22] {
+    fn parameters(&self) -> [Parameter<'_>; 23] {
         [
             (&self.places, Type::INT8_ARRAY),
             (&self.jobs, Type::UUID_ARRAY),
             (&self.holds, Type::INT2_ARRAY),
             (&self.attempts, Type::INT8_ARRAY),
             (&self.workers, Type::UUID_ARRAY),
-            (&self.nows, Type::INT8_ARRAY),
+            (&self.beats, Type::INT8_ARRAY),
             (&self.firsts, Type::INT2_ARRAY),
             (&self.lasts, Type::INT2_ARRAY),
             (&self.states, Type::INT2_ARRAY),
@@ -191,7 +195,7 @@ impl<'s> Columns<'s> {
             (&self.shapes, Type::TEXT_ARRAY),
             (&self.outcomes, Type::TEXT_ARRAY),
             (&self.failures, Type::INT8_ARRAY),
-            (&self.suspects, Type::BOOL_ARRAY),
+            (&self.survived, Type::INT8_ARRAY),
             (&self.ended.places, Type::INT8_ARRAY),
             (&self.ended.numbers, Type::INT8_ARRAY),
             (&self.ended.workers, Type::UUID_ARRAY),
@@ -199,6 +203,7 @@ impl<'s> Columns<'s> {
             (&self.ended.ends, Type::INT8_ARRAY),
             (&self.ended.endings, Type::TEXT_ARRAY),
             (&self.steps, Type::INT8_ARRAY),
+            (&self.losses, Type::INT8_ARRAY),
         ]
     }
 }

@@ -3,32 +3,30 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use jiff::Timestamp;
-use tokio_postgres::types::Type;
 
 use super::{
     coming::{Coming, Deal},
-    database::{Database, Parameter, Statement},
+    database::Database,
     enqueue,
     fault::Fault,
     front::{self, Front},
     group::Call,
     lease::{self, Handed},
     news::News,
-    record, row,
-    session::{self, Signs},
+    presence, record,
+    session::Sessions,
     settle,
 };
 use crate::{
-    job::{JobId, Lease, NewJob, State, WorkerId},
-    store::{Ask, Leased, Record, Settlement, Written},
+    job::{JobId, NewJob, State, WorkerId},
+    store::{Ask, Leased, Record, Renewed, Settlement, Written},
 };
 
 /// What all parts of a store share.
 pub(super) struct Inner {
-    pub(super) database: Database,
-    pub(super) news: News,
-    pub(super) signs: Signs,
+    pub(super) database: Arc<Database>,
+    pub(super) news: Arc<News>,
+    pub(super) sessions: Arc<Sessions>,
     pub(super) front: Front,
     pub(super) coming: Coming,
 }
@@ -116,12 +114,6 @@ fn dealt_out(written: Vec<Written>, counts: impl Iterator<Item = usize>) -> Vec<
 }
 
 impl Inner {
-    /// There may be anything new.
-    pub(super) fn look_anew(&self) {
-        self.front.forget();
-        self.news.bell.ring_all();
-    }
-
     /// These jobs have come to wait.
     fn of_new<'j>(&self, jobs: impl Iterator<Item = &'j NewJob>) {
         if let Some(first) = jobs.map(front::urgency).min() {
@@ -155,35 +147,19 @@ impl Inner {
         Ok(handed.leased)
     }
 
-    pub(super) async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>, Fault> {
-        const RENEW: &str = "
-            INSERT INTO qtasks.workers (id, until, sign, signed) VALUES ($1, $2, $3, $4)
-            ON CONFLICT (id) DO UPDATE SET until = excluded.until, signed = excluded.signed";
-        // In a statement of its own, behind whoever took jobs while the worker seemed to be gone.
-        const HELD: &str = "SELECT id, attempt FROM qtasks.jobs WHERE state = 2 AND worker = $1";
+    pub(super) async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
         if self.database.place.pooled {
             return Err(Fault::Misuse(NO_SESSION));
         }
-        let signed = self.signs.show(worker).await;
-        let (id, until, sign) = (row::worker_id(worker), row::millis(until), session::sign(worker));
-        let renew: [Parameter<'_>; 4] =
-            [(&id, Type::UUID), (&until, Type::INT8), (&sign, Type::INT8), (&signed, Type::BOOL)];
-        let statements =
-            [Statement { sql: RENEW, parameters: &renew }, Statement { sql: HELD, parameters: &[(&id, Type::UUID)] }];
-        let answers = self.database.queries(&statements).await?;
-        let held = answers.into_iter().nth(1).unwrap_or_default();
-        let lease = |row| {
-            let job = JobId::from_bytes(row::get::<uuid::Uuid>(row, 0)?.into_bytes());
-            Ok(Lease { job, attempt: row::small(row, 1)?, worker })
-        };
-        held.iter().map(lease).collect()
+        self.sessions.renew(&self.database.place, worker, beat).await
     }
 
     pub(super) async fn leave(&self, worker: WorkerId) -> Result<(), Fault> {
-        const LEAVE: &str = "DELETE FROM qtasks.workers WHERE id = $1";
-        self.signs.hide(worker);
+        self.sessions.hide(worker);
         self.coming.fell_behind(worker);
-        self.database.query(LEAVE, &[(&row::worker_id(worker), Type::UUID)]).await?;
+        if presence::leave(&self.database, worker).await? {
+            self.news.of_loss();
+        }
         Ok(())
     }
 }

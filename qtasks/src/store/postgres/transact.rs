@@ -332,7 +332,7 @@ impl Call<'_> {
         let Some(lease) = self.lease else {
             return tx.execute(END).await.map(|()| true).map_err(|fault| blamed(fault, ENDED));
         };
-        let record = Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None };
+        let record = Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false };
         let columns = Columns::new(&[(0, &record)]);
         let values: Vec<_> = columns.parameters().into_iter().map(|(value, _)| value).collect();
         let appended = async { Ok::<_, Fault>(tx.query(&statements.record, &values).await?) };

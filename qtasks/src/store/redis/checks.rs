@@ -10,7 +10,9 @@ use crate::error::{Error, Result};
 /// The oldest Redis that has all commands.
 const OLDEST: (u32, u32) = (6, 2);
 /// How jobs stand on the server.
-const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
+/// The format before, which a script brings into the present one.
+const OLD_FORMAT: i64 = 2;
 
 /// Checks the server, and warns of what it may lose.
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
@@ -29,9 +31,13 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
     if found > FORMAT {
         return Err(Error::NewerStore { place, found, known: FORMAT });
     }
-    if found < FORMAT {
+    if found < OLD_FORMAT {
         let why = format!("it has the format {found}, which was never released; use another `app`");
         return Err(Error::ForeignStore { place, why });
+    }
+    if found == OLD_FORMAT {
+        let mut call = link.call(|scripts| &scripts.migrate);
+        link.ask::<()>(call.arg(FORMAT)).await.map_err(failed)?;
     }
     Ok(facts.warnings())
 }

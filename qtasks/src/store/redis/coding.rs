@@ -17,35 +17,48 @@
 //! | from | bytes | how it stands |
 //! | --- | --- | --- |
 //! | 0 | 1 | state: 0 waiting, 1 running, 2 done, 3 dead, 4 cancelled |
-//! | 1 | 1 | 1 for a suspect |
+//! | 1 | 1 | 1 for a suspect, and 2 more while it is liable |
 //! | 2 | 4 | attempt |
 //! | 6 | 16 | the worker, while it runs |
 //! | 22 | 4 | failures before this attempt |
 //! | 26 | 8 | when it is due, or has ended |
 //! | 34 | 1 | what steps are collected into, or 255 |
 //! | 35 | 4 | bytes of the attempt that it ended with |
-//! | 39 | | that attempt, outcome |
+//! | 39 | | what is known of it as a suspect, if it is one; that attempt, outcome |
+//!
+//! What is known of a suspect is as follows. The script that leases it sets the last of these and the flags before:
+//!
+//! | from | bytes | what is known of a suspect |
+//! | --- | --- | --- |
+//! | 0 | 8 | what it has survived |
+//! | 8 | 4 | losses before this attempt |
+//! | 12 | 8 | when it was leased, or the least number where that is not known or it does not run |
 //!
 //! And when it has steps, memos or progress, its counts, which only recording changes:
 //!
 //! | from | bytes | its counts |
 //! | --- | --- | --- |
-//! | 0 | 4 | the attempt that recorded the last step: it has had no failures since |
+//! | 0 | 4 | the attempt that recorded the last step: it has had no failures or losses since, and is not liable |
 //! | 4 | 8 | steps |
 //! | 12 | 8 | skipped steps |
 //! | 20 | 8 | memos |
 //! | 28 | 1 | 1 where there is progress |
 //! | 29 | 16 | progress: done, total |
 
+use std::time::Duration;
+
 use redis::Value;
 
 use super::failure::Failure;
 pub(super) use crate::store::millis::{millis, time};
 use crate::{
-    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, WorkerId},
+    job::{
+        Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, Suspect,
+        WorkerId,
+    },
     json::Json,
     store::{
-        Hold, Settlement,
+        Ask, Hold, Presence, Settlement,
         millis::{limit, limit_millis},
     },
 };
@@ -55,6 +68,8 @@ const RUNNING: u8 = 1;
 const DONE: u8 = 2;
 const DEAD: u8 = 3;
 const CANCELLED: u8 = 4;
+const SUSPECT: u8 = 1;
+const LIABLE: u8 = 2;
 const VALUE: u8 = u8::MAX;
 const SHAPES: [Shape; 6] = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
 
@@ -160,7 +175,7 @@ pub(super) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Rea
         state: State::Waiting { due: time(due) },
         attempt: 0,
         failures: 0,
-        suspect: false,
+        suspect: None,
         steps: 0,
         skipped: 0,
         memos: 0,
@@ -176,9 +191,10 @@ pub(super) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Rea
 
 fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
     let mut left = Left(bytes);
-    let (state, suspect, attempt) = (left.u8()?, left.u8()? == 1, left.u32()?);
+    let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
     let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
     let (due, shape, last) = (left.i64()?, left.u8()?, left.u32()?);
+    let suspect = suspect(&mut left, flags, state == RUNNING)?;
     left.bytes(last)?;
     let state = match state {
         WAITING => State::Waiting { due: time(due) },
@@ -188,20 +204,39 @@ fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
     Ok(Job { state, attempt, failures, suspect, ..job })
 }
 
+fn suspect(left: &mut Left<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
+    if flags & SUSPECT == 0 {
+        return Ok(None);
+    }
+    // A program of format 2 that still runs leaves out what is known.
+    if left.0.is_empty() {
+        return Ok(Some(Suspect::default()));
+    }
+    let (survived, losses, leased) = (Duration::from_millis(left.u64()?), left.u32()?, left.i64()?);
+    let leased = (runs && leased != UNKNOWN).then(|| time(leased));
+    Ok(Some(Suspect { survived, losses, leased, liable: flags & LIABLE != 0 }))
+}
+
 fn counting(job: Job, bytes: &[u8]) -> Read<Job> {
     let mut left = Left(bytes);
     let attempt = left.u32()?;
     let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
     let (progressed, progress) = (left.u8()? == 1, Progress { done: left.u64()?, total: left.u64()? });
-    let is_new = matches!(job.state, State::Running { .. }) && attempt == job.attempt;
-    let failures = if is_new { 0 } else { job.failures };
-    Ok(Job { failures, steps, skipped, memos, progress: progressed.then_some(progress), ..job })
+    let job = Job { steps, skipped, memos, progress: progressed.then_some(progress), ..job };
+    let has_new_step = matches!(job.state, State::Running { .. }) && attempt == job.attempt;
+    if !has_new_step {
+        return Ok(job);
+    }
+    let suspect = job.suspect.map(|suspect| Suspect { losses: 0, liable: false, ..suspect });
+    Ok(Job { failures: 0, suspect, ..job })
 }
 
-/// A job as it was before `worker` got it.
-pub(super) fn leased(id: JobId, parts: &Parts<'_>, worker: WorkerId) -> Read<Job> {
+/// A job that stood so before `ask` got it.
+pub(super) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
     let before = job(id, parts)?;
-    Ok(Job { state: State::Running { worker }, attempt: before.attempt + 1, ..before })
+    let leased = Some(time(millis(ask.now)));
+    let suspect = before.suspect.map(|suspect| Suspect { leased, liable: ask.suspects.liable(), ..suspect });
+    Ok(Job { state: State::Running { worker: ask.worker }, attempt: before.attempt + 1, suspect, ..before })
 }
 
 /// Queue and task.
@@ -234,11 +269,32 @@ pub(super) fn read_lease(bytes: &[u8], worker: WorkerId) -> Read<Lease> {
     Ok(Lease { job: JobId::from_bytes(left.take()?), attempt: left.u32()?, worker })
 }
 
+/// The beat of a worker as it is kept.
+pub(super) fn beat(beat: Option<u64>) -> String {
+    beat.map(|beat| beat.to_string()).unwrap_or_default()
+}
+
+/// What is kept in place of its beat of a worker that has left and holds leases.
+const LEFT: &str = "left";
+
+/// What can be seen of a worker, by what is kept of it.
+pub(super) fn presence(worker: &[u8], beat: &str, holds: bool) -> Read<Presence> {
+    let number = match beat {
+        "" | LEFT => None,
+        number => Some(number.parse().map_err(|_| Failure::Unreadable)?),
+    };
+    Ok(Presence { worker: WorkerId::from_bytes(Left(worker).take()?), beat: number, holds, gone: beat == LEFT })
+}
+
 /// What must hold for a settlement: a letter for the kind, and what else there is.
 pub(super) fn hold(Settlement { hold, steps, .. }: &Settlement) -> Vec<u8> {
     let mut bytes = match hold {
         Hold::Lease(Lease { worker, .. }) => [b"L", &worker.to_bytes()[..]].concat(),
-        Hold::Expired { now, .. } => [b"E", &millis(*now).to_be_bytes()[..]].concat(),
+        Hold::Silent { lease: Lease { worker, .. }, beat: seen } => {
+            // As wide as the largest one.
+            let seen = format!("{:>20}", beat(*seen));
+            [b"B", &worker.to_bytes()[..], seen.as_bytes()].concat()
+        }
         Hold::Seen { state, .. } => vec![b'S', state_code(state)],
     };
     bytes.extend(steps.iter().flat_map(|steps| steps.to_be_bytes()));
@@ -248,7 +304,8 @@ pub(super) fn hold(Settlement { hold, steps, .. }: &Settlement) -> Vec<u8> {
 /// The attempt that a settlement is for.
 pub(super) fn attempt_of(hold: &Hold) -> u32 {
     match hold {
-        Hold::Lease(Lease { attempt, .. }) | Hold::Expired { attempt, .. } | Hold::Seen { attempt, .. } => *attempt,
+        Hold::Lease(lease) | Hold::Silent { lease, .. } => lease.attempt,
+        Hold::Seen { attempt, .. } => *attempt,
     }
 }
 
@@ -256,7 +313,7 @@ pub(super) fn attempt_of(hold: &Hold) -> u32 {
 pub(super) fn place(settlement: &Settlement) -> &'static str {
     match settlement.next {
         State::Waiting { due } if millis(due) > millis(settlement.now) => "later:",
-        State::Waiting { .. } if settlement.suspect => "suspects:",
+        State::Waiting { .. } if settlement.suspect.is_some() => "suspects:",
         State::Waiting { .. } | State::Running { .. } => "ready:",
         State::Dead { .. } => "dead",
         State::Done { .. } | State::Cancelled { .. } => "finished",
@@ -282,13 +339,18 @@ pub(super) fn standing(settlement: &Settlement) -> Vec<u8> {
     };
     let last = settlement.attempt.as_ref().filter(|_| settlement.next.is_ended()).map(attempt).unwrap_or_default();
     let mut bytes = Vec::with_capacity(39 + last.len() + outcome.len());
-    bytes.extend([state, u8::from(settlement.suspect)]);
+    bytes.extend([state, if settlement.suspect.is_some() { SUSPECT } else { 0 }]);
     bytes.extend(attempt_of(&settlement.hold).to_be_bytes());
     bytes.extend([0; 16]);
     bytes.extend(settlement.failures.to_be_bytes());
     bytes.extend(time_of(settlement).to_be_bytes());
     bytes.push(shape);
     bytes.extend(length(last.len()));
+    if let Some(Suspect { survived, losses, .. }) = settlement.suspect {
+        bytes.extend(u64::try_from(survived.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
+        bytes.extend(losses.to_be_bytes());
+        bytes.extend(UNKNOWN.to_be_bytes());
+    }
     bytes.extend(last);
     bytes.extend(outcome.as_bytes());
     bytes

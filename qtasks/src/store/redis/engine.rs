@@ -1,4 +1,4 @@
-//! The thread on which a store talks to its server: so that calls can come from any runtime, and are carried out although
+//! A thread on which a store talks to its server: so that calls can come from any runtime, and are carried out although
 //! whoever made them is gone.
 
 use std::thread;
@@ -30,7 +30,8 @@ impl Crew {
 }
 
 impl Engine {
-    pub(super) async fn start() -> Result<Self> {
+    /// Starts the thread of this name.
+    pub(super) fn start(name: &str) -> Result<Self> {
         let failed = |source| Error::store("start the thread that talks to its server", source);
         let (calls, closing) = (TaskTracker::new(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -43,7 +44,7 @@ impl Engine {
                 calls.wait().await;
             });
         };
-        thread::Builder::new().name("qtasks-redis".to_owned()).spawn(body).map_err(failed)?;
+        thread::Builder::new().name(name.to_owned()).spawn(body).map_err(failed)?;
         Ok(engine)
     }
 

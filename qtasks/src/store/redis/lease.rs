@@ -1,15 +1,11 @@
-//! How due jobs are handed out, and how long workers keep them.
+//! How due jobs are handed out.
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use redis::Value;
 
-use super::{coding, failure::Failure, link::Link, rounds::Rounds};
-use crate::{
-    job::{Job, Lease, WorkerId},
-    store::{Ask, Leased},
-};
+use super::{coding, failure::Failure, rounds::Rounds};
+use crate::store::{Ask, Leased, Suspects};
 
 /// As many jobs one script hands out, so that nobody waits long behind it.
 const AT_ONCE: usize = 4096;
@@ -18,7 +14,8 @@ pub(super) async fn lease(rounds: &Arc<Rounds>, ask: &Ask) -> Result<Leased, Fai
     let mut leased = Leased::default();
     loop {
         let limit = (ask.limit - leased.jobs.len()).min(AT_ONCE);
-        let suspects = ask.suspects && !leased.jobs.iter().any(|job| job.suspect);
+        let has_one = leased.jobs.iter().any(|job| job.suspect.is_some());
+        let suspects = if has_one { Suspects::PassOver } else { ask.suspects };
         let (some, ask_again) = lease_some(rounds, ask, limit, suspects).await?;
         let is_last = some.jobs.len() < limit && !ask_again || limit == 0;
         leased.jobs.extend(some.jobs);
@@ -31,9 +28,19 @@ pub(super) async fn lease(rounds: &Arc<Rounds>, ask: &Ask) -> Result<Leased, Fai
 }
 
 /// Leases what one script can; gives whether there may be more.
-async fn lease_some(rounds: &Arc<Rounds>, ask: &Ask, limit: usize, suspects: bool) -> Result<(Leased, bool), Failure> {
+async fn lease_some(
+    rounds: &Arc<Rounds>,
+    ask: &Ask,
+    limit: usize,
+    suspects: Suspects,
+) -> Result<(Leased, bool), Failure> {
+    let suspects = match suspects {
+        Suspects::PassOver => 0,
+        Suspects::OneBesideOthers => 1,
+        Suspects::OneAlone => 2,
+    };
     let mut call = rounds.link.call(|scripts| &scripts.lease);
-    call.arg(&ask.worker.to_bytes()).arg(limit).arg(u8::from(suspects)).arg(coding::millis(ask.now));
+    call.arg(&ask.worker.to_bytes()).arg(limit).arg(suspects).arg(coding::millis(ask.now));
     for queue in ask.queues.iter() {
         for task in ask.tasks.iter() {
             call.arg(coding::lane(queue, task));
@@ -42,7 +49,7 @@ async fn lease_some(rounds: &Arc<Rounds>, ask: &Ask, limit: usize, suspects: boo
     let answer: Vec<Value> = rounds.ask(call).await?;
     let [next_due, waits, again, jobs @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
     let leased = Leased {
-        jobs: coding::jobs(jobs, |id, parts| coding::leased(id, parts, ask.worker))?,
+        jobs: coding::jobs(jobs, |id, parts| coding::leased(id, parts, ask))?,
         next_due: match next_due {
             Value::Int(millis) => Some(coding::time(*millis)),
             _ => None,
@@ -50,26 +57,4 @@ async fn lease_some(rounds: &Arc<Rounds>, ask: &Ask, limit: usize, suspects: boo
         suspects: *waits == Value::Int(1),
     };
     Ok((leased, *again == Value::Int(1)))
-}
-
-pub(super) async fn renew(link: &Link, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>, Failure> {
-    let mut call = link.call(|scripts| &scripts.renew);
-    call.arg(&worker.to_bytes()).arg(coding::millis(until));
-    let held: Vec<Vec<u8>> = link.ask(&call).await?;
-    held.iter().map(|lease| coding::read_lease(lease, worker)).collect()
-}
-
-pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> {
-    let mut call = link.call(|scripts| &scripts.leave);
-    call.arg(&worker.to_bytes());
-    link.ask(&call).await
-}
-
-/// Jobs that one call finds at most.
-const FOUND_AT_ONCE: usize = 10_000;
-
-pub(super) async fn expired(link: &Link, now: Timestamp, limit: usize) -> Result<Vec<Job>, Failure> {
-    let mut call = link.call(|scripts| &scripts.expired);
-    call.arg(coding::millis(now)).arg(limit.min(FOUND_AT_ONCE));
-    coding::jobs(&link.ask::<Vec<Value>>(&call).await?, coding::job)
 }

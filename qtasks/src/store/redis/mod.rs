@@ -9,6 +9,7 @@ mod lease;
 mod link;
 mod news;
 mod place;
+mod presence;
 mod read;
 mod rounds;
 mod scripts;
@@ -21,11 +22,14 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use self::{batch::Batch, engine::Engine, failure::Failure, link::Link, news::Ear, place::Place, rounds::Rounds};
-use super::{Ask, Bell, Filter, GAP, Leased, Record, Scheme, Settlement, Store, Written};
+use self::{
+    batch::Batch, engine::Engine, failure::Failure, link::Link, news::Ear, place::Place, presence::Renewals,
+    rounds::Rounds,
+};
+use super::{Ask, Bell, Filter, GAP, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, WorkerId},
+    job::{Attempt, Job, JobId, Memo, NewJob, State, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -53,14 +57,20 @@ inventory::submit! {
 /// the start it warns (by `tracing`) of a server that may lose jobs.
 ///
 /// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
-/// [`Error::Store`], and can be made again. Workers on it show by their renewals that they live; the jobs of one that is
-/// killed go on when its leases have run out, within five seconds.
+/// [`Error::Store`], and can be made again.
+///
+/// A worker shows that it lives by a number that it counts up on the server each second. Where the number stands still for
+/// three seconds, by the clock of another worker that looks, that one takes the jobs over: those of a worker that is killed
+/// go on within five seconds. Renewals wait for no other call: they have a thread and a connection of their own, and are
+/// given up after 1.5 seconds, or the `timeout` of the URL if that is less, so that the worker has time for another try.
+/// Whether a job is due goes by the clock of the server.
 ///
 /// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
 /// follows them when they move. Handlers cannot take part in its transactions.
 pub struct Redis {
     rounds: Arc<Rounds>,
     engine: Engine,
+    renewals: Renewals,
 }
 
 impl Redis {
@@ -74,15 +84,17 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, is too old, refuses the password, or has jobs of a newer qtasks.
+    /// When the server cannot be reached, is too old, refuses the password, or has jobs of a newer qtasks. Jobs of an older
+    /// one are brought into the new form, in one go.
     ///
     /// # Cancel safety
     ///
     /// Nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
         let place = Place::parse(url)?;
+        let renewals = Renewals::start(&place)?;
         let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
-        let engine = Engine::start().await?;
+        let engine = Engine::start("qtasks-redis")?;
         let opening = Arc::clone(&link);
         let ear = engine.ask("connect to its server", async move { Ear::open(&opening).await }).await?;
         let checking = Arc::clone(&link);
@@ -90,7 +102,7 @@ impl Redis {
             tracing::warn!(server = %link.place, "{warning}");
         }
         engine.keep(ear.listen(Arc::clone(&link)));
-        Ok(Self { rounds: Arc::new(Rounds::new(link, engine.crew.clone())), engine })
+        Ok(Self { rounds: Arc::new(Rounds::new(link, engine.crew.clone())), engine, renewals })
     }
 
     /// Carries out a call on the thread of the store, whether or not somebody waits for it.
@@ -122,16 +134,28 @@ impl Store for Redis {
         self.ask("lease jobs", |rounds| async move { lease::lease(&rounds, &ask).await }).await
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        self.ask("renew leases", |rounds| async move { lease::renew(&rounds.link, worker, until).await }).await
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        self.renewals.renew(worker, beat).await
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.ask("forget a worker", |rounds| async move { lease::leave(&rounds.link, worker).await }).await
+        self.ask("let a worker leave", |rounds| async move { presence::leave(&rounds.link, worker).await }).await
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        self.ask("find lost jobs", |rounds| async move { lease::expired(&rounds.link, now, limit).await }).await
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        self.ask("look for workers", |rounds| async move { presence::workers(&rounds.link).await }).await
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        self.ask("read held jobs", |rounds| async move { presence::held(&rounds.link, worker, limit).await }).await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        self.ask("forget a worker", |rounds| async move { presence::forget(&rounds.link, worker, beat).await }).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.ask("tell the time", |rounds| async move { presence::time(&rounds.link).await.map(Some) }).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {

@@ -50,6 +50,11 @@ impl Place {
         Ok(())
     }
 
+    /// The same server for calls that wait no longer than this.
+    pub(super) fn within(self, patience: Duration) -> Self {
+        Self { patience: self.patience.min(patience), ..self }
+    }
+
     /// How to connect: to the node of a cluster that is known to have the keys, or to the server of the URL.
     pub(super) fn info(&self, node: Option<&(String, u16)>) -> ConnectionInfo {
         let Some((host, port)) = node.cloned() else { return self.info.clone() };

@@ -35,12 +35,15 @@ scripts! {
     lease: standing lines;
     renew:;
     leave: news;
-    expired: standing lines news;
+    workers:;
+    held: standing lines news;
+    forget: standing;
     record: lines enqueuing news;
     settle: standing lines news;
     jobs:;
     attempts: standing;
     prune: standing;
+    migrate: lines;
 }
 
 /// Begins a call of a script by a store: the one key tells the node of a cluster.

@@ -12,11 +12,13 @@ use crate::store::{Record, Settlement, Written};
 pub(super) async fn record(rounds: &Arc<Rounds>, records: &[Record]) -> Result<Option<Vec<Written>>, Failure> {
     let link = &rounds.link;
     let mut call = link.call(|scripts| &scripts.record);
-    for Record { lease, steps, memos, jobs, progress } in records {
+    for Record { lease, steps, memos, jobs, progress, passed } in records {
         let progress = progress.map(|progress| [progress.done.to_be_bytes(), progress.total.to_be_bytes()].concat());
+        let mut said = progress.unwrap_or_default();
+        said.extend(passed.then_some(b'P'));
         let batch = Batch::of(jobs);
         call.arg(&lease.worker.to_bytes()).arg(coding::lease(lease.job, lease.attempt));
-        call.arg(progress.unwrap_or_default());
+        call.arg(said);
         call.arg(steps.len()).arg(memos.len()).arg(batch.values());
         for step in steps {
             call.arg(step.seq).arg(coding::step(step));

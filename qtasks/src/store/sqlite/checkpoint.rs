@@ -1,5 +1,5 @@
 //! When what stands in the log is written to the file itself: after a commit is answered rather than before, and best when
-//! nobody waits.
+//! no call waits.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ impl Checkpoint {
         self.pages >= MANY || self.next().is_some_and(|next| now >= next)
     }
 
-    /// Writes what no reader holds up. What goes wrong comes again at the next commit, where there is somebody to tell.
+    /// Writes what no reader holds up. What goes wrong comes again at the next commit, which can report it.
     pub(super) fn run(&mut self, connection: &Connection) {
         self.pages = 0;
         if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
@@ -75,11 +75,12 @@ mod tests {
         let (_folder, store) = store().await;
         let size = || std::fs::metadata(store.writer.place.log()).unwrap().len();
         let mut sizes = Vec::new();
-        for _ in 0..60 {
+        for _ in 0..100 {
             store.enqueue((0..1000).map(|_| new_job()).collect()).await.unwrap();
             sizes.push(size());
         }
-        // It is begun anew once it was written to the file.
-        assert!(sizes[59] < sizes[40] * 5 / 4, "{sizes:?}");
+        // It is begun anew once it was written to the file, which may be early where the machine is busy. All that was
+        // written is 13 MiB.
+        assert!(sizes.iter().all(|size| *size < 8 << 20), "{sizes:?}");
     }
 }

@@ -124,7 +124,7 @@ mod tests {
         Ask, Leased, Store as _,
         sqlite::{
             fixture::{NOW, ask, lease, neighbour, new_job, store},
-            peers::Peers,
+            presence::Workers,
         },
     };
 
@@ -133,8 +133,8 @@ mod tests {
         let (folder, store) = store().await;
         store.enqueue(before.to_vec()).await.unwrap();
         let connection = neighbour(&folder);
-        let peers = Arc::new(Peers::new(folder.path().join("workers")));
-        let mut tables = Tables::new(&connection, peers).unwrap();
+        let workers = Arc::new(Workers::new(folder.path().join("workers")));
+        let mut tables = Tables::new(&connection, workers).unwrap();
         tables.begin(false).unwrap();
         tables.fresh = Some(Vec::new());
         enqueue(&mut tables, jobs).unwrap();

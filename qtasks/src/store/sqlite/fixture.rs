@@ -9,7 +9,7 @@ use super::Sqlite;
 use crate::{
     job::{Job, JobId, NewJob, WorkerId},
     json::Json,
-    store::{Ask, Store},
+    store::{Ask, Store, Suspects},
 };
 
 pub(super) const NOW: Timestamp = Timestamp::constant(1_750_000_000, 0);
@@ -47,7 +47,7 @@ pub(super) fn new_job() -> NewJob {
 
 pub(super) fn ask(limit: usize) -> Ask {
     let (queues, tasks) = (Arc::new(["default".to_owned()]), Arc::new(["t"]));
-    Ask { worker: WorkerId::new(), queues, tasks, limit, suspects: false, now: NOW }
+    Ask { worker: WorkerId::new(), queues, tasks, limit, suspects: Suspects::PassOver, now: NOW }
 }
 
 pub(super) async fn lease(store: &Sqlite, limit: usize) -> Vec<Job> {

@@ -1,6 +1,6 @@
 //! How due jobs are found and handed out.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use rusqlite::{OptionalExtension, Rows, params};
 
@@ -42,29 +42,31 @@ impl Write for Ask {
         let mut search = Search { now: row::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
         let fresh = Fresh::take(tables, &lanes).into_iter();
         let (mut later, mut fresh): (Vec<_>, Vec<_>) = fresh.partition(|fresh| search.is_later(fresh));
-        let mut fronts = Vec::with_capacity(lanes.len());
+        let (mut fronts, mut suspects) = (Vec::with_capacity(lanes.len()), Vec::with_capacity(lanes.len()));
         for lane in lanes {
             search.promote(&mut tables.sql, lane.id)?;
-            for suspects in [false, true] {
-                let mut front = Front::new(lane, suspects);
+            for (fronts, are_suspects) in [(&mut fronts, false), (&mut suspects, true)] {
+                let mut front = Front::new(lane, are_suspects);
                 search.fill(&mut tables.sql, &mut front)?;
                 fronts.push(front);
             }
         }
-        let (mut jobs, mut seat) = (Vec::new(), self.suspects);
+        let mut suspect = if self.suspects.allow_one() { first_suspect(&mut suspects) } else { None };
+        let mut jobs = Vec::new();
         while jobs.len() < self.limit {
-            let open = fronts.iter_mut().filter(|front| !front.jobs.is_empty() && (seat || !front.suspects));
-            let front = open.min_by_key(|front| front.urgency());
+            let front = fronts.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| front.urgency());
             let urgency = front.as_ref().and_then(|front| front.urgency());
-            if let Some(job) = fresh.pop_if(|job| urgency.is_none_or(|urgency| job.urgency() < urgency)) {
+            let of_suspect = suspect.as_ref().and_then(|front| front.urgency());
+            let first = urgency.into_iter().chain(of_suspect).min();
+            if let Some(job) = fresh.pop_if(|job| first.is_none_or(|first| job.urgency() < first)) {
                 jobs.extend(job.run(tables, self.worker)?);
                 continue;
             }
+            let front = if of_suspect.is_some() && of_suspect == first { suspect.take() } else { front };
             let Some(front) = front else { break };
             let sql = &mut tables.sql;
             jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
-            seat &= !front.suspects;
-            if jobs.len() < self.limit || front.suspects {
+            if jobs.len() < self.limit || front.are_suspects {
                 search.fill(sql, front)?;
             }
         }
@@ -73,12 +75,12 @@ impl Write for Ask {
             fresh.append(&mut later);
         }
         if behind {
-            for front in &fronts {
+            for front in fronts.iter().chain(&suspects) {
                 search.look_ahead(&mut tables.sql, front)?;
             }
         }
         tables.news.jobs.extend(jobs.iter().map(|job| job.id));
-        let suspects = fronts.iter().any(|front| front.suspects && !front.jobs.is_empty());
+        let suspects = suspects.iter().any(|front| !front.jobs.is_empty());
         Ok(Leased { jobs, next_due: search.next_due.map(row::time), suspects })
     }
 }
@@ -87,38 +89,61 @@ impl Ask {
     fn run(&self, sql: &mut Statements<'_>, mut job: Job) -> rusqlite::Result<Job> {
         job.attempt += 1;
         job.state = State::Running { worker: self.worker };
-        sql.run.execute(params![job.id.to_bytes(), self.worker.to_bytes(), job.attempt])?;
+        let (id, worker) = (job.id.to_bytes(), self.worker.to_bytes());
+        match &mut job.suspect {
+            None => sql.run.execute(params![id, worker, job.attempt])?,
+            Some(suspect) => {
+                let (now, liable) = (row::millis(self.now), self.suspects.liable());
+                (suspect.leased, suspect.liable) = (Some(row::time(now)), liable);
+                sql.run_suspect.execute(params![id, worker, job.attempt, now, liable])?
+            }
+        };
         Ok(job)
     }
 }
 
-/// The most urgent jobs of a lane that have been read and not been taken.
+/// The lane with the suspect that is leased first: the one that has survived least.
+fn first_suspect<'f, 'n>(suspects: &'f mut [Front<'n>]) -> Option<&'f mut Front<'n>> {
+    suspects.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| (front.survived(), front.urgency()))
+}
+
+/// The jobs of a lane that come first, and have been read and not been taken.
 struct Front<'n> {
     lane: Lane<'n>,
     /// Whether they are suspects; else none of them is.
-    suspects: bool,
-    /// Rank and id of the last that was read.
-    from: (i64, [u8; 16]),
+    are_suspects: bool,
+    /// Where the last that was read stands.
+    from: Position,
     jobs: VecDeque<Job>,
     /// Whether no more of them can be read.
     ended: bool,
 }
 
+/// Where a job stands in its lane: what it survived, for suspects only, its rank and its id.
+type Position = (i64, i64, [u8; 16]);
+
 impl<'n> Front<'n> {
-    fn new(lane: Lane<'n>, suspects: bool) -> Self {
-        Self { lane, suspects, from: (i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
+    fn new(lane: Lane<'n>, are_suspects: bool) -> Self {
+        Self { lane, are_suspects, from: (i64::MIN, i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
     }
 
     /// Reads up to `count` more of them.
     fn read<'s>(&self, sql: &'s mut Statements<'_>, count: i64) -> rusqlite::Result<Rows<'s>> {
-        let ready = if self.suspects { &mut sql.ready_suspects } else { &mut sql.ready };
-        let (rank, id) = self.from;
-        ready.query(params![self.lane.id, rank, id, count, self.lane.task, self.lane.queue])
+        let (Lane { id: lane, queue, task }, (survived, rank, id)) = (self.lane, self.from);
+        if self.are_suspects {
+            sql.ready_suspects.query(params![lane, task, queue, count, rank, id, survived])
+        } else {
+            sql.ready.query(params![lane, task, queue, count, rank, id])
+        }
     }
 
     /// The least is leased first.
     fn urgency(&self) -> Option<(i16, JobId)> {
         self.jobs.front().map(|job| (!job.priority, job.id))
+    }
+
+    fn survived(&self) -> Option<Duration> {
+        self.jobs.front()?.suspect.map(|suspect| suspect.survived)
     }
 }
 
@@ -135,7 +160,7 @@ fn page(limit: usize, lanes: usize) -> i64 {
     row::count(limit.div_ceil(lanes.max(1)))
 }
 
-/// Jobs of a lane that one lease takes over from the waiting room at most, so that nobody waits long behind it.
+/// Jobs of a lane that one lease takes over from the waiting room at most, so that other calls do not wait long behind it.
 const PROMOTED: i64 = 4096;
 
 impl Search {
@@ -155,17 +180,18 @@ impl Search {
 
     /// Reads further jobs of a lane when those read before are all taken.
     fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front<'_>) -> rusqlite::Result<()> {
-        // Of suspects no more than one is taken, and whether there is one is told also to who takes none.
-        let page = if front.suspects { 1 } else { self.page };
+        // Of suspects no more than one is taken; and that there is one is told also to a worker that takes none.
+        let page = if front.are_suspects { 1 } else { self.page };
         while front.jobs.is_empty() && !front.ended && page > 0 {
             let mut rows = front.read(sql, page)?;
             let mut read = 0;
             while let Some(row) = rows.next()? {
                 read += 1;
                 let job = row::job(row)?;
-                front.from = (-i64::from(job.priority), job.id.to_bytes());
+                let survived = job.suspect.map_or(0, |suspect| row::survived_millis(suspect.survived));
+                front.from = (survived, -i64::from(job.priority), job.id.to_bytes());
                 match job.state {
-                    // Whoever enqueued it has a clock that is ahead of the worker's.
+                    // The clock of the process that enqueued it is ahead of the worker's.
                     State::Waiting { due } if row::millis(due) > self.now => self.see(Some(row::millis(due))),
                     _ => front.jobs.push_back(job),
                 }

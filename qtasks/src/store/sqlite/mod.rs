@@ -11,12 +11,13 @@ mod fault;
 mod fixture;
 mod lease;
 mod packed;
-mod peers;
 mod place;
+mod presence;
 mod question;
 mod queue;
 mod read;
 mod reader;
+mod renewal;
 mod row;
 mod schema;
 mod sql;
@@ -41,11 +42,14 @@ use self::{
     enqueue::Enqueue,
     place::Place,
     reader::Readers,
+    renewal::Renewals,
     transact::Transact,
-    write::{Held, Prune, Pruned, Records, Settle},
+    write::{Prune, Pruned, Records, Settle},
     writer::Handle,
 };
-use super::{Ask, Bell, Filter, Free, Leased, Record, Scheme, Settlement, Store, Transacted, Work, Written};
+use super::{
+    Ask, Bell, Filter, Free, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Work, Written,
+};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
@@ -65,13 +69,17 @@ inventory::submit! {
 /// [SQLite's documentation](https://www.sqlite.org/pragma.html#pragma_synchronous) holds through a power cut too. Calls that
 /// are under way at the same time share a commit.
 ///
-/// Workers on `jobs.db` show in the folder `jobs.db-workers` that they live, each by a file that it keeps locked: one whose
-/// process has ended is gone at that moment, and one that is frozen when its leases have run out. To do so needs no write
-/// to the database, so that one that is locked, or full, robs nobody. A process that is stopped within a write transaction
-/// holds up all that write to the file until it goes on or ends.
+/// Workers on `jobs.db` show in the folder `jobs.db-workers` that they live. Each keeps a file locked there, and writes a
+/// number into another that changes with each renewal. A worker whose process has ended is gone at that moment; one that is
+/// frozen is gone when its number has not changed for the time of a lease. A renewal writes nothing to the database and
+/// waits for no other call, so that a database that is locked, or full, takes no worker's jobs.
+///
+/// All writes are made by one thread of the store's own, and reads by a few others: neither needs the caller's runtime. A
+/// process that is stopped within a write transaction holds up all that write to the file until it goes on or ends.
 pub struct Sqlite {
     writer: Handle,
     readers: Arc<Readers>,
+    renewals: Renewals,
     bell: Arc<Bell>,
 }
 
@@ -94,7 +102,8 @@ impl Sqlite {
         let bell = Arc::new(Bell::new());
         let writer = writer::start(Place::parse(url)?, Arc::clone(&bell)).await?;
         let readers = Readers::new(writer.place.clone());
-        Ok(Self { writer, readers, bell })
+        let renewals = Renewals::new(writer.place.clone(), Arc::clone(&writer.workers));
+        Ok(Self { writer, readers, renewals, bell })
     }
 }
 
@@ -123,26 +132,37 @@ impl Store for Sqlite {
         self.writer.queue.take_back(worker).await;
     }
 
-    async fn renew(&self, worker: WorkerId, until: Timestamp) -> Result<Vec<Lease>> {
-        let peers = &self.writer.peers;
-        let renewed = peers.renew(worker, row::millis(until), &self.bell);
-        // The leases are only read: what else is done to the file, or not done, keeps nobody from holding them.
-        if !renewed.map_err(|error| Error::store("renew leases", error))? {
-            return self.readers.read("renew leases", move |tables| read::held(tables, worker)).await;
-        }
-        let leases = self.writer.queue.ask(Held(worker)).await?;
-        peers.is_sure(worker);
-        Ok(leases)
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        let leases = self.renewals.renew(worker, beat, &self.bell)?;
+        Ok(Renewed { leases, now: None })
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.writer.peers.leave(worker);
+        if self.renewals.leave(worker)? {
+            self.bell.ring_lost();
+        }
         Ok(())
     }
 
-    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Vec<Job>> {
-        let peers = Arc::clone(&self.writer.peers);
-        self.readers.read("find lost jobs", move |tables| read::expired(tables, &peers, now, limit)).await
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        const DOING: &str = "look at the workers there are";
+        let workers = Arc::clone(&self.writer.workers);
+        let seen = self.readers.read(DOING, move |tables| Ok(workers.seen(&read::holders(tables)?))).await?;
+        seen.map_err(|error| Error::store(DOING, error))
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        self.readers.read("read the jobs of a worker", move |tables| read::held(tables, worker, limit)).await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        const DOING: &str = "forget a worker";
+        let workers = Arc::clone(&self.writer.workers);
+        let forget = move |tables: &_| {
+            let holds = !read::held(tables, worker, 1)?.is_empty();
+            Ok(if holds { Ok(()) } else { workers.forget(worker, beat) })
+        };
+        self.readers.read(DOING, forget).await?.map_err(|error| Error::store(DOING, error))
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -203,14 +223,16 @@ impl Store for Sqlite {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{
-        fixture::{NOW, lease, new_job, place, soon, store},
+        fixture::{NOW, ask, lease, new_job, place, soon, store},
         *,
     };
     use crate::{
-        job::{Attempt, Ending, Output, Progress, Reply, Shape, State},
+        job::{Attempt, Ending, Output, Progress, Reply, Shape, State, Suspect},
         json::Json,
-        store::Hold,
+        store::{Hold, Suspects},
     };
 
     fn step(seq: u64) -> Step {
@@ -218,7 +240,7 @@ mod tests {
     }
 
     fn record(lease: Lease, steps: Vec<Step>) -> Record {
-        Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None }
+        Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false }
     }
 
     fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
@@ -229,7 +251,7 @@ mod tests {
             steps: None,
             next: State::Done { output },
             failures: 0,
-            suspect: false,
+            suspect: None,
             attempt: Some(attempt),
             now: NOW,
         }
@@ -274,18 +296,25 @@ mod tests {
         store.enqueue(vec![new_job()]).await.unwrap();
         let job = lease(&store, 1).await.remove(0);
         let next = State::Waiting { due: NOW };
+        let known = Suspect { survived: Duration::from_millis(90_001), losses: 3, ..Suspect::default() };
         let lost = Settlement {
             next: next.clone(),
             failures: 2,
-            suspect: true,
+            suspect: Some(known),
             ..settlement(&job, worker(&job), Output::Steps(Shape::List))
         };
         assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
         drop(store);
         let store = Sqlite::open(&url).await.unwrap();
         let found = store.job(job.id).await.unwrap().unwrap();
-        assert_eq!(found, Job { state: next, failures: 2, suspect: true, ..job });
+        assert_eq!(found, Job { state: next, failures: 2, suspect: Some(known), ..job });
         assert!(lease(&store, 1).await.is_empty(), "it is passed over");
+        let asked = Ask { suspects: Suspects::OneAlone, ..ask(1) };
+        let leased = store.lease(asked).await.unwrap().jobs.remove(0);
+        assert_eq!(leased.suspect, Some(Suspect { leased: Some(NOW), liable: true, ..known }));
+        drop(store);
+        let store = Sqlite::open(&url).await.unwrap();
+        assert_eq!(store.job(leased.id).await.unwrap().unwrap(), leased);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ const OPENING: &str = "open its file";
 pub(super) struct Place {
     pub(super) path: PathBuf,
     synchronous: Synchronous,
-    /// How long a lock that somebody else holds is waited out.
+    /// How long a lock of another connection is waited out.
     pub(super) patience: Duration,
 }
 
@@ -91,10 +91,20 @@ impl Place {
 
     /// Opens a connection that only reads.
     pub(super) fn connect_reader(&self) -> rusqlite::Result<Connection> {
+        let connection = self.connect_to_existing(self.patience)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that reads, and waits for no lock. It may take the write lock, but writes nothing.
+    pub(super) fn connect_renewer(&self) -> rusqlite::Result<Connection> {
+        self.connect_to_existing(Duration::ZERO)
+    }
+
+    fn connect_to_existing(&self, patience: Duration) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(self.patience.min(Duration::from_secs(86_400)))?;
-        connection.pragma_update(None, "query_only", true)?;
+        connection.busy_timeout(patience.min(Duration::from_secs(86_400)))?;
         // Else SQLite compiles a statement anew whenever values are bound to it, in case they make a partial index fit.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(connection)

@@ -1,15 +1,10 @@
 //! The questions: what is read from the tables, and how.
 
-use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{
-    peers::Peers,
-    row::{self, job_columns},
-    sql::HELD,
-};
+use super::row::{self, job_columns};
 use crate::{
-    job::{Attempt, Job, JobId, Lease, Memo, WorkerId},
+    job::{Attempt, Job, JobId, Memo, WorkerId},
     store::Filter,
 };
 
@@ -92,26 +87,11 @@ pub(super) const JOBS_OF: &str = concat!(
       WHERE j.worker = ?1 LIMIT ?2"
 );
 
-/// The jobs of workers that are gone. What else is left of those without any goes away.
-pub(super) fn expired(
-    connection: &Connection,
-    peers: &Peers,
-    now: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<Vec<Job>> {
-    let mut holders = connection.prepare_cached(HOLDERS)?;
-    let holders: Vec<_> = holders.query_map([], |row| row::worker_id(row, 0))?.collect::<Result<_, _>>()?;
-    let mut jobs = Vec::new();
-    for worker in holders.iter().filter(|worker| peers.is_gone(**worker, row::millis(now))) {
-        let values = params![worker.to_bytes(), row::count(limit - jobs.len())];
-        for job in connection.prepare_cached(JOBS_OF)?.query_map(values, row::job)? {
-            jobs.push(job?);
-        }
-    }
-    peers.sweep(&holders);
-    Ok(jobs)
+pub(super) fn holders(connection: &Connection) -> rusqlite::Result<Vec<WorkerId>> {
+    connection.prepare_cached(HOLDERS)?.query_map([], |row| row::worker_id(row, 0))?.collect()
 }
 
-pub(super) fn held(connection: &Connection, worker: WorkerId) -> rusqlite::Result<Vec<Lease>> {
-    connection.prepare_cached(HELD)?.query_map([worker.to_bytes()], |row| row::lease(row, worker))?.collect()
+pub(super) fn held(connection: &Connection, worker: WorkerId, limit: usize) -> rusqlite::Result<Vec<Job>> {
+    let values = params![worker.to_bytes(), row::count(limit)];
+    connection.prepare_cached(JOBS_OF)?.query_map(values, row::job)?.collect()
 }

@@ -1,12 +1,14 @@
 //! How jobs, steps and attempts stand in the tables.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use rusqlite::{Row, types::Type};
 
 use super::fault::Fault;
 pub(super) use crate::store::millis::{limit_millis, millis, time};
 use crate::{
-    job::{Attempt, Ending, Job, JobId, Lease, Memo, Output, Progress, Shape, State, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, Output, Progress, Shape, State, Suspect, WorkerId},
     json::Json,
     store::millis::limit,
 };
@@ -64,12 +66,17 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// The columns of [`job`], of `qtasks_jobs AS j`; its task and its queue are those of `qtasks_lanes AS l`, or as given.
+/// The columns of [`job`], of `qtasks_jobs AS j`; its task and its queue are those of `qtasks_lanes AS l`, or as given. The
+/// last ones are those of a suspect, where the first of them is not 0; they may be given too.
 macro_rules! job_columns {
     () => {
-        $crate::store::sqlite::row::job_columns!("l.task", "l.queue")
+        $crate::store::sqlite::row::job_columns!(
+            "l.task",
+            "l.queue",
+            "j.suspect, j.survived, j.losses, j.leased, j.liable"
+        )
     };
-    ($task:literal, $queue:literal) => {
+    ($task:literal, $queue:literal, $suspect:literal) => {
         concat!(
             "j.id, ",
             $task,
@@ -77,7 +84,8 @@ macro_rules! job_columns {
             $queue,
             ", j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
          j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
-         j.skipped, j.progress_done, j.progress_total, j.suspect, j.memos"
+         j.skipped, j.progress_done, j.progress_total, j.memos, ",
+            $suspect
         )
     };
 }
@@ -99,14 +107,37 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         state: state(row)?,
         attempt: row.get(12)?,
         failures: row.get(13)?,
-        suspect: row.get(18)?,
+        suspect: suspect(row)?,
         steps: row.get::<_, i64>(14)?.cast_unsigned(),
         skipped: row.get::<_, i64>(15)?.cast_unsigned(),
-        memos: row.get::<_, i64>(19)?.cast_unsigned(),
+        memos: row.get::<_, i64>(18)?.cast_unsigned(),
         progress: done
             .zip(total)
             .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
     })
+}
+
+fn suspect(row: &Row<'_>) -> rusqlite::Result<Option<Suspect>> {
+    let is_suspect: bool = row.get(19)?;
+    let suspect = || {
+        Ok(Suspect {
+            survived: survived(row.get(20)?),
+            losses: row.get(21)?,
+            leased: row.get::<_, Option<i64>>(22)?.map(time),
+            liable: row.get(23)?,
+        })
+    };
+    is_suspect.then(suspect).transpose()
+}
+
+/// What a suspect survived, in whole milliseconds.
+pub(super) fn survived_millis(survived: Duration) -> i64 {
+    count(survived.as_millis())
+}
+
+/// What [`survived_millis`] gave this number for.
+fn survived(millis: i64) -> Duration {
+    Duration::from_millis(if millis == i64::MAX { u64::MAX } else { millis.max(0).cast_unsigned() })
 }
 
 fn state(row: &Row<'_>) -> rusqlite::Result<State> {

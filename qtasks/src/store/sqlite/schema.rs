@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 /// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
-/// nobody who passes them over has to read them. Steps are [`packed`](super::packed). New ones stand in
+/// a lease that passes them over does not read them; `survived` and what stands behind it is theirs alone, and for other jobs
+/// nothing or 0, which takes a byte each. Steps are [`packed`](super::packed). New ones stand in
 /// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
 /// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -127,6 +128,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     DROP TABLE qtasks_new_steps;
     CREATE TABLE qtasks_new_steps (arrival INTEGER PRIMARY KEY, steps BLOB NOT NULL);
 ",
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN survived INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_jobs ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_jobs ADD COLUMN leased INTEGER;
+    ALTER TABLE qtasks_jobs ADD COLUMN liable INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX qtasks_suspects;
+    CREATE INDEX qtasks_suspects ON qtasks_jobs (lane, survived, rank, id) WHERE state = 1 AND suspect = 1;
+",
 ];
 
 /// The format that [`MIGRATIONS`] lead to.
@@ -176,7 +185,7 @@ fn check(connection: &Connection, place: &Place, known: i64) -> Result<i64> {
     Ok(found.max(0))
 }
 
-/// Refuses a file in which somebody else has taken our names.
+/// Refuses a file in which another program has taken our names.
 fn refuse_strangers(connection: &Connection, place: &Place) -> Result<()> {
     let sql = "SELECT name FROM sqlite_schema WHERE name LIKE 'qtasks!_%' ESCAPE '!' AND name <> 'qtasks_format'";
     let stranger: Option<String> =
@@ -217,7 +226,7 @@ fn advance(transaction: &Transaction<'_>, missing: &[&str], known: i64) -> rusql
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::Duration};
 
     use futures::future::join_all;
     use rusqlite::params;
@@ -226,14 +235,14 @@ mod tests {
     use super::*;
     use crate::{
         error::chain,
-        job::{JobId, Reply, Step},
+        job::{Job, JobId, Lease, NewJob, Output, Reply, State, Step, Suspect, WorkerId},
         json::Json,
         store::{
-            Store,
+            Ask, Filter, Store, Suspects,
             sqlite::{
                 Sqlite,
-                fixture::{lease, neighbour, new_job, place},
-                steps,
+                fixture::{NOW, ask, lease, neighbour, new_job, place},
+                row, steps,
             },
         },
     };
@@ -300,6 +309,63 @@ mod tests {
                 [step(0, u64::MAX, value), step(1, i64::MAX as u64, skipped("no\0\n")), step(2, 7, skipped(""))]
             );
         }
+    }
+
+    #[tokio::test]
+    async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
+        let (folder, url) = place("");
+        let connection = migrated(&folder, &MIGRATIONS[..5]);
+        connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
+        let holder = WorkerId::new();
+        let [suspect, delayed, ordinary, running, done] = [(); 5].map(|()| JobId::new());
+        for (id, state, is_suspect, attempt, worker, outcome) in [
+            (suspect, 1, true, 2, None, None),
+            (delayed, 0, true, 2, None, None),
+            (ordinary, 1, false, 0, None, None),
+            (running, 2, true, 3, Some(holder.to_bytes()), None),
+            (done, 3, false, 1, None, Some("7")),
+        ] {
+            let due = row::millis(NOW) + if state == 0 { 5 } else { 0 };
+            let ended = outcome.map(|_| row::millis(NOW));
+            let insert = "INSERT INTO qtasks_jobs
+                          (id, lane, rank, state, due, enqueued, args, suspect, attempt, worker, outcome, ended, failures)
+                          VALUES (?1, 1, -4, ?2, ?3, ?4, '{}', ?5, ?6, ?7, ?8, ?9, 1)";
+            let values =
+                params![id.to_bytes(), state, due, row::millis(NOW), is_suspect, attempt, worker, outcome, ended];
+            connection.execute(insert, values).unwrap();
+        }
+        drop(connection);
+
+        let store = Sqlite::open(&url).await.unwrap();
+        let known = Some(Suspect::default());
+        let job = |id, state, suspect, attempt| Job {
+            state,
+            suspect,
+            attempt,
+            failures: 1,
+            ..NewJob { id, priority: 4, ..new_job() }.into()
+        };
+        let later = State::Waiting { due: NOW + Duration::from_millis(5) };
+        let output = Output::Value(Json::from_stored("7"));
+        let mut expected = [
+            job(suspect, State::Waiting { due: NOW }, known, 2),
+            job(delayed, later, known, 2),
+            job(ordinary, State::Waiting { due: NOW }, None, 0),
+            job(running, State::Running { worker: holder }, known, 3),
+            job(done, State::Done { output }, None, 1),
+        ];
+        expected.sort_by_key(|job| job.id);
+        assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap(), expected);
+
+        let lease = Lease { job: running, attempt: 3, worker: holder };
+        assert_eq!(store.renew(holder, 1).await.unwrap().leases, [lease]);
+        let asked = || Ask { suspects: Suspects::OneAlone, ..ask(9) };
+        let leased = store.lease(asked()).await.unwrap();
+        assert_eq!(leased.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [suspect, ordinary]);
+        assert_eq!(leased.jobs[0].suspect, Some(Suspect { leased: Some(NOW), liable: true, ..Suspect::default() }));
+        assert_eq!(leased.next_due, Some(NOW + Duration::from_millis(5)));
+        let leased = store.lease(Ask { now: leased.next_due.unwrap(), ..asked() }).await.unwrap();
+        assert_eq!(leased.jobs[0].id, delayed);
     }
 
     #[test]

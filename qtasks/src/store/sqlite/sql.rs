@@ -38,23 +38,27 @@ macro_rules! settle {
     ($($hold:literal)*) => {
         concat!(
             "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended = ?3, shape = ?4, outcome = ?5, \
-             failures = ?6, suspect = ?7, worker = NULL WHERE id = ?8 AND attempt = ?9 ",
+             failures = ?6, suspect = ?7, survived = ?8, losses = ?9, leased = NULL, liable = 0, worker = NULL \
+             WHERE id = ?10 AND attempt = ?11 ",
             $($hold),*
         )
     };
 }
 
-/// The jobs of a lane that are known to be due, or were due when they were enqueued; the most urgent first.
+/// The jobs of a lane that are known to be due, or were due when they were enqueued, behind the one that was read last; those
+/// that are leased first come first.
 macro_rules! ready {
-    ($index:literal, $condition:literal) => {
+    ($suspect:literal, $condition:literal, $behind:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            job_columns!("?5", "?6"),
-            " FROM qtasks_jobs AS j ",
-            $index,
-            " WHERE j.state = 1 AND ",
+            job_columns!("?2", "?3", $suspect),
+            " FROM qtasks_jobs AS j INDEXED BY ",
             $condition,
-            " AND j.lane = ?1 AND (j.rank, j.id) > (?2, ?3) ORDER BY j.rank, j.id LIMIT ?4"
+            " AND j.lane = ?1 AND ",
+            $behind,
+            " ORDER BY ",
+            $order,
+            " LIMIT ?4"
         )
     };
 }
@@ -80,15 +84,20 @@ statements! {
                    WHERE state = 0 AND lane = ?1 AND due <= ?2 ORDER BY due LIMIT ?3)";
     next_later = "SELECT due FROM qtasks_jobs INDEXED BY qtasks_later
                   WHERE state = 0 AND lane = ?1 AND due > ?2 ORDER BY due LIMIT 1";
-    ready = ready!("INDEXED BY qtasks_ready", "j.suspect = 0");
-    ready_suspects = ready!("INDEXED BY qtasks_suspects", "j.suspect = 1");
+    ready = ready!("0", "qtasks_ready WHERE j.state = 1 AND j.suspect = 0", "(j.rank, j.id) > (?5, ?6)", "j.rank, j.id");
+    ready_suspects = ready!(
+        "1, j.survived, j.losses, j.leased, j.liable",
+        "qtasks_suspects WHERE j.state = 1 AND j.suspect = 1",
+        "(j.survived, j.rank, j.id) > (?7, ?5, ?6)",
+        "j.survived, j.rank, j.id"
+    );
     run = "UPDATE qtasks_jobs SET state = 2, worker = ?2, attempt = ?3 WHERE id = ?1";
+    run_suspect = "UPDATE qtasks_jobs SET state = 2, worker = ?2, attempt = ?3, leased = ?4, liable = ?5 WHERE id = ?1";
 
-    held = HELD;
-    holder = "SELECT worker FROM qtasks_jobs WHERE id = ?1 AND attempt = ?2 AND worker IS NOT NULL";
-
-    advance = "UPDATE qtasks_jobs SET steps = steps + ?5, skipped = skipped + ?6, failures = 0
+    advance = "UPDATE qtasks_jobs
+               SET steps = steps + ?5, skipped = skipped + ?6, failures = 0, losses = 0, liable = 0
                WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
+    pass = "UPDATE qtasks_jobs SET liable = 0 WHERE id = ?1";
     progress = "UPDATE qtasks_jobs SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
     recorded = "SELECT steps, memos FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
     insert_steps = "INSERT INTO qtasks_strips (job, first, steps) VALUES (?1, ?2, ?3)";
@@ -99,8 +108,8 @@ statements! {
     clear_new_steps = "DELETE FROM qtasks_new_steps";
     count_new_steps = "SELECT coalesce(sum(length(steps)), 0), count(*) FROM qtasks_new_steps";
 
-    settle_leased = settle!("AND worker = ?10 AND steps = coalesce(?11, steps)");
-    settle_seen = settle!("AND state BETWEEN ?10 AND ?11 AND steps = coalesce(?12, steps)");
+    settle_leased = settle!("AND worker = ?12 AND steps = coalesce(?13, steps)");
+    settle_seen = settle!("AND state BETWEEN ?12 AND ?13 AND steps = coalesce(?14, steps)");
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
@@ -154,12 +163,12 @@ mod tests {
         let ready = of("ready");
         assert!(ready.contains("INDEX qtasks_ready (lane=? AND (rank,id)>(?,?))"), "{ready}");
         let suspects = of("ready_suspects");
-        assert!(suspects.contains("INDEX qtasks_suspects (lane=? AND (rank,id)>(?,?))"), "{suspects}");
+        assert!(suspects.contains("INDEX qtasks_suspects (lane=? AND (survived,rank,id)>(?,?,?))"), "{suspects}");
         let first = of("first_later");
         assert!(first.contains("COVERING INDEX qtasks_later (lane=?)"), "{first}");
         let promote = of("promote");
         assert!(promote.contains("COVERING INDEX qtasks_later (lane=? AND due<?)"), "{promote}");
-        let held = of("held");
+        let held = plan(&connection, HELD);
         assert!(held.contains("INDEX qtasks_running (worker=?)"), "{held}");
         let ended = of("ended");
         assert!(ended.contains("INDEX qtasks_ended (state=? AND ended<?)"), "{ended}");

@@ -252,7 +252,14 @@ mod tests {
     }
 
     fn record(lease: Lease, range: std::ops::Range<u64>) -> Record {
-        Record { lease, steps: range.map(step).collect(), memos: Vec::new(), jobs: Vec::new(), progress: None }
+        Record {
+            lease,
+            steps: range.map(step).collect(),
+            memos: Vec::new(),
+            jobs: Vec::new(),
+            progress: None,
+            passed: false,
+        }
     }
 
     #[tokio::test]
@@ -288,7 +295,7 @@ mod tests {
             steps: None,
             next: State::Cancelled { reason: String::new() },
             failures: 0,
-            suspect: false,
+            suspect: None,
             attempt: None,
             now: NOW,
         };

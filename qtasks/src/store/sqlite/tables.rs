@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 use super::{
     enqueue::{Fresh, insert_job},
     fault::Fault,
-    peers::Peers,
+    presence::Workers,
     sql::Statements,
     steps::{New, Waiting},
     transact::{BROKEN, Transaction},
@@ -25,7 +25,7 @@ pub(super) struct Tables<'c> {
     transaction: Option<Transaction<'c>>,
     /// and since when the latest has been.
     pub(super) begun: Instant,
-    pub(super) peers: Arc<Peers>,
+    pub(super) workers: Arc<Workers>,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
@@ -36,7 +36,7 @@ pub(super) struct Tables<'c> {
     pub(super) news: News,
 }
 
-/// Who is to be rung for.
+/// What the bell is to be rung for.
 #[derive(Default)]
 pub(super) struct News {
     pub(super) work: bool,
@@ -60,7 +60,7 @@ struct Lanes {
 }
 
 impl<'c> Tables<'c> {
-    pub(super) fn new(connection: &'c Connection, peers: Arc<Peers>) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &'c Connection, workers: Arc<Workers>) -> rusqlite::Result<Self> {
         let mut sql = Statements::prepare(connection)?;
         let new_steps = Waiting::count(&mut sql)?;
         let (lanes, news) = (Lanes::default(), News::default());
@@ -70,7 +70,7 @@ impl<'c> Tables<'c> {
             sql,
             transaction: None,
             begun,
-            peers,
+            workers,
             lanes,
             reached: i64::MIN,
             fresh: None,
@@ -143,13 +143,14 @@ impl<'c> Tables<'c> {
         insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job)
     }
 
-    /// Inserts the jobs that nobody has leased.
+    /// Inserts the jobs that no worker has leased in this transaction.
     pub(super) fn insert_fresh(&mut self) -> rusqlite::Result<()> {
         let fresh = self.fresh.take().unwrap_or_default();
         fresh.iter().try_for_each(|fresh| self.insert(fresh.lane, &fresh.job))
     }
 
-    /// Says that jobs that are due by `time` may stand with those known to be due; whether nobody said more before.
+    /// Takes note that jobs that are due by `time` may stand with those known to be due; gives whether that is the latest
+    /// such time.
     pub(super) fn reach(&mut self, time: i64) -> bool {
         let first = time >= self.reached;
         self.reached = self.reached.max(time);

@@ -372,7 +372,8 @@ mod tests {
         let lease = scene.running().await;
         assert_eq!(scene.transact(lease, &scene.all_insert(0..2)).await.unwrap(), Transacted::Upto(2));
         let step = Step { seq: 2, hash: 2, reply: value(2) };
-        let record = Record { lease, steps: vec![step], memos: Vec::new(), jobs: Vec::new(), progress: None };
+        let record =
+            Record { lease, steps: vec![step], memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false };
         assert_eq!(scene.store.record(vec![record]).await.unwrap(), [Written::Yes]);
         assert_eq!(scene.transact(lease, &scene.all_insert(3..4)).await.unwrap(), Transacted::Upto(4));
         assert_eq!(scene.steps(lease).await, (0..4).map(value).collect::<Vec<_>>());

@@ -16,22 +16,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    job::{Attempt, JobId, Lease, Memo, Progress, State, Step, WorkerId},
+    job::{Attempt, JobId, Lease, Memo, Progress, State, Step, Suspect, WorkerId},
     store::{GAP, Hold, Record, Settlement, Written},
 };
-
-/// The leases of a worker, read where nobody else can be taking them.
-pub(super) struct Held(pub(super) WorkerId);
-
-impl Write for Held {
-    type Outcome = Vec<Lease>;
-    const DOING: &'static str = "renew leases";
-
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Lease>, Fault> {
-        let held = tables.sql.held.query_map([self.0.to_bytes()], |row| row::lease(row, self.0))?;
-        Ok(held.collect::<Result<_, _>>()?)
-    }
-}
 
 pub(super) struct Records(pub(super) Vec<Record>);
 
@@ -72,6 +59,8 @@ fn append(tables: &mut Tables<'_>, record: &Record, new: &mut New) -> Result<Wri
     let new_memos = missing(&record.memos, |memo| memo.number, memos)?;
     if !new_steps.is_empty() {
         advance(sql, record, steps, new_steps.iter().copied())?;
+    } else if record.passed {
+        sql.pass.execute([job.to_bytes()])?;
     }
     report(sql, record)?;
     insert_memos(sql, record.lease.job, &new_memos)?;
@@ -160,48 +149,44 @@ impl Write for Settle {
         tables.news.ended.extend(ended.map(|settlement| settlement.job));
         tables.news.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
         self.0.iter().for_each(|settlement| _ = tables.reach(row::millis(settlement.now)));
-        let mut gone = HashMap::new();
-        let peers = &tables.peers;
-        let mut is_gone = |worker, now| *gone.entry((worker, now)).or_insert_with(|| peers.judge(worker, now));
-        self.0.iter().map(|settlement| settle(&mut tables.sql, settlement, &mut is_gone)).collect()
+        let (workers, sql) = (&tables.workers, &mut tables.sql);
+        let mut judged = HashMap::new();
+        let mut is_silent = |worker, beat| *judged.entry((worker, beat)).or_insert_with(|| workers.judge(worker, beat));
+        self.0.iter().map(|settlement| settle(sql, settlement, &mut is_silent)).collect()
     }
 }
 
 fn settle(
     sql: &mut Statements<'_>,
     settlement: &Settlement,
-    is_gone: &mut impl FnMut(WorkerId, i64) -> bool,
+    is_silent: &mut impl FnMut(WorkerId, Option<u64>) -> bool,
 ) -> Result<Written, Fault> {
     let id = settlement.job.to_bytes();
     let Standing { state, due, ended, shape, outcome } = Standing::new(&settlement.next, settlement.now)?;
-    let (failures, suspect, steps) = (settlement.failures, settlement.suspect, settlement.steps.map(row::count));
-    let leased = match settlement.hold {
-        Hold::Lease(lease) => (lease.job == settlement.job).then_some((lease.attempt, lease.worker)),
-        Hold::Expired { attempt, now } => {
-            let holder = sql.holder.query_row(params![id, attempt], |row| row::worker_id(row, 0)).optional()?;
-            holder.filter(|worker| is_gone(*worker, row::millis(now))).map(|worker| (attempt, worker))
+    let (failures, steps) = (settlement.failures, settlement.steps.map(row::count));
+    let suspect = settlement.suspect.is_some();
+    let Suspect { survived, losses, .. } = settlement.suspect.unwrap_or_default();
+    let survived = row::survived_millis(survived);
+    let changed = match settlement.hold {
+        Hold::Lease(lease) | Hold::Silent { lease, .. } => {
+            if lease.job != settlement.job {
+                return Ok(Written::Fenced);
+            }
+            // A worker is judged only where there is something to take from it.
+            if let Hold::Silent { beat, .. } = settlement.hold
+                && !(runs_under(sql, lease)? && is_silent(lease.worker, beat))
+            {
+                return Ok(Written::Fenced);
+            }
+            let (attempt, worker) = (lease.attempt, lease.worker.to_bytes());
+            sql.settle_leased.execute(params![
+                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, worker, steps
+            ])?
         }
-        Hold::Seen { .. } => None,
-    };
-    let changed = match (settlement.hold, leased) {
-        (Hold::Lease(_) | Hold::Expired { .. }, None) => 0,
-        (Hold::Lease(_) | Hold::Expired { .. }, Some((attempt, worker))) => sql.settle_leased.execute(params![
-            state,
-            due,
-            ended,
-            shape,
-            outcome,
-            failures,
-            suspect,
-            id,
-            attempt,
-            worker.to_bytes(),
-            steps
-        ])?,
-        (Hold::Seen { state: seen, attempt }, _) => {
+        Hold::Seen { state: seen, attempt } => {
             let (first, last) = row::codes(seen);
             sql.settle_seen.execute(params![
-                state, due, ended, shape, outcome, failures, suspect, id, attempt, first, last, steps
+                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, first, last, steps
             ])?
         }
     };
@@ -212,6 +197,10 @@ fn settle(
         insert_attempt(&mut sql.insert_attempt, id, attempt)?;
     }
     Ok(Written::Yes)
+}
+
+fn runs_under(sql: &mut Statements<'_>, lease: Lease) -> rusqlite::Result<bool> {
+    sql.recorded.exists(params![lease.job.to_bytes(), lease.worker.to_bytes(), lease.attempt])
 }
 
 fn insert_attempt(insert_attempt: &mut Statement<'_>, job: [u8; 16], attempt: &Attempt) -> rusqlite::Result<()> {
@@ -248,7 +237,7 @@ impl Write for Prune {
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Pruned, Fault> {
         let sql = &mut tables.sql;
         let mut room = PRUNED_ROWS;
-        // A job with many steps is deleted first and its steps bit by bit, so that nobody ever sees half of it.
+        // A job with many steps is deleted first and its steps bit by bit, so that half of it is never seen.
         while room > 0
             && let Some(deleted) = sweep(sql, room)?
         {

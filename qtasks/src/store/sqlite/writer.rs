@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 use super::{
     checkpoint::{self, Checkpoint},
     fault::{Fault, is_busy},
-    peers::Peers,
     place::Place,
+    presence::Workers,
     question::{Question, Told},
     queue::{Closing, Command, Queue, Turn},
     schema,
@@ -36,13 +36,13 @@ pub(super) struct Handle {
     pub(super) queue: Arc<Queue>,
     /// Where the file is, by an absolute path.
     pub(super) place: Place,
-    pub(super) peers: Arc<Peers>,
+    pub(super) workers: Arc<Workers>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.queue.close();
-        self.peers.let_go();
+        self.workers.let_go();
     }
 }
 
@@ -81,9 +81,9 @@ fn turn_on_log(connection: &Connection, patience: Duration) -> rusqlite::Result<
 }
 
 fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sender<Result<Handle>>) {
-    let peers = Arc::new(Peers::new(place.workers()));
+    let workers = Arc::new(Workers::new(place.workers()));
     let prepared =
-        Tables::new(connection, Arc::clone(&peers)).and_then(|mut tables| Ok((tables.data_version()?, tables)));
+        Tables::new(connection, Arc::clone(&workers)).and_then(|mut tables| Ok((tables.data_version()?, tables)));
     let (version, tables) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -98,7 +98,7 @@ fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sen
     let look = Look::new(watcher.is_some(), Instant::now());
     let patience = place.patience;
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
-    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, peers }));
+    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, workers }));
     let checkpoint = Checkpoint::new(Instant::now());
     Writer {
         tables,

@@ -11,8 +11,8 @@ local USUAL = -1
 local ID = 16
 -- As many values as one command takes by `unpack`.
 local MOST = 4000
--- Until when the leases of a worker last that never said so, or has left.
-local LONG_AGO = -9007199254740992
+-- What stands in place of the beat of a worker that has left and holds leases. One that never renewed has an empty one.
+local LEFT = 'left'
 
 -- The key of what there is of a kind, of a job, a lane or a worker, or of all.
 local function key(kind, of)

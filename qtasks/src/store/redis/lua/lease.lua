@@ -1,8 +1,9 @@
--- ARGV from 2: the worker, how many jobs, whether one may be a suspect, the time, and the lanes.
+-- ARGV from 2: the worker, how many jobs, how one may be a suspect (0 not at all, 1 beside others, 2 alone), the time, and
+-- the lanes.
 -- Gives when the next job will be due, whether a suspect waits, whether to ask again for more, and of each job the id, the
 -- job, and, where there is that already, how it stood and its counts.
 
-local worker, limit, seat, now = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1', tonumber(ARGV[5])
+local worker, limit, suspects, now = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- As many jobs are read at a time: they may be large.
 local READ = 32
 -- So many jobs that are not due are passed over in a lane, when the clock of the worker is behind: what stands behind them
@@ -39,16 +40,21 @@ local function promote(lane)
     local first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
     if first[2] and tonumber(first[2]) <= now then
         local due = call('ZRANGEBYSCORE', later, '-inf', now, 'LIMIT', 0, COME)
-        local ready, suspects = {}, {}
+        local ready, scored = {}, {}
         for _, id in ipairs(due) do
             local rank = call('GETRANGE', JOB .. id, 0, 1)
             if rank ~= '' then
-                local scored = call('GETRANGE', STANDING .. id, 1, 1) == '\1' and suspects or ready
-                scored[#scored + 1], scored[#scored + 2] = struct.unpack('>h', rank), id
+                rank = struct.unpack('>h', rank)
+                if call('GETRANGE', STANDING .. id, 1, 1) == '\1' then
+                    local score = suspect_score(rank, survived(call('GETRANGE', STANDING .. id, 39, 46)))
+                    scored[#scored + 1], scored[#scored + 2] = score, id
+                else
+                    ready[#ready + 1], ready[#ready + 2] = rank, id
+                end
             end
         end
         wait('ready:', lane, ready)
-        wait('suspects:', lane, suspects)
+        wait('suspects:', lane, scored)
         call_all('ZREM', later, due)
         reach_to(now)
         first = call('ZRANGE', later, 0, 0, 'WITHSCORES')
@@ -65,23 +71,23 @@ local function new_front(where, lane)
     return front
 end
 
--- The ids from a place on, and their ranks, if they are not the usual ones.
+-- The ids from a place on, and their ranks, if they are not the usual ones, or the scores of suspects.
 local function range(front, from, count)
     if front.in_line then
         return call('LRANGE', front.key, from, from + count - 1)
     end
-    local ids, ranks = {}, {}
+    local ids, scores = {}, {}
     local scored = call('ZRANGE', front.key, from, from + count - 1, 'WITHSCORES')
     for place = 1, #scored, 2 do
-        ids[#ids + 1], ranks[#ranks + 1] = scored[place], tonumber(scored[place + 1])
+        ids[#ids + 1], scores[#scores + 1] = scored[place], tonumber(scored[place + 1])
     end
-    return ids, ranks
+    return ids, scores
 end
 
 local function turn_page(front)
     front.from = front.from + #front.ids
     local count = front.useless > 0 and READ or page
-    front.ids, front.ranks = range(front, front.from, count)
+    front.ids, front.scores = range(front, front.from, count)
     front.place, front.is_last = 1, #front.ids < count
     if #front.ids > 0 then
         front.keys, front.standings, front.counts = keys_of(STANDING, front.ids), {}, {}
@@ -122,7 +128,8 @@ local function advance(front, behind)
                     front.ended, ask_again = true, 1
                 end
             elseif not behind or due_of(job, standing) <= now then
-                front.at, front.rank = place, front.ranks and front.ranks[place] or USUAL
+                front.at, front.score = place, front.scores and front.scores[place] or USUAL
+                front.rank = front.suspects and struct.unpack('>h', job) or front.score
                 front.place = place + 1
                 return
             else
@@ -166,18 +173,31 @@ for _, front in ipairs(fronts) do
     advance(front, behind)
 end
 
-local function is_more_urgent(front, other)
-    if front.rank ~= other.rank then
-        return front.rank < other.rank
+-- Whether a front comes before another, by rank or score, and then by id.
+local function is_less(front, other, by)
+    if front[by] ~= other[by] then
+        return front[by] < other[by]
     end
     return is_before(front.ids[front.at], other.ids[other.at])
+end
+
+-- Where the one suspect stands that may be leased: of those that the fronts have come to, the first by score.
+local seat
+for _, front in ipairs(fronts) do
+    if suspects > 0 and front.suspects and front.at and (not seat or is_less(front, seat, 'score')) then
+        seat = front
+    end
+end
+
+local function is_more_urgent(front, other)
+    return is_less(front, other, 'rank')
 end
 
 -- The front with the most urgent job, and the next one.
 local function most_urgent()
     local first, second
     for _, front in ipairs(fronts) do
-        if front.at and (seat or not front.suspects) then
+        if front.at and (not front.suspects or front == seat) then
             if not first or is_more_urgent(front, first) then
                 first, second = front, first
             elseif not second or is_more_urgent(front, second) then
@@ -199,7 +219,13 @@ local function take(front)
     local id, standing = front.ids[at], front.standings[at] or false
     if standing then
         attempt = struct.pack('>I4', struct.unpack('>I4', standing, 3) + 1)
-        runs = '\1' .. standing:sub(2, 2) .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27)
+        local flags, known = '\0', ''
+        if front.suspects then
+            -- A program of format 2 that still runs leaves out what is known of a suspect.
+            known = #standing == 59 and standing:sub(40, 51) or string.rep('\0', 12)
+            flags, known = suspects == 2 and '\3' or '\1', known .. struct.pack('>i8', now)
+        end
+        runs = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known
     end
     local place = 4 * leased + 4
     answer[place], answer[place + 1] = id, front.jobs[at]
@@ -208,7 +234,7 @@ local function take(front)
     leased = leased + 1
     leases[leased], taken[id] = id .. attempt, true
     if front.suspects then
-        seat = false
+        seat = nil
     end
 end
 
@@ -232,7 +258,7 @@ end
 if leased > 0 then
     set_all(standings)
     call_all('SADD', key('held:', worker), leases)
-    call('ZADD', key('workers'), 'NX', LONG_AGO, worker)
+    call('HSETNX', key('beats'), worker, '')
 end
 for _, front in ipairs(fronts) do
     if behind and not front.ended then

@@ -1,8 +1,9 @@
--- ARGV from 2: the worker.
+-- ARGV from 2: the worker. Gives 1 if it holds leases, which can be taken now.
 
-if call('EXISTS', key('held:', ARGV[2])) == 1 then
-    call('ZADD', key('workers'), LONG_AGO, ARGV[2])
-    tell({}, {}, false, true)
-else
-    call('ZREM', key('workers'), ARGV[2])
+if call('EXISTS', key('held:', ARGV[2])) == 0 then
+    call('HDEL', key('beats'), ARGV[2])
+    return 0
 end
+call('HSET', key('beats'), ARGV[2], LEFT)
+tell({}, {}, false, true)
+return 1

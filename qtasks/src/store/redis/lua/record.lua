@@ -1,6 +1,6 @@
--- ARGV from 2, for each record: the worker and the lease, the progress or nothing, how many steps, memos, and values about
--- jobs; then of each step the number and the step; of each memo the number, which memos, by what they stand, and the memo;
--- and the jobs, as `enqueue` takes them.
+-- ARGV from 2, for each record: the worker and the lease, the progress or nothing, and one more byte there if the job is a
+-- suspect that has had its turn, how many steps, memos, and values about jobs; then of each step the number and the step; of
+-- each memo the number, which memos, by what they stand, and the memo; and the jobs, as `enqueue` takes them.
 -- Gives for each record whether it was written, or -1 where one leaves a gap.
 
 local NONE = struct.pack('>I4I8I8I8B', 0, 0, 0, 0, 0) .. string.rep('\0', 16)
@@ -9,7 +9,8 @@ local records, ids, by_worker = {}, {}, {}
 local at = 2
 while at <= #ARGV do
     local worker, lease = ARGV[at], ARGV[at + 1]
-    local record = { id = lease:sub(1, ID), lease = lease, progress = ARGV[at + 2], memos = {} }
+    local said, record = ARGV[at + 2], { id = lease:sub(1, ID), lease = lease, memos = {} }
+    record.progress, record.passed = #said >= 16 and said:sub(1, 16) or '', #said % 16 == 1
     record.steps = at + 6
     record.behind_steps = record.steps + 2 * tonumber(ARGV[at + 3])
     record.jobs = record.behind_steps + 4 * tonumber(ARGV[at + 4])
@@ -70,6 +71,9 @@ for place, record in ipairs(records) do
             call('ZADD', key(ARGV[memo + 1], record.id), ARGV[memo + 2], ARGV[memo + 3])
         end
         head.progress = record.progress ~= '' and '\1' .. record.progress or head.progress
+        if record.passed and call('GETRANGE', STANDING .. record.id, 1, 1) == '\3' then
+            call('SETRANGE', STANDING .. record.id, 1, '\1')
+        end
         if record.last >= record.jobs then
             enqueue(record.jobs, record.last)
             work = true

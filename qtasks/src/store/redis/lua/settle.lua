@@ -11,21 +11,17 @@ local function numbers(standing)
 end
 
 -- How long the part of each kind is that says who holds a job; behind it may stand how many steps the job must have.
-local LENGTHS = { L = 17, E = 9, S = 2 }
+local LENGTHS = { L = 17, B = 37, S = 2 }
 
--- Whether a job is as it was seen, or was lost with its worker; if so, takes it from where its state had put it.
+-- Whether a job is as it was seen; if so, takes it from where its state had put it.
 local function found(hold, lease)
     local id = lease:sub(1, ID)
     local standing = call('GET', STANDING .. id)
     local state, attempt = numbers(standing)
-    if attempt ~= lease:sub(17) or not standing and call('EXISTS', JOB .. id) == 0 then
+    if state ~= struct.unpack('B', hold, 2) or attempt ~= lease:sub(17) then
         return false
     end
-    if hold:sub(1, 1) == 'E' then
-        if state ~= RUNNING or not ran_out(standing:sub(7, 22), struct.unpack('>i8', hold, 2)) then
-            return false
-        end
-    elseif state ~= struct.unpack('B', hold, 2) then
+    if not standing and call('EXISTS', JOB .. id) == 0 then
         return false
     end
     if state == RUNNING then
@@ -65,17 +61,19 @@ local function set_free(hold, leases)
     local kind = hold:sub(1, 1)
     local length = LENGTHS[kind]
     local have = #hold > length and have_steps(leases, hold:sub(length + 1))
-    if kind ~= 'L' then
+    if kind == 'S' then
         local are = {}
         for place, lease in ipairs(leases) do
             are[place] = (not have or have[place] == 1) and found(hold, lease) and 1 or 0
         end
         return are
     end
-    local worker = hold:sub(2, length)
+    local worker = hold:sub(2, 17)
+    -- A renewal since its worker was seen to be silent wins.
+    local has_renewed = kind == 'B' and string.format('%20s', beat_of(worker)) ~= hold:sub(18, length)
     local are, all, count = are_in(key('held:', worker), leases), {}, 0
     for place = 1, #leases do
-        if have and have[place] == 0 then
+        if has_renewed or have and have[place] == 0 then
             are[place] = 0
         elseif are[place] == 1 then
             count = count + 1
@@ -87,13 +85,17 @@ local function set_free(hold, leases)
 end
 
 -- Lets a job wait again.
-local function wait_again(id, where, time, attempt)
+local function wait_again(id, where, time, attempt, standing)
     if attempt ~= '' then
         call('RPUSH', key('h:', id), attempt)
     end
     local rank, lane = rank_and_lane(id)
     if lane then
-        wait(where, lane, { where == 'later:' and time or rank, id })
+        local score = where == 'later:' and time or rank
+        if where == 'suspects:' then
+            score = suspect_score(rank, survived(standing:sub(40, 47)))
+        end
+        wait(where, lane, { score, id })
         work = true
     end
     if where ~= 'later:' then
@@ -119,7 +121,7 @@ while at <= #ARGV do
             count = count + 1
             ended[count], news[#news + 1] = id, id
             if not ends then
-                wait_again(id, where, time, ARGV[from + 2])
+                wait_again(id, where, time, ARGV[from + 2], ARGV[from + 1])
             end
         end
     end

@@ -1,5 +1,8 @@
 -- Where jobs wait.
 
+-- Before all times of jobs.
+local LONG_AGO = -9007199254740992
+
 -- Jobs are due now, or were, that stand in line: up to this time.
 local function reach()
     return tonumber(call('GET', key('reach')) or LONG_AGO)
@@ -21,7 +24,14 @@ local function rank_and_lane(id)
     return rank, call('GETRANGE', JOB .. id, 30, 29 + length)
 end
 
--- Lets jobs wait in a lane: `where` is `ready:`, `suspects:` or `later:`, and `scored` a rank or a time and an id in turn.
+-- The less, the sooner a suspect is leased: by what it has survived, in milliseconds, then by rank. Beyond two years all have
+-- survived the same, so that a double holds the score exactly.
+local function suspect_score(rank, survived)
+    return math.min(survived, 68719476736) * 65536 + rank + 32768
+end
+
+-- Lets jobs wait in a lane: `where` is `ready:`, `suspects:` or `later:`, and `scored` a rank, a score or a time and an id in
+-- turn.
 local function wait(where, lane, scored)
     if #scored > 0 then
         call_all('ZADD', key(where, lane), scored)

@@ -5,9 +5,20 @@ local function due_or_ended(standing)
     return struct.unpack('>i8', standing, 27)
 end
 
+-- Whether a job is a suspect, by how it stands.
+local function is_suspect(standing)
+    return standing:byte(2) % 2 == 1
+end
+
+-- What a suspect has survived, by the bytes that say so. A program of format 2 that still runs leaves them out.
+local function survived(bytes)
+    return #bytes == 8 and struct.unpack('>I8', bytes) or 0
+end
+
 -- The attempt with which a job has ended, by how it stands, or nothing.
 local function last_attempt(standing)
-    return standing:sub(40, 39 + struct.unpack('>I4', standing, 36))
+    local behind = is_suspect(standing) and 59 or 39
+    return standing:sub(behind + 1, behind + struct.unpack('>I4', standing, 36))
 end
 
 -- Deletes all that there is of a job.
@@ -19,9 +30,9 @@ local function delete(id)
     call('UNLINK', unpack(keys))
 end
 
--- Whether the leases of a worker have run out at a time.
-local function ran_out(worker, now)
-    local last = call('ZSCORE', key('workers'), worker)
-    return not last or tonumber(last) < now
+-- The beat of a worker, or nothing: it never renewed, has left, or is not known.
+local function beat_of(worker)
+    local beat = call('HGET', key('beats'), worker)
+    return beat and beat ~= LEFT and beat or ''
 end
 

@@ -1,0 +1,275 @@
+//! Takes over the jobs of workers that are gone.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Uptime,
+    error::Result,
+    floor::Floor,
+    heartbeat::LEASE,
+    job::{Attempt, Job, Lease, WorkerId},
+    lifecycle::{self, Verdict},
+    retry::Retry,
+    store::{Hold, Presence, Settlement, Written},
+};
+
+/// How often is looked at the workers there are, while there are others;
+const EVERY: Duration = Duration::from_millis(500);
+/// and while there are none.
+const ALONE: Duration = Duration::from_secs(1);
+const LOST_AT_ONCE: usize = 256;
+
+/// Looks after the workers of the store, and takes over the jobs of those that are gone.
+pub(crate) struct Rescue {
+    floor: Arc<Floor>,
+    lookout: Lookout,
+    orphans: mpsc::UnboundedReceiver<Lease>,
+}
+
+impl Rescue {
+    pub(crate) fn new(floor: Arc<Floor>, orphans: mpsc::UnboundedReceiver<Lease>) -> Self {
+        Self { floor, lookout: Lookout::default(), orphans }
+    }
+
+    /// Looks until `finished`.
+    pub(crate) async fn run(mut self, finished: CancellationToken) {
+        let mut lost = self.floor.app.store.bell().lost();
+        self.look().await;
+        loop {
+            let pause = if self.lookout.is_alone() { ALONE } else { EVERY };
+            tokio::select! {
+                biased;
+                () = finished.cancelled() => return,
+                () = sleep(pause) => self.look().await,
+                () = lost.heard() => self.look().await,
+                Some(orphan) = self.orphans.recv() => self.return_orphan(orphan).await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        if let Err(error) = self.take_over_from_lost().await {
+            tracing::warn!(error = crate::error::chain(&error), "lost jobs were not looked for");
+        }
+    }
+
+    async fn take_over_from_lost(&mut self) -> Result<()> {
+        let Floor { app, id, .. } = &*self.floor;
+        let asked = app.clock.uptime();
+        let mut workers = app.store.workers().await?;
+        workers.retain(|other| other.worker != *id);
+        for lost in self.lookout.look(asked, app.clock.uptime(), &workers) {
+            if lost.holds {
+                self.take_over(&lost).await?;
+            } else {
+                app.store.forget(lost.worker, lost.beat).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Settles all jobs of a worker that is gone, unless it renews meanwhile.
+    async fn take_over(&self, lost: &Presence) -> Result<()> {
+        let store = &self.floor.app.store;
+        loop {
+            let jobs = store.held(lost.worker, LOST_AT_ONCE).await?;
+            let settlements: Vec<_> = jobs.iter().filter_map(|job| self.of_lost(job, lost.beat)).collect();
+            if settlements.is_empty() {
+                return Ok(());
+            }
+            let written = store.settle(settlements).await?;
+            if jobs.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn of_lost(&self, job: &Job, beat: Option<u64>) -> Option<Settlement> {
+        let (lease, now) = (job.lease()?, self.floor.app.now());
+        let retry = self.floor.app.registry.get(&job.task).map(|task| task.schema().retry);
+        let outcome = lifecycle::lost(job, retry.as_ref(), now);
+        tracing::warn!(
+            job = %job.id, task = job.task, attempt = job.attempt, worker = %lease.worker, failures = outcome.failures,
+            "a job was lost with its worker and is {} now", outcome.next.name()
+        );
+        let attempt =
+            Attempt { number: job.attempt, worker: lease.worker, started: None, ended: now, ending: outcome.ending };
+        Some(Settlement {
+            job: job.id,
+            hold: Hold::Silent { lease, beat },
+            steps: None,
+            next: outcome.next,
+            failures: outcome.failures,
+            suspect: outcome.suspect,
+            attempt: Some(attempt),
+            now,
+        })
+    }
+
+    /// Gives back a lease of this worker's that only the store knows.
+    async fn return_orphan(&self, orphan: Lease) {
+        let store = &self.floor.app.store;
+        let returned = async {
+            match store.job(orphan.job).await? {
+                Some(job) => store.settle(vec![given_back(&job, orphan, self.floor.app.now())]).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = returned.await {
+            // The next renewals tell of it again.
+            tracing::warn!(error = crate::error::chain(&error), job = %orphan.job, "a lease was not given back");
+        }
+    }
+}
+
+/// Gives back a job that was leased and not started.
+pub(crate) fn given_back(job: &Job, lease: Lease, now: jiff::Timestamp) -> Settlement {
+    let outcome = lifecycle::settle(job, Verdict::Released, false, &Retry::DEFAULT, 0.0, now);
+    Settlement {
+        job: lease.job,
+        hold: Hold::Lease(lease),
+        steps: None,
+        next: outcome.next,
+        failures: outcome.failures,
+        suspect: outcome.suspect,
+        attempt: None,
+        now,
+    }
+}
+
+/// A pause between two looks that is longer than this breaks the chain of looks: this process was frozen, or the machine
+/// asleep, and the others may have been so too.
+const BREAK: Duration = Duration::from_secs(2);
+/// Of the time in which a look waits for its answer no more counts than this, for the machine may be asleep in it.
+const ANSWERING: Duration = Duration::from_millis(250);
+
+/// What a looker remembers of the others. It takes a worker for gone when the store knows it to be, or when its beat has
+/// not changed for one lease, in a chain of looks without a break.
+#[derive(Debug, Default)]
+struct Lookout {
+    seen: HashMap<WorkerId, Sighting>,
+    /// How long the chain of looks is,
+    watched: Duration,
+    /// and when the last look was answered.
+    answered: Option<Uptime>,
+}
+
+/// A beat, and how long the chain was when it was first seen.
+#[derive(Debug)]
+struct Sighting {
+    beat: Option<u64>,
+    since: Duration,
+}
+
+impl Lookout {
+    /// Takes note of what was answered to a look; gives the workers that are gone.
+    fn look(&mut self, asked: Uptime, answered: Uptime, workers: &[Presence]) -> Vec<Presence> {
+        match self.answered.replace(answered).map(|before| asked.since(before)) {
+            Some(pause) if pause <= BREAK => self.watched += pause,
+            _ => self.seen.clear(),
+        }
+        let watched = self.watched;
+        self.watched += answered.since(asked).min(ANSWERING);
+        self.seen.retain(|worker, _| workers.iter().any(|other| other.worker == *worker));
+        let is_silent = |worker: &&Presence| {
+            let new = || Sighting { beat: worker.beat, since: self.watched };
+            let sighting = self.seen.entry(worker.worker).or_insert_with(new);
+            if sighting.beat != worker.beat {
+                *sighting = new();
+            }
+            worker.gone || sighting.since + LEASE <= watched
+        };
+        workers.iter().filter(is_silent).cloned().collect()
+    }
+
+    fn is_alone(&self) -> bool {
+        self.seen.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Uptime {
+        Uptime::from_nanoseconds(0) + Duration::from_millis(milliseconds)
+    }
+
+    fn worker(beat: impl Into<Option<u64>>) -> Presence {
+        Presence { worker: WorkerId::from_bytes([7; 16]), beat: beat.into(), holds: true, gone: false }
+    }
+
+    impl Lookout {
+        /// Whether the worker is found to be gone by a look at a time, which is answered at once.
+        fn finds(&mut self, milliseconds: u64, worker: Presence) -> bool {
+            !self.look(at(milliseconds), at(milliseconds), &[worker]).is_empty()
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_beat_does_not_change_for_one_lease_is_gone() {
+        let mut lookout = Lookout::default();
+        let found = [0, 1_000, 2_000, 2_999, 3_000].map(|time| lookout.finds(time, worker(5)));
+        assert_eq!(found, [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_worker_whose_beat_changes_is_never_gone_whatever_the_numbers_are() {
+        let mut lookout = Lookout::default();
+        for (second, beat) in [9, 1, 8, 2, u64::MAX, 0, 5, 4].into_iter().enumerate() {
+            assert!(!lookout.finds(2_000 * second as u64, worker(beat)));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_the_store_knows_to_be_gone_is_so_at_once() {
+        assert!(Lookout::default().finds(0, Presence { gone: true, ..worker(5) }));
+    }
+
+    #[test]
+    fn a_number_that_is_missing_proves_nothing_by_itself() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)) && !lookout.finds(2_000, worker(5)));
+        assert!(!lookout.finds(3_500, worker(None)), "it has changed");
+        assert!(!lookout.finds(5_000, worker(None)) && !lookout.finds(6_499, worker(None)));
+        assert!(lookout.finds(6_500, worker(None)));
+    }
+
+    #[test]
+    fn a_break_between_looks_begins_the_evidence_anew() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)) && !lookout.finds(2_000, worker(5)));
+        assert!(!lookout.finds(4_001, worker(5)), "this process may have been frozen, and the others too");
+        assert!(!lookout.finds(6_001, worker(5)) && !lookout.finds(7_000, worker(5)));
+        assert!(lookout.finds(7_001, worker(5)));
+    }
+
+    #[test]
+    fn an_answer_that_took_an_hour_counts_as_a_moment() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)));
+        const HOUR: u64 = 3_600_000;
+        assert_eq!(lookout.look(at(1_000), at(1_000 + HOUR), &[worker(5)]), [], "the machine was asleep");
+        assert!(!lookout.finds(2_000 + HOUR, worker(5)), "the worker has had a second to renew");
+        assert!(lookout.finds(3_000 + HOUR, worker(5)));
+    }
+
+    #[test]
+    fn a_slow_store_delays_what_is_found_and_does_not_prevent_it() {
+        let mut lookout = Lookout::default();
+        let looks = (0..20).map(|look| lookout.look(at(6_000 * look), at(6_000 * look + 5_000), &[worker(5)]).len());
+        assert_eq!(looks.take_while(|found| *found == 0).count(), 3);
+    }
+
+    #[test]
+    fn a_worker_that_is_no_longer_there_is_forgotten() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)) && !lookout.is_alone());
+        assert_eq!(lookout.look(at(1_000), at(1_000), &[]), []);
+        assert!(lookout.is_alone());
+        assert!(!lookout.finds(2_000, worker(5)) && !lookout.finds(4_000, worker(5)));
+    }
+}

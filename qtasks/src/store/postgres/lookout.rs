@@ -1,0 +1,144 @@
+//! How a process sees at once that the process of another worker has ended: the lock of the worker is free.
+//!
+//! A connection may also be lost while its process lives, and be made again at once. So a worker is taken for gone only when
+//! its lock was seen free twice, 0.4 s apart, and the worker has not renewed between. Locks on another server than the one
+//! that the worker has written to say nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::{Row, types::Type};
+
+use super::{
+    database::{Parameter, Statement},
+    fault::Fault,
+    line::Line,
+    place::Place,
+    presence::instance,
+    row,
+};
+use crate::job::WorkerId;
+
+/// At so many looks after the connection was lost no worker is taken for gone: others may have lost theirs too, as when an
+/// operator has closed them all.
+const FORBEARING: u32 = 8;
+
+/// The locks of workers that are held, as an array; of no use where `$1` is false.
+macro_rules! locks {
+    () => {
+        "ARRAY(SELECT (l.classid::int8 << 32) | l.objid::int8 FROM pg_locks l
+            WHERE $1 AND l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+    };
+}
+
+/// Which server it is, whether it can be written to, and, if `$1`, the workers that are lost or whose lock is free.
+const LOOK: &str = concat!(
+    "WITH server AS MATERIALIZED (SELECT ",
+    instance!(),
+    " AS instance, NOT (pg_is_in_recovery() OR current_setting('transaction_read_only')::bool) AS writable)
+    SELECT s.instance, s.writable, w.id, w.beat, w.lost FROM server s LEFT JOIN qtasks.workers w
+        ON $1 AND (w.lost OR w.signed AND w.instance = s.instance AND w.sign <> ALL (",
+    locks!(),
+    "))"
+);
+
+/// Has those be lost whose lock is free and whose beat is still the same. It waits for no other process: whoever has a row
+/// locked is about to write it.
+const JUDGE: &str = concat!(
+    "WITH gone AS MATERIALIZED (
+        SELECT w.id FROM qtasks.workers w JOIN unnest($2::uuid[], $3::int8[]) AS seen(id, beat) ON seen.id = w.id
+        WHERE w.beat IS NOT DISTINCT FROM seen.beat AND NOT w.lost AND w.signed AND w.instance = ",
+    instance!(),
+    " AND w.sign <> ALL (",
+    locks!(),
+    ")
+        FOR UPDATE OF w SKIP LOCKED
+    )
+    UPDATE qtasks.workers w SET lost = true FROM gone WHERE w.id = gone.id RETURNING w.id"
+);
+
+/// What a process has seen of the locks of workers.
+#[derive(Default)]
+pub(super) struct Lookout {
+    /// Workers whose lock was free at the last look, with their beats.
+    free: HashMap<WorkerId, Option<i64>>,
+    /// Those that were lost then.
+    lost: HashSet<WorkerId>,
+    /// At how many more looks no worker is taken for gone.
+    forbearing: u32,
+}
+
+impl Lookout {
+    /// One that has just lost its connection.
+    pub(super) fn anew() -> Self {
+        Self { forbearing: FORBEARING, ..Self::default() }
+    }
+
+    /// Looks; gives whether more workers are lost than before. It `watches` workers if there is one here that could take
+    /// over their jobs.
+    ///
+    /// The line is given up if it leads to another server than this `instance`, or to one that can only be read.
+    pub(super) async fn look(
+        &mut self,
+        line: &Line,
+        instance: &str,
+        place: &Place,
+        watches: bool,
+    ) -> Result<bool, Fault> {
+        let watches = watches && self.forbearing == 0;
+        self.forbearing = self.forbearing.saturating_sub(1);
+        let rows = ask(line, place, watches).await?;
+        match server(&rows) {
+            Ok(found) if found == instance => {}
+            Ok(_) => line.give_up(Fault::away("it leads to another server now")),
+            Err(fault) => line.give_up(fault),
+        }
+        if !watches || line.has_ended() {
+            return Ok(false);
+        }
+        let (free, mut lost) = sorted(&rows)?;
+        let still = free.iter().filter(|(worker, beat)| self.free.get(worker) == Some(*beat));
+        let (ids, beats): (Vec<_>, Vec<_>) = still.map(|(worker, beat)| (row::worker_id(*worker), *beat)).unzip();
+        if !ids.is_empty() {
+            let parameters: [Parameter<'_>; 3] =
+                [(&true, Type::BOOL), (&ids, Type::UUID_ARRAY), (&beats, Type::INT8_ARRAY)];
+            let judged = line.query(place, &Statement { sql: JUDGE, parameters: &parameters }).await?;
+            for row in &judged {
+                lost.insert(row::worker(row, 0)?);
+            }
+        }
+        let more = !lost.is_subset(&self.lost);
+        (self.free, self.lost) = (free, lost);
+        Ok(more)
+    }
+}
+
+/// Which server a line leads to, if that can be written to.
+pub(super) async fn instance(line: &Line, place: &Place) -> Result<String, Fault> {
+    server(&ask(line, place, false).await?).map(str::to_owned)
+}
+
+async fn ask(line: &Line, place: &Place, watches: bool) -> Result<Vec<Row>, Fault> {
+    line.query(place, &Statement { sql: LOOK, parameters: &[(&watches, Type::BOOL)] }).await
+}
+
+fn server(rows: &[Row]) -> Result<&str, Fault> {
+    let Some(row) = rows.first() else { return Err(Fault::refused("a look was answered with nothing")) };
+    if row::get(row, 1)? { row::get(row, 0) } else { Err(Fault::away("the server can only be read")) }
+}
+
+/// Workers whose lock is free, with their beats, and those that are lost.
+fn sorted(rows: &[Row]) -> Result<(HashMap<WorkerId, Option<i64>>, HashSet<WorkerId>), Fault> {
+    let (mut free, mut lost) = (HashMap::new(), HashSet::new());
+    for row in rows {
+        // Without any worker there is a row for the server alone.
+        let Some(lost_already) = row::get::<Option<bool>>(row, 4)? else { continue };
+        let worker = row::worker(row, 2)?;
+        if lost_already {
+            lost.insert(worker);
+        } else {
+            free.insert(worker, row::get(row, 3)?);
+        }
+    }
+    Ok((free, lost))
+}

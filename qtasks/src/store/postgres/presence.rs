@@ -1,0 +1,93 @@
+//! What is stored of workers: whether they live, and what they hold.
+
+use tokio_postgres::types::Type;
+
+use super::{
+    database::Database,
+    fault::Fault,
+    row::{self, job_columns},
+};
+use crate::{
+    job::{Job, WorkerId},
+    store::Presence,
+};
+
+/// The number of the lock of a worker.
+pub(super) fn sign(worker: WorkerId) -> i64 {
+    let [.., a, b, c, d, e, f, g, h] = worker.to_bytes();
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Which server it is: after a restart, another one.
+macro_rules! instance {
+    () => {
+        "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8::text"
+    };
+}
+pub(super) use instance;
+
+/// A worker that holds jobs stays known: its jobs can be taken at once.
+const LEAVE: &str = "
+    WITH held AS MATERIALIZED (
+        SELECT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1) AS any
+    ), stays AS (
+        INSERT INTO qtasks.workers (id, sign, signed, lost) SELECT $1, $2, false, true FROM held WHERE held.any
+        ON CONFLICT (id) DO UPDATE SET signed = false, beat = NULL, lost = true
+    ), goes AS (
+        DELETE FROM qtasks.workers w USING held WHERE w.id = $1 AND NOT held.any
+    )
+    SELECT held.any FROM held";
+
+/// Forgets a worker; gives whether it held jobs.
+pub(super) async fn leave(database: &Database, worker: WorkerId) -> Result<bool, Fault> {
+    let (id, sign) = (row::worker_id(worker), sign(worker));
+    let rows = database.query(LEAVE, &[(&id, Type::UUID), (&sign, Type::INT8)]).await?;
+    rows.first().map_or(Ok(false), |row| row::get(row, 0))
+}
+
+/// From one worker that holds jobs to the next by the index, however many jobs each of them holds.
+const WORKERS: &str = "
+    WITH RECURSIVE holder AS (
+        (SELECT j.worker FROM qtasks.jobs j WHERE j.state = 2 ORDER BY j.worker LIMIT 1)
+        UNION ALL
+        SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.state = 2 AND j.worker > h.worker ORDER BY j.worker LIMIT 1)
+        FROM holder h WHERE h.worker IS NOT NULL
+    ), known AS MATERIALIZED (
+        SELECT w.id, w.beat, w.lost FROM qtasks.workers w
+    )
+    SELECT k.id, k.beat, k.lost, EXISTS (SELECT FROM holder h WHERE h.worker = k.id) FROM known k
+    UNION ALL
+    SELECT h.worker, NULL, false, true FROM holder h
+    WHERE h.worker IS NOT NULL AND NOT EXISTS (SELECT FROM known k WHERE k.id = h.worker)";
+
+pub(super) async fn workers(database: &Database) -> Result<Vec<Presence>, Fault> {
+    let presence = |row| {
+        Ok(Presence {
+            worker: row::worker(row, 0)?,
+            beat: row::get::<Option<i64>>(row, 1)?.map(i64::cast_unsigned),
+            gone: row::get(row, 2)?,
+            holds: row::get(row, 3)?,
+        })
+    };
+    database.query(WORKERS, &[]).await?.iter().map(presence).collect()
+}
+
+const HELD: &str =
+    concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1 LIMIT $2");
+
+pub(super) async fn held(database: &Database, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Fault> {
+    let (worker, limit) = (row::worker_id(worker), row::count(limit));
+    let rows = database.query(HELD, &[(&worker, Type::UUID), (&limit, Type::INT8)]).await?;
+    rows.iter().map(row::job).collect()
+}
+
+const FORGET: &str = "
+    DELETE FROM qtasks.workers w WHERE w.id = $1 AND w.beat IS NOT DISTINCT FROM $2
+        AND NOT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1)";
+
+/// Forgets a worker that holds nothing and has not renewed since `beat`.
+pub(super) async fn forget(database: &Database, worker: WorkerId, beat: Option<u64>) -> Result<(), Fault> {
+    let (worker, beat) = (row::worker_id(worker), beat.map(u64::cast_signed));
+    database.query(FORGET, &[(&worker, Type::UUID), (&beat, Type::INT8)]).await?;
+    Ok(())
+}

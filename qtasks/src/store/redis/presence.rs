@@ -1,0 +1,100 @@
+//! Which workers live, and what they hold.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use redis::{Value, cmd, from_redis_value};
+
+use super::{checks, coding, engine::Engine, failure::Failure, link::Link, place::Place};
+use crate::{
+    error::{Error, Result},
+    job::{Job, WorkerId},
+    store::{Bell, Presence, Renewed},
+};
+
+/// What renewals have to themselves, so that they wait for no other call: a connection, and a thread that reads its answers.
+pub(super) struct Renewals {
+    link: Arc<Link>,
+    engine: Engine,
+}
+
+impl Renewals {
+    /// How long one renewal waits for the server at most. A lease lasts three seconds: when the connection is half open, this
+    /// leaves time for another try on a new one.
+    const PATIENCE: Duration = Duration::from_millis(1500);
+
+    /// Starts the thread. The first renewal connects.
+    pub(super) fn start(place: &Place) -> Result<Self> {
+        let place = place.clone().within(Self::PATIENCE);
+        // No one listens to this bell: what is to be heard of a server that was away, the other connection rings for.
+        let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
+        Ok(Self { link, engine: Engine::start("qtasks-redis-renew")? })
+    }
+
+    pub(super) async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        let link = Arc::clone(&self.link);
+        self.engine.run("renew leases", async move { renew(&link, worker, beat).await }).await
+    }
+}
+
+async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
+    let failed = |failure: Failure| Error::store("renew leases", failure);
+    let mut call = link.call(|scripts| &scripts.renew);
+    call.arg(&worker.to_bytes()).arg(beat).arg(checks::FORMAT);
+    match link.ask::<Value>(&call).await.map_err(failed)? {
+        Value::Int(found) => Err(Error::NewerStore { place: link.place.to_string(), found, known: checks::FORMAT }),
+        answer => renewed(answer, worker).map_err(failed),
+    }
+}
+
+fn renewed(answer: Value, worker: WorkerId) -> Result<Renewed, Failure> {
+    let (seconds, microseconds, leases): (i64, i64, Vec<Vec<u8>>) =
+        from_redis_value(answer).map_err(redis::RedisError::from)?;
+    let leases = leases.iter().map(|lease| coding::read_lease(lease, worker)).collect::<Result<_, _>>()?;
+    Ok(Renewed { leases, now: Some(server_time(seconds, microseconds)) })
+}
+
+/// The time by the clock of the server.
+pub(super) async fn time(link: &Link) -> Result<Timestamp, Failure> {
+    let (seconds, microseconds) = link.ask(&cmd("TIME")).await?;
+    Ok(server_time(seconds, microseconds))
+}
+
+fn server_time(seconds: i64, microseconds: i64) -> Timestamp {
+    coding::time(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
+}
+
+/// Gives whether the worker held leases.
+pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> {
+    let mut call = link.call(|scripts| &scripts.leave);
+    call.arg(&worker.to_bytes());
+    if link.ask::<bool>(&call).await? {
+        link.bell.ring_lost();
+    }
+    Ok(())
+}
+
+pub(super) async fn workers(link: &Link) -> Result<Vec<Presence>, Failure> {
+    let known: Vec<(Vec<u8>, String, bool)> = link.ask(&link.call(|scripts| &scripts.workers)).await?;
+    known.iter().map(|(worker, beat, holds)| coding::presence(worker, beat, *holds)).collect()
+}
+
+/// Jobs that one call finds at most.
+const FOUND_AT_ONCE: usize = 10_000;
+
+pub(super) async fn held(link: &Link, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Failure> {
+    let mut call = link.call(|scripts| &scripts.held);
+    call.arg(&worker.to_bytes()).arg(limit.min(FOUND_AT_ONCE));
+    let answer: Vec<Value> = link.ask(&call).await?;
+    let [waits, jobs @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
+    if *waits == Value::Int(1) {
+        link.bell.ring_work();
+    }
+    coding::jobs(jobs, coding::job)
+}
+
+pub(super) async fn forget(link: &Link, worker: WorkerId, beat: Option<u64>) -> Result<(), Failure> {
+    let mut call = link.call(|scripts| &scripts.forget);
+    call.arg(&worker.to_bytes()).arg(coding::beat(beat));
+    link.ask(&call).await
+}

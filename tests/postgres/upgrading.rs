@@ -1,0 +1,134 @@
+//! Tables of an older format become those of this one, and nothing in them is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use qtasks::{
+    job::{Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, Suspect, WorkerId},
+    json::Json,
+    postgres::Postgres,
+    store::{Ask, Hold, Presence, Settlement, Store, Suspects, Written},
+};
+use qtasks_tests::{
+    eventually, in_time,
+    servers::postgres::{shared, tell},
+};
+
+use crate::{NOW, ask, enqueueing::connect, open, with};
+
+/// A database with tables of the format 1, and some jobs.
+fn old() -> String {
+    let url = shared().new_database();
+    tell(&url, include_str!("format_1.sql")).unwrap();
+    url
+}
+
+fn id(number: u8) -> JobId {
+    format!("01900000-0000-7000-8000-00000000000{number:x}").parse().unwrap()
+}
+
+/// Who holds jobs there.
+fn worker() -> WorkerId {
+    WorkerId::from_bytes(id(10).to_bytes())
+}
+
+/// A job as the old tables have it, in a state, after so many attempts.
+fn job(number: u8, state: State, attempt: u32) -> Job {
+    let call = NewJob {
+        id: id(number),
+        task: "task".into(),
+        queue: "default".into(),
+        priority: 0,
+        args: Json::from_stored("{}"),
+        due: NOW,
+        max_time: None,
+        enqueued: NOW,
+    };
+    Job { state, attempt, ..Job::from(call) }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn jobs_of_the_format_1_are_kept_as_they_are() {
+    let store = open(&old()).await;
+    let (waiting, running) = (State::Waiting { due: NOW }, State::Running { worker: worker() });
+    // It was lost once at least; of one that runs nobody says when it was leased, and a loss is not charged to it.
+    let suspect = Some(Suspect { losses: 1, ..Suspect::default() });
+    let done = State::Done { output: Output::Value(Json::from_stored("\"done\"")) };
+    for expected in [
+        Job {
+            args: Json::from_stored("{\"a\": 1}"),
+            max_time: Some(Duration::from_secs(90)),
+            failures: 2,
+            steps: 2,
+            skipped: 1,
+            memos: 1,
+            progress: Some(Progress { done: 1, total: 3 }),
+            ..job(1, running.clone(), 1)
+        },
+        Job { suspect, failures: 2, ..job(2, waiting.clone(), 3) },
+        Job { suspect, priority: 7, ..job(3, waiting, 2) },
+        Job { suspect, ..job(4, running, 2) },
+        job(5, done, 1),
+        Job { failures: 4, ..job(6, State::Dead { error: "no".into() }, 4) },
+    ] {
+        assert_eq!(store.job(expected.id).await.unwrap(), Some(expected));
+    }
+    let steps = [
+        Step { seq: 0, hash: u64::MAX, reply: Reply::Value(Json::from_stored("10")) },
+        Step { seq: 1, hash: 5, reply: Reply::Skipped("skipped".into()) },
+    ];
+    assert_eq!(store.steps(id(1), 0, 9).await.unwrap(), steps);
+    let memo = Memo { number: 0, step: None, name: "now".into(), nth: 0, value: Json::from_stored("7") };
+    assert_eq!(store.memos(id(1), None, 0, 9).await.unwrap(), [memo]);
+    let attempts = store.attempts(id(6)).await.unwrap();
+    assert_eq!((attempts[0].number, &attempts[0].ending), (4, &Ending::Lost));
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn jobs_of_the_format_1_go_on() {
+    let store = open(&old()).await;
+    let presence = Presence { worker: worker(), beat: None, holds: true, gone: false };
+    assert_eq!(store.workers().await.unwrap(), [presence], "its row is gone, which proves nothing");
+    let held = store.held(worker(), 9).await.unwrap();
+    assert_eq!(held.len(), 2);
+    let lost = |job: &Job| Settlement {
+        job: job.id,
+        hold: Hold::Silent { lease: job.lease().unwrap(), beat: None },
+        steps: None,
+        next: State::Waiting { due: NOW },
+        failures: 0,
+        suspect: Some(Suspect { survived: Duration::from_secs(5), losses: 2, ..Suspect::default() }),
+        attempt: None,
+        now: NOW,
+    };
+    assert_eq!(store.settle(held.iter().map(lost).collect()).await.unwrap(), [Written::Yes; 2]);
+    assert_eq!(store.workers().await.unwrap(), []);
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        let leased = store.lease(Ask { suspects: Suspects::OneAlone, ..ask(9) }).await.unwrap();
+        order.extend(leased.jobs.iter().map(|job| job.id));
+    }
+    assert_eq!(order, [3, 2, 1, 4].map(id), "by what they have survived, then by priority and age");
+}
+
+/// It has to wait for others, and to make an index of all jobs.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_may_take_longer_than_a_call() {
+    const WAITS: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database() AND now() - query_start > '2.5 s'";
+    let url = old();
+    let reader = connect(&url).await;
+    reader.batch_execute("BEGIN; LOCK TABLE qtasks.jobs IN ACCESS SHARE MODE").await.unwrap();
+    let opened = tokio::spawn({
+        let url = with(&url, "timeout=1");
+        async move { Postgres::open(&url).await }
+    });
+    eventually("the upgrade waits for a reader", async || tell(&url, WAITS).unwrap() == "t").await;
+    reader.batch_execute("COMMIT").await.unwrap();
+    let store = Arc::new(in_time(opened).await.unwrap().unwrap());
+    let lease = Lease { job: id(1), attempt: 1, worker: worker() };
+    let renewed = store.renew(worker(), 1).await.unwrap();
+    assert!(renewed.leases.contains(&lease) && renewed.leases.len() == 2);
+}
