@@ -80,13 +80,17 @@ pub(crate) struct AppClock {
     server: AtomicI64,
     /// The uptime at which the server told it, and how long that took, in nanoseconds.
     asked: AtomicU64,
-    round_trip: AtomicU64,
+    round_trip: AtomicI64,
+    /// The latest time that was given by it, in nanoseconds since 1970.
+    latest: AtomicI64,
 }
 
 const UNKNOWN: i64 = i64::MIN;
 
-/// A round trip that takes no longer tells the time of a server well enough.
-const SHORT: Duration = Duration::from_millis(20);
+/// A round trip that takes no longer tells the time of a server well enough; in nanoseconds.
+const SHORT: i64 = 20_000_000;
+/// Clocks that are corrected by no more than this are not turned back; in nanoseconds.
+const LITTLE: i64 = 100_000_000;
 /// So long the time of a server is good without being asked for again. Clocks drift by less than a millisecond in it.
 const FRESH: Duration = Duration::from_secs(10);
 /// How often a wait for a time of day looks at the clock: it may have been set, and the machine may have been asleep.
@@ -94,7 +98,8 @@ const LOOK: Duration = Duration::from_secs(1);
 
 impl AppClock {
     pub(crate) fn new(own: Clock) -> Self {
-        Self { own, server: AtomicI64::new(UNKNOWN), asked: AtomicU64::new(0), round_trip: AtomicU64::new(0) }
+        let [server, latest] = [UNKNOWN; 2].map(AtomicI64::new);
+        Self { own, server, asked: AtomicU64::new(0), round_trip: AtomicI64::new(0), latest }
     }
 
     /// Whether it is tokio's clock, which stands still where tests have paused it.
@@ -102,33 +107,46 @@ impl AppClock {
         matches!(self.own, Clock::Tokio { .. })
     }
 
-    /// The time of day, by the server's clock as far as it is known.
+    /// The time of day, by the server's clock as far as it is known. A correction by little does not turn it back.
     pub(crate) fn now(&self) -> Timestamp {
-        match self.server.load(Relaxed) {
-            UNKNOWN => self.own.now(),
-            ahead => at(ahead, self.uptime()).unwrap_or_else(|| self.own.now()),
+        let ahead = self.server.load(Relaxed);
+        if ahead == UNKNOWN {
+            return self.own.now();
         }
+        let now = i64::try_from(self.uptime().nanoseconds()).unwrap_or(i64::MAX).saturating_add(ahead);
+        let latest = self.latest.fetch_max(now, Relaxed);
+        if latest.saturating_sub(now) > LITTLE {
+            // The clock of the server was set back.
+            self.latest.store(now, Relaxed);
+            return Timestamp::from_nanosecond(now.into()).unwrap_or_else(|_| self.own.now());
+        }
+        Timestamp::from_nanosecond(latest.max(now).into()).unwrap_or_else(|_| self.own.now())
     }
 
-    /// Takes note that a server which was `asked` for its time then has answered `now`.
+    /// Takes note that a server which was `asked` for its time then has answered `now`. The time of the server is that of
+    /// some moment in the round trip; so an answer which agrees with what is known within that says nothing new.
     pub(crate) fn learn(&self, server: Timestamp, asked: Uptime, now: Uptime) {
-        let round_trip = now.since(asked);
-        let kept = Duration::from_nanos(self.round_trip.load(Relaxed));
-        // The time of the server is that of some moment in it.
-        if self.is_tokios() || round_trip > kept.max(SHORT) && !self.is_stale(now) {
+        if self.is_tokios() {
             return;
         }
-        let between = i128::from(asked.nanoseconds()) + round_trip.as_nanos().cast_signed() / 2;
-        if let Ok(ahead) = i64::try_from(server.as_nanosecond() - between) {
+        let round_trip = i64::try_from(now.since(asked).as_nanos()).unwrap_or(i64::MAX);
+        let between = i128::from(asked.nanoseconds()) + i128::from(round_trip) / 2;
+        let Ok(ahead) = i64::try_from(server.as_nanosecond() - between) else { return };
+        let (known, kept) = (self.server.load(Relaxed), self.round_trip.load(Relaxed));
+        let is_stale = known == UNKNOWN || self.is_old(now);
+        let agrees = known.saturating_sub(ahead).saturating_abs() <= round_trip.saturating_add(kept) / 2;
+        if agrees && round_trip >= kept {
+            self.asked.store(now.nanoseconds(), Relaxed);
+        } else if is_stale || round_trip <= kept.max(SHORT) {
             self.server.store(ahead, Relaxed);
             self.asked.store(now.nanoseconds(), Relaxed);
-            self.round_trip.store(round_trip.as_nanos().try_into().unwrap_or(u64::MAX), Relaxed);
+            self.round_trip.store(round_trip, Relaxed);
         }
     }
 
     /// Whether the time of the server was told well enough, or there is none.
     pub(crate) fn is_exact(&self) -> bool {
-        self.server.load(Relaxed) == UNKNOWN || Duration::from_nanos(self.round_trip.load(Relaxed)) <= SHORT
+        self.server.load(Relaxed) == UNKNOWN || self.round_trip.load(Relaxed) <= SHORT
     }
 
     /// Whether there is a server which is to be asked again for its time. Gives true to one caller, which is to ask.
@@ -137,12 +155,12 @@ impl AppClock {
             return false;
         }
         let (asked, now) = (self.asked.load(Relaxed), self.uptime());
-        now.since(Uptime::from_nanoseconds(asked)) > FRESH
-            && self.asked.compare_exchange(asked, now.nanoseconds(), Relaxed, Relaxed).is_ok()
+        self.is_old(now) && self.asked.compare_exchange(asked, now.nanoseconds(), Relaxed, Relaxed).is_ok()
     }
 
-    fn is_stale(&self, now: Uptime) -> bool {
-        self.server.load(Relaxed) == UNKNOWN || now.since(Uptime::from_nanoseconds(self.asked.load(Relaxed))) > FRESH
+    /// Whether the server has not told its time for long.
+    fn is_old(&self, now: Uptime) -> bool {
+        now.since(Uptime::from_nanoseconds(self.asked.load(Relaxed))) > FRESH
     }
 
     /// The uptime, which is never set.
@@ -179,10 +197,6 @@ impl AppClock {
             sleep(if self.is_tokios() { left } else { left.min(LOOK) }).await;
         }
     }
-}
-
-fn at(ahead: i64, uptime: Uptime) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(i128::from(ahead) + i128::from(uptime.nanoseconds())).ok()
 }
 
 /// The time since the machine was started: `CLOCK_BOOTTIME` of
@@ -304,12 +318,41 @@ mod tests {
         assert!(clock.now() > day(4) && clock.now() < day(6), "it took less");
         clock.learn(day(7), at(5), at(8));
         assert!(clock.now() < day(6));
-        clock.learn(day(9), at(8), at(8) + SHORT);
+        clock.learn(day(9), at(8), at(8) + Duration::from_millis(20));
         assert!(clock.now() > day(8) && clock.is_exact());
         clock.learn(day(11), at(9), at(11));
         assert!(clock.now() < day(10));
         clock.learn(day(13), at(28), at(30));
         assert!(clock.now() > day(12), "the better one is old");
+    }
+
+    #[test]
+    fn an_answer_that_agrees_with_what_is_known_changes_nothing() {
+        let clock = AppClock::new(Clock::System);
+        let asked = clock.uptime();
+        let told = |milliseconds: i64| day(3) + SignedDuration::from_millis(milliseconds);
+        clock.learn(told(0), asked, asked + Duration::from_millis(4));
+        let known = clock.server.load(Relaxed);
+        for off in [-3, 3] {
+            clock.learn(told(off), asked, asked + Duration::from_millis(6));
+            assert_eq!(clock.server.load(Relaxed), known, "{off} ms off");
+        }
+        clock.learn(told(50), asked, asked + Duration::from_millis(6));
+        assert!(clock.server.load(Relaxed) > known, "it was set");
+    }
+
+    #[test]
+    fn a_correction_by_little_does_not_turn_the_time_back() {
+        let clock = AppClock::new(Clock::System);
+        let asked = clock.uptime();
+        clock.learn(day(3), asked, asked);
+        let before = clock.now();
+        let again = clock.uptime();
+        clock.learn(before - SignedDuration::from_millis(60), again, again);
+        assert!(clock.now() >= before);
+        let again = clock.uptime();
+        clock.learn(before - SignedDuration::from_secs(60), again, again);
+        assert!(clock.now() < before, "the server's clock was set back");
     }
 
     #[tokio::test(start_paused = true)]

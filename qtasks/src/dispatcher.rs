@@ -150,7 +150,7 @@ impl Dispatcher {
                 biased;
                 jobs = arrived(&mut coming) => self.accept(jobs).await,
                 () = news.heard() => look = true,
-                () = self.due() => look = true,
+                () = self.due(), if !look => look = true,
                 () = self.tasks.may_change() => {}
                 turn = self.next_turn() => self.turn = Some(turn),
                 () = self.slot_or_settlement(look) => {}

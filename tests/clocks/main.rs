@@ -217,7 +217,7 @@ async fn waits_by_the_server(scene: Scene, step: SignedDuration) {
     let delayed = scene.job("tells_when", id).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     clock.step_to(step);
-    starts_in_time(&[(delayed, acknowledged)], Duration::from_secs(3)..Duration::from_secs(12)).await;
+    starts_in_time(&[(delayed, begun)], Duration::from_secs(3)..Duration::from_secs(12)).await;
     each_ends_at_its_first_attempt(&sleepers).await;
     for job in sleepers {
         let slept = job.handle.result_as::<Vec<u64>>().await.unwrap()[1];

@@ -62,22 +62,24 @@ impl Scene {
         ledger.lines().filter(|line| line.ends_with(&format!(" {}", victim.0.id()))).count()
     }
 
-    /// Until when the leases of the worker last that holds the job.
-    async fn heartbeat(&self, app: &QueueTasks, job: JobId) -> Timestamp {
+    /// The number of the last renewal of the worker that holds the job.
+    async fn beat(&self, app: &QueueTasks, job: JobId) -> u64 {
         let holder = app.jobs(Filter::default().state("running"), None, 100).await.unwrap().into_iter();
         let held = holder.filter(|found| found.id == job).find_map(|job| match job.state {
             qtasks::job::State::Running { worker } => Some(worker),
             _ => None,
         });
-        self.heartbeat_of(held.unwrap())
+        self.beat_of(held.unwrap())
     }
 
-    fn heartbeat_of(&self, worker: WorkerId) -> Timestamp {
-        let file = self.folder.path().join("jobs.db-workers").join(format!("{worker}.until"));
-        let millisecond = i64::from_le_bytes(std::fs::read(file).unwrap().try_into().unwrap());
-        Timestamp::from_millisecond(millisecond).unwrap()
+    fn beat_of(&self, worker: WorkerId) -> u64 {
+        let file = self.folder.path().join("jobs.db-workers").join(format!("{worker}.beat"));
+        u64::from_le_bytes(std::fs::read(file).unwrap().try_into().unwrap())
     }
 }
+
+/// How long a lease lasts.
+const LEASE: Duration = Duration::from_secs(3);
 
 /// A process that is killed at the latest when the test ends.
 struct Victim(Child);
@@ -198,8 +200,7 @@ async fn the_jobs_of_a_killed_process_go_on_long_before_its_leases_run_out() {
         values.next().await.unwrap().unwrap();
     }
     let survivor = app.worker().start().await.unwrap();
-    let until = scene.heartbeat(&app, job.id()).await;
-    let killed = Instant::now();
+    let (killed, until) = (Instant::now(), Timestamp::now() + LEASE);
     drop(victim);
     eventually("the next attempt", async || job.status().await.unwrap().attempt == 2).await;
     let recorded = job.status().await.unwrap().steps;
@@ -233,7 +234,8 @@ async fn a_job_that_aborts_its_processes_dies_and_takes_no_neighbour_with_it() {
     })
     .await;
     assert!(error.contains("its worker was lost while it ran, failure 2 in a row"), "{error}");
-    assert_eq!(deaths, 3, "the first loss is charged to nobody, and two are too many");
+    // The first loss is charged to no job, and so are those in which another suspect ran beside it.
+    assert!((3..=12).contains(&deaths), "{deaths} processes died");
     let _survivor = scene.victim("work");
     for job in before.iter().chain(&after) {
         assert_eq!(in_time(job.result()).await.unwrap(), [0, 2, 4]);
@@ -248,15 +250,16 @@ async fn a_process_that_was_frozen_finishes_at_most_the_call_it_was_frozen_in() 
     let job = app.enqueue(doubles_far_ahead(300)).await.unwrap();
     let victim = scene.victim("work");
     eventually("the first calls", async || scene.calls_of(&victim) > 10).await;
-    let until = scene.heartbeat(&app, job.id()).await;
+    let last_beat = scene.beat(&app, job.id()).await;
     victim.signal("-STOP");
+    let until = Timestamp::now() + LEASE;
     let survivor = app.worker().start().await.unwrap();
     eventually("the next attempt", async || job.status().await.unwrap().attempt == 2).await;
     let status = job.status().await.unwrap();
     assert!(status.attempts[0].ended > until, "it lived, so that its leases had to run out");
     let (frozen, before) = (status.attempts[0].worker, scene.calls_of(&victim));
     victim.signal("-CONT");
-    eventually("it lives again", async || scene.heartbeat_of(frozen) > Timestamp::now()).await;
+    eventually("it lives again", async || scene.beat_of(frozen) > last_beat + 1).await;
     let expected: Vec<u64> = (0..300).map(|value| value * 2).collect();
     assert_eq!(in_time(job.result()).await.unwrap(), expected);
     let after = scene.calls_of(&victim);
@@ -267,11 +270,8 @@ async fn a_process_that_was_frozen_finishes_at_most_the_call_it_was_frozen_in() 
 
 /// Waits until the holder of a job has renewed its leases for longer than one lasts.
 async fn outlive_a_lease(scene: &Scene, app: &QueueTasks, job: JobId) {
-    let since = scene.heartbeat(app, job).await;
-    eventually("more than a lease has passed", async || {
-        scene.heartbeat(app, job).await.duration_since(since).as_millis() > 4_000
-    })
-    .await;
+    let since = scene.beat(app, job).await;
+    eventually("more than a lease has passed", async || scene.beat(app, job).await >= since + 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

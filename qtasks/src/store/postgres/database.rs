@@ -8,6 +8,7 @@ use std::{
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_postgres::{
     Config, Row,
     types::{ToSql, Type},
@@ -22,6 +23,8 @@ pub(super) struct Database {
     pool: Pool,
     /// Apart from the others: however long handlers take, nothing else waits for a connection.
     of_handlers: Pool,
+    /// For what reads much: it must leave connections to others.
+    listings: Semaphore,
     /// Older connections are not used again.
     oldest: Arc<Mutex<Option<Instant>>>,
 }
@@ -39,10 +42,11 @@ impl Database {
     pub(super) fn new(place: Place) -> Result<Self> {
         let oldest = Arc::default();
         let (pool, of_handlers) = (pool(&place, &place.config, &oldest)?, pool(&place, &place.of_handlers, &oldest)?);
-        Ok(Self { place, pool, of_handlers, oldest })
+        let listings = Semaphore::new(place.connections.div_ceil(2));
+        Ok(Self { place, pool, of_handlers, listings, oldest })
     }
 
-    /// Has calls use no connection any more that was made before `time`: it may lead to a server that is no longer the one.
+    /// Has calls use no connection any more that was made before `time`: it may lead to another server than it should.
     pub(super) fn give_up_older(&self, time: Instant) {
         *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
     }
@@ -51,6 +55,14 @@ impl Database {
     pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
         let rows = self.queries(&[Statement { sql, parameters }]).await?;
         Ok(rows.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same for a statement that may give much. However many there are, they leave half of the connections to others.
+    pub(super) async fn list(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        let Ok(Ok(_turn)) = timeout(self.place.patience, self.listings.acquire()).await else {
+            return Err(Fault::away("the store is busy with other listings"));
+        };
+        self.query(sql, parameters).await
     }
 
     /// Carries out statements one after the other in a single round trip, each in a transaction of its own.

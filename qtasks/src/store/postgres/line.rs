@@ -13,9 +13,6 @@ use super::{
     tls,
 };
 
-/// How long it may take at most to make a connection.
-const OPENING: Duration = Duration::from_secs(5);
-
 /// A connection to a server, for as long as that answers in time.
 pub(super) struct Line {
     client: Client,
@@ -27,8 +24,12 @@ pub(super) struct Line {
 
 impl Line {
     /// Makes a connection; what is told on it goes to `hear`, which must not take long: answers come after it.
-    pub(super) async fn open(place: &Place, hear: impl Fn(&str) + Send + 'static) -> Result<Self, Fault> {
-        let (patience, connector) = (place.patience.min(OPENING), tls::connector(&place.trust).map_err(Fault::away)?);
+    pub(super) async fn open(
+        place: &Place,
+        patience: Duration,
+        hear: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self, Fault> {
+        let connector = tls::connector(&place.trust).map_err(Fault::away)?;
         let (client, mut connection) = in_time(patience, async {
             place.of_sessions.connect(connector).await.map_err(|error| Fault::connecting(error, place))
         })
@@ -52,7 +53,7 @@ impl Line {
         self.patience = patience;
     }
 
-    /// Carries out a statement, which names the schema of `place` as it is.
+    /// Carries out a statement, which names the schema `qtasks`.
     pub(super) async fn query(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
         self.ask(self.send(place, statement)).await
     }

@@ -42,8 +42,8 @@ const LOOK: &str = concat!(
     "))"
 );
 
-/// Has those be lost whose lock is free and whose beat is still the same. It waits for no other process: whoever has a row
-/// locked is about to write it.
+/// Has those be lost whose lock is free and whose beat is still the same. It waits for no row that another process has locked,
+/// for renewals wait behind it.
 const JUDGE: &str = concat!(
     "WITH gone AS MATERIALIZED (
         SELECT w.id FROM qtasks.workers w JOIN unnest($2::uuid[], $3::int8[]) AS seen(id, beat) ON seen.id = w.id
@@ -57,11 +57,14 @@ const JUDGE: &str = concat!(
     UPDATE qtasks.workers w SET lost = true FROM gone WHERE w.id = gone.id RETURNING w.id"
 );
 
+/// Workers with the number of their last renewal.
+type Beats = HashMap<WorkerId, Option<i64>>;
+
 /// What a process has seen of the locks of workers.
 #[derive(Default)]
 pub(super) struct Lookout {
     /// Workers whose lock was free at the last look, with their beats.
-    free: HashMap<WorkerId, Option<i64>>,
+    free: Beats,
     /// Those that were lost then.
     lost: HashSet<WorkerId>,
     /// At how many more looks no worker is taken for gone.
@@ -128,8 +131,8 @@ fn server(rows: &[Row]) -> Result<&str, Fault> {
 }
 
 /// Workers whose lock is free, with their beats, and those that are lost.
-fn sorted(rows: &[Row]) -> Result<(HashMap<WorkerId, Option<i64>>, HashSet<WorkerId>), Fault> {
-    let (mut free, mut lost) = (HashMap::new(), HashSet::new());
+fn sorted(rows: &[Row]) -> Result<(Beats, HashSet<WorkerId>), Fault> {
+    let (mut free, mut lost) = (Beats::new(), HashSet::new());
     for row in rows {
         // Without any worker there is a row for the server alone.
         let Some(lost_already) = row::get::<Option<bool>>(row, 4)? else { continue };

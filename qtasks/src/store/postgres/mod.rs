@@ -176,7 +176,7 @@ async fn begin(inner: Arc<Inner>, of_sessions: Handle) -> Result<()> {
     } else {
         let sessions = Arc::clone(&inner.sessions);
         let kept = of_sessions.spawn(async move {
-            let first = Session::open(&database.place, &news).await?;
+            let first = Session::open(&database.place, database.place.patience, &news).await?;
             tokio::spawn(session::keep(sessions, database, news, first));
             Ok::<_, Fault>(())
         });

@@ -263,4 +263,33 @@ mod tests {
         other.hear("me all", &Front::default());
         assert!(job.rang() && work.rang());
     }
+
+    #[test]
+    fn a_flood_of_news_filled_the_memory() {
+        let news = News::new();
+        let (mut job, mut work) = (news.bell.job(JobId::new()), news.bell.work());
+        for _ in 0..3 * UNHEARD {
+            news.take_in(&format!("they job:{}", Uuid::now_v7().simple()));
+        }
+        assert!(news.unheard.lock().unwrap().len() <= UNHEARD);
+        assert!(!job.rang(), "it is heard elsewhere");
+        assert!(news.listen(&Front::default()).now_or_never().is_none());
+        assert!(job.rang() && work.rang(), "what was dropped may have been about anything");
+        assert!(news.unheard.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_left_is_told_of_whatever_else_there_is() {
+        let (news, other) = (News::new(), News::new());
+        let (mut here, mut there) = (news.bell.lost(), other.bell.lost());
+        news.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        news.of_loss();
+        let untold = mem::take(&mut *news.untold());
+        // It could not be told, and is told again.
+        news.of_all_again(&untold);
+        let text = news.untold().text("they");
+        assert_eq!(text, "they lost all");
+        other.hear(&text, &Front::default());
+        assert!(here.rang() && there.rang());
+    }
 }

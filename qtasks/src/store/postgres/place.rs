@@ -252,6 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn leases_are_renewed_on_a_connection_that_is_given_up_before_they_run_out() {
+        for (timeout, patience, statement) in [("10", 1_500, "1200"), ("1", 1_000, "800")] {
+            let place = Place::parse(&format!("postgres://me@db/app?timeout={timeout}")).unwrap();
+            let patience = Duration::from_millis(patience);
+            assert_eq!(place.patience_of_sessions(), patience);
+            assert_eq!(place.of_sessions.get_connect_timeout(), Some(&patience));
+            let options = place.of_sessions.get_options().unwrap();
+            assert!(options.contains(&format!("-c statement_timeout={statement} ")), "{options}");
+        }
+    }
+
+    #[test]
     fn certificates_are_checked_where_that_is_asked_for() {
         for (parameters, mode, trust) in [
             ("sslmode=disable", SslMode::Disable, Trust::Anybody),

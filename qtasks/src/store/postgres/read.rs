@@ -1,6 +1,7 @@
 //! The questions: what is read from the tables, and how.
 
 use jiff::Timestamp;
+use tokio::task::yield_now;
 use tokio_postgres::types::Type;
 
 use super::{
@@ -52,7 +53,16 @@ pub(super) async fn jobs(
         (&last, Type::INT2),
         (&limit, Type::INT8),
     ];
-    database.query(sql, &parameters).await?.iter().map(row::job).collect()
+    let rows = database.list(sql, &parameters).await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for some in rows.chunks(256) {
+        for row in some {
+            jobs.push(row::job(row)?);
+        }
+        // Other calls have the same thread.
+        yield_now().await;
+    }
+    Ok(jobs)
 }
 
 const STEPS: &str =

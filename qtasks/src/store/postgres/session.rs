@@ -43,6 +43,10 @@ const POLLED_EVERY: u32 = 12;
 /// How long it takes to try again when the connection was lost, and when it cannot be made.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
+/// How long the connection may take that is made in place of a lost one: a server that does not answer may have been
+/// replaced meanwhile.
+const ANEW: Duration = Duration::from_secs(2);
+
 /// Gives the format of the tables.
 const TABLES: &str = "SELECT max(format) FROM qtasks.format";
 
@@ -58,8 +62,8 @@ const RENEW: &str = concat!(
     RETURNING signed"
 );
 
-/// Gives the time, and the jobs that a worker holds. It is a statement of its own, behind whoever took jobs while the worker
-/// seemed to be gone.
+/// Gives the time, and the jobs that a worker holds. It is a statement of its own, so that it sees what another process took
+/// while the renewal waited for it.
 const HELD: &str = "
     SELECT c.now, j.id, j.attempt
     FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 AS now) c
@@ -150,7 +154,7 @@ async fn again(sessions: &Sessions, place: &Place, news: &Arc<News>) -> (Session
     loop {
         sleep(pause).await;
         let begun = Instant::now();
-        match Session::open(place, news).await {
+        match Session::open(place, place.patience.min(ANEW), news).await {
             Ok(session) => return (session, begun),
             Err(fault) => {
                 tracing::debug!(?fault, "the connection on which leases are renewed cannot be made; trying again");
@@ -172,9 +176,9 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins one on a server that can be written to.
-    pub(super) async fn open(place: &Place, news: &Arc<News>) -> Result<Self, Fault> {
+    pub(super) async fn open(place: &Place, patience: Duration, news: &Arc<News>) -> Result<Self, Fault> {
         let heard = Arc::clone(news);
-        let mut line = Line::open(place, move |text| heard.take_in(text)).await?;
+        let mut line = Line::open(place, patience, move |text| heard.take_in(text)).await?;
         let instance = lookout::instance(&line, place).await?;
         let channel = place.sql(CHANNEL).replace('"', "\"\"");
         line.execute(&format!("LISTEN \"{channel}\"")).await?;

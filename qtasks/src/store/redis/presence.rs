@@ -26,7 +26,7 @@ impl Renewals {
     /// Starts the thread. The first renewal connects.
     pub(super) fn start(place: &Place) -> Result<Self> {
         let place = place.clone().within(Self::PATIENCE);
-        // No one listens to this bell: what is to be heard of a server that was away, the other connection rings for.
+        // This bell has no listeners: the other connection rings for what is to be heard after the server was away.
         let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
         Ok(Self { link, engine: Engine::start("qtasks-redis-renew")? })
     }
