@@ -65,7 +65,8 @@ macro_rules! on_every_store {
 /// Where the jobs of one test are kept.
 #[derive(Debug)]
 pub struct Place {
-    url: String,
+    /// The URL of the store there.
+    pub url: String,
     folder: Option<TempDir>,
 }
 
@@ -107,7 +108,8 @@ pub struct Stage {
     pub diary: Diary,
     /// Where its jobs are kept.
     pub store: Arc<dyn Store>,
-    place: Place,
+    /// Where its store is.
+    pub place: Place,
 }
 
 impl Stage {

@@ -88,7 +88,7 @@ impl Postgres {
             unprivileged("postgres").into_iter().chain(own).chain(arguments).collect::<Vec<_>>()
         });
         let postgres = Self { server, folder: place, port };
-        postgres.answers();
+        postgres.answers(0);
         postgres
     }
 
@@ -127,8 +127,9 @@ impl Postgres {
 
     /// Starts it again after its end, and waits until it answers.
     pub fn restart(&self) {
+        let refusals = self.refusals();
         self.server.restart();
-        self.answers();
+        self.answers(refusals);
     }
 
     /// Stops it with all its processes: they keep their connections and answer nobody.
@@ -164,12 +165,18 @@ impl Postgres {
         }
     }
 
-    fn answers(&self) {
+    /// How often it has refused to start since processes of one that was killed were not gone yet.
+    fn refusals(&self) -> usize {
+        self.server.log().matches("HINT:  Terminate any old").count()
+    }
+
+    /// Waits until it answers; it had refused so often before it was started.
+    fn answers(&self, mut refusals: usize) {
         let end = Instant::now() + PATIENCE;
         while self.tell("SELECT 1").is_err() {
             assert!(Instant::now() < end, "Postgres does not answer\n{}", self.server.log());
-            // The processes of one that was killed may not be gone yet; then the next one does not start.
-            if self.server.log().lines().last().is_some_and(|line| line.contains("HINT:  Terminate any old")) {
+            if self.refusals() > refusals {
+                refusals = self.refusals();
                 self.server.kill();
                 self.server.restart();
             }

@@ -12,10 +12,11 @@ use qtasks::{
     Error, Result,
     job::{Ending, WorkerId},
     prelude::*,
+    sqlite::rusqlite::Connection,
     store::{Memory, Store},
 };
 use qtasks_tests::{
-    Diary, Stage,
+    Diary, Place, Stage,
     edge::{Behind, CarryOut, Edge},
     eventually, in_time,
     ledger::Ledger,
@@ -149,6 +150,22 @@ async fn a_worker_whose_store_was_migrated_stops_gives_back_and_says_why() {
     migrated.edge.0.store(true, SeqCst);
     let error = in_time(worker.until_signal()).await.unwrap_err();
     assert!(matches!(error, Error::NewerStore { found: 9, known: 8, .. }), "{error}");
+    let status = job.status().await.unwrap();
+    assert_eq!((status.state.name(), status.failures), ("waiting", 0));
+    assert_eq!(status.attempts[0].ending, Ending::Released);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_on_a_file_that_a_newer_program_has_migrated_stops_and_gives_back() {
+    let stage = Stage::open(Place::sqlite()).await;
+    let worker = stage.app.worker().start().await.unwrap();
+    let job = stage.app.enqueue(lives_on()).await.unwrap();
+    stage.diary.until("waits").await;
+    let path = stage.place.url.strip_prefix("sqlite:").unwrap().split('?').next().unwrap().to_owned();
+    let newer = Connection::open(path).unwrap();
+    newer.execute("UPDATE qtasks_format SET format = 99", []).unwrap();
+    let error = in_time(worker.until_signal()).await.unwrap_err();
+    assert!(matches!(error, Error::NewerStore { found: 99, .. }), "{error}");
     let status = job.status().await.unwrap();
     assert_eq!((status.state.name(), status.failures), ("waiting", 0));
     assert_eq!(status.attempts[0].ending, Ending::Released);

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use super::{Ask, Bell, Filter, GAP, Hold, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Reply, State, Step, Suspect, WorkerId},
+    job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, Suspect, WorkerId},
 };
 
 inventory::submit! {
@@ -139,7 +139,7 @@ impl Store for Memory {
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
         let contents = self.contents();
         let Some(entry) = contents.jobs.get(&id) else { return Ok(None) };
-        Ok(entry.steps.iter().rfind(|step| matches!(step.reply, Reply::Value(_))).cloned())
+        Ok(entry.steps.iter().rfind(|step| !step.reply.is_skipped()).cloned())
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
@@ -290,7 +290,7 @@ impl Contents {
             for step in record.steps {
                 if step.seq == entry.job.steps {
                     entry.job.steps += 1;
-                    entry.job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
+                    entry.job.skipped += u64::from(step.reply.is_skipped());
                     entry.job.failures = 0;
                     if let Some(suspect) = &mut entry.job.suspect {
                         (suspect.losses, suspect.liable) = (0, false);
