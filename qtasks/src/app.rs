@@ -199,6 +199,7 @@ impl QueueTasks {
         let context = TaskContext::here(schema, self.app.clone());
         let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits, self.app.transact());
         let (task, max_time) = call.into_call().into_task();
+        let task = as_stored(task)?;
         match within(max_time, task.start(attempt.clone()).guarded(context)).await {
             Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
             Err(stopped) => Err(Error::Failed { task: schema.name, error: stopped.to_string() }),
@@ -251,6 +252,14 @@ impl QueueTasks {
     fn job_of<C: CallOptions>(&self, call: C) -> Result<NewJob> {
         call.into_call().into_job(&self.app.limits, self.app.now())
     }
+}
+
+/// The task with its arguments as a worker would read them.
+fn as_stored<T: Task>(task: T) -> Result<T> {
+    let what = || format!("the arguments of `{}`", T::schema().name);
+    let args = Json::encode(&task).map_err(|source| Error::Encode { what: what(), source: source.into() })?;
+    let decoded = args.decode();
+    decoded.map_err(|source| Error::Decode { what: what(), as_type: T::schema().name, source: source.into() })
 }
 
 impl App {

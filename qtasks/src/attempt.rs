@@ -32,7 +32,7 @@ use crate::{
     retry::Retry,
     store::{Hold, Record, Settlement, Written},
     stream::PAGE,
-    suspects::SuspectPermit,
+    suspects::{self, SuspectPermit},
     tape::{Count, Recorded, Tape},
     task::{Checkpoint, Resume, TaskExecSchema},
 };
@@ -105,14 +105,16 @@ async fn attempt(
         recorded,
         steps(floor, job, schema),
     );
+    let suspect = turn.as_ref().map(|turn| turn.of_body());
     let (begun, time_up) = time_limit(job.max_time.or(schema.max_time));
     let mut time_up = pin!(time_up.fuse());
     // Reading the arguments is the task's own code too.
     let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.args, attempt)));
     let run = async {
-        let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(&*payload))) {
+        let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
             Ok(body) => {
-                watch_over(floor, job, &tape, Body::start(body.guarded(context), begun), time_up.as_mut()).await
+                let body = Body::start(body.guarded(context), begun, suspect);
+                watch_over(floor, job, &tape, body, time_up.as_mut()).await
             }
             Err(stopped) => stopped.verdict(),
         };
@@ -278,10 +280,22 @@ enum Body {
 }
 
 impl Body {
-    fn start(body: Running, begun: Begun) -> Self {
-        match body {
-            Running::Async(body) => Self::Polled(tokio::spawn(begin(body, begun))),
-            Running::Blocking(body) => Self::Called(pool::call(body, begun)),
+    /// Starts it; `suspect` is dropped when it has ended, however long that takes.
+    fn start(body: Running, begun: Begun, suspect: Option<suspects::Running>) -> Self {
+        match (body, suspect) {
+            (Running::Async(body), None) => Self::Polled(tokio::spawn(begin(body, begun))),
+            (Running::Async(body), Some(suspect)) => Self::Polled(tokio::spawn(async move {
+                let _suspect = suspect;
+                begin(body, begun).await
+            })),
+            (Running::Blocking(body), None) => Self::Called(pool::call(body, begun)),
+            (Running::Blocking(body), Some(suspect)) => {
+                let body = move || {
+                    let _suspect = suspect;
+                    body()
+                };
+                Self::Called(pool::call(Box::new(body), begun))
+            }
         }
     }
 
@@ -289,8 +303,11 @@ impl Body {
         match self {
             Self::Polled(body) => match body.await {
                 Ok(outcome) => outcome,
-                // Only a runtime that is shutting down ends a task that nobody aborted.
-                Err(_) => Err(Stopped::Released),
+                Err(error) => match error.try_into_panic() {
+                    Ok(payload) => Err(Stopped::panic(payload)),
+                    // Only a runtime that is shutting down ends a task that was not aborted.
+                    Err(_) => Err(Stopped::Released),
+                },
             },
             Self::Called(body) => body.outcome().await,
         }

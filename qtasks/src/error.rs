@@ -1,6 +1,9 @@
 //! What can go wrong, said so that a caller can act on it.
 
-use std::{error::Error as StdError, fmt};
+use std::{
+    error::Error as StdError,
+    fmt::{self, Write},
+};
 
 use crate::{job::JobId, limits::OverLimit};
 
@@ -224,18 +227,135 @@ impl Error {
     }
 }
 
-/// The text of `error` and of all that stand behind it, each said once.
+/// As many bytes are kept of a text that comes from a task: what errors, panics and reasons say.
+const LONGEST: usize = 16 << 10;
+/// So many sources are asked of an error. One that is its own source would have them without end.
+const DEEPEST: usize = 128;
+
+/// The text of `error` and of all that stand behind it, each said once; not more than is [kept](bounded).
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
+    let mut text = Text::default();
+    for (place, error) in sources(error).enumerate() {
+        let Text { said, is_cut } = said(error);
         // Many errors already quote their source.
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
+        if place == 0 {
+            _ = text.write_str(&said);
+        } else if !text.said.ends_with(&said) {
+            _ = text.write_str(": ").and_then(|()| text.write_str(&said));
         }
-        source = cause.source();
+        text.is_cut |= is_cut;
+        if text.is_cut {
+            break;
+        }
     }
-    text
+    text.finish()
+}
+
+/// An error and what stands behind it.
+pub(crate) fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    fn behind<'e>(error: &&'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
+        let error: &'e (dyn StdError + 'static) = *error;
+        error.source()
+    }
+    std::iter::successors(Some(error), behind).take(DEEPEST)
+}
+
+/// The start of a text that is too long to be kept, with a note that says so; or all of it.
+pub(crate) fn bounded(text: &str) -> String {
+    let mut kept = Text::default();
+    _ = kept.write_str(text);
+    kept.finish()
+}
+
+/// What an error says of itself, as far as that is kept. Its `Display` may fail, which `to_string` would panic at.
+fn said(error: &(dyn StdError + 'static)) -> Text {
+    let mut text = Text::default();
+    match write!(text, "{error}") {
+        Err(_) if !text.is_cut => Text { said: "an error that cannot tell its text".to_owned(), is_cut: false },
+        _ => text,
+    }
+}
+
+/// A text that grows no further than it is kept.
+#[derive(Default)]
+struct Text {
+    said: String,
+    is_cut: bool,
+}
+
+impl Text {
+    fn finish(self) -> String {
+        if self.is_cut { self.said + "… (cut after 16 KiB)" } else { self.said }
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        let room = LONGEST - self.said.len();
+        self.said.push_str(&more[..more.floor_char_boundary(room)]);
+        self.is_cut |= more.len() > room;
+        // Whatever is said further costs no time.
+        if self.is_cut { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Mute;
+
+    impl fmt::Display for Mute {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            Err(fmt::Error)
+        }
+    }
+
+    impl StdError for Mute {}
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] BoxError);
+
+    #[test]
+    fn an_error_whose_display_fails_has_a_text() {
+        assert_eq!(chain(&Mute), "an error that cannot tell its text");
+        assert_eq!(chain(&Outer(Mute.into())), "outer: an error that cannot tell its text");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters_and_says_so() {
+        let long = format!("a{}", "ж".repeat(20 << 20));
+        for text in [bounded(&long), chain(&*BoxError::from(long.clone())), chain(&Outer(long.clone().into()))] {
+            assert!(text.len() < LONGEST + 32 && text.ends_with("ж… (cut after 16 KiB)"), "{} bytes", text.len());
+        }
+        assert_eq!(bounded("short"), "short");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("again")]
+    struct Circle;
+
+    #[derive(Debug)]
+    struct Itself;
+
+    impl fmt::Display for Itself {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("x")
+        }
+    }
+
+    impl StdError for Itself {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(self)
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_its_own_source_has_an_end() {
+        assert_eq!(chain(&Itself), "x");
+        assert_eq!(chain(&Outer(Circle.into())), "outer: again");
+        assert_eq!(sources(&Itself).count(), DEEPEST);
+    }
 }

@@ -25,7 +25,8 @@ use crate::{
     collect::{Collect, Declared},
     context::TaskContext,
     error::{BoxError, Error},
-    failure::{Diverged, Stopped},
+    failure::{Diverged, Stopped, drop_guarded},
+    gather::gather,
     handler::{Handler, Kind, Reply},
     job::{self, Output},
     json::{self, Json, Measured},
@@ -205,24 +206,36 @@ impl Running {
         }))
     }
 
-    /// The same body with `context` as the current one, and a panic of it as an error.
+    /// The same body with `context` as the current one, and a panic of it as an error. Nothing of the task's own is left in
+    /// what it comes to.
     pub(crate) fn guarded(self, context: TaskContext) -> Self {
         match self {
             Self::Async(body) => Self::Async(Box::pin(async move {
                 let caught = AssertUnwindSafe(context.clone().scope(leaving(&context, body))).catch_unwind().await;
-                caught.unwrap_or_else(|payload| Err(panicked(&context, &*payload)))
+                outcome(&context, caught)
             })),
             Self::Blocking(body) => Self::Blocking(Box::new(move || {
                 let caught = catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(body)));
-                caught.unwrap_or_else(|payload| Err(panicked(&context, &*payload)))
+                outcome(&context, caught)
             })),
         }
     }
 }
 
+/// What a body came to, without code of the task's own.
+fn outcome(context: &TaskContext, caught: Result<Outcome, Box<dyn Any + Send>>) -> Outcome {
+    caught.unwrap_or_else(|payload| Err(panicked(context, payload))).map_err(Stopped::plain)
+}
+
 /// Why something of the task unwound: it panicked, or took the way out.
-pub(crate) fn panicked(context: &TaskContext, payload: &(dyn Any + Send)) -> Stopped {
-    context.exit_reason().unwrap_or_else(|| Stopped::panic(payload))
+pub(crate) fn panicked(context: &TaskContext, payload: Box<dyn Any + Send>) -> Stopped {
+    match context.exit_reason() {
+        Some(reason) => {
+            drop_guarded(payload);
+            reason
+        }
+        None => Stopped::panic(payload),
+    }
 }
 
 /// Drives `body` to its end, or drops it when it takes the way out.
@@ -395,7 +408,7 @@ fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
     let value = end?;
     match &attempt.inner.keeping {
         Keeping::Here { slot, .. } => {
-            Attempt::keep(slot, value);
+            Attempt::keep(slot, read_back("the returned value", value)?);
             Ok(Ended(Output::Steps(job::Shape::Nothing)))
         }
         Keeping::Stored { .. } => {
@@ -427,10 +440,10 @@ where
     match &attempt.inner.keeping {
         Keeping::Here { slot, transact } => {
             let collection = D::Collection::default();
-            let mut here = Here::<D> { attempt: &attempt, transact, collection, seq: 0 };
+            let mut here = Here::<D> { attempt: &attempt, transact, collection, last: None, seq: 0 };
             let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut here).await?;
             D::ended(body).map_err(|error| raised(error, retry_on))?;
-            Attempt::keep(slot, here.collection);
+            Attempt::keep(slot, here.collected()?);
         }
         Keeping::Stored { tape, recorded, record } => {
             let record = record.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -479,7 +492,22 @@ struct Here<'a, D: Declared> {
     attempt: &'a Attempt,
     transact: &'a Transact,
     collection: D::Collection,
+    /// What would be recorded of the last reply, where that alone is collected.
+    last: Option<Json>,
     seq: u64,
+}
+
+impl<D: Declared> Here<'_, D> {
+    /// The result, as a worker's would be read. A last reply that is null is read as none.
+    fn collected(self) -> Result<D::Collection, Stopped> {
+        if D::SHAPE != job::Shape::Last {
+            return Ok(self.collection);
+        }
+        gather(D::SHAPE, self.seq, self.last.as_slice()).map_err(|source| {
+            let (what, as_type) = ("the result".to_owned(), std::any::type_name::<D::Collection>());
+            Stopped::Error(Box::new(Error::Decode { what, as_type, source: source.into() }))
+        })
+    }
 }
 
 impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
@@ -504,8 +532,16 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
                 return Ok(ask.wants_reply.then_some(skipped));
             }
         };
-        // The collection and the body both want it, and a reply need not be `Clone`.
+        // The body and the collection see what a record would give back. What neither takes is not encoded.
         let answer = if ask.wants_reply { Some(L::replied(copy(&reply)?)) } else { None };
+        let reply = match D::SHAPE {
+            job::Shape::Nothing | job::Shape::Count => reply,
+            job::Shape::Last => {
+                self.last = Some(Json::encode(&reply).map_err(|error| unencodable("the handler's reply", error))?);
+                reply
+            }
+            _ => read_back("the handler's reply", reply)?,
+        };
         self.attempt.inner.context.before_step(self.seq);
         D::add(&mut self.collection, reply).map_err(|error| unencodable("the handler's reply", error))?;
         Ok(answer)
@@ -571,15 +607,28 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             return Ok(Some(reply));
         }
         let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
-            Ok(reply) => (self.attempt.encode(&reply)?, L::replied(reply)),
+            Ok(reply) => {
+                let json = self.attempt.encode(&reply)?;
+                let recorded = Some(&json).filter(|_| ask.wants_reply && !json::is_exact::<R>()).cloned();
+                (job::Reply::Value(json), Ok((reply, recorded)))
+            }
             Err(error) => {
                 let error = skipped(L::ON_ERROR, error)?;
-                (job::Reply::Skipped(error.clone()), L::skipped(seq, error)?)
+                (job::Reply::Skipped(error.clone()), Err(error))
             }
         };
         self.tape.push(hash, kept);
         self.kept(ask.wants_reply).await?;
-        Ok(ask.wants_reply.then_some(reply))
+        if !ask.wants_reply {
+            return Ok(None);
+        }
+        // What a replay would give: the body sees no other.
+        let reply = match reply {
+            Ok((_, Some(recorded))) => L::replied(recall(&recorded)?),
+            Ok((reply, None)) => L::replied(reply),
+            Err(error) => L::skipped(seq, error)?,
+        };
+        Ok(Some(reply))
     }
 }
 
@@ -641,10 +690,11 @@ impl<'a> Stored<'a> {
 }
 
 impl Attempt {
-    pub(crate) fn encode<R: Reply>(&self, reply: &R) -> Result<job::Reply, Stopped> {
+    /// What is to be recorded of a reply.
+    pub(crate) fn encode<R: Reply>(&self, reply: &R) -> Result<Json, Stopped> {
         let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;
         self.inner.limits.check_step(&json).map_err(over)?;
-        Ok(job::Reply::Value(json))
+        Ok(json)
     }
 }
 
@@ -667,7 +717,19 @@ fn copy<R: Reply>(reply: &R) -> Result<R, Stopped> {
     recall(&json)
 }
 
-fn recall<R: Reply>(json: &Json) -> Result<R, Stopped> {
+/// A value as it would be read back from a record.
+fn read_back<T: Value>(what: &str, value: T) -> Result<T, Stopped> {
+    if json::is_exact::<T>() {
+        return Ok(value);
+    }
+    let json = Json::encode(&value).map_err(|error| unencodable(what, error))?;
+    json.decode().map_err(|source| {
+        let (what, as_type) = (what.to_owned(), std::any::type_name::<T>());
+        Stopped::Error(Box::new(Error::Decode { what, as_type, source: source.into() }))
+    })
+}
+
+pub(crate) fn recall<R: Reply>(json: &Json) -> Result<R, Stopped> {
     json.decode().map_err(|source| {
         Stopped::Error(Box::new(Error::Decode {
             what: "a recorded reply".to_owned(),

@@ -1,10 +1,16 @@
 //! How an attempt ends otherwise than well, and what the task may say of how to go on.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{
+    any::Any,
+    borrow::Cow,
+    fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use crate::{
     co::Misuse,
-    error::{BoxError, chain},
+    error::{BoxError, bounded, chain, sources},
     lifecycle::Verdict,
 };
 
@@ -83,6 +89,13 @@ pub enum Stopped {
     Diverged(Diverged),
     /// The body yielded two values at once, or gave up a yield.
     Misuse(Misuse),
+    /// What an error of the body or its handler came to, which is code of the task's own and is gone by now.
+    Said {
+        /// Its text.
+        text: String,
+        /// How the job goes on.
+        verdict: Verdict,
+    },
     /// The body or its handler panicked.
     Panic(String),
     /// The attempt took longer than it may.
@@ -96,33 +109,59 @@ pub enum Stopped {
 impl Stopped {
     /// What the attempt came to; nothing when its lease is lost.
     pub(crate) fn verdict(self) -> Option<Verdict> {
-        let again = !matches!(self, Self::Final(_));
-        Some(match &self {
+        Some(match self.plain() {
             Self::Released => Verdict::Released,
             Self::Fenced => return None,
-            Self::Error(error) | Self::Final(error) => match directive(&**error) {
-                Some(Directive::RetryAfter(wait)) => {
-                    Verdict::Failed { error: chain(&**error), wait: Some(*wait), again: true }
-                }
-                Some(Directive::Snooze(wait)) => Verdict::Snoozed(*wait),
-                Some(Directive::Cancel(reason)) => Verdict::Cancelled(reason.clone().into_owned()),
-                Some(Directive::Discard(reason)) => Verdict::Discarded(reason.clone().into_owned()),
-                None => Verdict::Failed { error: chain(&**error), wait: None, again },
-            },
-            Self::Diverged(_) | Self::Misuse(_) | Self::Panic(_) | Self::TimeUp(_) => {
-                Verdict::Failed { error: self.to_string(), wait: None, again }
-            }
+            Self::Said { verdict, .. } => verdict,
+            other => Verdict::Failed { error: other.to_string(), wait: None, again: true },
         })
     }
 
-    /// The error of a panic, with what it was called with.
-    pub(crate) fn panic(payload: &(dyn std::any::Any + Send)) -> Self {
-        let text = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "with something that is not text".to_owned());
+    /// The same without code of the task's own: its error tells what it has to say, and is dropped, behind a guard.
+    pub(crate) fn plain(self) -> Self {
+        match self {
+            Self::Error(error) => guarded(|| Self::said(error, true)),
+            Self::Final(error) => guarded(|| Self::said(error, false)),
+            other => other,
+        }
+    }
+
+    fn said(error: BoxError, again: bool) -> Self {
+        let text = chain(&*error);
+        let failed = |wait, again| Verdict::Failed { error: text.clone(), wait, again };
+        let verdict = match directive(&*error) {
+            Some(Directive::RetryAfter(wait)) => failed(Some(*wait), true),
+            Some(Directive::Snooze(wait)) => Verdict::Snoozed(*wait),
+            Some(Directive::Cancel(reason)) => Verdict::Cancelled(bounded(reason)),
+            Some(Directive::Discard(reason)) => Verdict::Discarded(bounded(reason)),
+            None => failed(None, again),
+        };
+        drop(error);
+        Self::Said { text, verdict }
+    }
+
+    /// The error of a panic, with what it was called with, which is dropped.
+    pub(crate) fn panic(payload: Box<dyn Any + Send>) -> Self {
+        let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+            (Some(text), _) => bounded(text),
+            (_, Some(text)) => bounded(text),
+            _ => "with something that is not text".to_owned(),
+        };
+        drop_guarded(payload);
         Self::Panic(text)
+    }
+}
+
+/// What `work` gives, which runs code of the task's own, or the error of its panic.
+fn guarded(work: impl FnOnce() -> Stopped) -> Stopped {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Stopped::panic)
+}
+
+/// Drops something of the task's own, whose drop may panic.
+pub(crate) fn drop_guarded<T>(thing: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(thing))) {
+        // What a panic in a drop was called with may panic in its own.
+        mem::forget(payload);
     }
 }
 
@@ -132,14 +171,7 @@ pub(crate) fn is_directive(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 fn directive<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Directive> {
-    let mut link = Some(error);
-    while let Some(error) = link {
-        if let Some(directive) = error.downcast_ref::<Directive>() {
-            return Some(directive);
-        }
-        link = error.source();
-    }
-    None
+    sources(error).find_map(|error| error.downcast_ref())
 }
 
 impl fmt::Display for Stopped {
@@ -148,6 +180,7 @@ impl fmt::Display for Stopped {
             Self::Error(error) | Self::Final(error) => f.write_str(&chain(&**error)),
             Self::Diverged(diverged) => diverged.fmt(f),
             Self::Misuse(misuse) => misuse.fmt(f),
+            Self::Said { text, .. } => f.write_str(text),
             Self::Panic(text) => write!(f, "the task panicked: {text}"),
             Self::TimeUp(limit) => write!(f, "the attempt took longer than its max_time of {limit:?}"),
             Self::Released => f.write_str("the worker stops"),
@@ -213,6 +246,6 @@ mod tests {
     #[test]
     fn what_a_panic_said_is_kept() {
         let caught = std::panic::catch_unwind(|| panic!("no {}", 1)).unwrap_err();
-        assert_eq!(Stopped::panic(&*caught).to_string(), "the task panicked: no 1");
+        assert_eq!(Stopped::panic(caught).to_string(), "the task panicked: no 1");
     }
 }

@@ -1,6 +1,8 @@
 //! Encoded values: what a store keeps of arguments, replies and results, and the hash of a yielded value.
 
-use std::{cell::Cell, fmt, io};
+mod finite;
+
+use std::{any::TypeId, cell::Cell, fmt, io};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::{
@@ -22,10 +24,15 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// What serde reports: a map whose keys are not strings, say, or an error of the type's own `Serialize`.
+    /// What serde reports: a map whose keys are not strings, say, or an error of the type's own `Serialize`; and a number
+    /// that is not finite, which JSON does not have.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         scratch(|text| {
-            serde_json::to_writer(&mut *text, value)?;
+            let mut nulls = false;
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut *text, Noting { nulls: &mut nulls }))?;
+            if nulls {
+                finite::check(value)?;
+            }
             let text = str::from_utf8(text).map_err(serde::ser::Error::custom)?;
             Ok(Self(text.into()))
         })
@@ -53,6 +60,26 @@ impl Json {
     /// How many arrays and objects stand inside each other at the deepest place.
     pub fn depth(&self) -> usize {
         depth(&self.0)
+    }
+}
+
+/// Whether each value of this type is read back from JSON as it was, as far as is known without a look.
+pub(crate) fn is_exact<T: 'static>() -> bool {
+    macro_rules! is_one_of {
+        ($($type:ty)*) => { [$(TypeId::of::<$type>()),*].contains(&TypeId::of::<T>()) };
+    }
+    is_one_of! { () bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize String }
+}
+
+/// Writes compact JSON, and takes note of each `null`: serde_json writes it for numbers that are not finite, too.
+struct Noting<'a> {
+    nulls: &'a mut bool,
+}
+
+impl Formatter for Noting<'_> {
+    fn write_null<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        *self.nulls = true;
+        CompactFormatter.write_null(writer)
     }
 }
 
@@ -119,7 +146,7 @@ impl<'de> Deserialize<'de> for Json {
 ///
 /// # Errors
 ///
-/// What serde reports of the value.
+/// What serde reports of the value, and a number in it that is not finite.
 pub fn hash<T: Serialize + ?Sized>(value: &T) -> Result<u64, serde_json::Error> {
     measure(value).map(|measured| measured.hash)
 }
@@ -133,8 +160,12 @@ pub(crate) struct Measured {
 /// The [`hash`] of a value, and how large it is.
 pub(crate) fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measured, serde_json::Error> {
     scratch(|text| {
-        let sorted = Sorted { text, open: Vec::new() };
+        let mut nulls = false;
+        let sorted = Sorted { text, open: Vec::new(), nulls: &mut nulls };
         value.serialize(&mut serde_json::Serializer::with_formatter(io::sink(), sorted))?;
+        if nulls {
+            finite::check(value)?;
+        }
         Ok(Measured { hash: xxh3_64(text), bytes: text.len() })
     })
 }
@@ -162,6 +193,7 @@ fn scratch<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 struct Sorted<'a> {
     text: &'a mut Vec<u8>,
     open: Vec<Object>,
+    nulls: &'a mut bool,
 }
 
 /// An object under way: where its entries begin, and for each where it starts and where its key ends.
@@ -200,13 +232,18 @@ macro_rules! compact {
 
 impl Formatter for Sorted<'_> {
     compact! {
-        write_null(), write_bool(value: bool), write_i8(value: i8), write_i16(value: i16), write_i32(value: i32),
+        write_bool(value: bool), write_i8(value: i8), write_i16(value: i16), write_i32(value: i32),
         write_i64(value: i64), write_i128(value: i128), write_u8(value: u8), write_u16(value: u16),
         write_u32(value: u32), write_u64(value: u64), write_u128(value: u128), write_f32(value: f32),
         write_f64(value: f64), write_number_str(value: &str), begin_string(), end_string(),
         write_string_fragment(fragment: &str), write_char_escape(escape: CharEscape), write_byte_array(value: &[u8]),
         begin_array(), end_array(), begin_array_value(first: bool), end_array_value(), begin_object_value(),
         write_raw_fragment(fragment: &str),
+    }
+
+    fn write_null<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        *self.nulls = true;
+        CompactFormatter.write_null(self.text)
     }
 
     fn begin_object<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
@@ -308,6 +345,56 @@ mod tests {
         let text = r#"["before","\"inner\"","after"]"#;
         assert_eq!(Json::encode(&[Outer, Outer]).unwrap().as_str(), format!("[{text},{text}]"));
         assert_eq!(hash(&Outer).unwrap(), xxh3_64(text.as_bytes()));
+    }
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Nested {
+        Number(f64),
+        Small { number: f32 },
+        Maybe(Option<f64>),
+        Many(Vec<Nested>),
+        Named(BTreeMap<String, (u8, f64)>),
+        Nothing,
+    }
+
+    #[test]
+    fn a_number_that_is_not_finite_is_an_error_at_whatever_depth() {
+        let named = |number| Nested::Named(BTreeMap::from([("a".to_owned(), (1, number))]));
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for value in [
+                Nested::Number(number),
+                Nested::Small { number: number as f32 },
+                Nested::Maybe(Some(number)),
+                Nested::Many(vec![Nested::Nothing, Nested::Many(vec![Nested::Number(number)])]),
+                named(number),
+            ] {
+                let expected = format!("the number {number} has no form in JSON; it is not finite");
+                assert_eq!(Json::encode(&value).unwrap_err().to_string(), expected);
+                assert_eq!(hash(&value).unwrap_err().to_string(), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_null_for_another_reason_is_encoded() {
+        let value = Nested::Many(vec![Nested::Maybe(None), Nested::Number(1.5), Nested::Nothing]);
+        assert_eq!(Json::encode(&value).unwrap().as_str(), r#"{"many":[{"maybe":null},{"number":1.5},"nothing"]}"#);
+        assert_eq!(Json::encode(&((), None::<f32>)).unwrap().as_str(), "[null,null]");
+    }
+
+    #[test]
+    fn a_float_is_read_back_as_it_was() {
+        let mut bits = 1_u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let (double, single) = (f64::from_bits(bits), f32::from_bits((bits >> 32) as u32));
+            if double.is_finite() && single.is_finite() {
+                let json = Json::encode(&(double, single, 1.577_777_777_777_000_1)).unwrap();
+                let (d, s, _): (f64, f32, f64) = json.decode().unwrap();
+                assert_eq!((d.to_bits(), s.to_bits()), (double.to_bits(), single.to_bits()), "{json}");
+            }
+        }
     }
 
     #[test]

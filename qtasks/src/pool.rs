@@ -45,32 +45,44 @@ pub(crate) fn call(body: Box<dyn FnOnce() -> Outcome + Send>, begun: Option<ones
         Ok(ticket) => Called { outcome: received, ticket: Some(ticket) },
         Err(error) => {
             let (failed, outcome) = oneshot::channel();
-            let _ = failed.send(Err(Stopped::Error(Box::new(error))));
+            let why = format!("the system gives no thread for the body of a `fn` task: {error}");
+            let _ = failed.send(Err(Stopped::Error(why.into())));
             Called { outcome, ticket: None }
         }
     }
 }
 
-/// A body that is called on a thread. Dropping this does not stop it.
+/// A body that is called on a thread. Dropping this does not stop it, but leaves it to end by itself: its thread is counted no
+/// more among those that may run.
 pub(crate) struct Called {
     outcome: oneshot::Receiver<Outcome>,
+    /// Until the body is known to have ended.
     ticket: Option<Ticket>,
 }
 
 impl Called {
     /// Waits for what the body comes to.
     pub(crate) async fn outcome(&mut self) -> Outcome {
-        (&mut self.outcome).await.unwrap_or(Err(Stopped::Released))
+        let outcome = (&mut self.outcome).await;
+        self.ticket = None;
+        // A body that unwinds past its guard says nothing.
+        outcome.unwrap_or_else(|_| Err(Stopped::Panic("it ended its thread".to_owned())))
     }
 
     /// Leaves the body to end by itself; gives whether it has ended.
     pub(crate) fn abandon(mut self) -> bool {
-        if self.outcome.try_recv().is_ok() {
-            return true;
+        let has_ended = self.outcome.try_recv().is_ok();
+        if has_ended {
+            self.ticket = None;
         }
-        if let Some(ticket) = self.ticket {
+        has_ended
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
             ticket.abandon();
         }
-        false
     }
 }

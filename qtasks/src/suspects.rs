@@ -41,8 +41,7 @@ impl SuspectTurn {
     }
 
     fn permit(&self, turn: OwnedSemaphorePermit) -> SuspectPermit {
-        self.running.fetch_add(1, SeqCst);
-        SuspectPermit { turn: Some(turn), running: self.running.clone() }
+        SuspectPermit { turn: Some(turn), running: Running::new(&self.running) }
     }
 }
 
@@ -50,24 +49,40 @@ impl SuspectTurn {
 #[derive(Debug)]
 pub(crate) struct SuspectPermit {
     turn: Option<OwnedSemaphorePermit>,
-    running: Arc<AtomicUsize>,
+    running: Running,
+}
+
+/// Stands for a suspect that runs.
+#[derive(Debug)]
+pub(crate) struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 impl SuspectPermit {
     /// How to ask for the suspect: others may run still that have had their turn, and none can come to run meanwhile.
     pub(crate) fn ask(&self) -> Suspects {
-        if self.running.load(SeqCst) > 1 { Suspects::OneBesideOthers } else { Suspects::OneAlone }
+        if self.running.0.load(SeqCst) > 1 { Suspects::OneBesideOthers } else { Suspects::OneAlone }
+    }
+
+    /// For the body: one that cannot be stopped runs on when its attempt is over and this is gone.
+    pub(crate) fn of_body(&self) -> Running {
+        Running::new(&self.running.0)
     }
 
     /// Passes the turn on. The suspect goes on to run.
     pub(crate) fn pass(&mut self) {
         self.turn = None;
-    }
-}
-
-impl Drop for SuspectPermit {
-    fn drop(&mut self) {
-        self.running.fetch_sub(1, SeqCst);
     }
 }
 
@@ -85,6 +100,17 @@ mod tests {
         let second = suspects.try_take().unwrap();
         assert_eq!(second.ask(), Suspects::OneBesideOthers);
         drop((first, second));
+        assert_eq!(suspects.try_take().unwrap().ask(), Suspects::OneAlone);
+    }
+
+    #[test]
+    fn a_suspect_is_not_alone_while_a_body_runs_on_whose_attempt_is_over() {
+        let suspects = SuspectTurn::default();
+        let first = suspects.try_take().unwrap();
+        let body = first.of_body();
+        drop(first);
+        assert_eq!(suspects.try_take().unwrap().ask(), Suspects::OneBesideOthers);
+        drop(body);
         assert_eq!(suspects.try_take().unwrap().ask(), Suspects::OneAlone);
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    failure::Stopped,
+    failure::{Stopped, drop_guarded},
     job::{Lease, Memo, NewJob, Progress, Reply, Step},
     json::Json,
     transacting::{Slot, take},
@@ -213,18 +213,22 @@ impl Tape {
 
     /// Waits until the lease holds and the body may run ahead by one more value.
     pub(crate) async fn room(&self) -> Result<(), Stopped> {
-        // Nobody but the body fills the buffer, and it is here.
-        while self.full.load(Relaxed) {
-            let durable = {
-                let mut buffer = self.buffer();
-                self.announce(&mut buffer, Duration::ZERO);
-                buffer.durable
-            };
-            self.until(|now| *now != durable).await?;
+        if self.is_full() {
+            // Under the lock that guards it, and anew after each write: one that ends before this waits is not missed.
+            self.until(|_| !self.buffer().is_full()).await?;
         }
         // Last, for any wait may have been long.
         self.held().await?;
         self.goes_on()
+    }
+
+    /// Whether the body has run ahead as far as it may; if so, asks that all that was added be written at once.
+    fn is_full(&self) -> bool {
+        let mut buffer = self.buffer();
+        if buffer.is_full() {
+            self.announce(&mut buffer, Duration::ZERO);
+        }
+        buffer.is_full()
     }
 
     /// Waits until the lease holds: one that ran out may be renewed, or have passed on to another worker.
@@ -379,7 +383,7 @@ impl Tape {
             std::mem::take(&mut buffer.taken.works)
         };
         // What the values do when they are dropped is the task's own affair, and may take its time.
-        drop(unrun);
+        drop_guarded(unrun);
         self.durable.send_modify(|_| ());
         self.ended.send_modify(|()| ());
     }

@@ -18,6 +18,7 @@ use crate::{
     failure::Stopped,
     handler::Reply,
     job,
+    json::{self, Json},
     task::OnError,
 };
 
@@ -30,7 +31,7 @@ pub struct Handling<R> {
 }
 
 /// What a handler came to: its reply and what to record of it, its error, or what ends the attempt in any case.
-pub(crate) type Handled<R> = Result<Result<(job::Reply, R), BoxError>, Stopped>;
+pub(crate) type Handled<R> = Result<Result<(Json, R), BoxError>, Stopped>;
 
 /// Where one side leaves something for the other.
 pub(crate) type Slot<T> = Arc<Mutex<Option<T>>>;
@@ -68,7 +69,7 @@ impl<R: Reply> Handling<R> {
         let context = self.attempt.context();
         let handle = || self.encoded(context.clone().sync_scope(handler));
         let handled = catch_unwind(AssertUnwindSafe(handle));
-        self.keep(handled.unwrap_or_else(|panic| Err(executor::panicked(&context, &*panic))))
+        self.keep(handled.unwrap_or_else(|panic| Err(executor::panicked(&context, panic))))
     }
 
     /// Polls the handler, unless its attempt is to end, to what [`keep`](Self::keep) takes.
@@ -82,16 +83,16 @@ impl<R: Reply> Handling<R> {
         match select(pin!(self.attempt.halted()), pin!(handled)).await {
             Either::Left((stopped, _)) => Err(stopped),
             Either::Right((Ok(handled), _)) => handled,
-            Either::Right((Err(panic), _)) => Err(executor::panicked(&context, &*panic)),
+            Either::Right((Err(panic), _)) => Err(executor::panicked(&context, panic)),
         }
     }
 
     /// Leaves what the handler came to for whoever waits for it; gives what to record.
     pub fn keep(&self, handled: Handled<R>) -> Option<job::Reply> {
         let context = self.attempt.context();
-        let keep = || self.kept(handled);
+        let keep = || self.kept(handled).map_err(Stopped::plain);
         let kept = catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep)));
-        let kept = kept.unwrap_or_else(|panic| Err(executor::panicked(&context, &*panic)));
+        let kept = kept.unwrap_or_else(|panic| Err(executor::panicked(&context, panic)));
         kept.map_err(|stopped| leave(&self.failure, stopped)).ok()
     }
 
@@ -104,7 +105,12 @@ impl<R: Reply> Handling<R> {
 
     fn kept(&self, handled: Handled<R>) -> Result<job::Reply, Stopped> {
         let (kept, replied) = match handled? {
-            Ok((kept, reply)) => (kept, Ok(reply)),
+            // The body sees what a replay would give.
+            Ok((json, reply)) => {
+                let is_read_back = self.reply.is_some() && !json::is_exact::<R>();
+                let reply = if is_read_back { executor::recall(&json)? } else { reply };
+                (job::Reply::Value(json), Ok(reply))
+            }
             Err(error) => {
                 let error = executor::skipped(self.on_error, error)?;
                 (job::Reply::Skipped(error.clone()), Err(error))

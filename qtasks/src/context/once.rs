@@ -11,7 +11,7 @@ use crate::{
     failure::Stopped,
     job::{Reply, Step},
     limits::check_name,
-    memo::{Made, Wait},
+    memo::{self, Made, Wait},
     task::Resume,
 };
 
@@ -274,7 +274,11 @@ impl TaskContext {
         self.check_may_wait()?;
         match &self.inner.memos {
             Some(memos) => memos.once(self.step_of_memo(), name, wait, make).await,
-            None => Ok(make.await.map(|made| made.value)),
+            // Here and now nothing is recorded, and the body sees the same.
+            None => match make.await {
+                Ok(made) => memo::read_back(name, &made.value).map(Ok),
+                Err(error) => Ok(Err(error)),
+            },
         }
     }
 
