@@ -78,8 +78,10 @@ pub(crate) struct AppClock {
     own: Clock,
     /// What the time by the server is ahead of the uptime, in nanoseconds; [`UNKNOWN`] before a server has told it.
     server: AtomicI64,
-    /// The uptime at which the server told it, and how long that took, in nanoseconds.
+    /// The uptime at which the server was last asked for it beside renewals, in nanoseconds.
     asked: AtomicU64,
+    /// The uptime at which it told it, and how long that took, in nanoseconds.
+    told: AtomicU64,
     round_trip: AtomicI64,
     /// The latest time that was given by it, in nanoseconds since 1970.
     latest: AtomicI64,
@@ -99,7 +101,7 @@ const LOOK: Duration = Duration::from_secs(1);
 impl AppClock {
     pub(crate) fn new(own: Clock) -> Self {
         let [server, latest] = [UNKNOWN; 2].map(AtomicI64::new);
-        Self { own, server, asked: AtomicU64::new(0), round_trip: AtomicI64::new(0), latest }
+        Self { own, server, asked: AtomicU64::new(0), told: AtomicU64::new(0), round_trip: AtomicI64::new(0), latest }
     }
 
     /// Whether it is tokio's clock, which stands still where tests have paused it.
@@ -136,10 +138,10 @@ impl AppClock {
         let is_stale = known == UNKNOWN || self.is_old(now);
         let agrees = known.saturating_sub(ahead).saturating_abs() <= round_trip.saturating_add(kept) / 2;
         if agrees && round_trip >= kept {
-            self.asked.store(now.nanoseconds(), Relaxed);
+            self.told.store(now.nanoseconds(), Relaxed);
         } else if is_stale || round_trip <= kept.max(SHORT) {
             self.server.store(ahead, Relaxed);
-            self.asked.store(now.nanoseconds(), Relaxed);
+            self.told.store(now.nanoseconds(), Relaxed);
             self.round_trip.store(round_trip, Relaxed);
         }
     }
@@ -155,12 +157,13 @@ impl AppClock {
             return false;
         }
         let (asked, now) = (self.asked.load(Relaxed), self.uptime());
-        self.is_old(now) && self.asked.compare_exchange(asked, now.nanoseconds(), Relaxed, Relaxed).is_ok()
+        let is_asked = now.since(Uptime::from_nanoseconds(asked)) <= FRESH;
+        !is_asked && self.is_old(now) && self.asked.compare_exchange(asked, now.nanoseconds(), Relaxed, Relaxed).is_ok()
     }
 
     /// Whether the server has not told its time for long.
     fn is_old(&self, now: Uptime) -> bool {
-        now.since(Uptime::from_nanoseconds(self.asked.load(Relaxed))) > FRESH
+        now.since(Uptime::from_nanoseconds(self.told.load(Relaxed))) > FRESH
     }
 
     /// The uptime, which is never set.
@@ -324,6 +327,18 @@ mod tests {
         assert!(clock.now() < day(10));
         clock.learn(day(13), at(28), at(30));
         assert!(clock.now() > day(12), "the better one is old");
+    }
+
+    #[test]
+    fn a_server_whose_answers_all_take_long_is_believed_when_the_best_one_is_old() {
+        let clock = AppClock::new(Clock::System);
+        let long_ago = clock.uptime();
+        clock.learn(day(3), long_ago, long_ago + Duration::from_millis(80));
+        clock.told.store(0, Relaxed);
+        assert!(clock.is_to_ask() && !clock.is_to_ask(), "one caller asks");
+        let asked = clock.uptime();
+        clock.learn(day(5), asked, asked + Duration::from_millis(90));
+        assert!(clock.now() > day(4), "it was set meanwhile");
     }
 
     #[test]

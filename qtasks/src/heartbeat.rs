@@ -1,15 +1,17 @@
 //! Renews a worker's leases each second, so that no other worker takes its jobs.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, thread, time::Duration};
 
+use futures::FutureExt as _;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     error::{Error, Result},
+    failure::Stopped,
     floor::Floor,
     job::Lease,
 };
@@ -51,6 +53,8 @@ impl Heartbeat {
                 let error = crate::error::chain(&error);
                 tracing::warn!(error, "the store was not told that the worker left; its leases will run out");
             }
+            // Before the worker is told: when that has stopped, its store may be opened again.
+            drop(floor);
             let _ = ended.send(());
         };
         if is_tokios {
@@ -58,7 +62,7 @@ impl Heartbeat {
             return Ok(end);
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
+            .enable_all()
             .build()
             .map_err(|source| Error::store("keep leases: no runtime for their thread", source))?;
         thread::Builder::new()
@@ -81,8 +85,13 @@ impl Heartbeat {
     /// Renews again and again, until the worker may not go on.
     async fn beat_on(&mut self, again: &Notify) {
         loop {
+            // However long the answer takes: a lease has room for two renewals that fail.
+            let (next, soonest) = (Instant::now() + EVERY, Duration::from_millis(100));
             // An answer that comes later is of no use. What has been asked may be carried out all the same.
-            match timeout(LEASE, self.renew()).await {
+            match timeout(LEASE, AssertUnwindSafe(self.renew()).catch_unwind())
+                .await
+                .map(|caught| caught.unwrap_or_else(panicked))
+            {
                 Ok(Ok(())) => {}
                 Ok(Err(error @ Error::NewerStore { .. })) => {
                     self.stop_worker(error);
@@ -96,7 +105,7 @@ impl Heartbeat {
             tokio::select! {
                 biased;
                 () = again.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
+                () = sleep_until(next.max(Instant::now() + soonest)) => {}
             }
         }
     }
@@ -127,6 +136,11 @@ impl Heartbeat {
         *self.floor.trouble() = Some(error);
         self.floor.stopping.cancel();
     }
+}
+
+/// The store's own code has panicked: that is an error like any other, for the next renewal may do better.
+fn panicked(payload: Box<dyn Any + Send>) -> Result<()> {
+    Err(Error::store("renew leases", Stopped::panic(payload)))
 }
 
 /// Hears of each doubt about the leases at once, whatever the heartbeat waits for, and has them renewed.

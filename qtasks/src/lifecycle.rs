@@ -108,11 +108,13 @@ pub fn lost(job: &Job, retry: Option<&Retry>, now: Timestamp) -> Outcome {
     Outcome { next: State::Waiting { due: now }, failures, suspect: Some(suspect), ending: Ending::Lost }
 }
 
-/// How long a suspect has lived whose worker is gone. While it had the turn that is no longer than the turn, whatever clocks
-/// say that may have been set meanwhile.
+/// How long a suspect has lived whose worker is gone, as far as that is known: the time at which a loss is found may be days
+/// later, and clocks may have been set. While it had the turn, that is no longer than the turn; and otherwise no longer than
+/// two of them, so that a loss makes a turn four times as long at most.
 fn lived(suspect: &Suspect, now: Timestamp) -> Duration {
     let lived = suspect.leased.and_then(|leased| now.duration_since(leased).try_into().ok()).unwrap_or_default();
-    if suspect.liable { Duration::min(lived, suspect.turn()) } else { lived }
+    let turns = if suspect.liable { 1 } else { 2 };
+    Duration::min(lived, suspect.turn().saturating_mul(turns))
 }
 
 /// Says what becomes of `job` when a user calls it off; nothing when it has ended already.
@@ -265,7 +267,7 @@ mod tests {
             lost(&Job { suspect: Some(suspect), ..running(0) }, None, now).suspect.unwrap().survived.as_secs()
         };
         let beside = Suspect { survived: Duration::from_secs(7), losses: 1, leased: Some(NOW), liable: false };
-        assert_eq!([3, 90].map(|seconds| after(beside, seconds)), [7, 90]);
+        assert_eq!([3, 25, 90_000].map(|seconds| after(beside, seconds)), [7, 25, 28]);
         let alone = Suspect { liable: true, ..beside };
         assert_eq!(
             [3, 9, 90].map(|seconds| after(alone, seconds)),

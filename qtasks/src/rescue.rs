@@ -1,13 +1,15 @@
 //! Takes over the jobs of workers that are gone.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Uptime,
-    error::Result,
+    error::{Error, Result},
+    failure::Stopped,
     floor::Floor,
     heartbeat::LEASE,
     job::{Attempt, Job, Lease, WorkerId},
@@ -51,7 +53,9 @@ impl Rescue {
     }
 
     async fn look(&mut self) {
-        if let Err(error) = self.take_over_from_lost().await {
+        let looked = AssertUnwindSafe(self.take_over_from_lost()).catch_unwind().await;
+        let looked = looked.unwrap_or_else(|payload| Err(Error::store("look for workers", Stopped::panic(payload))));
+        if let Err(error) = looked {
             tracing::warn!(error = crate::error::chain(&error), "lost jobs were not looked for");
         }
     }
@@ -62,10 +66,12 @@ impl Rescue {
         let mut workers = app.store.workers().await?;
         workers.retain(|other| other.worker != *id);
         for lost in self.lookout.look(asked, app.clock.uptime(), &workers) {
-            if lost.holds {
-                self.take_over(&lost).await?;
-            } else {
-                app.store.forget(lost.worker, lost.beat).await?;
+            let done =
+                if lost.holds { self.take_over(&lost).await } else { app.store.forget(lost.worker, lost.beat).await };
+            // Others that are lost do not wait until this one can be taken over.
+            if let Err(error) = done {
+                let error = crate::error::chain(&error);
+                tracing::warn!(error, worker = %lost.worker, "the jobs of a lost worker were not taken over; trying again");
             }
         }
         Ok(())

@@ -64,7 +64,6 @@ fn server_time(seconds: i64, microseconds: i64) -> Timestamp {
     coding::time(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
 }
 
-/// Gives whether the worker held leases.
 pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> {
     let mut call = link.call(|scripts| &scripts.leave);
     call.arg(&worker.to_bytes());

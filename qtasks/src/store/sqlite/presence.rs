@@ -23,7 +23,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind, Seek as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -66,6 +66,8 @@ struct Own {
 
 /// What a worker of this store keeps open.
 struct Sign {
+    /// The file of its beat. It stays open: a process that has no further files to open must not fall silent.
+    beat: Option<File>,
     /// Whether its jobs may have been taken since it last knew of them.
     doubt: bool,
     _lock: File,
@@ -83,15 +85,19 @@ impl Workers {
     /// behind that which of them are left, and calls [`is_sure`](Self::is_sure).
     pub(super) fn show(self: &Arc<Self>, worker: WorkerId, beat: u64, bell: &Arc<Bell>) -> io::Result<bool> {
         let mut own = self.own();
-        let stands = own.signs.contains_key(&worker);
         // Where a lock is held the number comes first: a taker that finds no lock reads the number after that.
-        let mut shown = if stands { self.write_beat(worker, beat) } else { Ok(()) };
-        if !stands || !self.has(worker, LOCK) {
-            own.signs.insert(worker, self.establish(worker)?);
-            shown = self.write_beat(worker, beat);
-        }
-        shown?;
-        let sign = own.signs.get_mut(&worker).expect("it stands there, or was put there just now");
+        let shown = own.signs.get_mut(&worker).map(|sign| self.write_beat(worker, sign, beat));
+        let sign = match shown {
+            Some(shown) if self.has(worker, LOCK) => {
+                shown?;
+                own.signs.get_mut(&worker).expect("it was there just now")
+            }
+            _ => {
+                let sign = own.signs.entry(worker).insert_entry(self.establish(worker)?).into_mut();
+                self.write_beat(worker, sign, beat)?;
+                sign
+            }
+        };
         sign.doubt |= self.take_mark(worker);
         let doubt = sign.doubt;
         if !own.watching {
@@ -135,16 +141,19 @@ impl Workers {
         self.changed.notify_all();
     }
 
-    /// What can be seen of those that hold jobs, and of all others that have files.
+    /// What can be seen of those that hold jobs, and of all others that have files. One whose number cannot be read is left
+    /// out, and keeps its jobs.
     pub(super) fn seen(&self, holders: &[WorkerId]) -> io::Result<Vec<Presence>> {
         let holders: HashSet<_> = holders.iter().copied().collect();
         let known: HashSet<_> = self.listed()?.map(|(worker, _)| worker).chain(holders.iter().copied()).collect();
         let presence = |worker| {
             // In this order: should the worker come back in between, its number is another than this one.
-            let (beat, gone) = (self.beat(worker)?, self.is_gone(worker));
-            Ok(Presence { worker, beat, holds: holders.contains(&worker), gone })
+            let beat = self.beat(worker);
+            let beat =
+                beat.inspect_err(|error| tracing::warn!(%error, %worker, "a worker cannot be looked at")).ok()?;
+            Some(Presence { worker, beat, holds: holders.contains(&worker), gone: self.is_gone(worker) })
         };
-        known.into_iter().map(presence).collect()
+        Ok(known.into_iter().filter_map(presence).collect())
     }
 
     /// Whether the number of `worker` is still `beat`. To be called in the transaction that takes its jobs if so: should
@@ -215,7 +224,7 @@ impl Workers {
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         fs::rename(&new, self.path(worker, LOCK)).map_err(|error| about(&new, error))?;
-        Ok(Sign { doubt: true, _lock: lock })
+        Ok(Sign { beat: None, doubt: true, _lock: lock })
     }
 
     /// Starts a thread that looks at the locks of others as long as this store has workers of its own; gives whether it
@@ -275,9 +284,14 @@ impl Workers {
         }
     }
 
-    /// The number of the worker's last renewal; nothing where there is none.
+    /// The number of the worker's last renewal; nothing where there is none. A program of format 5 that runs still writes a
+    /// time in another file, which changes as often.
     fn beat(&self, worker: WorkerId) -> io::Result<Option<u64>> {
-        let path = self.path(worker, BEAT);
+        Ok(self.number(worker, BEAT)?.or(self.number(worker, UNTIL)?))
+    }
+
+    fn number(&self, worker: WorkerId, kind: &str) -> io::Result<Option<u64>> {
+        let path = self.path(worker, kind);
         match fs::read(&path) {
             // A file of another length was made just now, and is about to be written to.
             Ok(bytes) => Ok(bytes.try_into().ok().map(u64::from_le_bytes)),
@@ -288,8 +302,13 @@ impl Workers {
     }
 
     /// Over what stood there, which others may be reading.
-    fn write_beat(&self, worker: WorkerId, beat: u64) -> io::Result<()> {
-        let written = self.open(worker, BEAT)?.write_all(&beat.to_le_bytes());
+    fn write_beat(&self, worker: WorkerId, sign: &mut Sign, beat: u64) -> io::Result<()> {
+        let file = match sign.beat.take().filter(|file| is_at(file, &self.path(worker, BEAT))) {
+            Some(file) => file,
+            None => self.open(worker, BEAT)?,
+        };
+        let file = sign.beat.insert(file);
+        let written = file.rewind().and_then(|()| file.write_all(&beat.to_le_bytes()));
         written.map_err(|error| about(&self.path(worker, BEAT), error))
     }
 
@@ -349,6 +368,19 @@ fn is_free(file: &File) -> bool {
         _ = file.unlock();
     }
     free
+}
+
+/// Whether an open file is still the one at a path.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let same = |open: fs::Metadata, there: fs::Metadata| (open.dev(), open.ino()) == (there.dev(), there.ino());
+    file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(|(open, there)| same(open, there))
+}
+
+#[cfg(not(unix))]
+fn is_at(_file: &File, path: &Path) -> bool {
+    path.is_file()
 }
 
 /// The locks of others, kept open so that a look costs next to nothing; nothing for those that were found free.
@@ -620,8 +652,9 @@ mod tests {
         for kind in [LOCK, UNTIL, JUDGED] {
             fs::write(one.writer.workers.path(old, kind), 10_i64.to_le_bytes()).unwrap();
         }
-        assert_eq!(presence(&other, old).await, seen(old, None, false, true));
-        other.forget(old, None).await.unwrap();
+        // A program that writes them may run still.
+        assert_eq!(presence(&other, old).await, seen(old, 10, false, true));
+        other.forget(old, Some(10)).await.unwrap();
         assert_eq!(files(&folder), names(worker, &["beat", "lock"]));
     }
 
@@ -696,7 +729,7 @@ mod tests {
                 "{error:?}"
             );
         };
-        named(other.workers().await.unwrap_err(), &beat);
+        assert_eq!(other.workers().await.unwrap(), [], "it is left out, and holds up no other");
         named(one.renew(worker, 2).await.unwrap_err(), &beat);
         assert_eq!(take(&other, &job, None).await, Written::Fenced, "it is not known whether the worker is silent");
         assert!(!other.writer.workers.is_gone(worker), "it keeps its lock");
