@@ -14,7 +14,7 @@ use crate::{
     json::Json,
     lifecycle::{self, Outcome},
     store::{Hold, Settlement, Written},
-    stream::{self, PAGE},
+    stream,
 };
 
 /// A job, from any process that opens the same store; `C` is what its result is.
@@ -83,7 +83,7 @@ impl<C> JobHandle<C> {
                 json.decode().map_err(|source| undecodable::<T>(self.id, source.into()))
             }
             State::Done { output: Output::Steps(shape) } => {
-                let replies = self.replies(shape).await?;
+                let replies = self.replies(&job, shape).await?;
                 gather(shape, job.steps - job.skipped, &replies)
                     .map_err(|source| undecodable::<T>(self.id, source.into()))
             }
@@ -192,21 +192,26 @@ impl<C> JobHandle<C> {
         }
     }
 
-    /// The replies that a result of this shape is made of.
-    async fn replies(&self, shape: Shape) -> Result<Vec<Json>> {
+    /// The replies that a result of this shape is made of: all of them.
+    async fn replies(&self, job: &Job, shape: Shape) -> Result<Vec<Json>> {
+        let store = &*self.app.store;
         match shape {
             Shape::Nothing | Shape::Count => Ok(Vec::new()),
             Shape::Last => {
-                Ok(self.app.store.last_step(self.id).await?.and_then(|step| step.reply.value()).into_iter().collect())
+                let last = store.last_step(self.id).await?.and_then(|step| step.reply.value());
+                if last.is_none() && job.steps > job.skipped {
+                    return Err(stream::not_whole(store, job).await?);
+                }
+                Ok(last.into_iter().collect())
             }
             Shape::List | Shape::Map | Shape::Text => {
                 let (mut replies, mut from) = (Vec::new(), 0);
-                loop {
-                    let steps = self.app.store.steps(self.id, from, PAGE).await?;
-                    let Some(last) = steps.last() else { return Ok(replies) };
-                    from = last.seq + 1;
+                while from < job.steps {
+                    let steps = stream::page(store, job, from).await?;
+                    from += steps.len() as u64;
                     replies.extend(steps.into_iter().filter_map(|step| step.reply.value()));
                 }
+                Ok(replies)
             }
         }
     }

@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::{
     app::App,
     error::{Error, Result},
-    job::{JobId, Reply, State, Step},
-    store::Listener,
+    job::{Job, JobId, Reply, State, Step},
+    store::{Listener, Store},
 };
 
 /// How many steps are read at a time.
@@ -67,13 +67,35 @@ impl Reader {
         // The state is read before the steps: what ended then has no further ones.
         let job = store.job(self.id).await?.ok_or(Error::NoSuchJob(self.id))?;
         if self.from < job.steps {
-            self.page = store.steps(self.id, self.from, PAGE).await?.into();
-            if !self.page.is_empty() {
-                return Ok(Turn::Page);
-            }
+            self.page = page(&**store, &job, self.from).await?.into();
+            return Ok(Turn::Page);
         }
         Ok(if job.state.is_ended() { Turn::End(job.state) } else { Turn::Wait })
     }
+}
+
+/// Steps of a job from number `from` on, of which it has some: as many as are read at a time, and all that are there.
+///
+/// # Errors
+///
+/// When they are not whole, as when the job is pruned at that moment: [`Error::NoSuchJob`].
+pub(crate) async fn page(store: &dyn Store, job: &Job, from: u64) -> Result<Vec<Step>> {
+    let steps = store.steps(job.id, from, PAGE).await?;
+    let least = (job.steps - from).min(PAGE as u64);
+    if steps.len() as u64 >= least && (from..).zip(&steps).all(|(seq, step)| seq == step.seq) {
+        return Ok(steps);
+    }
+    Err(not_whole(store, job).await?)
+}
+
+/// Why not all of a job could be read.
+pub(crate) async fn not_whole(store: &dyn Store, job: &Job) -> Result<Error> {
+    Ok(match store.job(job.id).await? {
+        None => Error::NoSuchJob(job.id),
+        Some(_) => {
+            Error::store("read all steps", format!("some of the {} steps of job {} are not there", job.steps, job.id))
+        }
+    })
 }
 
 enum Turn {
