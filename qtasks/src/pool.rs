@@ -1,7 +1,10 @@
 //! Threads for bodies that may block. They are not the runtime's: a body that never returns keeps no program from
 //! ending, and takes no thread from others.
 
-use std::sync::LazyLock;
+use std::sync::{
+    Arc, LazyLock,
+    atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst},
+};
 
 use tokio::{runtime::Handle, sync::oneshot};
 
@@ -19,16 +22,49 @@ pub(crate) const TOO_MANY_ABANDONED: usize = 64;
 
 static BODIES: LazyLock<Pool> = LazyLock::new(|| Pool::new("qtasks-body", MOST));
 
+/// How many bodies go on that were to stop and could not be stopped.
+static HUNG: AtomicUsize = AtomicUsize::new(0);
+
 /// How many bodies go on although their attempts were given up.
 pub(crate) fn abandoned() -> usize {
-    BODIES.abandoned()
+    HUNG.load(SeqCst)
+}
+
+/// How far a body has come that is called: whether it has returned, or was given up before.
+#[derive(Default)]
+struct Course(AtomicU8);
+
+impl Course {
+    const UNDER_WAY: u8 = 0;
+    const GIVEN_UP: u8 = 1;
+    const RETURNED: u8 = 2;
+
+    fn give_up(&self) {
+        HUNG.fetch_add(1, SeqCst);
+        if self.0.compare_exchange(Self::UNDER_WAY, Self::GIVEN_UP, SeqCst, SeqCst).is_err() {
+            HUNG.fetch_sub(1, SeqCst);
+        }
+    }
+}
+
+/// Dropped when a body has returned, or unwound, or is not called any more.
+struct Returning(Arc<Course>);
+
+impl Drop for Returning {
+    fn drop(&mut self) {
+        if self.0.0.swap(Course::RETURNED, SeqCst) == Course::GIVEN_UP {
+            HUNG.fetch_sub(1, SeqCst);
+        }
+    }
 }
 
 /// Calls `body` on a thread that may block, within the runtime of the caller. When that has begun, `begun` is told.
 pub(crate) fn call(body: Box<dyn FnOnce() -> Outcome + Send>, begun: Option<oneshot::Sender<()>>) -> Called {
     let (outcome, received) = oneshot::channel();
-    let runtime = Handle::current();
+    let (runtime, course) = (Handle::current(), Arc::new(Course::default()));
+    let returning = Returning(course.clone());
     let work = move || {
+        let _returning = returning;
         // Its attempt was given up while it waited for a thread.
         if outcome.is_closed() {
             return;
@@ -42,12 +78,12 @@ pub(crate) fn call(body: Box<dyn FnOnce() -> Outcome + Send>, begun: Option<ones
         let _ = outcome.send(body());
     };
     match BODIES.run(work) {
-        Ok(ticket) => Called { outcome: received, ticket: Some(ticket) },
+        Ok(ticket) => Called { outcome: received, ticket: Some(ticket), course },
         Err(error) => {
             let (failed, outcome) = oneshot::channel();
             let why = format!("the system gives no thread for the body of a `fn` task: {error}");
             let _ = failed.send(Err(Stopped::Error(why.into())));
-            Called { outcome, ticket: None }
+            Called { outcome, ticket: None, course }
         }
     }
 }
@@ -58,6 +94,7 @@ pub(crate) struct Called {
     outcome: oneshot::Receiver<Outcome>,
     /// Until the body is known to have ended.
     ticket: Option<Ticket>,
+    course: Arc<Course>,
 }
 
 impl Called {
@@ -74,6 +111,8 @@ impl Called {
         let has_ended = self.outcome.try_recv().is_ok();
         if has_ended {
             self.ticket = None;
+        } else {
+            self.course.give_up();
         }
         has_ended
     }

@@ -54,7 +54,8 @@ impl Pool {
     }
 
     /// How many threads run abandoned work.
-    pub(crate) fn abandoned(&self) -> usize {
+    #[cfg(test)]
+    fn abandoned(&self) -> usize {
         self.shared.state().abandoned
     }
 }
