@@ -117,6 +117,9 @@ impl Attempts {
     }
 }
 
+/// What a process begins so soon after a freeze, in nanoseconds, it may have been about to begin before.
+const WAKING: u64 = 500_000_000;
+
 /// Finds out how long the jobs of killed processes stood still, and which were taken from processes that lived.
 fn resumptions(jobs: &HashMap<JobId, &Job>, processes: &[Process], findings: &mut Findings) {
     let mut starts: HashMap<JobId, BTreeMap<u32, u64>> = HashMap::new();
@@ -131,7 +134,8 @@ fn resumptions(jobs: &HashMap<JobId, &Job>, processes: &[Process], findings: &mu
             let lost = jobs.get(&job).is_some_and(|job| job.lost.contains(&attempt));
             let began = starts[&job][&attempt];
             let gone = process.killed.into_iter().chain(process.stopped).any(|end| end <= *next);
-            let frozen = process.freezes.iter().any(|(from, until)| from < next && began <= *until);
+            let woke = |until: &u64| until.saturating_add(WAKING);
+            let frozen = process.freezes.iter().any(|(from, until)| from < next && began <= woke(until));
             if lost && !gone && !frozen {
                 findings.robbed.push((job, attempt));
             }
@@ -275,11 +279,8 @@ mod tests {
             1,
             "after it was taken"
         );
-        assert_eq!(
-            robbed(Process { freezes: vec![(1, 5), (40, 50)], ..Process::default() }),
-            1,
-            "frozen, but not then"
-        );
+        assert_eq!(robbed(Process { freezes: vec![(40, 50)], ..Process::default() }), 1, "frozen, but not then");
+        assert_eq!(robbed(Process { freezes: vec![(1, 5)], ..Process::default() }), 0, "it has just woken up");
         assert_eq!(robbed(Process { killed: Some(20), ..Process::default() }), 0);
         assert_eq!(robbed(Process { stopped: Some(20), ..Process::default() }), 0, "it has given the job back");
         assert_eq!(robbed(Process { freezes: vec![(20, 25)], ..Process::default() }), 0);
