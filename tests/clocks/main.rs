@@ -165,7 +165,7 @@ async fn is_stepped_past(scene: Scene) {
     assert!(done.await.is_some(), "not within three seconds: {}", told(&jobs, &statuses(&jobs).await));
 }
 
-/// Whoever enqueues it and whoever runs it, a job is due when the server says so.
+/// A job is due when the server says so, whatever the clocks of the producer and of the worker say.
 async fn delays(scene: Scene) {
     let clocks = [("ahead", HOUR), ("right", RIGHT), ("behind", -HOUR)].map(|(name, by)| (name, Clock::ahead(by)));
     let mut peers = clocks.each_ref().map(|(name, clock)| (*name, scene.peer_by(clock, name)));

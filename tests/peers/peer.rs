@@ -1,5 +1,5 @@
 //! A worker process that is told line by line what else to do, and answers each line with one of its own: what befalls a
-//! worker from within its own program. It ends with whoever started it.
+//! worker from within its own program. It ends with the test that started it.
 
 // What only those use who start it.
 #![allow(dead_code)]

@@ -81,7 +81,7 @@ pub(crate) fn run(at_once: usize, trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments { test_threads: at_once, ..arguments }, trials).exit_code()
 }
 
-/// A store that nobody else uses, and an application that looks on.
+/// A store of the test alone, and an application that looks on.
 pub(crate) struct Scene {
     pub(crate) kind: Kind,
     pub(crate) app: QueueTasks,
@@ -179,7 +179,7 @@ impl Job {
         assert_eq!(lost[0].ending, Ending::Lost);
     }
 
-    /// Whether somebody runs it.
+    /// Whether a worker runs it.
     pub(crate) async fn runs(&self) -> bool {
         self.status().await.state.name() == "running"
     }
@@ -200,7 +200,7 @@ pub(crate) async fn all_run(jobs: &[Job]) {
     }
 }
 
-/// That the jobs end done at the first start of their bodies, as they do when nobody is robbed. A lease that was given back
+/// That the jobs end done at the first start of their bodies, as they do when no worker is robbed. A lease that was given back
 /// before anything ran has a number, and no place in the history.
 pub(crate) async fn each_ends_at_its_first_attempt(jobs: &[Job]) {
     let end = Instant::now() + PATIENCE;
