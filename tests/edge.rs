@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use qtasks::{
     Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
-    store::{Ask, Bell, Filter, Free, Leased, Presence, Record, Renewed, Settlement, Store, Transacted, Work, Written},
+    store::{
+        Ask, Bell, Filter, Free, Leased, PendingStep, Presence, Record, Renewed, Settlement, Store, Transacted, Written,
+    },
 };
 
 use crate::{
@@ -192,7 +194,7 @@ impl<E: Edge> Store for Behind<E> {
         .await
     }
 
-    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         self.pass("transact", (lease, works), |store, ledger, (lease, works)| async move {
             let seqs: Vec<_> = works.iter().map(|work| work.seq).collect();
             let _in_order = ledger.in_order().await;

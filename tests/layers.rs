@@ -10,7 +10,7 @@ use syn::visit::{self, Visit};
 
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "retry", "threads", "work"]),
+    ("meaning", &["error", "gather", "job", "json", "lifecycle", "limits", "pending", "retry", "threads"]),
     (
         "tasks",
         &[
@@ -21,10 +21,10 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "executor",
             "failure",
             "handler",
+            "journal",
             "memo",
             "registry",
             "state",
-            "tape",
             "task",
             "transacting",
         ],

@@ -24,6 +24,7 @@ use crate::{
     failure::Stopped,
     floor::{Floor, Slot},
     job::{self, Job, Lease, Memo, Step},
+    journal::{Count, Journal, Recorded},
     lifecycle::{self, Verdict},
     memo::Memos,
     pool::{self, Called},
@@ -33,7 +34,6 @@ use crate::{
     store::{Hold, Record, Settlement, Written},
     stream::PAGE,
     suspects::{self, SuspectPermit},
-    tape::{Count, Recorded, Tape},
     task::{Checkpoint, Resume, TaskExecSchema},
 };
 
@@ -84,24 +84,24 @@ async fn attempt(
     let holder = floor.clone();
     let holds = Arc::new(move || holder.held.holds(holder.app.clock.soon()));
     let next = Count { steps: job.steps, memos: job.memos };
-    let tape = Tape::new(lease, holds, next, wait, floor.notes.clone());
-    if !floor.held.start(lease, tape.clone()) {
+    let journal = Journal::new(lease, holds, next, wait, floor.flush_requests.clone());
+    if !floor.held.start(lease, journal.clone()) {
         return None;
     }
     // Where a body does not yield, nothing else keeps it from running beside one that somebody else has begun.
     tokio::select! {
         biased;
-        held = tape.held() => held.ok()?,
+        held = journal.held() => held.ok()?,
         () = floor.grace_is_over() => return Some(Progressed { verdict: Verdict::Released, steps: 0 }),
     }
-    let memos = memos(floor, job, schema, &tape);
+    let memos = memos(floor, job, schema, &journal);
     let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
     let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);
     let attempt = executor::Attempt::stored(
         context.clone(),
         floor.app.states.clone(),
         floor.app.limits,
-        tape.clone(),
+        journal.clone(),
         recorded,
         steps(floor, job, schema),
     );
@@ -114,20 +114,20 @@ async fn attempt(
         let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
             Ok(body) => {
                 let body = Body::start(body.guarded(context), begun, suspect);
-                watch_over(floor, job, &tape, body, time_up.as_mut()).await
+                watch_over(floor, job, &journal, body, time_up.as_mut()).await
             }
             Err(stopped) => stopped.verdict(),
         };
         // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only
         // then: that came first, whatever the body came to by running ahead of it.
-        match finish(floor, &tape, time_up).await {
+        match finish(floor, &journal, time_up).await {
             Ok(()) => verdict,
             Err(stopped) => stopped.verdict(),
         }
     };
-    let verdict = beside(run, pass_turn(floor, job, &tape, turn)).await;
-    tape.fence();
-    Some(Progressed { verdict: verdict?, steps: tape.steps() - job.steps })
+    let verdict = beside(run, pass_turn(floor, job, &journal, turn)).await;
+    journal.fence();
+    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.steps })
 }
 
 /// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
@@ -135,7 +135,7 @@ async fn attempt(
 async fn watch_over(
     floor: &Arc<Floor>,
     job: &Job,
-    tape: &Tape,
+    journal: &Journal,
     mut body: Body,
     time_up: impl Future<Output = Duration>,
 ) -> Option<Verdict> {
@@ -143,15 +143,15 @@ async fn watch_over(
     let stop = tokio::select! {
         biased;
         outcome = body.outcome() => return of(outcome),
-        () = tape.lost() => Stop::Lost,
+        () = journal.lost() => Stop::Lost,
         // One that is called, and cannot be stopped, learns of it at its next yield.
-        () = tape.handler_failed(), if polled => Stop::Handler,
+        () = journal.handler_failed(), if polled => Stop::Handler,
         limit = time_up => Stop::TimeUp(limit),
         () = floor.grace_is_over() => Stop::Worker,
     };
     match stop {
-        Stop::TimeUp(limit) => tape.halt(Stopped::TimeUp(limit)),
-        Stop::Worker => tape.halt(Stopped::Released),
+        Stop::TimeUp(limit) => journal.halt(Stopped::TimeUp(limit)),
+        Stop::Worker => journal.halt(Stopped::Released),
         Stop::Lost | Stop::Handler => {}
     }
     let stopped = body.stop().await;
@@ -178,15 +178,15 @@ async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()
 
 /// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
 /// knows of that first: from then on the job is not to blame when the process is killed.
-async fn pass_turn(floor: &Floor, job: &Job, tape: &Tape, turn: Option<&mut SuspectPermit>) {
+async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mut SuspectPermit>) {
     let (Some(turn), Some(suspect)) = (turn, job.suspect) else { return };
     tokio::select! {
         biased;
         // The store has taken note of that with the step.
-        () = tape.has_more_than(job.steps) => {}
+        () = journal.has_more_than(job.steps) => {}
         () = sleep(suspect.turn()) => {
             let record = Record {
-                lease: tape.lease(),
+                lease: journal.lease(),
                 steps: Vec::new(),
                 memos: Vec::new(),
                 jobs: Vec::new(),
@@ -205,20 +205,20 @@ async fn pass_turn(floor: &Floor, job: &Job, tape: &Tape, turn: Option<&mut Susp
 }
 
 /// Waits until all is durable that was handled. Handlers in transactions may not go on for longer than a body.
-async fn finish(floor: &Floor, tape: &Tape, time_up: impl Future<Output = Duration>) -> Result<(), Stopped> {
+async fn finish(floor: &Floor, journal: &Journal, time_up: impl Future<Output = Duration>) -> Result<(), Stopped> {
     let reason = tokio::select! {
         biased;
-        finished = tape.finish() => return finished,
+        finished = journal.finish() => return finished,
         limit = time_up => Stopped::TimeUp(limit),
         () = floor.grace_is_over() => Stopped::Released,
     };
-    tape.halt(reason);
-    tape.finish().await
+    journal.halt(reason);
+    journal.finish().await
 }
 
 enum Stop {
     Lost,
-    /// The tape knows why.
+    /// The journal knows why.
     Handler,
     Worker,
     TimeUp(Duration),
@@ -337,7 +337,7 @@ fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Ste
 }
 
 /// What earlier attempts did once: for the body, and for the step that comes next.
-fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, tape: &Arc<Tape>) -> Memos {
+fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, journal: &Arc<Journal>) -> Memos {
     let first = if schema.generating.is_some() { job.steps } else { 0 };
     let recorded = |step: Option<u64>| {
         let (floor, id) = (floor.clone(), job.id);
@@ -347,7 +347,7 @@ fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, tape: &Arc<Tape
         };
         (job.memos > 0).then(|| read_back(job.memos, page))
     };
-    Memos::new(tape.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
+    Memos::new(journal.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
 }
 
 /// Reads what earlier attempts recorded, page after page, as the body comes to it: all whose number is below `end`.

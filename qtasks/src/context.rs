@@ -208,7 +208,7 @@ impl TaskContext {
     /// otherwise; of several in between only the last is kept.
     pub fn progress(&self, done: u64, total: u64) {
         if let Some(memos) = &self.inner.memos {
-            memos.tape.progress(Progress { done, total });
+            memos.journal.progress(Progress { done, total });
         }
     }
 

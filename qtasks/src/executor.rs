@@ -1,7 +1,7 @@
 //! Runs one attempt: without I/O, and without a clock of its own.
 //!
 //! A task that does not yield goes through [`run_task`], one that does through [`run_task_gen`], which drives the body
-//! as a coroutine and hands each value to the handler. What was handled goes to a [`Tape`] and from there to a store, or,
+//! as a coroutine and hands each value to the handler. What was handled goes to a [`Journal`] and from there to a store, or,
 //! when the task runs here and now, into the collection itself.
 
 use std::{
@@ -29,13 +29,13 @@ use crate::{
     gather::gather,
     handler::{Handler, Kind, Reply},
     job::{self, Output},
+    journal::{Journal, Recorded},
     json::{self, Json, Measured},
     limits::{Limits, OverLimit},
+    pending::PendingStep,
     state::{State, States},
-    tape::{Recorded, Tape},
     task::{Checkpoint, Generating, OnError, Resume},
     transacting::{Handling, Replied, Slot, take},
-    work::Work,
 };
 
 /// What an attempt ends with.
@@ -65,11 +65,11 @@ enum Keeping {
     /// Into a collection, for whoever runs the task here and now.
     Here { slot: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact },
     /// Into a store, after what is recorded there.
-    Stored { tape: Arc<Tape>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
+    Stored { journal: Arc<Journal>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
 }
 
 /// Has a handler run in a transaction of the store, when a task is run here and now.
-pub(crate) type Transact = Box<dyn Fn(Work) -> BoxFuture<'static, crate::Result<()>> + Send + Sync>;
+pub(crate) type Transact = Box<dyn Fn(PendingStep) -> BoxFuture<'static, crate::Result<()>> + Send + Sync>;
 
 impl Attempt {
     /// An attempt whose result [`collected`](Self::collected) gives.
@@ -78,16 +78,16 @@ impl Attempt {
         Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
     }
 
-    /// An attempt whose steps go to `tape`, after the `recorded` ones that `record` holds.
+    /// An attempt whose steps go to `journal`, after the `recorded` ones that `record` holds.
     pub(crate) fn stored(
         context: TaskContext,
         states: States,
         limits: Limits,
-        tape: Arc<Tape>,
+        journal: Arc<Journal>,
         recorded: u64,
         record: Recorded<job::Step>,
     ) -> Self {
-        let keeping = Keeping::Stored { tape, recorded, record: Mutex::new(Some(record)) };
+        let keeping = Keeping::Stored { journal, recorded, record: Mutex::new(Some(record)) };
         Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
     }
 
@@ -105,7 +105,7 @@ impl Attempt {
     pub(crate) async fn halted(&self) -> Stopped {
         match &self.inner.keeping {
             Keeping::Here { .. } => std::future::pending().await,
-            Keeping::Stored { tape, .. } => tape.halted().await,
+            Keeping::Stored { journal, .. } => journal.halted().await,
         }
     }
 
@@ -113,7 +113,7 @@ impl Attempt {
     pub(crate) async fn held(&self) -> Result<(), Stopped> {
         match &self.inner.keeping {
             Keeping::Here { .. } => Ok(()),
-            Keeping::Stored { tape, .. } => tape.held().await,
+            Keeping::Stored { journal, .. } => journal.held().await,
         }
     }
 
@@ -445,10 +445,10 @@ where
             D::ended(body).map_err(|error| raised(error, retry_on))?;
             Attempt::keep(slot, here.collected()?);
         }
-        Keeping::Stored { tape, recorded, record } => {
+        Keeping::Stored { journal, recorded, record } => {
             let record = record.lock().unwrap_or_else(PoisonError::into_inner).take();
             let record = record.expect("an attempt is driven once");
-            let mut stored = Stored::new(&attempt, tape, *recorded, record);
+            let mut stored = Stored::new(&attempt, journal, *recorded, record);
             let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut stored).await?;
             D::ended(body).map_err(|error| raised(error, retry_on))?;
             stored.ended()?;
@@ -521,8 +521,8 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
                 let left = Left { failure: Slot::default(), reply: Slot::default() };
                 let attempt = self.attempt.in_transaction(seq);
                 let handling = Handling::new(attempt, L::ON_ERROR, left.failure.clone(), Some(left.reply.clone()));
-                let work = Work::new(seq, 0, 0, in_transaction(handler, ask.value, handling));
-                left.after((self.transact)(work).await)?.map_err(Ok)
+                let step = PendingStep::new(seq, 0, 0, in_transaction(handler, ask.value, handling));
+                left.after((self.transact)(step).await)?.map_err(Ok)
             }
         };
         let reply = match replied {
@@ -564,10 +564,10 @@ impl<R> Left<R> {
     }
 }
 
-/// Keeps steps on the tape, and answers from the record what is recorded.
+/// Keeps steps on the journal, and answers from the record what is recorded.
 struct Stored<'a> {
     attempt: &'a Attempt,
-    tape: &'a Tape,
+    journal: &'a Journal,
     each: bool,
     cursor: bool,
     seq: u64,
@@ -589,15 +589,15 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         if context.is_shutting_down() {
             return Err(Stopped::Released);
         }
-        if !self.tape.is_open() {
-            self.tape.room().await?;
+        if !self.journal.is_open() {
+            self.journal.wait_for_room().await?;
         }
         context.in_step(seq);
         if let Some(in_transaction) = H::IN_TRANSACTION {
             let left = ask.wants_reply.then(Slot::default);
             let attempt = self.attempt.in_transaction(seq);
-            let handling = Handling::new(attempt, L::ON_ERROR, self.tape.failure().clone(), left.clone());
-            self.tape.push_work(hash, bytes, in_transaction(handler, ask.value, handling));
+            let handling = Handling::new(attempt, L::ON_ERROR, self.journal.failure().clone(), left.clone());
+            self.journal.push_pending(hash, bytes, in_transaction(handler, ask.value, handling));
             self.kept(ask.wants_reply).await?;
             let Some(left) = left else { return Ok(None) };
             let reply = match take(&left).ok_or(Stopped::Released)? {
@@ -617,7 +617,7 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
                 (job::Reply::Skipped(error.clone()), Err(error))
             }
         };
-        self.tape.push(hash, kept);
+        self.journal.push(hash, kept);
         self.kept(ask.wants_reply).await?;
         if !ask.wants_reply {
             return Ok(None);
@@ -636,7 +636,7 @@ const NEVER_ASKED: &str = "a task with `resume = \"cursor\"` ran again and yield
                            `ctx.last_step()` where to go on; it would yield the recorded values twice";
 
 impl<'a> Stored<'a> {
-    fn new(attempt: &'a Attempt, tape: &'a Tape, recorded: u64, record: Recorded<job::Step>) -> Self {
+    fn new(attempt: &'a Attempt, journal: &'a Journal, recorded: u64, record: Recorded<job::Step>) -> Self {
         let generating = attempt.inner.context.task().generating;
         let is = |test: fn(&Generating) -> bool| generating.as_ref().is_some_and(test);
         let each = is(|generating| generating.checkpoint == Checkpoint::Each);
@@ -644,15 +644,15 @@ impl<'a> Stored<'a> {
         // A body that goes on from its cursor begins with the value after the recorded ones.
         let seq = if cursor { recorded } else { 0 };
         attempt.inner.context.before_step(seq);
-        Self { attempt, tape, each, cursor, seq, recorded, record }
+        Self { attempt, journal, each, cursor, seq, recorded, record }
     }
 
-    /// A step is on the tape: waits until it is durable, where the body may not go on before.
+    /// A step is on the journal: waits until it is durable, where the body may not go on before.
     async fn kept(&mut self, wants_reply: bool) -> Result<(), Stopped> {
         self.seq += 1;
         self.attempt.inner.context.before_step(self.seq);
         if self.each || wants_reply {
-            self.tape.flush().await?;
+            self.journal.flush().await?;
         }
         Ok(())
     }

@@ -13,9 +13,9 @@ use crate::{
     error::Error,
     held::Held,
     job::WorkerId,
+    journal::FlushRequest,
     recorder::Settlements,
     store::{Settlement, Written},
-    tape::Note,
 };
 
 /// What the parts of a worker share.
@@ -23,7 +23,7 @@ pub(crate) struct Floor {
     pub(crate) app: Arc<App>,
     pub(crate) id: WorkerId,
     pub(crate) held: Held,
-    pub(crate) notes: mpsc::UnboundedSender<Note>,
+    pub(crate) flush_requests: mpsc::UnboundedSender<FlushRequest>,
     /// Told when the worker is to stop gracefully,
     pub(crate) stopping: CancellationToken,
     /// and when at once.

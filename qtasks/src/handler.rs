@@ -14,9 +14,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     error::BoxError,
     executor::Attempt,
+    pending::BoxedHandler,
     state::{Inject, Need},
     transacting::Handling,
-    work::Run,
 };
 
 /// A handler of values of type `Y` that replies `R`.
@@ -43,7 +43,7 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
 }
 
 /// Makes of a handler and a value what the store is to run.
-pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> Run;
+pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
 
 /// What a handler may reply.
 pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::{
     clock::Uptime,
     job::{JobId, Lease},
-    tape::Tape,
+    journal::Journal,
 };
 
 /// The leases of one worker, from the moment they are given to it until they are settled.
@@ -44,7 +44,7 @@ struct Leases {
 struct One {
     lease: Lease,
     since: u64,
-    tape: Option<Arc<Tape>>,
+    journal: Option<Arc<Journal>>,
     /// It is no lease any more, and stands here until whoever had it has stopped.
     lost: bool,
 }
@@ -52,8 +52,8 @@ struct One {
 impl One {
     fn lose(&mut self) {
         self.lost = true;
-        if let Some(tape) = &self.tape {
-            tape.fence();
+        if let Some(journal) = &self.journal {
+            journal.fence();
         }
     }
 }
@@ -71,7 +71,7 @@ impl Held {
             self.since.store(now, Relaxed);
         }
         self.until.store(until.nanoseconds(), Relaxed);
-        leases.by_job.values().filter_map(|one| one.tape.as_ref()).for_each(|tape| tape.renewed());
+        leases.by_job.values().filter_map(|one| one.journal.as_ref()).for_each(|journal| journal.renewed());
         true
     }
 
@@ -104,15 +104,15 @@ impl Held {
                 return false;
             }
         }
-        leases.by_job.insert(lease.job, One { lease, since, tape: None, lost: false });
+        leases.by_job.insert(lease.job, One { lease, since, journal: None, lost: false });
         true
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
-    pub(crate) fn start(&self, lease: Lease, tape: Arc<Tape>) -> bool {
+    pub(crate) fn start(&self, lease: Lease, journal: Arc<Journal>) -> bool {
         match self.leases().by_job.get_mut(&lease.job) {
             Some(one) if one.lease == lease && !one.lost => {
-                one.tape = Some(tape);
+                one.journal = Some(journal);
                 true
             }
             _ => false,
@@ -177,7 +177,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{job::WorkerId, tape::Count};
+    use crate::{job::WorkerId, journal::Count};
 
     const LASTING: Duration = Duration::from_secs(3);
     const NOW: Uptime = Uptime::from_nanoseconds(7);
@@ -186,24 +186,24 @@ mod tests {
         Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() }
     }
 
-    /// A tape whose lease holds as far as it can tell.
-    fn tape(lease: Lease) -> Arc<Tape> {
-        let (notes, _) = mpsc::unbounded_channel();
-        Tape::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, notes)
+    /// A journal whose lease holds as far as it can tell.
+    fn journal(lease: Lease) -> Arc<Journal> {
+        let (requests, _) = mpsc::unbounded_channel();
+        Journal::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, requests)
     }
 
     #[test]
     fn a_lease_that_the_store_no_longer_knows_is_fenced() {
         let (held, kept, lost) = (Held::default(), lease(), lease());
-        let tape = tape(lost);
+        let journal = journal(lost);
         let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
-        assert!(held.start(lost, tape.clone()));
+        assert!(held.start(lost, journal.clone()));
         let round = held.renewing();
         assert_eq!(held.compare(round, &[kept]), []);
-        assert!(tape.is_fenced());
-        assert!(!held.start(lost, tape), "a job whose lease is lost is not started");
+        assert!(journal.is_fenced());
+        assert!(!held.start(lost, journal), "a job whose lease is lost is not started");
     }
 
     #[test]
@@ -214,30 +214,30 @@ mod tests {
         held.renewed(round, now, now + LASTING);
         assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
-        assert!(held.start(new, tape(new)));
+        assert!(held.start(new, journal(new)));
     }
 
     #[test]
     fn a_body_whose_job_was_leased_anew_by_the_same_worker_is_fenced() {
         let (held, first) = (Held::default(), lease());
-        let tape = tape(first);
+        let journal = journal(first);
         let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
-        assert!(held.start(first, tape.clone()));
+        assert!(held.start(first, journal.clone()));
         assert!(held.insert(Lease { attempt: 2, ..first }, now, now));
-        assert!(tape.is_fenced());
+        assert!(journal.is_fenced());
     }
 
     #[test]
     fn a_lease_that_a_store_gives_twice_is_not_taken_again_and_its_body_is_fenced() {
         let (held, first) = (Held::default(), lease());
-        let tape = tape(first);
+        let journal = journal(first);
         let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
-        assert!(held.start(first, tape.clone()));
-        assert!(!held.insert(first, now, now) && tape.is_fenced());
+        assert!(held.start(first, journal.clone()));
+        assert!(!held.insert(first, now, now) && journal.is_fenced());
         held.compare(held.renewing(), &[]);
         assert!(!held.insert(first, now, now), "its body has not stopped");
         held.remove(first);
@@ -247,10 +247,10 @@ mod tests {
     #[test]
     fn a_job_that_waits_for_its_start_is_not_started_when_its_lease_is_given_again() {
         let (held, first, now) = (Held::default(), lease(), NOW);
-        let tape = tape(first);
+        let journal = journal(first);
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now) && !held.insert(first, now, now));
-        assert!(!held.start(first, tape));
+        assert!(!held.start(first, journal));
     }
 
     #[test]

@@ -42,8 +42,8 @@ pub mod job;
 pub mod json;
 pub mod lifecycle;
 mod limits;
+mod pending;
 mod retry;
-mod work;
 
 // tasks
 mod call;
@@ -53,10 +53,10 @@ mod context;
 mod executor;
 mod failure;
 mod handler;
+mod journal;
 mod memo;
 mod registry;
 mod state;
-mod tape;
 mod task;
 mod transacting;
 

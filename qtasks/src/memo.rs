@@ -12,14 +12,14 @@ use crate::{
     error::Error,
     failure::Stopped,
     job::{Memo, NewJob},
+    journal::{Journal, MemoEntry, Recorded},
     json::Json,
     limits::Limits,
-    tape::{Done, Recorded, Tape},
 };
 
 /// The memos of one attempt, and those of earlier ones.
 pub(crate) struct Memos {
-    pub(crate) tape: Arc<Tape>,
+    pub(crate) journal: Arc<Journal>,
     limits: Limits,
     for_body: Shelf,
     for_step: Shelf,
@@ -69,14 +69,14 @@ impl<T> From<T> for Made<T> {
 impl Memos {
     /// The memos of an attempt whose next step is `first`; `for_body` and `for_step` are those that are recorded.
     pub(crate) fn new(
-        tape: Arc<Tape>,
+        journal: Arc<Journal>,
         limits: Limits,
         first: u64,
         for_body: Option<Recorded<Memo>>,
         for_step: Option<Recorded<Memo>>,
     ) -> Self {
         let shelf = |record| Shelf(tokio::sync::Mutex::new(Unread { record, passed: HashMap::new() }));
-        Self { tape, limits, for_body: shelf(for_body), for_step: shelf(for_step), first, uses: Mutex::default() }
+        Self { journal, limits, for_body: shelf(for_body), for_step: shelf(for_step), first, uses: Mutex::default() }
     }
 
     /// What came of the next use of `name` in the body, or in the handler of `step`: in an earlier attempt, or of `make`.
@@ -102,12 +102,12 @@ impl Memos {
             Err(error) => return Ok(Err(error)),
         };
         let json = self.encode(name, &value)?;
-        self.tape.handlers_done().await?;
-        self.tape.room().await?;
+        self.journal.handlers_done().await?;
+        self.journal.wait_for_room().await?;
         this.counts = true;
-        self.tape.note(Done { step, name: name.to_owned(), nth: this.nth, value: json.clone(), job });
+        self.journal.push_memo(MemoEntry { step, name: name.to_owned(), nth: this.nth, value: json.clone(), job });
         if wait == Wait::Durable {
-            self.tape.flush().await?;
+            self.journal.flush().await?;
         }
         // What a replay would give: the body sees no other.
         decode(name, &json).map(Ok)

@@ -22,9 +22,9 @@ use crate::{
     error::{Error, Result},
     failure::Stopped,
     job::Lease,
+    journal::{Batch, Count, FlushRequest, Journal},
+    pending::PendingStep,
     store::{Hold, Record, Settlement, Store, Transacted, Written},
-    tape::{Count, Note, Taken, Tape},
-    work::Work,
 };
 
 /// Steps that may wait no longer than this are written at once: that makes the larger commits when the store is busy,
@@ -34,7 +34,7 @@ const AT_ONCE: Duration = Duration::from_millis(5);
 /// So often what is ready to run may do so first, as long as that brings more to write: a commit for all of it is cheaper.
 const ROUNDS: usize = 4;
 
-/// So many tapes are told at a time that their steps are durable: what comes of that is on its way to the store before the
+/// So many journals are told at a time that their steps are durable: what comes of that is on its way to the store before the
 /// next are told.
 const PORTION: usize = 32;
 
@@ -50,58 +50,58 @@ pub(crate) type Settlements = mpsc::UnboundedSender<Settling>;
 /// The writer of one worker.
 pub(crate) struct Recorder {
     store: Arc<dyn Store>,
-    notes: mpsc::UnboundedReceiver<Note>,
+    requests: mpsc::UnboundedReceiver<FlushRequest>,
     settlements: mpsc::UnboundedReceiver<Settling>,
     /// Tapes whose steps may wait, by the time until which they may.
-    later: BTreeMap<(Instant, u64), Arc<Tape>>,
-    noted: u64,
+    later: BTreeMap<(Instant, u64), Arc<Journal>>,
+    requested: u64,
     /// What is being written,
     writes: Writes,
     /// and which handlers run in transactions: code of the tasks, which may take its time and holds up no writes.
     handlings: JoinSet<Vec<Answer>>,
-    /// What their tapes are to be told of them.
+    /// What their journals are to be told of them.
     answers: VecDeque<Answer>,
     /// The attempts of which something is being written, and what has to wait for that.
     writing: HashMap<Lease, Next>,
 }
 
-/// Writes under way, each with what its tapes are to be told.
+/// Writes under way, each with what its journals are to be told.
 type Writes = FuturesUnordered<BoxFuture<'static, Vec<Answer>>>;
 
 /// What an attempt came to while something of it was being written.
 #[derive(Default)]
 struct Next {
-    /// There is more on its tape. Where a store has given the same lease again, having forgotten the first one, this is the
-    /// tape that is not fenced.
-    more: Option<Arc<Tape>>,
+    /// There is more on its journal. Where a store has given the same lease again, having forgotten the first one, this is the
+    /// journal that is not fenced.
+    more: Option<Arc<Journal>>,
     settling: Vec<Settling>,
 }
 
 /// What there is to write.
 #[derive(Default)]
 struct Gathered {
-    tapes: Vec<Arc<Tape>>,
+    journals: Vec<Arc<Journal>>,
     settlements: Vec<Settling>,
 }
 
 impl Gathered {
     fn len(&self) -> usize {
-        self.tapes.len() + self.settlements.len()
+        self.journals.len() + self.settlements.len()
     }
 }
 
 impl Recorder {
     pub(crate) fn new(
         store: Arc<dyn Store>,
-        notes: mpsc::UnboundedReceiver<Note>,
+        requests: mpsc::UnboundedReceiver<FlushRequest>,
         settlements: mpsc::UnboundedReceiver<Settling>,
     ) -> Self {
         Self {
             store,
-            notes,
+            requests,
             settlements,
             later: BTreeMap::new(),
-            noted: 0,
+            requested: 0,
             writes: Writes::new(),
             handlings: JoinSet::new(),
             answers: VecDeque::new(),
@@ -128,7 +128,7 @@ impl Recorder {
                     biased;
                     Some(answers) = self.writes.next() => self.answers.extend(answers),
                     Some(ended) = self.handlings.join_next() => self.answers.extend(answers_of(ended)),
-                    Some(note) = self.notes.recv(), if room => self.note(note, &mut gathered.tapes),
+                    Some(request) = self.requests.recv(), if room => self.request(request, &mut gathered.journals),
                     Some(settling) = self.settlements.recv(), if room => gathered.settlements.push(settling),
                     () = until(self.later.keys().next().map(|key| key.0)), if room => {}
                     () = finished.cancelled(), if idle => last = true,
@@ -136,7 +136,7 @@ impl Recorder {
             }
             self.tell(&mut gathered);
             self.gather(&mut gathered).await;
-            self.ripe(Instant::now(), &mut gathered.tapes);
+            self.ripe(Instant::now(), &mut gathered.journals);
             let begun = self.begin(gathered);
             if last && !begun {
                 return;
@@ -144,12 +144,12 @@ impl Recorder {
         }
     }
 
-    /// Tells some tapes what was written; what waited for that is to be written next.
+    /// Tells some journals what was written; what waited for that is to be written next.
     fn tell(&mut self, gathered: &mut Gathered) {
         for answer in self.answers.drain(..self.answers.len().min(PORTION)) {
             let lease = answer.tell();
             let Next { more, settling } = self.writing.remove(&lease).unwrap_or_default();
-            gathered.tapes.extend(more);
+            gathered.journals.extend(more);
             gathered.settlements.extend(settling);
         }
     }
@@ -162,8 +162,8 @@ impl Recorder {
             while let Ok(settling) = self.settlements.try_recv() {
                 gathered.settlements.push(settling);
             }
-            while let Ok(note) = self.notes.try_recv() {
-                self.note(note, &mut gathered.tapes);
+            while let Ok(request) = self.requests.try_recv() {
+                self.request(request, &mut gathered.journals);
             }
             if before.replace(gathered.len()) == Some(gathered.len()) {
                 return;
@@ -172,28 +172,28 @@ impl Recorder {
         }
     }
 
-    fn note(&mut self, Note { tape, wait }: Note, tapes: &mut Vec<Arc<Tape>>) {
+    fn request(&mut self, FlushRequest { journal, wait }: FlushRequest, journals: &mut Vec<Arc<Journal>>) {
         if wait <= AT_ONCE {
-            tapes.push(tape);
+            journals.push(journal);
         } else {
-            self.noted += 1;
-            self.later.insert((Instant::now() + wait, self.noted), tape);
+            self.requested += 1;
+            self.later.insert((Instant::now() + wait, self.requested), journal);
         }
     }
 
-    fn ripe(&mut self, now: Instant, tapes: &mut Vec<Arc<Tape>>) {
+    fn ripe(&mut self, now: Instant, journals: &mut Vec<Arc<Journal>>) {
         while let Some(entry) = self.later.first_entry() {
             if entry.key().0 > now {
                 return;
             }
-            tapes.push(entry.remove());
+            journals.push(entry.remove());
         }
     }
 
     /// Begins to write; gives whether there was anything that could be.
-    fn begin(&mut self, Gathered { tapes, settlements }: Gathered) -> bool {
+    fn begin(&mut self, Gathered { journals, settlements }: Gathered) -> bool {
         let before = self.writes.len() + self.handlings.len();
-        let records: Vec<_> = tapes.into_iter().filter_map(|tape| self.take(tape)).collect();
+        let records: Vec<_> = journals.into_iter().filter_map(|journal| self.take(journal)).collect();
         if !records.is_empty() {
             self.writes.push(record(self.store.clone(), records).boxed());
         }
@@ -205,25 +205,25 @@ impl Recorder {
     }
 
     /// What there is to record of an attempt, unless that has to wait, or to go with values for handlers.
-    fn take(&mut self, tape: Arc<Tape>) -> Option<(Arc<Tape>, Record)> {
-        let lease = tape.lease();
+    fn take(&mut self, journal: Arc<Journal>) -> Option<(Arc<Journal>, Record)> {
+        let lease = journal.lease();
         if let Some(next) = self.writing.get_mut(&lease) {
-            if next.more.is_none() || !tape.is_fenced() {
-                next.more = Some(tape);
+            if next.more.is_none() || !journal.is_fenced() {
+                next.more = Some(journal);
             }
             return None;
         }
-        let taken = tape.take();
-        if taken.is_empty() {
+        let batch = journal.take();
+        if batch.is_empty() {
             return None;
         }
         self.writing.insert(lease, Next::default());
-        let Taken { steps, works, memos, jobs, progress } = taken;
+        let Batch { steps, pending, memos, jobs, progress } = batch;
         let record = Record { lease, steps, memos, jobs, progress, passed: false };
-        if works.is_empty() {
-            return Some((tape, record));
+        if pending.is_empty() {
+            return Some((journal, record));
         }
-        self.handlings.spawn(handle(self.store.clone(), tape, record, works));
+        self.handlings.spawn(handle(self.store.clone(), journal, record, pending));
         None
     }
 
@@ -240,46 +240,46 @@ impl Recorder {
     }
 }
 
-/// What a tape is to be told.
+/// What a journal is to be told.
 enum Answer {
-    Wrote(Arc<Tape>, Count),
-    Fenced(Arc<Tape>),
+    Wrote(Arc<Journal>, Count),
+    Fenced(Arc<Journal>),
     /// It was told already.
-    Told(Arc<Tape>),
+    Told(Arc<Journal>),
 }
 
 impl Answer {
-    /// Tells it to the tape; gives the lease of that.
+    /// Tells it to the journal; gives the lease of that.
     fn tell(self) -> Lease {
         match self {
-            Self::Wrote(tape, count) => {
-                tape.wrote(count);
-                tape.lease()
+            Self::Wrote(journal, count) => {
+                journal.wrote(count);
+                journal.lease()
             }
-            Self::Fenced(tape) => {
-                tape.fence();
-                tape.lease()
+            Self::Fenced(journal) => {
+                journal.fence();
+                journal.lease()
             }
-            Self::Told(tape) => tape.lease(),
+            Self::Told(journal) => journal.lease(),
         }
     }
 }
 
-async fn record(store: Arc<dyn Store>, records: Vec<(Arc<Tape>, Record)>) -> Vec<Answer> {
-    let (tapes, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
+async fn record(store: Arc<dyn Store>, records: Vec<(Arc<Journal>, Record)>) -> Vec<Answer> {
+    let (journals, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
     match persist("record steps", || store.record(records.clone())).await {
         Ok(written) => {
-            let answer = |((tape, record), written): ((_, &Record), _)| match written {
+            let answer = |((journal, record), written): ((_, &Record), _)| match written {
                 Written::Yes => {
-                    Answer::Wrote(tape, Count { steps: record.steps.len() as u64, memos: record.memos.len() as u64 })
+                    Answer::Wrote(journal, Count { steps: record.steps.len() as u64, memos: record.memos.len() as u64 })
                 }
-                Written::Fenced => Answer::Fenced(tape),
+                Written::Fenced => Answer::Fenced(journal),
             };
-            tapes.into_iter().zip(&records).zip(written).map(answer).collect()
+            journals.into_iter().zip(&records).zip(written).map(answer).collect()
         }
         Err(error) => {
             tracing::error!(%error, "steps cannot be recorded; their attempts are given up");
-            tapes.into_iter().map(Answer::Fenced).collect()
+            journals.into_iter().map(Answer::Fenced).collect()
         }
     }
 }
@@ -289,39 +289,44 @@ fn answers_of(ended: std::result::Result<Vec<Answer>, JoinError>) -> Vec<Answer>
     ended.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))
 }
 
-/// Writes what else there is of a tape, and then has the handlers of these values run, which must not overtake it.
-async fn handle(store: Arc<dyn Store>, tape: Arc<Tape>, record: Record, works: Vec<Arc<Work>>) -> Vec<Answer> {
+/// Writes what else there is of a journal, and then has the handlers of these values run, which must not overtake it.
+async fn handle(
+    store: Arc<dyn Store>,
+    journal: Arc<Journal>,
+    record: Record,
+    pending: Vec<Arc<PendingStep>>,
+) -> Vec<Answer> {
     if !record.steps.is_empty() || !record.memos.is_empty() || record.progress.is_some() {
-        for answer in self::record(store.clone(), vec![(tape.clone(), record)]).await {
+        for answer in self::record(store.clone(), vec![(journal.clone(), record)]).await {
             answer.tell();
         }
     }
-    transact(&*store, &tape, works).await;
-    vec![Answer::Told(tape)]
+    transact(&*store, &journal, pending).await;
+    vec![Answer::Told(journal)]
 }
 
 /// Has the store run the handlers of these values, as many as it takes on at a time.
-async fn transact(store: &dyn Store, tape: &Arc<Tape>, mut works: Vec<Arc<Work>>) {
-    let lease = Some(tape.lease());
-    match persist("run handlers", || store.transact(lease, works.clone())).await {
+async fn transact(store: &dyn Store, journal: &Arc<Journal>, mut pending: Vec<Arc<PendingStep>>) {
+    let lease = Some(journal.lease());
+    match persist("run handlers", || store.transact(lease, pending.clone())).await {
         Ok(Transacted::Upto(seq)) => {
-            tape.handled(seq);
-            works.retain(|work| work.seq >= seq);
-            if !works.is_empty() {
-                tape.put_back(works);
+            journal.handled(seq);
+            pending.retain(|step| step.seq >= seq);
+            if !pending.is_empty() {
+                journal.put_back(pending);
             }
         }
         Ok(Transacted::Failed(seq)) => {
-            tape.handled(seq);
-            tape.fail(Stopped::Released);
+            journal.handled(seq);
+            journal.fail(Stopped::Released);
         }
         Ok(Transacted::Spent(seq)) => {
-            tracing::warn!(lease = ?tape.lease(), seq, "what handlers wrote was not committed; the job starts again");
-            tape.handled(seq);
-            tape.release();
+            tracing::warn!(lease = ?journal.lease(), seq, "what handlers wrote was not committed; the job starts again");
+            journal.handled(seq);
+            journal.release();
         }
-        Ok(Transacted::Fenced) => tape.fence(),
-        Err(error) => tape.fail(Stopped::Error(Box::new(error))),
+        Ok(Transacted::Fenced) => journal.fence(),
+        Err(error) => journal.fail(Stopped::Error(Box::new(error))),
     }
 }
 

@@ -157,13 +157,13 @@ impl Worker {
         runtime: Handle,
     ) -> Result<Self> {
         let WorkerBuilder { app, concurrency, grace, .. } = builder;
-        let (notes, noted) = mpsc::unbounded_channel();
+        let (flush_requests, requests) = mpsc::unbounded_channel();
         let (settlements, settled) = mpsc::unbounded_channel();
         let floor = Arc::new(Floor {
             app: app.clone(),
             id,
             held: Held::default(),
-            notes,
+            flush_requests,
             stopping: CancellationToken::new(),
             given_up: CancellationToken::new(),
             settlements,
@@ -177,7 +177,7 @@ impl Worker {
         let leases_ended = Heartbeat::new(floor.clone(), orphaned).start(finished.clone())?;
         parts.spawn(end_with_runtime(finished.clone()));
         parts.spawn(Rescue::new(floor.clone(), orphans).run(finished.clone()));
-        let recorder = Recorder::new(app.store.clone(), noted, settled);
+        let recorder = Recorder::new(app.store.clone(), requests, settled);
         parts.spawn(recorder.run(finished.clone(), floor.given_up.clone()));
         parts.spawn(pruner::run(app.clone(), floor.stopping.clone()));
         let (idling, idle) = watch::channel(false);

@@ -307,7 +307,7 @@ impl TaskContext {
         }
         self.inner.asked.store(true, Relaxed);
         let Some(memos) = &self.inner.memos else { return Ok(Ok(None)) };
-        memos.tape.flush().await?;
+        memos.journal.flush().await?;
         Ok(self.inner.surroundings.last_step(self.inner.job).await.and_then(|step| step.map(cursor).transpose()))
     }
 

@@ -29,7 +29,7 @@ pub use self::{
     bell::{Bell, Listener},
     memory::Memory,
 };
-pub use crate::work::{Run, Work};
+pub use crate::pending::{BoxedHandler, PendingStep};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, Suspect, WorkerId},
@@ -135,7 +135,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// twice: where what it wrote could not be committed, the value is [spent](Transacted::Spent).
     ///
     /// Only for a store that has [transactions](Self::transactions).
-    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         let _ = (lease, works);
         Err(Error::Misuse("this store has no transactions for handlers to run in"))
     }

@@ -62,7 +62,8 @@ pub use self::{
     transaction::{Enqueueing, InSchema},
 };
 use super::{
-    Ask, Bell, Filter, Free, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Work, Written,
+    Ask, Bell, Filter, Free, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted,
+    Written,
 };
 use crate::{
     error::{Error, Result},
@@ -283,7 +284,7 @@ impl Store for Postgres {
         self.records.ask(Records(records)).await
     }
 
-    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         let runtime = self.engine.runtime().handle().clone();
         // Here and not there: handlers are the caller's own code.
         let came = transact::transact(&self.inner, runtime, lease, &works).await;

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     error::BoxError,
     job::{Lease, Reply, Step},
-    store::{Record, Transacted, Work},
+    store::{PendingStep, Record, Transacted},
 };
 
 /// A transaction of the store, in which a handler writes what is to be there exactly once.
@@ -110,7 +110,7 @@ enum Sealed {
 /// The kind of transactions that handlers are written for.
 pub(crate) const KIND: &str = "postgres";
 
-/// A handler with its value, for [`Work`]: gives the reply to record, once the transaction is sealed, or nothing when it
+/// A handler with its value, for [`PendingStep`]: gives the reply to record, once the transaction is sealed, or nothing when it
 /// failed.
 pub(crate) type InTransaction =
     Box<dyn for<'t, 'c> FnOnce(&'t mut Transaction<'c>) -> BoxFuture<'t, Option<Reply>> + Send>;
@@ -170,7 +170,7 @@ pub(super) async fn transact(
     inner: &Arc<Inner>,
     runtime: Handle,
     lease: Option<Lease>,
-    works: &[Arc<Work>],
+    works: &[Arc<PendingStep>],
 ) -> Result<Transacted, Fault> {
     let place = &inner.database.place;
     if place.pooled {
@@ -201,7 +201,7 @@ async fn after_all(
     inner: &Arc<Inner>,
     runtime: &Handle,
     lease: Lease,
-    works: &[Arc<Work>],
+    works: &[Arc<PendingStep>],
 ) -> Result<Option<Transacted>, Fault> {
     let reading = runtime.spawn({
         let inner = Arc::clone(inner);
@@ -242,7 +242,7 @@ struct Call<'a> {
     place: &'a Place,
     timer: Timer,
     lease: Option<Lease>,
-    works: &'a [Arc<Work>],
+    works: &'a [Arc<PendingStep>],
 }
 
 /// What the store asks within the transaction of handlers.

@@ -48,7 +48,8 @@ use self::{
     writer::Handle,
 };
 use super::{
-    Ask, Bell, Filter, Free, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Work, Written,
+    Ask, Bell, Filter, Free, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted,
+    Written,
 };
 use crate::{
     error::{Error, Result},
@@ -169,7 +170,7 @@ impl Store for Sqlite {
         self.writer.queue.ask(Records(records)).await
     }
 
-    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<Work>>) -> Result<Transacted> {
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         self.writer.queue.ask(Transact { lease, works, long: transact::LONG, to_blame: Cell::default() }).await
     }
 

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Result,
     job::{Lease, Reply, Step},
-    store::{Transacted, Work},
+    store::{PendingStep, Transacted},
 };
 
 /// A transaction of the store, in which a handler writes what is to be there exactly once.
@@ -64,13 +64,13 @@ impl<'c> Deref for Transaction<'c> {
 /// The kind of transactions that handlers are written for.
 pub(crate) const KIND: &str = "sqlite";
 
-/// A handler with its value, for [`Work`]: gives the reply to record, or nothing when it failed.
+/// A handler with its value, for [`PendingStep`]: gives the reply to record, or nothing when it failed.
 pub(crate) type InTransaction = Box<dyn FnOnce(&Transaction<'_>) -> Option<Reply> + Send>;
 
 /// Runs handlers, and records the steps that they make.
 pub(super) struct Transact {
     pub(super) lease: Option<Lease>,
-    pub(super) works: Vec<Arc<Work>>,
+    pub(super) works: Vec<Arc<PendingStep>>,
     /// A transaction that takes longer than this takes on no more handlers than it must.
     pub(super) long: Duration,
     /// Why the handlers are to blame for the end of the transaction that they ran in.
@@ -248,28 +248,28 @@ mod tests {
             &self,
             seq: u64,
             handler: impl FnOnce(&Transaction<'_>) -> Option<Reply> + Send + 'static,
-        ) -> Arc<Work> {
+        ) -> Arc<PendingStep> {
             let ran = Arc::clone(&self.ran);
             let run: InTransaction = Box::new(move |tx| {
                 ran.lock().unwrap().push(seq);
                 handler(tx)
             });
-            Arc::new(Work::new(seq, seq, 0, Box::new(run)))
+            Arc::new(PendingStep::new(seq, seq, 0, Box::new(run)))
         }
 
         /// A handler that inserts its number and replies.
-        fn inserts(&self, seq: u64, reply: Option<Reply>) -> Arc<Work> {
+        fn inserts(&self, seq: u64, reply: Option<Reply>) -> Arc<PendingStep> {
             self.work(seq, move |tx| {
                 tx.execute("INSERT INTO rows (value) VALUES (?1)", [seq.cast_signed()]).unwrap();
                 reply
             })
         }
 
-        fn all_insert(&self, seqs: std::ops::Range<u64>) -> Vec<Arc<Work>> {
+        fn all_insert(&self, seqs: std::ops::Range<u64>) -> Vec<Arc<PendingStep>> {
             seqs.map(|seq| self.inserts(seq, Some(value(seq)))).collect()
         }
 
-        async fn transact(&self, lease: Lease, works: &[Arc<Work>]) -> Result<Transacted> {
+        async fn transact(&self, lease: Lease, works: &[Arc<PendingStep>]) -> Result<Transacted> {
             self.store.transact(Some(lease), works.to_vec()).await
         }
 

@@ -337,7 +337,7 @@ mod tests {
         job::{Job, Lease, Reply, State},
         json::Json,
         store::{
-            Store, Transacted, Work,
+            PendingStep, Store, Transacted,
             sqlite::{
                 InTransaction, Sqlite,
                 fixture::{lease, neighbour, new_job, place, soon, store},
@@ -448,7 +448,7 @@ mod tests {
             });
             let State::Running { worker } = job.state else { panic!("{job:?} does not run") };
             let lease = Lease { job: job.id, attempt: job.attempt, worker };
-            store.transact(Some(lease), vec![Arc::new(Work::new(0, 0, 0, Box::new(run)))]).await
+            store.transact(Some(lease), vec![Arc::new(PendingStep::new(0, 0, 0, Box::new(run)))]).await
         };
         let came = together(&store, jobs[..10].iter().map(transact)).await;
         assert_eq!(commits(&store.writer.place.log()) - before, 1);

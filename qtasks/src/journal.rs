@@ -15,8 +15,8 @@ use crate::{
     failure::{Stopped, drop_guarded},
     job::{Lease, Memo, NewJob, Progress, Reply, Step},
     json::Json,
+    pending::{BoxedHandler, PendingStep},
     transacting::{Slot, take},
-    work::{Run, Work},
 };
 
 /// How far a body may run ahead of its last durable step: this many values,
@@ -30,7 +30,7 @@ const PROGRESS_WAIT: Duration = Duration::from_millis(100);
 pub(crate) type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The steps and memos of one attempt on their way to the store, in one order.
-pub(crate) struct Tape {
+pub(crate) struct Journal {
     lease: Lease,
     holds: Holds,
     wait: Duration,
@@ -47,13 +47,13 @@ pub(crate) struct Tape {
     /// Whether handlers that run in transactions are to stop.
     halted: AtomicBool,
     failure: Slot<Stopped>,
-    notes: mpsc::UnboundedSender<Note>,
+    requests: mpsc::UnboundedSender<FlushRequest>,
     this: Weak<Self>,
 }
 
 #[derive(Default)]
 struct Buffer {
-    taken: Taken,
+    batch: Batch,
     next: Count,
     durable: Count,
     /// Bytes of the steps and memos that are not durable yet,
@@ -76,26 +76,26 @@ impl Count {
     }
 }
 
-/// What is taken from a tape to be written, in one piece.
+/// What is taken from a journal to be written, in one piece.
 #[derive(Debug, Default)]
-pub(crate) struct Taken {
+pub(crate) struct Batch {
     pub(crate) steps: Vec<Step>,
     /// Values that become steps in the store.
-    pub(crate) works: Vec<Arc<Work>>,
+    pub(crate) pending: Vec<Arc<PendingStep>>,
     pub(crate) memos: Vec<Memo>,
     pub(crate) jobs: Vec<NewJob>,
     pub(crate) progress: Option<Progress>,
 }
 
-impl Taken {
+impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.works.is_empty() && self.memos.is_empty() && self.progress.is_none()
+        self.steps.is_empty() && self.pending.is_empty() && self.memos.is_empty() && self.progress.is_none()
     }
 }
 
 /// What an attempt did once, before it has a number.
 #[derive(Debug)]
-pub(crate) struct Done {
+pub(crate) struct MemoEntry {
     pub(crate) step: Option<u64>,
     pub(crate) name: String,
     pub(crate) nth: u64,
@@ -104,21 +104,21 @@ pub(crate) struct Done {
     pub(crate) job: Option<NewJob>,
 }
 
-/// Tells that a tape has something to write, within `wait`.
+/// Tells that a journal has something to write, within `wait`.
 #[derive(Debug)]
-pub(crate) struct Note {
-    pub(crate) tape: Arc<Tape>,
+pub(crate) struct FlushRequest {
+    pub(crate) journal: Arc<Journal>,
     pub(crate) wait: Duration,
 }
 
-impl Tape {
-    /// A tape whose next step and memo have these numbers, to be written within `wait` of their making.
+impl Journal {
+    /// A journal whose next step and memo have these numbers, to be written within `wait` of their making.
     pub(crate) fn new(
         lease: Lease,
         holds: Holds,
         next: Count,
         wait: Duration,
-        notes: mpsc::UnboundedSender<Note>,
+        requests: mpsc::UnboundedSender<FlushRequest>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             lease,
@@ -133,7 +133,7 @@ impl Tape {
             failed: AtomicBool::new(false),
             halted: AtomicBool::new(false),
             failure: Slot::default(),
-            notes,
+            requests,
             this: this.clone(),
         })
     }
@@ -146,7 +146,7 @@ impl Tape {
     /// Waits until the job has more durable steps than so many.
     pub(crate) async fn has_more_than(&self, steps: u64) {
         let mut durable = self.durable.subscribe();
-        drop(durable.wait_for(|durable| durable.steps > steps).await.expect("the tape holds the sender"));
+        drop(durable.wait_for(|durable| durable.steps > steps).await.expect("the journal holds the sender"));
     }
 
     pub(crate) fn lease(&self) -> Lease {
@@ -159,25 +159,25 @@ impl Tape {
         buffer.bytes += reply.as_str().len();
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
-        buffer.taken.steps.push(Step { seq, hash, reply });
+        buffer.batch.steps.push(Step { seq, hash, reply });
         self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
 
     /// Adds the next memo.
-    pub(crate) fn note(&self, Done { step, name, nth, value, job }: Done) {
+    pub(crate) fn push_memo(&self, MemoEntry { step, name, nth, value, job }: MemoEntry) {
         let mut buffer = self.buffer();
         buffer.bytes += value.as_str().len() + job.as_ref().map_or(0, |job| job.args.as_str().len());
         let number = buffer.next.memos;
         buffer.next.memos += 1;
-        buffer.taken.memos.push(Memo { number, step, name, nth, value });
-        buffer.taken.jobs.extend(job);
+        buffer.batch.memos.push(Memo { number, step, name, nth, value });
+        buffer.batch.jobs.extend(job);
         self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
 
     /// Adds the next value, which becomes a step in the store.
-    pub(crate) fn push_work(&self, hash: u64, bytes: usize, run: Run) {
+    pub(crate) fn push_pending(&self, hash: u64, bytes: usize, run: BoxedHandler) {
         let mut buffer = self.buffer();
         // Its handler is not to run: an earlier one has failed, or the lease is lost.
         if self.goes_on().is_err() {
@@ -187,7 +187,7 @@ impl Tape {
         buffer.bytes += bytes;
         let seq = buffer.next.steps;
         buffer.next.steps += 1;
-        buffer.taken.works.push(Arc::new(Work::new(seq, hash, bytes, run)));
+        buffer.batch.pending.push(Arc::new(PendingStep::new(seq, hash, bytes, run)));
         self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, self.wait);
     }
@@ -200,19 +200,19 @@ impl Tape {
     /// Takes note of how far the task is.
     pub(crate) fn progress(&self, progress: Progress) {
         let mut buffer = self.buffer();
-        buffer.taken.progress = Some(progress);
+        buffer.batch.progress = Some(progress);
         if buffer.announced.is_none() {
             self.announce(&mut buffer, PROGRESS_WAIT);
         }
     }
 
-    /// Whether [`room`](Self::room) has nothing to wait for.
+    /// Whether [`wait_for_room`](Self::wait_for_room) has nothing to wait for.
     pub(crate) fn is_open(&self) -> bool {
         (self.holds)() && !self.full.load(Relaxed) && self.goes_on().is_ok()
     }
 
     /// Waits until the lease holds and the body may run ahead by one more value.
-    pub(crate) async fn room(&self) -> Result<(), Stopped> {
+    pub(crate) async fn wait_for_room(&self) -> Result<(), Stopped> {
         if self.is_full() {
             // Under the lock that guards it, and anew after each write: one that ends before this waits is not missed.
             self.until(|_| !self.buffer().is_full()).await?;
@@ -237,7 +237,7 @@ impl Tape {
             let mut news = self.durable.subscribe();
             self.goes_on()?;
             if !(self.holds)() {
-                news.changed().await.expect("the tape holds the sender");
+                news.changed().await.expect("the journal holds the sender");
             }
         }
         Ok(())
@@ -251,14 +251,14 @@ impl Tape {
     async fn until(&self, enough: impl Fn(&Count) -> bool) -> Result<(), Stopped> {
         let mut durable = self.durable.subscribe();
         let enough = durable.wait_for(|durable| enough(durable) || self.goes_on().is_err()).await;
-        drop(enough.expect("the tape holds the sender"));
+        drop(enough.expect("the journal holds the sender"));
         self.goes_on()
     }
 
     /// Waits until a handler that ran in a transaction has failed.
     pub(crate) async fn handler_failed(&self) {
         let mut news = self.ended.subscribe();
-        drop(news.wait_for(|()| self.has_failed()).await.expect("the tape holds the sender"));
+        drop(news.wait_for(|()| self.has_failed()).await.expect("the journal holds the sender"));
     }
 
     /// Has handlers that run in transactions stop where they are. Their attempt ends for this reason, unless all that was
@@ -273,21 +273,21 @@ impl Tape {
     pub(crate) async fn halted(&self) -> Stopped {
         let mut news = self.ended.subscribe();
         let is_over = || self.halted.load(Relaxed) || self.goes_on().is_err();
-        drop(news.wait_for(|()| is_over()).await.expect("the tape holds the sender"));
+        drop(news.wait_for(|()| is_over()).await.expect("the journal holds the sender"));
         self.goes_on().err().or_else(|| take(&self.failure)).unwrap_or(Stopped::Released)
     }
 
     /// Waits until the lease is lost.
     pub(crate) async fn lost(&self) {
         let mut news = self.ended.subscribe();
-        drop(news.wait_for(|()| self.is_fenced()).await.expect("the tape holds the sender"));
+        drop(news.wait_for(|()| self.is_fenced()).await.expect("the journal holds the sender"));
     }
 
     /// Asks that all that was added be written at once, and waits for it.
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
         let next = {
             let mut buffer = self.buffer();
-            if !buffer.taken.is_empty() {
+            if !buffer.batch.is_empty() {
                 self.announce(&mut buffer, Duration::ZERO);
             }
             buffer.next
@@ -311,24 +311,24 @@ impl Tape {
     }
 
     /// Takes what there is to write.
-    pub(crate) fn take(&self) -> Taken {
+    pub(crate) fn take(&self) -> Batch {
         let mut buffer = self.buffer();
         buffer.announced = None;
         buffer.in_flight = buffer.bytes;
         // The next ones are likely to be as many.
-        let steps = Vec::with_capacity(buffer.taken.steps.len());
-        std::mem::replace(&mut buffer.taken, Taken { steps, ..Taken::default() })
+        let steps = Vec::with_capacity(buffer.batch.steps.len());
+        std::mem::replace(&mut buffer.batch, Batch { steps, ..Batch::default() })
     }
 
     /// Puts back what was taken and did not get its turn, to be taken again soon.
-    pub(crate) fn put_back(&self, mut works: Vec<Arc<Work>>) {
+    pub(crate) fn put_back(&self, mut pending: Vec<Arc<PendingStep>>) {
         let mut buffer = self.buffer();
         if self.goes_on().is_err() {
             return;
         }
-        buffer.bytes += works.iter().map(|work| work.bytes).sum::<usize>();
-        works.append(&mut buffer.taken.works);
-        buffer.taken.works = works;
+        buffer.bytes += pending.iter().map(|step| step.bytes).sum::<usize>();
+        pending.append(&mut buffer.batch.pending);
+        buffer.batch.pending = pending;
         self.full.store(buffer.is_full(), Relaxed);
         self.announce(&mut buffer, Duration::ZERO);
     }
@@ -380,7 +380,7 @@ impl Tape {
             let mut buffer = self.buffer();
             how.store(true, Relaxed);
             // They hold the attempt, which holds this.
-            std::mem::take(&mut buffer.taken.works)
+            std::mem::take(&mut buffer.batch.pending)
         };
         // What the values do when they are dropped is the task's own affair, and may take its time.
         drop_guarded(unrun);
@@ -405,9 +405,9 @@ impl Tape {
             return;
         }
         buffer.announced = Some(wait);
-        let tape = self.this.upgrade().expect("a tape is always held by whoever calls it");
+        let journal = self.this.upgrade().expect("a journal is always held by whoever calls it");
         // Nobody writes any more once the worker is gone, and then the lease runs out.
-        if self.notes.send(Note { tape, wait }).is_err() {
+        if self.requests.send(FlushRequest { journal, wait }).is_err() {
             self.fenced.store(true, Relaxed);
         }
     }
@@ -424,9 +424,9 @@ impl Buffer {
     }
 }
 
-impl fmt::Debug for Tape {
+impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the tape of {:?}", self.lease)
+        write!(f, "the journal of {:?}", self.lease)
     }
 }
 
@@ -471,129 +471,130 @@ mod tests {
         json::Json,
     };
 
-    fn tape(wait: Duration) -> (Arc<Tape>, mpsc::UnboundedReceiver<Note>) {
-        let (notes, received) = mpsc::unbounded_channel();
+    fn journal(wait: Duration) -> (Arc<Journal>, mpsc::UnboundedReceiver<FlushRequest>) {
+        let (requests, received) = mpsc::unbounded_channel();
         let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
-        (Tape::new(lease, Arc::new(|| true), Count::default(), wait, notes), received)
+        (Journal::new(lease, Arc::new(|| true), Count::default(), wait, requests), received)
     }
 
-    fn push(tape: &Tape, count: usize) {
+    fn push(journal: &Journal, count: usize) {
         for _ in 0..count {
-            tape.push(0, Reply::Value(Json::from_stored("1")));
+            journal.push(0, Reply::Value(Json::from_stored("1")));
         }
     }
 
     #[test]
     fn many_steps_are_announced_once_until_they_are_taken() {
-        let (tape, mut notes) = tape(Duration::from_millis(5));
-        push(&tape, 3);
-        assert_eq!(notes.try_recv().unwrap().wait, Duration::from_millis(5));
-        assert!(notes.try_recv().is_err());
-        assert_eq!(tape.take().steps.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2]);
-        push(&tape, 1);
-        assert!(notes.try_recv().is_ok());
+        let (journal, mut requests) = journal(Duration::from_millis(5));
+        push(&journal, 3);
+        assert_eq!(requests.try_recv().unwrap().wait, Duration::from_millis(5));
+        assert!(requests.try_recv().is_err());
+        assert_eq!(journal.take().steps.iter().map(|step| step.seq).collect::<Vec<_>>(), [0, 1, 2]);
+        push(&journal, 1);
+        assert!(requests.try_recv().is_ok());
     }
 
     #[test]
     fn a_body_may_run_ahead_by_so_many_values_and_no_further() {
-        let (tape, mut notes) = tape(Duration::from_secs(60));
-        push(&tape, VALUES_AHEAD as usize - 1);
-        assert!(tape.room().now_or_never().is_some());
-        push(&tape, 1);
-        assert!(tape.room().now_or_never().is_none());
+        let (journal, mut requests) = journal(Duration::from_secs(60));
+        push(&journal, VALUES_AHEAD as usize - 1);
+        assert!(journal.wait_for_room().now_or_never().is_some());
+        push(&journal, 1);
+        assert!(journal.wait_for_room().now_or_never().is_none());
         assert_eq!(
-            [notes.try_recv().unwrap().wait, notes.try_recv().unwrap().wait],
+            [requests.try_recv().unwrap().wait, requests.try_recv().unwrap().wait],
             [Duration::from_secs(60), Duration::ZERO]
         );
-        let taken = Count { steps: tape.take().steps.len() as u64, memos: 0 };
-        assert!(tape.room().now_or_never().is_none(), "what is in flight is not durable");
-        tape.wrote(taken);
-        assert!(tape.room().now_or_never().is_some());
+        let taken = Count { steps: journal.take().steps.len() as u64, memos: 0 };
+        assert!(journal.wait_for_room().now_or_never().is_none(), "what is in flight is not durable");
+        journal.wrote(taken);
+        assert!(journal.wait_for_room().now_or_never().is_some());
     }
 
     #[test]
     fn a_body_may_run_ahead_by_so_many_bytes_and_no_further() {
-        let (tape, _notes) = tape(Duration::ZERO);
-        tape.push(0, Reply::Value(Json::from_stored("1".repeat(BYTES_AHEAD))));
-        assert!(tape.room().now_or_never().is_none());
-        tape.wrote(Count { steps: tape.take().steps.len() as u64, memos: 0 });
-        assert!(tape.room().now_or_never().is_some());
+        let (journal, _requests) = journal(Duration::ZERO);
+        journal.push(0, Reply::Value(Json::from_stored("1".repeat(BYTES_AHEAD))));
+        assert!(journal.wait_for_room().now_or_never().is_none());
+        journal.wrote(Count { steps: journal.take().steps.len() as u64, memos: 0 });
+        assert!(journal.wait_for_room().now_or_never().is_some());
     }
 
     #[test]
     fn a_body_whose_lease_has_run_out_waits_until_it_is_renewed_or_lost() {
-        let (notes, _received) = mpsc::unbounded_channel();
+        let (requests, _received) = mpsc::unbounded_channel();
         let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
         let is_good = Arc::new(AtomicBool::new(false));
         let good = is_good.clone();
-        let tape = Tape::new(lease, Arc::new(move || good.load(Relaxed)), Count::default(), Duration::ZERO, notes);
-        let mut room = std::pin::pin!(tape.room());
-        assert!(room.as_mut().now_or_never().is_none());
+        let journal =
+            Journal::new(lease, Arc::new(move || good.load(Relaxed)), Count::default(), Duration::ZERO, requests);
+        let mut wait_for_room = std::pin::pin!(journal.wait_for_room());
+        assert!(wait_for_room.as_mut().now_or_never().is_none());
         is_good.store(true, Relaxed);
-        tape.renewed();
-        assert!(matches!(room.now_or_never(), Some(Ok(()))));
+        journal.renewed();
+        assert!(matches!(wait_for_room.now_or_never(), Some(Ok(()))));
         is_good.store(false, Relaxed);
-        tape.fence();
-        assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Fenced))));
+        journal.fence();
+        assert!(matches!(journal.wait_for_room().now_or_never(), Some(Err(Stopped::Fenced))));
     }
 
-    fn push_works(tape: &Tape, count: usize) {
+    fn push_pending_steps(journal: &Journal, count: usize) {
         for _ in 0..count {
-            tape.push_work(0, 1, Box::new(()));
+            journal.push_pending(0, 1, Box::new(()));
         }
     }
 
-    fn seqs(works: &[Arc<Work>]) -> Vec<u64> {
-        works.iter().map(|work| work.seq).collect()
+    fn seqs(pending: &[Arc<PendingStep>]) -> Vec<u64> {
+        pending.iter().map(|step| step.seq).collect()
     }
 
     #[test]
     fn values_that_did_not_get_their_turn_come_before_those_that_were_added_since() {
-        let (tape, mut notes) = tape(Duration::from_secs(60));
-        push_works(&tape, 3);
-        let taken = tape.take().works;
-        push_works(&tape, 2);
-        tape.handled(1);
-        tape.put_back(taken[1..].to_vec());
-        assert_eq!(std::iter::from_fn(|| notes.try_recv().ok()).last().unwrap().wait, Duration::ZERO);
-        assert_eq!(seqs(&tape.take().works), [1, 2, 3, 4]);
-        tape.handled(5);
-        assert_eq!(tape.buffer().bytes, 0);
+        let (journal, mut requests) = journal(Duration::from_secs(60));
+        push_pending_steps(&journal, 3);
+        let taken = journal.take().pending;
+        push_pending_steps(&journal, 2);
+        journal.handled(1);
+        journal.put_back(taken[1..].to_vec());
+        assert_eq!(std::iter::from_fn(|| requests.try_recv().ok()).last().unwrap().wait, Duration::ZERO);
+        assert_eq!(seqs(&journal.take().pending), [1, 2, 3, 4]);
+        journal.handled(5);
+        assert_eq!(journal.buffer().bytes, 0);
     }
 
     #[test]
     fn after_a_handler_that_failed_no_value_is_handled_and_the_flush_says_why() {
-        let (tape, _notes) = tape(Duration::ZERO);
-        push_works(&tape, 2);
-        _ = tape.take();
-        push_works(&tape, 1);
-        *tape.failure().lock().unwrap() = Some(Stopped::Panic("no".into()));
-        assert!(tape.room().now_or_never().unwrap().is_ok(), "it is not known to last yet");
-        tape.handled(1);
-        tape.fail(Stopped::Released);
-        push_works(&tape, 1);
-        assert!(tape.take().works.is_empty());
-        assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Released))));
-        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Released))));
-        assert!(matches!(tape.finish().now_or_never(), Some(Err(Stopped::Panic(_)))));
-        assert_eq!(tape.steps(), 1);
+        let (journal, _requests) = journal(Duration::ZERO);
+        push_pending_steps(&journal, 2);
+        _ = journal.take();
+        push_pending_steps(&journal, 1);
+        *journal.failure().lock().unwrap() = Some(Stopped::Panic("no".into()));
+        assert!(journal.wait_for_room().now_or_never().unwrap().is_ok(), "it is not known to last yet");
+        journal.handled(1);
+        journal.fail(Stopped::Released);
+        push_pending_steps(&journal, 1);
+        assert!(journal.take().pending.is_empty());
+        assert!(matches!(journal.wait_for_room().now_or_never(), Some(Err(Stopped::Released))));
+        assert!(matches!(journal.flush().now_or_never(), Some(Err(Stopped::Released))));
+        assert!(matches!(journal.finish().now_or_never(), Some(Err(Stopped::Panic(_)))));
+        assert_eq!(journal.steps(), 1);
     }
 
     #[test]
     fn an_attempt_whose_handlers_could_not_be_committed_is_given_back_whatever_they_said() {
-        let (tape, _notes) = tape(Duration::ZERO);
-        push_works(&tape, 1);
-        *tape.failure().lock().unwrap() = Some(Stopped::Panic("no".into()));
-        tape.release();
-        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Released))));
+        let (journal, _requests) = journal(Duration::ZERO);
+        push_pending_steps(&journal, 1);
+        *journal.failure().lock().unwrap() = Some(Stopped::Panic("no".into()));
+        journal.release();
+        assert!(matches!(journal.flush().now_or_never(), Some(Err(Stopped::Released))));
     }
 
     #[test]
     fn a_fenced_tape_lets_nobody_wait_or_go_on() {
-        let (tape, _notes) = tape(Duration::ZERO);
-        push(&tape, 1);
-        tape.fence();
-        assert!(matches!(tape.flush().now_or_never(), Some(Err(Stopped::Fenced))));
-        assert!(matches!(tape.room().now_or_never(), Some(Err(Stopped::Fenced))));
+        let (journal, _requests) = journal(Duration::ZERO);
+        push(&journal, 1);
+        journal.fence();
+        assert!(matches!(journal.flush().now_or_never(), Some(Err(Stopped::Fenced))));
+        assert!(matches!(journal.wait_for_room().now_or_never(), Some(Err(Stopped::Fenced))));
     }
 }

@@ -7,22 +7,22 @@ use std::{
 };
 
 /// A yielded value on its way to the store, with the handler that is to run there, once.
-pub struct Work {
+pub struct PendingStep {
     /// The number of the step that this becomes.
     pub seq: u64,
     /// The [hash](crate::json::hash) of the value.
     pub hash: u64,
     /// How large the value is, as JSON.
     pub(crate) bytes: usize,
-    run: Mutex<Option<Run>>,
+    run: Mutex<Option<BoxedHandler>>,
 }
 
 /// A handler with its value, as the store's own type of closure.
-pub type Run = Box<dyn Any + Send>;
+pub type BoxedHandler = Box<dyn Any + Send>;
 
-impl Work {
+impl PendingStep {
     /// A value that is to become step `seq`, by `run`.
-    pub fn new(seq: u64, hash: u64, bytes: usize, run: Run) -> Self {
+    pub fn new(seq: u64, hash: u64, bytes: usize, run: BoxedHandler) -> Self {
         Self { seq, hash, bytes, run: Mutex::new(Some(run)) }
     }
 
@@ -39,7 +39,7 @@ impl Work {
     }
 }
 
-impl fmt::Debug for Work {
+impl fmt::Debug for PendingStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the handler of value {}", self.seq)
     }
