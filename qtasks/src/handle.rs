@@ -3,7 +3,8 @@
 use std::{any::type_name, fmt, marker::PhantomData, sync::Arc};
 
 use futures::stream::BoxStream;
-use serde::de::DeserializeOwned;
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     app::App,
@@ -26,10 +27,16 @@ pub struct JobHandle<C> {
     output: PhantomData<fn() -> C>,
 }
 
-/// Where a job stands, as [`JobHandle::status`] tells it.
-#[derive(Clone, Debug, PartialEq)]
+/// Where a job stands, as [`JobHandle::status`] tells it. As JSON it can be shown as it is; the arguments are not in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Status {
+    /// The task's name.
+    pub task: String,
+    /// The queue it was enqueued under.
+    pub queue: String,
+    /// When it was enqueued.
+    pub enqueued: Timestamp,
     /// Its state.
     pub state: State,
     /// The number of its latest attempt; 0 before the first.
@@ -38,6 +45,8 @@ pub struct Status {
     pub failures: u32,
     /// Durable steps.
     pub steps: u64,
+    /// Those of them that were skipped.
+    pub skipped: u64,
     /// What the task last said of its progress.
     pub progress: Option<Progress>,
     /// The attempts that have ended, oldest first.
@@ -121,9 +130,9 @@ impl<C> JobHandle<C> {
     ///
     /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
     pub async fn status(&self) -> Result<Status> {
-        let Job { state, attempt, failures, steps, progress, .. } = self.job().await?;
+        let Job { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, .. } = self.job().await?;
         let attempts = self.app.store.attempts(self.id).await?;
-        Ok(Status { state, attempt, failures, steps, progress, attempts })
+        Ok(Status { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, attempts })
     }
 
     /// Calls the job off. A running body is stopped within about a second; from now on it can write nothing.
@@ -147,7 +156,7 @@ impl<C> JobHandle<C> {
     async fn change(
         &self,
         wish: &'static str,
-        decide: impl Fn(&Job, jiff::Timestamp) -> Option<Outcome>,
+        decide: impl Fn(&Job, Timestamp) -> Option<Outcome>,
     ) -> Result<()> {
         loop {
             let (job, now) = (self.job().await?, self.app.now());

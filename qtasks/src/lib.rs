@@ -115,9 +115,12 @@ pub use self::{
     limits::{Limits, OverLimit},
     retry::Retry,
     state::State,
+    store::Filter,
     task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
     worker::{Worker, WorkerBuilder},
 };
+/// The time types that jobs and calls speak of: `call.at(..)` takes a `jiff::Timestamp`.
+pub use jiff;
 pub use qtasks_macros::qtask;
 
 // The programs of the README run as doctests, where all that they use is there.

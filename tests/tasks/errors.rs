@@ -19,6 +19,7 @@ on_every_store![
     a_snooze_is_no_failure,
     a_skipped_value_is_an_error_in_the_stream_and_missing_in_the_result,
     a_skipped_value_is_not_handled_again,
+    a_status_names_the_job_counts_what_was_skipped_and_has_a_json_form,
     a_body_under_skip_sees_the_error,
     a_panic_is_an_error_of_that_job_only,
     arguments_whose_decoding_panics_are_an_error_of_that_job_only,
@@ -340,6 +341,20 @@ async fn a_skipped_value_is_an_error_in_the_stream_and_missing_in_the_result(sta
     assert_eq!(last.result().await.unwrap().0, Some(3));
     assert_eq!(stage.app.run(skips(5)).await.unwrap(), [1, 3]);
     assert_eq!(stage.app.run(skips_and_counts(5)).await.unwrap(), 2);
+}
+
+async fn a_status_names_the_job_counts_what_was_skipped_and_has_a_json_form(stage: Stage) {
+    let job = stage.app.enqueue(skips(3).queue("elsewhere")).await.unwrap();
+    let before = job.status().await.unwrap();
+    assert_eq!((before.task.as_str(), before.queue.as_str(), before.skipped), ("skips", "elsewhere", 0));
+    stage.app.worker().queues(["elsewhere"]).run_until_idle().await.unwrap();
+    let after = job.status().await.unwrap();
+    assert_eq!((after.steps, after.skipped, after.enqueued), (3, 2, before.enqueued));
+    let json = serde_json::to_value(&after).unwrap();
+    assert_eq!([&json["task"], &json["queue"]], ["skips", "elsewhere"]);
+    assert_eq!([&json["steps"], &json["skipped"]], [3, 2]);
+    assert_eq!(json["enqueued"], after.enqueued.to_string());
+    assert!(json.get("args").is_none(), "{json}");
 }
 
 #[qtask(generate_handler = odd_only, on_error = "skip", echo = true, backoff = "1ms..1ms")]
