@@ -306,21 +306,19 @@ impl App {
 
     /// Whether the application has all that these tasks and their handlers take.
     pub(crate) fn check_needs(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
-        for schema in schemas {
-            let task = schema.name;
-            for need in schema.all_needs() {
-                match need {
-                    Need::State { id, type_name: state } if !self.states.has(id) => {
-                        return Err(Error::MissingState { task, state });
-                    }
-                    Need::Transaction(kind) if self.store.transactions() != Some(kind) => {
-                        return Err(Error::NoTransactions { task, kind });
-                    }
-                    Need::State { .. } | Need::Transaction(_) => {}
-                }
+        schemas.into_iter().find_map(|schema| self.lack(schema)).map_or(Ok(()), Err)
+    }
+
+    /// What the application lacks to run this task.
+    pub(crate) fn lack(&self, schema: &TaskExecSchema) -> Option<Error> {
+        let task = schema.name;
+        schema.all_needs().find_map(|need| match need {
+            Need::State { id, type_name: state } if !self.states.has(id) => Some(Error::MissingState { task, state }),
+            Need::Transaction(kind) if self.store.transactions() != Some(kind) => {
+                Some(Error::NoTransactions { task, kind })
             }
-        }
-        Ok(())
+            Need::State { .. } | Need::Transaction(_) => None,
+        })
     }
 }
 

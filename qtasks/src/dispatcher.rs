@@ -37,8 +37,8 @@ pub(crate) struct Dispatcher {
     idle: watch::Sender<bool>,
 }
 
-/// The tasks that jobs are leased of: all that the program knows, but not those whose bodies are called on threads while too
-/// many threads hang in bodies that were given up.
+/// The tasks that jobs are leased of: all that the program knows and has the states for, but not those whose bodies are
+/// called on threads while too many threads hang in bodies that were given up.
 struct Tasks {
     all: Arc<[&'static str]>,
     without_threads: Arc<[&'static str]>,
@@ -47,7 +47,7 @@ struct Tasks {
 
 impl Tasks {
     fn of(floor: &Floor) -> Self {
-        let schemas = || floor.app.registry.schemas();
+        let schemas = || floor.app.registry.schemas().filter(|task| floor.app.lack(task).is_none());
         let all = schemas().map(|task| task.name).collect();
         let without_threads = schemas().filter(|task| task.awaiting).map(|task| task.name).collect();
         Self { all, without_threads, hang: false }

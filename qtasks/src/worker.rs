@@ -27,6 +27,7 @@ use crate::{
     recorder::Recorder,
     rescue::Rescue,
     signals::Signals,
+    task::TaskExecSchema,
 };
 
 /// A worker to be started: which queues it listens to, how many jobs it runs at once.
@@ -65,6 +66,10 @@ impl WorkerBuilder {
 
     /// Starts the worker on the current runtime.
     ///
+    /// The application must have the states of every task whose queue the worker listens to. Of tasks of other queues it
+    /// takes only jobs that a call has put into its queues, and only where it has the states: others are left to other
+    /// workers.
+    ///
     /// # Errors
     ///
     /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
@@ -78,9 +83,10 @@ impl WorkerBuilder {
         if self.concurrency == 0 {
             return Err(Error::Misuse("a worker with a concurrency of 0 would run nothing"));
         }
-        self.app.check_needs(self.app.registry.schemas())?;
         let queues = self.queue_names();
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
+        let is_heard = |task: &&TaskExecSchema| queues.iter().any(|queue| queue == task.queue);
+        self.app.check_needs(self.app.registry.schemas().filter(is_heard))?;
 
         let (id, clock) = (WorkerId::new(), &self.app.clock);
         let asked = clock.uptime();
