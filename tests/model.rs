@@ -27,7 +27,7 @@ use qtasks::{
     lifecycle,
     store::{
         Ask, Bell, Filter, Hold, Leased, Memory, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
-        postgres::Postgres, sqlite::Sqlite,
+        postgres::Postgres, sqlite::Sqlite, trim_attempts,
     },
 };
 use qtasks_tests::servers;
@@ -685,6 +685,7 @@ impl Known {
         entry.job.failures = settlement.failures;
         entry.job.suspect = settlement.suspect;
         entry.attempts.extend(settlement.attempt);
+        trim_attempts(&mut entry.attempts);
         entry.ended = settlement.now;
         Written::Yes
     }

@@ -743,3 +743,37 @@ async fn programs_of_format_2_that_still_run_are_understood() {
     store.forget(worker, Some(1_764_160_001_000)).await.unwrap();
     assert!(store.workers().await.unwrap().iter().all(|known| known.worker == asked.worker));
 }
+
+/// An older qtasks kept all.
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlement_deletes_the_others() {
+    let (old, worker) = (Old::of_format(b"3"), WorkerId::from_bytes([0xa0; 16]));
+    let store = open(&old.url()).await;
+    let id = old.job(1, 0);
+    old.runs(id, worker, Standing { attempt: 1, ..Standing::default() });
+    let attempt =
+        |number: u32| [&number.to_be_bytes()[..], &[0xa0; 16], &[0x80, 0, 0, 0, 0, 0, 0, 0], &[0; 8], &[2]].concat();
+    let attempts: Vec<_> = (1..=5000).map(attempt).collect();
+    for some in attempts.chunks(100) {
+        old.tell("RPUSH", "h:", &id.to_bytes(), &some.iter().map(|attempt| &attempt[..]).collect::<Vec<_>>());
+    }
+    let numbers =
+        async || -> Vec<u32> { store.attempts(id).await.unwrap().iter().map(|attempt| attempt.number).collect() };
+    assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
+    let now = Timestamp::now();
+    let ended = |number| Attempt { number, worker, started: None, ended: now, ending: Ending::Snoozed };
+    let runs = Job { attempt: 1, ..old_job(id, 0, State::Running { worker }) };
+    let dead = State::Dead { error: "no".into() };
+    let settled = Settlement { attempt: Some(ended(5001)), ..settlement(&runs, dead, now) };
+    assert_eq!(store.settle(vec![settled]).await.unwrap(), [Written::Yes]);
+    assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
+    let again = Settlement {
+        hold: Hold::Seen { state: "dead", attempt: 1 },
+        ..settlement(&runs, State::Waiting { due: now }, now)
+    };
+    assert_eq!(store.settle(vec![again]).await.unwrap(), [Written::Yes]);
+    assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
+    let history = format!("LLEN \"{{old}}:h:{}\"", "\\x01".repeat(16));
+    assert_eq!(old.server.tell(&history).unwrap(), ":100");
+}

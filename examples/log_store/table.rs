@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use qtasks::{
     job::{Attempt, Job, JobId, Lease, Memo, State, Step, WorkerId},
-    store::{Filter, Presence},
+    store::{Filter, Presence, trim_attempts},
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,7 @@ impl Table {
                     let entry = self.known(id);
                     entry.settled = now;
                     entry.attempts.extend(attempt);
+                    trim_attempts(&mut entry.attempts);
                 }
                 Change::Pruned(id) => {
                     self.jobs.remove(&id);

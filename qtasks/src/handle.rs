@@ -49,7 +49,10 @@ pub struct Status {
     pub skipped: u64,
     /// What the task last said of its progress.
     pub progress: Option<Progress>,
-    /// The attempts that have ended, oldest first.
+    /// How many attempts have ended, also those that [`attempts`](Self::attempts) leaves out.
+    pub attempts_ended: u64,
+    /// The attempts that have ended, oldest first; of more than 100 the first 10 and the last 90. An attempt that its worker
+    /// gave back before it had begun is counted, and is not among them.
     pub attempts: Vec<Attempt>,
 }
 
@@ -132,7 +135,21 @@ impl<C> JobHandle<C> {
     pub async fn status(&self) -> Result<Status> {
         let Job { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, .. } = self.job().await?;
         let attempts = self.app.store.attempts(self.id).await?;
-        Ok(Status { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, attempts })
+        let runs = matches!(state, State::Running { .. });
+        let attempts_ended = u64::from(attempt) - u64::from(runs);
+        Ok(Status {
+            task,
+            queue,
+            enqueued,
+            state,
+            attempt,
+            failures,
+            steps,
+            skipped,
+            progress,
+            attempts_ended,
+            attempts,
+        })
     }
 
     /// Calls the job off. A running body is stopped within about a second; from now on it can write nothing.
@@ -153,11 +170,7 @@ impl<C> JobHandle<C> {
         self.change("retried", lifecycle::retry).await
     }
 
-    async fn change(
-        &self,
-        wish: &'static str,
-        decide: impl Fn(&Job, Timestamp) -> Option<Outcome>,
-    ) -> Result<()> {
+    async fn change(&self, wish: &'static str, decide: impl Fn(&Job, Timestamp) -> Option<Outcome>) -> Result<()> {
         loop {
             let (job, now) = (self.job().await?, self.app.now());
             let Some(outcome) = decide(&job, now) else {

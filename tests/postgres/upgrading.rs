@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use qtasks::{
-    job::{Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, Suspect, WorkerId},
+    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, Suspect, WorkerId},
     json::Json,
     postgres::Postgres,
     store::{Ask, Hold, Presence, Settlement, Store, Suspects, Written},
@@ -13,7 +13,7 @@ use qtasks_tests::{
     servers::postgres::{shared, tell},
 };
 
-use crate::{NOW, ask, enqueueing::connect, open, with};
+use crate::{NOW, ask, enqueueing::connect, new_job, open, with};
 
 /// A database with tables of the format 1, and some jobs.
 fn old() -> String {
@@ -131,4 +131,38 @@ async fn an_upgrade_may_take_longer_than_a_call() {
     let lease = Lease { job: id(1), attempt: 1, worker: worker() };
     let renewed = store.renew(worker(), 1).await.unwrap();
     assert!(renewed.leases.contains(&lease) && renewed.leases.len() == 2);
+}
+
+/// An older qtasks kept all.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlement_deletes_the_others() {
+    let url = shared().new_database();
+    let store = open(&url).await;
+    store.enqueue(vec![new_job()]).await.unwrap();
+    let job = store.lease(ask(1)).await.unwrap().jobs.remove(0);
+    let plant = format!(
+        "INSERT INTO qtasks.attempts (job, number, worker, ended, ending)
+         SELECT '{id}', n, '{id}', 0, '\"snoozed\"' FROM generate_series(1, 5000) AS n",
+        id = job.id
+    );
+    tell(&url, &plant).unwrap();
+    let numbers =
+        async || -> Vec<u32> { store.attempts(job.id).await.unwrap().iter().map(|attempt| attempt.number).collect() };
+    assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
+    let lease = job.lease().unwrap();
+    let attempt = Attempt { number: 5001, worker: lease.worker, started: None, ended: NOW, ending: Ending::Snoozed };
+    let settlement = Settlement {
+        job: job.id,
+        hold: Hold::Lease(lease),
+        steps: None,
+        next: State::Waiting { due: NOW },
+        failures: 0,
+        suspect: None,
+        attempt: Some(attempt),
+        now: NOW,
+    };
+    assert_eq!(store.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+    assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
+    assert_eq!(tell(&url, "SELECT count(*) FROM qtasks.attempts").unwrap(), "100");
 }

@@ -17,6 +17,7 @@ on_every_store![
     a_cancelling_error_cancels_the_job_wherever_it_stands,
     a_discarding_error_ends_the_job_without_further_tries,
     a_snooze_is_no_failure,
+    a_job_that_snoozes_for_long_shows_its_first_and_its_last_attempts,
     a_skipped_value_is_an_error_in_the_stream_and_missing_in_the_result,
     a_skipped_value_is_not_handled_again,
     a_status_names_the_job_counts_what_was_skipped_and_has_a_json_form,
@@ -314,6 +315,23 @@ fn skips_and_counts(n: i64) -> qtasks::Count {
     for value in 0..n {
         yield_!(value);
     }
+}
+
+#[qtask(echo = true)]
+async fn snoozes_until(ctx: TaskContext, last: u32) -> Result<(), TaskError> {
+    if ctx.attempt() < last { Err(TaskError::snooze(Duration::ZERO)) } else { Ok(()) }
+}
+
+async fn a_job_that_snoozes_for_long_shows_its_first_and_its_last_attempts(stage: Stage) {
+    let job = stage.app.enqueue(snoozes_until(150)).await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    in_time(job.result()).await.unwrap();
+    worker.shutdown().await.unwrap();
+    let status = job.status().await.unwrap();
+    assert_eq!((status.attempt, status.attempts_ended), (150, 150));
+    let numbers: Vec<_> = status.attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, (1..=10).chain(61..=150).collect::<Vec<_>>());
+    assert_eq!((endings(&status)[0], endings(&status)[99]), (&Ending::Snoozed, &Ending::Done));
 }
 
 #[qtask(generate_handler = odd_only, on_error = "skip")]

@@ -12,7 +12,9 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::{Ask, Bell, Filter, GAP, Hold, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
+use super::{
+    Ask, Bell, Filter, GAP, Hold, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written, trim_attempts,
+};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, Suspect, WorkerId},
@@ -353,6 +355,7 @@ impl Contents {
             ended: to_millisecond(attempt.ended),
             ..attempt
         }));
+        trim_attempts(&mut entry.attempts);
         self.index.add(entry);
         Written::Yes
     }

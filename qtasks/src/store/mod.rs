@@ -166,7 +166,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// those for the body. Once a step is recorded, the memos for it may be gone.
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>>;
 
-    /// The attempts of a job that have ended, oldest first.
+    /// The attempts of a job that have ended, oldest first: where there are more than 100, the first
+    /// [`FIRST_ATTEMPTS`] and the last [`LAST_ATTEMPTS`]. A settlement deletes what stands between these.
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>>;
 
     /// Deletes up to `limit` ended jobs with all that belongs to them: dead ones that ended before `dead`, others that
@@ -176,6 +177,22 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// What rings when there is something new in the store. A call that changed something has rung before it returns:
     /// whoever made it finds by the bell what it led to.
     fn bell(&self) -> &Bell;
+}
+
+/// Of the attempts of a job so many of the first are kept,
+pub const FIRST_ATTEMPTS: usize = 10;
+/// and so many of the last.
+pub const LAST_ATTEMPTS: usize = 90;
+/// A job with no more attempts has all of them kept.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+const KEPT_ATTEMPTS: u32 = (FIRST_ATTEMPTS + LAST_ATTEMPTS) as u32;
+
+/// Leaves of the attempts of a job, oldest first, those that are kept.
+pub fn trim_attempts(attempts: &mut Vec<Attempt>) {
+    let from_last = attempts.len().saturating_sub(LAST_ATTEMPTS);
+    if from_last > FIRST_ATTEMPTS {
+        attempts.drain(FIRST_ATTEMPTS..from_last);
+    }
 }
 
 /// How many more jobs a worker can start at the moment.

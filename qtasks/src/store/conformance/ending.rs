@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::subject::*;
 use crate::{
-    job::{Ending, Lease, NewJob, WorkerId},
+    job::{Attempt, Ending, Lease, NewJob, WorkerId},
     store::{Ask, Filter, Hold, Settlement, Store, Written},
 };
 
@@ -37,6 +37,36 @@ pub async fn attempts_that_ended_are_kept(store: Arc<dyn Store>) {
     let lease = lease_of(&store.job(id).await);
     store.settle(settlement(lease, done())).await;
     assert_eq!(store.attempts(id).await, kept, "a settlement without an attempt adds none");
+}
+
+/// The first 10 and the last 90 of those that left one, while the job goes on, when it has ended, and when it is tried again.
+pub async fn of_many_attempts_the_first_and_the_last_are_kept(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let id = store.running().await.job;
+    let mut all: Vec<Attempt> = Vec::new();
+    for number in 1..=150 {
+        let lease = lease_of(&store.job(id).await);
+        assert_eq!(lease.attempt, number);
+        // Some are given back before they are started.
+        let ended = (number % 4 != 0).then(|| attempt(lease, Ending::Snoozed));
+        let next = if number % 50 == 49 { dead() } else { waiting(0) };
+        all.extend(ended.clone());
+        store.settle(Settlement { attempt: ended, ..settlement(lease, next.clone()) }).await;
+        if all.len() > 95 || next.is_ended() {
+            assert_eq!(store.attempts(id).await, first_and_last(&all), "after {number} attempts");
+        }
+        if next.is_ended() {
+            let hold = Hold::Seen { state: "dead", attempt: number };
+            store.settle(Settlement { hold, ..settlement(lease, waiting(0)) }).await;
+            assert_eq!(store.attempts(id).await, first_and_last(&all), "when it is tried again");
+        }
+        store.lease(ask_for(id, at(0))).await;
+    }
+}
+
+fn first_and_last(attempts: &[Attempt]) -> Vec<Attempt> {
+    let left_out = 10..attempts.len().saturating_sub(90);
+    attempts.iter().enumerate().filter(|(place, _)| !left_out.contains(place)).map(|(_, kept)| kept.clone()).collect()
 }
 
 /// Only what happened is history.

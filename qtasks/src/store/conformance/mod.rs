@@ -133,6 +133,7 @@ macro_rules! store_conformance {
             a_cancel_wins_or_the_job_completes
             one_of_many_takes_over_a_lost_job
             attempts_that_ended_are_kept
+            of_many_attempts_the_first_and_the_last_are_kept
             a_settlement_that_is_fenced_off_leaves_no_history
             ended_jobs_are_pruned_after_their_retention
             live_jobs_are_never_pruned

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     job::{Attempt, Job, JobId, Memo, Step},
-    store::Filter,
+    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS},
 };
 
 const JOB: &str = concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.id = $1");
@@ -98,11 +98,17 @@ pub(super) async fn memos(
     database.query(MEMOS, &parameters).await?.iter().map(row::memo).collect()
 }
 
-const ATTEMPTS: &str =
-    "SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 ORDER BY number";
+/// An older qtasks may have left more than are kept.
+const ATTEMPTS: &str = "
+    SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 AND (
+        number > (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number LIMIT 1 OFFSET $2 - 1)
+        AND number < (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $3 - 1)
+    ) IS NOT TRUE ORDER BY number";
 
 pub(super) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attempt>, Fault> {
-    database.query(ATTEMPTS, &[(&row::job_id(id), Type::UUID)]).await?.iter().map(row::attempt).collect()
+    let (id, first, last) = (row::job_id(id), row::count(FIRST_ATTEMPTS), row::count(LAST_ATTEMPTS));
+    let parameters: [Parameter<'_>; 3] = [(&id, Type::UUID), (&first, Type::INT8), (&last, Type::INT8)];
+    database.query(ATTEMPTS, &parameters).await?.iter().map(row::attempt).collect()
 }
 
 const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";

@@ -12,14 +12,11 @@ use super::{
 };
 use crate::{
     job::State,
-    store::{Hold, Settlement, Written},
+    store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
 };
 
-/// Gives the numbers of the settlements that were written.
-///
-/// A process that takes over the jobs of a silent worker locks the row in which the worker renews: when the worker renews at
-/// that moment, it learns afterwards of what was taken, or nothing is taken.
-const SETTLE: &str = "
+macro_rules! settle {
+    ($trim:literal) => { concat!("
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::int2[], $4::int8[], $5::uuid[], $6::int8[], $7::int2[],
             $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::int8[], $22::int8[],
@@ -47,8 +44,32 @@ const SETTLE: &str = "
             AS t(place, number, worker, started, ended, ending)
         JOIN settled s ON s.place = t.place
         ON CONFLICT DO NOTHING
-    )
-    SELECT place FROM settled";
+    )", $trim, "
+    SELECT place FROM settled") };
+}
+
+/// Gives the numbers of the settlements that were written.
+///
+/// A process that takes over the jobs of a silent worker locks the row in which the worker renews: when the worker renews at
+/// that moment, it learns afterwards of what was taken, or nothing is taken.
+const SETTLE: &str = settle!("");
+
+/// The same where jobs have more attempts than are kept: deletes those behind the first and before the last ones. It sees the
+/// history without the attempt that ends now.
+const SETTLE_AND_TRIM: &str = settle!(
+    ", trimmed AS (
+        DELETE FROM qtasks.attempts a USING (
+            SELECT s.job, f.number AS first, l.number AS last
+            FROM unnest($16::int8[], $17::int8[]) AS t(place, number)
+            JOIN settled s ON s.place = t.place
+            CROSS JOIN LATERAL (SELECT h.number FROM qtasks.attempts h WHERE h.job = s.job
+                ORDER BY h.number LIMIT 1 OFFSET 9) f
+            CROSS JOIN LATERAL (SELECT h.number FROM qtasks.attempts h WHERE h.job = s.job
+                ORDER BY h.number DESC LIMIT 1 OFFSET 88) l
+            WHERE t.number > 100
+        ) AS kept WHERE a.job = kept.job AND a.number > kept.first AND a.number < kept.last
+    )"
+);
 
 /// What the settlements come to, in order: all that are written are so at once.
 pub(super) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
@@ -64,11 +85,15 @@ pub(super) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
     };
     match &rounds(settlements, |settlement| settlement.job)[..] {
         [] => {}
-        [only] => note(database.query(SETTLE, &Columns::new(only).parameters()).await?)?,
+        [only] => {
+            let columns = Columns::new(only);
+            note(database.query(columns.sql(), &columns.parameters()).await?)?;
+        }
         several => {
             let transaction = database.begin().await?;
             for round in several {
-                note(transaction.query(SETTLE, &Columns::new(round).parameters()).await?)?;
+                let columns = Columns::new(round);
+                note(transaction.query(columns.sql(), &columns.parameters()).await?)?;
             }
             transaction.commit().await?;
         }
@@ -177,6 +202,11 @@ impl<'s> Columns<'s> {
             self.ended.ends.push(row::millis(attempt.ended));
             self.ended.endings.push(row::ending(&attempt.ending));
         }
+    }
+
+    fn sql(&self) -> &'static str {
+        let has_more = self.ended.numbers.iter().any(|number| *number > KEPT_ATTEMPTS.into());
+        if has_more { SETTLE_AND_TRIM } else { SETTLE }
     }
 
     fn parameters(&self) -> [Parameter<'_>; 23] {

@@ -227,7 +227,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        fixture::{NOW, ask, lease, new_job, place, soon, store},
+        fixture::{NOW, ask, lease, neighbour, new_job, place, soon, store},
         *,
     };
     use crate::{
@@ -263,6 +263,28 @@ mod tests {
             State::Running { worker } => worker,
             _ => panic!("{job:?} does not run"),
         }
+    }
+
+    /// An older qtasks kept all.
+    #[tokio::test]
+    async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlement_deletes_the_others() {
+        let (folder, store) = store().await;
+        store.enqueue(vec![new_job()]).await.unwrap();
+        let job = lease(&store, 1).await.remove(0);
+        let file = neighbour(&folder);
+        let plant = "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
+                     INSERT INTO qtasks_attempts SELECT ?1, n, ?1, NULL, 0, 'snoozed', NULL FROM n";
+        file.execute(plant, [job.id.to_bytes()]).unwrap();
+        let numbers = async || -> Vec<u32> {
+            store.attempts(job.id).await.unwrap().iter().map(|attempt| attempt.number).collect()
+        };
+        assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
+        let mut settled = settlement(&job, worker(&job), Output::Value(Json::from_stored("1")));
+        settled.attempt.as_mut().unwrap().number = 5001;
+        assert_eq!(store.settle(vec![settled]).await.unwrap(), [Written::Yes]);
+        assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
+        let rows: i64 = file.query_row("SELECT count(*) FROM qtasks_attempts", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 100);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::row::{self, job_columns};
 use crate::{
     job::{Attempt, Job, JobId, Memo, WorkerId},
-    store::Filter,
+    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS},
 };
 
 pub(super) const JOB: &str = concat!(
@@ -64,11 +64,25 @@ pub(super) fn memos(
     connection.prepare_cached(MEMOS)?.query_map(values, row::memo)?.collect()
 }
 
-pub(super) const ATTEMPTS: &str =
-    "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 ORDER BY number";
+/// Which attempts of a job (`?1`) are not kept: those behind the first `?2` and before the last `?3`.
+macro_rules! between_kept_attempts {
+    () => {
+        "number > (SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number LIMIT 1 OFFSET ?2 - 1)
+         AND number < (SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?3 - 1)"
+    };
+}
+pub(super) use between_kept_attempts;
+
+/// An older qtasks may have left more than are kept.
+pub(super) const ATTEMPTS: &str = concat!(
+    "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 AND (",
+    between_kept_attempts!(),
+    ") IS NOT TRUE ORDER BY number"
+);
 
 pub(super) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<Vec<Attempt>> {
-    connection.prepare_cached(ATTEMPTS)?.query_map([id.to_bytes()], row::attempt)?.collect()
+    let values = params![id.to_bytes(), row::count(FIRST_ATTEMPTS), row::count(LAST_ATTEMPTS)];
+    connection.prepare_cached(ATTEMPTS)?.query_map(values, row::attempt)?.collect()
 }
 
 /// Who holds jobs: goes from worker to worker, so that the many jobs of each are not looked at.

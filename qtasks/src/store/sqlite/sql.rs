@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::{row::job_columns, steps::NEW_STEPS};
+use super::{read::between_kept_attempts, row::job_columns, steps::NEW_STEPS};
 
 /// Makes a struct of prepared statements, so that none is looked up by its text while jobs wait.
 macro_rules! statements {
@@ -112,6 +112,7 @@ statements! {
     settle_seen = settle!("AND state BETWEEN ?12 AND ?13 AND steps = coalesce(?14, steps)");
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    trim_attempts = concat!("DELETE FROM qtasks_attempts WHERE job = ?1 AND ", between_kept_attempts!());
 
     ended = "SELECT id, steps, memos FROM qtasks_jobs INDEXED BY qtasks_ended
              WHERE state = ?1 AND ended < ?2 ORDER BY ended LIMIT ?3";

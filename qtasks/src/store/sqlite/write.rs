@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Result,
     job::{Attempt, JobId, Lease, Memo, Progress, State, Step, Suspect, WorkerId},
-    store::{GAP, Hold, Record, Settlement, Written},
+    store::{FIRST_ATTEMPTS, GAP, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Record, Settlement, Written},
 };
 
 pub(super) struct Records(pub(super) Vec<Record>);
@@ -195,6 +195,9 @@ fn settle(
     }
     if let Some(attempt) = &settlement.attempt {
         insert_attempt(&mut sql.insert_attempt, id, attempt)?;
+        if attempt.number > KEPT_ATTEMPTS {
+            sql.trim_attempts.execute(params![id, row::count(FIRST_ATTEMPTS), row::count(LAST_ATTEMPTS)])?;
+        }
     }
     Ok(Written::Yes)
 }

@@ -1,8 +1,8 @@
 -- ARGV from 2: the job. Gives its attempts that have ended; the one that the job has ended with stands with the outcome.
 
-local answer = call('LRANGE', key('h:', ARGV[2]), 0, -1)
 local standing = call('GET', STANDING .. ARGV[2])
 local last = standing and last_attempt(standing) or ''
+local answer = kept_attempts(ARGV[2], last ~= '' and 1 or 0)
 if last ~= '' then
     answer[#answer + 1] = last
 end

@@ -38,7 +38,7 @@ local function found(hold, lease)
     else
         local last = last_attempt(standing)
         if last ~= '' then
-            call('RPUSH', key('h:', id), last)
+            add_attempt(id, last)
         end
     end
     return true
@@ -87,7 +87,7 @@ end
 -- Lets a job wait again.
 local function wait_again(id, where, time, attempt, standing)
     if attempt ~= '' then
-        call('RPUSH', key('h:', id), attempt)
+        add_attempt(id, attempt)
     end
     local rank, lane = rank_and_lane(id)
     if lane then

@@ -21,6 +21,36 @@ local function last_attempt(standing)
     return standing:sub(behind + 1, behind + struct.unpack('>I4', standing, 36))
 end
 
+-- Of the attempts of a job so many of the first and of the last are kept.
+local FIRST_ATTEMPTS, LAST_ATTEMPTS = 10, 90
+
+-- The attempts of a job that are kept, but for as many of the last as there are `besides`.
+local function kept_attempts(id, besides)
+    local history = key('h:', id)
+    local size, last = call('LLEN', history), LAST_ATTEMPTS - besides
+    if size <= FIRST_ATTEMPTS + last then
+        return call('LRANGE', history, 0, -1)
+    end
+    local kept = call('LRANGE', history, 0, FIRST_ATTEMPTS - 1)
+    for _, attempt in ipairs(call('LRANGE', history, -last, -1)) do
+        kept[#kept + 1] = attempt
+    end
+    return kept
+end
+
+-- Puts an attempt that has ended behind those that are kept.
+local function add_attempt(id, attempt)
+    local history = key('h:', id)
+    if call('RPUSH', history, attempt) <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
+        return
+    end
+    local first = call('LRANGE', history, 0, FIRST_ATTEMPTS - 1)
+    call('LTRIM', history, -LAST_ATTEMPTS, -1)
+    for place = FIRST_ATTEMPTS, 1, -1 do
+        call('LPUSH', history, first[place])
+    end
+end
+
 -- Deletes all that there is of a job.
 local function delete(id)
     local keys = {}
