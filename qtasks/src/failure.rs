@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     borrow::Cow,
-    fmt, mem,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -13,6 +13,8 @@ use crate::{
     error::{BoxError, bounded, chain, sources},
     lifecycle::Verdict,
 };
+
+pub(crate) use crate::guard::drop_guarded;
 
 /// An error that says how the job goes on. It is obeyed wherever it stands in an error's chain of sources.
 ///
@@ -155,14 +157,6 @@ impl Stopped {
 /// What `work` gives, which runs code of the task's own, or the error of its panic.
 fn guarded(work: impl FnOnce() -> Stopped) -> Stopped {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Stopped::panic)
-}
-
-/// Drops something of the task's own, whose drop may panic.
-pub(crate) fn drop_guarded<T>(thing: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(thing))) {
-        // What a panic in a drop was called with may panic in its own.
-        mem::forget(payload);
-    }
 }
 
 /// Whether `error` says how the job goes on.

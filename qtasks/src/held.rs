@@ -50,11 +50,10 @@ struct One {
 }
 
 impl One {
-    fn lose(&mut self) {
+    /// Gives the journal, to be fenced when the lock is released: values that it drops run code of the task's own.
+    fn lose(&mut self) -> Option<Arc<Journal>> {
         self.lost = true;
-        if let Some(journal) = &self.journal {
-            journal.fence();
-        }
+        self.journal.clone()
     }
 }
 
@@ -98,14 +97,16 @@ impl Held {
             return false;
         }
         let since = leases.round;
-        if let Some(earlier) = leases.by_job.get_mut(&lease.job) {
-            earlier.lose();
-            if earlier.lease == lease {
-                return false;
-            }
+        let earlier = leases.by_job.get_mut(&lease.job).map(|earlier| (earlier.lease, earlier.lose()));
+        let is_new = earlier.as_ref().is_none_or(|(earlier, _)| *earlier != lease);
+        if is_new {
+            leases.by_job.insert(lease.job, One { lease, since, journal: None, lost: false });
         }
-        leases.by_job.insert(lease.job, One { lease, since, journal: None, lost: false });
-        true
+        drop(leases);
+        if let Some((_, Some(journal))) = earlier {
+            journal.fence();
+        }
+        is_new
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
@@ -152,16 +153,15 @@ impl Held {
     pub(crate) fn compare(&self, round: u64, stored: &[Lease]) -> Vec<Lease> {
         let mut leases = self.leases();
         let stored: HashSet<Lease> = stored.iter().copied().collect();
-        for one in leases.by_job.values_mut() {
-            if one.since < round && !stored.contains(&one.lease) {
-                one.lose();
-            }
-        }
+        let is_lost = |one: &&mut One| one.since < round && !stored.contains(&one.lease);
+        let lost: Vec<_> = leases.by_job.values_mut().filter(is_lost).filter_map(One::lose).collect();
         let is_known = |lease: &Lease| leases.by_job.get(&lease.job).is_some_and(|one| !one.lost);
         let unknown: HashSet<Lease> = stored.into_iter().filter(|lease| !is_known(lease)).collect();
         let orphans: Vec<Lease> = unknown.intersection(&leases.unknown).copied().collect();
         leases.unknown = unknown;
         leases.given_back.extend(&orphans);
+        drop(leases);
+        lost.iter().for_each(|journal| journal.fence());
         orphans
     }
 
@@ -172,7 +172,7 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::atomic::AtomicBool, time::Duration};
 
     use tokio::sync::mpsc;
 
@@ -289,6 +289,31 @@ mod tests {
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(!held.insert(late, now, now) && held.is_empty());
         assert!(held.insert(Lease { attempt: 2, ..late }, now, now));
+    }
+
+    /// Says, when it is dropped, whether the leases can be looked at.
+    struct Looks(Arc<Held>, Arc<AtomicBool>);
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            self.1.store(self.0.leases.try_lock().is_ok(), Relaxed);
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_lost_attempt_hold_up_no_renewal_while_they_are_dropped() {
+        for lose in [(|held: &Held, _| _ = held.compare(held.renewing(), &[])) as fn(&Held, Lease), |held, lease| {
+            _ = held.insert(lease, NOW, NOW)
+        }] {
+            let (held, lease, now, looked) = (Arc::new(Held::default()), lease(), NOW, Arc::default());
+            let (requests, _kept) = mpsc::unbounded_channel();
+            let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, requests);
+            journal.push_pending(0, 0, Box::new(Looks(held.clone(), Arc::clone(&looked))));
+            held.renewed(held.renewing(), now, now + LASTING);
+            assert!(held.insert(lease, now, now) && held.start(lease, journal.clone()));
+            lose(&held, lease);
+            assert!(journal.is_fenced() && looked.load(Relaxed));
+        }
     }
 
     #[test]

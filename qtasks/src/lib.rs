@@ -38,6 +38,7 @@ extern crate self as qtasks;
 // meaning
 mod error;
 mod gather;
+mod guard;
 pub mod job;
 pub mod json;
 pub mod lifecycle;

@@ -6,6 +6,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use crate::guard::drop_guarded;
+
 /// A yielded value on its way to the store, with the handler that is to run there, once.
 pub struct PendingStep {
     /// The number of the step that this becomes.
@@ -35,12 +37,39 @@ impl PendingStep {
     /// where it was written for another kind of store.
     pub fn take<F: 'static>(&self) -> Option<F> {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        run.downcast().ok().map(|run| *run)
+        run.downcast().map(|run| *run).map_err(drop_guarded).ok()
+    }
+}
+
+/// The last of those that share it drops the value: the recorder, or a thread of the store's, and neither is to panic.
+impl Drop for PendingStep {
+    fn drop(&mut self) {
+        drop_guarded(self.run.get_mut().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
 impl fmt::Debug for PendingStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the handler of value {}", self.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct PanicsWhenDropped;
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    #[test]
+    fn a_value_whose_drop_panics_takes_no_thread_of_the_store_with_it() {
+        let (never_run, of_another_store) = (PanicsWhenDropped, PanicsWhenDropped);
+        drop(PendingStep::new(0, 0, 0, Box::new(never_run)));
+        assert!(PendingStep::new(0, 0, 0, Box::new(of_another_store)).take::<u8>().is_none());
     }
 }
