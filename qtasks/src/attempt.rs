@@ -23,8 +23,8 @@ use crate::{
     executor::{self, Ended, Outcome, Running},
     failure::Stopped,
     floor::{Floor, Slot},
-    job::{self, Job, Lease, Memo, Step},
-    journal::{Count, Journal, Recorded},
+    job::{self, Job, Lease, Step},
+    journal::{Count, Journal, Numbered, Recorded},
     lifecycle::{self, Verdict},
     memo::Memos,
     pool::{self, Called},
@@ -358,7 +358,7 @@ where
     if end == 0 {
         return Recorded::none();
     }
-    let (pages, read) = mpsc::channel::<Vec<T>>(2);
+    let (pages, read) = mpsc::channel(2);
     tokio::spawn(async move {
         let mut from = 0;
         while from < end {
@@ -366,34 +366,18 @@ where
                 page = page_from(from) => page,
                 () = pages.closed() => return,
             };
-            let Ok(page) = page else { return };
-            let Some(last) = page.last() else { break };
-            from = last.number() + 1;
+            let last = page.as_ref().ok().and_then(|page| page.last()).map(T::number);
             if pages.send(page).await.is_err() {
                 return;
             }
+            // An error ends the attempt, and an empty page is the last one.
+            let Some(last) = last else { return };
+            from = last.saturating_add(1);
         }
-        // An empty page is the last one; nobody may be there to read it.
-        let _ = pages.send(Vec::new()).await;
+        // The body may have ended.
+        let _ = pages.send(Ok(Vec::new())).await;
     });
-    Recorded::new(read)
-}
-
-/// What is recorded under a number.
-trait Numbered {
-    fn number(&self) -> u64;
-}
-
-impl Numbered for Step {
-    fn number(&self) -> u64 {
-        self.seq
-    }
-}
-
-impl Numbered for Memo {
-    fn number(&self) -> u64 {
-        self.number
-    }
+    Recorded::new(read, end)
 }
 
 async fn settle(

@@ -34,14 +34,14 @@ const AT_ONCE: Duration = Duration::from_millis(5);
 /// So often what is ready to run may do so first, as long as that brings more to write: a commit for all of it is cheaper.
 const ROUNDS: usize = 4;
 
-/// So many journals are told at a time that their steps are durable: what comes of that is on its way to the store before the
-/// next are told.
+/// How many journals hear at a time that their steps are durable: what comes of that is on its way to the store before the
+/// next ones hear of it.
 const PORTION: usize = 32;
 
 /// So many writes are under way at a time. More would bring nothing, and all of them try again when the store is away.
 const AT_A_TIME: usize = 8;
 
-/// How an attempt ended, and where it is told that this is written.
+/// How an attempt ended, and where the answer goes when that is written.
 type Settling = (Settlement, oneshot::Sender<Written>);
 
 /// Where an attempt says how it ended.
@@ -59,13 +59,13 @@ pub(crate) struct Recorder {
     writes: Writes,
     /// and which handlers run in transactions: code of the tasks, which may take its time and holds up no writes.
     handlings: JoinSet<Vec<Answer>>,
-    /// What their journals are to be told of them.
+    /// What came of them, to be reported to their journals.
     answers: VecDeque<Answer>,
     /// The attempts of which something is being written, and what has to wait for that.
     writing: HashMap<Lease, Next>,
 }
 
-/// Writes under way, each with what its journals are to be told.
+/// Writes under way, each with what it comes to.
 type Writes = FuturesUnordered<BoxFuture<'static, Vec<Answer>>>;
 
 /// What an attempt came to while something of it was being written.
@@ -134,7 +134,7 @@ impl Recorder {
                     () = finished.cancelled(), if idle => last = true,
                 }
             }
-            self.tell(&mut gathered);
+            self.report(&mut gathered);
             self.gather(&mut gathered).await;
             self.ripe(Instant::now(), &mut gathered.journals);
             let begun = self.begin(gathered);
@@ -144,10 +144,10 @@ impl Recorder {
         }
     }
 
-    /// Tells some journals what was written; what waited for that is to be written next.
-    fn tell(&mut self, gathered: &mut Gathered) {
+    /// Reports to some journals what was written; what waited for that is to be written next.
+    fn report(&mut self, gathered: &mut Gathered) {
         for answer in self.answers.drain(..self.answers.len().min(PORTION)) {
-            let lease = answer.tell();
+            let lease = answer.report();
             let Next { more, settling } = self.writing.remove(&lease).unwrap_or_default();
             gathered.journals.extend(more);
             gathered.settlements.extend(settling);
@@ -240,17 +240,17 @@ impl Recorder {
     }
 }
 
-/// What a journal is to be told.
+/// What a write comes to, for its journal.
 enum Answer {
     Wrote(Arc<Journal>, Count),
     Fenced(Arc<Journal>),
-    /// It was told already.
-    Told(Arc<Journal>),
+    /// The journal knows already.
+    Reported(Arc<Journal>),
 }
 
 impl Answer {
-    /// Tells it to the journal; gives the lease of that.
-    fn tell(self) -> Lease {
+    /// Reports it to the journal; gives the lease of that.
+    fn report(self) -> Lease {
         match self {
             Self::Wrote(journal, count) => {
                 journal.wrote(count);
@@ -260,7 +260,7 @@ impl Answer {
                 journal.fence();
                 journal.lease()
             }
-            Self::Told(journal) => journal.lease(),
+            Self::Reported(journal) => journal.lease(),
         }
     }
 }
@@ -298,11 +298,11 @@ async fn handle(
 ) -> Vec<Answer> {
     if !record.steps.is_empty() || !record.memos.is_empty() || record.progress.is_some() {
         for answer in self::record(store.clone(), vec![(journal.clone(), record)]).await {
-            answer.tell();
+            answer.report();
         }
     }
     transact(&*store, &journal, pending).await;
-    vec![Answer::Told(journal)]
+    vec![Answer::Reported(journal)]
 }
 
 /// Has the store run the handlers of these values, as many as it takes on at a time.
@@ -310,19 +310,16 @@ async fn transact(store: &dyn Store, journal: &Arc<Journal>, mut pending: Vec<Ar
     let lease = Some(journal.lease());
     match persist("run handlers", || store.transact(lease, pending.clone())).await {
         Ok(Transacted::Upto(seq)) => {
-            journal.handled(seq);
             pending.retain(|step| step.seq >= seq);
-            if !pending.is_empty() {
-                journal.put_back(pending);
-            }
+            journal.handled(seq, pending);
         }
         Ok(Transacted::Failed(seq)) => {
-            journal.handled(seq);
+            journal.handled(seq, Vec::new());
             journal.fail(Stopped::Released);
         }
         Ok(Transacted::Spent(seq)) => {
             tracing::warn!(lease = ?journal.lease(), seq, "what handlers wrote was not committed; the job starts again");
-            journal.handled(seq);
+            journal.handled(seq, Vec::new());
             journal.release();
         }
         Ok(Transacted::Fenced) => journal.fence(),

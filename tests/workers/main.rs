@@ -7,4 +7,5 @@ mod order;
 mod poison;
 mod stopping;
 mod streams;
+mod torn;
 mod trouble;
