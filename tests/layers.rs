@@ -43,6 +43,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "handle",
             "heartbeat",
             "held",
+            "later",
             "pool",
             "pruner",
             "recorder",

@@ -79,6 +79,7 @@ mod floor;
 mod handle;
 mod heartbeat;
 mod held;
+mod later;
 mod pool;
 mod pruner;
 mod recorder;

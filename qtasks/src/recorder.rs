@@ -4,7 +4,7 @@
 //! each other.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     panic::resume_unwind,
     sync::Arc,
     time::Duration,
@@ -23,6 +23,7 @@ use crate::{
     failure::Stopped,
     job::Lease,
     journal::{Batch, Count, FlushRequest, Journal},
+    later::Later,
     pending::PendingStep,
     store::{Hold, Record, Settlement, Store, Transacted, Written},
 };
@@ -52,9 +53,8 @@ pub(crate) struct Recorder {
     store: Arc<dyn Store>,
     requests: mpsc::UnboundedReceiver<FlushRequest>,
     settlements: mpsc::UnboundedReceiver<Settling>,
-    /// Tapes whose steps may wait, by the time until which they may.
-    later: BTreeMap<(Instant, u64), Arc<Journal>>,
-    requested: u64,
+    /// Journals whose steps may wait.
+    later: Later<Journal>,
     /// What is being written,
     writes: Writes,
     /// and which handlers run in transactions: code of the tasks, which may take its time and holds up no writes.
@@ -100,8 +100,7 @@ impl Recorder {
             store,
             requests,
             settlements,
-            later: BTreeMap::new(),
-            requested: 0,
+            later: Later::default(),
             writes: Writes::new(),
             handlings: JoinSet::new(),
             answers: VecDeque::new(),
@@ -130,13 +129,13 @@ impl Recorder {
                     Some(ended) = self.handlings.join_next() => self.answers.extend(answers_of(ended)),
                     Some(request) = self.requests.recv(), if room => self.request(request, &mut gathered.journals),
                     Some(settling) = self.settlements.recv(), if room => gathered.settlements.push(settling),
-                    () = until(self.later.keys().next().map(|key| key.0)), if room => {}
+                    () = until(self.later.next()), if room => {}
                     () = finished.cancelled(), if idle => last = true,
                 }
             }
             self.report(&mut gathered);
             self.gather(&mut gathered).await;
-            self.ripe(Instant::now(), &mut gathered.journals);
+            self.later.take_ripe(Instant::now(), &mut gathered.journals);
             let begun = self.begin(gathered);
             if last && !begun {
                 return;
@@ -176,17 +175,7 @@ impl Recorder {
         if wait <= AT_ONCE {
             journals.push(journal);
         } else {
-            self.requested += 1;
-            self.later.insert((Instant::now() + wait, self.requested), journal);
-        }
-    }
-
-    fn ripe(&mut self, now: Instant, journals: &mut Vec<Arc<Journal>>) {
-        while let Some(entry) = self.later.first_entry() {
-            if entry.key().0 > now {
-                return;
-            }
-            journals.push(entry.remove());
+            self.later.put(journal.lease(), Instant::now() + wait, &journal);
         }
     }
 
@@ -235,7 +224,10 @@ impl Recorder {
                 next.settling.push(settling);
                 None
             }
-            None => Some(settling),
+            None => {
+                self.later.forget(lease);
+                Some(settling)
+            }
         }
     }
 }
@@ -360,5 +352,58 @@ pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(doing: &str, write
             }
             answer => return answer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::{
+        job::{JobId, NewJob, Reply, State, WorkerId},
+        json::Json,
+        store::{Ask, Memory, Suspects},
+    };
+
+    /// A lease of a job in this store.
+    async fn leased(store: &Memory) -> Lease {
+        let now = Timestamp::UNIX_EPOCH;
+        let (id, args) = (JobId::new(), Json::from_stored("{}"));
+        let (task, queue) = ("task".to_owned(), "default".to_owned());
+        let job = NewJob { id, task, queue, priority: 0, args, due: now, max_time: None, enqueued: now };
+        store.enqueue(vec![job]).await.unwrap();
+        let worker = WorkerId::new();
+        let (queues, tasks) = (["default".to_owned()].into(), ["task"].into());
+        let ask = Ask { worker, queues, tasks, limit: 1, suspects: Suspects::PassOver, now };
+        store.lease(ask).await.unwrap().jobs[0].lease().unwrap()
+    }
+
+    fn settlement(lease: Lease) -> Settlement {
+        let next = State::Waiting { due: Timestamp::UNIX_EPOCH };
+        let (hold, now) = (Hold::Lease(lease), Timestamp::UNIX_EPOCH);
+        Settlement { job: lease.job, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now }
+    }
+
+    #[tokio::test]
+    async fn what_a_settled_attempt_has_gathered_is_freed_at_once() {
+        let store = Arc::new(Memory::new());
+        let lease = leased(&store).await;
+        let ((tell, requests), (settle, settlements)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let recorder = Recorder::new(store.clone(), requests, settlements);
+        let finished = CancellationToken::new();
+        let running = tokio::spawn(recorder.run(finished.clone(), CancellationToken::new()));
+        let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::from_secs(60), tell);
+        journal.push(1, Reply::Value(Json::from_stored("1")));
+        journal.flush().await.unwrap();
+        let (settled, written) = oneshot::channel();
+        settle.send((settlement(lease), settled)).unwrap();
+        assert_eq!(written.await.unwrap(), Written::Yes);
+        assert_eq!(store.steps(lease.job, 0, 9).await.unwrap().len(), 1);
+        let kept = Arc::downgrade(&journal);
+        drop(journal);
+        assert!(kept.upgrade().is_none(), "it waits for its minute");
+        finished.cancel();
+        running.await.unwrap();
     }
 }
