@@ -10,7 +10,10 @@ use syn::visit::{self, Visit};
 
 /// From the lowest on. A module that is none of these is a list of names: the prelude, what macros refer to.
 const LAYERS: [(&str, &[&str]); 5] = [
-    ("meaning", &["error", "gather", "guard", "job", "json", "lifecycle", "limits", "pending", "retry", "threads"]),
+    (
+        "meaning",
+        &["alarm", "error", "gather", "guard", "job", "json", "lifecycle", "limits", "pending", "retry", "threads"],
+    ),
     (
         "tasks",
         &[

@@ -10,6 +10,7 @@ use std::{
 use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 use qtasks::{
+    Error,
     job::{Attempt, Ending, Job, Lease, NewJob, Output, State, Suspect, WorkerId},
     json::Json,
     prelude::*,
@@ -82,17 +83,17 @@ async fn processes_wake_each_other() {
     let (mut work, mut news) = (other.bell().work(), other.bell().job(job.id));
     let (mut end, mut lost) = (other.bell().end(job.id), other.bell().lost());
     one.enqueue(vec![job.clone()]).await.unwrap();
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     let asked = ask();
     let leased = one.lease(asked.clone()).await.unwrap().jobs.remove(0);
     one.leave(asked.worker).await.unwrap();
-    in_time(lost.heard()).await;
+    in_time(lost.rung()).await;
     assert!(!news.rang() && !end.rang());
     let cancel = qtasks::lifecycle::cancel(&leased, "enough").unwrap();
     let settlement = settlement(&leased, cancel.next, asked.now);
     assert_eq!(one.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
-    in_time(news.heard()).await;
-    in_time(end.heard()).await;
+    in_time(news.rung()).await;
+    in_time(end.rung()).await;
 }
 
 #[tokio::test]
@@ -125,8 +126,8 @@ async fn a_server_that_was_away_is_found_again_and_rings_for_everybody() {
     );
     let (mut work, mut news) = (store.bell().work(), store.bell().job(job.id));
     server.restart();
-    in_time(work.heard()).await;
-    in_time(news.heard()).await;
+    in_time(work.rung()).await;
+    in_time(news.rung()).await;
     assert_eq!(store.job(job.id).await.unwrap().unwrap().id, job.id);
     assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 1);
 }
@@ -331,7 +332,7 @@ async fn the_keys_of_an_application_are_followed_through_a_cluster() {
     let job = new_job();
     let mut work = here.bell().work();
     there.enqueue(vec![job.clone()]).await.unwrap();
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     assert_eq!(here.lease(ask()).await.unwrap().jobs[0].id, job.id);
     assert_eq!(there.job(job.id).await.unwrap().unwrap().attempt, 1);
 }
@@ -433,7 +434,7 @@ async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
     found.sort();
     assert_eq!(found, [leased[2].id, leased[3].id]);
     // The one of which only the job was left waits again.
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     let again = store.lease(ask()).await.unwrap().jobs;
     assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(leased[1].id, 1)]);
     assert_eq!(store.job(leased[0].id).await.unwrap(), None);
@@ -776,4 +777,23 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
     assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
     let history = format!("LLEN \"{{old}}:h:{}\"", "\\x01".repeat(16));
     assert_eq!(old.server.tell(&history).unwrap(), ":100");
+}
+
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_job_that_the_server_has_forgotten_is_told() {
+    let server = redis::Redis::start(&[]);
+    let app = QueueTasks::open(&server.url()).await.unwrap();
+    let job = app.enqueue(doubled(1)).await.unwrap();
+    let mut values = job.stream();
+    let mut waiting = pin!(async { tokio::join!(job.result(), values.next()) });
+    for _ in 0..3 {
+        assert!(futures::poll!(&mut waiting).is_pending());
+        // What was asked before is answered before.
+        app.any_job(job.id()).await.unwrap();
+    }
+    server.tell("FLUSHALL").unwrap();
+    let (result, value) = in_time(waiting).await;
+    assert!(matches!(result, Err(Error::NoSuchJob(id)) if id == job.id()), "{result:?}");
+    assert!(matches!(value, Some(Err(Error::NoSuchJob(id))) if id == job.id()), "{value:?}");
 }

@@ -147,7 +147,8 @@ fn panicked(payload: Box<dyn Any + Send>) -> Result<()> {
 async fn heed_doubts(floor: &Floor, again: &Notify) {
     let mut doubts = floor.app.store.bell().doubt();
     loop {
-        doubts.heard().await;
+        // A doubt is nothing that could be looked for.
+        doubts.rung().await;
         floor.held.doubt();
         again.notify_one();
     }

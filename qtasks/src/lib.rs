@@ -36,6 +36,7 @@
 extern crate self as qtasks;
 
 // meaning
+mod alarm;
 mod error;
 mod gather;
 mod guard;

@@ -92,7 +92,7 @@ async fn what_another_process_enqueued_comes_first() {
     assert_eq!(leased(&store, &ask).await, []);
     let mut work = store.bell().work();
     other.enqueue(vec![first.clone()]).await.unwrap();
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     store.enqueue(vec![second.clone()]).await.unwrap();
     assert!(coming.now_or_never().is_none());
     assert_eq!(leased(&store, &ask).await, [first.id, second.id]);

@@ -51,7 +51,7 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
     let kept = app.enqueue_in(&mut tx, welcome("Ada".into()).priority(3)).await.unwrap();
     assert_eq!(store.job(kept.id()).await.unwrap(), None);
     tx.commit().await.unwrap();
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     assert_eq!(store.job(kept.id()).await.unwrap().unwrap().priority, 3);
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
@@ -91,7 +91,7 @@ async fn any_client_can_enqueue_by_sql() {
     let store = open(&url).await;
     let mut work = store.bell().work();
     let id: JobId = tell(&url, r#"SELECT qtasks.enqueue('welcome', '{"user": "Ada"}')"#).unwrap().parse().unwrap();
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(app.job::<welcome>(id).await.unwrap().result().await.unwrap(), "welcome, Ada");
 }

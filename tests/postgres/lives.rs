@@ -59,7 +59,7 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_soon() {
     let mut told = other.bell().lost();
     assert!(!is_gone(&other, worker).await);
     drop(one);
-    in_time(told.heard()).await;
+    in_time(told.rung()).await;
     let gone = Presence { worker, beat: Some(1), holds: true, gone: true };
     assert_eq!(presence(&other, worker).await, Some(gone));
     assert_eq!(other.held(worker, 9).await.unwrap(), from_ref(&job));
@@ -77,7 +77,7 @@ async fn other_processes_hear_of_a_worker_that_left_with_jobs() {
     let (mut here, mut there) = (one.bell().lost(), other.bell().lost());
     one.leave(worker).await.unwrap();
     assert!(here.rang());
-    in_time(there.heard()).await;
+    in_time(there.rung()).await;
     let gone = Presence { worker, beat: None, holds: true, gone: true };
     assert_eq!(presence(&other, worker).await, Some(gone));
     assert_eq!(other.settle(vec![lost(&job, None)]).await.unwrap(), [Written::Yes]);
@@ -131,7 +131,7 @@ async fn a_worker_whose_connections_are_cut_keeps_its_jobs() {
     let mut doubt = one.bell().doubt();
     for beat in 2..5 {
         server.cut_all();
-        in_time(doubt.heard()).await;
+        in_time(doubt.rung()).await;
         eventually("both show again that they live", async || server.tell(SIGNS).unwrap() == "2").await;
         assert!(!is_gone(&other, worker).await);
         assert_eq!(one.renew(worker, beat).await.unwrap().leases, [job.lease().unwrap()]);

@@ -179,7 +179,7 @@ async fn through_a_pooler_jobs_are_enqueued_and_read_and_no_worker_starts() {
     let mut work = direct.bell().work();
     let job = new_job();
     store.enqueue(vec![job.clone()]).await.unwrap();
-    in_time(work.heard()).await;
+    in_time(work.rung()).await;
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state.name(), "waiting");
     assert_eq!(
         whole(&store.renew(WorkerId::new(), 1).await.unwrap_err()),

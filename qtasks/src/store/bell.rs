@@ -1,10 +1,22 @@
-//! Wake-ups: who waits for something new in a store is rung for, and nobody polls.
+//! Wake-ups: who waits for something new in a store is rung for, and looks again by itself only rarely.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use futures::future::select;
 use tokio::sync::watch;
 
-use crate::job::JobId;
+use crate::{
+    alarm::{Alarm, is_clock_paused},
+    job::JobId,
+};
 
 /// Rings when there may be something new: work to lease, news of a job, its end, a worker that is gone, or a doubt about
 /// the leases of this process.
@@ -40,17 +52,17 @@ impl Bell {
 
     /// Listens for work that can be leased.
     pub fn work(&self) -> Listener {
-        Listener(self.work.subscribe())
+        Listener::of(&self.work)
     }
 
     /// Listens for workers that are gone, whose jobs can be taken over.
     pub fn lost(&self) -> Listener {
-        Listener(self.lost.subscribe())
+        Listener::of(&self.lost)
     }
 
     /// Listens for doubts about the leases that workers of this process hold.
     pub fn doubt(&self) -> Listener {
-        Listener(self.doubt.subscribe())
+        Listener::of(&self.doubt)
     }
 
     /// Listens for news of a job: steps, progress, its state.
@@ -109,7 +121,7 @@ impl Listened {
             self.by_job.retain(|_, sender| sender.receiver_count() > 0);
             self.sweep_at = (self.by_job.len() * 2).max(64);
         }
-        Listener(self.by_job.entry(id).or_insert_with(|| watch::Sender::new(())).subscribe())
+        Listener::of(self.by_job.entry(id).or_insert_with(|| watch::Sender::new(())))
     }
 
     fn ring(&self, ids: impl IntoIterator<Item = JobId>) {
@@ -132,30 +144,83 @@ impl Default for Bell {
 
 /// Hears a [`Bell`].
 #[derive(Debug)]
-pub struct Listener(watch::Receiver<()>);
+pub struct Listener {
+    news: watch::Receiver<()>,
+    next_look: NextLook,
+}
 
 impl Listener {
+    fn of(sender: &watch::Sender<()>) -> Self {
+        Self { news: sender.subscribe(), next_look: NextLook(None) }
+    }
+
     /// Whether there was a ring since the last call; does not wait.
     pub fn rang(&mut self) -> bool {
-        let rang = self.0.has_changed().unwrap_or(false);
+        let rang = self.news.has_changed().unwrap_or(false);
         // Not otherwise, or a ring that comes just now would be passed over.
         if rang {
-            self.0.mark_unchanged();
+            self.news.mark_unchanged();
         }
         rang
     }
 
-    /// Waits for a ring since the last call, or since the listener was made.
+    /// Waits until it is time to look again: for a ring since the last call, or since the listener was made; and for 5
+    /// seconds at most, since a ring may get lost with what has become of a server. While tokio's clock is paused, it waits
+    /// for a ring alone.
+    ///
+    /// It needs no runtime.
     ///
     /// # Cancel safety
     ///
     /// A ring that comes while nobody waits is kept for the next call.
     pub async fn heard(&mut self) {
-        // The sender lives in the store, which whoever listens holds on to.
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        let Self { news, next_look } = self;
+        select(pin!(rung(news)), pin!(next_look.come())).await;
+    }
+
+    /// Waits for a ring, and for nothing else: for who is not to act without one, and to test a store.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`heard`](Self::heard).
+    pub async fn rung(&mut self) {
+        rung(&mut self.news).await;
+    }
+}
+
+async fn rung(news: &mut watch::Receiver<()>) {
+    // The sender lives in the store, which whoever listens holds on to.
+    if news.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Nobody who waits looks less often than this.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// When a listener looks next, whatever rings; known from its first wait on.
+#[derive(Debug)]
+struct NextLook(Option<Alarm>);
+
+impl NextLook {
+    async fn come(&mut self) {
+        loop {
+            self.0.get_or_insert_with(|| Alarm::after(pause())).await;
+            self.0 = None;
+            // Tests say by themselves what passes while they have paused it.
+            if !is_clock_paused() {
+                return;
+            }
         }
     }
+}
+
+/// From four fifths of a [`LOOK`] to a whole one, evenly spread over listeners: thousands of them do not look at once.
+fn pause() -> Duration {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // By the golden section, multiples of which fall into the largest gaps that those before have left.
+    let place = COUNT.fetch_add(1, Relaxed).wrapping_mul(2_654_435_769);
+    LOOK.mul_f64(0.8 + 0.2 * f64::from(place) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -208,6 +273,38 @@ mod tests {
         bell.ring_work();
         assert!(work.rang());
         assert!(!work.rang() && work.heard().now_or_never().is_none());
+    }
+
+    #[test]
+    fn who_waits_looks_again_after_five_seconds_and_not_all_at_once() {
+        let mut pauses: Vec<_> = (0..10_000).map(|_| pause()).collect();
+        pauses.sort();
+        assert!(pauses[0] >= Duration::from_secs(4) && pauses[9_999] <= LOOK, "{:?}..{:?}", pauses[0], pauses[9_999]);
+        let most = pauses.windows(100).map(|some| some[99] - some[0]).min().unwrap();
+        assert!(most > Duration::from_millis(5), "a hundred look within {most:?}");
+    }
+
+    #[test]
+    fn a_look_comes_without_a_runtime_and_without_a_ring() {
+        let mut work = Bell::new().work();
+        work.next_look.0 = Some(Alarm::after(Duration::from_millis(5)));
+        futures::executor::block_on(work.heard());
+        assert!(!work.rang());
+        assert!(work.heard().now_or_never().is_none() && work.next_look.0.is_some(), "the next one is to come");
+        let due = work.next_look.0.as_ref().map(Alarm::due);
+        assert!(work.heard().now_or_never().is_none());
+        assert_eq!(work.next_look.0.as_ref().map(Alarm::due), due, "a wait that was given up puts it off no further");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_clock_is_paused_nobody_looks_without_a_ring() {
+        let (bell, before) = (Bell::new(), tokio::time::Instant::now());
+        let mut work = bell.work();
+        work.next_look.0 = Some(Alarm::after(Duration::ZERO));
+        assert!(work.heard().now_or_never().is_none());
+        assert_eq!(before.elapsed(), Duration::ZERO, "nor is the clock moved");
+        bell.ring_work();
+        assert!(work.heard().now_or_never().is_some());
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Subject {
 
 pub(super) async fn hear(listener: &mut Listener, what: &str) {
     // The time is there only to fail rather than to hang.
-    let heard = tokio::time::timeout(Duration::from_secs(30), listener.heard()).await;
+    let heard = tokio::time::timeout(Duration::from_secs(30), listener.rung()).await;
     heard.unwrap_or_else(|_| panic!("{what} rings"));
 }
 

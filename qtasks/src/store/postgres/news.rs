@@ -244,7 +244,7 @@ mod tests {
         assert!(news.rang() && end.rang() && !work.rang(), "{text}");
         let mut own = one.bell.job(first);
         one.hear(&text, &Front::default());
-        assert!(own.heard().now_or_never().is_none());
+        assert!(own.rung().now_or_never().is_none());
         other.hear("- work", &Front::default());
         assert!(work.rang() && !news.rang());
     }

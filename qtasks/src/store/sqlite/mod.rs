@@ -347,9 +347,9 @@ mod tests {
         let job = new_job();
         let (mut work, mut news) = (other.bell().work(), one.bell().job(job.id));
         one.enqueue(vec![job]).await.unwrap();
-        soon(work.heard()).await;
+        soon(work.rung()).await;
         assert_eq!(lease(&other, 1).await.len(), 1);
-        soon(news.heard()).await;
+        soon(news.rung()).await;
     }
 
     #[tokio::test]
@@ -388,7 +388,7 @@ mod tests {
         // The first store's writer may still be at it.
         let mut news = store.bell().work();
         while store.job(id).await.unwrap().is_none() {
-            soon(news.heard()).await;
+            soon(news.rung()).await;
         }
     }
 }

@@ -494,7 +494,7 @@ mod tests {
         let mut told = other.bell().lost();
         assert_eq!(presence(&other, worker).await, seen(worker, 1, true, false));
         drop(one);
-        soon(told.heard()).await;
+        soon(told.rung()).await;
         assert_eq!(presence(&other, worker).await, seen(worker, 1, true, true));
         assert_eq!(take(&other, &job, 1).await, Written::Yes);
         assert_eq!(presence(&other, worker).await, seen(worker, 1, false, true));

@@ -176,7 +176,7 @@ mod tests {
                       BEGIN SELECT raise(ABORT, 'no'); END";
         let mut work = store.bell().work();
         neighbour(&folder).execute_batch(refuse).unwrap();
-        soon(work.heard()).await;
+        soon(work.rung()).await;
         let (coming, job) = (standing(&store, ask(1)).await, new_job());
         store.enqueue(vec![job.clone(), NewJob { priority: -9, ..new_job() }]).await.unwrap_err();
         assert_eq!(states(&store).await, []);

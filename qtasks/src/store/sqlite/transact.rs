@@ -488,7 +488,7 @@ mod tests {
         scene.store.enqueue(vec![NewJob { queue: "third".into(), ..new_job() }]).await.unwrap();
         let mut work = scene.store.bell().work();
         assert_eq!(scene.transact(lease, &[enqueues(0, Some(value(0)))]).await.unwrap(), Transacted::Upto(1));
-        soon(work.heard()).await;
+        soon(work.rung()).await;
         scene.store.enqueue(vec![elsewhere()]).await.unwrap();
         let filter = crate::store::Filter::default().queue("elsewhere");
         assert_eq!(scene.store.jobs(filter, None, 9).await.unwrap().len(), 2);

@@ -98,7 +98,7 @@ mod tests {
         enqueue_in(&transaction, &kept).unwrap();
         enqueue_in(&transaction, &kept).unwrap();
         transaction.commit().unwrap();
-        soon(work.heard()).await;
+        soon(work.rung()).await;
         let leased = lease(&store, 9).await;
         assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [kept.id]);
         let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
