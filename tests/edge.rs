@@ -1,7 +1,7 @@
 //! A store with something between it and whoever calls it: every call passes an [`Edge`], and what is carried out is
 //! written down.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -27,6 +27,11 @@ pub trait Edge: Debug + Send + Sync + 'static {
         call: &'static str,
         carry_out: CarryOut<T>,
     ) -> impl Future<Output = Result<T>> + Send;
+
+    /// How long callers wait; as long as for the store, unless it says otherwise.
+    fn patience(&self, of_the_store: Duration) -> Duration {
+        of_the_store
+    }
 
     /// The bell that whoever calls hears; that of the store, if it has none of its own.
     fn bell<'a>(&'a self, of_the_store: &'a Bell) -> &'a Bell {
@@ -225,6 +230,10 @@ impl<E: Edge> Store for Behind<E> {
             store.prune(finished, dead, limit).await
         })
         .await
+    }
+
+    fn patience(&self) -> Duration {
+        self.edge.patience(self.store.patience())
     }
 
     fn bell(&self) -> &Bell {

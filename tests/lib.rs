@@ -269,6 +269,8 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
 
 /// The text of an error with those behind it.
 pub fn whole(error: &(dyn std::error::Error + 'static)) -> String {
-    let source = error.source().map(|source| format!(": {}", whole(source)));
+    // Those of qtasks say by themselves what stands behind them.
+    let source = error.source().filter(|_| !error.is::<qtasks::Error>());
+    let source = source.map(|source| format!(": {}", whole(source)));
     format!("{error}{}", source.unwrap_or_default())
 }

@@ -8,15 +8,17 @@ use tokio::runtime::Handle;
 
 use crate::{
     attempt::within,
-    call::CallOptions,
+    call::{CallOptions, Prepared},
     clock::{AppClock, Clock},
     context::TaskContext,
+    enqueuing::enqueue,
     error::{Error, Result},
     executor::{Attempt, Ended, Transact},
     handle::JobHandle,
-    job::{Job, JobId, NewJob},
+    job::{Job, JobId},
     json::Json,
     limits::{Limits, check_name},
+    patience::patiently,
     pruner::Retention,
     registry::Registry,
     state::{Need, States},
@@ -73,7 +75,8 @@ impl QueueTasks {
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::build`].
+    /// Those of [`Builder::build`]. A server that is away is an error at once, as a wrong URL is, which looks the same; the
+    /// calls of an application that is open wait for one.
     pub async fn open(url: &str) -> Result<Self> {
         Self::builder().store(url).build().await
     }
@@ -85,19 +88,21 @@ impl QueueTasks {
 
     /// Enqueues a call. When this returns, the job is durable.
     ///
+    /// A store that is away is waited for, as the `timeout` of its URL says: the call is made again until it is answered,
+    /// and the job is enqueued once however often that is.
+    ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Store`] when the store did not
-    /// answer; then the job may or may not have been enqueued.
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::OtherTask`] and
+    /// [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another job; [`Error::InDoubt`] when
+    /// the store did not answer in time: then the job may or may not have been enqueued, and its id is
+    /// [in the error](Error::jobs_in_doubt).
     ///
     /// # Cancel safety
     ///
     /// The job may be enqueued although the future was dropped.
     pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<JobHandle<<C::Task as Task>::Output>> {
-        let job = self.job_of(call)?;
-        let id = job.id;
-        self.app.store.enqueue(vec![job]).await?;
-        Ok(JobHandle::new(id, self.app.clone()))
+        self.enqueue_prepared(self.prepare(call)?).await
     }
 
     /// Enqueues many calls in one round trip, all of them or none; the handles come in their order.
@@ -109,10 +114,9 @@ impl QueueTasks {
         &self,
         calls: impl IntoIterator<Item = C>,
     ) -> Result<Vec<JobHandle<<C::Task as Task>::Output>>> {
-        let jobs = calls.into_iter().map(|call| self.job_of(call)).collect::<Result<Vec<_>>>()?;
-        let handles = jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect();
-        self.app.store.enqueue(jobs).await?;
-        Ok(handles)
+        let jobs = calls.into_iter().map(|call| self.prepare(call)).collect::<Result<Vec<_>>>()?;
+        enqueue(&*self.app.store, &jobs).await?;
+        Ok(jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect())
     }
 
     /// Enqueues a call within a transaction of the caller's own on the same store: the job exists if that commits.
@@ -152,7 +156,7 @@ impl QueueTasks {
         call: C,
     ) -> X::Answer<JobHandle<<C::Task as Task>::Output>> {
         let app = self.app.clone();
-        tx.enqueue(self.job_of(call), move |id| JobHandle::new(id, app))
+        tx.enqueue(self.prepare(call).map(|job| job.job()), move |id| JobHandle::new(id, app))
     }
 
     /// Enqueues a call of the task named `name`, with the arguments as an object by parameter name; for tools.
@@ -169,19 +173,18 @@ impl QueueTasks {
             .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
         self.app.limits.check_args(&args)?;
         let now = self.app.now();
-        let job = NewJob {
+        let job = Prepared {
             id: JobId::new(),
-            task: name.to_owned(),
-            queue: schema.map_or("default", |schema| schema.queue).to_owned(),
+            has_own_id: false,
+            task: name.to_owned().into(),
+            queue: schema.map_or("default", |schema| schema.queue).into(),
             priority: schema.map_or(0, |schema| schema.priority),
             args,
             due: now,
             max_time: None,
             enqueued: now,
         };
-        let id = job.id;
-        self.app.store.enqueue(vec![job]).await?;
-        Ok(JobHandle::new(id, self.app.clone()))
+        self.enqueue_prepared(job).await
     }
 
     /// Runs a call here and now: one try, nothing stored.
@@ -212,7 +215,7 @@ impl QueueTasks {
     ///
     /// [`Error::NoSuchJob`], [`Error::OtherTask`], and [`Error::Store`] when the store cannot be read.
     pub async fn job<T: Task>(&self, id: JobId) -> Result<JobHandle<T::Output>> {
-        let job = self.app.store.job(id).await?.ok_or(Error::NoSuchJob(id))?;
+        let job = self.app.job(id).await?;
         let asked = T::schema().name;
         if job.task != asked {
             return Err(Error::OtherTask { id, found: job.task, asked: asked.to_owned() });
@@ -226,7 +229,7 @@ impl QueueTasks {
     ///
     /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
     pub async fn any_job(&self, id: JobId) -> Result<JobHandle<serde_json::Value>> {
-        self.app.store.job(id).await?.ok_or(Error::NoSuchJob(id))?;
+        self.app.job(id).await?;
         Ok(JobHandle::new(id, self.app.clone()))
     }
 
@@ -236,7 +239,8 @@ impl QueueTasks {
     ///
     /// [`Error::Store`] when the store cannot be read.
     pub async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.app.store.jobs(filter, after, limit).await
+        let store = &*self.app.store;
+        patiently(store, || store.jobs(filter.clone(), after, limit)).await
     }
 
     /// All tasks linked into this program, by name.
@@ -249,8 +253,13 @@ impl QueueTasks {
         WorkerBuilder::new(self.app.clone())
     }
 
-    fn job_of<C: CallOptions>(&self, call: C) -> Result<NewJob> {
-        call.into_call().into_job(&self.app.limits, self.app.now())
+    fn prepare<C: CallOptions>(&self, call: C) -> Result<Prepared> {
+        call.into_call().prepare(&self.app.limits, self.app.now())
+    }
+
+    async fn enqueue_prepared<C>(&self, job: Prepared) -> Result<JobHandle<C>> {
+        enqueue(&*self.app.store, std::slice::from_ref(&job)).await?;
+        Ok(JobHandle::new(job.id, self.app.clone()))
     }
 }
 
@@ -263,6 +272,11 @@ fn as_stored<T: Task>(task: T) -> Result<T> {
 }
 
 impl App {
+    /// A job, which is read as soon as the store is there.
+    pub(crate) async fn job(&self, id: JobId) -> Result<Job> {
+        patiently(&*self.store, || self.store.job(id)).await?.ok_or(Error::NoSuchJob(id))
+    }
+
     /// The time of day, for what goes into the store. Where a server tells it, it is asked again now and then.
     pub(crate) fn now(self: &Arc<Self>) -> Timestamp {
         if self.clock.is_to_ask()

@@ -1,6 +1,6 @@
 //! A call of a task, with the options that only this call has.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
@@ -27,6 +27,7 @@ struct Options {
     queue: Option<String>,
     due: Due,
     max_time: Option<Duration>,
+    id: Option<JobId>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +97,20 @@ pub trait CallOptions: Sized {
         call.options.max_time = Some(max_time);
         call
     }
+
+    /// The id of the job, in place of a new one: a call that is made again with the id of the first time makes no second
+    /// job, however the first time ended.
+    ///
+    /// Where a job of this id is there, of the same task and with the same arguments, it is the job of this call, whether it
+    /// waits, runs or has ended, and the other options of the call change nothing; once it is pruned, it is not there any
+    /// more. If the task or the arguments are others, that is [`Error::OtherTask`] or [`Error::OtherArguments`].
+    ///
+    /// Jobs are leased in the order of their ids, which is that of their making: take a [`JobId::new()`](JobId::new).
+    fn id(self, id: JobId) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.id = Some(id);
+        call
+    }
 }
 
 impl<T: Task> CallOptions for T {
@@ -121,19 +136,20 @@ impl<T: Task> Call<T> {
     }
 
     /// The job that this call is, enqueued `now`.
-    pub(crate) fn into_job(self, limits: &Limits, now: Timestamp) -> Result<NewJob> {
+    pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
         let schema = T::schema();
-        let Options { priority, queue, due, max_time } = self.options;
+        let Options { priority, queue, due, max_time, id } = self.options;
         let args = Json::encode(&self.task).map_err(|source| Error::Encode {
             what: format!("the arguments of `{}`", schema.name),
             source: source.into(),
         })?;
         limits.check_args(&args)?;
-        let queue = queue.unwrap_or_else(|| schema.queue.to_owned());
+        let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;
-        Ok(NewJob {
-            id: JobId::new(),
-            task: schema.name.to_owned(),
+        Ok(Prepared {
+            id: id.unwrap_or_default(),
+            has_own_id: id.is_some(),
+            task: Cow::Borrowed(schema.name),
             queue,
             priority: priority.unwrap_or(schema.priority),
             args,
@@ -145,5 +161,35 @@ impl<T: Task> Call<T> {
             max_time,
             enqueued: now,
         })
+    }
+}
+
+/// A job to be enqueued, as often as that takes: each time it is the same one.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: JobId,
+    /// Whether the caller has given the id, and not we.
+    pub(crate) has_own_id: bool,
+    pub(crate) task: Cow<'static, str>,
+    pub(crate) queue: Cow<'static, str>,
+    pub(crate) priority: i16,
+    pub(crate) args: Json,
+    pub(crate) due: Timestamp,
+    pub(crate) max_time: Option<Duration>,
+    pub(crate) enqueued: Timestamp,
+}
+
+impl Prepared {
+    pub(crate) fn job(&self) -> NewJob {
+        NewJob {
+            id: self.id,
+            task: self.task.clone().into_owned(),
+            queue: self.queue.clone().into_owned(),
+            priority: self.priority,
+            args: self.args.clone(),
+            due: self.due,
+            max_time: self.max_time,
+            enqueued: self.enqueued,
+        }
     }
 }

@@ -15,7 +15,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// What can go wrong.
 ///
-/// `{:?}` is the text with that of all sources, since that is what a `main` that returns an error shows.
+/// The text of each says what went wrong as a whole, the text of its sources included, so that no caller needs to ask for
+/// those; `{:?}` is the same text, since that is what a `main` that returns an error shows.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -29,12 +30,21 @@ pub enum Error {
     },
 
     /// The store did not do what it was asked to.
-    #[error("the store could not {doing}")]
+    #[error("the store could not {doing}: {}", chain(&**source))]
     Store {
         /// What it was asked to do.
         doing: &'static str,
         /// The driver's own error.
         source: BoxError,
+    },
+
+    /// The store did not say whether jobs were enqueued, also not when it was asked again until the time was over.
+    #[error("{}: {source}", in_doubt(jobs))]
+    InDoubt {
+        /// The jobs that may be there.
+        jobs: Vec<JobId>,
+        /// Why there was no answer.
+        source: Box<Error>,
     },
 
     /// The store was written by a newer qtasks.
@@ -65,7 +75,7 @@ pub enum Error {
     OverLimit(#[from] OverLimit),
 
     /// A value has no JSON form.
-    #[error("{what} cannot be encoded as JSON")]
+    #[error("{what} cannot be encoded as JSON: {}", chain(&**source))]
     Encode {
         /// What was to be encoded.
         what: String,
@@ -74,7 +84,7 @@ pub enum Error {
     },
 
     /// Stored JSON is not of the type that was asked for.
-    #[error("{what} cannot be read as `{as_type}`: {source}")]
+    #[error("{what} cannot be read as `{as_type}`: {}", chain(&**source))]
     Decode {
         /// What was to be read.
         what: String,
@@ -97,6 +107,17 @@ pub enum Error {
         found: String,
         /// The task that was asked for.
         asked: String,
+    },
+
+    /// There is a job of the id that a call was given, with other arguments.
+    #[error(
+        "job {id} of the task `{task}` is there with other arguments; an id names one call, so give this one another"
+    )]
+    OtherArguments {
+        /// The job.
+        id: JobId,
+        /// Its task.
+        task: String,
     },
 
     /// The job ended in an error.
@@ -219,11 +240,39 @@ impl Error {
 
     /// Whether the same call may succeed later: the store is away, locked or full.
     pub const fn is_store_trouble(&self) -> bool {
-        matches!(self, Self::Store { .. })
+        match self {
+            Self::Store { .. } => true,
+            Self::InDoubt { source, .. } => source.is_store_trouble(),
+            _ => false,
+        }
+    }
+
+    /// The jobs that may have been enqueued although the call failed; those of [`Error::InDoubt`]. To enqueue the same call
+    /// again with its [`id`](crate::CallOptions::id) makes no second job.
+    pub fn jobs_in_doubt(&self) -> &[JobId] {
+        match self {
+            Self::InDoubt { jobs, .. } => jobs,
+            _ => &[],
+        }
     }
 
     pub(crate) fn store(doing: &'static str, source: impl Into<BoxError>) -> Self {
         Self::Store { doing, source: source.into() }
+    }
+}
+
+/// What is to be known of jobs that may have been enqueued.
+fn in_doubt(jobs: &[JobId]) -> String {
+    match jobs {
+        [id] => format!(
+            "job {id} may have been enqueued; `any_job({id})` finds it then, and the same call with `.id({id})` makes no \
+             second one"
+        ),
+        _ => format!(
+            "{} jobs may have been enqueued; `jobs_in_doubt()` of this error gives their ids, and the same calls with \
+             `.id(..)` make no second ones",
+            jobs.len()
+        ),
     }
 }
 
@@ -244,7 +293,8 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
             _ = text.write_str(": ").and_then(|()| text.write_str(&said));
         }
         text.is_cut |= is_cut;
-        if text.is_cut {
+        // Ours say what stands behind them.
+        if text.is_cut || error.is::<Error>() {
             break;
         }
     }
@@ -331,6 +381,40 @@ mod tests {
             assert!(text.len() < LONGEST + 32 && text.ends_with("ж… (cut after 16 KiB)"), "{} bytes", text.len());
         }
         assert_eq!(bounded("short"), "short");
+    }
+
+    #[test]
+    fn the_text_of_an_error_says_all_and_nothing_twice() {
+        let refused = || Outer(std::io::Error::from_raw_os_error(111).into());
+        let store = || Error::store("open the database", refused());
+        let id = JobId::from_bytes([7; 16]);
+        let doubt = || Error::InDoubt { jobs: vec![id], source: store().into() };
+        let cause = "outer: Connection refused (os error 111)";
+        let begin = format!(
+            "job {id} may have been enqueued; `any_job({id})` finds it then, and the same call with `.id({id})` makes no \
+             second one"
+        );
+        let encode = Error::Encode { what: "it".into(), source: refused().into() };
+        let decode = Error::Decode { what: "it".into(), as_type: "u8", source: refused().into() };
+        for (error, text) in [
+            (store(), format!("the store could not open the database: {cause}")),
+            (doubt(), format!("{begin}: the store could not open the database: {cause}")),
+            (encode, format!("it cannot be encoded as JSON: {cause}")),
+            (decode, format!("it cannot be read as `u8`: {cause}")),
+        ] {
+            assert_eq!([error.to_string(), chain(&error), format!("{error:?}")], [&text; 3].map(Clone::clone));
+            assert!(error.source().is_some(), "what stands behind it can be asked for");
+            assert_eq!(chain(&Outer(error.into())), format!("outer: {text}"));
+        }
+        assert!(doubt().is_store_trouble() && doubt().jobs_in_doubt() == [id] && store().jobs_in_doubt().is_empty());
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_bounded_whatever_stands_behind_it() {
+        let error = Error::store("hear us", Outer("x".repeat(20 << 20).into()));
+        for text in [error.to_string(), chain(&error)] {
+            assert!(text.len() < LONGEST + 64 && text.ends_with("x… (cut after 16 KiB)"), "{} bytes", text.len());
+        }
     }
 
     #[derive(Debug, thiserror::Error)]

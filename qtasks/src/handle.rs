@@ -14,6 +14,7 @@ use crate::{
     job::{Attempt, Job, JobId, Output, Progress, Reply, Shape, State},
     json::Json,
     lifecycle::{self, Outcome},
+    patience::{Patience, patiently},
     store::{Hold, Settlement, Written},
     stream,
 };
@@ -133,8 +134,10 @@ impl<C> JobHandle<C> {
     ///
     /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
     pub async fn status(&self) -> Result<Status> {
-        let Job { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, .. } = self.job().await?;
-        let attempts = self.app.store.attempts(self.id).await?;
+        let Job { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, .. } =
+            self.app.job(self.id).await?;
+        let store = &*self.app.store;
+        let attempts = patiently(store, || store.attempts(self.id)).await?;
         let runs = matches!(state, State::Running { .. });
         let attempts_ended = u64::from(attempt) - u64::from(runs);
         Ok(Status {
@@ -156,57 +159,72 @@ impl<C> JobHandle<C> {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongState`] when the job has ended: a job completes or is cancelled, never both.
+    /// [`Error::WrongState`] when the job has ended: a job completes or is cancelled, never both. [`Error::Store`] when the
+    /// store did not answer in time: then the job may or may not be cancelled, and to cancel it again tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be cancelled although the future was dropped.
     pub async fn cancel(&self) -> Result<()> {
-        self.change("cancelled", |job, _now| lifecycle::cancel(job, "called off")).await
+        const REASON: &str = "called off";
+        let decide = |job: &Job, _now| lifecycle::cancel(job, REASON);
+        let is_done = |job: &Job, _seen: &Hold| matches!(&job.state, State::Cancelled { reason } if reason == REASON);
+        self.change("cancelled", decide, is_done).await
     }
 
     /// Has a job that is dead or cancelled tried again, from its first value that is not recorded.
     ///
     /// # Errors
     ///
-    /// [`Error::WrongState`] when the job is neither.
+    /// [`Error::WrongState`] when the job is neither. [`Error::Store`] when the store did not answer in time: then the job
+    /// may or may not be tried again, and its [`status`](Self::status) tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be tried again although the future was dropped.
     pub async fn retry(&self) -> Result<()> {
-        self.change("retried", lifecycle::retry).await
+        let is_done = |job: &Job, before: &Hold| seen(job) != *before;
+        self.change("retried", lifecycle::retry, is_done).await
     }
 
-    async fn change(&self, wish: &'static str, decide: impl Fn(&Job, Timestamp) -> Option<Outcome>) -> Result<()> {
+    /// Changes the job as `decide` says. A change that was asked for and not answered may have been made: that is so where
+    /// `is_done` says it of the job as it is now, and as it was seen before.
+    async fn change(
+        &self,
+        wish: &'static str,
+        decide: impl Fn(&Job, Timestamp) -> Option<Outcome>,
+        is_done: impl Fn(&Job, &Hold) -> bool,
+    ) -> Result<()> {
+        let store = &*self.app.store;
+        let mut patience = Patience::new(store);
+        // How the job was when a try was made that may have been carried out.
+        let mut before = None;
         loop {
-            let (job, now) = (self.job().await?, self.app.now());
+            let job = patience.call(|| store.job(self.id)).await?.ok_or(Error::NoSuchJob(self.id))?;
+            if before.as_ref().is_some_and(|before| is_done(&job, before)) {
+                return Ok(());
+            }
+            let now = self.app.now();
             let Some(outcome) = decide(&job, now) else {
                 return Err(Error::WrongState { id: self.id, state: job.state.name(), wish });
             };
-            let attempt = match job.state {
-                State::Running { worker } => {
-                    Some(Attempt { number: job.attempt, worker, started: None, ended: now, ending: outcome.ending })
+            match patience.once(store.settle(vec![settlement(&job, outcome, now)])).await {
+                Ok(written) if written == [Written::Yes] => return Ok(()),
+                // The job has moved on since it was read; the decision is made anew.
+                Ok(_) => {}
+                Err(error) if error.is_store_trouble() => {
+                    patience.wait(error).await?;
+                    before.get_or_insert(seen(&job));
                 }
-                _ => None,
-            };
-            let settlement = Settlement {
-                job: self.id,
-                hold: Hold::Seen { state: job.state.name(), attempt: job.attempt },
-                steps: None,
-                next: outcome.next,
-                failures: outcome.failures,
-                suspect: outcome.suspect,
-                attempt,
-                now,
-            };
-            // The job may have moved on since it was read; then the decision is made anew.
-            if self.app.store.settle(vec![settlement]).await? == [Written::Yes] {
-                return Ok(());
+                Err(error) => return Err(error),
             }
         }
-    }
-
-    async fn job(&self) -> Result<Job> {
-        self.app.store.job(self.id).await?.ok_or(Error::NoSuchJob(self.id))
     }
 
     async fn ended(&self) -> Result<Job> {
         let mut end = self.app.store.bell().end(self.id);
         loop {
-            let job = self.job().await?;
+            let job = self.app.job(self.id).await?;
             if job.state.is_ended() {
                 return Ok(job);
             }
@@ -220,7 +238,7 @@ impl<C> JobHandle<C> {
         match shape {
             Shape::Nothing | Shape::Count => Ok(Vec::new()),
             Shape::Last => {
-                let last = store.last_step(self.id).await?.and_then(|step| step.reply.value());
+                let last = patiently(store, || store.last_step(self.id)).await?.and_then(|step| step.reply.value());
                 if last.is_none() && job.steps > job.skipped {
                     return Err(stream::not_whole(store, job).await?);
                 }
@@ -237,6 +255,21 @@ impl<C> JobHandle<C> {
             }
         }
     }
+}
+
+/// What holds as long as nothing becomes of the job.
+fn seen(job: &Job) -> Hold {
+    Hold::Seen { state: job.state.name(), attempt: job.attempt }
+}
+
+/// That the job comes to this, as long as it is as it was read.
+fn settlement(job: &Job, outcome: Outcome, now: Timestamp) -> Settlement {
+    let Outcome { next, failures, suspect, ending } = outcome;
+    let attempt = match job.state {
+        State::Running { worker } => Some(Attempt { number: job.attempt, worker, started: None, ended: now, ending }),
+        _ => None,
+    };
+    Settlement { job: job.id, hold: seen(job), steps: None, next, failures, suspect, attempt, now }
 }
 
 impl Reply {

@@ -57,6 +57,12 @@ impl Json {
         &self.0
     }
 
+    /// Whether it is the same value, also where it is written in another way: a server may sort the keys of an object.
+    pub(crate) fn means(&self, other: &Self) -> bool {
+        let value = |json: &Self| json.decode::<serde_json::Value>().ok();
+        self == other || value(self).is_some_and(|own| value(other) == Some(own))
+    }
+
     /// How many arrays and objects stand inside each other at the deepest place.
     pub fn depth(&self) -> usize {
         depth(&self.0)

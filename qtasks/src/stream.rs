@@ -9,6 +9,7 @@ use crate::{
     app::App,
     error::{Error, Result},
     job::{Job, JobId, Reply, State, Step},
+    patience::patiently,
     store::{Listener, Store},
 };
 
@@ -65,7 +66,7 @@ impl Reader {
     async fn turn(&mut self) -> Result<Turn> {
         let store = &self.app.store;
         // The state is read before the steps: what ended then has no further ones.
-        let job = store.job(self.id).await?.ok_or(Error::NoSuchJob(self.id))?;
+        let job = self.app.job(self.id).await?;
         if self.from < job.steps {
             self.page = page(&**store, &job, self.from).await?.into();
             return Ok(Turn::Page);
@@ -80,7 +81,7 @@ impl Reader {
 ///
 /// When they are not whole, as when the job is pruned at that moment: [`Error::NoSuchJob`].
 pub(crate) async fn page(store: &dyn Store, job: &Job, from: u64) -> Result<Vec<Step>> {
-    let steps = store.steps(job.id, from, PAGE).await?;
+    let steps = patiently(store, || store.steps(job.id, from, PAGE)).await?;
     let least = (job.steps - from).min(PAGE as u64);
     if steps.len() as u64 >= least && (from..).zip(&steps).all(|(seq, step)| seq == step.seq) {
         return Ok(steps);
@@ -90,7 +91,7 @@ pub(crate) async fn page(store: &dyn Store, job: &Job, from: u64) -> Result<Vec<
 
 /// Why not all of a job could be read.
 pub(crate) async fn not_whole(store: &dyn Store, job: &Job) -> Result<Error> {
-    Ok(match store.job(job.id).await? {
+    Ok(match patiently(store, || store.job(job.id)).await? {
         None => Error::NoSuchJob(job.id),
         Some(_) => {
             Error::store("read all steps", format!("some of the {} steps of job {} are not there", job.steps, job.id))

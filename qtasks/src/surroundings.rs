@@ -9,6 +9,7 @@ use crate::{
     app::App,
     call::CallOptions,
     context::{Surroundings, TaskContext},
+    enqueuing::{enqueue, may_enqueue},
     error::Result,
     failure::Stopped,
     handle::JobHandle,
@@ -77,7 +78,8 @@ impl TaskContext {
     /// # Errors
     ///
     /// [`Error::OverLimit`](crate::Error::OverLimit) and [`Error::Encode`](crate::Error::Encode) when the arguments do not
-    /// fit.
+    /// fit; [`Error::OtherTask`](crate::Error::OtherTask) and [`Error::OtherArguments`](crate::Error::OtherArguments) when
+    /// the [`id`](CallOptions::id) of the call is that of another job.
     ///
     /// # Cancel safety
     ///
@@ -105,12 +107,13 @@ impl TaskContext {
     async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<Handle<C>>, Stopped> {
         let app = self.app();
         let make = async {
-            let job = call.into_call().into_job(&app.limits, app.now())?;
+            let job = call.into_call().prepare(&app.limits, app.now())?;
             let value = job.id;
             if self.is_recorded() {
-                return Ok(Made { value, job: Some(job) });
+                may_enqueue(&*app.store, &job).await?;
+                return Ok(Made { value, job: Some(job.job()) });
             }
-            app.store.enqueue(vec![job]).await?;
+            enqueue(&*app.store, &[job]).await?;
             Ok(Made::from(value))
         };
         let enqueued = self.make_once("@enqueue", Wait::Durable, make).await?;

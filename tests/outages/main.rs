@@ -4,6 +4,7 @@
 //! before, during and after. Nothing that was acknowledged may be lost, no handler be called for what is recorded, no stream
 //! miss or repeat a value; and no worker may end.
 
+mod calls;
 mod power;
 mod scene;
 mod server;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         on_both("every_answer_takes_fifty_milliseconds", over_a_long_line, nothing_else),
         vec![trial(Kind::Postgres, "all_share_one_connection", over_one_connection, every_connection_is_cut)],
         vec![power::trial()],
+        calls::trials(),
     ];
     let arguments = Arguments::from_args();
     let at_once = arguments.test_threads.or(Some(AT_ONCE));

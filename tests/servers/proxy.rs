@@ -40,6 +40,12 @@ struct Connections {
     lost: AtomicUsize,
     /// At this word of a client they all go dead.
     last_word: Mutex<Option<&'static str>>,
+    /// At the answer to this word the connection is cut on which a client has said it,
+    cut_word: Mutex<Option<&'static str>>,
+    /// which is known from that moment on.
+    to_cut: Mutex<Option<usize>>,
+    /// How often one was.
+    cuts: AtomicUsize,
     /// How long each byte is under way.
     latency: Duration,
 }
@@ -66,7 +72,18 @@ impl Proxy {
 
     /// The same from the moment on at which a client says `word`, which does not come through any more.
     pub fn swallow_at(&self, word: &'static str) {
-        *self.connections.last_word() = Some(word);
+        *lock(&self.connections.last_word) = Some(word);
+    }
+
+    /// The next time that a client says `word`, it comes through, and at its answer the connection is cut: the server has done
+    /// what it was asked to, and the client is not told.
+    pub fn cut_at_answer_to(&self, word: &'static str) {
+        *lock(&self.connections.cut_word) = Some(word);
+    }
+
+    /// How many connections were cut at an answer.
+    pub fn cuts(&self) -> usize {
+        self.connections.cuts.load(Relaxed)
     }
 
     /// How many connections there were.
@@ -85,18 +102,28 @@ impl Connections {
         self.dead.store(self.count.load(Relaxed), Relaxed);
     }
 
-    /// Looks for the last word in what a client says.
-    fn hear(&self, bytes: &[u8]) {
-        let mut last_word = self.last_word();
-        if last_word.is_some_and(|word| bytes.windows(word.len()).any(|part| part == word.as_bytes())) {
-            *last_word = None;
+    /// Looks for the last word in what a client says on this connection, and for the one whose answer is cut.
+    fn hear(&self, number: usize, bytes: &[u8]) {
+        let is_said = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+        let said = |word: &Mutex<Option<&'static str>>| lock(word).take_if(|word| is_said(word)).is_some();
+        if said(&self.last_word) {
             self.swallow();
+        }
+        if said(&self.cut_word) {
+            *lock(&self.to_cut) = Some(number);
         }
     }
 
-    fn last_word(&self) -> MutexGuard<'_, Option<&'static str>> {
-        self.last_word.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether this connection is to be cut now that the server answers on it.
+    fn is_cut(&self, number: usize) -> bool {
+        let is_cut = lock(&self.to_cut).take_if(|to_cut| *to_cut == number).is_some();
+        self.cuts.fetch_add(is_cut.into(), Relaxed);
+        is_cut
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(listener: TcpListener, port: u16, connections: Arc<Connections>) {
@@ -110,20 +137,24 @@ async fn serve(listener: TcpListener, port: u16, connections: Arc<Connections>) 
             }
             let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
             tokio::join!(
-                carry(from_client, to_server, number, &connections, |bytes| connections.hear(bytes)),
-                carry(from_server, to_client, number, &connections, |_| {})
+                carry(from_client, to_server, number, &connections, |bytes| {
+                    connections.hear(number, bytes);
+                    false
+                }),
+                carry(from_server, to_client, number, &connections, |_| connections.is_cut(number))
             );
         });
     }
 }
 
-/// Carries what comes from one end to the other. Of a connection that is dead, neither end is closed.
+/// Carries what comes from one end to the other, until something that `cut` gives true for, which does not come through. Of
+/// a connection that is dead, neither end is closed.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     number: usize,
     connections: &Connections,
-    hear: impl Fn(&[u8]),
+    cut: impl Fn(&[u8]) -> bool,
 ) {
     let (send, mut under_way) = mpsc::unbounded_channel();
     let read = async move {
@@ -139,7 +170,9 @@ async fn carry(
     let write = async move {
         while let Some((arrival, bytes)) = under_way.recv().await {
             sleep_until(arrival).await;
-            hear(&bytes);
+            if cut(&bytes) {
+                return;
+            }
             if number < connections.dead.load(Relaxed) {
                 connections.lost.fetch_add(1, Relaxed);
                 std::future::pending::<()>().await;

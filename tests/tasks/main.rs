@@ -5,6 +5,7 @@ mod combinations;
 mod context;
 mod errors;
 mod guards;
+mod ids;
 mod limits;
 mod once;
 mod page;

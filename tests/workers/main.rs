@@ -9,3 +9,4 @@ mod stopping;
 mod streams;
 mod torn;
 mod trouble;
+mod waiting;

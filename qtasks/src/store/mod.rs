@@ -17,7 +17,7 @@ mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -49,8 +49,8 @@ use crate::{
 /// `log_store` is such a store, in a file that is appended to.
 ///
 /// - Calls come from any thread, many at a time, and their futures may be dropped.
-/// - An [`Error::Store`] is for what may be better soon: workers make the same call again until it is carried out. What no
-///   repetition mends is another error.
+/// - An [`Error::Store`] is for what may be better soon: workers make the same call again until it is carried out, and
+///   callers for as long as the store's [patience](Store::patience) lasts. What no repetition mends is another error.
 /// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
 /// - A store has one [`Bell`]. [`ring_work`](Bell::ring_work) belongs to every change after which a job waits,
 ///   [`ring_jobs`](Bell::ring_jobs) to every record and settlement, [`ring_ends`](Bell::ring_ends) to a settlement that
@@ -173,6 +173,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Deletes up to `limit` ended jobs with all that belongs to them: dead ones that ended before `dead`, others that
     /// ended before `finished`, by the `now` of the [`Settlement`] that ended them. Gives how many it deleted.
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize>;
+
+    /// How long a caller waits for a store that is away: an application makes the same call again for so long, where it ends
+    /// in an [`Error::Store`]. Workers wait without an end.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
+    }
 
     /// What rings when there is something new in the store. A call that changed something has rung before it returns:
     /// whoever made it finds by the bell what it led to.

@@ -65,7 +65,14 @@ async fn serve<C: Call>(mut waiting: mpsc::UnboundedReceiver<Waiting<C>>, inner:
             calls.push(next.call);
             answers.push(next.answer);
         }
-        for (answer, came) in answers.into_iter().zip(carry_out(&calls, &inner).await) {
+        let came = carry_out(&calls, &inner).await;
+        if let Some(Err(silent @ Fault::Silent(_))) = came.last() {
+            // Those who have waited for the server meanwhile need not wait for it each in turn.
+            while let Ok(next) = waiting.try_recv() {
+                _ = next.answer.send(Err(silent.clone()));
+            }
+        }
+        for (answer, came) in answers.into_iter().zip(came) {
             // Whoever asked may be gone.
             _ = answer.send(came);
         }

@@ -37,7 +37,7 @@ mod tls;
 mod transact;
 mod transaction;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::{future::BoxFuture, join};
@@ -332,6 +332,10 @@ impl Store for Postgres {
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
         let inner = Arc::clone(&self.inner);
         self.run("prune old jobs", async move { prune::prune(&inner.database, finished, dead, limit).await }).await
+    }
+
+    fn patience(&self) -> Duration {
+        self.inner.database.place.patience
     }
 
     fn bell(&self) -> &Bell {

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio_postgres::{
-    Transaction,
+    Row, Transaction,
     error::SqlState,
     types::{ToSql, Type},
 };
@@ -16,7 +16,8 @@ use tokio_postgres::{
 use super::{enqueue::Jobs, fault::Fault, news::CHANNEL, place::in_schema, row, schema::FORMAT};
 use crate::{
     error::{Error, Result},
-    job::{JobId, NewJob},
+    job::{JobId, NewJob, is_of_call},
+    json::Json,
     store::UserTransaction,
 };
 
@@ -105,14 +106,17 @@ impl<T> fmt::Debug for Enqueueing<'_, T> {
     }
 }
 
-/// Gives the format of the tables, and adds the job if that is the one known.
+/// Gives the format of the tables, and whether the job was added; it is if the format is the one known, and its id is new.
 const ENQUEUE_IN: &str = "
     WITH found AS MATERIALIZED (SELECT max(format) AS format FROM qtasks.format), added AS (
         INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args)
         SELECT n.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[],
             $8::int8[], $9::text[]) AS n, found WHERE found.format = $10
-        ON CONFLICT (id) DO NOTHING
-    ) SELECT found.format, pg_notify($11, '- work') FROM found";
+        ON CONFLICT (id) DO NOTHING RETURNING id
+    ) SELECT found.format, EXISTS (SELECT FROM added), pg_notify($11, '- work') FROM found";
+
+/// The job that is there.
+const THERE: &str = "SELECT task, args FROM qtasks.jobs WHERE id = $1";
 
 async fn enqueue_in(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -> Result<()> {
     let jobs = Jobs::new([job]);
@@ -121,15 +125,13 @@ async fn enqueue_in(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -
     let parameters: Vec<_> = jobs.parameters().into_iter().chain(more).collect();
     let place = || format!("the schema `{schema}`");
     // Not prepared: through a pooler, the next transaction would look for it in another session.
-    let found = match transaction.query_typed(&sql, &parameters).await {
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
-        found => {
-            let rows = found.map_err(|error| failed(error.into()))?;
-            rows.first().map_or(Ok(None), |row| row::get(row, 0)).map_err(failed)?.unwrap_or(0)
-        }
+    let (found, is_new) = match transaction.query_typed(&sql, &parameters).await {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => (0, false),
+        found => read(&found.map_err(|error| failed(error.into()))?).map_err(failed)?,
     };
     match found {
-        FORMAT => Ok(()),
+        FORMAT if is_new => Ok(()),
+        FORMAT => is_there(transaction, schema, job).await,
         newer if newer > FORMAT => Err(Error::NewerStore { place: place(), found: newer, known: FORMAT }),
         0 => Err(Error::ForeignStore {
             place: place(),
@@ -140,6 +142,22 @@ async fn enqueue_in(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
     }
+}
+
+/// Reads what [`ENQUEUE_IN`] gives.
+fn read(rows: &[Row]) -> Result<(i64, bool), Fault> {
+    let Some(row) = rows.first() else { return Ok((0, false)) };
+    Ok((row::get::<Option<i64>>(row, 0)?.unwrap_or(0), row::get(row, 1)?))
+}
+
+/// That the job which is there of this id is the same one.
+async fn is_there(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -> Result<()> {
+    let (sql, id) = (in_schema(schema, THERE), row::job_id(job.id));
+    let rows = transaction.query_typed(&sql, &[(&id, Type::UUID)]).await.map_err(|error| failed(error.into()))?;
+    // One that has been pruned since was no other.
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (task, args): (String, String) = (row::get(row, 0).map_err(failed)?, row::get(row, 1).map_err(failed)?);
+    is_of_call(job.id, (&task, &Json::from_stored(args)), (&job.task, &job.args))
 }
 
 fn failed(fault: Fault) -> Error {

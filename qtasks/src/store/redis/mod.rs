@@ -17,7 +17,7 @@ mod scripts;
 mod tls;
 mod write;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -202,6 +202,10 @@ impl Store for Redis {
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
         self.ask("prune jobs", |rounds| async move { write::prune(&rounds.link, finished, dead, limit).await }).await
+    }
+
+    fn patience(&self) -> Duration {
+        self.rounds.link.place.patience
     }
 
     fn bell(&self) -> &Bell {

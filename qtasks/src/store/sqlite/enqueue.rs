@@ -71,13 +71,14 @@ impl Fresh {
 /// Arguments of more bytes than this stand in a table of their own.
 const LARGE: usize = 1024;
 
+/// Inserts a job that waits; gives whether it was not there before.
 pub(super) fn insert_job(
     insert_job: &mut Statement<'_>,
     insert_args: &mut Statement<'_>,
     lane: i64,
     job: &NewJob,
-) -> rusqlite::Result<()> {
-    insert_job_of(insert_job, insert_args, lane, job, None).map(drop)
+) -> rusqlite::Result<bool> {
+    insert_job_of(insert_job, insert_args, lane, job, None)
 }
 
 /// Inserts a job that waits, or runs its first attempt at `worker`; gives whether it was not there before.

@@ -29,7 +29,7 @@ mod watch;
 mod write;
 mod writer;
 
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -217,6 +217,10 @@ impl Store for Sqlite {
         }
     }
 
+    fn patience(&self) -> Duration {
+        self.writer.place.patience
+    }
+
     fn bell(&self) -> &Bell {
         &self.bell
     }
@@ -224,8 +228,6 @@ impl Store for Sqlite {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::{
         fixture::{NOW, ask, lease, neighbour, new_job, place, soon, store},
         *,

@@ -140,7 +140,7 @@ impl<'c> Tables<'c> {
     /// Inserts a job that waits.
     pub(super) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
         self.news.work = true;
-        insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job)
+        insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job).map(drop)
     }
 
     /// Inserts the jobs that no worker has leased in this transaction.

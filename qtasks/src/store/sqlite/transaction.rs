@@ -2,10 +2,10 @@
 
 use rusqlite::Transaction;
 
-use super::{enqueue::insert_job, fault::Fault, schema, sql, tables::intern};
+use super::{enqueue::insert_job, fault::Fault, read, schema, sql, tables::intern};
 use crate::{
     error::{Error, Result},
-    job::{JobId, NewJob},
+    job::{JobId, NewJob, is_of_call},
     store::UserTransaction,
 };
 
@@ -32,17 +32,21 @@ const DOING: &str = "enqueue a job in the application's transaction";
 /// Enqueues a job in a transaction of the application's own connection to the same file: the job exists exactly if that
 /// transaction commits, and workers of any process hear of it then.
 ///
-/// A job whose id is there already is left as it is.
+/// A job whose id is there already is left as it is, if it is the same one.
 ///
 /// # Errors
 ///
 /// When the file has no tables of qtasks, or not those of this version. They are there once the file has been opened
-/// [as a store](super::Sqlite::open).
+/// [as a store](super::Sqlite::open). When the id is that of another job.
 fn enqueue_in(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
     let found = schema::format(transaction).map_err(failed)?;
     let place = || transaction.path().unwrap_or_default().to_owned();
     match found {
-        schema::FORMAT => insert(transaction, job).map_err(failed),
+        schema::FORMAT if insert(transaction, job).map_err(failed)? => Ok(()),
+        schema::FORMAT => match read::job(transaction, job.id).map_err(failed)? {
+            Some(found) => is_of_call(job.id, (&found.task, &found.args), (&job.task, &job.args)),
+            None => Ok(()),
+        },
         newer if newer > schema::FORMAT => {
             Err(Error::NewerStore { place: place(), found: newer, known: schema::FORMAT })
         }
@@ -57,7 +61,8 @@ fn enqueue_in(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
     }
 }
 
-fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<()> {
+/// Gives whether it was not there before.
+fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool> {
     let lane = intern(&mut *transaction.prepare_cached(sql::INSERT_LANE)?, &job.queue, &job.task)?;
     let (mut jobs, mut args) =
         (transaction.prepare_cached(sql::INSERT_JOB)?, transaction.prepare_cached(sql::INSERT_ARGS)?);
@@ -103,6 +108,31 @@ mod tests {
         assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [kept.id]);
         let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
         assert_eq!(orders, 1);
+    }
+
+    #[tokio::test]
+    async fn an_id_names_one_job() {
+        let (folder, store) = store().await;
+        let mut connection = neighbour(&folder);
+        let job = new_job();
+        store.enqueue(vec![job.clone()]).await.unwrap();
+        let transaction = connection.transaction().unwrap();
+        enqueue_in(&transaction, &NewJob { priority: 9, queue: "q".into(), ..job.clone() }).unwrap();
+        let said = |job| chain(&enqueue_in(&transaction, &job).unwrap_err());
+        let (id, task) = (job.id, job.task.clone());
+        assert_eq!(
+            said(NewJob { task: "other".into(), ..job.clone() }),
+            format!("job {id} is one of the task `{task}`, not of `other`")
+        );
+        assert_eq!(
+            said(NewJob { args: crate::json::Json::from_stored("[3]"), ..job.clone() }),
+            format!(
+                "job {id} of the task `{task}` is there with other arguments; an id names one call, so give this one \
+                 another"
+            )
+        );
+        transaction.commit().unwrap();
+        assert_eq!(store.job(id).await.unwrap(), Some(job.into()), "it is as it was");
     }
 
     #[test]
