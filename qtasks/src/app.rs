@@ -119,7 +119,8 @@ impl QueueTasks {
         Ok(jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect())
     }
 
-    /// Enqueues a call within a transaction of the caller's own on the same store: the job exists if that commits.
+    /// Enqueues a call within a transaction of the caller's own on the same store: the job exists if that commits. The
+    /// [`id`](CallOptions::id) of a call means here what it means elsewhere, as far as the transaction sees.
     ///
     /// For SQLite it takes a `&rusqlite::Transaction` and answers at once:
     ///

@@ -15,6 +15,7 @@ use crate::{
     handle::JobHandle,
     job::{JobId, Step},
     memo::{Made, Wait},
+    recorder::persist,
     task::Task,
 };
 
@@ -33,7 +34,7 @@ impl Surroundings for App {
     }
 
     fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>> {
-        self.store.last_step(job).boxed()
+        persist("read the last step", move || self.store.last_step(job)).boxed()
     }
 }
 

@@ -59,6 +59,25 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
+async fn an_id_names_one_job_in_a_transaction_too() {
+    let url = shared().new_database();
+    let (app, mut client) = (app(&url).await, connect(&url).await);
+    let (id, of_sql) = (JobId::new(), JobId::new());
+    tell(&url, &format!(r#"SELECT qtasks.enqueue('welcome', '{{"user":  "Eve"}}', '{{"id": "{of_sql}"}}')"#)).unwrap();
+    let ada = || welcome("Ada".into()).id(id);
+    let mut tx = client.transaction().await.unwrap();
+    for call in [ada(), ada().priority(3), welcome("Eve".into()).id(of_sql)] {
+        app.enqueue_in(&mut tx, call).await.unwrap();
+    }
+    let error = app.enqueue_in(&mut tx, welcome("Bob".into()).id(id)).await.unwrap_err();
+    assert!(error.to_string().starts_with(&format!("job {id} of the task `welcome` is there with other")), "{error}");
+    tx.commit().await.unwrap();
+    assert_eq!(app.enqueue(ada()).await.unwrap().status().await.unwrap().attempt, 0);
+    assert_eq!(app.jobs(Default::default(), None, 9).await.unwrap().len(), 2);
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
 async fn a_transaction_can_name_another_schema() {
     let url = url();
     let app = app(&url).await;

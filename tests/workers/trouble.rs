@@ -231,6 +231,18 @@ async fn a_call_goes_on_as_soon_as_the_store_rings() {
     assert!(took < Duration::from_millis(450), "{took:?}");
 }
 
+#[test]
+fn a_call_waits_without_a_runtime_too() {
+    futures::executor::block_on(async {
+        let (stage, shaky) = shaky().await;
+        shaky.edge.fail("enqueue", [Refused; 2]);
+        shaky.edge.fail("job", [AnswerLost; 2]);
+        let job = stage.app.enqueue(adds_up(1)).await.unwrap();
+        job.cancel().await.unwrap();
+        assert!(shaky.edge.is_well());
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_change_that_was_made_and_not_answered_is_not_taken_for_that_of_another() {
     let (stage, shaky) = shaky().await;

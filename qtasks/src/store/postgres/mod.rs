@@ -10,7 +10,7 @@
 //! ```
 //!
 //! It gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time` (seconds)
-//! and `id`.
+//! and `id`. Where a job of this id is there already, whichever it is, nothing changes.
 
 mod check;
 mod coming;
@@ -117,7 +117,8 @@ impl Postgres {
     ///
     /// - `schema=jobs`: a schema other than `qtasks`.
     /// - `connections=8`: how many connections calls share at most, and handlers in [transactions](Transaction) as many others.
-    /// - `timeout=10`: how many seconds a call, or a handler in a transaction, may take before it is an error.
+    /// - `timeout=10`: how many seconds a call, or a handler in a transaction, may take before it is an error; and for how
+    ///   long an application makes a call again that finds the server away.
     /// - `sslmode=`: `disable`, `prefer` (the default: encrypted where the server can), `require` (encrypted, whatever the
     ///   server's certificate), or `verify-full` (its certificate must be good too); `sslrootcert=ca.pem` says by which
     ///   certificates, in place of those that the system trusts.

@@ -80,7 +80,7 @@ impl<'t> UserTransaction for InSchema<'t, '_> {
 ///
 /// When the job is over a limit, or the database has no tables of qtasks, or not those of this version. They are there once
 /// it has been opened [as a store](super::Postgres::open). As after any error of a statement, nothing more can be done in
-/// the transaction.
+/// the transaction. And when the [id](crate::CallOptions::id) of the call is that of another job; then the transaction goes on.
 #[must_use = "a job is enqueued when this is awaited"]
 pub struct Enqueueing<'t, T> {
     done: BoxFuture<'t, Result<()>>,

@@ -57,7 +57,7 @@ inventory::submit! {
 /// the start it warns (by `tracing`) of a server that may lose jobs.
 ///
 /// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
-/// [`Error::Store`], and can be made again.
+/// [`Error::Store`], and can be made again. An application does so until that time is over.
 ///
 /// A worker shows that it lives by a number that it counts up on the server each second. Where the number stands still for
 /// three seconds, by the clock of another worker that looks, that one takes the jobs over: those of a worker that is killed

@@ -90,7 +90,7 @@ impl Sqlite {
     ///
     /// Parameters stand after a `?`, with `&` between them: `synchronous=normal` gives up the last commits in a power cut
     /// (none in a crash of the process) for speed; `busy=10` is how many seconds a call waits for a database that
-    /// another process keeps locked, instead of 30.
+    /// another process keeps locked, or for a disk that is full, instead of 30.
     ///
     /// # Errors
     ///
