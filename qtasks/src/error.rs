@@ -70,6 +70,19 @@ pub enum Error {
         why: String,
     },
 
+    /// A file of the store was removed, renamed or replaced while this program had it open. The store is of no use any more:
+    /// what would be written could not be found by others. Workers stop.
+    #[error(
+        "the store at `{place}` has changed under the running program: {why}; nothing more is written, for it would be \
+         lost: see to the files, and start the program again"
+    )]
+    StoreChanged {
+        /// Where the store is.
+        place: String,
+        /// Which file it is, and what has happened to it.
+        why: String,
+    },
+
     /// Something does not fit into a job.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),

@@ -93,7 +93,7 @@ impl Heartbeat {
                 .map(|caught| caught.unwrap_or_else(panicked))
             {
                 Ok(Ok(())) => {}
-                Ok(Err(error @ Error::NewerStore { .. })) => {
+                Ok(Err(error @ (Error::NewerStore { .. } | Error::StoreChanged { .. }))) => {
                     self.stop_worker(error);
                     return std::future::pending().await;
                 }

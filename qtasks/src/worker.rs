@@ -204,7 +204,7 @@ impl Worker {
     ///
     /// [`Error::Misuse`] when the store is away for longer than the grace, so that jobs could not be given back: they go on
     /// elsewhere when their leases have run out. [`Error::NewerStore`] when the worker has stopped by itself, since a newer
-    /// qtasks has changed the store.
+    /// qtasks has changed the store; likewise [`Error::StoreChanged`], since the files of the store were removed or replaced.
     pub async fn shutdown(mut self) -> Result<()> {
         self.stop().await
     }

@@ -91,7 +91,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// The first call makes the worker known, as does the first after [`leave`](Self::leave). A worker makes this call each
     /// second, from a thread of its own, and loses its jobs when it cannot: so it must wait for nothing that other calls
     /// are busy with. A store whose tables or keys have become those of a newer qtasks answers
-    /// [`Error::NewerStore`], and the worker stops.
+    /// [`Error::NewerStore`], one that is not where it was [`Error::StoreChanged`], and the worker stops.
     ///
     /// Where a store could be wrong in [seeing](Presence::gone) that a worker of its own process is gone, it rings a
     /// [doubt](Bell::ring_doubt) for it.

@@ -20,6 +20,10 @@ impl Write for Enqueue {
         self.0.len()
     }
 
+    fn is_new(&self) -> bool {
+        true
+    }
+
     fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
         Ok(enqueue(tables, &self.0)?)
     }

@@ -1,6 +1,6 @@
 //! Why the database did not do what it was asked to.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, io, path::Path, sync::Arc, time::Duration};
 
 use rusqlite::ErrorCode;
 
@@ -10,11 +10,24 @@ use crate::error::Error;
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(
-        "the database is locked by another process, or by another connection of this one; waited {waited:?} for it"
+        "the database is locked by another process, or by another connection of this one; waited {waited:?} for it; \
+         `?busy=SECONDS` lets it wait longer"
     )]
     Locked { waited: Duration },
     #[error("{}", said(.0))]
     Sqlite(Arc<rusqlite::Error>),
+    /// The last of the room that jobs need to end is not given away.
+    #[error(
+        "no room is left on its volume for more jobs: {free} bytes, which those that are there may need; make room, \
+             or let them end"
+    )]
+    Crowded { free: u64 },
+    /// What a file is like cannot be known just now.
+    #[error("{0}")]
+    Io(Arc<io::Error>),
+    /// The files are not those that were opened.
+    #[error("{0}")]
+    Changed(Arc<str>),
     #[error("{0}")]
     Misuse(&'static str),
     #[error("the store panicked: {0}")]
@@ -29,12 +42,41 @@ impl Fault {
         Self::Panicked(text.unwrap_or("no message").into())
     }
 
-    pub(super) fn into_error(self, doing: &'static str) -> Error {
+    /// The error of what the database at `path` was asked to do.
+    pub(super) fn into_error(self, doing: &'static str, path: &Path) -> Error {
         match self {
             Self::Misuse(why) => Error::Misuse(why),
-            fault => Error::store(doing, fault),
+            Self::Changed(why) => {
+                Error::StoreChanged { place: path.display().to_string(), why: why.as_ref().to_owned() }
+            }
+            fault => Error::store(doing, At { path: path.display().to_string(), fault }),
         }
     }
+
+    /// Whether SQLite found no room on the disk.
+    pub(super) fn is_full(&self) -> bool {
+        self.code() == Some(ErrorCode::DiskFull)
+    }
+
+    /// Whether somebody else holds a lock that is given back sooner or later.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if is_busy(error))
+    }
+
+    fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code(),
+            _ => None,
+        }
+    }
+}
+
+/// What went wrong, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("`{path}`: {fault}")]
+struct At {
+    path: String,
+    fault: Fault,
 }
 
 impl From<rusqlite::Error> for Fault {
@@ -50,8 +92,10 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
 
 fn said(error: &rusqlite::Error) -> String {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => format!("{error}: no room is left on the disk"),
-        Some(ErrorCode::ReadOnly) => format!("{error}: may this user write to the file and its folder?"),
+        Some(ErrorCode::DiskFull) => format!("{error}: no room is left on its volume; make room, and work goes on"),
+        Some(ErrorCode::ReadOnly) => {
+            format!("{error}: let this user write to the file, to those beside it and to their folder, `chmod u+w`")
+        }
         _ => error.to_string(),
     }
 }

@@ -4,9 +4,11 @@
 //! [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) lets a job be enqueued exactly if the application's own
 //! transaction commits.
 
+mod access;
 mod checkpoint;
 mod enqueue;
 mod fault;
+mod files;
 #[cfg(test)]
 mod fixture;
 mod lease;
@@ -77,6 +79,18 @@ inventory::submit! {
 ///
 /// All writes are made by one thread of the store's own, and reads by a few others: neither needs the caller's runtime. A
 /// process that is stopped within a write transaction holds up all that write to the file until it goes on or ends.
+///
+/// The files must stay where they are. Before a call is answered, the store looks whether the database, its log (`-wal`) and
+/// the index of that (`-shm`) are still the files that it has open. Once one is not, because it was removed, renamed or
+/// replaced, each call fails with [`Error::StoreChanged`], workers stop within a second, and nothing is acknowledged any
+/// more, until the program opens the store again. This goes by device and inode: a file that is written over in place, as by
+/// `cp`, is not noticed (restore with SQLite's own `.restore`, or with all programs stopped), and on Windows, which lets no
+/// program remove a file that is open, nothing is compared. A file that is mounted by itself is refused on Linux, and a
+/// second hard link is warned of on Unix: programs that open the file by different names would have different logs.
+///
+/// A full disk delays work and loses none: calls fail with an [error](Error::is_store_trouble) until there is room, and
+/// workers wait for it. Where there is little room, the log is kept small, and the last of it is not given to new jobs: those
+/// that are there need it to end.
 pub struct Sqlite {
     writer: Handle,
     readers: Arc<Readers>,
@@ -88,13 +102,19 @@ impl Sqlite {
     /// Opens the store at a URL like `sqlite:qtasks.db` or `sqlite:/var/lib/app/jobs.db`, or at a path; makes the file
     /// and the tables where they are missing.
     ///
+    /// In a URL, `%3F` stands for a `?` in the name of the file, `%25` for a `%` that two hex digits follow, and `%` with two
+    /// hex digits for any other byte, which need not be text. All else stands for itself, also spaces and `#`. A path without
+    /// `sqlite:` is taken as it is, up to a `?`.
+    ///
     /// Parameters stand after a `?`, with `&` between them: `synchronous=normal` gives up the last commits in a power cut
     /// (none in a crash of the process) for speed; `busy=10` is how many seconds a call waits for a database that
-    /// another process keeps locked, or for a disk that is full, instead of 30.
+    /// another process keeps locked, or for a disk that is full, instead of 30; `mode=rw` makes no file where there is
+    /// none, and `mode=rwc` does, as without it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened, is no SQLite database, has tables of a newer qtasks, or stays locked.
+    /// When the file cannot be opened, is no SQLite database, has tables of a newer qtasks, or stays locked; when this user
+    /// may not write to it, to its log or to its folder; and on Linux when the file is mounted by itself.
     ///
     /// # Cancel safety
     ///
@@ -102,15 +122,15 @@ impl Sqlite {
     pub async fn open(url: &str) -> Result<Self> {
         let bell = Arc::new(Bell::new());
         let writer = writer::start(Place::parse(url)?, Arc::clone(&bell)).await?;
-        let readers = Readers::new(writer.place.clone());
-        let renewals = Renewals::new(writer.place.clone(), Arc::clone(&writer.workers));
+        let readers = Readers::new(Arc::clone(&writer.files));
+        let renewals = Renewals::new(Arc::clone(&writer.files), Arc::clone(&writer.workers));
         Ok(Self { writer, readers, renewals, bell })
     }
 }
 
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sqlite").field("path", &self.writer.place.path).finish_non_exhaustive()
+        f.debug_struct("Sqlite").field("path", &self.writer.files.place.path).finish_non_exhaustive()
     }
 }
 

@@ -1,22 +1,27 @@
 //! Which file, and how: `sqlite:PATH?synchronous=normal&busy=10`.
 
 use std::{
+    ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     time::Duration,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 
-use super::fault::is_busy;
+use super::{access, checkpoint, fault::is_busy, files::about};
 use crate::error::{Error, Result};
 
-const OPENING: &str = "open its file";
+pub(super) const OPENING: &str = "open its file";
 
 /// What the URL of a store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) path: PathBuf,
+    /// As the program calls it, which may be a link that comes to lead elsewhere.
+    pub(super) named: PathBuf,
+    /// Whether a file is made where there is none.
+    creates: bool,
     synchronous: Synchronous,
     /// How long a lock of another connection is waited out.
     pub(super) patience: Duration,
@@ -32,13 +37,25 @@ enum Synchronous {
 
 impl Place {
     pub(super) fn parse(url: &str) -> Result<Self> {
-        let rest = url.strip_prefix("sqlite:").unwrap_or(url);
-        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (rest, encoded) = match url.strip_prefix("sqlite:") {
+            Some(rest) => (rest.strip_prefix("//").unwrap_or(rest), true),
+            None => (url, false),
+        };
         let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         if path.is_empty() || path == ":memory:" {
             return refuse(format!("`{url}` names no file; say `sqlite:qtasks.db`, or `memory:` to keep nothing"));
         }
-        let mut place = Self { path: path.into(), synchronous: Synchronous::Full, patience: Duration::from_secs(30) };
+        if let Some(path) = path.strip_prefix("file:") {
+            return refuse(format!("a path does not begin with `file:`; say `sqlite:{path}`"));
+        }
+        let path = if encoded { decoded(path)? } else { path.into() };
+        let mut place = Self {
+            named: path.clone(),
+            path,
+            creates: true,
+            synchronous: Synchronous::Full,
+            patience: Duration::from_secs(30),
+        };
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
             place.set(parameter)?;
         }
@@ -56,9 +73,21 @@ impl Place {
                 Ok(seconds) => self.patience = Duration::from_secs(seconds),
                 Err(_) => return refuse(format!("`busy` is a number of seconds, not `{value}`")),
             },
+            ("mode", "rwc") => self.creates = true,
+            ("mode", "rw") => self.creates = false,
+            ("mode", "ro") => {
+                return refuse("`mode=ro` will not do: a store writes, also to be read; say `mode=rw`".into());
+            }
+            ("mode", "memory") => {
+                return refuse("`mode=memory` keeps nothing; say `memory:` in place of the URL".into());
+            }
+            ("mode", _) => {
+                return refuse(format!("`mode` is `rwc`, which makes a missing file, or `rw`, not `{value}`"));
+            }
             _ => {
                 return refuse(format!(
-                    "no parameter `{name}`; there are `synchronous=full|normal` and `busy=SECONDS`"
+                    "no parameter `{name}`; there are `synchronous=full|normal`, `busy=SECONDS` and `mode=rwc|rw`, and a \
+                     `?` in the name of a file is written `%3F`"
                 ));
             }
         }
@@ -67,26 +96,65 @@ impl Place {
 
     /// Opens the connection that writes, and makes the file where there is none.
     pub(super) fn connect(&self) -> Result<Connection> {
-        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
-            return refuse(format!("the folder `{}` does not exist", folder.display()));
+        let path = self.path.display();
+        if !self.folder().is_dir() {
+            return refuse(format!("the folder `{}` does not exist", self.folder().display()));
         }
-        if self.path.is_dir() {
-            return refuse(format!("`{}` is a folder", self.path.display()));
+        match fs::metadata(&self.path) {
+            Ok(found) if found.is_dir() => return refuse(format!("`{path}` is a folder")),
+            Ok(found) if !found.is_file() => return refuse(format!("`{path}` is no file")),
+            Err(_) if !self.creates => {
+                return refuse(format!("`{path}` does not exist; with `mode=rwc`, or without `mode`, it is made"));
+            }
+            _ => {}
         }
-        self.connected().map_err(|error| self.explain(error))
+        if access::is_mount_point(&self.path) {
+            return refuse(format!(
+                "`{path}` is mounted by itself, so that SQLite's log beside it is not that of the programs which see the \
+                 file elsewhere, and jobs are lost; mount its folder instead"
+            ));
+        }
+        let connection = self.connected().map_err(|error| self.explain(error))?;
+        self.check_rights(&connection)?;
+        let names = access::names(&self.path);
+        if names > 1 {
+            tracing::warn!(
+                %path,
+                names,
+                "the database has a second name, a hard link; programs that open it by different names lose jobs"
+            );
+        }
+        Ok(connection)
+    }
+
+    /// That it can be written to, and its log.
+    fn check_rights(&self, connection: &Connection) -> Result<()> {
+        let place = Self { path: self.resolved()?, ..self.clone() };
+        match access::refusal(&place) {
+            Some(why) => refuse(why),
+            None if connection.is_readonly("main").map_err(|error| self.explain(error))? => {
+                refuse(format!("`{}` can be read, and not be written to", self.path.display()))
+            }
+            None => Ok(()),
+        }
     }
 
     fn connected(&self) -> rusqlite::Result<Connection> {
-        let connection = Connection::open(&self.path)?;
+        let connection = Connection::open_with_flags(&self.path, self.flags())?;
         connection.busy_timeout(self.patience.min(Duration::from_secs(86_400)))?;
         connection.pragma_update(None, "synchronous", self.synchronous as i64)?;
         connection.pragma_update(None, "temp_store", "memory")?;
         // Balancing a tree makes SQLite look through its whole cache at the commit: a large one costs more than it saves.
         connection.pragma_update(None, "cache_size", -8_192)?;
-        // A rare checkpoint writes a page once that was changed a thousand times; the log stays below 64 MiB or so.
-        connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
-        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        // A rare checkpoint writes a page once that was changed a thousand times.
+        connection.pragma_update(None, "wal_autocheckpoint", checkpoint::TOO_MANY_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", checkpoint::LARGEST)?;
         Ok(connection)
+    }
+
+    fn flags(&self) -> OpenFlags {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if self.creates { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags }
     }
 
     /// Opens a connection that only reads.
@@ -112,41 +180,87 @@ impl Place {
 
     /// The same place, from whichever folder the program works later.
     pub(super) fn absolute(self) -> Result<Self> {
-        let path = fs::canonicalize(&self.path).map_err(|error| Error::store(OPENING, error))?;
-        Ok(Self { path, ..self })
+        let named = path::absolute(&self.named).map_err(|error| Error::store(OPENING, about(&self.named, error)))?;
+        Ok(Self { path: self.resolved()?, named, ..self })
+    }
+
+    /// Where the file is, whatever links lead there. SQLite has its log there too.
+    fn resolved(&self) -> Result<PathBuf> {
+        fs::canonicalize(&self.path).map_err(|error| Error::store(OPENING, about(&self.path, error)))
+    }
+
+    /// The folder of the file.
+    pub(super) fn folder(&self) -> PathBuf {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new(".")).to_owned()
     }
 
     /// The write-ahead log beside the file.
     pub(super) fn log(&self) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push("-wal");
-        path.into()
+        self.beside("-wal")
+    }
+
+    /// The index of the log, which all processes share.
+    pub(super) fn index(&self) -> PathBuf {
+        self.beside("-shm")
     }
 
     /// The folder in which workers show that they live.
     pub(super) fn workers(&self) -> PathBuf {
+        self.beside("-workers")
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
-        path.push("-workers");
+        path.push(end);
         path.into()
     }
 
+    /// Says what kept the file from being opened.
     pub(super) fn explain(&self, error: rusqlite::Error) -> Error {
-        explain(&self.path, error)
+        let path = self.path.display();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Error::ForeignStore {
+                place: path.to_string(),
+                why: "the file is not a SQLite database, or it is encrypted".to_owned(),
+            },
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                Error::store(OPENING, access::refusal(self).unwrap_or_else(|| format!("`{path}`: {error}")))
+            }
+            _ if is_busy(&error) => Error::store(OPENING, format!("`{path}` is locked by another process: {error}")),
+            _ => Error::store(OPENING, format!("`{path}`: {error}")),
+        }
     }
 }
 
-/// Says what kept the file from being opened.
-fn explain(path: &Path, error: rusqlite::Error) -> Error {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => Error::ForeignStore {
-            place: path.display().to_string(),
-            why: "the file is not a SQLite database, or it is encrypted".to_owned(),
-        },
-        _ if is_busy(&error) => {
-            Error::store(OPENING, format!("`{}` is locked by another process: {error}", path.display()))
-        }
-        _ => Error::store(OPENING, format!("`{}`: {error}", path.display())),
+/// The path that a URL writes with `%3F` for `?`, and so on. A `%` that no two hex digits follow is itself.
+fn decoded(path: &str) -> Result<PathBuf> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| first == b'%').and_then(hex);
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &behind[2..] } else { behind };
     }
+    if bytes.contains(&0) {
+        return refuse(format!("`{path}` names no file: there is a `%00` in it"));
+    }
+    of_bytes(bytes).ok_or(()).or_else(|()| refuse(format!("`{path}` is no text, and here names of files are")))
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
+    u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(unix)]
+fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    Some(OsString::from_vec(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+    Some(OsString::from(String::from_utf8(bytes).ok()?).into())
 }
 
 fn refuse<T>(why: String) -> Result<T> {
@@ -172,6 +286,8 @@ mod tests {
         }
         assert_eq!(Place::parse("sqlite:/a/x.db").unwrap().path, Path::new("/a/x.db"));
         assert_eq!(Place::parse("sqlite:///a/x.db").unwrap().path, Path::new("/a/x.db"));
+        // As sqlx writes it.
+        assert_eq!(Place::parse("sqlite:x.db?mode=rwc").unwrap(), Place::parse("sqlite:x.db").unwrap());
         let place = Place::parse("sqlite:x.db?synchronous=normal&busy=2").unwrap();
         assert_eq!((place.synchronous, place.patience), (Synchronous::Normal, Duration::from_secs(2)));
     }
@@ -188,9 +304,57 @@ mod tests {
     }
 
     #[test]
+    fn any_name_of_a_file_can_be_said() {
+        for (url, path) in [
+            ("sqlite:a%3Fb.db?busy=1", "a?b.db"),
+            ("sqlite:a%3fb.db", "a?b.db"),
+            ("sqlite:a%23b#c.db", "a#b#c.db"),
+            ("sqlite:a%20b c.db", "a b c.db"),
+            ("sqlite:100%25.db", "100%.db"),
+            ("sqlite:100%.db", "100%.db"),
+            ("sqlite:%", "%"),
+            ("sqlite:a%4", "a%4"),
+            ("sqlite:a%+1b.db", "a%+1b.db"),
+            ("sqlite:a%253F.db", "a%3F.db"),
+            ("sqlite:%D1%8F&я.db", "я&я.db"),
+            ("a%3Fb.db", "a%3Fb.db"),
+        ] {
+            assert_eq!(Place::parse(url).unwrap().path, Path::new(path), "{url}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn files_of_any_name_are_opened() {
+        use crate::store::{Store as _, sqlite::Sqlite, sqlite::fixture::new_job};
+        let folder = tempfile::TempDir::new().unwrap();
+        for name in ["a%3Fb.db", "a#b.db", "a b.db", "%25%41.db", "я.db", "%FF.db", "file%3Ax.db", "a;'\"\\.db"] {
+            let (url, job) = (format!("sqlite:{}/{name}", folder.path().display()), new_job());
+            Sqlite::open(&url).await.unwrap().enqueue(vec![job.clone()]).await.unwrap();
+            let again = Sqlite::open(&format!("{url}?mode=rw")).await.unwrap();
+            assert!(again.job(job.id).await.unwrap().is_some(), "{url}");
+            assert!(decoded(url.strip_prefix("sqlite:").unwrap()).unwrap().is_file(), "{url}");
+        }
+    }
+
+    #[test]
     fn what_a_url_cannot_mean_is_said() {
         for (url, said) in [
-            ("sqlite:x.db?sync=off", "no parameter `sync`; there are `synchronous=full|normal` and `busy=SECONDS`"),
+            (
+                "sqlite:x.db?sync=off",
+                "no parameter `sync`; there are `synchronous=full|normal`, `busy=SECONDS` and `mode=rwc|rw`, and a `?` in \
+                 the name of a file is written `%3F`",
+            ),
+            ("sqlite:x.db?mode=ro", "`mode=ro` will not do: a store writes, also to be read; say `mode=rw`"),
+            ("sqlite:x.db?mode=memory", "`mode=memory` keeps nothing; say `memory:` in place of the URL"),
+            ("sqlite:x.db?mode=w", "`mode` is `rwc`, which makes a missing file, or `rw`, not `w`"),
+            (
+                "sqlite:/no-such.db?mode=rw",
+                "`/no-such.db` does not exist; with `mode=rwc`, or without `mode`, it is made",
+            ),
+            ("sqlite:file:x.db", "a path does not begin with `file:`; say `sqlite:x.db`"),
+            ("sqlite:x%00.db", "`x%00.db` names no file: there is a `%00` in it"),
+            ("sqlite:/dev/null", "`/dev/null` is no file"),
             ("sqlite:x.db?synchronous=maybe", "`synchronous` is `full` or `normal`, not `maybe`"),
             ("sqlite:x.db?busy=long", "`busy` is a number of seconds, not `long`"),
             ("sqlite:", "`sqlite:` names no file; say `sqlite:qtasks.db`, or `memory:` to keep nothing"),

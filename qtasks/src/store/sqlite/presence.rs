@@ -8,7 +8,9 @@
 //!
 //! A worker is known to be gone when its lock file is there and free: its process has ended, or it has left. One whose
 //! lock cannot be looked at, or is not there, may live, as may one without a number: the folder may have been emptied.
-//! Whether such a worker is silent shows in its number alone. No times are compared.
+//! A lock file says which file it is, by its inode: a free one that is a copy of another proves nothing either.
+//! Whether such a worker is silent shows in its number alone. No times are compared. With each renewal a worker makes again
+//! what is not there, or not its own.
 //!
 //! # How a worker learns that its jobs are taken
 //!
@@ -23,7 +25,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, ErrorKind, Seek as _, Write as _},
+    io::{self, ErrorKind, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -32,6 +34,7 @@ use std::{
 
 use uuid::Uuid;
 
+use super::{access::explained as about, files::identity};
 use crate::{
     job::WorkerId,
     store::{Bell, Presence},
@@ -70,7 +73,7 @@ struct Sign {
     beat: Option<File>,
     /// Whether its jobs may have been taken since it last knew of them.
     doubt: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl Workers {
@@ -87,10 +90,10 @@ impl Workers {
         let mut own = self.own();
         // Where a lock is held the number comes first: a taker that finds no lock reads the number after that.
         let shown = own.signs.get_mut(&worker).map(|sign| self.write_beat(worker, sign, beat));
-        let sign = match shown {
-            Some(shown) if self.has(worker, LOCK) => {
+        let sign = match (shown, own.signs.get_mut(&worker)) {
+            (Some(shown), Some(sign)) if is_at(&sign.lock, &self.path(worker, LOCK)) => {
                 shown?;
-                own.signs.get_mut(&worker).expect("it was there just now")
+                sign
             }
             _ => {
                 let sign = own.signs.entry(worker).insert_entry(self.establish(worker)?).into_mut();
@@ -223,8 +226,10 @@ impl Workers {
             Err(TryLockError::WouldBlock) => return Err(about(&new, ErrorKind::WouldBlock.into())),
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
+        // On a full disk it says nothing, and a copy of it is taken for it.
+        _ = lock.metadata().and_then(|found| (&lock).write_all(name_of(&found).as_bytes()));
         fs::rename(&new, self.path(worker, LOCK)).map_err(|error| about(&new, error))?;
-        Ok(Sign { beat: None, doubt: true, _lock: lock })
+        Ok(Sign { beat: None, doubt: true, lock })
     }
 
     /// Starts a thread that looks at the locks of others as long as this store has workers of its own; gives whether it
@@ -273,7 +278,7 @@ impl Workers {
         if self.own().signs.contains_key(&worker) {
             return false;
         }
-        File::open(self.path(worker, LOCK)).is_ok_and(|lock| is_free(&lock))
+        File::open(self.path(worker, LOCK)).is_ok_and(|lock| is_free(&lock) && !is_copy(&lock))
     }
 
     /// Whether there is such a file, and a process keeps it locked; also where one cannot tell.
@@ -320,7 +325,10 @@ impl Workers {
     }
 
     fn create_folder(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.folder).map_err(|error| about(&self.folder, error))
+        match fs::create_dir(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.folder.is_dir() => Ok(()),
+            created => created.map_err(|error| about(&self.folder, error)),
+        }
     }
 
     /// Opens a file for writing, and makes it where it is missing.
@@ -328,11 +336,6 @@ impl Workers {
         let path = self.path(worker, kind);
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         opened.map_err(|error| about(&path, error))
-    }
-
-    /// Whether there is such a file; also where one cannot tell.
-    fn has(&self, worker: WorkerId, kind: &str) -> bool {
-        !matches!(self.path(worker, kind).try_exists(), Ok(false))
     }
 
     fn path(&self, worker: WorkerId, kind: &str) -> PathBuf {
@@ -355,11 +358,6 @@ impl Workers {
     }
 }
 
-/// An error with the path that it is about.
-fn about(path: &Path, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
-}
-
 /// Whether no process has the lock of a file.
 fn is_free(file: &File) -> bool {
     // Shared: of two that look at the same time neither may take the other for the owner.
@@ -370,17 +368,30 @@ fn is_free(file: &File) -> bool {
     free
 }
 
-/// Whether an open file is still the one at a path.
+/// Whether a lock file says that it is another one, as a copy does. One that says nothing is no copy.
+fn is_copy(mut lock: &File) -> bool {
+    let mut said = String::new();
+    let name = lock.metadata().and_then(|found| lock.read_to_string(&mut said).map(|_| name_of(&found)));
+    name.is_ok_and(|name| said.starts_with(INODE) && said != name)
+}
+
+const INODE: &str = "inode ";
+
+/// What a lock file says of itself. The number of its device may be another one after a restart of the machine.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let same = |open: fs::Metadata, there: fs::Metadata| (open.dev(), open.ino()) == (there.dev(), there.ino());
-    file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(|(open, there)| same(open, there))
+fn name_of(found: &fs::Metadata) -> String {
+    format!("{INODE}{}", std::os::unix::fs::MetadataExt::ino(found))
 }
 
 #[cfg(not(unix))]
-fn is_at(_file: &File, path: &Path) -> bool {
-    path.is_file()
+fn name_of(_found: &fs::Metadata) -> String {
+    String::new()
+}
+
+/// Whether an open file is still the one at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let same = |open: fs::Metadata, there: fs::Metadata| identity(&open) == identity(&there);
+    file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(|(open, there)| same(open, there))
 }
 
 /// The locks of others, kept open so that a look costs next to nothing; nothing for those that were found free.
@@ -605,6 +616,25 @@ mod tests {
         assert_eq!(renew(&one, worker, 3).await, 0);
     }
 
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_free_lock_that_is_a_copy_proves_nothing() {
+        let (folder, one, other) = two().await;
+        let (worker, job) = running(&one).await;
+        let (lock, copy) = (one.writer.workers.path(worker, LOCK), folder.path().join("copy"));
+        fs::copy(&lock, &copy).unwrap();
+        fs::rename(&copy, &lock).unwrap();
+        assert_eq!(presence(&other, worker).await, seen(worker, 1, true, false));
+        assert_eq!(renew(&one, worker, 2).await, 1);
+        let (open, there) = (File::open(&lock).unwrap(), presence(&other, worker).await);
+        assert!(!is_free(&open) && !is_copy(&open), "the worker has made it anew");
+        assert_eq!(there, seen(worker, 2, true, false));
+        fs::copy(&lock, &copy).unwrap();
+        fs::rename(&copy, &lock).unwrap();
+        assert_eq!(take(&other, &job, 2).await, Written::Yes, "it is silent for who looked long enough");
+        assert_eq!(renew(&one, worker, 3).await, 0);
+    }
+
     #[tokio::test]
     async fn a_worker_that_was_judged_reads_its_leases_behind_who_takes_them() {
         let (folder, one, other) = two().await;
@@ -713,7 +743,7 @@ mod tests {
         assert_eq!(workers.seen(from_ref(&worker)).unwrap().last().map(|seen| seen.gone), Some(false));
         assert_eq!(presence(&other, worker).await, seen(worker, 10, false, false));
         assert!(!workers.judge(worker, Some(9)) && workers.judge(worker, Some(10)));
-        assert!(workers.has(worker, JUDGED), "it may live");
+        assert!(workers.path(worker, JUDGED).exists(), "it may live");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, ThreadId},
     time::Instant,
 };
@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{
     fault::Fault,
+    files::Files,
     question::{Question, Told},
     tables::Tables,
 };
@@ -37,6 +38,11 @@ pub(super) trait Write: Send + 'static {
     /// When it is applied, among others in a transaction.
     fn turn(&self) -> Turn {
         Turn::Change
+    }
+
+    /// Whether the file grows by it, and nothing that is there already waits for it.
+    fn is_new(&self) -> bool {
+        false
     }
 
     /// Whose lease it was, if it was one, and what that tells.
@@ -67,6 +73,7 @@ pub(super) trait Command: Send {
     /// When it was given.
     fn since(&self) -> Instant;
     fn turn(&self) -> Turn;
+    fn is_new(&self) -> bool;
     fn lease(&self) -> Option<(WorkerId, Told)>;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn undone(&self, fault: &Fault);
@@ -94,6 +101,10 @@ impl<W: Write> Command for Given<W> {
         self.write.turn()
     }
 
+    fn is_new(&self) -> bool {
+        self.write.is_new()
+    }
+
     fn lease(&self) -> Option<(WorkerId, Told)> {
         self.write.lease(self.outcome.as_ref()?)
     }
@@ -118,8 +129,8 @@ impl<W: Write> Command for Given<W> {
 }
 
 /// Where commands wait for the writer; first in, first out.
-#[derive(Default)]
 pub(super) struct Queue {
+    files: Arc<Files>,
     waiting: Mutex<Waiting>,
     changed: Condvar,
     /// The thread that carries the commands out.
@@ -161,6 +172,10 @@ pub(super) struct Taken {
 const WEIGHT: usize = 4096;
 
 impl Queue {
+    pub(super) fn new(files: Arc<Files>) -> Self {
+        Self { files, waiting: Mutex::default(), changed: Condvar::new(), writer: OnceLock::new() }
+    }
+
     /// Gives the writer a change to make, and waits until it is durable.
     ///
     /// # Cancel safety
@@ -175,20 +190,23 @@ impl Queue {
         }
         let (answer, outcome) = oneshot::channel();
         self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
-        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(W::DOING))
+        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| self.files.explain(fault, W::DOING))
     }
 
     /// Waits for jobs that are yet to come.
     pub(super) async fn stand(&self, ask: Ask, free: Free) -> Result<Vec<Job>> {
         let (question, jobs) = Question::new(ask, free);
+        let failed = |fault| self.files.explain(fault, Ask::DOING);
         {
             let mut waiting = self.waiting();
             if waiting.closed {
-                return Err(Fault::Gone.into_error(Ask::DOING));
+                return Err(failed(Fault::Gone));
             }
             waiting.questions.push(question);
         }
-        jobs.await.map_err(|_| Fault::Gone.into_error(Ask::DOING))
+        // Only now: those that are there when the writer learns of a change are answered.
+        self.files.known().map_err(failed)?;
+        jobs.await.map_err(|_| failed(Fault::Gone))
     }
 
     /// Waits until the question of this worker is answered.

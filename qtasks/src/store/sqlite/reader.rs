@@ -9,7 +9,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{fault::Fault, place::Place};
+use super::{fault::Fault, files::Files};
 use crate::{
     error::{Error, Result},
     threads::Pool,
@@ -17,7 +17,7 @@ use crate::{
 
 /// A few read connections, opened when they are first needed.
 pub(super) struct Readers {
-    place: Place,
+    files: Arc<Files>,
     idle: Mutex<Vec<Connection>>,
     threads: Pool,
 }
@@ -26,8 +26,8 @@ pub(super) struct Readers {
 const SEATS: usize = 4;
 
 impl Readers {
-    pub(super) fn new(place: Place) -> Arc<Self> {
-        Arc::new(Self { place, idle: Mutex::default(), threads: Pool::new("qtasks-reader", SEATS) })
+    pub(super) fn new(files: Arc<Files>) -> Arc<Self> {
+        Arc::new(Self { files, idle: Mutex::default(), threads: Pool::new("qtasks-reader", SEATS) })
     }
 
     /// Runs `read` on one of the connections; it sees all that was committed before.
@@ -49,14 +49,21 @@ impl Readers {
             }
         };
         self.threads.run(work).map_err(|error| Error::store(doing, error))?;
-        found.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.into_error(doing))
+        found.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| self.files.explain(fault, doing))
     }
 
     fn with_connection<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Fault> {
+        let found = self.found(read);
+        // First: what is wrong with the files may be why nothing was found, and is no answer where something was.
+        self.files.check()?;
+        found
+    }
+
+    fn found<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Fault> {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.place.connect_reader()?,
+            None => self.files.place.connect_reader()?,
         };
         // After an error or a panic the connection is closed: the next one may fare better.
         let found = catch_unwind(AssertUnwindSafe(|| read(&connection)));
@@ -177,7 +184,9 @@ mod tests {
         let (_folder, store) = store().await;
         for _ in 0..2 * SEATS {
             let error = soon(store.readers.read("test", |_| -> rusqlite::Result<()> { panic!("on purpose") })).await;
-            assert_eq!(chain(&error.unwrap_err()), "the store could not test: the store panicked: on purpose");
+            let path = store.readers.files.place.path.display();
+            let said = format!("the store could not test: `{path}`: the store panicked: on purpose");
+            assert_eq!(chain(&error.unwrap_err()), said);
         }
         assert_eq!(soon(store.jobs(Filter::default(), None, 9)).await.unwrap(), []);
     }

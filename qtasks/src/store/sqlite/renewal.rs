@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::{
     fault::{Fault, is_busy},
-    place::Place,
+    files::Files,
     presence::Workers,
     row, schema,
     sql::HELD,
@@ -33,19 +33,21 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the workers of this store say of themselves. Called on the workers' own threads, and done there.
 pub(super) struct Renewals {
-    place: Place,
+    files: Arc<Files>,
     workers: Arc<Workers>,
     /// Opened when it is first needed, and used for nothing else.
     connection: Mutex<Option<Connection>>,
 }
 
 impl Renewals {
-    pub(super) fn new(place: Place, workers: Arc<Workers>) -> Self {
-        Self { place, workers, connection: Mutex::default() }
+    pub(super) fn new(files: Arc<Files>, workers: Arc<Workers>) -> Self {
+        Self { files, workers, connection: Mutex::default() }
     }
 
     /// Shows that `worker` lives, and gives the leases that it holds.
     pub(super) fn renew(&self, worker: WorkerId, beat: u64, bell: &Arc<Bell>) -> Result<Vec<Lease>> {
+        // A worker that cannot write to the database any more leaves its jobs to others.
+        self.files.check().map_err(|fault| self.files.explain(fault, RENEWING))?;
         let shown = self.workers.show(worker, beat, bell);
         let in_doubt = shown.map_err(|error| Error::store(RENEWING, error))?;
         let leases = self.read(RENEWING, |connection| {
@@ -89,7 +91,7 @@ impl Renewals {
     }
 
     fn newer(&self, found: i64) -> Error {
-        Error::NewerStore { place: self.place.path.display().to_string(), found, known: schema::FORMAT }
+        Error::NewerStore { place: self.files.place.path.display().to_string(), found, known: schema::FORMAT }
     }
 
     fn read<T>(&self, doing: &'static str, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -97,14 +99,15 @@ impl Renewals {
         // After an error the connection is closed: the next one may fare better.
         let read = match place.take() {
             Some(connection) => Ok(connection),
-            None => self.place.connect_renewer(),
+            None => self.files.place.connect_renewer(),
         }
         .and_then(|connection| {
             let found = read(&connection)?;
             *place = Some(connection);
             Ok(found)
         });
-        read.map_err(|error| Fault::from(error).into_error(doing))
+        let checked = self.files.check().and_then(|_| read.map_err(Fault::from));
+        checked.map_err(|fault| self.files.explain(fault, doing))
     }
 
     fn connection(&self) -> MutexGuard<'_, Option<Connection>> {

@@ -1,8 +1,10 @@
 //! Enqueueing in a transaction of the application.
 
+use std::path::Path;
+
 use rusqlite::Transaction;
 
-use super::{enqueue::insert_job, fault::Fault, read, schema, sql, tables::intern};
+use super::{enqueue::insert_job, fault::Fault, files, read, schema, sql, tables::intern};
 use crate::{
     error::{Error, Result},
     job::{JobId, NewJob, is_of_call},
@@ -37,13 +39,18 @@ const DOING: &str = "enqueue a job in the application's transaction";
 /// # Errors
 ///
 /// When the file has no tables of qtasks, or not those of this version. They are there once the file has been opened
-/// [as a store](super::Sqlite::open). When the id is that of another job.
+/// [as a store](super::Sqlite::open). When the id is that of another job. [`Error::StoreChanged`] when this program has the
+/// store open, and its files were removed or replaced since.
 fn enqueue_in(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
-    let found = schema::format(transaction).map_err(failed)?;
-    let place = || transaction.path().unwrap_or_default().to_owned();
+    let path = transaction.path().unwrap_or_default();
+    let failed = |fault: Fault| fault.into_error(DOING, Path::new(path));
+    files::check_at(Path::new(path)).map_err(failed)?;
+    let in_sql = |error: rusqlite::Error| failed(error.into());
+    let found = schema::format(transaction).map_err(in_sql)?;
+    let place = || path.to_owned();
     match found {
-        schema::FORMAT if insert(transaction, job).map_err(failed)? => Ok(()),
-        schema::FORMAT => match read::job(transaction, job.id).map_err(failed)? {
+        schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
+        schema::FORMAT => match read::job(transaction, job.id).map_err(in_sql)? {
             Some(found) => is_of_call(job.id, (&found.task, &found.args), (&job.task, &job.args)),
             None => Ok(()),
         },
@@ -67,10 +74,6 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool>
     let (mut jobs, mut args) =
         (transaction.prepare_cached(sql::INSERT_JOB)?, transaction.prepare_cached(sql::INSERT_ARGS)?);
     insert_job(&mut jobs, &mut args, lane, job)
-}
-
-fn failed(error: rusqlite::Error) -> Error {
-    Fault::from(error).into_error(DOING)
 }
 
 #[cfg(test)]

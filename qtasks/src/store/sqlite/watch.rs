@@ -19,8 +19,8 @@ use super::queue::Queue;
 const SHORTEST: Duration = Duration::from_millis(1);
 /// An event is looked after for about twice this time: a commit may take long to come true on a slow disk.
 const LONGEST: Duration = Duration::from_millis(512);
-/// How often is looked without a reason, should an event be lost.
-const CALM: Duration = Duration::from_secs(1);
+/// How often is looked without a reason, should an event be lost; and whether the files are there still.
+const CALM: Duration = Duration::from_millis(500);
 /// How often is looked where the file cannot be watched.
 const BLIND: Duration = Duration::from_millis(50);
 
@@ -97,7 +97,7 @@ mod tests {
         let start = Instant::now();
         let mut look = Look::new(true, start);
         look.soon();
-        assert_eq!(looks(&mut look, start, 4500), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2024, 3024, 4024]);
+        assert_eq!(looks(&mut look, start, 2600), [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1012, 1512, 2012, 2512]);
     }
 
     #[test]

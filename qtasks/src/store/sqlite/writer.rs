@@ -14,8 +14,9 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
-    checkpoint::{self, Checkpoint},
+    checkpoint::Checkpoint,
     fault::{Fault, is_busy},
+    files::{Files, Identity, identity_at},
     place::Place,
     presence::Workers,
     question::{Question, Told},
@@ -34,8 +35,7 @@ use crate::{
 /// workers of the store are gone then.
 pub(super) struct Handle {
     pub(super) queue: Arc<Queue>,
-    /// Where the file is, by an absolute path.
-    pub(super) place: Place,
+    pub(super) files: Arc<Files>,
     pub(super) workers: Arc<Workers>,
 }
 
@@ -49,69 +49,97 @@ impl Drop for Handle {
 /// Starts the thread, and waits until the file is open and its tables are there.
 pub(super) async fn start(place: Place, bell: Arc<Bell>) -> Result<Handle> {
     const STARTING: &str = "start its writer";
-    let (ready, opened) = oneshot::channel();
+    let ((ready, opened), path) = (oneshot::channel(), place.path.clone());
     let body = move || match open(place) {
-        Ok((connection, place)) => write(&connection, place, &bell, ready),
+        Ok(opened) => write(&opened, &bell, ready),
         Err(error) => _ = ready.send(Err(error)),
     };
     let spawned = thread::Builder::new().name("qtasks-sqlite".to_owned()).spawn(body);
     spawned.map_err(|error| Error::store(STARTING, error))?;
-    opened.await.unwrap_or_else(|_| Err(Fault::Gone.into_error(STARTING)))
+    opened.await.unwrap_or_else(|_| Err(Fault::Gone.into_error(STARTING, &path)))
 }
 
-fn open(place: Place) -> Result<(Connection, Place)> {
+/// The connection that writes, and what it is connected to.
+struct Opened {
+    connection: Connection,
+    place: Place,
+    database: Identity,
+}
+
+fn open(place: Place) -> Result<Opened> {
     let mut connection = place.connect()?;
-    turn_on_log(&connection, place.patience).map_err(|error| place.explain(error))?;
+    let database = identity_at(&place.path)?;
+    turn_on_log(&connection, &place)?;
     schema::migrate(&mut connection, &place, schema::MIGRATIONS)?;
-    // Past this the thread lags behind itself.
-    connection
-        .pragma_update(None, "wal_autocheckpoint", 2 * checkpoint::MANY as i64)
-        .map_err(|error| place.explain(error))?;
     // From here on the thread itself waits for locks, and looks around while it does.
     connection.busy_timeout(Duration::ZERO).map_err(|error| place.explain(error))?;
-    Ok((connection, place.absolute()?))
+    Ok(Opened { connection, place: place.absolute()?, database })
 }
 
 /// Switches to the write-ahead log. SQLite does not wait here for others that do the same.
-fn turn_on_log(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
-    let since = Instant::now();
-    patiently(since, patience, || {
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0)).map(drop)
-    })
+fn turn_on_log(connection: &Connection, place: &Place) -> Result<()> {
+    let turned_on = patiently(Instant::now(), place.patience, is_busy, || {
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
+    });
+    match turned_on.map_err(|error| place.explain(error))? {
+        mode if mode == "wal" => Ok(()),
+        mode => Err(Error::store(
+            "turn on the write-ahead log",
+            format!(
+                "`{}` keeps its journal as `{mode}`; its volume may lack the shared memory that the log needs: move the \
+                 file to a local one",
+                place.path.display()
+            ),
+        )),
+    }
 }
 
-fn write(connection: &Connection, place: Place, bell: &Bell, ready: oneshot::Sender<Result<Handle>>) {
-    let workers = Arc::new(Workers::new(place.workers()));
-    let prepared =
-        Tables::new(connection, Arc::clone(&workers)).and_then(|mut tables| Ok((tables.data_version()?, tables)));
-    let (version, tables) = match prepared {
+fn write(opened: &Opened, bell: &Arc<Bell>, ready: oneshot::Sender<Result<Handle>>) {
+    let workers = Arc::new(Workers::new(opened.place.workers()));
+    let Prepared { tables, version, files } = match prepare(opened, &workers, bell) {
         Ok(prepared) => prepared,
         Err(error) => {
-            _ = ready.send(Err(place.explain(error)));
+            _ = ready.send(Err(error));
             return;
         }
     };
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(Queue::new(Arc::clone(&files)));
     queue.serve();
     let _closing = Closing(&queue);
-    let watcher = watch(&place.log(), Arc::clone(&queue));
+    let watcher = watch(&files.place.log(), Arc::clone(&queue));
     let look = Look::new(watcher.is_some(), Instant::now());
-    let patience = place.patience;
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
-    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), place, workers }));
-    let checkpoint = Checkpoint::new(Instant::now());
+    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), files: Arc::clone(&files), workers }));
+    let checkpoint = Checkpoint::new(&files.place, Instant::now());
     Writer {
         tables,
         queue: &queue,
         bell,
-        patience,
+        files: &files,
         look,
         checkpoint,
+        log: 0,
+        is_over: false,
         questions: Vec::new(),
         caught_up: HashSet::new(),
         version,
     }
     .run();
+}
+
+/// What the writer begins with.
+struct Prepared<'c> {
+    tables: Tables<'c>,
+    version: i64,
+    files: Arc<Files>,
+}
+
+fn prepare<'c>(opened: &'c Opened, workers: &Arc<Workers>, bell: &Arc<Bell>) -> Result<Prepared<'c>> {
+    let Opened { connection, place, database } = opened;
+    let explain = |error| place.explain(error);
+    let mut tables = Tables::new(connection, Arc::clone(workers)).map_err(explain)?;
+    let version = tables.data_version().map_err(explain)?;
+    Ok(Prepared { tables, version, files: Files::of(place.clone(), *database, Arc::clone(bell))? })
 }
 
 /// So many rows may always join a transaction.
@@ -121,9 +149,13 @@ struct Writer<'a> {
     tables: Tables<'a>,
     queue: &'a Queue,
     bell: &'a Bell,
-    patience: Duration,
+    files: &'a Files,
     look: Look,
     checkpoint: Checkpoint,
+    /// How many bytes the log had after the last commit.
+    log: u64,
+    /// The files have changed, and all is done that there was to do about it.
+    is_over: bool,
     questions: Vec<Question>,
     /// Workers for whom nothing waits, as far as is known.
     caught_up: HashSet<WorkerId>,
@@ -134,8 +166,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn run(mut self) {
         loop {
-            let next = self.look.next();
-            let taken = self.queue.take(self.checkpoint.next().map_or(next, |checkpoint| checkpoint.min(next)));
+            let taken = self.queue.take(self.next());
             if !taken.batch.is_empty() {
                 self.carry_out(taken.batch);
             }
@@ -144,8 +175,8 @@ impl Writer<'_> {
                 // Whoever waited for it may be gone.
                 _ = done.send(());
             }
-            if self.checkpoint.is_due(Instant::now()) {
-                self.checkpoint.run(self.tables.connection);
+            if self.checkpoint.is_due(Instant::now()) && self.check().is_ok() {
+                self.checkpoint.run(self.tables.connection, Instant::now());
             }
             if taken.ended {
                 return;
@@ -159,18 +190,52 @@ impl Writer<'_> {
         }
     }
 
+    /// When there is something to do of which no command tells.
+    fn next(&self) -> Instant {
+        let next = self.look.next();
+        self.checkpoint.next().filter(|_| !self.is_over).map_or(next, |checkpoint| checkpoint.min(next))
+    }
+
+    /// That the files are still those that are open; gives how many bytes the log has.
+    fn check(&mut self) -> Result<u64, Fault> {
+        let checked = self.files.check();
+        if matches!(checked, Err(Fault::Changed(_))) && !self.is_over {
+            self.is_over = true;
+            self.give_up();
+        }
+        checked
+    }
+
+    /// Leaves the old files whole, which are of no use to this store any more.
+    fn give_up(&mut self) {
+        self.questions.append(&mut self.queue.questions());
+        // With nothing, also where jobs were leased to them in the last transaction.
+        self.questions.iter_mut().for_each(Question::undone);
+        self.questions.drain(..).for_each(Question::answer);
+        // What the log holds goes to the file it belongs to: that file may be all that is left, and a log that stays behind
+        // would be mixed into the file which stands there now. Where a program has it open with that, it is left alone.
+        let unseen = self.tables.data_version().ok() != Some(self.version);
+        if self.files.may_empty_log(unseen) {
+            self.checkpoint.empty(self.tables.connection);
+        }
+    }
+
     /// Makes the changes in one transaction, or, where that fails, each in its own.
     fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
-        match self.transact(&mut batch) {
+        let mut done = self.transact(&mut batch);
+        if done.as_ref().is_err_and(Fault::is_full) && self.makes_room_for(&batch) {
+            done = self.transact(&mut batch);
+        }
+        match done {
             Ok(news) => {
-                self.checkpoint.committed(weight(&batch), Instant::now());
+                self.checkpoint.committed(weight(&batch), self.log, Instant::now());
                 let work = news.work;
                 self.tell(news);
                 // First: whoever has enqueued something finds it leased.
                 self.answer_questions(&batch, work);
                 answer(batch, None);
             }
-            Err(fault @ Fault::Locked { .. }) => answer(batch, Some(fault)),
+            Err(fault @ (Fault::Locked { .. } | Fault::Changed(_) | Fault::Io(_))) => answer(batch, Some(fault)),
             Err(fault) if batch.len() == 1 => answer(batch, Some(fault)),
             Err(fault) => {
                 batch.iter().for_each(|command| command.undone(&fault));
@@ -179,27 +244,65 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether there is more room now, and the changes can be made once more.
+    fn makes_room_for(&mut self, batch: &[Box<dyn Command>]) -> bool {
+        batch.iter().all(|command| command.turn() != Turn::Handlers) && self.checkpoint.empty(self.tables.connection)
+    }
+
     fn transact(&mut self, batch: &mut Vec<Box<dyn Command>>) -> Result<News, Fault> {
-        let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
-        let for_handlers = batch.iter().any(|command| command.turn() == Turn::Handlers);
-        patiently(since, self.patience, || self.tables.begin(for_handlers))
-            .map_err(|error| if is_busy(&error) { Fault::Locked { waited: self.patience } } else { error.into() })?;
+        let reserved = self.checkpoint.reserved(Instant::now());
+        if let Some(free) = reserved.filter(|_| batch.iter().any(|command| command.is_new())) {
+            return Err(Fault::Crowded { free });
+        }
+        self.begin(batch)?;
         batch.sort_by_key(|command| command.turn());
         let changes = batch.partition_point(|command| command.turn() == Turn::Change);
         let mut last = batch.split_off(changes);
-        let apply = || self.apply(batch, &mut last);
+        let apply = || self.apply(batch, &mut last, reserved.is_none());
         let applied = catch_unwind(AssertUnwindSafe(apply)).unwrap_or_else(|panic| Err(Fault::panicked(&*panic)));
         batch.append(&mut last);
         let committed = applied.and_then(|()| self.tables.commit());
         if committed.is_err() {
             self.tables.rollback();
+        }
+        // What is committed counts only if it can be found where others look for it; and where it cannot, that is why all
+        // else went wrong.
+        let done = self.check().and_then(|log| {
+            self.log = log;
+            committed
+        });
+        if done.is_err() {
             self.questions.iter_mut().for_each(Question::undone);
         }
-        committed
+        done
+    }
+
+    /// Begins a transaction, as soon as others let it.
+    fn begin(&mut self, batch: &[Box<dyn Command>]) -> Result<(), Fault> {
+        if self.is_over {
+            return self.check().map(drop);
+        }
+        let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
+        let for_handlers = batch.iter().any(|command| command.turn() == Turn::Handlers);
+        let patience = self.files.place.patience;
+        let begun = patiently(since, patience, Fault::is_busy, || {
+            let begun = self.tables.begin(for_handlers);
+            if begun.is_err() {
+                // No lock of a file that is gone is waited for.
+                self.check()?;
+            }
+            Ok(begun?)
+        });
+        begun.map_err(|fault| if fault.is_busy() { Fault::Locked { waited: patience } } else { fault })
     }
 
     /// Applies the changes, those that come while that is done, and what is to be applied after them.
-    fn apply(&mut self, changes: &mut Vec<Box<dyn Command>>, last: &mut Vec<Box<dyn Command>>) -> Result<(), Fault> {
+    fn apply(
+        &mut self,
+        changes: &mut Vec<Box<dyn Command>>,
+        last: &mut Vec<Box<dyn Command>>,
+        may_join: bool,
+    ) -> Result<(), Fault> {
         let tables = &mut self.tables;
         self.questions.append(&mut self.queue.questions());
         // What others have committed comes first too; the look will tell of it.
@@ -214,7 +317,7 @@ impl Writer<'_> {
         loop {
             changes[applied..].iter_mut().try_for_each(|command| command.apply(tables))?;
             applied = changes.len();
-            if last.iter().any(|command| command.turn() == Turn::Handlers) {
+            if !may_join || last.iter().any(|command| command.turn() == Turn::Handlers) {
                 break;
             }
             // To commit these too costs nothing more. As much at most, or a millisecond's worth, so that nobody waits
@@ -274,6 +377,9 @@ impl Writer<'_> {
 
     /// Rings for everybody when another connection has committed something.
     fn look(&mut self) {
+        if self.check().is_err() {
+            return;
+        }
         match self.tables.data_version() {
             Ok(version) if version == self.version => {}
             Ok(version) => {
@@ -301,11 +407,12 @@ fn answer(batch: Vec<Box<dyn Command>>, fault: Option<Fault>) {
 }
 
 /// Tries again while somebody else holds a lock, until `patience` has passed `since` then.
-fn patiently<T>(
+fn patiently<T, E>(
     since: Instant,
     patience: Duration,
-    mut attempt: impl FnMut() -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
+    is_busy: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let mut pause = Duration::from_micros(100);
     loop {
         match attempt() {
@@ -414,10 +521,10 @@ mod tests {
     async fn commands_that_wait_together_share_a_transaction() {
         let (_folder, store) = store().await;
         store.enqueue(vec![new_job()]).await.unwrap();
-        let before = commits(&store.writer.place.log());
+        let before = commits(&store.writer.files.place.log());
         let answers = together(&store, (0..100).map(|_| store.enqueue(vec![new_job()]))).await;
         assert!(answers.iter().all(Result::is_ok));
-        assert_eq!(commits(&store.writer.place.log()) - before, 1);
+        assert_eq!(commits(&store.writer.files.place.log()) - before, 1);
         assert_eq!(lease(&store, 200).await.len(), 101);
     }
 
@@ -438,7 +545,7 @@ mod tests {
         let (_folder, store) = store().await;
         store.enqueue((0..20).map(|_| new_job()).collect()).await.unwrap();
         let jobs = lease(&store, 20).await;
-        let before = commits(&store.writer.place.log());
+        let before = commits(&store.writer.files.place.log());
         let ran = Arc::new(AtomicUsize::new(0));
         let transact = async |job: &Job| {
             let ran = Arc::clone(&ran);
@@ -451,7 +558,7 @@ mod tests {
             store.transact(Some(lease), vec![Arc::new(PendingStep::new(0, 0, 0, Box::new(run)))]).await
         };
         let came = together(&store, jobs[..10].iter().map(transact)).await;
-        assert_eq!(commits(&store.writer.place.log()) - before, 1);
+        assert_eq!(commits(&store.writer.files.place.log()) - before, 1);
         // Enqueued behind them.
         let change = async |number: usize| match number {
             10 => _ = store.writer.queue.ask(Panic).await.unwrap_err(),
@@ -473,8 +580,10 @@ mod tests {
         let said = together(&store, (0..8).map(change)).await;
         let enqueued = said.iter().filter(|said| *said == "enqueued").count();
         assert_eq!((enqueued, lease(&store, 20).await.len()), (6, 6));
-        assert!(said[3].starts_with("the store could not run some SQL: no such table: nowhere"), "{}", said[3]);
-        assert_eq!(said[5], "the store could not panic: the store panicked: on purpose");
+        let path = store.writer.files.place.path.display();
+        let no_table = format!("the store could not run some SQL: `{path}`: no such table: nowhere");
+        assert!(said[3].starts_with(&no_table), "{}", said[3]);
+        assert_eq!(said[5], format!("the store could not panic: `{path}`: the store panicked: on purpose"));
     }
 
     #[tokio::test]
@@ -498,10 +607,13 @@ mod tests {
         for answer in together_locked(&store, 3).await {
             let error = answer.unwrap_err();
             assert!(error.is_store_trouble());
+            let path = store.writer.files.place.path.display();
             assert_eq!(
                 chain(&error),
-                "the store could not enqueue jobs: the database is locked by another process, or by another connection \
-                 of this one; waited 0ns for it"
+                format!(
+                    "the store could not enqueue jobs: `{path}`: the database is locked by another process, or by another \
+                     connection of this one; waited 0ns for it; `?busy=SECONDS` lets it wait longer"
+                )
             );
         }
         other.execute_batch("COMMIT").unwrap();
@@ -519,9 +631,13 @@ mod tests {
         store.writer.queue.ask(Sql("PRAGMA max_page_count = 1".into())).await.unwrap();
         let many = || (0..1000).map(|_| new_job()).collect::<Vec<_>>();
         let error = store.enqueue(many()).await.unwrap_err();
+        let path = store.writer.files.place.path.display();
         assert_eq!(
             chain(&error),
-            "the store could not enqueue jobs: database or disk is full: no room is left on the disk"
+            format!(
+                "the store could not enqueue jobs: `{path}`: database or disk is full: no room is left on its volume; \
+                 make room, and work goes on"
+            )
         );
         assert_eq!(lease(&store, 1).await, []);
         store.writer.queue.ask(Sql("PRAGMA max_page_count = 100000".into())).await.unwrap();
