@@ -35,7 +35,7 @@ impl Tear {
             Self::Gap => _ = page.remove(1),
             Self::Repeat => page.insert(1, page[0].clone()),
             Self::Back => page.swap(0, 1),
-            Self::EarlyEnd => page.truncate(2),
+            Self::EarlyEnd => page.truncate(if page.len() > 2 { 2 } else { 0 }),
             Self::Unreadable => {}
         }
     }
