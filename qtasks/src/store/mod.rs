@@ -14,6 +14,7 @@ mod millis;
 pub mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+mod secret;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
@@ -244,28 +245,9 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
             let missing = FEATURES.iter().find(|(scheme, _)| *scheme == name && url.contains(':'));
             let missing = missing.map(|(_, feature)| format!("; add the feature `{feature}` of qtasks for it"));
             let known = known.join(", ") + missing.as_deref().unwrap_or_default();
-            Err(Error::UnknownStore { url: without_password(url), known })
+            Err(Error::UnknownStore { url: secret::without_password(url), known })
         }
     }
-}
-
-/// `url` with stars for its password.
-fn without_password(url: &str) -> String {
-    if let Some((place, parameters)) = url.split_once('?') {
-        let hide = |parameter: &str| match parameter.split_once('=') {
-            Some(("password", _)) => "password=***".to_owned(),
-            _ => parameter.to_owned(),
-        };
-        let parameters: Vec<_> = parameters.split('&').map(hide).collect();
-        return format!("{}?{}", without_password(place), parameters.join("&"));
-    }
-    let hidden = || {
-        let (scheme, rest) = url.split_once("://")?;
-        let (user, place) = rest.rsplit_once('@')?;
-        let (name, _password) = user.split_once(':')?;
-        Some(format!("{scheme}://{name}:***@{place}"))
-    };
-    hidden().unwrap_or_else(|| url.to_owned())
 }
 
 /// A transaction of the user's own on a store, in which jobs can be enqueued.

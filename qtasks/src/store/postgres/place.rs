@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
 use tokio_postgres::config::{Config, Host, SslMode};
 
-use crate::error::{Error, Result, chain};
+use crate::{
+    error::{Error, Result, chain},
+    store::secret::{self, Parts},
+};
 
 const OPENING: &str = "open its database";
 /// Leases last 3 s: a connection on which they are renewed must be given up early enough for another try.
@@ -44,7 +47,10 @@ pub(super) enum Trust {
 
 impl Place {
     pub(super) fn parse(url: &str) -> Result<Self> {
-        let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let Some(parts) = secret::parts(url) else {
+            let form = "a URL of Postgres looks like `postgres://USER:PASSWORD@HOST/DATABASE`";
+            return refuse(if url.contains("://") { secret::UNCLEAR } else { form }.to_owned());
+        };
         let mut place = Self {
             config: Config::new(),
             of_handlers: Config::new(),
@@ -55,23 +61,41 @@ impl Place {
             pooled: false,
             trust: Trust::Anybody,
         };
-        let mut theirs = Vec::new();
-        let mut encrypted = None;
-        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            match name {
-                "sslmode" => encrypted = Some(value),
-                "sslrootcert" => place.trust = Trust::File(value.into()),
-                _ if place.set(name, value)? => {}
-                _ => theirs.push(parameter),
-            }
+        let set = place.set_all(&parts);
+        if set.is_err() && !parts.can_be_shown {
+            return refuse("one of the parameters of its URL is not understood".to_owned());
         }
-        let url = format!("{base}?{}", theirs.join("&"));
-        let not_understood = |error| format!("its URL is not understood: {}", chain(&error));
-        place.config = url.parse().map_err(|error| Error::store(OPENING, not_understood(error)))?;
-        place.encrypt(encrypted)?;
+        set?;
         place.complete()?;
         Ok(place)
+    }
+
+    fn set_all(&mut self, parts: &Parts<'_>) -> Result<()> {
+        let (mut theirs, mut encrypted) = (Vec::new(), None);
+        for &(name, value) in &parts.parameters {
+            match name {
+                "sslmode" => encrypted = Some(value),
+                "sslrootcert" => self.trust = Trust::File(value.into()),
+                _ if self.set(name, value)? => {}
+                _ => theirs.push(format!("{name}={value}")),
+            }
+        }
+        // The driver takes the first `@` for the end of the password.
+        let user = parts.user.map(|user| user.replace('@', "%40") + "@").unwrap_or_default();
+        let url = format!("postgres://{user}{}{}?{}", parts.hosts, parts.path, theirs.join("&"));
+        let not_understood = |error| format!("its URL is not understood: {}", chain(&error));
+        self.config = url.parse().map_err(|error| Error::store(OPENING, not_understood(error)))?;
+        self.encrypt(encrypted)
+    }
+
+    /// The role that the server is asked as, for the lines that an operator is to say.
+    pub(super) fn role(&self) -> String {
+        self.config.get_user().map_or_else(|| "ROLE".to_owned(), quoted)
+    }
+
+    /// The database, as SQL has it.
+    pub(super) fn name(&self) -> String {
+        self.config.get_dbname().or(self.config.get_user()).map_or_else(|| "DATABASE".to_owned(), quoted)
     }
 
     /// The statement for the schema of this place.
@@ -159,7 +183,7 @@ impl Place {
             // A statement whose caller has given up ends too, and so does a transaction whose caller is gone: the server may
             // learn of that hours later, and holds its locks until then.
             let all = format!(
-                "-c default_transaction_isolation=read\\ committed -c statement_timeout={}",
+                "-c default_transaction_isolation=read\\ committed -c lock_timeout=0 -c statement_timeout={}",
                 self.patience.as_millis()
             );
             // Where a process with an open transaction stands still, nobody waits for it longer than this.
@@ -181,6 +205,11 @@ impl Place {
 /// The statement for `schema`, which it names `qtasks`.
 pub(super) fn in_schema<'s>(schema: &str, sql: &'s str) -> Cow<'s, str> {
     if schema == "qtasks" { sql.into() } else { sql.replace("qtasks.", &format!("\"{schema}\".")).into() }
+}
+
+/// A name as SQL has it: in quotes where it must be.
+fn quoted(name: &str) -> String {
+    if is_name(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
 fn is_name(text: &str) -> bool {
