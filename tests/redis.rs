@@ -14,13 +14,14 @@ use qtasks::{
     job::{Attempt, Ending, Job, Lease, NewJob, Output, State, Suspect, WorkerId},
     json::Json,
     prelude::*,
-    store::{Ask, Hold, Presence, Redis, Settlement, Store, Suspects, Written},
+    store::{Ask, Filter, Hold, Presence, Redis, Settlement, Store, Suspects, Written},
 };
 use qtasks_tests::{
     Diary, eventually, in_time,
     servers::{free_port, redis},
     whole,
 };
+use tokio::sync::Notify;
 
 /// A server that keeps all that it has acknowledged.
 fn lasting() -> redis::Redis {
@@ -291,6 +292,71 @@ async fn errors_say_what_is_wrong_and_never_the_password() {
             "the store could not connect to its server: no connection to {place}: Connection refused (os error 111)"
         )
     );
+}
+
+/// A generator whose jobs wait, run, remember and end; and one that asks for another.
+#[qtask(echo = true)]
+async fn remembers(ctx: TaskContext) -> Vec<u64> {
+    yield_!(0);
+    GATE.notified().await;
+    for number in 1..4 {
+        yield_!(ctx.once("number", || async move { number }).await);
+    }
+    ctx.sleep(Duration::from_millis(1)).await;
+    ctx.enqueue(nothing()).await.unwrap();
+}
+
+#[qtask]
+async fn nothing() {}
+
+/// Behind it the server is full.
+static GATE: Notify = Notify::const_new();
+
+#[tokio::test(flavor = "multi_thread")]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_full_server_is_worked_off() {
+    let server = redis::Redis::start(&[]);
+    let url = server.url();
+    let app = async || QueueTasks::builder().store(&*url).state(Diary::default()).build().await;
+    let first = app().await.unwrap();
+    let worker = first.worker().concurrency(2).start().await.unwrap();
+    let later = remembers().delay(Duration::from_millis(1));
+    let calls = [remembers().priority(3), remembers().priority(2), later, remembers().priority(1)];
+    let jobs = first.enqueue_all(calls).await.unwrap();
+    let later = first.enqueue(remembers().delay(Duration::from_secs(3600))).await.unwrap();
+    assert_eq!(jobs[0].stream().next().await.unwrap().unwrap(), 0);
+    assert_eq!(server.tell("CONFIG SET maxmemory 1").unwrap(), "+OK");
+
+    let refused = whole(&first.enqueue(remembers()).await.unwrap_err());
+    assert!(refused.contains("maxmemory") && refused.contains("are worked off all the same"), "{refused}");
+    let second = app().await.expect("nothing is to be written when it is opened");
+    let other = second.worker().concurrency(2).start().await.unwrap();
+    for _ in 0..5 {
+        GATE.notify_one();
+    }
+    for job in &jobs {
+        let result = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                GATE.notify_one();
+                if let Ok(result) = tokio::time::timeout(Duration::from_millis(100), job.result()).await {
+                    return result;
+                }
+            }
+        });
+        assert_eq!(result.await.expect("a full server is worked off").unwrap(), [0, 1, 2, 3]);
+    }
+    later.cancel().await.unwrap();
+    later.retry().await.unwrap();
+    later.cancel().await.unwrap();
+    let store = open(&url).await;
+    let end = Timestamp::now() + Duration::from_secs(60);
+    let asked_for = store.jobs(Filter::default().task("nothing"), None, 100).await.unwrap().len();
+    assert_eq!((asked_for, store.prune(end, end, 100).await.unwrap()), (4, 9));
+    worker.shutdown().await.unwrap();
+    other.shutdown().await.unwrap();
+    assert!(store.workers().await.unwrap().is_empty());
+    let new = whole(&Redis::open(&format!("{url}-new")).await.expect_err("the first to open it writes something"));
+    assert!(new.contains("maxmemory"), "{new}");
 }
 
 #[tokio::test]

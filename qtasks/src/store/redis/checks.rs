@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redis::{Value, cmd};
 
-use super::{failure::Failure, link::Link};
+use super::{account, failure::Failure, link::Link, place::Place};
 use crate::error::{Error, Result};
 
 /// The oldest Redis that has all commands.
@@ -26,8 +26,15 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
     }
     let key = format!("{}format", link.place.prefix);
     let (mut set, mut get) = (cmd("SETNX"), cmd("GET"));
-    link.ask::<()>(set.arg(&key).arg(FORMAT)).await.map_err(failed)?;
-    let found: i64 = link.ask(get.arg(&key)).await.map_err(failed)?;
+    let get = get.arg(&key);
+    let found = match link.ask::<Option<i64>>(get).await.map_err(failed)? {
+        Some(found) => found,
+        None => {
+            link.ask::<()>(set.arg(&key).arg(FORMAT)).await.map_err(failed)?;
+            // Another may just have done so.
+            link.ask(get).await.map_err(failed)?
+        }
+    };
     if found > FORMAT {
         return Err(Error::NewerStore { place, found, known: FORMAT });
     }
@@ -39,7 +46,7 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
         let mut call = link.call(|scripts| &scripts.migrate);
         link.ask::<()>(call.arg(FORMAT)).await.map_err(failed)?;
     }
-    Ok(facts.warnings())
+    Ok(facts.warnings().into_iter().chain(facts.silence(&link.place)).collect())
 }
 
 /// What a server says of itself, as far as it does.
@@ -49,19 +56,27 @@ struct Facts {
     /// Some services keep their configuration to themselves.
     save: Option<String>,
     appendfsync: Option<String>,
+    /// The rights that the account would need to be told more.
+    denied: Vec<&'static str>,
 }
 
 impl Facts {
     async fn of(link: &Link) -> std::result::Result<Self, Failure> {
-        let info = match link.ask(&cmd("INFO")).await? {
-            Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
-            Value::VerbatimString { text, .. } => text,
-            _ => String::new(),
+        let mut denied = Vec::new();
+        let info = match link.ask(&cmd("INFO")).await {
+            Ok(said) => read_info(said),
+            Err(failure) if account::is_kept_secret(&failure) => {
+                denied.extend(account::is_denied(&failure).then_some("+info"));
+                HashMap::new()
+            }
+            Err(failure) => return Err(failure),
         };
-        let lines = info.lines().filter_map(|line| line.split_once(':'));
-        let info = lines.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect();
-        let (save, appendfsync) = (configured(link, "save").await, configured(link, "appendfsync").await);
-        Ok(Self { info, save, appendfsync })
+        let settings = [configured(link, "save").await, configured(link, "appendfsync").await];
+        if settings.iter().any(|setting| setting.as_ref().is_err_and(account::is_denied)) {
+            denied.push("+config|get");
+        }
+        let [save, appendfsync] = settings.map(|setting| setting.ok().flatten());
+        Ok(Self { info, save, appendfsync, denied })
     }
 
     fn info(&self, name: &str) -> &str {
@@ -75,6 +90,9 @@ impl Facts {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if self.info.is_empty() {
+            return warnings;
+        }
         let appends = self.info("aof_enabled") == "1";
         match (appends, self.appendfsync.as_deref(), self.save.as_deref()) {
             (true, Some("everysec"), _) => warnings.push(
@@ -103,13 +121,36 @@ impl Facts {
         }
         warnings
     }
+
+    /// That it is not known whether the server may lose jobs, and the line with which that can be asked.
+    fn silence(&self, place: &Place) -> Option<String> {
+        let unknown = "whether the server may lose jobs is not known";
+        match &self.denied[..] {
+            [] if self.info.is_empty() => Some(format!("{unknown}, since it does not answer `INFO`")),
+            [] => None,
+            rights => Some(format!(
+                "{unknown} for sure, since it may not be asked: {}",
+                account::line(place, &rights.join(" "))
+            )),
+        }
+    }
+}
+
+fn read_info(said: Value) -> HashMap<String, String> {
+    let text = match said {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
+    };
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
 }
 
 /// A setting, if the server tells.
-async fn configured(link: &Link, name: &str) -> Option<String> {
+async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Failure> {
     let mut ask = cmd("CONFIG");
-    let settings: HashMap<String, String> = link.ask(ask.arg("GET").arg(name)).await.ok()?;
-    settings.into_values().next()
+    let settings: HashMap<String, String> = link.ask(ask.arg("GET").arg(name)).await?;
+    Ok(settings.into_values().next())
 }
 
 #[cfg(test)]
@@ -118,7 +159,8 @@ mod tests {
 
     fn facts(info: &[(&str, &str)], save: &str, appendfsync: &str) -> Facts {
         let info = info.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Facts { info, save: Some(save.to_owned()), appendfsync: Some(appendfsync.to_owned()) }
+        let [save, appendfsync] = [save, appendfsync].map(|setting| Some(setting.to_owned()));
+        Facts { info, save, appendfsync, denied: Vec::new() }
     }
 
     #[test]

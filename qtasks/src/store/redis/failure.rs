@@ -9,10 +9,13 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 pub(super) enum Failure {
     #[error("no connection to {place}: {why}")]
     Unreachable { place: String, why: String },
-    #[error("no answer from {place} within {patience:?}")]
-    Silent { place: String, patience: Duration },
+    #[error("no answer from {place} within {patience:?}{hint}")]
+    Silent { place: String, patience: Duration, hint: &'static str },
     #[error(transparent)]
     Redis(#[from] RedisError),
+    /// The server has refused it, and this mends that.
+    #[error("{error}; {mend}")]
+    Refused { error: RedisError, mend: String },
     #[error("the server holds something that this qtasks cannot read")]
     Unreadable,
     #[error("the thread of the store has ended")]
@@ -34,7 +37,7 @@ impl Failure {
                 away || error.is_io_error() || error.is_unrecoverable_error()
             }
             Self::Silent { .. } => true,
-            Self::Unreachable { .. } | Self::Unreadable | Self::Ended => false,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::Unreadable | Self::Ended => false,
         }
     }
 

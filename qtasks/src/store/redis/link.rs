@@ -12,6 +12,7 @@ use redis::{
 use tokio::time::timeout;
 
 use super::{
+    account,
     failure::Failure,
     place::Place,
     scripts::{self, Scripts},
@@ -70,8 +71,16 @@ impl Link {
         [self.place.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat()
     }
 
-    /// Asks the server, in bounded time.
+    /// Asks the server, in bounded time; where that refuses it, says what mends that.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
+        match self.ask_plainly(command).await {
+            Ok(answer) => Ok(answer),
+            Err(failure) => Err(account::explain(self, failure).await),
+        }
+    }
+
+    /// Asks the server, in bounded time.
+    pub(super) async fn ask_plainly<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         let mut asked_on = 0;
         let answer = match timeout(self.place.patience, self.try_ask(command, &mut asked_on)).await {
             Ok(answer) => answer?,
@@ -163,18 +172,28 @@ impl Link {
             .set_response_timeout(None)
             .set_pipeline_buffer_size(WAITING)
             .set_push_sender(heard);
-        let unreachable =
-            |error: redis::RedisError| Failure::Unreachable { place: self.place.to_string(), why: chain(&error) };
+        let unreachable = |error: redis::RedisError| {
+            let hint =
+                account::of_connecting(&error, &self.place).or_else(|| self.place.hint(&error).map(str::to_owned));
+            let why = chain(&error) + &hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            Failure::Unreachable { place: self.place.to_string(), why }
+        };
         let client = Client::open(self.place.info(self.line().node.as_ref())).map_err(unreachable)?;
         match timeout(self.place.patience, client.get_multiplexed_async_connection_with_config(&config)).await {
             Ok(connected) => connected.map_err(unreachable),
-            Err(_) => Err(self.silent()),
+            Err(_) => Err(self.silent_from_the_start()),
         }
+    }
+
+    /// That a server has not even begun to answer.
+    fn silent_from_the_start(&self) -> Failure {
+        let hint = if self.place.is_encrypted() { "; does the server speak TLS? if not, write `redis://`" } else { "" };
+        Failure::Silent { place: self.place.to_string(), patience: self.place.patience, hint }
     }
 
     /// That the server has not answered in time.
     pub(super) fn silent(&self) -> Failure {
-        Failure::Silent { place: self.place.to_string(), patience: self.place.patience }
+        Failure::Silent { place: self.place.to_string(), patience: self.place.patience, hint: "" }
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {

@@ -1,5 +1,6 @@
 //! Jobs on a Redis server: many processes on many machines.
 
+mod account;
 mod batch;
 mod checks;
 mod coding;
@@ -54,7 +55,11 @@ inventory::submit! {
 /// After such a loss the jobs are as they were at that time: those enqueued since are gone, and values recorded since are
 /// handled again; no job is done without all the steps of its result. With replicas the same holds for what a failover
 /// takes, since they follow behind. The memory of the server must hold all jobs, and `maxmemory-policy` be `noeviction`. At
-/// the start it warns (by `tracing`) of a server that may lose jobs.
+/// the start it warns (by `tracing`) of a server that may lose jobs, or does not say whether it may.
+///
+/// When the memory is full (`maxmemory`), no jobs are enqueued, which is an [`Error::Store`]; those that are there are worked
+/// off: leased, recorded with the jobs that their bodies enqueue, settled, cancelled and pruned. What that takes goes beyond
+/// `maxmemory`, so leave room between it and what the machine has.
 ///
 /// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
 /// [`Error::Store`], and can be made again. An application does so until that time is over.
@@ -67,6 +72,21 @@ inventory::submit! {
 ///
 /// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
 /// follows them when they move. Handlers cannot take part in its transactions.
+///
+/// # The account
+///
+/// On a server with accounts (ACL) this gives the account `worker` all that it needs, and no more. It is one line; the name
+/// of the application stands in place of `qtasks` in the keys and the channel:
+///
+/// ```text
+/// ACL SETUSER worker on >SECRET resetkeys ~{qtasks}:* resetchannels &{qtasks}:news -@all
+/// +append +del +evalsha +exists +get +getrange +hdel +hget +hgetall +hset +hsetnx +lindex +llen +lpop +lpush +lrange
+/// +ltrim +mget +mset +msetnx +ping +publish +rpush +sadd +script|load +set +setnx +setrange +smembers +smismember +srem
+/// +subscribe +time +unlink +zadd +zcard +zrange +zrangebylex +zrangebyscore +zrem
+/// ```
+///
+/// With `+info +config|get` the store can find out too whether the server may lose jobs, and warns of that. `+select` is
+/// needed where the URL names a database.
 pub struct Redis {
     rounds: Arc<Rounds>,
     engine: Engine,
@@ -76,16 +96,19 @@ pub struct Redis {
 impl Redis {
     /// Opens the store at a URL like `redis://localhost:6379` or `redis://USER:PASSWORD@HOST:PORT/DATABASE`; with the
     /// feature `redis-tls` also `rediss://`, for TLS. The server's certificate must then be good for the host, by those that
-    /// the system trusts, or those in the file that the environment names as `SSL_CERT_FILE`.
+    /// the system trusts, or those in the file that the environment names as `SSL_CERT_FILE`. In a user or password
+    /// `@ : / ? # %` are written as `%40 %3A %2F %3F %23 %25`.
     ///
     /// Parameters stand after a `?`, with `&` between them: `app=NAME` keeps the jobs of one application apart from those
     /// of others on the same server, `qtasks` being the name without it; `timeout=10` is how many seconds a call waits
-    /// for the server, instead of 5.
+    /// for the server, instead of 5; `sslrootcert=ca.pem` names a file with the certificates to trust, in place of those
+    /// that the system trusts.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, is too old, refuses the password, or has jobs of a newer qtasks. Jobs of an older
-    /// one are brought into the new form, in one go.
+    /// When the server cannot be reached, is too old, refuses the password or something that the [account](Self#the-account)
+    /// needs, or has jobs of a newer qtasks. Jobs of an older one are brought into the new form, in one go. A server whose
+    /// memory is full is opened if it was before.
     ///
     /// # Cancel safety
     ///

@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{coding, failure::Failure, link::Link};
+use super::{account, coding, failure::Failure, link::Link};
 use crate::{job::JobId, store::Bell};
 
 /// How often is looked whether a silent connection still is one.
@@ -26,16 +26,17 @@ impl Ear {
     pub(super) async fn open(link: &Link) -> Result<Self, Failure> {
         let (tell, heard) = mpsc::unbounded_channel();
         let mut connection = link.connect(move |push| _ = tell.send(push)).await?;
-        let channel = format!("{}news", link.place.prefix);
+        let channel = link.place.channel();
         let listening = async {
             connection.subscribe(channel).await?;
             // A server that still loads its data takes subscribers, but has nothing to look at yet.
             cmd("PING").query_async::<Value>(&mut connection).await
         };
         match timeout(link.place.patience, listening).await {
-            Ok(listening) => listening?,
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(account::explain(link, error.into()).await),
             Err(_) => return Err(link.silent()),
-        };
+        }
         Ok(Self { connection, heard })
     }
 

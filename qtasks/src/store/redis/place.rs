@@ -1,10 +1,15 @@
 //! Which server, and which application on it: `redis://USER:PASSWORD@HOST:PORT/DATABASE?app=NAME&timeout=SECONDS`.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::Path, time::Duration};
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
+use redis::{ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo as _, ProtocolVersion, RedisError};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result, chain},
+    store::secret,
+};
+
+const PARAMETERS: &str = "there are `app=NAME`, `timeout=SECONDS` and `sslrootcert=FILE`";
 
 /// What the URL of a store says. Shown without the password.
 #[derive(Clone)]
@@ -18,24 +23,29 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn parse(url: &str) -> Result<Self> {
-        let (server, parameters) = url.split_once('?').unwrap_or((url, ""));
-        if !server.contains("://") {
+        if !url.contains("://") {
             return refuse("a URL of Redis looks like `redis://localhost:6379`".into());
         }
+        let Some(parts) = secret::parts(url) else { return refuse(secret::UNCLEAR.into()) };
+        let server = url.split('?').next().unwrap_or_default();
         let Ok(info) = server.into_connection_info() else {
             return refuse("a URL of Redis looks like `redis://USER:PASSWORD@HOST:PORT/DATABASE`".into());
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_redis_settings(settings);
         let mut place = Self { info, prefix: "{qtasks}:".into(), patience: Duration::from_secs(5) };
-        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            place.set(parameter)?;
+        for (name, value) in parts.parameters {
+            match place.set(name, value) {
+                Err(_) if !parts.can_be_shown => {
+                    return refuse(format!("{PARAMETERS}; a password stands before the host: `USER:PASSWORD@HOST`"));
+                }
+                set => set?,
+            }
         }
         Ok(place)
     }
 
-    fn set(&mut self, parameter: &str) -> Result<()> {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    fn set(&mut self, name: &str, value: &str) -> Result<()> {
         match name {
             "app" if value.is_empty() || value.contains(['{', '}']) => {
                 return refuse(format!("`app` is the name of an application, without braces, not `{value}`"));
@@ -45,7 +55,9 @@ impl Place {
                 Ok(seconds @ 1..) => self.patience = Duration::from_secs(seconds),
                 _ => return refuse(format!("`timeout` is a number of seconds from 1 on, not `{value}`")),
             },
-            _ => return refuse(format!("no parameter `{name}`; there are `app=NAME` and `timeout=SECONDS`")),
+            "sslrootcert" if self.is_encrypted() => self.info = trusting(self.info.clone(), Path::new(value))?,
+            "sslrootcert" => return refuse("`sslrootcert` goes with `rediss://`, which is encrypted".into()),
+            _ => return refuse(format!("no parameter `{name}`; {PARAMETERS}")),
         }
         Ok(())
     }
@@ -53,6 +65,31 @@ impl Place {
     /// The same server for calls that wait no longer than this.
     pub(super) fn within(self, patience: Duration) -> Self {
         Self { patience: self.patience.min(patience), ..self }
+    }
+
+    /// The account on the server.
+    pub(super) fn account(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
+    /// The channel for news.
+    pub(super) fn channel(&self) -> String {
+        format!("{}news", self.prefix)
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
+    /// What may be wrong with the URL, where a server that is there has not answered as one of Redis.
+    pub(super) fn hint(&self, error: &RedisError) -> Option<&'static str> {
+        let is_garbled =
+            error.kind() == ErrorKind::Parse || error.is_connection_dropped() && !error.is_connection_refusal();
+        if self.is_encrypted() {
+            let is_plain = chain(error).contains("InvalidContentType");
+            return is_plain.then_some("does the server speak TLS? if not, write `redis://`");
+        }
+        is_garbled.then_some("does the server speak TLS? then write `rediss://`")
     }
 
     /// How to connect: to the node of a cluster that is known to have the keys, or to the server of the URL.
@@ -74,6 +111,17 @@ impl fmt::Display for Place {
     }
 }
 
+/// The same, but trusting whom the certificates in this file vouch for.
+#[cfg(feature = "redis-tls")]
+fn trusting(info: ConnectionInfo, certificates: &Path) -> Result<ConnectionInfo> {
+    super::tls::trusting(info, certificates)
+}
+
+#[cfg(not(feature = "redis-tls"))]
+fn trusting(info: ConnectionInfo, _: &Path) -> Result<ConnectionInfo> {
+    Ok(info)
+}
+
 fn refuse<T>(why: String) -> Result<T> {
     Err(Error::store("find its server", why))
 }
@@ -81,7 +129,6 @@ fn refuse<T>(why: String) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
 
     #[test]
     fn a_url_names_the_server_the_application_and_how_long_to_wait() {
@@ -103,7 +150,14 @@ mod tests {
             ("redis://db?app=", "`app` is the name of an application, without braces, not ``"),
             ("redis://db?app={a}", "`app` is the name of an application, without braces, not `{a}`"),
             ("redis://db?timeout=0", "`timeout` is a number of seconds from 1 on, not `0`"),
-            ("redis://db?tag=a", "no parameter `tag`; there are `app=NAME` and `timeout=SECONDS`"),
+            ("redis://db?tag=a", "no parameter `tag`; there are `app=NAME`, `timeout=SECONDS` and `sslrootcert=FILE`"),
+            ("redis://db?sslrootcert=ca.pem", "`sslrootcert` goes with `rediss://`, which is encrypted"),
+            ("redis://me:12/secret@db", secret::UNCLEAR),
+            (
+                "redis://db?password=secret",
+                "there are `app=NAME`, `timeout=SECONDS` and `sslrootcert=FILE`; a password stands before the host: \
+                 `USER:PASSWORD@HOST`",
+            ),
         ] {
             let error = Place::parse(url).err().unwrap();
             assert_eq!(chain(&error), format!("the store could not find its server: {why}"));

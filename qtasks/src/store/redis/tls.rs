@@ -1,11 +1,18 @@
 //! Redis through TLS.
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
-use rustls::crypto::{CryptoProvider, ring};
+use redis::{Client, ConnectionInfo, TlsCertificates};
+use rustls::{
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 
 use super::Redis;
-use crate::store::{Scheme, Store};
+use crate::{
+    error::{Error, Result, chain},
+    store::{Scheme, Store},
+};
 
 inventory::submit! {
     Scheme {
@@ -20,4 +27,17 @@ inventory::submit! {
             Ok(Arc::new(Redis::open(url).await?) as Arc<dyn Store>)
         }),
     }
+}
+
+/// The server of `info`, trusted if these certificates vouch for it.
+pub(super) fn trusting(info: ConnectionInfo, certificates: &Path) -> Result<ConnectionInfo> {
+    let failed =
+        |why: String| Error::store("read the certificates to trust", format!("`{}`: {why}", certificates.display()));
+    let pem = fs::read(certificates).map_err(|error| failed(error.to_string()))?;
+    if CertificateDer::pem_slice_iter(&pem).next().is_none() {
+        return Err(failed("it holds no certificate".to_owned()));
+    }
+    let trusted = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+    let client = Client::build_with_tls(info, trusted).map_err(|error| failed(chain(&error)))?;
+    Ok(client.get_connection_info().clone())
 }

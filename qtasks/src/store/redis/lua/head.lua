@@ -22,23 +22,40 @@ end
 -- What keys of jobs begin with: of the jobs, of how they stand, and of their counts.
 local JOB, STANDING, COUNTS = key('j:'), key('p:'), key('c:')
 
--- Calls a command for the values from one place to another, some at a time; gives the sum of the answers.
-local function call_range(command, where, values, first, last)
+-- A server whose memory is full refuses a script whose first write may take some; all later ones it carries out. This is a
+-- write that takes none: nothing stands there. Whatever works off jobs begins with it on a full server, and enqueueing
+-- never does.
+local function begin_though_full()
+    call('DEL', KEYS[1])
+end
+
+-- Calls a command that may be the first write, also on a full server.
+local function insist(...)
+    local answer = redis.pcall(...)
+    if type(answer) == 'table' and answer.err then
+        begin_though_full()
+        return call(...)
+    end
+    return answer
+end
+
+-- Calls a command for the values from one place to another, some at a time, by `write`; gives the sum of the answers.
+local function call_range(command, where, values, first, last, write)
     local sum = 0
     for from = first, last, MOST do
-        sum = sum + call(command, where, unpack(values, from, math.min(from + MOST - 1, last)))
+        sum = sum + (write or call)(command, where, unpack(values, from, math.min(from + MOST - 1, last)))
     end
     return sum
 end
 
-local function call_all(command, where, values)
-    return call_range(command, where, values, 1, #values)
+local function call_all(command, where, values, write)
+    return call_range(command, where, values, 1, #values, write)
 end
 
--- Sets keys to values, which stand in turn.
+-- Sets keys to values, which stand in turn, also on a full server.
 local function set_all(values)
     for from = 1, #values, MOST do
-        call('MSET', unpack(values, from, math.min(from + MOST - 1, #values)))
+        insist('MSET', unpack(values, from, math.min(from + MOST - 1, #values)))
     end
 end
 

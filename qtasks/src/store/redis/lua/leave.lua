@@ -4,6 +4,6 @@ if call('EXISTS', key('held:', ARGV[2])) == 0 then
     call('HDEL', key('beats'), ARGV[2])
     return 0
 end
-call('HSET', key('beats'), ARGV[2], LEFT)
+insist('HSET', key('beats'), ARGV[2], LEFT)
 tell({}, {}, false, true)
 return 1

@@ -3,6 +3,7 @@
 if call('GET', key('format')) ~= '2' then
     return
 end
+begin_though_full()
 -- What is known of a suspect: nothing was kept of what it had survived, of its losses, and of when it was leased.
 local UNKNOWN = string.rep('\0', 12) .. '\128' .. string.rep('\0', 7)
 

@@ -68,13 +68,15 @@ for place, record in ipairs(records) do
     if record.holds then
         local head = heads[record.id]
         for _, memo in ipairs(record.memos) do
-            call('ZADD', key(ARGV[memo + 1], record.id), ARGV[memo + 2], ARGV[memo + 3])
+            insist('ZADD', key(ARGV[memo + 1], record.id), ARGV[memo + 2], ARGV[memo + 3])
         end
         head.progress = record.progress ~= '' and '\1' .. record.progress or head.progress
         if record.passed and call('GETRANGE', STANDING .. record.id, 1, 1) == '\3' then
-            call('SETRANGE', STANDING .. record.id, 1, '\1')
+            insist('SETRANGE', STANDING .. record.id, 1, '\1')
         end
         if record.last >= record.jobs then
+            -- What a body asks for is part of its work.
+            begin_though_full()
             enqueue(record.jobs, record.last)
             work = true
         end
@@ -85,7 +87,7 @@ for id, head in pairs(heads) do
     if head.is_held then
         local first = struct.pack('>c4I8I8I8', head.attempt, head.steps, head.skipped, head.memos)
         counts[#counts + 1], counts[#counts + 2] = COUNTS .. id, first .. (head.progress or head.bytes:sub(29))
-        call_all('RPUSH', key('s:', id), head.appended)
+        call_all('RPUSH', key('s:', id), head.appended, insist)
         news[#news + 1] = id
     end
 end

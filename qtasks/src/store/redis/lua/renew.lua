@@ -6,6 +6,6 @@ local format = tonumber(call('GET', key('format')) or 0)
 if format and format > tonumber(ARGV[4]) then
     return format
 end
-call('HSET', key('beats'), ARGV[2], ARGV[3])
+insist('HSET', key('beats'), ARGV[2], ARGV[3])
 local seconds, microseconds = unpack(call('TIME'))
 return { seconds, microseconds, call('SMEMBERS', key('held:', ARGV[2])) }

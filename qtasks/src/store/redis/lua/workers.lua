@@ -5,7 +5,7 @@
 local old = call('ZRANGE', key('workers'), 0, -1, 'WITHSCORES')
 for place = 1, #old, 2 do
     local time = tonumber(old[place + 1])
-    call('HSET', key('beats'), old[place], time > 0 and string.format('%.0f', time) or '')
+    insist('HSET', key('beats'), old[place], time > 0 and string.format('%.0f', time) or '')
 end
 
 local answer, known = {}, call('HGETALL', key('beats'))

@@ -34,7 +34,7 @@ end
 -- turn.
 local function wait(where, lane, scored)
     if #scored > 0 then
-        call_all('ZADD', key(where, lane), scored)
+        call_all('ZADD', key(where, lane), scored, insist)
         call('SADD', key('lanes'), lane)
     end
 end

@@ -41,7 +41,7 @@ end
 -- Puts an attempt that has ended behind those that are kept.
 local function add_attempt(id, attempt)
     local history = key('h:', id)
-    if call('RPUSH', history, attempt) <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
+    if insist('RPUSH', history, attempt) <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
         return
     end
     local first = call('LRANGE', history, 0, FIRST_ATTEMPTS - 1)
