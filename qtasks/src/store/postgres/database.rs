@@ -17,6 +17,11 @@ use tokio_postgres::{
 use super::{fault::Fault, place::Place, tls};
 use crate::error::{Error, Result};
 
+/// Lets a session be idle, and a transaction last, whatever is set for the role or the database: how long ours may take is
+/// limited otherwise. Not every server has both settings, so that they cannot be said when it connects.
+pub(super) const UNLIMITED: &str = "SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0'";
+
 /// A database, and who may talk to it how.
 pub(super) struct Database {
     pub(super) place: Place,
@@ -86,7 +91,7 @@ impl Database {
     /// that were there before: else each of them would keep somebody waiting as long again.
     async fn in_time<T>(&self, patience: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let begun = Instant::now();
-        let came = in_time(patience, work).await;
+        let came = in_time(patience, work).await.map_err(|fault| fault.explained(&self.place));
         if matches!(came, Err(Fault::Silent(_))) {
             self.pool.retain(|_, connection| connection.created > begun);
         }
@@ -119,7 +124,13 @@ fn pool(place: &Place, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) ->
     });
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(config.clone(), tls::connector(&place.trust)?, recycling);
-    Pool::builder(manager)
+    let unlimited = Hook::async_fn(|connection, _| {
+        Box::pin(async { connection.batch_execute(UNLIMITED).await.map_err(HookError::Backend) })
+    });
+    // A pooler lends another session to each transaction.
+    let builder = Pool::builder(manager);
+    let builder = if place.pooled { builder } else { builder.post_create(unlimited) };
+    builder
         .max_size(place.connections)
         .pre_recycle(not_too_old)
         .runtime(Runtime::Tokio1)

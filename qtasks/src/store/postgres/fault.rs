@@ -2,11 +2,13 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
-use deadpool_postgres::{PoolError, TimeoutType};
+use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::{place::Place, schema::FORMAT};
+use super::{place::Place, rights, schema::FORMAT};
 use crate::error::{Error, chain};
+
+const UNENCRYPTED: &str = "; `?sslmode=disable` goes without, over networks that are yours";
 
 /// What went wrong; cloned for each of the calls that shared a statement.
 #[derive(Clone, Debug)]
@@ -25,7 +27,11 @@ pub(super) enum Fault {
 
 /// The driver's error.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble(Arc<dyn StdError + Send + Sync>);
+pub(super) struct Trouble {
+    error: Arc<dyn StdError + Send + Sync>,
+    /// What mends it.
+    mend: Option<Arc<str>>,
+}
 
 impl Fault {
     pub(super) fn into_error(self, doing: &'static str) -> Error {
@@ -33,30 +39,53 @@ impl Fault {
             Self::Misuse(why) => Error::Misuse(why),
             Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
             Self::Newer { place, found } => Error::NewerStore { place, found, known: FORMAT },
-            Self::Silent(patience) => {
-                Error::store(doing, format!("no answer from the server within {} s", patience.as_secs_f64()))
-            }
+            Self::Silent(_) => Error::store(doing, self.to_string()),
         }
     }
 
+    /// The same, with what mends it, where the server has said enough for that.
+    pub(super) fn explained(self, place: &Place) -> Self {
+        match self.answer().and_then(|said| rights::mend(said, place)) {
+            Some(mend) => self.mended(mend),
+            None => self,
+        }
+    }
+
+    /// The same, with what mends it.
+    pub(super) fn mended(mut self, mend: String) -> Self {
+        if let Self::Refused(trouble) | Self::Away(trouble) = &mut self {
+            trouble.mend = Some(mend.into());
+        }
+        self
+    }
+
+    /// Whether the role may not do this.
+    pub(super) fn is_denied(&self) -> bool {
+        self.answer().is_some_and(|said| *said.code() == SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
     pub(super) fn away(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Away(Trouble(why.into().into()))
+        Self::Away(Trouble::new(why.into().into()))
     }
 
     /// No connection could be made; the driver says of a server that is not reached neither which nor where.
     pub(super) fn connecting(error: tokio_postgres::Error, place: &Place) -> Self {
         match error.source() {
             Some(why) if error.as_db_error().is_none() => {
-                Self::away(format!("no connection to {place}: {}", chain(why)))
+                let why = chain(why);
+                let hint = if why.contains("does not support TLS") { UNENCRYPTED } else { "" };
+                Self::away(format!("no connection to {place}: {why}{hint}"))
             }
-            _ => Self::Away(Trouble(Arc::new(error))),
+            _ => Self::Away(Trouble::new(Arc::new(error))).explained(place),
         }
     }
 
     /// No connection could be lent.
     pub(super) fn lending(error: PoolError, place: &Place) -> Self {
         match error {
-            PoolError::Backend(error) => Self::connecting(error, place),
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                Self::connecting(error, place)
+            }
             PoolError::Timeout(TimeoutType::Wait) => Self::away("all connections of the store are busy"),
             PoolError::Timeout(_) => Self::Silent(place.patience),
             other => Self::away(other),
@@ -64,7 +93,7 @@ impl Fault {
     }
 
     pub(super) fn refused(why: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Refused(Trouble(why.into().into()))
+        Self::Refused(Trouble::new(why.into().into()))
     }
 
     /// Whether it is a pooler that has answered, in place of the server, since it does not pass on what it is told.
@@ -94,24 +123,42 @@ impl From<tokio_postgres::Error> for Fault {
         let is_its_own =
             |code: &SqlState| ["08", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class));
         let refused = error.code().map_or_else(|| !error.is_closed(), |code| !is_its_own(code));
-        let trouble = Trouble(Arc::new(error));
+        let trouble = Trouble::new(Arc::new(error));
         if refused { Self::Refused(trouble) } else { Self::Away(trouble) }
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misuse(why) => f.write_str(why),
+            Self::Refused(trouble) | Self::Away(trouble) => f.write_str(&chain(trouble)),
+            Self::Silent(patience) => write!(f, "no answer from the server within {} s", patience.as_secs_f64()),
+            Self::Newer { place, found } => write!(f, "the store at `{place}` has the format {found}"),
+        }
+    }
+}
+
 impl Trouble {
+    fn new(error: Arc<dyn StdError + Send + Sync>) -> Self {
+        Self { error, mend: None }
+    }
+
     /// The error that says something: the driver's is `db error`, and what the server said stands only behind that.
     fn said(&self) -> &(dyn StdError + 'static) {
-        match self.0.source() {
+        match self.error.source() {
             Some(source) if source.is::<DbError>() => source,
-            _ => &*self.0,
+            _ => &*self.error,
         }
     }
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.said(), f)
+        let Some(mend) = &self.mend else { return fmt::Display::fmt(self.said(), f) };
+        // Details stand on lines of their own.
+        let said = self.said().to_string().replace('\n', "; ");
+        write!(f, "{}; {mend}", said.trim_end_matches('.'))
     }
 }
 

@@ -55,7 +55,7 @@ impl Line {
 
     /// Carries out a statement, which names the schema `qtasks`.
     pub(super) async fn query(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
-        self.ask(self.send(place, statement)).await
+        self.ask(self.send(place, statement)).await.map_err(|fault| fault.explained(place))
     }
 
     /// Carries out statements without parameters.

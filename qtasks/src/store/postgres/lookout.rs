@@ -14,7 +14,7 @@ use super::{
     line::Line,
     place::Place,
     presence::instance,
-    row,
+    rights, row,
 };
 use crate::job::WorkerId;
 
@@ -91,7 +91,7 @@ impl Lookout {
         let watches = watches && self.forbearing == 0;
         self.forbearing = self.forbearing.saturating_sub(1);
         let rows = ask(line, place, watches).await?;
-        match server(&rows) {
+        match server(&rows, place) {
             Ok(found) if found == instance => {}
             Ok(_) => line.give_up(Fault::away("it leads to another server now")),
             Err(fault) => line.give_up(fault),
@@ -118,16 +118,19 @@ impl Lookout {
 
 /// Which server a line leads to, if that can be written to.
 pub(super) async fn instance(line: &Line, place: &Place) -> Result<String, Fault> {
-    server(&ask(line, place, false).await?).map(str::to_owned)
+    server(&ask(line, place, false).await?, place).map(str::to_owned)
 }
 
 async fn ask(line: &Line, place: &Place, watches: bool) -> Result<Vec<Row>, Fault> {
     line.query(place, &Statement { sql: LOOK, parameters: &[(&watches, Type::BOOL)] }).await
 }
 
-fn server(rows: &[Row]) -> Result<&str, Fault> {
+fn server<'r>(rows: &'r [Row], place: &Place) -> Result<&'r str, Fault> {
     let Some(row) = rows.first() else { return Err(Fault::refused("a look was answered with nothing")) };
-    if row::get(row, 1)? { row::get(row, 0) } else { Err(Fault::away("the server can only be read")) }
+    if row::get(row, 1)? {
+        return row::get(row, 0);
+    }
+    Err(Fault::away(format!("the server can only be read; {}", rights::to_write(place))))
 }
 
 /// Workers whose lock is free, with their beats, and those that are lost.

@@ -11,6 +11,26 @@
 //!
 //! It gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time` (seconds)
 //! and `id`. Where a job of this id is there already, whichever it is, nothing changes.
+//!
+//! # The role
+//!
+//! The role that opens the store first owns the schema and brings the tables up to date later. It needs `CREATE` on the
+//! database, once. This gives another role all that a program with workers needs, also for handlers in transactions, which
+//! need rights on the application's own tables besides:
+//!
+//! ```sql
+//! GRANT USAGE ON SCHEMA qtasks TO worker;
+//! GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA qtasks TO worker;
+//! ```
+//!
+//! After an update of qtasks its owner opens the store first, and the second line is said again for tables that are new. A
+//! client that only calls `qtasks.enqueue`, which runs with the rights of its caller, needs this:
+//!
+//! ```sql
+//! GRANT USAGE ON SCHEMA qtasks TO shop;
+//! GRANT INSERT ON qtasks.jobs TO shop;
+//! GRANT EXECUTE ON FUNCTION qtasks.enqueue TO shop; -- As all have it by default.
+//! ```
 
 mod check;
 mod coming;
@@ -28,6 +48,7 @@ mod presence;
 mod prune;
 mod read;
 mod record;
+mod rights;
 mod row;
 mod schema;
 mod session;

@@ -108,7 +108,7 @@ impl News {
             self.some.notified().await;
             let untold = mem::take(&mut *self.untold());
             if let Err(fault) = self.say(database, &untold).await {
-                tracing::debug!(?fault, "other processes were not told of news; trying again");
+                tracing::debug!(%fault, "other processes were not told of news; trying again");
                 self.of_all_again(&untold);
                 sleep(Duration::from_secs(1)).await;
             }

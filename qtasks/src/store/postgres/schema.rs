@@ -11,6 +11,7 @@ use super::{
     database::{Database, Transaction},
     fault::Fault,
     place::Place,
+    rights,
 };
 use crate::error::{Error, Result};
 
@@ -136,7 +137,9 @@ pub(super) async fn migrate(database: &Database, migrations: &[&'static str]) ->
     if found == 0 {
         refuse_strangers(&transaction, place).await?;
     }
-    advance(&transaction, place, &migrations[found as usize..], known).await.map_err(failed)?;
+    let state = State::of(&transaction, place).await.map_err(failed)?;
+    let advanced = advance(&transaction, place, &migrations[found as usize..], known, state.is_there).await;
+    advanced.map_err(|fault| failed(if fault.is_denied() { fault.mended(state.mend(place)) } else { fault }))?;
     transaction.commit().await.map_err(failed)
 }
 
@@ -178,16 +181,40 @@ async fn refuse_strangers(transaction: &Transaction<'_>, place: &Place) -> Resul
     })
 }
 
+/// What there is before the tables are made or changed.
+struct State {
+    /// The schema is there,
+    is_there: bool,
+    /// and the tables belong to this role.
+    owner: Option<String>,
+}
+
+impl State {
+    async fn of(transaction: &Transaction<'_>, place: &Place) -> Result<Self, Fault> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+            (SELECT tableowner::text FROM pg_tables WHERE schemaname = $1 AND tablename = 'format')";
+        let found = transaction.query(sql, &[(&place.schema, Type::TEXT)]).await?;
+        Ok(Self { is_there: found[0].try_get(0)?, owner: found[0].try_get(1)? })
+    }
+
+    /// What lets a role that may not make or change the tables go on.
+    fn mend(&self, place: &Place) -> String {
+        match &self.owner {
+            Some(owner) => format!("the role `{owner}` owns them, and brings them up to date when it opens the store"),
+            None => rights::to_make(place, self.is_there),
+        }
+    }
+}
+
 async fn advance(
     transaction: &Transaction<'_>,
     place: &Place,
     missing: &[&'static str],
     known: i64,
+    is_there: bool,
 ) -> Result<(), Fault> {
-    let there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)";
-    let there = transaction.query(there, &[(&place.schema, Type::TEXT)]).await?;
     // Only where it is missing: to say `IF NOT EXISTS` takes the right to make one.
-    if !there[0].try_get::<_, bool>(0)? {
+    if !is_there {
         transaction.execute(&format!("CREATE SCHEMA \"{}\"", place.schema)).await?;
     }
     transaction.execute(&place.sql("CREATE TABLE IF NOT EXISTS qtasks.format (format bigint NOT NULL)")).await?;

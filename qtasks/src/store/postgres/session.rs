@@ -21,7 +21,7 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use super::{
-    database::{Database, Parameter, Statement},
+    database::{Database, Parameter, Statement, UNLIMITED},
     fault::Fault,
     line::Line,
     lookout::{self, Lookout},
@@ -134,7 +134,7 @@ pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, news:
         // Much may have been told meanwhile.
         news.take_in_anything();
         let fault = session.serve(&sessions, &database.place, &news, lookout).await;
-        tracing::warn!(?fault, "the connection on which leases are renewed and news come in is lost; making it anew");
+        tracing::warn!(%fault, "the connection on which leases are renewed and news come in is lost; making it anew");
         sessions.now_there_is(Err(fault));
         news.bell.ring_doubt();
         // The old connection is closed only then: if the server still has it, it has the locks too, and no other process takes
@@ -157,7 +157,7 @@ async fn again(sessions: &Sessions, place: &Place, news: &Arc<News>) -> (Session
         match Session::open(place, place.patience.min(ANEW), news).await {
             Ok(session) => return (session, begun),
             Err(fault) => {
-                tracing::debug!(?fault, "the connection on which leases are renewed cannot be made; trying again");
+                tracing::debug!(%fault, "the connection on which leases are renewed cannot be made; trying again");
                 sessions.now_there_is(Err(fault));
             }
         }
@@ -179,9 +179,9 @@ impl Session {
     pub(super) async fn open(place: &Place, patience: Duration, news: &Arc<News>) -> Result<Self, Fault> {
         let heard = Arc::clone(news);
         let mut line = Line::open(place, patience, move |text| heard.take_in(text)).await?;
-        let instance = lookout::instance(&line, place).await?;
         let channel = place.sql(CHANNEL).replace('"', "\"\"");
-        line.execute(&format!("LISTEN \"{channel}\"")).await?;
+        line.execute(&format!("{UNLIMITED}; LISTEN \"{channel}\"")).await?;
+        let instance = lookout::instance(&line, place).await?;
         line.limit(place.patience_of_sessions());
         Ok(Self { line, instance, locked: Mutex::default() })
     }
@@ -205,7 +205,7 @@ impl Session {
                 }
             };
             if let Err(fault) = came {
-                tracing::debug!(?fault, "other workers could not be looked at");
+                tracing::debug!(%fault, "other workers could not be looked at");
             }
         }
     }
@@ -268,7 +268,7 @@ impl Session {
             };
             Ok((signed, held?))
         };
-        let (signed, held) = self.line.ask(asked).await?;
+        let (signed, held) = self.line.ask(asked).await.map_err(|fault| fault.explained(place))?;
         if signed {
             self.locked().insert(worker);
         }

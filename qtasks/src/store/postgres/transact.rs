@@ -191,7 +191,7 @@ pub(super) async fn transact(
     let came = call.carry_out(lent.connection_mut()).await;
     // Where no answer came, it may be done all the same.
     inner.news.of_jobs(lease.map(|lease| lease.job));
-    let came = came?;
+    let came = came.map_err(|fault| fault.explained(place))?;
     lent.give_back();
     Ok(came)
 }
