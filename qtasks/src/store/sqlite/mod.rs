@@ -238,7 +238,7 @@ impl Store for Sqlite {
     }
 
     fn patience(&self) -> Duration {
-        self.writer.place.patience
+        self.writer.files.place.patience
     }
 
     fn bell(&self) -> &Bell {
