@@ -516,7 +516,9 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         self.seq += 1;
         self.attempt.inner.context.in_step(seq);
         let replied = match H::IN_TRANSACTION {
-            None => handler.handle(ask.value, self.attempt).await.map_err(|error| skipped(L::ON_ERROR, error)),
+            None => {
+                handler.handle(ask.value, self.attempt).await.map_err(|error| self.attempt.skipped(L::ON_ERROR, error))
+            }
             Some(in_transaction) => {
                 let left = Left { failure: Slot::default(), reply: Slot::default() };
                 let attempt = self.attempt.in_transaction(seq);
@@ -613,7 +615,7 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
                 (job::Reply::Value(json), Ok((reply, recorded)))
             }
             Err(error) => {
-                let error = skipped(L::ON_ERROR, error)?;
+                let error = self.attempt.skipped(L::ON_ERROR, error)?;
                 (job::Reply::Skipped(error.clone()), Err(error))
             }
         };
@@ -696,15 +698,15 @@ impl Attempt {
         self.inner.limits.check_step(&json).map_err(over)?;
         Ok(json)
     }
-}
 
-/// The text of a handler's error, when the task goes on without the value.
-pub(crate) fn skipped(on_error: OnError, error: BoxError) -> Result<String, Stopped> {
-    // An error that says how the job goes on is obeyed, whatever the task does with others.
-    if on_error == OnError::Fail || crate::failure::is_directive(&*error) {
-        return Err(Stopped::Error(error));
+    /// The text of a handler's error, when the task goes on without the value: as much of it as a step may hold.
+    pub(crate) fn skipped(&self, on_error: OnError, error: BoxError) -> Result<String, Stopped> {
+        // An error that says how the job goes on is obeyed, whatever the task does with others.
+        if on_error == OnError::Fail || crate::failure::is_directive(&*error) {
+            return Err(Stopped::Error(error));
+        }
+        Ok(self.inner.limits.cut_text(crate::error::chain(&*error)))
     }
-    Ok(crate::error::chain(&*error))
 }
 
 fn raised<E: Into<BoxError>>(error: E, retry_on: Option<fn(&E) -> bool>) -> Stopped {

@@ -77,6 +77,32 @@ pub(crate) fn is_exact<T: 'static>() -> bool {
     is_one_of! { () bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize String }
 }
 
+/// How many bytes a text has as JSON.
+pub(crate) fn bytes_of_text(text: &str) -> usize {
+    text.chars().map(bytes_of_char).sum::<usize>() + 2
+}
+
+/// As much of the start of a text as has no more than so many bytes within the quotes of its JSON.
+pub(crate) fn start_of_text(text: &str, bytes: usize) -> &str {
+    let mut left = bytes;
+    let end = text.char_indices().find(|(_, char)| match left.checked_sub(bytes_of_char(*char)) {
+        Some(rest) => {
+            left = rest;
+            false
+        }
+        None => true,
+    });
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
+fn bytes_of_char(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\x08' | '\x0c' => 2,
+        '\0'..'\x20' => 6,
+        other => other.len_utf8(),
+    }
+}
+
 /// Writes compact JSON, and takes note of each `null`: serde_json writes it for numbers that are not finite, too.
 struct Noting<'a> {
     nulls: &'a mut bool,

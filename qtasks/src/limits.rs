@@ -38,6 +38,18 @@ impl Limits {
         self.check("what is recorded once", json, self.step)
     }
 
+    /// As much of a text as a step may hold as JSON; where that is not all, with a note that says so, if there is room for it.
+    pub(crate) fn cut_text(&self, text: String) -> String {
+        if json::bytes_of_text(&text) <= self.step {
+            return text;
+        }
+        let note = format!("… (cut to the limit of {} bytes)", self.step);
+        match self.step.checked_sub(json::bytes_of_text(&note)) {
+            Some(room) => json::start_of_text(&text, room).to_owned() + &note,
+            None => json::start_of_text(&text, self.step.saturating_sub(2)).to_owned(),
+        }
+    }
+
     fn check(&self, what: &'static str, json: &Json, limit: usize) -> Result<(), OverLimit> {
         let bytes = json.as_str().len();
         if bytes > limit {

@@ -112,7 +112,7 @@ impl<R: Reply> Handling<R> {
                 (job::Reply::Value(json), Ok(reply))
             }
             Err(error) => {
-                let error = executor::skipped(self.on_error, error)?;
+                let error = self.attempt.skipped(self.on_error, error)?;
                 (job::Reply::Skipped(error.clone()), Err(error))
             }
         };

@@ -1,6 +1,6 @@
 //! What is too much, and is said so.
 
-use qtasks::{Error, Limits, prelude::*};
+use qtasks::{Error, Limits, job::Reply, prelude::*};
 use qtasks_tests::{Stage, in_time, on_every_store};
 use serde_json::Value;
 
@@ -107,6 +107,78 @@ async fn limits_can_be_set() {
     let job = stage.app.enqueue_json("grows", &serde_json::json!({ "n": 1 })).await.unwrap();
     stage.work().await;
     job.result().await.unwrap_err();
+}
+
+fn refuses_at_length(text: String) -> Result<String, String> {
+    Err(text)
+}
+
+#[qtask(generate_handler = refuses_at_length, on_error = "skip", retry = 0)]
+async fn skips_at_length(texts: Vec<String>) -> Vec<String> {
+    for text in texts {
+        yield_!(text);
+    }
+}
+
+#[qtask(generate_handler = refuses_at_length, on_error = "skip", retry = 0)]
+async fn says_what_was_skipped(text: String, co: Co<String, qtasks::Result<String>>) -> qtasks::Result<Vec<String>> {
+    let said = co.yield_(text).await.unwrap_err().to_string();
+    Err(qtasks::Error::Encode { what: said, source: "asked".into() })
+}
+
+/// The texts of what a job has skipped.
+async fn skipped(stage: &Stage, id: JobId) -> Vec<String> {
+    let steps = stage.store.steps(id, 0, 99).await.unwrap();
+    let text = |step: qtasks::job::Step| match step.reply {
+        Reply::Skipped(error) => error,
+        Reply::Value(value) => panic!("{value} was not skipped"),
+    };
+    steps.into_iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn what_is_kept_of_a_skipped_value_is_held_to_the_limit_of_a_step() {
+    let mut limits = Limits::DEFAULT;
+    limits.step = 100;
+    let stage = Stage::in_memory(|builder| builder.limits(limits)).await;
+    let texts = [
+        "x".repeat(98),
+        "x".repeat(99),
+        "ж".repeat(1000),
+        "\"\n".repeat(1000),
+        "\0".repeat(1000),
+        "x".repeat(500 << 10),
+    ];
+    let job = stage.app.enqueue(skips_at_length(texts.to_vec())).await.unwrap();
+    stage.work().await;
+    assert_eq!(in_time(job.result()).await.unwrap(), [""; 0], "a long text fails no attempt");
+    let kept = skipped(&stage, job.id()).await;
+    assert_eq!(kept[0], texts[0], "as JSON it is as long as it may be");
+    for (kept, text) in kept[1..].iter().zip(&texts[1..]) {
+        let start = kept.strip_suffix("… (cut to the limit of 100 bytes)").unwrap_or_else(|| panic!("{kept}"));
+        assert!(text.starts_with(start) && !start.is_empty());
+        let bytes = serde_json::to_string(kept).unwrap().len();
+        assert!((92..=100).contains(&bytes), "{bytes} bytes: {kept}");
+    }
+    // The stream, and whoever runs it here and now, are told the same.
+    let streamed: Vec<_> = job.stream().map(|item| item.unwrap_err().to_string()).collect().await;
+    assert_eq!(streamed[1], format!("step 1 was skipped: {}", kept[1]));
+    let error = stage.app.run(says_what_was_skipped(texts[1].clone())).await.unwrap_err().to_string();
+    assert!(error.contains(&kept[1]), "{error}");
+}
+
+#[tokio::test]
+async fn a_limit_too_low_for_a_note_is_held_all_the_same() {
+    for limit in [0, 1, 2, 3, 9, 40] {
+        let mut limits = Limits::DEFAULT;
+        limits.step = limit;
+        let stage = Stage::in_memory(|builder| builder.limits(limits)).await;
+        let job = stage.app.enqueue(skips_at_length(vec!["ж".repeat(99)])).await.unwrap();
+        stage.work().await;
+        in_time(job.result()).await.unwrap();
+        let kept = skipped(&stage, job.id()).await.remove(0);
+        assert!(serde_json::to_string(&kept).unwrap().len() <= limit.max(2), "{limit}: {kept}");
+    }
 }
 
 async fn a_task_that_is_unknown_here_is_left_alone(stage: Stage) {
