@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "co",
             "collect",
             "context",
+            "end",
             "executor",
             "failure",
             "handler",

@@ -952,3 +952,36 @@ async fn what_is_saved_is_there_once_however_the_server_is_killed() {
     let counts = "SELECT count(*), count(DISTINCT (job, value)), count(DISTINCT job) FROM saved";
     assert_eq!(server.tell(counts).unwrap(), "2400|2400|8");
 }
+
+/// Unwinds when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped half way");
+    }
+}
+
+async fn is_stopped_with_a_bomb(tx: &mut Transaction<'_>, value: i64) -> Sql<i64> {
+    let _bomb = Bomb;
+    insert(tx, value, &TaskContext::current()).await?;
+    std::future::pending().await
+}
+
+#[qtask(generate_handler = is_stopped_with_a_bomb, retry = 0, max_time = "1s")]
+async fn holds_a_bomb() -> Count {
+    yield_!(1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_unwinds_when_it_is_stopped_holds_up_no_worker() {
+    let stage = stage().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    let job = stage.app.enqueue(holds_a_bomb()).await.unwrap();
+    let error = in_time(job.result()).await.unwrap_err().to_string();
+    assert!(error.ends_with("is dead: the attempt took longer than its max_time of 1s"), "{error}");
+    assert_eq!((saved_values(job.id()), job.status().await.unwrap().failures), (vec![], 1));
+    let job = stage.app.enqueue(polled(3)).await.unwrap();
+    assert_eq!(in_time(job.result()).await.unwrap(), [0, 10, 20]);
+    in_time(worker.shutdown()).await.unwrap();
+}

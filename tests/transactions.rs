@@ -494,3 +494,49 @@ async fn what_could_not_be_committed_is_handled_again_by_the_next_attempt_at_no_
     assert_eq!(status.failures, 0);
     assert!(status.attempts.iter().any(|attempt| attempt.ending == Ending::Released), "{:?}", status.attempts);
 }
+
+/// Unwinds when it is dropped, unless a handler has taken it.
+#[derive(serde::Serialize)]
+struct Bomb(i64);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "value {} was not handled", self.0);
+    }
+}
+
+fn refuses_the_first(_tx: &Transaction<'_>, bomb: Bomb) -> std::result::Result<i64, String> {
+    let value = bomb.0;
+    std::mem::forget(bomb);
+    if value == 0 { Err("not this one".to_owned()) } else { Ok(value) }
+}
+
+#[qtask(generate_handler = refuses_the_first, retry = 0, checkpoint = "within 100ms")]
+async fn yields_bombs() -> Count {
+    for value in 0..50 {
+        yield_!(Bomb(value));
+    }
+}
+
+#[qtask(generate_handler = refuses_the_first, retry = 0, checkpoint = "within 100ms")]
+fn yields_bombs_on_a_thread() -> Count {
+    for value in 0..50 {
+        yield_!(Bomb(value));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_that_are_not_handled_and_unwind_when_dropped_hold_up_no_worker() {
+    let stage = stage().await;
+    let worker = stage.app.worker().start().await.unwrap();
+    for job in
+        [stage.app.enqueue(yields_bombs()).await.unwrap(), stage.app.enqueue(yields_bombs_on_a_thread()).await.unwrap()]
+    {
+        let error = in_time(job.result()).await.unwrap_err().to_string();
+        assert!(error.ends_with("is dead: not this one"), "{error}");
+        assert_eq!(job.status().await.unwrap().failures, 1);
+    }
+    let job = stage.app.enqueue(polled(3)).await.unwrap();
+    assert_eq!(in_time(job.result()).await.unwrap(), [0, 10, 20]);
+    in_time(worker.shutdown()).await.unwrap();
+}

@@ -1,6 +1,11 @@
 //! The application: a store, the tasks of this program, and what they share.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,6 +19,7 @@ use crate::{
     enqueuing::enqueue,
     error::{Error, Result},
     executor::{Attempt, Ended, Transact},
+    failure::Stopped,
     handle::JobHandle,
     job::{Job, JobId},
     json::Json,
@@ -196,17 +202,20 @@ impl QueueTasks {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future stops an `async fn` task; a `fn` task goes on to its end.
+    /// Dropping the future stops an `async fn` task. A `fn` task goes on to its end, or until it next asks something of
+    /// its [`TaskContext`], as it does when its time is up.
     pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
         let schema = <C::Task as Task>::schema();
         self.app.check_needs([schema])?;
         let context = TaskContext::here(schema, self.app.clone());
         let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits, self.app.transact());
         let (task, max_time) = call.into_call().into_task();
-        let task = as_stored(task)?;
+        let _ending = context.ending();
+        let failed = |stopped: Stopped| Error::Failed { task: schema.name, error: stopped.to_string() };
+        let task = as_stored(task, failed)?;
         match within(max_time, task.start(attempt.clone()).guarded(context)).await {
             Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
-            Err(stopped) => Err(Error::Failed { task: schema.name, error: stopped.to_string() }),
+            Err(stopped) => Err(failed(stopped)),
         }
     }
 
@@ -264,12 +273,16 @@ impl QueueTasks {
     }
 }
 
-/// The task with its arguments as a worker would read them.
-fn as_stored<T: Task>(task: T) -> Result<T> {
+/// The task with its arguments as a worker would read them. Where reading them panics, that is a failure of the task.
+fn as_stored<T: Task>(task: T, failed: impl FnOnce(Stopped) -> Error) -> Result<T> {
     let what = || format!("the arguments of `{}`", T::schema().name);
     let args = Json::encode(&task).map_err(|source| Error::Encode { what: what(), source: source.into() })?;
-    let decoded = args.decode();
-    decoded.map_err(|source| Error::Decode { what: what(), as_type: T::schema().name, source: source.into() })
+    match catch_unwind(AssertUnwindSafe(|| args.decode())) {
+        Ok(decoded) => {
+            decoded.map_err(|source| Error::Decode { what: what(), as_type: T::schema().name, source: source.into() })
+        }
+        Err(payload) => Err(failed(Stopped::panic(payload))),
+    }
 }
 
 impl App {

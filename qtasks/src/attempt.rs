@@ -113,11 +113,13 @@ async fn attempt(
     let run = async {
         let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
             Ok(body) => {
-                let body = Body::start(body.guarded(context), begun, suspect);
+                let body = Body::start(body.guarded(context.clone()), begun, suspect);
                 watch_over(floor, job, &journal, body, time_up.as_mut()).await
             }
             Err(stopped) => stopped.verdict(),
         };
+        // Also where the body goes on, which could not be stopped.
+        context.end_attempt();
         // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only
         // then: that came first, whatever the body came to by running ahead of it.
         match finish(floor, &journal, time_up).await {

@@ -5,13 +5,18 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicU8, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use genawaiter::{GeneratorState, sync};
+
+use crate::guard::{ENDED, unwind};
 
 /// Yields values from the body of an `async fn` task and from its helpers: `Y` is what is yielded, `R` what the handler
 /// replies.
@@ -20,7 +25,9 @@ use genawaiter::{GeneratorState, sync};
 /// have no reply: there, `R` is `qtasks::Result<..>` of what the handler replies, and the error is the handler's.
 ///
 /// One value at a time: yielding a second before the first is answered, or dropping the future of a yield half way (as
-/// `join!` or a timeout around it would), ends the attempt with an error that says so.
+/// `join!` or a timeout around it would), ends the attempt with an error that says so. So does a yield in a task or thread
+/// that the body has spawned: that is ended by a panic, as is one that yields after the body's end, when nothing else comes
+/// of it.
 ///
 /// ```
 /// use qtasks::prelude::*;
@@ -72,12 +79,19 @@ impl<Y, R> Co<Y, R> {
 
     async fn ask(&self, value: Y, turn: u8) {
         let line = &self.ends.line;
-        if !line.begin(turn) {
-            // The driver sees the misuse as soon as this poll is over, and never resumes the body.
-            std::future::pending::<()>().await;
+        if !poll_fn(|cx| Poll::Ready(line.begin(turn, cx))).await {
+            return line.refuse().await;
         }
         let _half_way = HalfWay(line);
-        self.ends.inner.yield_(value).await;
+        let mut resumed = pin!(self.ends.inner.yield_(value));
+        let is_resumed = poll_fn(|cx| match resumed.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(true),
+            Poll::Pending if line.will_be_polled(cx) => Poll::Pending,
+            Poll::Pending => line.poll_over(cx).map(|()| false),
+        });
+        if !is_resumed.await {
+            unwind(ENDED).await
+        }
         line.end();
     }
 }
@@ -113,12 +127,25 @@ pub enum Misuse {
         "a yield was dropped before it was answered; do not put a yield into a timeout, a `select!` branch or an abortable future"
     )]
     Dropped,
+    /// A yield elsewhere than in the body.
+    #[error(
+        "a value was yielded outside of the task's body; yield in the body itself and in what it awaits, not in a task or \
+         thread that it spawns"
+    )]
+    Elsewhere,
 }
 
 /// Carries replies to the body, and tells of misuse.
 struct Line<R> {
     reply: Mutex<Option<R>>,
     turn: AtomicU8,
+    /// Marks the waker with which the driver polls the body, while it does so.
+    polling: AtomicUsize,
+    /// Whether it is the body that calls this, or what it awaits.
+    is_body: fn() -> bool,
+    /// Those who yield and are polled with another one, as in a collection of futures: whoever polls them waits to be woken.
+    others: Mutex<Vec<Waker>>,
+    has_others: AtomicBool,
 }
 
 /// It is the body's turn,
@@ -129,19 +156,94 @@ const EMITTED: u8 = 1;
 const ASKED: u8 = 2;
 const OVERLAP: u8 = 3;
 const DROPPED: u8 = 4;
+const ELSEWHERE: u8 = 5;
+/// The body is over.
+const OVER: u8 = 6;
+
+/// Nothing polls the body.
+const NOT_POLLING: usize = 0;
+
+fn mark(waker: &Waker) -> usize {
+    waker.data().addr() | 1
+}
 
 // The body is polled by one thread at a time, and the driver looks only between two polls: relaxed accesses suffice.
 impl<R> Line<R> {
-    fn begin(&self, turn: u8) -> bool {
+    fn new(is_body: fn() -> bool) -> Self {
+        Self {
+            is_body,
+            reply: Mutex::new(None),
+            turn: AtomicU8::new(FREE),
+            polling: AtomicUsize::new(NOT_POLLING),
+            others: Mutex::default(),
+            has_others: AtomicBool::new(false),
+        }
+    }
+
+    #[inline]
+    fn begin(&self, turn: u8, cx: &Context<'_>) -> bool {
         match self.turn.load(Relaxed) {
-            FREE => {
+            FREE if self.will_be_polled(cx) || self.is_body_apart() => {
                 self.turn.store(turn, Relaxed);
                 return true;
             }
+            FREE => self.turn.store(ELSEWHERE, Relaxed),
             EMITTED | ASKED => self.turn.store(OVERLAP, Relaxed),
             _ => {}
         }
         false
+    }
+
+    /// Whether it is the body that yields, though it is polled by another waker, as in a collection of futures.
+    #[cold]
+    fn is_body_apart(&self) -> bool {
+        self.polling.load(Relaxed) != NOT_POLLING && (self.is_body)()
+    }
+
+    /// Lets no caller go on whose yield is refused. The body is not resumed, as soon as its driver sees the misuse; what it
+    /// has spawned ends.
+    async fn refuse(&self) {
+        if self.turn.load(Relaxed) == ELSEWHERE && !(self.is_body)() {
+            unwind(ELSEWHERE_SAID).await
+        }
+        poll_fn(|cx| self.poll_over(cx)).await;
+        unwind(ENDED).await
+    }
+
+    /// Whether the driver polls this very task, and so will again.
+    fn will_be_polled(&self, cx: &Context<'_>) -> bool {
+        self.polling.load(Relaxed) == mark(cx.waker())
+    }
+
+    /// Waits until the body is over, or it is time to look again.
+    #[cold]
+    fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        {
+            let mut others = self.others();
+            others.retain(|other| !other.will_wake(cx.waker()));
+            others.push(cx.waker().clone());
+            self.has_others.store(true, SeqCst);
+        }
+        if self.turn.load(SeqCst) == OVER { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn wake_others(&self) {
+        let others = {
+            let mut others = self.others();
+            self.has_others.store(false, SeqCst);
+            std::mem::take(&mut *others)
+        };
+        others.into_iter().for_each(Waker::wake);
+    }
+
+    /// Nothing is driven any more: whoever still yields is told.
+    fn close(&self) {
+        self.turn.store(OVER, SeqCst);
+        self.wake_others();
+    }
+
+    fn others(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self) {
@@ -155,6 +257,9 @@ impl<R> Line<R> {
         }
     }
 }
+
+const ELSEWHERE_SAID: &str =
+    "a `Co` yields in the body of its task alone, and not in a task or thread that the body spawns";
 
 struct HalfWay<'a, R>(&'a Line<R>);
 
@@ -178,8 +283,9 @@ pub(crate) enum Next<Y, T> {
 }
 
 impl<Y, R, F: Future> Coroutine<Y, R, F> {
-    pub(crate) fn new(body: impl FnOnce(Co<Y, R>) -> F) -> Self {
-        let line = Arc::new(Line { reply: Mutex::new(None), turn: AtomicU8::new(FREE) });
+    /// A body that has not begun; `is_body` tells whether the code that calls it is a body's.
+    pub(crate) fn new(body: impl FnOnce(Co<Y, R>) -> F, is_body: fn() -> bool) -> Self {
+        let line = Arc::new(Line::new(is_body));
         let ends = |inner| Co { ends: Arc::new(Ends { inner, line: line.clone() }) };
         Self { generator: sync::Gen::new(|inner| body(ends(inner))), line }
     }
@@ -193,12 +299,22 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
     #[inline(always)]
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next<Y, F::Output>> {
         // A body that waits for something else than a reply takes no notice of being resumed again.
-        let resumed = pin!(self.generator.async_resume()).poll(cx);
+        let resumed = pin!(self.generator.async_resume());
+        if self.line.has_others.load(Relaxed) {
+            self.line.wake_others();
+        }
+        self.line.polling.store(mark(cx.waker()), Relaxed);
+        let resumed = resumed.poll(cx);
+        self.line.polling.store(NOT_POLLING, Relaxed);
         match (resumed, self.line.turn.load(Relaxed)) {
             (_, OVERLAP) => Poll::Ready(Next::Misused(Misuse::Overlap)),
             (_, DROPPED) => Poll::Ready(Next::Misused(Misuse::Dropped)),
+            (_, ELSEWHERE) => Poll::Ready(Next::Misused(Misuse::Elsewhere)),
             (Poll::Ready(GeneratorState::Yielded(value)), _) => Poll::Ready(Next::Yielded(value)),
-            (Poll::Ready(GeneratorState::Complete(end)), _) => Poll::Ready(Next::Ended(end)),
+            (Poll::Ready(GeneratorState::Complete(end)), _) => {
+                self.line.close();
+                Poll::Ready(Next::Ended(end))
+            }
             (Poll::Pending, _) => Poll::Pending,
         }
     }
@@ -211,5 +327,11 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
     /// Gives the reply that the body finds when it goes on.
     pub(crate) fn answer(&self, reply: R) {
         *self.line.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+    }
+}
+
+impl<Y, R, F: Future> Drop for Coroutine<Y, R, F> {
+    fn drop(&mut self) {
+        self.line.close();
     }
 }

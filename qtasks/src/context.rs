@@ -16,8 +16,10 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    end::End,
     error::{Error, Result},
     failure::Stopped,
+    guard::{self, ENDED},
     job::{JobId, Progress, Step},
     memo::Memos,
     task::TaskExecSchema,
@@ -31,6 +33,12 @@ tokio::task_local! {
 ///
 /// A task gets it as its first parameter under `echo = true`, a handler as a parameter after the value, and anything
 /// that either calls through [`TaskContext::current`].
+///
+/// A context is of use as long as its attempt goes on: until the body has returned or was dropped, its time is up, or its
+/// lease is lost. What the body has spawned and did not wait for gets an answer after that too, and one that waits gets
+/// it then: methods that give a [`Result`](crate::Result) give [`Error::AttemptEnded`]; all others cannot, and end by a
+/// panic the task or thread that called them (the panic hook is not called; with `panic = "abort"` they wait for ever
+/// instead). Nothing is recorded or enqueued by such a call.
 ///
 /// ```
 /// use qtasks::prelude::*;
@@ -64,6 +72,8 @@ struct Inner {
     stopping: CancellationToken,
     surroundings: Arc<dyn Surroundings>,
     exit: Exit,
+    /// The end of the attempt, or that of the handler in a transaction.
+    end: End,
     in_transaction: bool,
 }
 
@@ -136,6 +146,7 @@ impl TaskContext {
             stopping,
             surroundings,
             exit: Exit::default(),
+            end: End::default(),
             in_transaction: false,
         };
         Self { inner: Arc::new(inner) }
@@ -154,6 +165,7 @@ impl TaskContext {
             stopping: stopping.clone(),
             surroundings: surroundings.clone(),
             exit: Exit::default(),
+            end: End::default(),
             in_transaction: true,
         };
         Self { inner: Arc::new(inner) }
@@ -169,7 +181,7 @@ impl TaskContext {
     ///
     /// # Panics
     ///
-    /// Outside of a running task, and in what a task has spawned.
+    /// Outside of a running task, and in what a task has spawned: give it a clone of the context.
     pub fn current() -> Self {
         Self::try_current()
             .expect("`TaskContext::current` is for a running task; a task that it spawned is no longer it")
@@ -205,9 +217,11 @@ impl TaskContext {
     }
 
     /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
-    /// otherwise; of several in between only the last is kept.
+    /// otherwise; of several in between only the last is kept. After the end of the attempt this does nothing.
     pub fn progress(&self, done: u64, total: u64) {
-        if let Some(memos) = &self.inner.memos {
+        if let Some(memos) = &self.inner.memos
+            && !self.is_over()
+        {
             memos.journal.progress(Progress { done, total });
         }
     }
@@ -223,19 +237,32 @@ impl TaskContext {
 
     /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> T {
-        let done = match self.check_may_wait() {
-            Ok(()) if self.inner.task.awaiting => Err(Stopped::Error(Box::new(Error::Misuse(
+        self.wait_for(work).unwrap_or_else(|stopped| self.unwind(stopped))
+    }
+
+    /// The same for work that gives a result.
+    pub(crate) fn try_block_on<T>(&self, work: impl Future<Output = Result<Result<T>, Stopped>>) -> Result<T> {
+        match self.wait_for(work) {
+            Ok(done) => done,
+            // On its own thread, a body ends the sooner by unwinding.
+            Err(stopped) if self.is_current() && !self.is_over() => self.unwind(stopped),
+            Err(stopped) => Err(pollster::block_on(self.after_leaving(stopped))),
+        }
+    }
+
+    fn wait_for<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
+        self.check_may_wait()?;
+        if self.inner.task.awaiting {
+            return Err(Stopped::Error(Box::new(Error::Misuse(
                 "this task is an `async fn`, whose runtime a `_blocking` method would hold up: await the method without \
                  `_blocking`, in a handler that is an `async fn` too",
-            )))),
-            Ok(()) => pollster::block_on(work),
-            Err(stopped) => Err(stopped),
-        };
-        done.unwrap_or_else(|stopped| self.unwind(stopped))
+            ))));
+        }
+        pollster::block_on(work)
     }
 
     /// Refuses what is recorded, in a handler for the end of which the record waits.
-    fn check_may_wait(&self) -> Result<(), Stopped> {
+    pub(crate) fn check_may_wait(&self) -> Result<(), Stopped> {
         if !self.is_in_transaction() {
             return Ok(());
         }
@@ -245,22 +272,57 @@ impl TaskContext {
         ))))
     }
 
-    /// Ends the attempt for this reason: whoever polls the body drops it.
+    /// Ends the attempt for this reason: whoever polls the body drops it. Whatever else has called this unwinds.
     pub(crate) async fn leave<T>(&self, stopped: Stopped) -> T {
-        self.inner.exit.take(stopped);
-        std::future::pending().await
+        self.after_leaving(stopped).await;
+        guard::unwind(ENDED).await
     }
 
-    /// Ends the attempt for this reason from within a `fn` body.
+    /// The same for what can be given an error.
+    pub(crate) async fn try_leave<T>(&self, stopped: Stopped) -> Result<T> {
+        Err(self.after_leaving(stopped).await)
+    }
+
+    /// Ends the attempt for this reason, and goes on only where it does so without the caller.
+    async fn after_leaving(&self, stopped: Stopped) -> Error {
+        self.inner.exit.take(stopped);
+        self.end().over().await;
+        Error::AttemptEnded { job: self.inner.job, attempt: self.inner.attempt }
+    }
+
+    /// Ends the attempt for this reason from within a `fn` body, or the thread that the body has left behind.
     fn unwind(&self, stopped: Stopped) -> ! {
         self.inner.exit.take(stopped);
-        #[cfg(panic = "unwind")]
-        std::panic::resume_unwind(Box::new("the attempt has ended"));
-        // Where a panic would abort the process, the thread is left behind.
-        #[cfg(not(panic = "unwind"))]
-        loop {
-            std::thread::park();
+        guard::unwind_thread(ENDED)
+    }
+
+    /// Whether this is the context of the code that calls this.
+    fn is_current(&self) -> bool {
+        CURRENT.try_with(|current| Arc::ptr_eq(&current.inner, &self.inner)).unwrap_or(false)
+    }
+
+    fn end(&self) -> &End {
+        &self.inner.end
+    }
+
+    /// Whether the attempt is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end().is_over()
+    }
+
+    /// Tells that the attempt is over, or the handler in a transaction: whatever is left of it that holds this context gets nothing more from it.
+    pub(crate) fn end_attempt(&self) {
+        if self.inner.end.come()
+            && !self.is_in_transaction()
+            && let Some(memos) = &self.inner.memos
+        {
+            memos.close();
         }
+    }
+
+    /// Tells that the attempt is over when this is dropped.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending(self.clone())
     }
 
     /// Waits until the body has taken the way out, and gives the reason.
@@ -309,6 +371,15 @@ impl TaskContext {
     /// Makes this the current context while `work` runs.
     pub(crate) fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, work)
+    }
+}
+
+/// Stands for the part of an attempt with which it ends.
+pub(crate) struct Ending(TaskContext);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end_attempt();
     }
 }
 

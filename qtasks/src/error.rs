@@ -226,6 +226,18 @@ pub enum Error {
         error: String,
     },
 
+    /// A context was used after the end of its attempt, or that came while the caller waited.
+    #[error(
+        "the attempt of this context has ended (attempt {attempt} of job {job}): a body has to wait for the tasks and \
+         threads that it starts; to enqueue something after its end, give them the application"
+    )]
+    AttemptEnded {
+        /// The job.
+        job: JobId,
+        /// The number of the attempt, from 1.
+        attempt: u32,
+    },
+
     /// The worker or the application is not what it must be for this.
     #[error("{0}")]
     Misuse(&'static str),

@@ -10,8 +10,9 @@ use std::{
     future::Future,
     marker::PhantomData,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use futures::{
@@ -25,8 +26,9 @@ use crate::{
     collect::{Collect, Declared},
     context::TaskContext,
     error::{BoxError, Error},
-    failure::{Diverged, Stopped, drop_guarded},
+    failure::{Diverged, Stopped},
     gather::gather,
+    guard::drop_guarded,
     handler::{Handler, Kind, Reply},
     job::{self, Output},
     journal::{Journal, Recorded},
@@ -206,19 +208,40 @@ impl Running {
         }))
     }
 
-    /// The same body with `context` as the current one, and a panic of it as an error. Nothing of the task's own is left in
-    /// what it comes to.
+    /// The same body with `context` as the current one, the attempt of which ends with it, and a panic of it as an error.
+    /// Nothing of the task's own is left in what it comes to.
     pub(crate) fn guarded(self, context: TaskContext) -> Self {
         match self {
             Self::Async(body) => Self::Async(Box::pin(async move {
+                let _ending = context.ending();
+                let body = Dropping(Some(body));
                 let caught = AssertUnwindSafe(context.clone().scope(leaving(&context, body))).catch_unwind().await;
                 outcome(&context, caught)
             })),
             Self::Blocking(body) => Self::Blocking(Box::new(move || {
+                let _ending = context.ending();
                 let caught = catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(body)));
                 outcome(&context, caught)
             })),
         }
+    }
+}
+
+/// A body whose drop unwinds no further, whoever drops it before its end.
+struct Dropping(Option<BoxFuture<'static, Outcome>>);
+
+impl Future for Dropping {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let body = self.0.as_mut().expect("a body is there until this is dropped");
+        body.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        drop_guarded(self.0.take());
     }
 }
 
@@ -374,7 +397,7 @@ where
     B: FnOnce(Co<Y, L::Reply<R>>) -> F + Send + 'static,
     F: Future<Output = D::Body> + Send + 'static,
 {
-    let coroutine = Coroutine::new(body);
+    let coroutine = Coroutine::new(body, is_body);
     Box::pin(run_task_gen(attempt, into, lenience, retry_on, handler, coroutine))
 }
 
@@ -398,8 +421,13 @@ where
     F: Future<Output = D::Body>,
 {
     let context = attempt.context();
-    let driven = run_task_gen(attempt, into, lenience, retry_on, handler, Coroutine::new(body));
+    let driven = run_task_gen(attempt, into, lenience, retry_on, handler, Coroutine::new(body, is_body));
     pollster::block_on(leaving(&context, driven))
+}
+
+/// Whether it is a body that calls this, and not what it has spawned.
+fn is_body() -> bool {
+    TaskContext::try_current().is_some()
 }
 
 /// The way of a task without steps: what it returned is its result.

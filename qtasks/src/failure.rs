@@ -11,10 +11,9 @@ use std::{
 use crate::{
     co::Misuse,
     error::{BoxError, bounded, chain, sources},
+    guard::drop_guarded,
     lifecycle::Verdict,
 };
-
-pub(crate) use crate::guard::drop_guarded;
 
 /// An error that says how the job goes on. It is obeyed wherever it stands in an error's chain of sources.
 ///

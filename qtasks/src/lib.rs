@@ -52,6 +52,7 @@ mod call;
 mod co;
 mod collect;
 mod context;
+mod end;
 mod executor;
 mod failure;
 mod handler;

@@ -9,6 +9,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    end::End,
     error::Error,
     failure::Stopped,
     job::{Memo, NewJob},
@@ -43,6 +44,8 @@ struct Uses {
     in_body: HashMap<String, u64>,
     /// In the step of this number.
     in_step: (u64, HashMap<String, u64>),
+    /// Whether the attempt is over.
+    is_closed: bool,
 }
 
 /// Whether whoever does something once waits until that is durable.
@@ -81,36 +84,59 @@ impl Memos {
 
     /// What came of the next use of `name` in the body, or in the handler of `step`: in an earlier attempt, or of `make`.
     ///
-    /// An error of `make` is not noted, and the use not counted.
+    /// An error of `make` is not noted, and the use not counted. At the `end` of the attempt this ends with an error.
     pub(crate) async fn once<T, E>(
         &self,
         step: Option<u64>,
         name: &str,
         wait: Wait,
         make: impl Future<Output = Result<Made<T>, E>>,
+        end: &End,
     ) -> Result<Result<T, E>, Stopped>
     where
         T: Serialize + DeserializeOwned,
     {
         let mut this = Use { memos: self, step, name, nth: self.uses().next(step, name), counts: false };
-        if let Some(value) = self.recorded(step, name, this.nth).await? {
+        if let Some(value) = end.or(self.recorded(step, name, this.nth)).await?? {
             this.counts = true;
             return decode(name, &value).map(Ok);
         }
-        let Made { value, job } = match make.await {
+        let Made { value, job } = match end.or(make).await? {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),
         };
         let json = self.encode(name, &value)?;
         self.journal.handlers_done().await?;
         self.journal.wait_for_room().await?;
+        let number = self.note(MemoEntry { step, name: name.to_owned(), nth: this.nth, value: json.clone(), job })?;
         this.counts = true;
-        self.journal.push_memo(MemoEntry { step, name: name.to_owned(), nth: this.nth, value: json.clone(), job });
         if wait == Wait::Durable {
-            self.journal.flush().await?;
+            self.durable(number).await?;
         }
         // What a replay would give: the body sees no other.
         decode(name, &json).map(Ok)
+    }
+
+    /// Adds a memo and gives its number, unless the attempt is over: all that it adds is durable before it is settled.
+    fn note(&self, entry: MemoEntry) -> Result<u64, Stopped> {
+        let uses = self.uses();
+        if uses.is_closed {
+            return Err(Stopped::Fenced);
+        }
+        Ok(self.journal.push_memo(entry))
+    }
+
+    /// Waits until a memo is durable. Should the attempt end at that moment, it is all the same.
+    async fn durable(&self, number: u64) -> Result<(), Stopped> {
+        match self.journal.flush().await {
+            Err(Stopped::Fenced) if self.journal.has_memo(number) => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    /// From now on nothing is added: the attempt is over.
+    pub(crate) fn close(&self) {
+        self.uses().is_closed = true;
     }
 
     async fn recorded(&self, step: Option<u64>, name: &str, nth: u64) -> Result<Option<Json>, Stopped> {

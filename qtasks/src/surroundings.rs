@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     app::App,
-    call::CallOptions,
+    call::{CallOptions, Prepared},
     context::{Surroundings, TaskContext},
     enqueuing::{enqueue, may_enqueue},
     error::Result,
@@ -80,7 +80,8 @@ impl TaskContext {
     ///
     /// [`Error::OverLimit`](crate::Error::OverLimit) and [`Error::Encode`](crate::Error::Encode) when the arguments do not
     /// fit; [`Error::OtherTask`](crate::Error::OtherTask) and [`Error::OtherArguments`](crate::Error::OtherArguments) when
-    /// the [`id`](CallOptions::id) of the call is that of another job.
+    /// the [`id`](CallOptions::id) of the call is that of another job;
+    /// [`Error::AttemptEnded`](crate::Error::AttemptEnded) after the end of the attempt, when nothing is enqueued.
     ///
     /// # Cancel safety
     ///
@@ -88,7 +89,7 @@ impl TaskContext {
     pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
         match self.enqueue_once(call).await {
             Ok(enqueued) => enqueued,
-            Err(stopped) => self.leave(stopped).await,
+            Err(stopped) => self.try_leave(stopped).await,
         }
     }
 
@@ -102,20 +103,24 @@ impl TaskContext {
     ///
     /// As [`once_blocking`](Self::once_blocking).
     pub fn enqueue_blocking<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
-        self.block_on(self.enqueue_once(call))
+        self.try_block_on(self.enqueue_once(call))
     }
 
     async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<Handle<C>>, Stopped> {
         let app = self.app();
+        let prepare = |call: C| call.into_call().prepare(&app.limits, app.now());
+        if !self.is_recorded() {
+            self.check_may_wait()?;
+            self.check_goes_on()?;
+            return Ok(match prepare(call) {
+                Ok(job) => enqueue_here(app, job).await,
+                Err(error) => Err(error),
+            });
+        }
         let make = async {
-            let job = call.into_call().prepare(&app.limits, app.now())?;
-            let value = job.id;
-            if self.is_recorded() {
-                may_enqueue(&*app.store, &job).await?;
-                return Ok(Made { value, job: Some(job.job()) });
-            }
-            enqueue(&*app.store, &[job]).await?;
-            Ok(Made::from(value))
+            let job = prepare(call)?;
+            may_enqueue(&*app.store, &job).await?;
+            Ok(Made { value: job.id, job: Some(job.job()) })
         };
         let enqueued = self.make_once("@enqueue", Wait::Durable, make).await?;
         Ok(enqueued.map(|id| JobHandle::new(id, app)))
@@ -125,4 +130,11 @@ impl TaskContext {
         let surroundings: Arc<dyn Any + Send + Sync> = self.surroundings();
         surroundings.downcast().expect("what surrounds a task is the application")
     }
+}
+
+/// Enqueues a job for a task that is run here and now. What has begun of that does not end with the attempt half way.
+async fn enqueue_here<C>(app: Arc<App>, job: Prepared) -> Result<JobHandle<C>> {
+    let id = job.id;
+    enqueue(&*app.store, &[job]).await?;
+    Ok(JobHandle::new(id, app))
 }

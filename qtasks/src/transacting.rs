@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
 };
 
 use futures::{
@@ -16,6 +18,7 @@ use crate::{
     error::BoxError,
     executor::{self, Attempt, leaving},
     failure::Stopped,
+    guard::{drop_guarded, drop_within},
     handler::Reply,
     job,
     json::{self, Json},
@@ -79,11 +82,18 @@ impl<R: Reply> Handling<R> {
             self.attempt.held().await?;
             self.encoded(handler.await)
         });
-        let handled = AssertUnwindSafe(context.clone().scope(handle)).catch_unwind();
-        match select(pin!(self.attempt.halted()), pin!(handled)).await {
-            Either::Left((stopped, _)) => Err(stopped),
-            Either::Right((Ok(handled), _)) => handled,
-            Either::Right((Err(panic), _)) => Err(executor::panicked(&context, panic)),
+        let mut handled = pin!(Some(AssertUnwindSafe(context.clone().scope(handle)).catch_unwind()));
+        let handle = poll_fn(|cx| handled.as_mut().as_pin_mut().map_or(Poll::Pending, |handle| handle.poll(cx)));
+        let came = match select(pin!(self.attempt.halted()), handle).await {
+            Either::Left((stopped, _)) => Either::Left(stopped),
+            Either::Right((handled, _)) => Either::Right(handled),
+        };
+        // What it holds is dropped here and not by the store, which need not expect that it unwinds.
+        drop_within(|| handled.set(None));
+        match came {
+            Either::Left(stopped) => Err(stopped),
+            Either::Right(Ok(handled)) => handled,
+            Either::Right(Err(panic)) => Err(executor::panicked(&context, panic)),
         }
     }
 
@@ -120,6 +130,15 @@ impl<R: Reply> Handling<R> {
             leave(slot, replied);
         }
         Ok(kept)
+    }
+}
+
+/// The handler has run, or is not to run. A reply that nothing waits for any more may be dropped here, by a thread of the
+/// store's.
+impl<R> Drop for Handling<R> {
+    fn drop(&mut self) {
+        self.attempt.context().end_attempt();
+        drop_guarded(self.reply.take());
     }
 }
 

@@ -3,6 +3,7 @@
 mod collections;
 mod combinations;
 mod context;
+mod detached;
 mod errors;
 mod guards;
 mod ids;
@@ -10,5 +11,6 @@ mod limits;
 mod once;
 mod page;
 mod running;
+mod unwinding;
 mod values;
 mod yields;

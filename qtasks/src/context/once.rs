@@ -56,7 +56,8 @@ impl TaskContext {
     ///
     /// # Panics
     ///
-    /// When `name` is not 1 to 128 letters, digits and `_.:-`.
+    /// When `name` is not 1 to 128 letters, digits and `_.:-`; and [after the end of the attempt](TaskContext), `work`
+    /// undone if that came before.
     ///
     /// # Cancel safety
     ///
@@ -103,7 +104,7 @@ impl TaskContext {
     ///
     /// # Panics
     ///
-    /// As [`once`](Self::once); and where that ends the attempt, this unwinds.
+    /// As [`once`](Self::once); and where that ends the attempt, this unwinds. It does not interrupt `work`.
     pub fn once_blocking<T: Serialize + DeserializeOwned>(&self, name: &str, work: impl FnOnce() -> T) -> T {
         match self.block_on(self.attempt_once(name, async { Ok::<T, Infallible>(work()) })) {
             Ok(value) => value,
@@ -128,6 +129,14 @@ impl TaskContext {
     }
 
     /// The time, the same whenever the body runs again; recorded as by [`once`](Self::once), with the next steps.
+    ///
+    /// # Panics
+    ///
+    /// [After the end of the attempt](TaskContext).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`once`](Self::once).
     pub async fn now(&self) -> Timestamp {
         match self.record(NOW, Wait::No, async { self.inner.surroundings.now() }).await {
             Ok(now) => now,
@@ -147,6 +156,14 @@ impl TaskContext {
     /// 64 random bits, the same whenever the body runs again; recorded as by [`once`](Self::once), with the next steps.
     ///
     /// Whoever needs many seeds a generator with them. They are not for secrets.
+    ///
+    /// # Panics
+    ///
+    /// [After the end of the attempt](TaskContext).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`once`](Self::once).
     pub async fn random(&self) -> u64 {
         match self.record(RANDOM, Wait::No, async { self.inner.surroundings.random() }).await {
             Ok(bits) => bits,
@@ -167,6 +184,10 @@ impl TaskContext {
     ///
     /// The job keeps its place in the worker meanwhile; to leave it, return [`TaskError::snooze`](crate::TaskError::snooze).
     /// When the worker stops, a generator that sleeps in its body is given back at once.
+    ///
+    /// # Panics
+    ///
+    /// [After the end of the attempt](TaskContext), which a sleep does not outlast.
     ///
     /// # Cancel safety
     ///
@@ -212,7 +233,7 @@ impl TaskContext {
     /// # Errors
     ///
     /// [`Error::Misuse`] in a task without `resume = "cursor"`, [`Error::Decode`] when the reply is not an `R`,
-    /// [`Error::Store`] when the store cannot be read.
+    /// [`Error::Store`] when the store cannot be read, [`Error::AttemptEnded`] after the end of the attempt.
     ///
     /// # Cancel safety
     ///
@@ -220,7 +241,7 @@ impl TaskContext {
     pub async fn last_step<R: DeserializeOwned>(&self) -> Result<Option<(u64, R)>> {
         match self.find_last_step().await {
             Ok(found) => found,
-            Err(stopped) => self.leave(stopped).await,
+            Err(stopped) => self.try_leave(stopped).await,
         }
     }
 
@@ -234,7 +255,7 @@ impl TaskContext {
     ///
     /// As [`once_blocking`](Self::once_blocking).
     pub fn last_step_blocking<R: DeserializeOwned>(&self) -> Result<Option<(u64, R)>> {
-        self.block_on(self.find_last_step())
+        self.try_block_on(self.find_last_step())
     }
 
     async fn attempt_once<T, E>(
@@ -272,11 +293,12 @@ impl TaskContext {
         T: Serialize + DeserializeOwned,
     {
         self.check_may_wait()?;
+        self.check_goes_on()?;
         match &self.inner.memos {
-            Some(memos) => memos.once(self.step_of_memo(), name, wait, make).await,
+            Some(memos) => memos.once(self.step_of_memo(), name, wait, make, self.end()).await,
             // Here and now nothing is recorded, and the body sees the same.
-            None => match make.await {
-                Ok(made) => memo::read_back(name, &made.value).map(Ok),
+            None => match self.end().or(make).await? {
+                Ok(made) => self.check_goes_on().and_then(|()| memo::read_back(name, &made.value)).map(Ok),
                 Err(error) => Ok(Err(error)),
             },
         }
@@ -293,13 +315,15 @@ impl TaskContext {
         let end = self.record(SLEEP, Wait::No, async { crate::lifecycle::later(surroundings.now(), time) }).await?;
         tokio::select! {
             biased;
-            () = surroundings.sleep_until(end) => Ok(()),
+            () = surroundings.sleep_until(end) => self.check_goes_on(),
+            () = self.end().over() => Err(Stopped::Fenced),
             () = self.inner.stopping.cancelled(), if self.is_between_steps() => Err(Stopped::Released),
         }
     }
 
     async fn find_last_step<R: DeserializeOwned>(&self) -> Result<Result<Option<(u64, R)>>, Stopped> {
         self.check_may_wait()?;
+        self.check_goes_on()?;
         if !self.resumes_by_cursor() {
             return Ok(Err(Error::Misuse(
                 "`last_step` is for a task with `resume = \"cursor\"`; any other yields again",
@@ -308,7 +332,13 @@ impl TaskContext {
         self.inner.asked.store(true, Relaxed);
         let Some(memos) = &self.inner.memos else { return Ok(Ok(None)) };
         memos.journal.flush().await?;
-        Ok(self.inner.surroundings.last_step(self.inner.job).await.and_then(|step| step.map(cursor).transpose()))
+        let found = self.end().or(self.inner.surroundings.last_step(self.inner.job)).await?;
+        Ok(found.and_then(|step| step.map(cursor).transpose()))
+    }
+
+    /// Refuses to begin anything for an attempt that is over.
+    pub(crate) fn check_goes_on(&self) -> Result<(), Stopped> {
+        if self.is_over() { Err(Stopped::Fenced) } else { Ok(()) }
     }
 
     fn resumes_by_cursor(&self) -> bool {

@@ -342,6 +342,16 @@ impl Buffer {
         self.next.since(self.durable) >= self.ahead.values || self.bytes >= self.ahead.bytes
     }
 
+    /// The number of the memo that is added next.
+    pub(crate) fn next_memo(&self) -> u64 {
+        self.next.memos
+    }
+
+    /// Whether the memo of this number is durable.
+    pub(crate) fn has_memo(&self, number: u64) -> bool {
+        self.durable.memos > number
+    }
+
     /// How many steps the job has that are durable.
     pub(crate) fn steps(&self) -> u64 {
         self.durable.steps

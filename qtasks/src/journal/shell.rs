@@ -128,9 +128,19 @@ impl Journal {
         self.change(|buffer| buffer.push(hash, reply));
     }
 
-    /// Adds the next memo.
-    pub(crate) fn push_memo(&self, entry: MemoEntry) {
-        self.change(|buffer| buffer.push_memo(entry));
+    /// Adds the next memo; gives its number.
+    pub(crate) fn push_memo(&self, entry: MemoEntry) -> u64 {
+        let mut number = 0;
+        self.change(|buffer| {
+            number = buffer.next_memo();
+            buffer.push_memo(entry)
+        });
+        number
+    }
+
+    /// Whether the memo of this number is durable.
+    pub(crate) fn has_memo(&self, number: u64) -> bool {
+        self.state().buffer.has_memo(number)
     }
 
     /// Adds the next value, which becomes a step in the store, unless its handler is not to run any more.
