@@ -28,7 +28,6 @@ use crate::{
     lifecycle::{self, Verdict},
     memo::Memos,
     pool::{self, Called},
-    recorder::persist,
     registry::Registration,
     retry::Retry,
     store::{Hold, Record, Settlement, Written},
@@ -85,7 +84,10 @@ async fn attempt(
     let holds = Arc::new(move || holder.held.holds(holder.app.clock.soon()));
     let next = Count { steps: job.steps, memos: job.memos };
     let journal = Journal::new(lease, holds, next, wait, floor.flush_requests.clone());
-    if !floor.held.start(lease, journal.clone()) {
+    let memos = memos(floor, job, schema, &journal);
+    let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
+    let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);
+    if !floor.held.start(lease, journal.clone(), Some(context.clone())) {
         return None;
     }
     // Where a body does not yield, nothing else keeps it from running beside one that somebody else has begun.
@@ -94,9 +96,6 @@ async fn attempt(
         held = journal.held() => held.ok()?,
         () = floor.grace_is_over() => return Some(Progressed { verdict: Verdict::Released, steps: 0 }),
     }
-    let memos = memos(floor, job, schema, &journal);
-    let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
-    let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);
     let attempt = executor::Attempt::stored(
         context.clone(),
         floor.app.states.clone(),
@@ -195,7 +194,7 @@ async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mu
                 progress: None,
                 passed: true,
             };
-            let written = persist("record that a suspect has had its turn", || {
+            let written = floor.store.persist("record that a suspect has had its turn", || {
                 floor.app.store.record(vec![record.clone()])
             });
             if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
@@ -215,7 +214,12 @@ async fn finish(floor: &Floor, journal: &Journal, time_up: impl Future<Output = 
         () = floor.grace_is_over() => Stopped::Released,
     };
     journal.halt(reason);
-    journal.finish().await
+    tokio::select! {
+        biased;
+        finished = journal.finish() => finished,
+        // Nothing is written any more.
+        () = floor.given_up.cancelled() => Err(Stopped::Fenced),
+    }
 }
 
 enum Stop {
@@ -334,7 +338,7 @@ fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Ste
     let recorded = if replays { job.steps } else { 0 };
     read_back(recorded, move |from| {
         let floor = floor.clone();
-        async move { persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
+        async move { floor.store.persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
     })
 }
 
@@ -345,7 +349,7 @@ fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, journal: &Arc<J
         let (floor, id) = (floor.clone(), job.id);
         let page = move |from| {
             let floor = floor.clone();
-            async move { persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
+            async move { floor.store.persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
         };
         (job.memos > 0).then(|| read_back(job.memos, page))
     };

@@ -15,12 +15,15 @@ use crate::{
     job::WorkerId,
     journal::FlushRequest,
     recorder::Settlements,
+    retrying::RetryingStore,
     store::{Settlement, Written},
 };
 
 /// What the parts of a worker share.
 pub(crate) struct Floor {
     pub(crate) app: Arc<App>,
+    /// That of the application, for what is tried again.
+    pub(crate) store: Arc<RetryingStore>,
     pub(crate) id: WorkerId,
     pub(crate) held: Held,
     pub(crate) flush_requests: mpsc::UnboundedSender<FlushRequest>,

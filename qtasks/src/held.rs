@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Uptime,
+    context::TaskContext,
     job::{JobId, Lease},
     journal::Journal,
 };
@@ -45,6 +46,8 @@ struct One {
     lease: Lease,
     since: u64,
     journal: Option<Arc<Journal>>,
+    /// That of the body, once it is about to start.
+    context: Option<TaskContext>,
     /// It is no lease any more, and stands here until whoever had it has stopped.
     lost: bool,
 }
@@ -100,7 +103,7 @@ impl Held {
         let earlier = leases.by_job.get_mut(&lease.job).map(|earlier| (earlier.lease, earlier.lose()));
         let is_new = earlier.as_ref().is_none_or(|(earlier, _)| *earlier != lease);
         if is_new {
-            leases.by_job.insert(lease.job, One { lease, since, journal: None, lost: false });
+            leases.by_job.insert(lease.job, One { lease, since, journal: None, context: None, lost: false });
         }
         drop(leases);
         if let Some((_, Some(journal))) = earlier {
@@ -110,10 +113,11 @@ impl Held {
     }
 
     /// Takes note that the body starts, unless its lease was lost before.
-    pub(crate) fn start(&self, lease: Lease, journal: Arc<Journal>) -> bool {
+    pub(crate) fn start(&self, lease: Lease, journal: Arc<Journal>, context: Option<TaskContext>) -> bool {
         match self.leases().by_job.get_mut(&lease.job) {
             Some(one) if one.lease == lease && !one.lost => {
                 one.journal = Some(journal);
+                one.context = context;
                 true
             }
             _ => false,
@@ -133,6 +137,11 @@ impl Held {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.leases().by_job.is_empty()
+    }
+
+    /// All leases that are not settled, with the contexts of bodies that were about to start.
+    pub(crate) fn all(&self) -> Vec<(Lease, Option<TaskContext>)> {
+        self.leases().by_job.values().map(|one| (one.lease, one.context.clone())).collect()
     }
 
     /// Waits until the last lease is gone.
@@ -199,11 +208,11 @@ mod tests {
         let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(kept, now, now) && held.insert(lost, now, now));
-        assert!(held.start(lost, journal.clone()));
+        assert!(held.start(lost, journal.clone(), None));
         let round = held.renewing();
         assert_eq!(held.compare(round, &[kept]), []);
         assert!(journal.is_fenced());
-        assert!(!held.start(lost, journal), "a job whose lease is lost is not started");
+        assert!(!held.start(lost, journal, None), "a job whose lease is lost is not started");
     }
 
     #[test]
@@ -214,7 +223,7 @@ mod tests {
         held.renewed(round, now, now + LASTING);
         assert!(held.insert(new, now, now));
         assert_eq!(held.compare(round, &[]), []);
-        assert!(held.start(new, journal(new)));
+        assert!(held.start(new, journal(new), None));
     }
 
     #[test]
@@ -224,7 +233,7 @@ mod tests {
         let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
-        assert!(held.start(first, journal.clone()));
+        assert!(held.start(first, journal.clone(), None));
         assert!(held.insert(Lease { attempt: 2, ..first }, now, now));
         assert!(journal.is_fenced());
     }
@@ -236,7 +245,7 @@ mod tests {
         let now = NOW;
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now));
-        assert!(held.start(first, journal.clone()));
+        assert!(held.start(first, journal.clone(), None));
         assert!(!held.insert(first, now, now) && journal.is_fenced());
         held.compare(held.renewing(), &[]);
         assert!(!held.insert(first, now, now), "its body has not stopped");
@@ -250,7 +259,7 @@ mod tests {
         let journal = journal(first);
         held.renewed(held.renewing(), now, now + LASTING);
         assert!(held.insert(first, now, now) && !held.insert(first, now, now));
-        assert!(!held.start(first, journal));
+        assert!(!held.start(first, journal, None));
     }
 
     #[test]

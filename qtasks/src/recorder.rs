@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    panic::resume_unwind,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -19,13 +19,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    error::{Error, Result},
     failure::Stopped,
     job::Lease,
     journal::{Batch, Count, FlushRequest, Journal},
     later::Later,
     pending::PendingStep,
-    store::{Hold, Record, Settlement, Store, Transacted, Written},
+    retrying::RetryingStore,
+    store::{Hold, Record, Settlement, Transacted, Written},
 };
 
 /// Steps that may wait no longer than this are written at once: that makes the larger commits when the store is busy,
@@ -50,7 +50,7 @@ pub(crate) type Settlements = mpsc::UnboundedSender<Settling>;
 
 /// The writer of one worker.
 pub(crate) struct Recorder {
-    store: Arc<dyn Store>,
+    store: Arc<RetryingStore>,
     requests: mpsc::UnboundedReceiver<FlushRequest>,
     settlements: mpsc::UnboundedReceiver<Settling>,
     /// Journals whose steps may wait.
@@ -92,7 +92,7 @@ impl Gathered {
 
 impl Recorder {
     pub(crate) fn new(
-        store: Arc<dyn Store>,
+        store: Arc<RetryingStore>,
         requests: mpsc::UnboundedReceiver<FlushRequest>,
         settlements: mpsc::UnboundedReceiver<Settling>,
     ) -> Self {
@@ -257,9 +257,9 @@ impl Answer {
     }
 }
 
-async fn record(store: Arc<dyn Store>, records: Vec<(Arc<Journal>, Record)>) -> Vec<Answer> {
+async fn record(store: Arc<RetryingStore>, records: Vec<(Arc<Journal>, Record)>) -> Vec<Answer> {
     let (journals, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-    match persist("record steps", || store.record(records.clone())).await {
+    match store.persist("record steps", || store.store.record(records.clone())).await {
         Ok(written) => {
             let answer = |((journal, record), written): ((_, &Record), _)| match written {
                 Written::Yes => {
@@ -283,7 +283,7 @@ fn answers_of(ended: std::result::Result<Vec<Answer>, JoinError>) -> Vec<Answer>
 
 /// Writes what else there is of a journal, and then has the handlers of these values run, which must not overtake it.
 async fn handle(
-    store: Arc<dyn Store>,
+    store: Arc<RetryingStore>,
     journal: Arc<Journal>,
     record: Record,
     pending: Vec<Arc<PendingStep>>,
@@ -293,14 +293,17 @@ async fn handle(
             answer.report();
         }
     }
-    transact(&*store, &journal, pending).await;
+    // Handlers have guards of their own. Whatever else unwinds ends the attempt alone, and not the recorder.
+    if let Err(payload) = AssertUnwindSafe(transact(&store, &journal, pending)).catch_unwind().await {
+        journal.fail(Stopped::panic(payload));
+    }
     vec![Answer::Reported(journal)]
 }
 
 /// Has the store run the handlers of these values, as many as it takes on at a time.
-async fn transact(store: &dyn Store, journal: &Arc<Journal>, mut pending: Vec<Arc<PendingStep>>) {
+async fn transact(store: &RetryingStore, journal: &Arc<Journal>, mut pending: Vec<Arc<PendingStep>>) {
     let lease = Some(journal.lease());
-    match persist("run handlers", || store.transact(lease, pending.clone())).await {
+    match store.persist("run handlers", || store.store.transact(lease, pending.clone())).await {
         Ok(Transacted::Upto(seq)) => {
             pending.retain(|step| step.seq >= seq);
             journal.handled(seq, pending);
@@ -319,9 +322,9 @@ async fn transact(store: &dyn Store, journal: &Arc<Journal>, mut pending: Vec<Ar
     }
 }
 
-async fn settle(store: Arc<dyn Store>, settlements: Vec<Settling>) -> Vec<Answer> {
+async fn settle(store: Arc<RetryingStore>, settlements: Vec<Settling>) -> Vec<Answer> {
     let (settlements, answers): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
-    match persist("settle attempts", || store.settle(settlements.clone())).await {
+    match store.persist("settle attempts", || store.store.settle(settlements.clone())).await {
         Ok(written) => {
             for (answer, written) in answers.into_iter().zip(written) {
                 // Whoever asked may be gone; the job is settled all the same.
@@ -340,21 +343,6 @@ async fn until(time: Option<Instant>) {
     }
 }
 
-/// Calls `write` until the store is there to carry it out.
-pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(doing: &str, write: impl Fn() -> F) -> Result<T> {
-    let mut wait = Duration::from_millis(50);
-    loop {
-        match write().await {
-            Err(error @ Error::Store { .. }) => {
-                tracing::warn!(error = crate::error::chain(&error), ?wait, "the store did not {doing}; trying again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_secs(5));
-            }
-            answer => return answer,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -363,7 +351,7 @@ mod tests {
     use crate::{
         job::{JobId, NewJob, Reply, State, WorkerId},
         json::Json,
-        store::{Ask, Memory, Suspects},
+        store::{Ask, Memory, Store as _, Suspects},
     };
 
     /// A lease of a job in this store.
@@ -390,7 +378,7 @@ mod tests {
         let store = Arc::new(Memory::new());
         let lease = leased(&store).await;
         let ((tell, requests), (settle, settlements)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let recorder = Recorder::new(store.clone(), requests, settlements);
+        let recorder = Recorder::new(RetryingStore::new(store.clone()), requests, settlements);
         let finished = CancellationToken::new();
         let running = tokio::spawn(recorder.run(finished.clone(), CancellationToken::new()));
         let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::from_secs(60), tell);

@@ -15,7 +15,7 @@ use crate::{
     handle::JobHandle,
     job::{JobId, Step},
     memo::{Made, Wait},
-    recorder::persist,
+    retrying::persist,
     task::Task,
 };
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     panic::catch_unwind,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -26,7 +27,9 @@ use crate::{
     pruner,
     recorder::Recorder,
     rescue::Rescue,
+    retrying::RetryingStore,
     signals::Signals,
+    stopping,
     task::TaskExecSchema,
 };
 
@@ -167,6 +170,7 @@ impl Worker {
         let (settlements, settled) = mpsc::unbounded_channel();
         let floor = Arc::new(Floor {
             app: app.clone(),
+            store: RetryingStore::new(app.store.clone()),
             id,
             held: Held::default(),
             flush_requests,
@@ -182,10 +186,12 @@ impl Worker {
         let (orphaned, orphans) = mpsc::unbounded_channel();
         let leases_ended = Heartbeat::new(floor.clone(), orphaned).start(finished.clone())?;
         parts.spawn(end_with_runtime(finished.clone()));
-        parts.spawn(Rescue::new(floor.clone(), orphans).run(finished.clone()));
-        let recorder = Recorder::new(app.store.clone(), requests, settled);
-        parts.spawn(recorder.run(finished.clone(), floor.given_up.clone()));
-        parts.spawn(pruner::run(app.clone(), floor.stopping.clone()));
+        // A store that never answers holds up no stop for ever.
+        let given_up = || floor.given_up.clone();
+        parts.spawn(unless(given_up(), Rescue::new(floor.clone(), orphans).run(finished.clone())));
+        let recorder = Recorder::new(floor.store.clone(), requests, settled);
+        parts.spawn(recorder.run(finished.clone(), given_up()));
+        parts.spawn(unless(given_up(), pruner::run(app.clone(), floor.stopping.clone())));
         let (idling, idle) = watch::channel(false);
         let dispatcher = Dispatcher::new(floor.clone(), queues, concurrency, idling);
         floor.attempts.spawn(dispatcher.run());
@@ -199,6 +205,9 @@ impl Worker {
 
     /// Stops gracefully: leases no more; generators stop at their next yield, other bodies have the grace to end; what
     /// was not ended is given back, without a failure.
+    ///
+    /// A stop that takes longer says by `tracing` what it waits for: the bodies that run, or the store with its last error.
+    /// That is news while the grace lasts, and a warning from 5 s after it on, each time after twice as long.
     ///
     /// # Errors
     ///
@@ -230,21 +239,37 @@ impl Worker {
     }
 
     async fn stop(&mut self) -> Result<()> {
+        let floor = self.floor.clone();
+        tokio::select! {
+            biased;
+            stopped = self.end() => stopped,
+            () = stopping::report(&floor) => unreachable!("it is said as long as the stop takes"),
+        }
+    }
+
+    async fn end(&mut self) -> Result<()> {
         let floor = &self.floor;
         floor.stopping.cancel();
         floor.attempts.close();
         // Bodies get the grace; settling what they came to gets as long again when the store is away.
-        let patience = floor.grace.saturating_mul(2).saturating_add(Duration::from_secs(5));
+        let mut patience =
+            pin!(tokio::time::sleep(floor.grace.saturating_mul(2).saturating_add(Duration::from_secs(5))));
         let in_time = tokio::select! {
             () = floor.attempts.wait() => true,
-            () = tokio::time::sleep(patience) => false,
+            () = patience.as_mut() => false,
             () = floor.given_up.cancelled() => true,
         };
         if !in_time {
+            tracing::warn!("the worker stops at once, and no longer waits for {}", stopping::waits(floor));
             floor.given_up.cancel();
         }
         self.finished.cancel();
         self.parts.close();
+        tokio::select! {
+            biased;
+            () = self.parts.wait() => {}
+            () = patience, if in_time => floor.given_up.cancel(),
+        }
         self.parts.wait().await;
         if let Some(ended) = self.leases_ended.take() {
             // The thread may wait for a store that is away; then the leases run out by themselves.
@@ -257,6 +282,15 @@ impl Worker {
             return Ok(());
         }
         Err(Error::Misuse("the store was away while the worker stopped; its jobs go on when their leases have run out"))
+    }
+}
+
+/// Does `work` until it is done or `given_up`.
+async fn unless(given_up: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = given_up.cancelled() => {}
+        () = work => {}
     }
 }
 

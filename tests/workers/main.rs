@@ -5,6 +5,7 @@ mod heartbeat;
 mod losing;
 mod order;
 mod poison;
+mod stalled;
 mod stopping;
 mod streams;
 mod torn;
