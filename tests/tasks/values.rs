@@ -1,6 +1,6 @@
 //! Values read back as what was handed over: a body sees the same live and when it runs again, here and on a worker.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread};
 
 use proptest::{
     collection::{btree_map, vec},
@@ -10,12 +10,13 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
-use qtasks::{Count, Last, prelude::*};
-use qtasks_tests::{Stage, in_time, on_every_store};
+use qtasks::{CallOptions, Count, Last, Task, prelude::*};
+use qtasks_tests::{Diary, Stage, in_time, on_every_store};
 use serde::{Deserialize, Serialize};
 
 on_every_store![
     arguments_replies_and_results_are_read_back_as_they_were,
+    what_a_worker_that_is_lost_half_way_has_recorded_is_read_back_as_it_was,
     a_body_that_feeds_replies_into_its_values_does_not_diverge,
     here_and_on_a_worker_a_value_without_a_form_of_its_own_is_the_same,
     a_number_that_is_not_finite_fails_where_it_is_encoded,
@@ -110,6 +111,117 @@ async fn arguments_replies_and_results_are_read_back_as_they_were(stage: Stage) 
         let job = stage.app.enqueue(remembers(value.clone())).await.unwrap();
         assert_eq!(in_time(job.result()).await.unwrap(), value);
         assert_eq!(stage.app.run(remembers(value.clone())).await.unwrap(), value);
+    }
+    worker.shutdown().await.unwrap();
+}
+
+/// Changes a value into another one of the same kind.
+fn turns(value: Value) -> Value {
+    match value {
+        Value::Float(number) => Value::Float(-number / 3.0),
+        Value::Single(number) => Value::Single(-number / 3.0),
+        Value::Large(number) => Value::Large(!number),
+        Value::Huge(number) => Value::Huge(!number),
+        Value::Text(text) => Value::Text(text.chars().rev().collect()),
+        Value::Maybe(value) => Value::Maybe(value.map(|value| Box::new(turns(*value)))),
+        Value::Many(values) => Value::Many(values.into_iter().rev().map(turns).collect()),
+        Value::Named(values) => {
+            Value::Named(values.into_iter().map(|(name, value)| (name + "'", turns(value))).collect())
+        }
+        Value::Pair { first, second: (one, other) } => {
+            Value::Pair { first: Box::new(turns(*first)), second: (one / 7.0, other) }
+        }
+        Value::Nothing => Value::Maybe(None),
+    }
+}
+
+/// What it yields depends on all replies, and on all that it did once, before. Stands still half way at the first time.
+#[qtask(generate_handler = turns, echo = true, checkpoint = "within 1m")]
+async fn turns_over_and_over(ctx: TaskContext, values: Vec<Value>, diary: State<Diary>) -> Vec<Value> {
+    let half = values.len() / 2;
+    let mut last = Value::Nothing;
+    for (place, value) in values.into_iter().enumerate() {
+        let kept = ctx.once("kept", || async { Value::Many(vec![value.clone(), last.clone()]) }).await;
+        last = yield_!(kept);
+        if place == half && is_to_be_lost(&ctx, &diary) {
+            diary.note("half way");
+            std::future::pending::<()>().await;
+        }
+    }
+    yield_!(Value::Many(vec![last]));
+}
+
+#[qtask(generate_handler = turns, echo = true, checkpoint = "each")]
+fn turns_over_and_over_on_a_thread(ctx: TaskContext, values: Vec<Value>, diary: State<Diary>) -> Last<Value> {
+    let half = values.len() / 2;
+    let mut last = Value::Nothing;
+    for (place, value) in values.into_iter().enumerate() {
+        let kept = ctx.once_blocking("kept", || Value::Many(vec![value.clone(), last.clone()]));
+        last = yield_!(kept);
+        if place == half && is_to_be_lost(&ctx, &diary) {
+            diary.note("half way");
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+    yield_!(Value::Many(vec![last]));
+}
+
+#[qtask(echo = true)]
+async fn keeps_one_and_returns_it(ctx: TaskContext, value: Value, diary: State<Diary>) -> (Value, Value) {
+    let kept = ctx.once("kept", || async { turns(value.clone()) }).await;
+    if is_to_be_lost(&ctx, &diary) {
+        diary.note("half way");
+        std::future::pending::<()>().await;
+    }
+    (value, kept)
+}
+
+/// Whether the worker is lost at this place: at the first time, and not here and now.
+fn is_to_be_lost(ctx: &TaskContext, diary: &Diary) -> bool {
+    ctx.attempt() == 1 && diary.count("a worker is to be lost") == 1
+}
+
+/// Enqueues calls, loses their worker when all of them are half way, and lets them go on in another one.
+async fn lost_half_way<C: CallOptions>(stage: &Stage, calls: Vec<C>) -> Vec<JobHandle<<C::Task as Task>::Output>> {
+    let (count, runtime) =
+        (calls.len(), tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    stage.diary.note("a worker is to be lost");
+    let neighbour = stage.neighbour().await;
+    let worker =
+        runtime.spawn(async move { neighbour.worker().concurrency(count).start().await.unwrap() }).await.unwrap();
+    let jobs = stage.app.enqueue_all(calls).await.unwrap();
+    stage.diary.until_times("half way", count).await;
+    // Nothing of it goes on, and nobody is told.
+    runtime.shutdown_background();
+    thread::spawn(move || drop(worker)).join().unwrap();
+    stage.diary.clear();
+    jobs
+}
+
+async fn what_a_worker_that_is_lost_half_way_has_recorded_is_read_back_as_it_was(stage: Stage) {
+    let all: Vec<Vec<Value>> = values(120).chunks(8).map(<[Value]>::to_vec).collect();
+    let polled = lost_half_way(&stage, all.iter().cloned().map(turns_over_and_over).collect()).await;
+    let called =
+        lost_half_way(&stage, all.iter().take(3).cloned().map(turns_over_and_over_on_a_thread).collect()).await;
+    let plain = lost_half_way(&stage, values(20).into_iter().map(keeps_one_and_returns_it).collect()).await;
+    let worker = stage.app.worker().start().await.unwrap();
+    for (job, some) in polled.iter().zip(&all) {
+        let undisturbed = stage.app.run(turns_over_and_over(some.clone())).await.unwrap();
+        assert_eq!(in_time(job.result()).await.unwrap(), undisturbed);
+        assert_eq!(in_time(job.stream().map(Result::unwrap).collect::<Vec<_>>()).await, undisturbed);
+        let status = job.status().await.unwrap();
+        assert!(status.attempt >= 2 && status.failures == 0 && status.steps == some.len() as u64 + 1, "{status:?}");
+    }
+    for (job, some) in called.iter().zip(&all) {
+        let undisturbed = stage.app.run(turns_over_and_over_on_a_thread(some.clone())).await.unwrap();
+        assert_eq!(in_time(job.result()).await.unwrap(), undisturbed);
+        assert_eq!(in_time(job.stream().map(Result::unwrap).collect::<Vec<_>>()).await.pop(), undisturbed.0);
+    }
+    for (job, value) in plain.iter().zip(values(20)) {
+        let undisturbed = stage.app.run(keeps_one_and_returns_it(value)).await.unwrap();
+        assert_eq!(in_time(job.result()).await.unwrap(), undisturbed);
     }
     worker.shutdown().await.unwrap();
 }
