@@ -5,6 +5,7 @@ use std::{
     borrow::Cow,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,6 +18,11 @@ use crate::{
 
 /// An error that says how the job goes on. It is obeyed wherever it stands in an error's chain of sources.
 ///
+/// In a function that returns `Result<T, TaskError>`, `?` takes texts, boxed errors, and the errors of the standard library,
+/// serde_json, jiff, tokio and qtasks: they are failures as any other. Others come in by [`TaskError::from`], as in
+/// `fetch().map_err(TaskError::from)?`. Where many kinds of errors meet, `anyhow::Result` is shorter: a `TaskError` in it is
+/// obeyed all the same.
+///
 /// ```
 /// use std::time::Duration;
 /// use qtasks::prelude::*;
@@ -25,6 +31,9 @@ use crate::{
 /// async fn fetch(url: String) -> Result<String, TaskError> {
 ///     if url.is_empty() {
 ///         return Err(TaskError::discard("no URL"));
+///     }
+///     if url.parse::<std::net::SocketAddr>()?.port() == 0 {
+///         return Err(TaskError::from("no port"));
 ///     }
 ///     Err(TaskError::retry_after(Duration::from_secs(30)))
 /// }
@@ -52,7 +61,64 @@ impl TaskError {
     pub fn discard(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(Directive::Discard(reason.into()))
     }
+
+    /// A failure as any other error is: the job is tried again by its task's policy. Takes every error that can go from
+    /// thread to thread, `anyhow::Error` and texts included; what a `TaskError` in it says is obeyed.
+    pub fn from(error: impl Into<BoxError>) -> Self {
+        Self(Directive::Fail(error.into().into()))
+    }
 }
+
+/// An error that `?` takes into a [`TaskError`].
+///
+/// It cannot be every error: a `TaskError` is one itself, so that it can go through `anyhow`, and Rust has a conversion of
+/// each type into itself already.
+#[diagnostic::on_unimplemented(
+    message = "`?` does not make a `TaskError` of a `{Self}`",
+    label = "let the function return `anyhow::Result<..>`, or write `.map_err(TaskError::from)?`",
+    note = "a `TaskError` in an `anyhow::Error` is obeyed all the same; `TaskError::from` takes every error that is `Send + Sync`"
+)]
+pub trait IntoTaskError: Into<BoxError> {}
+
+impl<E: IntoTaskError> From<E> for TaskError {
+    fn from(error: E) -> Self {
+        Self::from(error)
+    }
+}
+
+macro_rules! into_task_error {
+    ($($error:ty),* $(,)?) => {
+        $(impl IntoTaskError for $error {})*
+    };
+}
+
+into_task_error![
+    &str,
+    String,
+    Cow<'_, str>,
+    BoxError,
+    crate::Error,
+    std::io::Error,
+    std::fmt::Error,
+    std::env::VarError,
+    std::num::ParseIntError,
+    std::num::ParseFloatError,
+    std::num::TryFromIntError,
+    std::str::ParseBoolError,
+    std::str::Utf8Error,
+    std::string::FromUtf8Error,
+    std::char::ParseCharError,
+    std::net::AddrParseError,
+    std::array::TryFromSliceError,
+    std::time::SystemTimeError,
+    std::sync::mpsc::RecvError,
+    serde_json::Error,
+    jiff::Error,
+    tokio::task::JoinError,
+    tokio::time::error::Elapsed,
+    tokio::sync::AcquireError,
+    tokio::sync::oneshot::error::RecvError,
+];
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,12 +129,17 @@ impl fmt::Display for TaskError {
 // `anyhow` hides the type of an error that it boxes, but not that of its source: so the directive is its own source.
 impl std::error::Error for TaskError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
+        match &self.0 {
+            Directive::Fail(error) => Some(&**error),
+            directive => Some(directive),
+        }
     }
 }
 
 #[derive(Clone, Debug, thiserror::Error)]
 enum Directive {
+    #[error("{0}")]
+    Fail(Arc<dyn std::error::Error + Send + Sync>),
     #[error("the task asks to be tried again in {0:?}")]
     RetryAfter(Duration),
     #[error("the task asks to go on in {0:?}")]
@@ -135,7 +206,7 @@ impl Stopped {
             Some(Directive::Snooze(wait)) => Verdict::Snoozed(*wait),
             Some(Directive::Cancel(reason)) => Verdict::Cancelled(bounded(reason)),
             Some(Directive::Discard(reason)) => Verdict::Discarded(bounded(reason)),
-            None => failed(None, again),
+            Some(Directive::Fail(_)) | None => failed(None, again),
         };
         drop(error);
         Self::Said { text, verdict }
@@ -228,6 +299,36 @@ mod tests {
         assert_eq!(verdict(Outer(bare.clone().into())), Verdict::Snoozed(Duration::from_secs(3)));
         assert_eq!(verdict(anyhow::Error::from(bare.clone())), Verdict::Snoozed(Duration::from_secs(3)));
         assert_eq!(verdict(anyhow::Error::from(bare).context("why")), Verdict::Snoozed(Duration::from_secs(3)));
+    }
+
+    fn by_question_mark(text: &str) -> Result<i64, TaskError> {
+        if text.is_empty() {
+            Err("no text")?;
+        }
+        let _ = std::fs::read(text).or_else(|error| if text == "no/file" { Err(error) } else { Ok(Vec::new()) })?;
+        let boxed: Result<i64, BoxError> = text.parse().map_err(Into::into);
+        match text {
+            "text" => Err(format!("a {text}"))?,
+            "anyhow" => Err(anyhow::anyhow!("inner").context("outer")).map_err(TaskError::from)?,
+            "number" => Ok(text.parse::<i64>()?),
+            "snooze" => Err(anyhow::Error::from(TaskError::snooze(Duration::ZERO))).map_err(TaskError::from),
+            _ => Ok(boxed?),
+        }
+    }
+
+    #[test]
+    fn what_a_question_mark_makes_a_task_error_is_a_failure_as_any_other() {
+        let failed = |text: &str| match verdict(by_question_mark(text).unwrap_err()) {
+            Verdict::Failed { error, wait: None, again: true } => error,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(failed(""), "no text");
+        assert_eq!(failed("text"), "a text");
+        assert_eq!(failed("anyhow"), "outer: inner");
+        assert_eq!(failed("number"), "invalid digit found in string");
+        assert_eq!(failed("boxed"), "invalid digit found in string");
+        assert!(failed("no/file").starts_with("No such file"));
+        assert_eq!(verdict(by_question_mark("snooze").unwrap_err()), Verdict::Snoozed(Duration::ZERO));
     }
 
     #[test]

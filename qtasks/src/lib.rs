@@ -116,7 +116,7 @@ pub use self::{
     context::TaskContext,
     error::{BoxError, Error, Result},
     executor::Value,
-    failure::TaskError,
+    failure::{IntoTaskError, TaskError},
     handle::{JobHandle, Status},
     handler::{Handler, Reply},
     job::JobId,
