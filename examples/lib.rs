@@ -11,6 +11,7 @@
 //! | `save_ids_on_postgres` | the same on Postgres |
 //! | `notifications` | a task that reads a file, may fail, and logs what it handles |
 //! | `stream` | one process works, another watches the values as they come |
+//! | `server_sent_events` | a web service with axum, whose pages see the values as they come, across lost connections |
 //! | `index_files` | a whole program: hashes every file of a folder, and goes on after a crash |
 //! | `log_store` | a store of your own, in a log file, held to the rules of every store |
 
