@@ -39,7 +39,7 @@ const LONGEST_CHECKPOINT: Duration = Duration::from_secs(60);
 pub(crate) struct Options {
     pub(crate) name: Option<LitStr>,
     pub(crate) generate_handler: Option<Given<ExprPath>>,
-    pub(crate) echo: bool,
+    pub(crate) echo: Option<Given<bool>>,
     pub(crate) queue: Option<LitStr>,
     pub(crate) priority: Option<i16>,
     pub(crate) retry: Option<u32>,
@@ -131,7 +131,13 @@ impl Options {
         let example = example(&key)?;
         let value = match input.parse::<Option<Token![=]>>()? {
             Some(_) => input.parse()?,
-            None if key == "echo" => parse_quote!(true),
+            None if key == "echo" && !input.peek(syn::token::Paren) => parse_quote!(true),
+            None if input.peek(syn::token::Paren) => {
+                return Err(Error::new(
+                    key.span(),
+                    format!("the value of `{key}` stands after `=`: `{key} = {example}`"),
+                ));
+            }
             None => return Err(Error::new(key.span(), format!("`{key}` takes a value: `{key} = {example}`"))),
         };
         if !input.is_empty() && !input.peek(Token![,]) {
@@ -149,7 +155,7 @@ impl Options {
         match key.to_string().as_str() {
             "name" => self.name = Some(value.name()?),
             "generate_handler" => self.generate_handler = Some(Given { value: value.function()?, key }),
-            "echo" => self.echo = value.truth()?,
+            "echo" => self.echo = Some(Given { value: value.truth()?, key }),
             "queue" => self.queue = Some(value.name()?),
             "priority" => self.priority = Some(value.integer()?),
             "retry" => self.retry = Some(value.integer()?),
@@ -173,10 +179,48 @@ fn example(key: &Ident) -> Result<&'static str> {
     if let Some((_, example)) = OPTIONS.iter().find(|(name, _)| *name == wrong) {
         return Ok(example);
     }
-    let meant = OPTIONS.iter().find(|(name, _)| name.contains(&wrong) || wrong.contains(name));
-    let hint = meant.map_or_else(String::new, |(name, _)| format!("did you mean `{name}`? "));
+    let hint = match elsewhere(&wrong) {
+        Some(place) => format!("{place}; "),
+        None => meant(&wrong).map_or_else(String::new, |name| format!("did you mean `{name}`? ")),
+    };
     let all = OPTIONS.map(|(name, _)| name).join(", ");
     Err(Error::new(key.span(), format!("unknown option `{wrong}`: {hint}the options are {all}")))
+}
+
+/// Where something is said that is no option of a task.
+fn elsewhere(wrong: &str) -> Option<&'static str> {
+    match wrong {
+        "delay" | "at" | "eta" | "countdown" => Some("a call has it: `my_task(5).delay(Duration::from_secs(60))`"),
+        "concurrency" | "workers" | "threads" => Some("a worker has it: `app.worker().concurrency(8)`"),
+        _ => None,
+    }
+}
+
+/// The option that was meant: another queue's word for it, one that contains it, or the nearest in spelling.
+fn meant(wrong: &str) -> Option<&'static str> {
+    match wrong {
+        "retries" | "max_retries" | "attempts" | "max_attempts" | "max_tries" => return Some("retry"),
+        "timeout" | "time_limit" | "deadline" | "max_duration" => return Some("max_time"),
+        "context" | "ctx" | "bind" => return Some("echo"),
+        _ => {}
+    }
+    let names = OPTIONS.map(|(name, _)| name);
+    let part = |name: &&str| name.contains(wrong) || wrong.contains(name);
+    names.into_iter().find(part).or_else(|| names.into_iter().find(|name| distance(name, wrong) <= 2))
+}
+
+/// How many letters are to be added, left out or changed to make `a` of `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
 }
 
 fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {

@@ -113,6 +113,10 @@ impl VisitMut for Body<'_> {
 
     fn visit_expr_mut(&mut self, expr: &mut Expr) {
         match expr {
+            Expr::Yield(keyword) => {
+                self.yields.any = true;
+                self.errors.at(keyword.yield_token, "in a task, `yield value` is written `yield_!(value)`");
+            }
             Expr::Macro(call) if yield_name(&call.mac.path).is_some() => *expr = self.reply(&call.attrs, &call.mac),
             _ => visit_mut::visit_expr_mut(self, expr),
         }

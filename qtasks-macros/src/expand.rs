@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::{FnArg, Item, ItemFn, Path, TraitItemFn, ext::IdentExt as _, spanned::Spanned as _};
+use syn::{ExprPath, FnArg, Item, ItemFn, Path, TraitItemFn, ext::IdentExt as _, spanned::Spanned as _};
 
 use crate::{
     Errors,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Expands the attribute. On an error the task is still there to be called, so that its callers are not in error too.
-pub(crate) fn qtask(options: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn qtask(options: TokenStream, item: TokenStream, is_in_impl: bool) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(options, &mut errors);
     let function = match syn::parse2::<ItemFn>(item.clone()) {
@@ -27,13 +27,37 @@ pub(crate) fn qtask(options: TokenStream, item: TokenStream) -> TokenStream {
             }
         },
     };
-    let is_method = function.sig.receiver().is_some();
+    if is_in_impl || function.sig.receiver().is_some() {
+        return method(&function);
+    }
     let task = Task::new(options, function, &mut errors);
     match errors.0.is_empty() {
         true => Expansion::of(&task).whole(),
-        false if is_method => with_errors(item, errors),
         false => with_errors(Expansion::of(&task).stub(), errors),
     }
+}
+
+/// The one error of a task in an `impl`, and the method without its body, in which a `yield_!` would be another.
+fn method(function: &ItemFn) -> TokenStream {
+    let ItemFn { attrs, vis, sig, .. } = function;
+    let (at, message) = match sig.receiver() {
+        Some(receiver) => (
+            receiver.self_token.to_token_stream(),
+            "a task is a function of its own: move it out of the `impl`, and take what it needs of `self` as arguments",
+        ),
+        None => (sig.ident.to_token_stream(), "a task is a function of its own: move it out of the `impl`"),
+    };
+    let mut errors = Errors::default();
+    errors.at(at, message);
+    let cfg = attrs.iter().filter(|attr| attr.path().is_ident("cfg"));
+    let method = quote! {
+        #(#cfg)*
+        #[allow(unused, clippy::all)]
+        #vis #sig {
+            ::core::unreachable!()
+        }
+    };
+    with_errors(method, errors)
 }
 
 fn with_errors(tokens: TokenStream, errors: Errors) -> TokenStream {
@@ -83,9 +107,15 @@ impl<'a> Expansion<'a> {
         let (q, Task { ident, attrs, .. }) = (&self.q, self.task);
         let (call, constructor, function) = (self.call(), self.constructor(), self.function());
         let (output, schema, start) = (self.output(), self.schema(), self.start());
-        let no_hidden_result = self.no_hidden_result();
+        let (arguments, awaited, fallback) = (self.arguments(), self.awaited(), self.fallback());
+        let (no_hidden_result, unheard_echo) = (self.no_hidden_result(), self.unheard_echo());
+        let storable = self.task.arguments().filter(|param| param.is_to_check()).map(|param| {
+            let (private, ty) = (self.q_at(param.ty.span()), &param.ty);
+            quote_spanned!(at(ty.span())=> #private::is_argument::<#ty>();)
+        });
         let (cfg, quiet) = (&attrs.cfg, self.quiet());
         quote! {
+            #fallback
             #call
             #constructor
 
@@ -100,12 +130,17 @@ impl<'a> Expansion<'a> {
             impl #q::Task for #ident {
                 type Output = #output;
                 #schema
+                #arguments
                 #start
             }
+
+            #awaited
 
             #(#cfg)*
             #quiet
             const _: () = {
+                #(#storable)*
+                #unheard_echo
                 #no_hidden_result
                 #q::inventory::submit! { #q::Registration::of::<#ident>() }
             };
@@ -130,7 +165,7 @@ impl<'a> Expansion<'a> {
             }
             FnArg::Receiver(_) => quote!(),
         });
-        let output = if is_generic { quote!(()) } else { self.output() };
+        let output = if is_generic || self.task.collects_nothing() { quote!(()) } else { self.output() };
         let (params, clause) = (&generics.params, &generics.where_clause);
         quote! {
             #call
@@ -148,6 +183,12 @@ impl<'a> Expansion<'a> {
                 fn schema() -> &'static #q::TaskExecSchema {
                     ::core::unreachable!()
                 }
+                fn encode(&self) -> ::core::result::Result<#q::Json, #q::serde_json::Error> {
+                    ::core::unreachable!()
+                }
+                fn decode(_: &#q::Json) -> ::core::result::Result<Self, #q::Undecodable> {
+                    ::core::unreachable!()
+                }
                 fn start(self, _: #q::Attempt) -> #q::Running {
                     ::core::unreachable!()
                 }
@@ -162,7 +203,7 @@ impl<'a> Expansion<'a> {
         let docs = (!attrs.has_docs()).then(|| format!(" A call of the task `{}`.", self.task.name));
         let docs = docs.map(|text| quote!(#[doc = #text]));
         let is_generic = !signature.generics.params.is_empty();
-        let fields = self.task.arguments().filter(|_| !is_generic).map(|param| field(param, vis));
+        let fields = self.task.arguments().filter(|_| !is_generic).map(|param| field(param, vis, q));
         let serde = compact(&quote!(#q::serde));
         quote! {
             #(#cfg)*
@@ -177,6 +218,58 @@ impl<'a> Expansion<'a> {
                 #(#fields),*
             }
         }
+    }
+
+    /// How a call is stored and read back. Where an argument cannot be, that is said once, and not here.
+    fn arguments(&self) -> TokenStream {
+        let q = &self.q;
+        quote! {
+            fn encode(&self) -> ::core::result::Result<#q::Json, #q::serde_json::Error> {
+                #[allow(unused_imports)]
+                use #q::NotStored as _;
+                #q::Arguments::<Self>::encode(self)
+            }
+            fn decode(arguments: &#q::Json) -> ::core::result::Result<Self, #q::Undecodable> {
+                #[allow(unused_imports)]
+                use #q::NotStored as _;
+                #q::Arguments::<Self>::decode(arguments)
+            }
+        }
+    }
+
+    /// What says how a call is run, when it is awaited.
+    fn awaited(&self) -> TokenStream {
+        let (q, Task { ident, attrs, .. }) = (&self.q, self.task);
+        let (cfg, quiet) = (&attrs.cfg, self.quiet());
+        quote! {
+            #(#cfg)*
+            #quiet
+            #[doc(hidden)]
+            impl ::core::future::Future for #ident
+            where
+                for<'a> #q::CallOfATask: #q::Awaits<'a, Self>,
+            {
+                type Output = <Self as #q::Task>::Output;
+                fn poll(
+                    self: ::core::pin::Pin<&mut Self>,
+                    _: &mut ::core::task::Context<'_>,
+                ) -> ::core::task::Poll<Self::Output> {
+                    ::core::task::Poll::Pending
+                }
+            }
+        }
+    }
+
+    /// The `yield_!` of a module that does not import it.
+    fn fallback(&self) -> Option<TokenStream> {
+        let (q, cfg) = (&self.q, &self.task.attrs.cfg);
+        self.task.yields.bare.as_ref().map(|_| {
+            quote! {
+                #(#cfg)*
+                #[allow(unused_imports, clippy::wildcard_imports)]
+                use #q::fallback::*;
+            }
+        })
     }
 
     /// The function that makes a call.
@@ -240,8 +333,8 @@ impl<'a> Expansion<'a> {
         let retry_on = self.retry_on();
         let handler = options.generate_handler.as_ref().map(|given| &given.value);
         let (kind, handler) = match handler {
-            Some(path) if self.task.leaves_reply_open() => (quote!(#q::kind_of!(#path)), path.to_token_stream()),
-            Some(path) => (quote!(#q::Kind::INFERRED), path.to_token_stream()),
+            Some(path) if self.task.leaves_reply_open() => (quote!(#q::kind_of!(#path)), self.handed(path)),
+            Some(path) => (quote!(#q::Kind::INFERRED), self.handed(path)),
             None => (quote!(#q::Kind::INFERRED), quote!(#q::Identity)),
         };
         let coroutine = self.coroutine();
@@ -254,6 +347,22 @@ impl<'a> Expansion<'a> {
                 #generate(#attempt, #private::#into, #on_error, #retry_on, #kind, #handler, #coroutine) #wait
             }
         }
+    }
+
+    /// What a handler takes. That it is none is said here, twice in the same words, which rustc shows once.
+    fn takes(&self, path: &ExprPath) -> TokenStream {
+        let private = self.q_at(path.span());
+        quote_spanned!(at(path.span())=> #private::Takes::of(&#path))
+    }
+
+    /// A handler, as its task is given it.
+    fn handed(&self, path: &ExprPath) -> TokenStream {
+        let (private, takes) = (self.q_at(path.span()), self.takes(path));
+        quote_spanned! {at(path.span())=> {
+            #[allow(unused_imports)]
+            use #private::{TakesReference as _, TakesValue as _};
+            (&#takes).pass(#path)
+        }}
     }
 
     /// The body between the user's own braces, so that messages about it as a whole point there.
@@ -319,12 +428,12 @@ impl<'a> Expansion<'a> {
         let (q, Task { name, options, .. }) = (&self.q, self.task);
         let set = self.settings();
         let awaiting = self.task.awaits.then(|| quote!(.awaiting()));
-        let echo = options.echo.then(|| quote!(.echo()));
+        let echo = self.task.echoes().then(|| quote!(.echo()));
         let generating = self.generating();
         let handler = options.generate_handler.as_ref().map(|given| {
             let (path, text) = (&given.value, compact(&given.value.to_token_stream()));
-            let borrowed = quote_spanned!(at(path.span())=> &#path);
-            quote!(.handler(#text, || #q::needs_of(#borrowed)))
+            let takes = self.takes(path);
+            quote!(.handler(#text, || #takes.needs()))
         });
         let states: Vec<_> = self.task.params.iter().filter_map(Param::state).collect();
         let needs = (!states.is_empty()).then(|| quote!(.needs(|| ::std::vec![#(#q::Need::of::<#states>()),*])));
@@ -429,6 +538,22 @@ impl<'a> Expansion<'a> {
         })
     }
 
+    /// A warning about an `echo` whose running task nothing takes. A handler may take it, which is not to be seen here.
+    fn unheard_echo(&self) -> Option<TokenStream> {
+        let key = self.task.unheard_echo()?;
+        let (warning, lints) = (Ident::new("ECHO_WITHOUT_A_PARAMETER", key.span()), &self.task.attrs.lints);
+        Some(quote! {
+            #[deprecated(
+                note = "nothing takes the running task that `echo = true` passes: take it as the first parameter, `ctx: TaskContext`, \
+                        or leave `echo = true` out"
+            )]
+            #(#lints)*
+            const #warning: () = ();
+            #(#lints)*
+            let () = #warning;
+        })
+    }
+
     fn retry_on(&self) -> TokenStream {
         match &self.task.options.retry_on {
             Some(given) => {
@@ -450,7 +575,7 @@ impl<'a> Expansion<'a> {
 }
 
 /// A stored argument.
-fn field(param: &Param, vis: &syn::Visibility) -> TokenStream {
+fn field(param: &Param, vis: &syn::Visibility, q: &TokenStream) -> TokenStream {
     let Param { attrs, ident, ty, .. } = param;
     // A message of serde's about the field points at its first token.
     let docs = (!attrs.has_docs()).then(|| {
@@ -458,7 +583,13 @@ fn field(param: &Param, vis: &syn::Visibility) -> TokenStream {
         quote_spanned!(at(ident.span())=> #[doc = #text])
     });
     let (outside, lints, inside) = (&attrs.outside, &attrs.lints, &attrs.inside);
-    quote!(#docs #(#outside)* #(#lints)* #(#inside)* #vis #ident: #ty)
+    // Serde's code takes on trust that the type can be stored, and one place says so when it cannot.
+    let bound = param.is_to_check().then(|| {
+        let bound = quote!(for<'a> #ty: #q::Argument<'a>).to_string();
+        let bound = syn::LitStr::new(&bound, at(ty.span()));
+        quote!(#[serde(bound = #bound)])
+    });
+    quote!(#docs #(#outside)* #(#lints)* #bound #(#inside)* #vis #ident: #ty)
 }
 
 /// A parameter of the function that holds the body.

@@ -12,6 +12,7 @@ use crate::{
     Errors,
     args::{self, Options},
     body::{self, Rules, Yields},
+    ends,
 };
 
 /// A task.
@@ -73,6 +74,7 @@ impl Task {
         let awaits = signature.asyncness.is_some();
         let params = signature.inputs.iter().filter_map(|input| Param::new(input, errors)).collect();
         let output = output(&signature.output, errors);
+        let written = body.clone();
         let yields = body::rewrite(&mut body, Rules { awaits, skips: options.skips() }, errors);
         let name = name(&options, &signature.ident, errors);
         let (attrs, ident) = (Attributes::new(attrs), signature.ident.clone());
@@ -82,6 +84,9 @@ impl Task {
         task.check_collection(errors);
         task.check_options(errors);
         task.check_shadows(errors);
+        if task.generates() {
+            ends::check(&written, task.fails(), errors);
+        }
         task
     }
 
@@ -90,7 +95,7 @@ impl Task {
         self.yields.any || self.params.iter().any(Param::is_co)
     }
 
-    /// Whether its body ends with a `Result`; for a task that does not yield.
+    /// Whether its body ends with a `Result`.
     pub(crate) fn fails(&self) -> bool {
         self.output.as_ref().and_then(last_segment).is_some_and(|last| last.ident == "Result")
     }
@@ -110,6 +115,19 @@ impl Task {
         self.output.as_ref().is_none_or(leaves_reply_open)
     }
 
+    /// The `echo` whose running task nothing takes: neither a parameter nor the body, and there is no handler that might.
+    pub(crate) fn unheard_echo(&self) -> Option<&Ident> {
+        let heard = self.options.generate_handler.is_some()
+            || self.params.iter().any(|param| matches!(param.role, Role::Context))
+            || mentions(&self.body.to_token_stream(), "TaskContext");
+        self.options.echo.as_ref().filter(|given| given.value && !heard).map(|given| &given.key)
+    }
+
+    /// Whether the running task is passed to the function.
+    pub(crate) fn echoes(&self) -> bool {
+        self.options.echo.as_ref().is_some_and(|given| given.value)
+    }
+
     fn check_co(&self, errors: &mut Errors) {
         let mut cos = self.params.iter().filter(|param| param.is_co());
         if let Some(first) = cos.next()
@@ -125,7 +143,7 @@ impl Task {
     fn check_context(&self, errors: &mut Errors) {
         for (at, param) in self.params.iter().enumerate() {
             match param.role {
-                Role::Context if !self.options.echo => {
+                Role::Context if !self.echoes() => {
                     errors.at(&param.ty, "a `TaskContext` parameter needs `#[qtask(echo = true)]`: add `echo = true`");
                 }
                 Role::Context if at > 0 => {
@@ -137,9 +155,20 @@ impl Task {
         }
     }
 
+    /// What it returns, if it yields and that is plainly nothing to collect into.
+    fn no_collection(&self) -> Option<&Type> {
+        let output = self.output.as_ref().filter(|_| self.generates());
+        output.map(value_type).filter(|output| is_no_collection(output))
+    }
+
+    /// Whether there is no collection of its values, which is an error.
+    pub(crate) fn collects_nothing(&self) -> bool {
+        self.no_collection().is_some()
+    }
+
     /// The traits would say it too, once for each place that needs the collection.
     fn check_collection(&self, errors: &mut Errors) {
-        if let Some(output) = self.output.as_ref().filter(|output| self.generates() && is_scalar(output)) {
+        if let Some(output) = self.no_collection() {
             let collection = format!("Vec<{}>", compact(&output.to_token_stream()));
             errors.at(
                 output,
@@ -243,13 +272,8 @@ impl Param {
     fn new(input: &FnArg, errors: &mut Errors) -> Option<Self> {
         let PatType { attrs, pat, ty, .. } = match input {
             FnArg::Typed(typed) => typed,
-            FnArg::Receiver(receiver) => {
-                errors.at(
-                    receiver.self_token,
-                    "a task is a function of its own, outside of any `impl`: take what it needs of `self` as arguments",
-                );
-                return None;
-            }
+            // A method is refused as a whole, before.
+            FnArg::Receiver(_) => return None,
         };
         let attrs = Attributes::new(attrs.clone());
         if let Some(cfg) = attrs.cfg.first() {
@@ -266,6 +290,16 @@ impl Param {
 
     pub(crate) fn is_co(&self) -> bool {
         matches!(self.role, Role::Co)
+    }
+
+    /// Whether it is to be said of its type that it can be stored: it is not known to be, and no attribute stores it in
+    /// another way. What serde is to read is handed on as a text, in which `$crate` means nothing.
+    pub(crate) fn is_to_check(&self) -> bool {
+        let attrs = self.attrs.inside.iter().map(|attr| attr.meta.to_token_stream());
+        let has_own_way = attrs
+            .map(|meta| meta.to_string())
+            .any(|meta| ["with", "skip", "bound", "cfg_attr", "into", "from"].iter().any(|way| meta.contains(way)));
+        !is_plain(&self.ty) && !has_own_way && !mentions(&self.ty.to_token_stream(), "$crate")
     }
 
     /// The `T` of a `State<T>`.
@@ -334,7 +368,9 @@ fn name(options: &Options, ident: &Ident, errors: &mut Errors) -> String {
         return name.value();
     }
     let name = ident.unraw().to_string();
-    if !name.is_ascii() {
+    if SCALARS.contains(&&*name) || name == "str" {
+        errors.at(ident, "the struct of a task would hide the type of this name: rename the function");
+    } else if !name.is_ascii() {
         errors.at(ident, "a task's name is in ASCII: add `name = \"..\"` to `#[qtask]`, or rename the function");
     } else if let Err(error) = args::check_name(&name, ident.span()) {
         errors.push(error);
@@ -469,11 +505,48 @@ fn leaves_reply_open(output: &Type) -> bool {
     }
 }
 
+/// The `T` of a `Result<T, E>`, or the type itself.
+fn value_type(ty: &Type) -> &Type {
+    let last = last_segment(ty).filter(|last| last.ident == "Result");
+    last.and_then(|last| type_arguments(last).into_iter().next()).unwrap_or(ty)
+}
+
+/// Something that values are not collected into.
+fn is_no_collection(ty: &Type) -> bool {
+    let named = |last: &PathSegment| ["Option", "Box", "Arc", "Rc"].iter().any(|name| last.ident == name);
+    match ungrouped(ty) {
+        Type::Tuple(tuple) => !tuple.elems.is_empty(),
+        Type::Array(_) | Type::Slice(_) => true,
+        other => is_scalar(other) || last_segment(other).is_some_and(named),
+    }
+}
+
 /// A number, `bool` or `char`.
 fn is_scalar(ty: &Type) -> bool {
-    const SCALARS: [&str; 16] = [
-        "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize", "f32", "f64", "bool",
-        "char",
-    ];
     last_segment(ty).is_some_and(|last| SCALARS.iter().any(|scalar| last.ident == scalar))
+}
+
+const SCALARS: [&str; 16] = [
+    "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize", "f32", "f64", "bool",
+    "char",
+];
+
+/// A type that is known to be storable: a number, a text, or a list or an option of those.
+fn is_plain(ty: &Type) -> bool {
+    let Type::Path(path) = ungrouped(ty) else { return false };
+    let Some(ident) = path.path.get_ident() else {
+        let (Some(last), 1) = (path.path.segments.last(), path.path.segments.len()) else { return false };
+        let types = type_arguments(last);
+        return (last.ident == "Vec" || last.ident == "Option") && types.len() == 1 && is_plain(types[0]);
+    };
+    is_scalar(ty) || ident == "String"
+}
+
+/// Whether `word` stands anywhere in `tokens`.
+fn mentions(tokens: &TokenStream, word: &str) -> bool {
+    tokens.clone().into_iter().any(|tree| match tree {
+        proc_macro2::TokenTree::Ident(ident) => ident == word,
+        proc_macro2::TokenTree::Group(group) => mentions(&group.stream(), word),
+        _ => false,
+    })
 }

@@ -8,7 +8,7 @@ use crate::{Errors, args::Options, expand, task::Task};
 
 /// What `#[qtask(options)] item` becomes, as a formatted file.
 fn expanded(options: &str, item: &str) -> String {
-    let tokens = expand::qtask(tokens(options), tokens(item));
+    let tokens = expand::qtask(tokens(options), tokens(item), false);
     prettyplease::unparse(&syn::parse2(tokens).expect("what the attribute makes is Rust"))
 }
 
@@ -140,6 +140,18 @@ errors! {
                  retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, crate",
     ];
 
+    another_word_for_an_option_is_understood: #[qtask(max_retries = 1, genrate_handler = f, delay = "1s", echo(true))] "fn t() {}" => [
+        "max_retries": "unknown option `max_retries`: did you mean `retry`? the options are name, generate_handler, echo, queue, \
+                        priority, retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, crate",
+        "genrate_handler": "unknown option `genrate_handler`: did you mean `generate_handler`? the options are name, \
+                            generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, tags, description, \
+                            on_error, checkpoint, resume, crate",
+        "delay": "unknown option `delay`: a call has it: `my_task(5).delay(Duration::from_secs(60))`; the options are name, \
+                  generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, tags, description, on_error, \
+                  checkpoint, resume, crate",
+        "echo": "the value of `echo` stands after `=`: `echo = true`",
+    ];
+
     an_option_is_given_once: #[qtask(retry = 1, queue = "a", retry = 2)] "fn t() {}" => [
         "retry": "`retry` is given twice; leave one of the two",
     ];
@@ -203,6 +215,25 @@ errors! {
         "...": "a task has a fixed number of parameters: take a `Vec<T>`",
     ];
 
+    the_keyword_is_no_yield: #[qtask()] "fn t() { yield 1; }" => [
+        "yield": "in a task, `yield value` is written `yield_!(value)`",
+    ];
+
+    a_body_that_yields_ends_without_a_value: #[qtask()] "fn t() -> Vec<u8> { if a { return vec![]; } yield_!(1); all }" => [
+        "all": "the values that the body yields are the result: end it without a value, and early with `return;`",
+        "vec![]": "the values that the body yields are the result: end it without a value, and early with `return;`",
+    ];
+
+    a_body_that_yields_ends_with_ok: #[qtask()]
+        "fn t() -> Result<Vec<u8>, E> { if a { return Ok(all); } for i in b { yield_!(i); } }" => [
+        "}": "the body must end with `Ok(())`: the values that it yields are the result",
+        "all": "the values that the body yields are the result: end it with `Ok(())`, not with a value",
+    ];
+
+    values_are_collected_into_a_collection: #[qtask()] "fn t() -> Result<Option<u8>, E> { yield_!(1); Ok(()) }" => [
+        "Option<u8>": "a task that yields returns what its values are collected into: `Vec<Option<u8>>`, say, or `Count`",
+    ];
+
     a_name_outside_ascii_needs_another: #[qtask()] "fn задача() {}" => [
         "задача": "a task's name is in ASCII: add `name = \"..\"` to `#[qtask]`, or rename the function",
     ];
@@ -236,6 +267,64 @@ fn a_yield_that_another_function_would_make_is_found() {
 }
 
 #[test]
+fn an_end_that_may_be_right_is_left_to_the_compiler() {
+    for end in [
+        "Ok(())",
+        "Ok(f()?)",
+        "Ok(f(&co).await)",
+        "loop { yield_!(2); }",
+        "bail!(\"no\")",
+        "bail!(\"no\");",
+        "return Ok(());",
+        "std::process::exit(1);",
+        "if a { Ok(()) } else { Err(b) }",
+        "match a { 1 => Ok(()), _ => return f() }",
+        "let all = || { return vec![1]; }; f()",
+        "unsafe { f() }",
+    ] {
+        let wrong = wrong("", &format!("async fn t() -> Result<Vec<u8>, E> {{ yield_!(1); {end} }}"));
+        assert!(wrong.is_empty(), "{end}: {wrong:?}");
+    }
+    for end in ["f()", "()", "return;", "return ();", "for i in a { yield_!(i) }", "if a { return; }", "loop {}"] {
+        let wrong = wrong("", &format!("fn t() -> Vec<u8> {{ yield_!(1); {end} }}"));
+        assert!(wrong.is_empty(), "{end}: {wrong:?}");
+    }
+}
+
+#[test]
+fn an_end_without_ok_is_found() {
+    for end in [
+        "",
+        "f().await;",
+        "a = 1;",
+        "let a = 1;",
+        "while a {}",
+        "if a { yield_!(2); } else { yield_!(3); }",
+        "match a { 1 => yields(), _ => for i in b {} } println!();",
+        "match a { 1 => { yield_!(2); } _ => {} }",
+    ] {
+        let wrong = wrong("", &format!("async fn t() -> anyhow::Result<Vec<u8>> {{ yield_!(1); {end} }}"));
+        assert_eq!(wrong.len(), 1, "{end}: {wrong:?}");
+    }
+}
+
+#[test]
+fn a_task_in_an_impl_is_one_error_and_a_method_without_its_body() {
+    let tokens = expand::qtask(
+        quote!(),
+        quote!(
+            async fn numbers() -> Vec<u8> {
+                yield_!(1);
+            }
+        ),
+        true,
+    );
+    let file: syn::File = syn::parse2(tokens).expect("Rust");
+    assert_eq!(file.items.len(), 2);
+    assert!(!prettyplease::unparse(&file).contains("yield_"));
+}
+
+#[test]
 fn an_await_in_a_blocking_body_is_found() {
     for body in ["f().await;", "vec![f().await];", "unknown! { @ f().await @ }", "select! { v = f() => { g().await } }"]
     {
@@ -256,7 +345,7 @@ fn a_block_that_a_macro_passed_on_needs_no_semicolon() {
             yield_!(1);
         }),
     );
-    let tokens = expand::qtask(quote!(), quote!(async fn numbers() { #block let n = 1; yield_!(n); }));
+    let tokens = expand::qtask(quote!(), quote!(async fn numbers() { #block let n = 1; yield_!(n); }), false);
     assert!(syn::parse2::<syn::File>(tokens.clone()).is_ok());
     assert!(!tokens.to_string().contains("compile_error"), "{tokens}");
 }

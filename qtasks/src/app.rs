@@ -276,8 +276,8 @@ impl QueueTasks {
 /// The task with its arguments as a worker would read them. Where reading them panics, that is a failure of the task.
 fn as_stored<T: Task>(task: T, failed: impl FnOnce(Stopped) -> Error) -> Result<T> {
     let what = || format!("the arguments of `{}`", T::schema().name);
-    let args = Json::encode(&task).map_err(|source| Error::Encode { what: what(), source: source.into() })?;
-    match catch_unwind(AssertUnwindSafe(|| args.decode())) {
+    let args = task.encode().map_err(|source| Error::Encode { what: what(), source: source.into() })?;
+    match catch_unwind(AssertUnwindSafe(|| T::decode(&args))) {
         Ok(decoded) => {
             decoded.map_err(|source| Error::Decode { what: what(), as_type: T::schema().name, source: source.into() })
         }

@@ -56,6 +56,11 @@ enum Due {
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a call of a task",
+    label = "not a call of a task",
+    note = "mark a function with `#[qtask]`, and call it: `app.enqueue(my_task(5))`"
+)]
 pub trait CallOptions: Sized {
     /// The task that is called.
     type Task: Task;
@@ -113,6 +118,7 @@ pub trait CallOptions: Sized {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Task> CallOptions for T {
     type Task = T;
 
@@ -121,6 +127,7 @@ impl<T: Task> CallOptions for T {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Task> CallOptions for Call<T> {
     type Task = T;
 
@@ -139,7 +146,7 @@ impl<T: Task> Call<T> {
     pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
         let schema = T::schema();
         let Options { priority, queue, due, max_time, id } = self.options;
-        let args = Json::encode(&self.task).map_err(|source| Error::Encode {
+        let args = self.task.encode().map_err(|source| Error::Encode {
             what: format!("the arguments of `{}`", schema.name),
             source: source.into(),
         })?;

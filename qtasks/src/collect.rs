@@ -10,15 +10,16 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::job::Shape;
+use crate::{gather::gather, job::Shape, json::Json};
 
 /// A type that the replies of a task are collected into, and that [`JobHandle::stream`](crate::JobHandle::stream) can
 /// give one by one.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not collected from values",
-    label = "no collection of values",
-    note = "the collections are Vec, VecDeque, BTreeSet, HashSet, BTreeMap, HashMap, String, (), qtasks::Count and qtasks::Last",
-    note = "a task that does not yield has no values to stream; `stream_as::<R>()` reads those of any job as `R`"
+    message = "a job whose result is `{Self}` has no values to stream: its task does not yield",
+    label = "`.result().await` waits for what this task returns",
+    note = "a task that yields returns Vec, VecDeque, BTreeSet, HashSet, BTreeMap, HashMap, String, (), qtasks::Count, \
+            qtasks::Last, a Result of one of them, or nothing",
+    note = "`stream_as::<R>()` reads the values of any job as `R`"
 )]
 pub trait Collection {
     /// What a stream of the values gives.
@@ -34,17 +35,23 @@ pub trait Collection {
 )]
 pub trait Declared {
     /// The collection.
-    type Collection: Default + DeserializeOwned + Send + 'static;
+    type Collection: Default + Send + 'static;
     /// What the body ends with: `()`, or `Result<(), E>`.
-    type Body: Send;
+    type Body;
     /// The error that the body may end with.
-    type Error: Into<crate::BoxError>;
+    type Error;
     /// How the replies are put together.
     const SHAPE: Shape;
 
     /// Whether the body ended well.
     #[doc(hidden)]
     fn ended(body: Self::Body) -> Result<(), Self::Error>;
+
+    /// The last reply alone, read from its record, where that is all that is collected.
+    #[doc(hidden)]
+    fn last(_reply: Option<&Json>) -> Result<Self::Collection, serde_json::Error> {
+        Ok(Self::Collection::default())
+    }
 }
 
 /// A declared return type that replies of type `R` can be collected into.
@@ -60,7 +67,10 @@ pub trait Collect<R>: Declared {
 
 macro_rules! collections {
     ($($(#[$bound:meta])? [$($generics:tt)*] $type:ty => $item:ty, $shape:ident, ($reply:ty) |$into:ident, $value:ident| $add:expr;)*) => {$(
-        impl<$($generics)*> Collection for $type {
+        impl<$($generics)*> Collection for $type
+        where
+            $item: DeserializeOwned,
+        {
             type Item = $item;
         }
 
@@ -85,17 +95,42 @@ macro_rules! collections {
 }
 
 collections! {
-    [R: DeserializeOwned + Send + 'static] Vec<R> => R, List, (R) |into, value| into.push(value);
-    [R: DeserializeOwned + Send + 'static] VecDeque<R> => R, List, (R) |into, value| into.push_back(value);
-    [R: DeserializeOwned + Send + Ord + 'static] BTreeSet<R> => R, List, (R) |into, value| into.insert(value);
-    [R: DeserializeOwned + Send + Eq + Hash + 'static, S: BuildHasher + Default + Send + 'static]
+    [R: Send + 'static] Vec<R> => R, List, (R) |into, value| into.push(value);
+    [R: Send + 'static] VecDeque<R> => R, List, (R) |into, value| into.push_back(value);
+    [R: Send + Ord + 'static] BTreeSet<R> => R, List, (R) |into, value| into.insert(value);
+    [R: Send + Eq + Hash + 'static, S: BuildHasher + Default + Send + 'static]
         HashSet<R, S> => R, List, (R) |into, value| into.insert(value);
-    [K: DeserializeOwned + Send + Ord + 'static, V: DeserializeOwned + Send + 'static]
+    [K: Send + Ord + 'static, V: Send + 'static]
         BTreeMap<K, V> => (K, V), Map, ((K, V)) |into, pair| into.insert(pair.0, pair.1);
-    [K: DeserializeOwned + Send + Eq + Hash + 'static, V: DeserializeOwned + Send + 'static, S: BuildHasher + Default + Send + 'static]
+    [K: Send + Eq + Hash + 'static, V: Send + 'static, S: BuildHasher + Default + Send + 'static]
         HashMap<K, V, S> => (K, V), Map, ((K, V)) |into, pair| into.insert(pair.0, pair.1);
-    [R: DeserializeOwned + Send + 'static] Last<R> => R, Last, (R) |into, value| into.0 = Some(value);
     [] String => Value, Text, (char) |into, value| into.push(value);
+}
+
+impl<R: DeserializeOwned + Send + 'static> Collection for Last<R> {
+    type Item = R;
+}
+
+impl<R: DeserializeOwned + Send + 'static> Declared for Last<R> {
+    type Collection = Self;
+    type Body = ();
+    type Error = Infallible;
+    const SHAPE: Shape = Shape::Last;
+
+    fn ended((): ()) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn last(reply: Option<&Json>) -> Result<Self, serde_json::Error> {
+        gather(Shape::Last, 0, reply.map(std::slice::from_ref).unwrap_or_default())
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static> Collect<R> for Last<R> {
+    fn add(into: &mut Self, value: R) -> Result<(), serde_json::Error> {
+        into.0 = Some(value);
+        Ok(())
+    }
 }
 
 macro_rules! whatever {
@@ -136,7 +171,7 @@ impl Collect<String> for String {
     }
 }
 
-impl<C: Declared, E: Into<crate::BoxError> + Send> Declared for Result<C, E> {
+impl<C: Declared, E> Declared for Result<C, E> {
     type Collection = C::Collection;
     type Body = Result<(), E>;
     type Error = E;
@@ -145,9 +180,13 @@ impl<C: Declared, E: Into<crate::BoxError> + Send> Declared for Result<C, E> {
     fn ended(body: Result<(), E>) -> Result<(), E> {
         body
     }
+
+    fn last(reply: Option<&Json>) -> Result<C::Collection, serde_json::Error> {
+        C::last(reply)
+    }
 }
 
-impl<C: Collect<R>, R, E: Into<crate::BoxError> + Send> Collect<R> for Result<C, E> {
+impl<C: Collect<R>, R, E> Collect<R> for Result<C, E> {
     fn add(collection: &mut C::Collection, reply: R) -> Result<(), serde_json::Error> {
         C::add(collection, reply)
     }

@@ -27,7 +27,6 @@ use crate::{
     context::TaskContext,
     error::{BoxError, Error},
     failure::{Diverged, Stopped},
-    gather::gather,
     guard::drop_guarded,
     handler::{Handler, Kind, Reply},
     job::{self, Output},
@@ -180,7 +179,7 @@ impl Running {
     }
 
     /// The body of an `async fn` that returns a result.
-    pub fn fallible<T: Value, E: Into<BoxError> + 'static>(
+    pub fn fallible<T: Value, E: Failure + 'static>(
         attempt: Attempt,
         body: impl Future<Output = Result<T, E>> + Send + 'static,
         retry_on: Option<fn(&E) -> bool>,
@@ -197,7 +196,7 @@ impl Running {
     }
 
     /// The body of a `fn` that returns a result.
-    pub fn blocking_fallible<T: Value, E: Into<BoxError> + 'static>(
+    pub fn blocking_fallible<T: Value, E: Failure + 'static>(
         attempt: Attempt,
         body: impl FnOnce() -> Result<T, E> + Send + 'static,
         retry_on: Option<fn(&E) -> bool>,
@@ -280,7 +279,21 @@ pub(crate) async fn leaving<T>(
     note = "a task returns a type that is `Serialize`, `DeserializeOwned` and `Send`, or a `Result` of one"
 )]
 pub trait Value: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned + Send + 'static> Value for T {}
+
+/// An error that a body or a handler may end with.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the error of a task",
+    label = "no error that goes from thread to thread",
+    note = "an error of a task is `std::error::Error + Send + Sync`, which `thiserror` derives; or write `anyhow::Result<..>`, \
+            `Result<_, String>` or `Result<_, Box<dyn std::error::Error + Send + Sync>>`"
+)]
+pub trait Failure: Into<BoxError> {}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<BoxError>> Failure for E {}
 
 /// A `Result`, as a task without steps may return it.
 #[diagnostic::on_unimplemented(
@@ -385,7 +398,7 @@ pub fn generate<D, L, K, X, Y, R, H, B, F>(
     body: B,
 ) -> BoxFuture<'static, Outcome>
 where
-    D: Collect<R> + 'static,
+    D: Collect<R, Error: Failure> + 'static,
     D::Error: 'static,
     L: Lenience,
     K: 'static,
@@ -412,7 +425,7 @@ pub fn generate_blocking<D, L, K, X, Y, R, H, B, F>(
     body: B,
 ) -> Outcome
 where
-    D: Collect<R>,
+    D: Collect<R, Error: Failure>,
     L: Lenience,
     Y: Serialize,
     R: Reply,
@@ -457,7 +470,7 @@ async fn run_task_gen<D, L, M, Y, R, H, F>(
     mut coroutine: Coroutine<Y, L::Reply<R>, F>,
 ) -> Outcome
 where
-    D: Collect<R>,
+    D: Collect<R, Error: Failure>,
     L: Lenience,
     Y: Serialize,
     R: Reply,
@@ -531,7 +544,7 @@ impl<D: Declared> Here<'_, D> {
         if D::SHAPE != job::Shape::Last {
             return Ok(self.collection);
         }
-        gather(D::SHAPE, self.seq, self.last.as_slice()).map_err(|source| {
+        D::last(self.last.as_ref()).map_err(|source| {
             let (what, as_type) = ("the result".to_owned(), std::any::type_name::<D::Collection>());
             Stopped::Error(Box::new(Error::Decode { what, as_type, source: source.into() }))
         })

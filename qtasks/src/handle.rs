@@ -108,17 +108,20 @@ impl<C> JobHandle<C> {
     ///
     /// Each value comes once it is durable: a crash takes none of them back. An `Err` is the last item, unless it
     /// [is a skipped step](Error::is_skipped). The stream is `Unpin`, and can be dropped at any time.
-    pub fn stream(&self) -> BoxStream<'static, Result<C::Item>>
+    // A type parameter for the items, since only then is a job without values an error that says so.
+    pub fn stream<R>(&self) -> BoxStream<'static, Result<R>>
     where
-        C: Collection,
+        C: Collection<Item = R>,
+        R: DeserializeOwned + Send + 'static,
     {
         self.stream_from(0)
     }
 
     /// Waits for the values from step number `seq` on; as [`stream`](Self::stream).
-    pub fn stream_from(&self, seq: u64) -> BoxStream<'static, Result<C::Item>>
+    pub fn stream_from<R>(&self, seq: u64) -> BoxStream<'static, Result<R>>
     where
-        C: Collection,
+        C: Collection<Item = R>,
+        R: DeserializeOwned + Send + 'static,
     {
         stream::values(self.app.clone(), self.id, seq)
     }

@@ -25,8 +25,9 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not fit this task as its handler",
     label = "does not take what the task yields and reply `{R}`",
-    note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields, R what it collects; \
-            either may return `Result<R, E>`, and take `State<T>` and `TaskContext` after the value",
+    note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields and R what it collects: it takes the \
+            value itself (`name: String`, not `name: &str`), and `State<T>` and `TaskContext` after it if it likes",
+    note = "it may return `Result<R, E>`, E an error that is `Send + Sync`, `anyhow::Error` or `String`",
     note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, never `async`, or \
             `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
 )]
@@ -46,7 +47,15 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
 pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
 
 /// What a handler may reply.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be recorded as a value of a task",
+    label = "can neither be stored nor read back",
+    note = "the values of a task, or what its handler replies to them, are stored: \
+            `#[derive(serde::Serialize, serde::Deserialize)]` makes one of your types storable"
+)]
 pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
 impl<R: Serialize + DeserializeOwned + Send + 'static> Reply for R {}
 
 /// The kind of a handler that replies at once.
@@ -151,11 +160,6 @@ pub trait Signature<A> {
     fn needs() -> Vec<Need>;
 }
 
-/// What `handler` takes from the application.
-pub fn needs_of<H: Signature<A>, A>(_handler: &H) -> Vec<Need> {
-    H::needs()
-}
-
 handlers!();
 handlers!(A1);
 handlers!(A1, A2);
@@ -168,7 +172,7 @@ pub struct Identity;
 #[derive(Debug)]
 pub enum Same {}
 
-impl<Y: Reply> Handler<Y, Y, (Same, ())> for Identity {
+impl<Y> Handler<Y, Y, (Same, ())> for Identity {
     type Future = Ready<Result<Y, BoxError>>;
 
     fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
@@ -230,3 +234,88 @@ macro_rules! __kind_of {
         (&&&&$crate::__private::Probe::of(&$handler)).kind()
     }};
 }
+
+/// A handler whose first parameter is a reference.
+///
+/// It fits a task that yields `&'static` values. Taken as it is, it would have the compiler expect a reference of whatever is
+/// yielded, and advise to borrow there, which never helps.
+#[derive(Clone, Copy, Debug)]
+pub struct Borrowing<H>(H);
+
+/// A value that a handler takes which takes a reference.
+#[diagnostic::on_unimplemented(
+    message = "the handler takes a reference, and the task yields `{Self}`",
+    label = "let it take the value itself: `{Self}`",
+    note = "a handler owns the values: `async fn handle(name: String)`, not `async fn handle(name: &str)`"
+)]
+pub trait Reference: Send + 'static {
+    /// The same reference.
+    type Same;
+
+    /// The reference itself.
+    fn same(self) -> Self::Same;
+}
+
+impl<T: Sync + ?Sized> Reference for &'static T {
+    type Same = Self;
+
+    fn same(self) -> Self {
+        self
+    }
+}
+
+impl<H, Y, R, K, X> Handler<Y, R, (K, X)> for Borrowing<H>
+where
+    Y: Reference,
+    H: Handler<Y::Same, R, (K, X)>,
+{
+    type Future = H::Future;
+
+    fn handle(&self, value: Y, attempt: &Attempt) -> H::Future {
+        self.0.handle(value.same(), attempt)
+    }
+}
+
+/// What a handler takes: the arguments `A`, and what the application must have for them.
+#[derive(Debug)]
+pub struct Takes<H, A> {
+    needs: fn() -> Vec<Need>,
+    arguments: PhantomData<fn() -> (H, A)>,
+}
+
+impl<H: Signature<A>, A> Takes<H, A> {
+    /// What `handler` takes.
+    pub fn of(_handler: &H) -> Self {
+        Self { needs: H::needs, arguments: PhantomData }
+    }
+}
+
+// Without a bound: what is no handler is an error of `of`, and not here again.
+impl<H, A> Takes<H, A> {
+    /// What it takes from the application.
+    pub fn needs(&self) -> Vec<Need> {
+        (self.needs)()
+    }
+}
+
+/// Handlers of references. Method look-up tries this before [`TakesValue`].
+pub trait TakesReference<H> {
+    /// The handler, for a task whose values say whether it fits.
+    fn pass(&self, handler: H) -> Borrowing<H> {
+        Borrowing(handler)
+    }
+}
+
+impl<H, Y: ?Sized> TakesReference<H> for Takes<H, (&Y,)> {}
+impl<H, Y: ?Sized, A1> TakesReference<H> for Takes<H, (&Y, A1)> {}
+impl<H, Y: ?Sized, A1, A2> TakesReference<H> for Takes<H, (&Y, A1, A2)> {}
+
+/// All other handlers, as they are.
+pub trait TakesValue<H> {
+    /// The handler.
+    fn pass(&self, handler: H) -> H {
+        handler
+    }
+}
+
+impl<H, A> TakesValue<H> for &Takes<H, A> {}

@@ -319,7 +319,7 @@ mod tests {
             let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, requests);
             journal.push_pending(0, 0, Box::new(Looks(held.clone(), Arc::clone(&looked))));
             held.renewed(held.renewing(), now, now + LASTING);
-            assert!(held.insert(lease, now, now) && held.start(lease, journal.clone()));
+            assert!(held.insert(lease, now, now) && held.start(lease, journal.clone(), None));
             lose(&held, lease);
             assert!(journal.is_fenced() && looked.load(Relaxed));
         }

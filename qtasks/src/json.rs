@@ -13,6 +13,9 @@ use serde_json::{
 use smol_str::SmolStr;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// Why a text is not the value that was asked for, and the path to the part that does not fit.
+pub type Undecodable = serde_path_to_error::Error<serde_json::Error>;
+
 /// A value in its stored form: JSON text that is carried as it is, never parsed on the way.
 ///
 /// Cloning copies a short text, and shares a longer one.
@@ -48,7 +51,7 @@ impl Json {
     /// # Errors
     ///
     /// When the text is not a `T`.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_path_to_error::Error<serde_json::Error>> {
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
         serde_path_to_error::deserialize(&mut reader(&self.0))
     }
 

@@ -2,17 +2,29 @@
 
 pub use inventory;
 pub use serde;
+pub use serde_json;
+
+/// What a module has that a task with `yield_!` stands in: the macro, for those that did not import it.
+pub mod fallback {
+    pub use crate::yield_;
+}
 
 pub use crate::{
     __kind_of as kind_of,
     collect::{Declared, Untyped},
     executor::{
-        Attempt, Collecting as Into, Fail, Fallible, NoResult, Outcome, Returned, Running, Skip, generate,
+        Attempt, Collecting as Into, Fail, Failure, Fallible, NoResult, Outcome, Returned, Running, Skip, generate,
         generate_blocking,
     },
-    handler::{Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, needs_of},
+    handler::{
+        Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, Takes, TakesReference, TakesValue,
+    },
+    json::{Json, Undecodable},
     registry::Registration,
     retry::Retry,
     state::Need,
-    task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
+    task::{
+        Argument, Arguments, Awaits, CallOfATask, Checkpoint, Generating, NotStored, OnError, Resume, Task,
+        TaskExecSchema, is_argument,
+    },
 };

@@ -36,7 +36,7 @@ impl Registration {
 }
 
 fn start<T: Task>(args: &Json, attempt: Attempt) -> Result<Running, Stopped> {
-    let task: T = args.decode().map_err(|source| {
+    let task = T::decode(args).map_err(|source| {
         Stopped::Error(Box::new(Error::Decode {
             what: "the stored arguments".to_owned(),
             as_type: T::schema().name,

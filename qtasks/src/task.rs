@@ -1,6 +1,6 @@
 //! What is known of a task: the trait behind `#[qtask]`, and the schema.
 
-use std::time::Duration;
+use std::{marker::PhantomData, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -8,6 +8,7 @@ use crate::{
     collect::Declared,
     executor::{Attempt, Running},
     job::Shape,
+    json::{Json, Undecodable},
     retry::Retry,
     state::Need,
 };
@@ -20,17 +21,89 @@ use crate::{
     label = "not a call of a task",
     note = "mark a function with `#[qtask]` and call it: `app.enqueue(my_task(5))`"
 )]
-pub trait Task: Serialize + DeserializeOwned + Send + 'static {
+pub trait Task: Sized + Send + 'static {
     /// What a job of this task gives in the end.
     type Output: Send + 'static;
 
     /// What is known of the task.
     fn schema() -> &'static TaskExecSchema;
 
+    /// The arguments, as they are stored.
+    #[doc(hidden)]
+    fn encode(&self) -> Result<Json, serde_json::Error>;
+
+    /// A call with stored arguments.
+    #[doc(hidden)]
+    fn decode(arguments: &Json) -> Result<Self, Undecodable>;
+
     /// Makes a body ready to run.
     #[doc(hidden)]
     fn start(self, attempt: Attempt) -> Running;
 }
+
+/// What can be an argument of a task.
+///
+/// The lifetime is what lets the expansion state this where it may not hold: rustc takes such a clause on trust. So a type
+/// that is no argument is one error, at the parameter, and not one at each place where serde's code needs it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an argument of a task: take `State<{Self}>`, or derive `Serialize` and `Deserialize` for it",
+    label = "can neither be stored nor read back",
+    note = "the arguments of a task are stored: `#[derive(serde::Serialize, serde::Deserialize)]` makes one of your types an \
+            argument",
+    note = "a pool, a client or whatever else the program shares is given to the application instead, by \
+            `QueueTasks::builder().state(..)`, and taken as `State<{Self}>`"
+)]
+pub trait Argument<'a>: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> Argument<'_> for T {}
+
+/// An error where `T` is no argument.
+pub const fn is_argument<T: for<'a> Argument<'a>>() {}
+
+/// A call as JSON, and back.
+#[derive(Debug)]
+pub struct Arguments<T>(PhantomData<fn() -> T>);
+
+impl<T: Serialize + DeserializeOwned> Arguments<T> {
+    /// The arguments, as they are stored.
+    pub fn encode(call: &T) -> Result<Json, serde_json::Error> {
+        Json::encode(call)
+    }
+
+    /// A call with stored arguments.
+    pub fn decode(arguments: &Json) -> Result<T, Undecodable> {
+        arguments.decode()
+    }
+}
+
+/// Stands in for the functions of [`Arguments`] in a program that does not compile, since one of them is [no
+/// argument](Argument): its callers are in no error.
+pub trait NotStored<T> {
+    /// Never called.
+    fn encode(_call: &T) -> Result<Json, serde_json::Error> {
+        unreachable!("an argument that cannot be stored is a compile error")
+    }
+
+    /// Never called.
+    fn decode(_arguments: &Json) -> Result<T, Undecodable> {
+        unreachable!("an argument that cannot be stored is a compile error")
+    }
+}
+
+impl<T> NotStored<T> for Arguments<T> {}
+
+/// Stands for a call that is awaited.
+#[derive(Debug)]
+pub struct CallOfATask;
+
+/// What nothing has: it is for the message of a call that is awaited. The call is no `Self` of it, since then rustc would
+/// have a text of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{T}(..)` is a call of a task, which does nothing until it is enqueued or run",
+    label = "write `app.enqueue({T}(..)).await?`, or `app.run({T}(..)).await?` to run it here and now"
+)]
+pub trait Awaits<'a, T> {}
 
 /// What is known of a task: its name, how it runs, its options, where it stands.
 #[derive(Clone, Debug)]

@@ -20,7 +20,51 @@ on_every_store![
     a_body_that_feeds_replies_into_its_values_does_not_diverge,
     here_and_on_a_worker_a_value_without_a_form_of_its_own_is_the_same,
     a_number_that_is_not_finite_fails_where_it_is_encoded,
+    an_option_that_is_missing_in_the_stored_arguments_is_none,
 ];
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Point(i64, i64);
+
+type Maybe = Option<Point>;
+
+/// Stored as seconds.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Wait, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.0.as_secs())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wait, D::Error> {
+        u64::deserialize(deserializer).map(|seconds| Wait(Duration::from_secs(seconds)))
+    }
+
+    /// It has no serde form of its own.
+    #[derive(Debug)]
+    pub(super) struct Wait(pub(super) Duration);
+}
+
+#[qtask]
+async fn optional(
+    point: Option<Point>,
+    alias: Maybe,
+    plain: Option<i64>,
+    #[serde(default)] points: Vec<Point>,
+    #[serde(with = "seconds")] wait: seconds::Wait,
+    needed: Point,
+) -> String {
+    format!("{point:?} {alias:?} {plain:?} {points:?} {wait:?} {needed:?}")
+}
+
+async fn an_option_that_is_missing_in_the_stored_arguments_is_none(stage: Stage) {
+    let stored = serde_json::json!({ "needed": [1, 2], "wait": 3 });
+    let job = stage.app.enqueue_json("optional", &stored).await.unwrap();
+    stage.work().await;
+    assert_eq!(in_time(job.result()).await.unwrap(), "None None None [] Wait(3s) Point(1, 2)");
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

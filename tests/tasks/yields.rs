@@ -9,9 +9,36 @@ on_every_store![
     a_reply_is_durable_when_it_is_given,
     return_ends_the_values_early,
     helpers_yield_through_a_co,
+    a_handler_of_references_takes_values_that_live_for_ever,
     two_yields_at_once_end_the_attempt_with_an_error_that_says_so,
     a_yield_that_is_given_up_ends_the_attempt_with_an_error_that_says_so,
 ];
+
+async fn shout(word: &str, diary: State<Diary>) -> String {
+    diary.note(word);
+    word.to_uppercase()
+}
+
+fn length(word: &str) -> Result<usize, String> {
+    Ok(word.len())
+}
+
+#[qtask(generate_handler = shout)]
+async fn shouts() -> Vec<String> {
+    yield_!("one");
+    yield_!("two");
+}
+
+#[qtask(generate_handler = length)]
+fn lengths() -> qtasks::Count {
+    yield_!("three");
+}
+
+async fn a_handler_of_references_takes_values_that_live_for_ever(stage: Stage) {
+    assert_eq!(stage.app.run(shouts()).await.unwrap(), ["ONE", "TWO"]);
+    assert_eq!(stage.diary.lines(), ["one", "two"]);
+    assert_eq!(stage.app.run(lengths()).await.unwrap(), 1);
+}
 
 async fn ten_times(value: i64) -> i64 {
     value * 10

@@ -4,5 +4,8 @@
 
 #[test]
 fn tasks_that_are_wrong_say_what_to_write() {
-    trybuild::TestCases::new().compile_fail("fail/*.rs");
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("fail/*.rs");
+    // One mistake of a newcomer each: understood in ten seconds, by the first message.
+    cases.compile_fail("mistakes/*.rs");
 }

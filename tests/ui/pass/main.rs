@@ -12,3 +12,4 @@ pub mod placement;
 pub mod strict_lints;
 pub mod transactions;
 pub mod yields_anywhere;
+pub mod yields_unimported;

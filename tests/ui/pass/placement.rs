@@ -172,8 +172,14 @@ fn injected(_context: TaskContext, db: State<String>, n: usize, cache: State<Vec
 }
 
 #[qtask(echo = true)]
+#[allow(deprecated)]
 async fn echo_without_a_parameter(n: i64) -> i64 {
     n
+}
+
+#[qtask(echo = true, generate_handler = text)]
+async fn echo_for_the_handler(n: i64) -> Vec<String> {
+    yield_!(n);
 }
 
 #[qtask(name = "имя:1", echo = false)]

@@ -1,0 +1,13 @@
+use qtasks::prelude::*;
+
+#[qtask]
+async fn numbers(n: i64) -> anyhow::Result<Vec<i64>> {
+    let mut all = Vec::new();
+    for i in 0..n {
+        all.push(i);
+        yield_!(i);
+    }
+    Ok(all)
+}
+
+fn main() {}
