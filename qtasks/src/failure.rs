@@ -309,9 +309,9 @@ mod tests {
         let boxed: Result<i64, BoxError> = text.parse().map_err(Into::into);
         match text {
             "text" => Err(format!("a {text}"))?,
-            "anyhow" => Err(anyhow::anyhow!("inner").context("outer")).map_err(TaskError::from)?,
+            "anyhow" => Err(TaskError::from(anyhow::anyhow!("inner").context("outer"))),
             "number" => Ok(text.parse::<i64>()?),
-            "snooze" => Err(anyhow::Error::from(TaskError::snooze(Duration::ZERO))).map_err(TaskError::from),
+            "snooze" => Err(TaskError::from(anyhow::Error::from(TaskError::snooze(Duration::ZERO)))),
             _ => Ok(boxed?),
         }
     }
