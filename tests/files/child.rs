@@ -108,5 +108,6 @@ pub(crate) fn trial(cast: Cast, name: &'static str, test: impl FnOnce() + Send +
 
 /// An application on the database in a folder.
 pub(crate) async fn app(folder: &Path) -> qtasks::Result<QueueTasks> {
-    QueueTasks::open(&format!("sqlite:{}", folder.join("jobs.db").display())).await
+    // A full disk is not waited out for long.
+    QueueTasks::open(&format!("sqlite:{}?busy=1", folder.join("jobs.db").display())).await
 }

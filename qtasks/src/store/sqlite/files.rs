@@ -239,8 +239,8 @@ mod tests {
         let path = folder.path().join("jobs.db");
         fs::copy(&path, path.with_extension("copy")).unwrap();
         fs::rename(path.with_extension("copy"), &path).unwrap();
-        soon(doubt.heard()).await;
-        soon(work.heard()).await;
+        soon(doubt.rung()).await;
+        soon(work.rung()).await;
         assert_eq!(soon(waits).await.unwrap(), [], "it asks again");
         assert!(is_changed(store.lease(ask(1)).await));
         assert!(is_changed(store.renew(worker, 2).await));

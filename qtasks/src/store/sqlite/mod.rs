@@ -88,9 +88,9 @@ inventory::submit! {
 /// program remove a file that is open, nothing is compared. A file that is mounted by itself is refused on Linux, and a
 /// second hard link is warned of on Unix: programs that open the file by different names would have different logs.
 ///
-/// A full disk delays work and loses none: calls fail with an [error](Error::is_store_trouble) until there is room, and
-/// workers wait for it. Where there is little room, the log is kept small, and the last of it is not given to new jobs: those
-/// that are there need it to end.
+/// A full disk delays work and loses none: calls fail with an [error](Error::is_store_trouble) when there was no room within
+/// `?busy=SECONDS`, and workers wait for it. Where there is little room, the log is kept small, and the last of it is not given
+/// to new jobs: those that are there need it to end.
 pub struct Sqlite {
     writer: Handle,
     readers: Arc<Readers>,
