@@ -63,6 +63,15 @@ struct Ends<Y, R> {
 
 impl<Y, R> Co<Y, R> {
     /// Yields `value`, and gives the handler's reply once the step is durable.
+    ///
+    /// # Panics
+    ///
+    /// Outside of the body: in a task or thread that it has spawned, and after its end. No hook is called about that, and
+    /// with `panic = "abort"` this waits for ever instead.
+    ///
+    /// # Cancel safety
+    ///
+    /// None: the attempt ends with an error when the future is dropped before its end.
     pub async fn yield_(&self, value: Y) -> R {
         self.ask(value, ASKED).await;
         match self.ends.line.reply.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -73,6 +82,14 @@ impl<Y, R> Co<Y, R> {
 
     /// Yields `value` and goes on as soon as it is handled; the body may run ahead of the durable steps, as far as the
     /// task's `checkpoint` lets it.
+    ///
+    /// # Panics
+    ///
+    /// As [`yield_`](Self::yield_).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`yield_`](Self::yield_).
     pub async fn emit(&self, value: Y) {
         self.ask(value, EMITTED).await;
     }
