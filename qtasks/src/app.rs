@@ -99,7 +99,8 @@ impl QueueTasks {
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::OtherTask`] and
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when they do not fit
+    /// into the store; [`Error::OtherTask`] and
     /// [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another job; [`Error::InDoubt`] when
     /// the store did not answer in time: then the job may or may not have been enqueued, and its id is
     /// [in the error](Error::jobs_in_doubt).

@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     context::TaskContext,
+    error::{Error, Result, chain},
     executor::{self, Ended, Outcome, Running},
     failure::Stopped,
     floor::{Floor, Slot},
@@ -50,12 +51,8 @@ pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, m
     };
     drop(slot);
     if let Some(Progressed { verdict, steps }) = verdict {
-        // Only a result is made of all steps. Of none, a server can have lost none.
-        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
         let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
-        let now = floor.app.now();
-        let outcome = lifecycle::settle(&job, verdict, steps > 0, &retry, fastrand::f64(), now);
-        settle(&floor, &job, lease, needed, outcome, started, now).await;
+        settle(&floor, &Over { job: &job, lease, started, steps, retry }, verdict).await;
     }
     floor.held.remove(lease);
     drop(turn);
@@ -386,33 +383,82 @@ where
     Recorded::new(read, end)
 }
 
-async fn settle(
-    floor: &Floor,
-    job: &Job,
+/// An attempt that is over.
+struct Over<'a> {
+    job: &'a Job,
     lease: Lease,
-    steps: Option<u64>,
-    outcome: lifecycle::Outcome,
     started: Timestamp,
-    now: Timestamp,
-) {
-    let attempt = job::Attempt {
-        number: job.attempt,
-        worker: lease.worker,
-        started: Some(started),
-        ended: now,
-        ending: outcome.ending,
-    };
-    let settlement = Settlement {
-        job: job.id,
-        hold: Hold::Lease(lease),
-        steps,
-        next: outcome.next,
-        failures: outcome.failures,
-        suspect: outcome.suspect,
-        attempt: Some(attempt),
-        now,
-    };
-    if floor.settle(settlement).await == Some(Written::Fenced) {
-        tracing::info!(job = %job.id, attempt = job.attempt, "the lease was lost before the attempt could be settled, or the store has lost steps");
+    /// How many it has added.
+    steps: u64,
+    retry: Retry,
+}
+
+impl Over<'_> {
+    fn settlement(&self, verdict: Verdict, now: Timestamp) -> Settlement {
+        let Self { job, lease, started, steps, retry } = self;
+        // Only a result is made of all steps. Of none, a server can have lost none.
+        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
+        let outcome = lifecycle::settle(job, verdict, *steps > 0, retry, fastrand::f64(), now);
+        let attempt = job::Attempt {
+            number: job.attempt,
+            worker: lease.worker,
+            started: Some(*started),
+            ended: now,
+            ending: outcome.ending,
+        };
+        Settlement {
+            job: job.id,
+            hold: Hold::Lease(*lease),
+            steps: needed,
+            next: outcome.next,
+            failures: outcome.failures,
+            suspect: outcome.suspect,
+            attempt: Some(attempt),
+            now,
+        }
     }
+}
+
+/// What is said of an attempt of which the store does not keep its own words either.
+const REFUSED: &str = "the store refuses what the attempt came to, and the text that says why";
+
+/// Settles an attempt. One that came to something which the store refuses has failed, in the store's own words, which are
+/// short.
+async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) {
+    let job = over.job;
+    let mut came = floor.settle(over.settlement(verdict, floor.app.now())).await;
+    if let Some(error) = refusal(&came) {
+        let error = chain(error);
+        tracing::warn!(error, job = %job.id, attempt = job.attempt, "what the attempt came to is refused; it has failed");
+        came = settle_refused(floor, over, error).await;
+    }
+    match came {
+        Some(Ok(Written::Fenced)) => {
+            tracing::info!(job = %job.id, attempt = job.attempt, "the lease was lost before the attempt could be settled, or the store has lost steps");
+        }
+        Some(Err(error)) => {
+            let error = chain(&error);
+            tracing::error!(error, job = %job.id, attempt = job.attempt, "the attempt cannot be settled; its lease will run out");
+        }
+        Some(Ok(Written::Yes)) | None => {}
+    }
+}
+
+/// Settles an attempt as one that has failed, with ever less that the store could refuse, rather than again and again.
+async fn settle_refused(floor: &Floor, over: &Over<'_>, error: String) -> Option<Result<Written>> {
+    let failed = |error: &str| {
+        over.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, floor.app.now())
+    };
+    let without_trace = Settlement { attempt: None, ..failed(REFUSED) };
+    for settlement in [failed(&error), failed(REFUSED)] {
+        let came = floor.settle(settlement).await;
+        if refusal(&came).is_none() {
+            return came;
+        }
+    }
+    floor.settle(without_trace).await
+}
+
+fn refusal(came: &Option<Result<Written>>) -> Option<&Error> {
+    came.as_ref()?.as_ref().err().filter(|error| error.is_refusal())
 }

@@ -47,6 +47,16 @@ pub enum Error {
         source: Box<Error>,
     },
 
+    /// The store will never do what it was asked to, however often: the text behind this says what is too large for it, say,
+    /// or what a constraint does not allow. Nothing of the call is done.
+    #[error("the store refuses to {doing}")]
+    Refused {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// Why, in the driver's own words where there are some.
+        source: BoxError,
+    },
+
     /// The store was written by a newer qtasks.
     #[error(
         "the store at `{place}` has the format {found}, and this qtasks knows formats up to {known}; update qtasks here, \
@@ -279,6 +289,16 @@ impl Error {
             Self::InDoubt { jobs, .. } => jobs,
             _ => &[],
         }
+    }
+
+    /// Whether the store has said that no repetition helps: the call itself is to blame.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::OverLimit(_))
+    }
+
+    #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+    pub(crate) fn refused(doing: &'static str, source: impl Into<BoxError>) -> Self {
+        Self::Refused { doing, source: source.into() }
     }
 
     pub(crate) fn store(doing: &'static str, source: impl Into<BoxError>) -> Self {

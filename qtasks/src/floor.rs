@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::App,
-    error::Error,
+    error::{Error, Result},
     held::Held,
     job::WorkerId,
     journal::FlushRequest,
@@ -46,8 +46,9 @@ impl Floor {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker is given up first.
-    pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Written> {
+    /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker is given up first. An error
+    /// is one that no repetition mends.
+    pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Result<Written>> {
         let (answer, written) = oneshot::channel();
         self.settlements.send((settlement, answer)).ok()?;
         written.await.ok()

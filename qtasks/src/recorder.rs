@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::FuturesUnordered,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinError, JoinSet},
@@ -19,7 +23,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    error::{Error, Result, chain},
     failure::Stopped,
+    guard::drop_guarded,
     job::Lease,
     journal::{Batch, Count, FlushRequest, Journal},
     later::Later,
@@ -42,8 +48,8 @@ const PORTION: usize = 32;
 /// So many writes are under way at a time. More would bring nothing, and all of them try again when the store is away.
 const AT_A_TIME: usize = 8;
 
-/// How an attempt ended, and where the answer goes when that is written.
-type Settling = (Settlement, oneshot::Sender<Written>);
+/// How an attempt ended, and where the answer goes when that is written, or refused.
+type Settling = (Settlement, oneshot::Sender<Result<Written>>);
 
 /// Where an attempt says how it ended.
 pub(crate) type Settlements = mpsc::UnboundedSender<Settling>;
@@ -203,7 +209,8 @@ impl Recorder {
             return None;
         }
         let batch = journal.take();
-        if batch.is_empty() {
+        // Behind what the store has refused, the rest would leave a gap.
+        if batch.is_empty() || journal.has_failed() {
             return None;
         }
         self.writing.insert(lease, Next::default());
@@ -235,6 +242,8 @@ impl Recorder {
 /// What a write comes to, for its journal.
 enum Answer {
     Wrote(Arc<Journal>, Count),
+    /// So many are written, and the store refuses the next.
+    Refused(Arc<Journal>, Count, Error),
     Fenced(Arc<Journal>),
     /// The journal knows already.
     Reported(Arc<Journal>),
@@ -246,6 +255,11 @@ impl Answer {
         match self {
             Self::Wrote(journal, count) => {
                 journal.wrote(count);
+                journal.lease()
+            }
+            Self::Refused(journal, count, error) => {
+                journal.wrote(count);
+                journal.fail(Stopped::Error(Box::new(error)));
                 journal.lease()
             }
             Self::Fenced(journal) => {
@@ -262,18 +276,53 @@ async fn record(store: Arc<RetryingStore>, records: Vec<(Arc<Journal>, Record)>)
     match store.persist("record steps", || store.store.record(records.clone())).await {
         Ok(written) => {
             let answer = |((journal, record), written): ((_, &Record), _)| match written {
-                Written::Yes => {
-                    Answer::Wrote(journal, Count { steps: record.steps.len() as u64, memos: record.memos.len() as u64 })
-                }
+                Written::Yes => Answer::Wrote(journal, count(record)),
                 Written::Fenced => Answer::Fenced(journal),
             };
             journals.into_iter().zip(&records).zip(written).map(answer).collect()
         }
-        Err(error) => {
-            tracing::error!(%error, "steps cannot be recorded; their attempts are given up");
-            journals.into_iter().map(Answer::Fenced).collect()
+        // No repetition of all of it helps: which of them is to blame shows where each is written by itself.
+        Err(_) => {
+            let each =
+                journals.into_iter().zip(records).map(|(journal, record)| record_in_parts(&store, journal, record));
+            join_all(each).await
         }
     }
+}
+
+/// Records as much of it as the store does not refuse.
+async fn record_in_parts(store: &RetryingStore, journal: Arc<Journal>, record: Record) -> Answer {
+    let (mut left, mut written) = (vec![record], Count::default());
+    while let Some(record) = left.pop() {
+        match store.persist("record steps", || store.store.record(vec![record.clone()])).await {
+            Ok(answers) if answers == [Written::Yes] => written += count(&record),
+            Ok(_) => return Answer::Fenced(journal),
+            Err(error) if error.is_refusal() => match halves(record) {
+                Some([first, second]) => left.extend([second, first]),
+                None => return Answer::Refused(journal, written, error),
+            },
+            Err(error) => {
+                tracing::error!(error = chain(&error), lease = ?journal.lease(), "steps cannot be recorded; their attempt is given up");
+                return Answer::Fenced(journal);
+            }
+        }
+    }
+    Answer::Wrote(journal, written)
+}
+
+/// The first and the second half of some steps. Memos stand in one order with them that a record does not tell, and jobs
+/// belong to their memos.
+fn halves(mut record: Record) -> Option<[Record; 2]> {
+    if record.steps.len() < 2 || !record.memos.is_empty() {
+        return None;
+    }
+    let steps = record.steps.split_off(record.steps.len() / 2);
+    let second = Record { steps, ..record.clone() };
+    Some([record, second])
+}
+
+fn count(record: &Record) -> Count {
+    Count { steps: record.steps.len() as u64, memos: record.memos.len() as u64 }
 }
 
 /// What came of handlers. Their own panics are caught where they run.
@@ -293,8 +342,11 @@ async fn handle(
             answer.report();
         }
     }
+    if journal.has_failed() {
+        // What the values do when they are dropped is the task's own affair.
+        drop_guarded(pending);
     // Handlers have guards of their own. Whatever else unwinds ends the attempt alone, and not the recorder.
-    if let Err(payload) = AssertUnwindSafe(transact(&store, &journal, pending)).catch_unwind().await {
+    } else if let Err(payload) = AssertUnwindSafe(transact(&store, &journal, pending)).catch_unwind().await {
         journal.fail(Stopped::panic(payload));
     }
     vec![Answer::Reported(journal)]
@@ -324,16 +376,26 @@ async fn transact(store: &RetryingStore, journal: &Arc<Journal>, mut pending: Ve
 
 async fn settle(store: Arc<RetryingStore>, settlements: Vec<Settling>) -> Vec<Answer> {
     let (settlements, answers): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
-    match store.persist("settle attempts", || store.store.settle(settlements.clone())).await {
-        Ok(written) => {
-            for (answer, written) in answers.into_iter().zip(written) {
-                // Whoever asked may be gone; the job is settled all the same.
-                let _ = answer.send(written);
-            }
-        }
-        Err(error) => tracing::error!(%error, "attempts cannot be settled; their leases will run out"),
+    for (answer, written) in answers.into_iter().zip(settle_all(&store, settlements).await) {
+        // Whoever asked may be gone; the job is settled all the same.
+        let _ = answer.send(written);
     }
     Vec::new()
+}
+
+/// Settles attempts, in one call if the store refuses none of them; else one that it refuses fails by itself.
+async fn settle_all(store: &RetryingStore, settlements: Vec<Settlement>) -> Vec<Result<Written>> {
+    match store.persist("settle attempts", || store.store.settle(settlements.clone())).await {
+        Ok(written) => written.into_iter().map(Ok).collect(),
+        Err(error) if settlements.len() < 2 => vec![Err(error)],
+        Err(_) => {
+            let alone = |settlement: Settlement| async move {
+                let written = store.persist("settle an attempt", || store.store.settle(vec![settlement.clone()])).await;
+                written.map(|written| written.first().copied().unwrap_or(Written::Fenced))
+            };
+            join_all(settlements.into_iter().map(alone)).await
+        }
+    }
 }
 
 async fn until(time: Option<Instant>) {
@@ -386,7 +448,7 @@ mod tests {
         journal.flush().await.unwrap();
         let (settled, written) = oneshot::channel();
         settle.send((settlement(lease), settled)).unwrap();
-        assert_eq!(written.await.unwrap(), Written::Yes);
+        assert_eq!(written.await.unwrap().unwrap(), Written::Yes);
         assert_eq!(store.steps(lease.job, 0, 9).await.unwrap().len(), 1);
         let kept = Arc::downgrade(&journal);
         drop(journal);

@@ -15,7 +15,7 @@ use crate::{
     job::{Attempt, Job, Lease, WorkerId},
     lifecycle::{self, Verdict},
     retry::Retry,
-    store::{Hold, Presence, Settlement, Written},
+    store::{Hold, Presence, Settlement, Store, Written},
 };
 
 /// How often is looked at the workers there are, while there are others;
@@ -86,7 +86,7 @@ impl Rescue {
             if settlements.is_empty() {
                 return Ok(());
             }
-            let written = store.settle(settlements).await?;
+            let written = settle_lost(&**store, settlements).await?;
             if jobs.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {
                 return Ok(());
             }
@@ -129,6 +129,25 @@ impl Rescue {
             tracing::warn!(error = crate::error::chain(&error), job = %orphan.job, "a lease was not given back");
         }
     }
+}
+
+/// Settles jobs of a worker that is gone. Where the store refuses that of one of them, the others do not wait for it.
+async fn settle_lost(store: &dyn Store, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+    match store.settle(settlements.clone()).await {
+        Err(error) if error.is_refusal() && settlements.len() > 1 => {}
+        came => return came,
+    }
+    let mut written = Vec::new();
+    for settlement in settlements {
+        let job = settlement.job;
+        match store.settle(vec![settlement]).await {
+            Err(error) if error.is_refusal() => {
+                tracing::warn!(error = crate::error::chain(&error), %job, "a lost job was not taken over");
+            }
+            came => written.extend(came?),
+        }
+    }
+    Ok(written)
 }
 
 /// Gives back a job that was leased and not started.

@@ -1,7 +1,7 @@
 //! What an attempt has handled and its store does not hold yet, as a machine that only decides: it has no lock, no
 //! runtime and no clock, and says after each change what is to be done about it.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, ops::AddAssign, sync::Arc, time::Duration};
 
 use crate::{
     failure::Stopped,
@@ -61,6 +61,13 @@ struct InFlight {
 pub(crate) struct Count {
     pub(crate) steps: u64,
     pub(crate) memos: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.steps += more.steps;
+        self.memos += more.memos;
+    }
 }
 
 impl Count {
@@ -272,7 +279,8 @@ impl Buffer {
         self.end()
     }
 
-    /// A handler failed in a transaction and left nothing behind: those of later values do not run.
+    /// A handler failed in a transaction and left nothing behind, or the store refuses what is to be written: handlers of later
+    /// values do not run.
     pub(crate) fn fail(&mut self) -> (Effect, Unrun) {
         self.failed = true;
         self.end()

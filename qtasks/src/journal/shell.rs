@@ -100,6 +100,11 @@ impl Journal {
         self.state().buffer.is_fenced()
     }
 
+    /// Whether nothing that was added later is to be written: a handler failed, or the store has refused something.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().buffer.has_failed()
+    }
+
     /// Where a handler in a transaction says why it failed, before that is known to last.
     pub(crate) fn failure(&self) -> &Slot<Stopped> {
         &self.failure
@@ -229,8 +234,8 @@ impl Journal {
         self.end(|buffer| buffer.handled(upto, rest));
     }
 
-    /// Says that a handler failed in a transaction and left nothing behind: those of later values do not run, and the
-    /// attempt ends. [`finish`](Self::finish) gives the reason: what the handler said, or else `otherwise`.
+    /// Says that a handler failed in a transaction and left nothing behind, or that the store refuses what is to be written:
+    /// handlers of later values do not run, and the attempt ends. [`finish`](Self::finish) gives the reason: what the handler said, or else `otherwise`.
     pub(crate) fn fail(&self, otherwise: Stopped) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(otherwise);
         self.end(Buffer::fail);

@@ -51,7 +51,10 @@ use crate::{
 ///
 /// - Calls come from any thread, many at a time, and their futures may be dropped.
 /// - An [`Error::Store`] is for what may be better soon: workers make the same call again until it is carried out, and
-///   callers for as long as the store's [patience](Store::patience) lasts. What no repetition mends is another error.
+///   callers for as long as the store's [patience](Store::patience) lasts. What no repetition mends is another error: an
+///   [`Error::Refused`] where the job itself is to blame, such as a value that is too large. Of a call with several records or
+///   settlements that is answered so, workers make each part again by itself, and the attempt of the one that is refused
+///   fails.
 /// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
 /// - A store has one [`Bell`]. [`ring_work`](Bell::ring_work) belongs to every change after which a job waits,
 ///   [`ring_jobs`](Bell::ring_jobs) to every record and settlement, [`ring_ends`](Bell::ring_ends) to a settlement that
