@@ -985,3 +985,38 @@ async fn a_handler_that_unwinds_when_it_is_stopped_holds_up_no_worker() {
     assert_eq!(in_time(job.result()).await.unwrap(), [0, 10, 20]);
     in_time(worker.shutdown()).await.unwrap();
 }
+
+async fn saves_a_name(tx: &mut Transaction<'_>, value: i64, ctx: TaskContext) -> Sql<String> {
+    insert(tx, value, &ctx).await?;
+    Ok(if value == 2 { "poison".to_owned() } else { value.to_string() })
+}
+
+#[qtask(generate_handler = saves_a_name, retry = 1, backoff = "1ms..1ms")]
+async fn names_them() -> Vec<String> {
+    for value in 0..4 {
+        yield_!(value);
+    }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_the_store_refuses_fails_the_job_and_no_other() {
+    let stage = stage().await;
+    let schema = stage.place.url.split_once("schema=").unwrap().1;
+    let check = format!("ALTER TABLE {schema}.steps ADD CONSTRAINT clean CHECK (reply NOT LIKE '%poison%')");
+    shared().tell(&check).unwrap();
+    let job = stage.app.enqueue(names_them()).await.unwrap();
+    let others = stage.app.enqueue_all((0..20).map(|_| sums_replies(5))).await.unwrap();
+    stage.work().await;
+    for other in others {
+        other.result().await.unwrap();
+    }
+    let error = job.result().await.unwrap_err().to_string();
+    let said = "the store refuses to run handlers in a transaction: new row for relation \"steps\" violates check \
+                constraint \"clean\" (SQLSTATE 23514)";
+    assert!(error.ends_with(&format!("is dead: {said}")), "{error}");
+    let status = job.status().await.unwrap();
+    assert!(status.attempts.iter().all(|attempt| attempt.ending == Ending::Failed { error: said.into() }));
+    assert!(status.attempt <= 3 && status.failures == 2, "{status:?}");
+    assert_eq!(saved_values(job.id()), (0..status.steps as i64).collect::<Vec<_>>());
+}

@@ -540,3 +540,36 @@ async fn values_that_are_not_handled_and_unwind_when_dropped_hold_up_no_worker()
     assert_eq!(in_time(job.result()).await.unwrap(), [0, 10, 20]);
     in_time(worker.shutdown()).await.unwrap();
 }
+
+fn saves_a_name(tx: &Transaction<'_>, value: i64, ctx: TaskContext) -> rusqlite::Result<String> {
+    insert(tx, value, &ctx)?;
+    Ok(if value == 2 { "poison".to_owned() } else { value.to_string() })
+}
+
+#[qtask(generate_handler = saves_a_name, retry = 1, backoff = "1ms..1ms")]
+async fn names_them() -> Vec<String> {
+    for value in 0..4 {
+        yield_!(value);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_the_store_refuses_fails_the_job_and_no_other() {
+    let stage = stage().await;
+    let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_new_steps
+                   WHEN instr(NEW.steps, CAST('poison' AS BLOB)) BEGIN SELECT raise(ABORT, 'no poison'); END";
+    rusqlite::Connection::open(stage.file()).unwrap().execute_batch(trigger).unwrap();
+    let job = stage.app.enqueue(names_them()).await.unwrap();
+    let others = stage.app.enqueue_all((0..20).map(|_| sums_replies(5))).await.unwrap();
+    stage.work().await;
+    for other in others {
+        other.result().await.unwrap();
+    }
+    let error = job.result().await.unwrap_err().to_string();
+    assert!(error.ends_with("is dead: the store refuses to run handlers in a transaction: no poison"), "{error}");
+    let status = job.status().await.unwrap();
+    let said = error.split_once("is dead: ").unwrap().1.to_owned();
+    assert!(status.attempts.iter().all(|attempt| attempt.ending == Ending::Failed { error: said.clone() }));
+    assert!(status.attempt <= 3 && status.failures == 2, "{status:?}");
+    assert_eq!(saved::<i64>(&stage, job.id(), "value"), (0..status.steps as i64).collect::<Vec<_>>());
+}

@@ -43,6 +43,19 @@ impl Fault {
         }
     }
 
+    /// The error of a call that writes.
+    pub(super) fn of_write(self, doing: &'static str) -> Error {
+        match self {
+            Self::Refused(trouble) if trouble.is_for_good() => Error::refused(doing, trouble.in_short()),
+            fault => fault.into_error(doing),
+        }
+    }
+
+    /// Whether the server will never do what it was asked to.
+    pub(super) fn is_for_good(&self) -> bool {
+        matches!(self, Self::Refused(trouble) if trouble.is_for_good())
+    }
+
     /// The same, with what mends it, where the server has said enough for that.
     pub(super) fn explained(self, place: &Place) -> Self {
         match self.answer().and_then(|said| rights::mend(said, place)) {
@@ -128,6 +141,15 @@ impl From<tokio_postgres::Error> for Fault {
     }
 }
 
+/// The classes of what is wrong with the values of a statement: a value that its type does not take, a constraint, a view's
+/// condition, a limit of the server, an error that a trigger raises. What a right, a lock, room or another server mends is
+/// none of them.
+const FOR_GOOD: [&str; 5] = ["22", "23", "44", "54", "P0"];
+/// What the server says, as an error of its own, where a text or an array is larger than it can hold.
+const TOO_LARGE: &str = "invalid memory alloc request size";
+/// What the driver says where it cannot send a value.
+const UNSENDABLE: [&str; 2] = ["error serializing parameter", "error encoding message to server"];
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,6 +164,24 @@ impl fmt::Display for Fault {
 impl Trouble {
     fn new(error: Arc<dyn StdError + Send + Sync>) -> Self {
         Self { error, mend: None }
+    }
+
+    /// What the server says, without the row that it is about: that may be as large, and stands in a job's error then.
+    fn in_short(&self) -> String {
+        match self.said().downcast_ref::<DbError>() {
+            Some(said) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+            None => chain(&*self.error),
+        }
+    }
+
+    fn is_for_good(&self) -> bool {
+        match self.said().downcast_ref::<DbError>() {
+            Some(said) => {
+                FOR_GOOD.iter().any(|class| said.code().code().starts_with(class))
+                    || said.message().starts_with(TOO_LARGE)
+            }
+            None => UNSENDABLE.iter().any(|start| self.error.to_string().starts_with(start)),
+        }
     }
 
     /// The error that says something: the driver's is `db error`, and what the server said stands only behind that.

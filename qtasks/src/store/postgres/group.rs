@@ -48,7 +48,7 @@ impl<C: Call> Group<C> {
         // Where nobody serves any more, nobody answers.
         _ = self.0.send(Waiting { call, answer });
         match answered.await {
-            Ok(came) => came.map_err(|fault| fault.into_error(C::DOING)),
+            Ok(came) => came.map_err(|fault| fault.of_write(C::DOING)),
             Err(_) => Err(Error::store(C::DOING, "the store was closed")),
         }
     }

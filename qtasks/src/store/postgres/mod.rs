@@ -310,7 +310,7 @@ impl Store for Postgres {
         let runtime = self.engine.runtime().handle().clone();
         // Here and not there: handlers are the caller's own code.
         let came = transact::transact(&self.inner, runtime, lease, &works).await;
-        came.map_err(|fault| fault.into_error("run handlers in a transaction"))
+        came.map_err(|fault| fault.of_write("run handlers in a transaction"))
     }
 
     fn transactions(&self) -> Option<&'static str> {

@@ -338,7 +338,8 @@ impl Call<'_> {
         let appended = async { Ok::<_, Fault>(tx.query(&statements.record, &values).await?) };
         let (ended, appended) = self.timer.in_time(async { Ok(join(tx.execute(END), appended).await) }).await?;
         ended.map_err(|fault| blamed(fault, ENDED))?;
-        match appended.map_err(|fault| blamed(fault, MEDDLED))?.first() {
+        let appended = appended.map_err(|fault| if fault.is_for_good() { fault } else { blamed(fault, MEDDLED) });
+        match appended?.first() {
             None => Ok(false),
             Some(row) if row::get::<bool>(row, 1)? => Ok(true),
             Some(_) => Err(Fault::Misuse(MEDDLED)),

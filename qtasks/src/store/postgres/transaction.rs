@@ -161,5 +161,5 @@ async fn is_there(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -> 
 }
 
 fn failed(fault: Fault) -> Error {
-    fault.into_error("enqueue a job in the application's transaction")
+    fault.of_write("enqueue a job in the application's transaction")
 }

@@ -42,6 +42,23 @@ impl Fault {
         Self::Panicked(text.unwrap_or("no message").into())
     }
 
+    /// The error of a call that writes to the database at `path`.
+    pub(super) fn of_write(self, doing: &'static str, path: &Path) -> Error {
+        if self.is_for_good() { Error::refused(doing, self) } else { self.into_error(doing, path) }
+    }
+
+    /// Whether the database will never do what it was asked to: a value is too large for it, or breaks a constraint or what
+    /// a trigger demands. A full disk or a file that can only be read may be mended.
+    pub(super) fn is_for_good(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        match error.sqlite_error_code() {
+            Some(code) => {
+                matches!(code, ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch)
+            }
+            None => matches!(**error, rusqlite::Error::ToSqlConversionFailure(_)),
+        }
+    }
+
     /// The error of what the database at `path` was asked to do.
     pub(super) fn into_error(self, doing: &'static str, path: &Path) -> Error {
         match self {

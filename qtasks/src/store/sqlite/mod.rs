@@ -31,7 +31,7 @@ mod watch;
 mod write;
 mod writer;
 
-use std::{cell::Cell, fmt, sync::Arc, time::Duration};
+use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -191,7 +191,7 @@ impl Store for Sqlite {
     }
 
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
-        self.writer.queue.ask(Transact { lease, works, long: transact::LONG, to_blame: Cell::default() }).await
+        self.writer.queue.ask(Transact { lease, works, long: transact::LONG, to_blame: RefCell::default() }).await
     }
 
     fn transactions(&self) -> Option<&'static str> {

@@ -190,7 +190,7 @@ impl Queue {
         }
         let (answer, outcome) = oneshot::channel();
         self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
-        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| self.files.explain(fault, W::DOING))
+        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.of_write(W::DOING, &self.files.place.path))
     }
 
     /// Waits for jobs that are yet to come.

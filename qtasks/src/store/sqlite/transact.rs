@@ -1,6 +1,6 @@
 //! Handlers in the writer's transaction.
 
-use std::{cell::Cell, ops::Deref, sync::Arc, time::Duration};
+use std::{cell::RefCell, ops::Deref, sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 
@@ -73,8 +73,8 @@ pub(super) struct Transact {
     pub(super) works: Vec<Arc<PendingStep>>,
     /// A transaction that takes longer than this takes on no more handlers than it must.
     pub(super) long: Duration,
-    /// Why the handlers are to blame for the end of the transaction that they ran in.
-    pub(super) to_blame: Cell<Option<&'static str>>,
+    /// Why the handlers, or what they replied, are to blame for the end of the transaction that they ran in.
+    pub(super) to_blame: RefCell<Option<Fault>>,
 }
 
 /// How long a transaction may take on handlers.
@@ -100,8 +100,8 @@ impl Write for Transact {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Transacted, Fault> {
-        if let Some(why) = self.to_blame.get() {
-            return Err(Fault::Misuse(why));
+        if let Some(fault) = &*self.to_blame.borrow() {
+            return Err(fault.clone());
         }
         match self.lease {
             Some(lease) => self.record(tables, lease),
@@ -111,12 +111,18 @@ impl Write for Transact {
 
     fn undone(&self, fault: &Fault) {
         if matches!(fault, Fault::Misuse(BROKEN)) {
-            self.to_blame.set(Some(BROKEN));
+            _ = self.blame(fault.clone());
         }
     }
 }
 
 impl Transact {
+    /// Keeps a fault, which comes of it again when the call is applied again: its handlers do not run twice.
+    fn blame(&self, fault: Fault) -> Fault {
+        *self.to_blame.borrow_mut() = Some(fault.clone());
+        fault
+    }
+
     fn record(&self, tables: &mut Tables<'_>, lease: Lease) -> Result<Transacted, Fault> {
         let holder = params![lease.job.to_bytes(), lease.worker.to_bytes(), lease.attempt];
         let recorded: Option<i64> = tables.sql.recorded.query_row(holder, |row| row.get(0)).optional()?;
@@ -139,7 +145,8 @@ impl Transact {
                 came = Transacted::Failed(next);
                 break;
             };
-            self.append(tables, lease, Step { seq: next, hash: work.hash, reply })?;
+            let appended = self.append(tables, lease, Step { seq: next, hash: work.hash, reply });
+            appended.map_err(|fault| if fault.is_for_good() { self.blame(fault) } else { fault })?;
             next += 1;
             came = Transacted::Upto(next);
         }
@@ -164,8 +171,7 @@ impl Transact {
         tables.sql.savepoint.execute([])?;
         let reply = handler(tables.transaction()?);
         if !close(tables, matches!(reply, Some(Reply::Value(_)))) {
-            self.to_blame.set(Some(ENDED));
-            return Err(Fault::Misuse(ENDED));
+            return Err(self.blame(Fault::Misuse(ENDED)));
         }
         // It may have enqueued something.
         tables.news.work = true;
@@ -184,8 +190,7 @@ impl Transact {
             step.reply.is_skipped(),
         ])?;
         if advanced == 0 {
-            self.to_blame.set(Some(MEDDLED));
-            return Err(Fault::Misuse(MEDDLED));
+            return Err(self.blame(Fault::Misuse(MEDDLED)));
         }
         let mut new = New::default();
         new.add(&mut tables.sql, job, std::iter::once(&step))?;
@@ -454,7 +459,7 @@ mod tests {
         let lease = scene.running().await;
         let works = [0, 1].map(|seq| scene.work(seq, move |_| Some(value(seq))));
         let transact = || {
-            let (works, to_blame) = (works.to_vec(), Cell::default());
+            let (works, to_blame) = (works.to_vec(), RefCell::default());
             scene.store.writer.queue.ask(Transact { lease: Some(lease), works, long: Duration::ZERO, to_blame })
         };
         assert_eq!(transact().await.unwrap(), Transacted::Upto(1));

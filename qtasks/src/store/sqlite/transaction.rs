@@ -43,7 +43,7 @@ const DOING: &str = "enqueue a job in the application's transaction";
 /// store open, and its files were removed or replaced since.
 fn enqueue_in(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
     let path = transaction.path().unwrap_or_default();
-    let failed = |fault: Fault| fault.into_error(DOING, Path::new(path));
+    let failed = |fault: Fault| fault.of_write(DOING, Path::new(path));
     files::check_at(Path::new(path)).map_err(failed)?;
     let in_sql = |error: rusqlite::Error| failed(error.into());
     let found = schema::format(transaction).map_err(in_sql)?;
