@@ -11,10 +11,10 @@ use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 use qtasks::{
     Error,
-    job::{Attempt, Ending, Job, Lease, NewJob, Output, State, Suspect, WorkerId},
+    job::{Attempt, Ending, Job, Lease, NewJob, Output, Reply, State, Step, Suspect, WorkerId},
     json::Json,
     prelude::*,
-    store::{Ask, Filter, Hold, Presence, Redis, Settlement, Store, Suspects, Written},
+    store::{Ask, Filter, Hold, Presence, Record, Redis, Settlement, Store, Suspects, Written},
 };
 use qtasks_tests::{
     Diary, eventually, in_time,
@@ -862,4 +862,48 @@ async fn who_waits_for_a_job_that_the_server_has_forgotten_is_told() {
     let (result, value) = in_time(waiting).await;
     assert!(matches!(result, Err(Error::NoSuchJob(id)) if id == job.id()), "{result:?}");
     assert!(matches!(value, Some(Err(Error::NoSuchJob(id))) if id == job.id()), "{value:?}");
+}
+
+/// As an operator may have put something else under one of its keys.
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_job_whose_steps_cannot_be_appended_is_refused_and_no_other() {
+    let (old, worker) = (Old::of_format(b"3"), WorkerId::from_bytes([0xa0; 16]));
+    let store = open(&old.url()).await;
+    let jobs = [1, 2, 3, 4, 5].map(|id| old.job(id, 0));
+    for id in jobs {
+        old.runs(id, worker, Standing { attempt: 1, ..Standing::default() });
+    }
+    old.tell("SET", "s:", &jobs[2].to_bytes(), &[b"something else"]);
+    let record = |job: JobId| Record {
+        lease: Lease { job, attempt: 1, worker },
+        steps: vec![Step { seq: 0, hash: 7, reply: Reply::Value(Json::from_stored("1")) }],
+        memos: Vec::new(),
+        jobs: Vec::new(),
+        progress: None,
+        passed: false,
+    };
+    let together = store.record(jobs.map(record).to_vec()).await.unwrap_err();
+    let alone = store.record(vec![record(jobs[2])]).await.unwrap_err();
+    for error in [together, alone] {
+        assert!(whole(&error).starts_with("the store refuses to record steps: "), "{}", whole(&error));
+        assert!(whole(&error).contains("WRONGTYPE"), "{}", whole(&error));
+    }
+    for id in [jobs[0], jobs[1], jobs[3], jobs[4]] {
+        assert_eq!(store.record(vec![record(id)]).await.unwrap(), [Written::Yes]);
+        assert_eq!(store.steps(id, 0, 9).await.unwrap().len(), 1, "it is not recorded twice");
+    }
+    assert_eq!(store.job(jobs[2]).await.unwrap().unwrap().steps, 0);
+
+    // Nor does one whose history cannot be kept hold up others, or itself.
+    old.tell("SET", "h:", &jobs[2].to_bytes(), &[b"something else"]);
+    let now = Timestamp::now();
+    let snoozed = |job: JobId| {
+        let attempt = Attempt { number: 1, worker, started: None, ended: now, ending: Ending::Snoozed };
+        let runs = Job { attempt: 1, ..old_job(job, 0, State::Running { worker }) };
+        let hold = Hold::Lease(Lease { job, attempt: 1, worker });
+        Settlement { hold, attempt: Some(attempt), ..settlement(&runs, State::Waiting { due: now }, now) }
+    };
+    assert_eq!(store.settle(jobs.map(snoozed).to_vec()).await.unwrap(), [Written::Yes; 5]);
+    assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 5);
 }

@@ -47,9 +47,9 @@ pub enum Error {
         source: Box<Error>,
     },
 
-    /// The store will never do what it was asked to, however often: the text behind this says what is too large for it, say,
+    /// The store will never do what it was asked to, however often: the text says what is too large for it, say,
     /// or what a constraint does not allow. Nothing of the call is done.
-    #[error("the store refuses to {doing}")]
+    #[error("the store refuses to {doing}: {}", chain(&**source))]
     Refused {
         /// What it was asked to do.
         doing: &'static str,

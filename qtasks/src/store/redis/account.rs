@@ -111,11 +111,16 @@ mod tests {
         let documented = documented.split_whitespace().take_while(|word| !word.starts_with("```"));
         let documented: BTreeSet<_> = documented.filter_map(|word| word.strip_prefix('+')).map(str::to_owned).collect();
         let scripts = super::super::scripts::SOURCES;
-        let marks = ["call('", "insist('", "call_all('", "call_range('"];
+        let marks = ["call('", "insist('", "insist, '", "call_all('", "call_all, '", "call_range('"];
         let of_scripts = called(scripts, &marks);
         assert_eq!(of_scripts, OF_SCRIPTS.split(' ').map(str::to_owned).collect());
-        let others =
-            [include_str!("read.rs"), include_str!("presence.rs"), include_str!("news.rs"), include_str!("checks.rs")];
+        let others = [
+            include_str!("read.rs"),
+            include_str!("presence.rs"),
+            include_str!("news.rs"),
+            include_str!("checks.rs"),
+            include_str!("large.rs"),
+        ];
         let mut used = called(&others, &["cmd(\"", "link.command(\""]);
         used.extend(of_scripts);
         used.extend(["evalsha", "script|load", "subscribe"].map(str::to_owned));

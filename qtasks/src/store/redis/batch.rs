@@ -8,7 +8,7 @@ use super::{coding, link::Link};
 use crate::job::{JobId, NewJob};
 
 /// Jobs by where and in what lane they wait, as the scripts take them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Batch {
     /// The latest time at which one is due that is so already.
     reach: Option<i64>,
@@ -23,6 +23,7 @@ type Lane = (&'static str, String);
 /// For those that are due and of the usual rank: they have no score.
 const LINE: &str = "line:";
 
+#[derive(Clone)]
 struct Entry {
     id: JobId,
     /// Its rank, or the time when it is due.

@@ -147,7 +147,7 @@ fn read_info(said: Value) -> HashMap<String, String> {
 }
 
 /// A setting, if the server tells.
-async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Failure> {
+pub(super) async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Failure> {
     let mut ask = cmd("CONFIG");
     let settings: HashMap<String, String> = link.ask(ask.arg("GET").arg(name)).await?;
     Ok(settings.into_values().next())

@@ -68,13 +68,13 @@ impl Engine {
         answer.unwrap_or_else(|_| Err(Error::store(doing, Failure::Ended)))
     }
 
-    /// Carries out a call whose answer comes on a channel.
+    /// Carries out a call that writes, and whose answer comes on a channel.
     pub(super) async fn hear<T>(
         &self,
         doing: &'static str,
         answer: oneshot::Receiver<Result<T, Failure>>,
     ) -> Result<T> {
-        answer.await.unwrap_or(Err(Failure::Ended)).map_err(|failure| Error::store(doing, failure))
+        answer.await.unwrap_or(Err(Failure::Ended)).map_err(|failure| failure.of_write(doing))
     }
 
     /// Keeps something going until the engine ends.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::error::Error;
+
 /// Many calls may share one.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Failure {
@@ -18,11 +20,38 @@ pub(super) enum Failure {
     Refused { error: RedisError, mend: String },
     #[error("the server holds something that this qtasks cannot read")]
     Unreadable,
+    #[error("{0}")]
+    TooLarge(String),
     #[error("the thread of the store has ended")]
     Ended,
 }
 
+/// What the server says, by itself or of a command in a script, where a value would become too large, or a key is of another
+/// kind, which no repetition mends.
+const FOR_GOOD: [&str; 2] = ["string exceeds maximum allowed size", "WRONGTYPE"];
+
 impl Failure {
+    /// The error of a call that writes: what the server will never carry out is told apart.
+    pub(super) fn of_write(self, doing: &'static str) -> Error {
+        let is_for_good = match &self {
+            Self::TooLarge(_) => true,
+            Self::Redis(error) => {
+                let said = error.to_string();
+                FOR_GOOD.iter().any(|words| said.contains(words))
+            }
+            Self::Unreachable { .. } | Self::Silent { .. } | Self::Refused { .. } | Self::Unreadable | Self::Ended => {
+                false
+            }
+        };
+        if is_for_good { Error::refused(doing, self) } else { Error::store(doing, self) }
+    }
+
+    /// Whether the connection ended while the call was under way, be it that the server has said what it found wrong.
+    pub(super) fn is_cut(&self) -> bool {
+        matches!(self, Self::Redis(error)
+            if error.is_io_error() || error.is_unrecoverable_error() || error.to_string().contains("Protocol error"))
+    }
+
     /// Whether no server is there to answer.
     pub(super) fn is_away(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Silent { .. })
@@ -37,7 +66,9 @@ impl Failure {
                 away || error.is_io_error() || error.is_unrecoverable_error()
             }
             Self::Silent { .. } => true,
-            Self::Unreachable { .. } | Self::Refused { .. } | Self::Unreadable | Self::Ended => false,
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::Unreadable | Self::TooLarge(_) | Self::Ended => {
+                false
+            }
         }
     }
 

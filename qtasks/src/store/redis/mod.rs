@@ -6,6 +6,7 @@ mod checks;
 mod coding;
 mod engine;
 mod failure;
+mod large;
 mod lease;
 mod link;
 mod news;
@@ -60,6 +61,10 @@ inventory::submit! {
 /// When the memory is full (`maxmemory`), no jobs are enqueued, which is an [`Error::Store`]; those that are there are worked
 /// off: leased, recorded with the jobs that their bodies enqueue, settled, cancelled and pruned. What that takes goes beyond
 /// `maxmemory`, so leave room between it and what the machine has.
+///
+/// A server takes values up to its `proto-max-bulk-len`, and calls up to its `client-query-buffer-limit`, and cuts the
+/// connection at larger ones. So calls of 512 KiB and more go over a connection of their own, and what is too large for the
+/// server is an [`Error::Refused`].
 ///
 /// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
 /// [`Error::Store`], and can be made again. An application does so until that time is over.
@@ -129,6 +134,17 @@ impl Redis {
     }
 
     /// Carries out a call on the thread of the store, whether or not somebody waits for it.
+    async fn write<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let call = call(Arc::clone(&self.rounds));
+        let call = async move { call.await.map_err(|failure| failure.of_write(doing)) };
+        self.engine.run(doing, call).await
+    }
+
+    /// The same for a call that reads, or is about workers.
     async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -185,7 +201,8 @@ impl Store for Redis {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let written = self.ask("record steps", |rounds| async move { write::record(&rounds, &records).await }).await?;
+        let written =
+            self.write("record steps", |rounds| async move { write::record(&rounds, &records).await }).await?;
         written.ok_or(Error::Misuse(GAP))
     }
 
@@ -196,7 +213,7 @@ impl Store for Redis {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        self.ask("settle jobs", |rounds| async move { write::settle(&rounds, &settlements).await }).await
+        self.write("settle jobs", |rounds| async move { write::settle(&rounds, &settlements).await }).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {

@@ -14,7 +14,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::{batch::Batch, engine::Crew, failure::Failure, link::Link};
+use super::{
+    batch::Batch,
+    engine::Crew,
+    failure::Failure,
+    large::{LARGE, LargeCalls},
+    link::Link,
+};
 
 /// As many bytes of jobs are enqueued together at most, unless one call has more: so that nobody waits long behind them.
 const TOGETHER: usize = 1 << 20;
@@ -33,6 +39,7 @@ type Answer<T> = oneshot::Sender<Asked<T>>;
 /// Where calls wait for the next round.
 pub(super) struct Rounds {
     pub(super) link: Arc<Link>,
+    large_calls: LargeCalls,
     crew: Crew,
     next: Mutex<Next>,
     /// Rings when many wait to enqueue jobs.
@@ -55,7 +62,8 @@ struct Round {
 
 impl Rounds {
     pub(super) fn new(link: Arc<Link>, crew: Crew) -> Self {
-        Self { link, crew, next: Mutex::default(), many: Notify::new() }
+        let large_calls = LargeCalls::new(Arc::clone(&link));
+        Self { link, large_calls, crew, next: Mutex::default(), many: Notify::new() }
     }
 
     /// Asks the server by a script.
@@ -121,7 +129,7 @@ impl Rounds {
 
     async fn carry_out(&self, Round { calls, batches }: Round) {
         let calls = calls.into_iter().map(|(call, answer)| async move {
-            let answered = self.link.ask(&call).await;
+            let answered = self.large_calls.ask(&call).await;
             self.heed(&answered);
             reply(answer, answered);
         });
@@ -131,15 +139,29 @@ impl Rounds {
 
     async fn enqueue_together(&self, batches: Vec<(Batch, Answer<()>)>) {
         let (batches, answers): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        // One that is too large must not fail those that met it by chance.
+        let is_large = batches.len() > 1 && batches.iter().map(Batch::bytes).sum::<usize>() > LARGE / 2;
+        let each = is_large.then(|| batches.clone());
         let Some(batch) = batches.into_iter().reduce(Batch::join) else { return };
+        let enqueued = self.enqueue_batch(batch).await;
+        if let (Err(Failure::TooLarge(_)), Some(each)) = (&enqueued, each) {
+            for (batch, answer) in each.into_iter().zip(answers) {
+                reply(answer, self.enqueue_batch(batch).await);
+            }
+            return;
+        }
+        answers.into_iter().for_each(|answer| reply(answer, enqueued.clone()));
+    }
+
+    async fn enqueue_batch(&self, batch: Batch) -> Asked<()> {
         let mut call = self.link.call(|scripts| &scripts.enqueue);
         batch.add_to(&mut call, &self.link);
-        let enqueued = self.link.ask(&call).await;
+        let enqueued = self.large_calls.ask(&call).await.map(drop);
         if enqueued.is_ok() {
             self.link.bell.ring_work();
         }
         self.heed(&enqueued);
-        answers.into_iter().for_each(|answer| reply(answer, enqueued.clone()));
+        enqueued
     }
 
     /// When the server is away, those who have waited for it need not wait for it each in turn.

@@ -83,14 +83,24 @@ for place, record in ipairs(records) do
         head.is_held = true
     end
 end
+-- Why the steps of one of them cannot be appended. The others are written, for they are to be found so when they are again.
+local failure
 for id, head in pairs(heads) do
-    if head.is_held then
+    local is_written = head.is_held
+    if is_written then
+        local why
+        is_written, why = pcall(call_all, 'RPUSH', key('s:', id), head.appended, insist)
+        failure = failure or not is_written and why
+    end
+    if is_written then
         local first = struct.pack('>c4I8I8I8', head.attempt, head.steps, head.skipped, head.memos)
         counts[#counts + 1], counts[#counts + 2] = COUNTS .. id, first .. (head.progress or head.bytes:sub(29))
-        call_all('RPUSH', key('s:', id), head.appended, insist)
         news[#news + 1] = id
     end
 end
 set_all(counts)
 tell(news, {}, work)
+if failure then
+    return type(failure) == 'table' and failure or redis.error_reply(failure)
+end
 return answer

@@ -41,7 +41,9 @@ end
 -- Puts an attempt that has ended behind those that are kept.
 local function add_attempt(id, attempt)
     local history = key('h:', id)
-    if insist('RPUSH', history, attempt) <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
+    local is_kept, size = pcall(insist, 'RPUSH', history, attempt)
+    -- Something else that stands there keeps no job from going on.
+    if not is_kept or size <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
         return
     end
     local first = call('LRANGE', history, 0, FIRST_ATTEMPTS - 1)

@@ -1,0 +1,136 @@
+//! Calls that may be too large for the server, which cuts the connection at one that is, and all that others have asked on
+//! it with it. So large calls go over a connection of their own, and one with a value of which the server says that it is too
+//! large is not sent. Where the server does not say so, it is known by this: the connection is cut again and again, also where
+//! nothing else goes over it, and the server is there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::{Arg, Cmd, Value, cmd};
+
+use super::{checks::configured, failure::Failure, link::Link};
+use crate::store::Bell;
+
+type Asked<T> = Result<T, Failure>;
+
+/// What has fewer bytes every server takes: none can be told to take less than twice as much.
+pub(super) const LARGE: usize = 512 << 10;
+
+/// So often a call is sent by itself before it is to blame for the end of the connection.
+const ALONE: usize = 2;
+
+/// Where large calls go.
+pub(super) struct LargeCalls {
+    /// Where small ones go.
+    link: Arc<Link>,
+    own: Link,
+    most: Mutex<Option<Most>>,
+}
+
+/// How many bytes the server takes, as far as it says so.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    value: usize,
+    call: usize,
+}
+
+/// How many bytes a call has, and the largest value in it.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    value: usize,
+    call: usize,
+}
+
+impl LargeCalls {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        let own = own_link(&link);
+        Self { link, own, most: Mutex::default() }
+    }
+
+    /// Asks the server over a connection where that cannot hurt small calls, if the call is large.
+    pub(super) async fn ask(&self, call: &Cmd) -> Asked<Value> {
+        let size = Size::of(call);
+        if size.call < LARGE {
+            return self.link.ask(call).await;
+        }
+        self.check(size).await?;
+        let mut answered = self.own.ask(call).await;
+        for _ in 0..ALONE {
+            match answered {
+                Err(failure) if failure.is_cut() => self.check_after_cut(size).await?,
+                answered => return answered,
+            }
+            answered = own_link(&self.link).ask(call).await;
+        }
+        match answered {
+            Err(failure) if failure.is_cut() => Err(self.blame(size).await?),
+            answered => answered,
+        }
+    }
+
+    /// Whether the server takes the largest value.
+    async fn check(&self, size: Size) -> Asked<()> {
+        let known = *self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = match known {
+            Some(most) if size.value <= most.value => return Ok(()),
+            // It may take more by now.
+            _ => self.learn().await,
+        };
+        if size.value <= most.value { Ok(()) } else { Err(most.refuse(size)) }
+    }
+
+    /// Some versions count all values of a call together, and others do not: so that is not said before it is seen.
+    async fn check_after_cut(&self, size: Size) -> Asked<()> {
+        let most = self.learn().await;
+        if size.value <= most.value && size.call <= most.call { Ok(()) } else { Err(most.refuse(size)) }
+    }
+
+    /// What it is called that the call is to blame, if the server is there.
+    async fn blame(&self, Size { value, call }: Size) -> Asked<Failure> {
+        self.link.ask::<Value>(&cmd("PING")).await?;
+        Ok(Failure::TooLarge(format!(
+            "it cuts the connection at this call, which has {call} bytes, and {value} in its largest value; is that more \
+             than its `proto-max-bulk-len` or its `client-query-buffer-limit`?"
+        )))
+    }
+
+    async fn learn(&self) -> Most {
+        let limit = async |name| configured(&self.link, name).await.ok().flatten()?.parse().ok();
+        let value = limit("proto-max-bulk-len").await.unwrap_or(usize::MAX);
+        let call = limit("client-query-buffer-limit").await.unwrap_or(usize::MAX);
+        let most = Most { value: value.min(call), call };
+        *self.most.lock().unwrap_or_else(PoisonError::into_inner) = Some(most);
+        most
+    }
+}
+
+/// A connection of its own; nobody listens to what it rings.
+fn own_link(link: &Link) -> Link {
+    Link::new(link.place.clone(), Arc::new(Bell::new()))
+}
+
+impl Most {
+    fn refuse(self, size: Size) -> Failure {
+        let (what, bytes, most, setting) = if self.value < self.call && size.value > self.value {
+            ("value", size.value, self.value, "proto-max-bulk-len")
+        } else {
+            ("call", size.call, self.call, "client-query-buffer-limit")
+        };
+        Failure::TooLarge(format!(
+            "a {what} of {bytes} bytes is more than the {most} of its `{setting}`; raise that, or store the data elsewhere and \
+             pass its key"
+        ))
+    }
+}
+
+impl Size {
+    fn of(call: &Cmd) -> Self {
+        let length = |arg: Arg<&[u8]>| match arg {
+            Arg::Simple(bytes) => bytes.len(),
+            _ => 0,
+        };
+        call.args_iter().map(length).fold(Self { value: 0, call: 0 }, |size, length| Self {
+            value: size.value.max(length),
+            call: size.call + length,
+        })
+    }
+}
