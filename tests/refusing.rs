@@ -345,6 +345,27 @@ mod sqlite {
 mod postgresql {
     use super::*;
 
+    #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_no_repetition_mends_is_refused_and_what_may_pass_is_trouble() {
+        let url = postgres::shared().new_database();
+        let scene = Scene::new(Place::at(url.clone()), None, "", "").await;
+        let raise = "CREATE FUNCTION raise_code() RETURNS trigger LANGUAGE plpgsql AS
+                     $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = NEW.args::json ->> 'text'; END $$;
+                     CREATE TRIGGER raise_code BEFORE INSERT ON qtasks.jobs FOR EACH ROW EXECUTE FUNCTION raise_code()";
+        postgres::tell(&url, raise).unwrap();
+        for code in ["22001", "22P05", "23505", "23514", "44000", "54000", "P0001"] {
+            let error = scene.app.enqueue(takes(code.into())).await.unwrap_err();
+            assert_eq!(whole(&error), format!("the store refuses to enqueue jobs: no (SQLSTATE {code})"));
+            assert!(matches!(error, qtasks::Error::Refused { .. }) && !error.is_store_trouble());
+        }
+        for code in ["08006", "25006", "40001", "40P01", "42501", "42P01", "53100", "53200", "55P03", "57014", "58030"]
+        {
+            let error = scene.app.enqueue(takes(code.into())).await.unwrap_err();
+            assert!(error.is_store_trouble(), "{code}: {error:?}");
+        }
+    }
+
     /// The text of a constraint's error holds the row, and what the store keeps of it is refused too.
     #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
     #[tokio::test(flavor = "multi_thread")]

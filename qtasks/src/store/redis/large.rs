@@ -103,7 +103,7 @@ impl LargeCalls {
     }
 }
 
-/// A connection of its own; nobody listens to what it rings.
+/// A connection of its own. Its bell has no listeners.
 fn own_link(link: &Link) -> Link {
     Link::new(link.place.clone(), Arc::new(Bell::new()))
 }

@@ -116,3 +116,31 @@ fn said(error: &rusqlite::Error) -> String {
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_no_repetition_mends_is_refused_and_what_may_pass_is_trouble() {
+        for (code, is_refused) in [
+            (ffi::SQLITE_TOOBIG, true),
+            (ffi::SQLITE_CONSTRAINT, true),
+            (ffi::SQLITE_CONSTRAINT_TRIGGER, true),
+            (ffi::SQLITE_MISMATCH, true),
+            (ffi::SQLITE_FULL, false),
+            (ffi::SQLITE_BUSY, false),
+            (ffi::SQLITE_LOCKED, false),
+            (ffi::SQLITE_READONLY, false),
+            (ffi::SQLITE_IOERR_WRITE, false),
+            (ffi::SQLITE_NOMEM, false),
+            (ffi::SQLITE_CORRUPT, false),
+        ] {
+            let fault = Fault::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert_eq!(fault.clone().of_write("test").is_refusal(), is_refused, "{code}");
+            assert!(fault.into_error("read").is_store_trouble(), "a read is made again: {code}");
+        }
+    }
+}

@@ -42,7 +42,7 @@ end
 local function add_attempt(id, attempt)
     local history = key('h:', id)
     local is_kept, size = pcall(insist, 'RPUSH', history, attempt)
-    -- Something else that stands there keeps no job from going on.
+    -- What stands there instead, if an operator has put it there, keeps no job from going on.
     if not is_kept or size <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
         return
     end
