@@ -93,7 +93,7 @@ impl Scene {
 
     async fn redis(arguments: &[&str], cause: &'static str) -> Self {
         let server = redis::Redis::start(arguments);
-        let poison = "poison".repeat((2 << 20) / "poison".len());
+        let poison = "poison".repeat((1 << 20) / "poison".len() + 10_000);
         Self::new(Place::at(server.url()), Some(server), &poison, cause).await
     }
 

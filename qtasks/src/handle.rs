@@ -142,7 +142,7 @@ impl<C> JobHandle<C> {
         let store = &*self.app.store;
         let attempts = patiently(store, || store.attempts(self.id)).await?;
         let runs = matches!(state, State::Running { .. });
-        let attempts_ended = u64::from(attempt) - u64::from(runs);
+        let attempts_ended = u64::from(attempt).saturating_sub(runs.into());
         Ok(Status {
             task,
             queue,
