@@ -139,8 +139,8 @@ mod tests {
             (ffi::SQLITE_CORRUPT, false),
         ] {
             let fault = Fault::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-            assert_eq!(fault.clone().of_write("test").is_refusal(), is_refused, "{code}");
-            assert!(fault.into_error("read").is_store_trouble(), "a read is made again: {code}");
+            assert_eq!(fault.clone().of_write("test", Path::new("jobs.db")).is_refusal(), is_refused, "{code}");
+            assert!(fault.into_error("read", Path::new("jobs.db")).is_store_trouble(), "a read is made again: {code}");
         }
     }
 }
