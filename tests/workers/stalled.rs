@@ -14,7 +14,6 @@ use qtasks::{Error, prelude::*, store::Memory};
 use qtasks_tests::{
     Diary, Stage,
     edge::{Behind, CarryOut, Edge},
-    in_time,
     ledger::Ledger,
 };
 use tokio::time::Instant;
@@ -161,21 +160,28 @@ async fn a_stop_within_the_grace_says_which_bodies_run_and_does_not_warn() {
     assert_eq!(said.lines(" WARN "), [""; 0]);
 }
 
+/// Waits for a line that a thread writes, which takes no time by a clock that a test has paused.
+async fn written_by_thread(diary: &Diary, line: &str) {
+    let begun = std::time::Instant::now();
+    while diary.count(line) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "`{line}` was not written in time");
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_under_a_paused_clock_does_not_talk_without_end() {
     let (said, _listening) = Said::listen();
     let (stage, _store) = moody().await;
     let worker = stage.app.worker().grace(Duration::from_secs(3000)).start().await.unwrap();
     let job = stage.app.enqueue(ends_on_its_thread_when_told()).await.unwrap();
-    while stage.diary.count("runs") == 0 {
-        tokio::task::yield_now().await;
-    }
+    written_by_thread(&stage.diary, "runs").await;
     worker.shutdown().await.unwrap();
     let news = said.lines(IS_STOPPING);
     let named = format!("ends_on_its_thread_when_told (job {}, attempt 1, on a thread)", job.id());
     assert!(news.len() == 9 && news[0].contains(&named), "{} times: {:?}", news.len(), news.first());
     stage.diary.note("go on");
-    in_time(stage.diary.until("ends")).await;
+    written_by_thread(&stage.diary, "ends").await;
 }
 
 #[tokio::test(start_paused = true)]
