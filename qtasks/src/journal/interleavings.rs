@@ -61,6 +61,11 @@ struct Scene {
 
 impl Scene {
     fn new(lease_holds: bool) -> Self {
+        Self::recorded_by(record, lease_holds)
+    }
+
+    /// One whose recorder does this when it is asked to write.
+    fn recorded_by(record: fn(&Journal), lease_holds: bool) -> Self {
         let (end, requests) = loom::sync::mpsc::channel();
         let lease = Lease { job: JobId::default(), attempt: 1, worker: WorkerId::default() };
         let lease_holds = Arc::new(AtomicBool::new(lease_holds));
@@ -124,7 +129,11 @@ fn value() -> Reply {
 
 /// Yields all values, as the executor does; gives how many.
 async fn body(journal: &Journal) -> Result<u64, Stopped> {
-    for _ in 0..VALUES {
+    body_of(VALUES, journal).await
+}
+
+async fn body_of(values: u64, journal: &Journal) -> Result<u64, Stopped> {
+    for _ in 0..values {
         if !journal.is_open() {
             journal.wait_for_room().await?;
         }
@@ -159,6 +168,20 @@ fn a_fence_at_any_time_ends_the_wait_of_the_body() {
         fence.join().unwrap();
         scene.end();
     });
+}
+
+/// Nothing but the fence wakes the body here.
+#[test]
+fn a_fence_at_any_time_ends_all_waits_while_the_store_is_away() {
+    for values in [1, VALUES] {
+        explore(3, move || {
+            let scene = Scene::recorded_by(|journal| _ = journal.take(), true);
+            let fence = scene.meanwhile(|journal, _| journal.fence());
+            assert!(matches!(block_on(body_of(values, &scene.journal)), Err(Stopped::Fenced)));
+            fence.join().unwrap();
+            scene.end();
+        });
+    }
 }
 
 #[test]
