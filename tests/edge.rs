@@ -10,7 +10,8 @@ use qtasks::{
     Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
     store::{
-        Ask, Bell, Filter, Free, Leased, PendingStep, Presence, Record, Renewed, Settlement, Store, Transacted, Written,
+        Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Settlement, Store, Transacted,
+        Written,
     },
 };
 
@@ -181,6 +182,10 @@ impl<E: Edge> Store for Behind<E> {
         .await
     }
 
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        self.pass("due_lanes", now, |store, _, now| async move { store.due_lanes(now).await }).await
+    }
+
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
         self.pass("steps", (id, from, limit), |store, _, (id, from, limit)| async move {
             store.steps(id, from, limit).await
@@ -234,6 +239,10 @@ impl<E: Edge> Store for Behind<E> {
 
     fn patience(&self) -> Duration {
         self.edge.patience(self.store.patience())
+    }
+
+    fn hold_clock(&self) {
+        self.store.hold_clock();
     }
 
     fn bell(&self) -> &Bell {

@@ -12,7 +12,21 @@ use syn::visit::{self, Visit};
 const LAYERS: [(&str, &[&str]); 5] = [
     (
         "meaning",
-        &["alarm", "error", "gather", "guard", "job", "json", "lifecycle", "limits", "pending", "retry", "threads"],
+        &[
+            "alarm",
+            "clock_hold",
+            "error",
+            "gather",
+            "guard",
+            "job",
+            "json",
+            "lifecycle",
+            "limits",
+            "pending",
+            "retry",
+            "telemetry",
+            "threads",
+        ],
     ),
     (
         "tasks",
@@ -50,6 +64,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "held",
             "later",
             "patience",
+            "outage",
             "pool",
             "pruner",
             "recorder",
@@ -60,6 +75,7 @@ const LAYERS: [(&str, &[&str]); 5] = [
             "stream",
             "surroundings",
             "suspects",
+            "unserved",
             "worker",
         ],
     ),

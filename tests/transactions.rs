@@ -573,3 +573,23 @@ async fn a_reply_that_the_store_refuses_fails_the_job_and_no_other() {
     assert!(status.attempt <= 3 && status.failures == 2, "{status:?}");
     assert_eq!(saved::<i64>(&stage, job.id(), "value"), (0..status.steps as i64).collect::<Vec<_>>());
 }
+
+fn takes_a_moment(_tx: &Transaction<'_>, value: u32) -> Result<u32, String> {
+    // Long for a paused clock, which would pass hours in it.
+    std::thread::sleep(Duration::from_millis(30));
+    Ok(value)
+}
+
+#[qtask(generate_handler = takes_a_moment, max_time = "1s", retry = 0)]
+async fn hands_over_slowly() -> Vec<u32> {
+    yield_!(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_in_a_transaction_keeps_a_paused_clock_where_it_is() {
+    let place = Place::sqlite();
+    let stage = Stage::on(qtasks::store::open(&place.url).await.unwrap()).await;
+    let job = stage.app.enqueue(hands_over_slowly()).await.unwrap();
+    stage.work().await;
+    assert_eq!(job.result().await.unwrap(), [1]);
+}

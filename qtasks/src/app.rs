@@ -24,6 +24,7 @@ use crate::{
     job::{Job, JobId},
     json::Json,
     limits::{Limits, check_name},
+    outage::Outage,
     patience::patiently,
     pruner::Retention,
     registry::Registry,
@@ -73,6 +74,7 @@ pub(crate) struct App {
     pub(crate) retention: Retention,
     pub(crate) clock: Arc<AppClock>,
     pub(crate) suspects: Arc<SuspectTurn>,
+    pub(crate) outage: Arc<Outage>,
 }
 
 impl QueueTasks {
@@ -214,7 +216,7 @@ impl QueueTasks {
         let _ending = context.ending();
         let failed = |stopped: Stopped| Error::Failed { task: schema.name, error: stopped.to_string() };
         let task = as_stored(task, failed)?;
-        match within(max_time, task.start(attempt.clone()).guarded(context)).await {
+        match within(max_time, task.start(attempt.clone()).guarded(context), self.app.clock.hold()).await {
             Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
             Err(stopped) => Err(failed(stopped)),
         }
@@ -421,7 +423,11 @@ impl Builder {
         };
         let Self { states, limits, retention, clock, .. } = self;
         let (clock, suspects) = (Arc::new(AppClock::new(clock)), Arc::default());
-        let app = App { store, states, registry, limits, retention, clock, suspects };
+        if clock.is_tokios() {
+            store.hold_clock();
+        }
+        let outage = Outage::new(clock.clone());
+        let app = App { store, states, registry, limits, retention, clock, suspects, outage };
         app.learn_time().await;
         Ok(QueueTasks { app: Arc::new(app) })
     }

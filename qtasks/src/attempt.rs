@@ -17,8 +17,10 @@ use tokio::{
     task::JoinHandle,
     time::sleep,
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{
+    clock_hold::BodyHold,
     context::TaskContext,
     error::{Error, Result, chain},
     executor::{self, Ended, Outcome, Running},
@@ -35,6 +37,7 @@ use crate::{
     stream::PAGE,
     suspects::{self, SuspectPermit},
     task::{Checkpoint, Resume, TaskExecSchema},
+    telemetry::{self, End},
 };
 
 /// How long an aborted body may take to be dropped before it is left alone.
@@ -43,24 +46,44 @@ const DROPPING: Duration = Duration::from_secs(1);
 /// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
 /// of a suspect when that is durable, or before, when it has [passed](pass_turn).
 pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, mut turn: Option<SuspectPermit>) {
+    telemetry::starts(&job);
     let started = floor.app.now();
     let task = floor.app.registry.get(&job.task);
     let verdict = match task {
         Some(task) => attempt(&floor, &job, lease, task, turn.as_mut()).await,
-        None => Some(Progressed { verdict: Verdict::Released, steps: 0 }),
+        None => Some(Progressed::RELEASED),
     };
     drop(slot);
-    if let Some(Progressed { verdict, steps }) = verdict {
-        let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
-        settle(&floor, &Over { job: &job, lease, started, steps, retry }, verdict).await;
-    }
+    let is_settled = match verdict {
+        Some(Progressed { verdict, steps, skipped }) => {
+            let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
+            settle(&floor, &Over { job: &job, lease, started, steps, skipped, retry }, verdict).await
+        }
+        None => false,
+    };
     floor.held.remove(lease);
     drop(turn);
+    if !is_settled && telemetry::lost_is_heard() {
+        // Not here: the worker would wait for it when it stops.
+        tokio::spawn(say_why_lost(floor, job).in_current_span());
+    }
+}
+
+/// Says of a lost lease where it went, as far as the store can tell.
+async fn say_why_lost(floor: Arc<Floor>, job: Job) {
+    let found = floor.app.store.job(job.id).await.ok().flatten();
+    telemetry::lost_attempt(&job, found.as_ref());
 }
 
 struct Progressed {
     verdict: Verdict,
     steps: u64,
+    skipped: u64,
+}
+
+impl Progressed {
+    /// The attempt has done nothing, and gives the job back.
+    const RELEASED: Self = Self { verdict: Verdict::Released, steps: 0, skipped: 0 };
 }
 
 /// What the attempt came to; nothing when its lease is lost, for then it is no longer ours to say.
@@ -91,7 +114,7 @@ async fn attempt(
     tokio::select! {
         biased;
         held = journal.held() => held.ok()?,
-        () = floor.grace_is_over() => return Some(Progressed { verdict: Verdict::Released, steps: 0 }),
+        () = floor.grace_is_over() => return Some(Progressed::RELEASED),
     }
     let attempt = executor::Attempt::stored(
         context.clone(),
@@ -109,7 +132,7 @@ async fn attempt(
     let run = async {
         let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
             Ok(body) => {
-                let body = Body::start(body.guarded(context.clone()), begun, suspect);
+                let body = Body::start(body.guarded(context.clone()), begun, suspect, floor.app.clock.hold());
                 watch_over(floor, job, &journal, body, time_up.as_mut()).await
             }
             Err(stopped) => stopped.verdict(),
@@ -125,7 +148,7 @@ async fn attempt(
     };
     let verdict = beside(run, pass_turn(floor, job, &journal, turn)).await;
     journal.fence();
-    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.steps })
+    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.steps, skipped: journal.skips().count() })
 }
 
 /// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
@@ -235,12 +258,12 @@ fn of(outcome: Outcome) -> Option<Verdict> {
 }
 
 /// What `body` comes to here and now, if it does so in time.
-pub(crate) async fn within(max_time: Option<Duration>, body: Running) -> Outcome {
+pub(crate) async fn within(max_time: Option<Duration>, body: Running, hold: Option<Arc<BodyHold>>) -> Outcome {
     let (begun, time_up) = time_limit(max_time);
     let outcome = async {
         match body {
             Running::Async(body) => begin(body, begun).await,
-            Running::Blocking(body) => pool::call(body, begun).outcome().await,
+            Running::Blocking(body) => pool::call(body, begun, hold).outcome().await,
         }
     };
     tokio::select! {
@@ -283,21 +306,21 @@ enum Body {
 }
 
 impl Body {
-    /// Starts it; `suspect` is dropped when it has ended, however long that takes.
-    fn start(body: Running, begun: Begun, suspect: Option<suspects::Running>) -> Self {
-        match (body, suspect) {
+    /// Starts it in the current span; `suspect` is dropped when it has ended, however long that takes.
+    fn start(body: Running, begun: Begun, suspect: Option<suspects::Running>, hold: Option<Arc<BodyHold>>) -> Self {
+        match (in_current_span(body), suspect) {
             (Running::Async(body), None) => Self::Polled(tokio::spawn(begin(body, begun))),
             (Running::Async(body), Some(suspect)) => Self::Polled(tokio::spawn(async move {
                 let _suspect = suspect;
                 begin(body, begun).await
             })),
-            (Running::Blocking(body), None) => Self::Called(pool::call(body, begun)),
+            (Running::Blocking(body), None) => Self::Called(pool::call(body, begun, hold)),
             (Running::Blocking(body), Some(suspect)) => {
                 let body = move || {
                     let _suspect = suspect;
                     body()
                 };
-                Self::Called(pool::call(Box::new(body), begun))
+                Self::Called(pool::call(Box::new(body), begun, hold))
             }
         }
     }
@@ -325,6 +348,15 @@ impl Body {
             }
             Self::Called(body) => body.abandon(),
         }
+    }
+}
+
+/// The same body, polled in the current span. Called ones are called in it anyhow.
+fn in_current_span(body: Running) -> Running {
+    let span = Span::current();
+    match body {
+        Running::Async(body) if !span.is_disabled() => Running::Async(Box::pin(body.instrument(span))),
+        other => other,
     }
 }
 
@@ -388,17 +420,21 @@ struct Over<'a> {
     job: &'a Job,
     lease: Lease,
     started: Timestamp,
-    /// How many it has added.
+    /// How many it has added,
     steps: u64,
+    /// and how many values were skipped.
+    skipped: u64,
     retry: Retry,
 }
 
-impl Over<'_> {
-    fn settlement(&self, verdict: Verdict, now: Timestamp) -> Settlement {
-        let Self { job, lease, started, steps, retry } = self;
+impl<'a> Over<'a> {
+    /// How it is settled, and what is said of it when that is written.
+    fn settlement(&self, verdict: Verdict, now: Timestamp) -> (Settlement, End<'a>) {
+        let Self { job, lease, started, steps, skipped, retry } = self;
         // Only a result is made of all steps. Of none, a server can have lost none.
         let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
         let outcome = lifecycle::settle(job, verdict, *steps > 0, retry, fastrand::f64(), now);
+        let end = End::new(job, *steps, *skipped, &outcome);
         let attempt = job::Attempt {
             number: job.attempt,
             worker: lease.worker,
@@ -406,7 +442,7 @@ impl Over<'_> {
             ended: now,
             ending: outcome.ending,
         };
-        Settlement {
+        let settlement = Settlement {
             job: job.id,
             hold: Hold::Lease(*lease),
             steps: needed,
@@ -415,7 +451,8 @@ impl Over<'_> {
             suspect: outcome.suspect,
             attempt: Some(attempt),
             now,
-        }
+        };
+        (settlement, end)
     }
 }
 
@@ -423,40 +460,42 @@ impl Over<'_> {
 const REFUSED: &str = "the store refuses what the attempt came to, and the text that says why";
 
 /// Settles an attempt. One that came to something which the store refuses has failed, in the store's own words, which are
-/// short.
-async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) {
+/// short. Gives whether the lease was not lost before.
+async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) -> bool {
     let job = over.job;
-    let mut came = floor.settle(over.settlement(verdict, floor.app.now())).await;
+    let (settlement, mut end) = over.settlement(verdict, floor.app.now());
+    let mut came = floor.settle(settlement).await;
     if let Some(error) = refusal(&came) {
         let error = chain(error);
         tracing::warn!(error, job = %job.id, attempt = job.attempt, "what the attempt came to is refused; it has failed");
-        came = settle_refused(floor, over, error).await;
+        (came, end) = settle_refused(floor, over, error).await;
     }
     match came {
-        Some(Ok(Written::Fenced)) => {
-            tracing::info!(job = %job.id, attempt = job.attempt, "the lease was lost before the attempt could be settled, or the store has lost steps");
-        }
+        Some(Ok(Written::Yes)) => end.say(),
+        Some(Ok(Written::Fenced)) => return false,
         Some(Err(error)) => {
             let error = chain(&error);
             tracing::error!(error, job = %job.id, attempt = job.attempt, "the attempt cannot be settled; its lease will run out");
         }
-        Some(Ok(Written::Yes)) | None => {}
+        None => {}
     }
+    true
 }
 
 /// Settles an attempt as one that has failed, with ever less that the store could refuse, rather than again and again.
-async fn settle_refused(floor: &Floor, over: &Over<'_>, error: String) -> Option<Result<Written>> {
+async fn settle_refused<'a>(floor: &Floor, over: &Over<'a>, error: String) -> (Option<Result<Written>>, End<'a>) {
     let failed = |error: &str| {
         over.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, floor.app.now())
     };
-    let without_trace = Settlement { attempt: None, ..failed(REFUSED) };
-    for settlement in [failed(&error), failed(REFUSED)] {
+    let (last, last_end) = failed(REFUSED);
+    let without_trace = Settlement { attempt: None, ..last };
+    for (settlement, end) in [failed(&error), failed(REFUSED)] {
         let came = floor.settle(settlement).await;
         if refusal(&came).is_none() {
-            return came;
+            return (came, end);
         }
     }
-    floor.settle(without_trace).await
+    (floor.settle(without_trace).await, last_end)
 }
 
 fn refusal(came: &Option<Result<Written>>) -> Option<&Error> {

@@ -5,12 +5,17 @@
 
 use std::{
     ops::Add,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
+
+use crate::clock_hold::BodyHold;
 
 /// Where an application reads the time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +25,9 @@ pub enum Clock {
     #[default]
     System,
     /// From tokio, counted from a given time on: a test that pauses tokio's clock need not wait for delays to pass.
+    ///
+    /// A clock that is paused does not run ahead while a `fn` body runs on its thread, unless it waits for qtasks there, nor
+    /// while a SQLite file is written or read.
     Tokio {
         /// The time at which counting began.
         start: Timestamp,
@@ -107,6 +115,11 @@ impl AppClock {
     /// Whether it is tokio's clock, which stands still where tests have paused it.
     pub(crate) fn is_tokios(&self) -> bool {
         matches!(self.own, Clock::Tokio { .. })
+    }
+
+    /// For a body that runs on a thread: holds tokio's clock where it is, if the application goes by it.
+    pub(crate) fn hold(&self) -> Option<Arc<BodyHold>> {
+        self.is_tokios().then(BodyHold::new)
     }
 
     /// The time of day, by the server's clock as far as it is known. A correction by little does not turn it back.

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock_hold,
     end::End,
     error::{Error, Result},
     failure::Stopped,
@@ -216,6 +217,11 @@ impl TaskContext {
         format!("{}:{before}{}", self.inner.job, self.inner.place.seq())
     }
 
+    /// The number of the step that is handled or comes next.
+    pub(crate) fn seq(&self) -> u64 {
+        self.inner.place.seq()
+    }
+
     /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
     /// otherwise; of several in between only the last is kept. After the end of the attempt this does nothing.
     pub fn progress(&self, done: u64, total: u64) {
@@ -258,7 +264,7 @@ impl TaskContext {
                  `_blocking`, in a handler that is an `async fn` too",
             ))));
         }
-        pollster::block_on(work)
+        clock_hold::block_on(work)
     }
 
     /// Refuses what is recorded, in a handler for the end of which the record waits.

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
+use tracing::Instrument as _;
 
 use crate::{
     attempt,
@@ -12,10 +13,12 @@ use crate::{
     error::Result,
     floor::{Floor, Slot},
     job::{Job, Lease},
+    outage::Trouble,
     pool,
     rescue::given_back,
     store::{Ask, Leased, Suspects},
     suspects::SuspectPermit,
+    telemetry,
 };
 
 /// Gets jobs from the store and starts their attempts.
@@ -35,6 +38,8 @@ pub(crate) struct Dispatcher {
     /// What was waited for to make up a seat.
     turn: Option<SuspectPermit>,
     idle: watch::Sender<bool>,
+    /// While no jobs can be leased.
+    trouble: Option<Trouble>,
 }
 
 /// The tasks that jobs are leased of: all that the program knows and has the states for, but not those whose bodies are
@@ -109,6 +114,7 @@ impl Dispatcher {
             owed: false,
             turn: None,
             idle,
+            trouble: None,
         }
     }
 
@@ -141,14 +147,14 @@ impl Dispatcher {
             }
             // Or the job is leased already.
             if let Some(jobs) = arrived(&mut coming).now_or_never() {
-                self.accept(jobs).await;
+                look |= !self.accept(jobs).await;
                 continue;
             }
             self.idle.send_replace(idle);
             tokio::select! {
                 // News first: an attempt that has settled may have left a job to look at.
                 biased;
-                jobs = arrived(&mut coming) => self.accept(jobs).await,
+                jobs = arrived(&mut coming) => look |= !self.accept(jobs).await,
                 () = news.heard() => look = true,
                 () = self.due(), if !look => look = true,
                 () = self.tasks.may_change() => {}
@@ -174,8 +180,14 @@ impl Dispatcher {
 
     fn start(&self, job: Job, slot: Slot, turn: Option<SuspectPermit>) {
         let lease = self.lease_of(&job);
+        let span = telemetry::process(&job, self.floor.id);
         // In a box: a runtime moves what it is given several times, and this is large.
-        self.floor.attempts.spawn(Box::pin(attempt::run(self.floor.clone(), job, lease, slot, turn)));
+        let attempt = Box::pin(attempt::run(self.floor.clone(), job, lease, slot, turn));
+        if span.is_disabled() {
+            self.floor.attempts.spawn(attempt);
+        } else {
+            self.floor.attempts.spawn(attempt.instrument(span));
+        }
     }
 
     /// A seat for a suspect, if a slot is free and no other suspect of this application runs.
@@ -205,8 +217,8 @@ impl Dispatcher {
         Some((self.floor.app.store.lease_new(ask, Arc::new(move || slots.available_permits()))?, asked))
     }
 
-    /// Takes over leases on jobs that have come.
-    async fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Uptime)) {
+    /// Takes over leases on jobs that have come; gives whether the store has answered.
+    async fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Uptime)) -> bool {
         let (now, got) = (self.floor.app.now(), self.floor.app.clock.uptime());
         match jobs {
             Ok(jobs) if !jobs.is_empty() => {
@@ -221,13 +233,12 @@ impl Dispatcher {
             // An answer to nobody's question would come again at once.
             Ok(_) => self.pause().await,
             Err(error) => {
-                tracing::warn!(
-                    error = crate::error::chain(&error),
-                    "no jobs are leased as they come; asking again in a second"
-                );
+                self.floor.app.outage.failed(&mut self.trouble, "lease jobs as they come", &error);
                 self.pause().await;
+                return false;
             }
         }
+        true
     }
 
     /// Takes back the question for jobs that are yet to come.
@@ -263,6 +274,9 @@ impl Dispatcher {
         }
         match leased {
             Ok(Leased { jobs, next_due, suspects }) => {
+                if let Some(trouble) = self.trouble.take() {
+                    trouble.over();
+                }
                 let more = jobs.len() == limit;
                 let got = self.floor.app.clock.uptime();
                 for job in jobs {
@@ -283,7 +297,7 @@ impl Dispatcher {
             }
             Err(error) => {
                 drop(seat);
-                tracing::warn!(error = crate::error::chain(&error), "no jobs were leased; trying again in a second");
+                self.floor.app.outage.failed(&mut self.trouble, "lease jobs", &error);
                 // Nothing rings when a store is back.
                 self.pause().await;
                 true

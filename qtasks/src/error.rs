@@ -301,6 +301,11 @@ impl Error {
         Self::Refused { doing, source: source.into() }
     }
 
+    /// Whether the arguments of a job could not be read.
+    pub(crate) fn is_of_arguments(&self) -> bool {
+        matches!(self, Self::Decode { what, .. } if what == "the stored arguments")
+    }
+
     pub(crate) fn store(doing: &'static str, source: impl Into<BoxError>) -> Self {
         Self::Store { doing, source: source.into() }
     }

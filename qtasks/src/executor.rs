@@ -22,6 +22,7 @@ use futures::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    clock_hold,
     co::{Ask, Co, Coroutine, Next},
     collect::{Collect, Declared},
     context::TaskContext,
@@ -36,6 +37,7 @@ use crate::{
     pending::PendingStep,
     state::{State, States},
     task::{Checkpoint, Generating, OnError, Resume},
+    telemetry::Skips,
     transacting::{Handling, Replied, Slot, take},
 };
 
@@ -64,7 +66,7 @@ struct Inner {
 /// Where the values of an attempt go.
 enum Keeping {
     /// Into a collection, for whoever runs the task here and now.
-    Here { slot: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact },
+    Here { slot: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact, skips: Skips },
     /// Into a store, after what is recorded there.
     Stored { journal: Arc<Journal>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
 }
@@ -75,7 +77,7 @@ pub(crate) type Transact = Box<dyn Fn(PendingStep) -> BoxFuture<'static, crate::
 impl Attempt {
     /// An attempt whose result [`collected`](Self::collected) gives.
     pub(crate) fn here(context: TaskContext, states: States, limits: Limits, transact: Transact) -> Self {
-        let keeping = Keeping::Here { slot: Mutex::default(), transact };
+        let keeping = Keeping::Here { slot: Mutex::default(), transact, skips: Skips::default() };
         Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
     }
 
@@ -116,6 +118,16 @@ impl Attempt {
             Keeping::Here { .. } => Ok(()),
             Keeping::Stored { journal, .. } => journal.held().await,
         }
+    }
+
+    /// Says that the value which is handled is skipped.
+    pub(crate) fn says_skipped(&self, error: &str) {
+        let skips = match &self.inner.keeping {
+            Keeping::Here { skips, .. } => skips,
+            Keeping::Stored { journal, .. } => journal.skips(),
+        };
+        let context = self.apart.as_ref().unwrap_or(&self.inner.context);
+        skips.add(context.job_id(), context.task().name, context.attempt(), context.seq(), error);
     }
 
     /// A state of the application's.
@@ -435,7 +447,7 @@ where
 {
     let context = attempt.context();
     let driven = run_task_gen(attempt, into, lenience, retry_on, handler, Coroutine::new(body, is_body));
-    pollster::block_on(leaving(&context, driven))
+    clock_hold::block_on(leaving(&context, driven))
 }
 
 /// Whether it is a body that calls this, and not what it has spawned.
@@ -479,7 +491,7 @@ where
 {
     debug_assert!(attempt.inner.context.task().generating.is_some(), "its schema sends a plain task the other way");
     match &attempt.inner.keeping {
-        Keeping::Here { slot, transact } => {
+        Keeping::Here { slot, transact, .. } => {
             let collection = D::Collection::default();
             let mut here = Here::<D> { attempt: &attempt, transact, collection, last: None, seq: 0 };
             let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut here).await?;
@@ -571,7 +583,11 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         let reply = match replied {
             Ok(reply) => reply,
             Err(error) => {
-                let skipped = L::skipped(seq, error?)?;
+                let error = error?;
+                if H::IN_TRANSACTION.is_none() {
+                    self.attempt.says_skipped(&error);
+                }
+                let skipped = L::skipped(seq, error)?;
                 return Ok(ask.wants_reply.then_some(skipped));
             }
         };
@@ -657,6 +673,7 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             }
             Err(error) => {
                 let error = self.attempt.skipped(L::ON_ERROR, error)?;
+                self.attempt.says_skipped(&error);
                 (job::Reply::Skipped(error.clone()), Err(error))
             }
         };

@@ -11,9 +11,10 @@ use std::{
 
 use crate::{
     co::Misuse,
-    error::{BoxError, bounded, chain, sources},
+    error::{BoxError, Error, bounded, chain, sources},
     guard::drop_guarded,
     lifecycle::Verdict,
+    telemetry,
 };
 
 /// An error that says how the job goes on. It is obeyed wherever it stands in an error's chain of sources.
@@ -181,12 +182,28 @@ pub enum Stopped {
 impl Stopped {
     /// What the attempt came to; nothing when its lease is lost.
     pub(crate) fn verdict(self) -> Option<Verdict> {
-        Some(match self.plain() {
+        let how = self.how();
+        let verdict = match self.plain() {
             Self::Released => Verdict::Released,
             Self::Fenced => return None,
             Self::Said { verdict, .. } => verdict,
             other => Verdict::Failed { error: other.to_string(), wait: None, again: true },
-        })
+        };
+        if matches!(verdict, Verdict::Failed { .. } | Verdict::Discarded(_)) {
+            telemetry::failed(how);
+        }
+        Some(verdict)
+    }
+
+    /// How an attempt fails that ends with this.
+    fn how(&self) -> &'static str {
+        match self {
+            Self::Error(error) if error.downcast_ref().is_some_and(Error::is_of_arguments) => "undecodable",
+            Self::Panic(_) => "panicked",
+            Self::TimeUp(_) => "timed_out",
+            Self::Diverged(_) => "diverged",
+            _ => "failed",
+        }
     }
 
     /// The same without code of the task's own: its error tells what it has to say, and is dropped, behind a guard.

@@ -14,11 +14,13 @@ use crate::{
     failure::Stopped,
     floor::Floor,
     job::Lease,
+    outage::Trouble,
 };
 
 /// How long a lease lasts without being renewed.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 const EVERY: Duration = Duration::from_secs(1);
+const RENEWING: &str = "renew leases";
 
 /// The number of a worker's first renewal, which makes it known.
 pub(crate) const FIRST_BEAT: u64 = 1;
@@ -84,23 +86,26 @@ impl Heartbeat {
 
     /// Renews again and again, until the worker may not go on.
     async fn beat_on(&mut self, again: &Notify) {
+        let mut trouble: Option<Trouble> = None;
         loop {
             // However long the answer takes: a lease has room for two renewals that fail.
             let (next, soonest) = (Instant::now() + EVERY, Duration::from_millis(100));
             // An answer that comes later is of no use. What has been asked may be carried out all the same.
-            match timeout(LEASE, AssertUnwindSafe(self.renew()).catch_unwind())
-                .await
-                .map(|caught| caught.unwrap_or_else(panicked))
-            {
-                Ok(Ok(())) => {}
-                Ok(Err(error @ (Error::NewerStore { .. } | Error::StoreChanged { .. }))) => {
+            let renewed = timeout(LEASE, AssertUnwindSafe(self.renew()).catch_unwind()).await.map_or_else(
+                |_| Err(Error::store(RENEWING, "it has not answered in time")),
+                |caught| caught.unwrap_or_else(panicked),
+            );
+            match renewed {
+                Ok(()) => {
+                    if let Some(trouble) = trouble.take() {
+                        trouble.over();
+                    }
+                }
+                Err(error @ (Error::NewerStore { .. } | Error::StoreChanged { .. })) => {
                     self.stop_worker(error);
                     return std::future::pending().await;
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(error = crate::error::chain(&error), "leases were not renewed; trying again");
-                }
-                Err(_) => tracing::warn!(lease = ?LEASE, "leases were not renewed: the store has not answered in time"),
+                Err(error) => self.floor.app.outage.failed(&mut trouble, RENEWING, &error),
             }
             tokio::select! {
                 biased;
@@ -140,7 +145,7 @@ impl Heartbeat {
 
 /// The store's own code has panicked: that is an error like any other, for the next renewal may do better.
 fn panicked(payload: Box<dyn Any + Send>) -> Result<()> {
-    Err(Error::store("renew leases", Stopped::panic(payload)))
+    Err(Error::store(RENEWING, Stopped::panic(payload)))
 }
 
 /// Hears of each doubt about the leases at once, whatever the heartbeat waits for, and has them renewed.

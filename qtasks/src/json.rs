@@ -1,5 +1,6 @@
 //! Encoded values: what a store keeps of arguments, replies and results, and the hash of a yielded value.
 
+mod discreet;
 mod finite;
 
 use std::{any::TypeId, cell::Cell, fmt, io};
@@ -46,13 +47,14 @@ impl Json {
         Self(SmolStr::new(text))
     }
 
-    /// Decodes the value; an error names the path to the part that does not fit.
+    /// Decodes the value; an error names the path to the part that does not fit, and does not quote it: what is decoded may
+    /// be a secret, and errors are logged.
     ///
     /// # Errors
     ///
     /// When the text is not a `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Undecodable> {
-        serde_path_to_error::deserialize(&mut reader(&self.0))
+        serde_path_to_error::deserialize(&mut reader(&self.0)).map_err(|error| discreet::without_values(error, &self.0))
     }
 
     /// The JSON text.

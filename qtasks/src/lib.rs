@@ -37,6 +37,7 @@ extern crate self as qtasks;
 
 // meaning
 mod alarm;
+mod clock_hold;
 mod error;
 mod gather;
 mod guard;
@@ -46,6 +47,7 @@ pub mod lifecycle;
 mod limits;
 mod pending;
 mod retry;
+mod telemetry;
 
 // tasks
 mod call;
@@ -83,6 +85,7 @@ mod handle;
 mod heartbeat;
 mod held;
 mod later;
+mod outage;
 mod patience;
 mod pool;
 mod pruner;
@@ -95,6 +98,7 @@ mod stream;
 mod surroundings;
 mod suspects;
 mod threads;
+mod unserved;
 mod worker;
 
 #[doc(hidden)]

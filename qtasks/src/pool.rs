@@ -7,8 +7,10 @@ use std::sync::{
 };
 
 use tokio::{runtime::Handle, sync::oneshot};
+use tracing::Span;
 
 use crate::{
+    clock_hold::BodyHold,
     executor::Outcome,
     failure::Stopped,
     threads::{Pool, Ticket},
@@ -58,9 +60,15 @@ impl Drop for Returning {
     }
 }
 
-/// Calls `body` on a thread that may block, within the runtime of the caller. When that has begun, `begun` is told.
-pub(crate) fn call(body: Box<dyn FnOnce() -> Outcome + Send>, begun: Option<oneshot::Sender<()>>) -> Called {
+/// Calls `body` on a thread that may block, within the runtime and the span of the caller. When that has begun, `begun` is
+/// told. With a hold, the body keeps the clock where it is.
+pub(crate) fn call(
+    body: Box<dyn FnOnce() -> Outcome + Send>,
+    begun: Option<oneshot::Sender<()>>,
+    hold: Option<Arc<BodyHold>>,
+) -> Called {
     let (outcome, received) = oneshot::channel();
+    let (span, held) = (Span::current(), hold.clone());
     let (runtime, course) = (Handle::current(), Arc::new(Course::default()));
     let returning = Returning(course.clone());
     let work = move || {
@@ -75,15 +83,15 @@ pub(crate) fn call(body: Box<dyn FnOnce() -> Outcome + Send>, begun: Option<ones
             let _ = begun.send(());
         }
         // It is not waited for any more when the attempt was given up.
-        let _ = outcome.send(body());
+        let _ = outcome.send(span.in_scope(|| BodyHold::around(held, body)));
     };
     match BODIES.run(work) {
-        Ok(ticket) => Called { outcome: received, ticket: Some(ticket), course },
+        Ok(ticket) => Called { outcome: received, ticket: Some(ticket), course, hold },
         Err(error) => {
             let (failed, outcome) = oneshot::channel();
             let why = format!("the system gives no thread for the body of a `fn` task: {error}");
             let _ = failed.send(Err(Stopped::Error(why.into())));
-            Called { outcome, ticket: None, course }
+            Called { outcome, ticket: None, course, hold }
         }
     }
 }
@@ -95,6 +103,7 @@ pub(crate) struct Called {
     /// Until the body is known to have ended.
     ticket: Option<Ticket>,
     course: Arc<Course>,
+    hold: Option<Arc<BodyHold>>,
 }
 
 impl Called {
@@ -120,6 +129,10 @@ impl Called {
 
 impl Drop for Called {
     fn drop(&mut self) {
+        // A runtime that ends would wait for the hold of a body that never returns.
+        if let Some(hold) = self.hold.take() {
+            hold.give_up();
+        }
         if let Some(ticket) = self.ticket.take() {
             ticket.abandon();
         }

@@ -34,7 +34,13 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
             _ = every.tick() => {}
         }
         if let Err(error) = prune(&app, &stopping).await {
-            tracing::warn!(%error, "ended jobs were not pruned; the next try comes in a minute");
+            if app.outage.is_under_way() {
+                continue;
+            }
+            tracing::warn!(
+                error = crate::error::chain(&error),
+                "ended jobs were not pruned; the next try comes in a minute"
+            );
         }
     }
 }

@@ -411,8 +411,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        clock::{AppClock, Clock},
         job::{JobId, NewJob, Reply, State, WorkerId},
         json::Json,
+        outage::Outage,
         store::{Ask, Memory, Store as _, Suspects},
     };
 
@@ -440,7 +442,8 @@ mod tests {
         let store = Arc::new(Memory::new());
         let lease = leased(&store).await;
         let ((tell, requests), (settle, settlements)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        let recorder = Recorder::new(RetryingStore::new(store.clone()), requests, settlements);
+        let outage = Outage::new(Arc::new(AppClock::new(Clock::System)));
+        let recorder = Recorder::new(RetryingStore::new(store.clone(), outage), requests, settlements);
         let finished = CancellationToken::new();
         let running = tokio::spawn(recorder.run(finished.clone(), CancellationToken::new()));
         let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::from_secs(60), tell);

@@ -13,9 +13,11 @@ use crate::{
     floor::Floor,
     heartbeat::LEASE,
     job::{Attempt, Job, Lease, WorkerId},
-    lifecycle::{self, Verdict},
+    lifecycle::{self, Outcome, Verdict},
+    outage::Trouble,
     retry::Retry,
     store::{Hold, Presence, Settlement, Store, Written},
+    telemetry,
 };
 
 /// How often is looked at the workers there are, while there are others;
@@ -29,11 +31,13 @@ pub(crate) struct Rescue {
     floor: Arc<Floor>,
     lookout: Lookout,
     orphans: mpsc::UnboundedReceiver<Lease>,
+    /// While lost jobs cannot be taken over.
+    trouble: Option<Trouble>,
 }
 
 impl Rescue {
     pub(crate) fn new(floor: Arc<Floor>, orphans: mpsc::UnboundedReceiver<Lease>) -> Self {
-        Self { floor, lookout: Lookout::default(), orphans }
+        Self { floor, lookout: Lookout::default(), orphans, trouble: None }
     }
 
     /// Looks until `finished`.
@@ -55,8 +59,13 @@ impl Rescue {
     async fn look(&mut self) {
         let looked = AssertUnwindSafe(self.take_over_from_lost()).catch_unwind().await;
         let looked = looked.unwrap_or_else(|payload| Err(Error::store("look for workers", Stopped::panic(payload))));
-        if let Err(error) = looked {
-            tracing::warn!(error = crate::error::chain(&error), "lost jobs were not looked for");
+        match looked {
+            Err(error) => self.floor.app.outage.failed(&mut self.trouble, "take over lost jobs", &error),
+            Ok(()) => {
+                if let Some(trouble) = self.trouble.take() {
+                    trouble.over();
+                }
+            }
         }
     }
 
@@ -65,54 +74,55 @@ impl Rescue {
         let asked = app.clock.uptime();
         let mut workers = app.store.workers().await?;
         workers.retain(|other| other.worker != *id);
+        let mut all = Ok(());
         for lost in self.lookout.look(asked, app.clock.uptime(), &workers) {
+            let Presence { worker, beat, .. } = lost.presence;
             let done =
-                if lost.holds { self.take_over(&lost).await } else { app.store.forget(lost.worker, lost.beat).await };
+                if lost.presence.holds { self.take_over(&lost).await } else { app.store.forget(worker, beat).await };
             // Others that are lost do not wait until this one can be taken over.
-            if let Err(error) = done {
-                let error = crate::error::chain(&error);
-                tracing::warn!(error, worker = %lost.worker, "the jobs of a lost worker were not taken over; trying again");
-            }
+            all = all.and(done);
         }
-        Ok(())
+        all
     }
 
     /// Settles all jobs of a worker that is gone, unless it renews meanwhile.
-    async fn take_over(&self, lost: &Presence) -> Result<()> {
+    async fn take_over(&self, lost: &Lost) -> Result<()> {
         let store = &self.floor.app.store;
         loop {
-            let jobs = store.held(lost.worker, LOST_AT_ONCE).await?;
-            let settlements: Vec<_> = jobs.iter().filter_map(|job| self.of_lost(job, lost.beat)).collect();
+            let jobs = store.held(lost.presence.worker, LOST_AT_ONCE).await?;
+            let (outcomes, settlements): (Vec<_>, Vec<_>) =
+                jobs.iter().filter_map(|job| self.of_lost(job, lost.presence.beat)).unzip();
             if settlements.is_empty() {
                 return Ok(());
             }
             let written = settle_lost(&**store, settlements).await?;
+            for ((job, outcome), _) in outcomes.iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
+                telemetry::taken_over(job, lost.presence.worker, lost.silent, outcome);
+            }
             if jobs.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {
                 return Ok(());
             }
         }
     }
 
-    fn of_lost(&self, job: &Job, beat: Option<u64>) -> Option<Settlement> {
+    /// What becomes of a lost job.
+    fn of_lost<'j>(&self, job: &'j Job, beat: Option<u64>) -> Option<((&'j Job, Outcome), Settlement)> {
         let (lease, now) = (job.lease()?, self.floor.app.now());
         let retry = self.floor.app.registry.get(&job.task).map(|task| task.schema().retry);
         let outcome = lifecycle::lost(job, retry.as_ref(), now);
-        tracing::warn!(
-            job = %job.id, task = job.task, attempt = job.attempt, worker = %lease.worker, failures = outcome.failures,
-            "a job was lost with its worker and is {} now", outcome.next.name()
-        );
-        let attempt =
-            Attempt { number: job.attempt, worker: lease.worker, started: None, ended: now, ending: outcome.ending };
-        Some(Settlement {
+        let ending = outcome.ending.clone();
+        let attempt = Attempt { number: job.attempt, worker: lease.worker, started: None, ended: now, ending };
+        let settlement = Settlement {
             job: job.id,
             hold: Hold::Silent { lease, beat },
             steps: None,
-            next: outcome.next,
+            next: outcome.next.clone(),
             failures: outcome.failures,
             suspect: outcome.suspect,
             attempt: Some(attempt),
             now,
-        })
+        };
+        Some(((job, outcome), settlement))
     }
 
     /// Gives back a lease of this worker's that only the store knows.
@@ -126,7 +136,7 @@ impl Rescue {
         };
         if let Err(error) = returned.await {
             // The next renewals tell of it again.
-            tracing::warn!(error = crate::error::chain(&error), job = %orphan.job, "a lease was not given back");
+            telemetry::try_fails("give back a lease", &error);
         }
     }
 }
@@ -143,6 +153,7 @@ async fn settle_lost(store: &dyn Store, settlements: Vec<Settlement>) -> Result<
         match store.settle(vec![settlement]).await {
             Err(error) if error.is_refusal() => {
                 tracing::warn!(error = crate::error::chain(&error), %job, "a lost job was not taken over");
+                written.push(Written::Fenced);
             }
             came => written.extend(came?),
         }
@@ -182,6 +193,14 @@ struct Lookout {
     answered: Option<Uptime>,
 }
 
+/// A worker that is gone.
+#[derive(Debug, PartialEq)]
+struct Lost {
+    presence: Presence,
+    /// How long it has been silent, where the store does not know by itself that it is gone.
+    silent: Option<Duration>,
+}
+
 /// A beat, and how long the chain was when it was first seen.
 #[derive(Debug)]
 struct Sighting {
@@ -191,7 +210,7 @@ struct Sighting {
 
 impl Lookout {
     /// Takes note of what was answered to a look; gives the workers that are gone.
-    fn look(&mut self, asked: Uptime, answered: Uptime, workers: &[Presence]) -> Vec<Presence> {
+    fn look(&mut self, asked: Uptime, answered: Uptime, workers: &[Presence]) -> Vec<Lost> {
         match self.answered.replace(answered).map(|before| asked.since(before)) {
             Some(pause) if pause <= BREAK => self.watched += pause,
             _ => self.seen.clear(),
@@ -199,15 +218,17 @@ impl Lookout {
         let watched = self.watched;
         self.watched += answered.since(asked).min(ANSWERING);
         self.seen.retain(|worker, _| workers.iter().any(|other| other.worker == *worker));
-        let is_silent = |worker: &&Presence| {
+        let lost = |worker: &Presence| {
             let new = || Sighting { beat: worker.beat, since: self.watched };
             let sighting = self.seen.entry(worker.worker).or_insert_with(new);
             if sighting.beat != worker.beat {
                 *sighting = new();
             }
-            worker.gone || sighting.since + LEASE <= watched
+            let silent = watched.saturating_sub(sighting.since);
+            let silent = (!worker.gone).then_some(silent);
+            silent.is_none_or(|silent| silent >= LEASE).then(|| Lost { presence: worker.clone(), silent })
         };
-        workers.iter().filter(is_silent).cloned().collect()
+        workers.iter().filter_map(lost).collect()
     }
 
     fn is_alone(&self) -> bool {

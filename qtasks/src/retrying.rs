@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     error::{Error, Result, chain},
+    outage::Outage,
     store::Store,
 };
 
@@ -20,6 +21,7 @@ pub(crate) struct RetryingStore {
     /// How many calls it has refused, which are to be tried again.
     failing: AtomicUsize,
     last_error: Mutex<String>,
+    outage: Arc<Outage>,
 }
 
 /// The calls that a store refuses.
@@ -31,8 +33,8 @@ pub(crate) struct Trouble {
 }
 
 impl RetryingStore {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, failing: AtomicUsize::new(0), last_error: Mutex::default() })
+    pub(crate) fn new(store: Arc<dyn Store>, outage: Arc<Outage>) -> Arc<Self> {
+        Arc::new(Self { store, failing: AtomicUsize::new(0), last_error: Mutex::default(), outage })
     }
 
     /// Calls `write` until the store is there to carry it out.
@@ -41,7 +43,7 @@ impl RetryingStore {
         F: Future<Output = Result<T>>,
     {
         let mut failing = None;
-        insist(doing, write, |error| {
+        insist(&self.outage, doing, write, |error| {
             failing.get_or_insert_with(|| Failing::new(&self.failing));
             *self.last_error() = error;
         })
@@ -60,25 +62,39 @@ impl RetryingStore {
 }
 
 /// Calls `write` until the store is there to carry it out.
-pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(doing: &str, write: impl Fn() -> F) -> Result<T> {
-    insist(doing, write, drop).await
+pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(
+    outage: &Arc<Outage>,
+    doing: &str,
+    write: impl Fn() -> F,
+) -> Result<T> {
+    insist(outage, doing, write, drop).await
 }
 
-async fn insist<T, F>(doing: &str, write: impl Fn() -> F, mut refused: impl FnMut(String)) -> Result<T>
+async fn insist<T, F>(
+    outage: &Arc<Outage>,
+    doing: &str,
+    write: impl Fn() -> F,
+    mut refused: impl FnMut(String),
+) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
+    let mut trouble = None;
     let mut wait = Duration::from_millis(50);
     loop {
         match write().await {
             Err(error @ Error::Store { .. }) => {
-                let error = chain(&error);
-                tracing::warn!(error, ?wait, "the store did not {doing}; trying again");
-                refused(error);
+                outage.failed(&mut trouble, doing, &error);
+                refused(chain(&error));
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
             }
-            answer => return answer,
+            answer => {
+                if let Some(trouble) = trouble {
+                    trouble.over();
+                }
+                return answer;
+            }
         }
     }
 }

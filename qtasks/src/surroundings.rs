@@ -34,7 +34,7 @@ impl Surroundings for App {
     }
 
     fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>> {
-        persist("read the last step", move || self.store.last_step(job)).boxed()
+        persist(&self.outage, "read the last step", move || self.store.last_step(job)).boxed()
     }
 }
 

@@ -13,6 +13,7 @@ use futures::{
     FutureExt as _,
     future::{Either, select},
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{
     error::BoxError,
@@ -31,6 +32,8 @@ pub struct Handling<R> {
     on_error: OnError,
     failure: Slot<Stopped>,
     reply: Option<Slot<Replied<R>>>,
+    /// That in which the value was yielded: the handler runs elsewhere.
+    span: Span,
 }
 
 /// What a handler came to: its reply and what to record of it, its error, or what ends the attempt in any case.
@@ -59,7 +62,7 @@ impl<R: Reply> Handling<R> {
         failure: Slot<Stopped>,
         reply: Option<Slot<Replied<R>>>,
     ) -> Self {
-        Self { attempt, on_error, failure, reply }
+        Self { attempt, on_error, failure, reply, span: Span::current() }
     }
 
     /// What the handler's parameters after the value are taken from.
@@ -71,7 +74,7 @@ impl<R: Reply> Handling<R> {
     pub fn handle(&self, handler: impl FnOnce() -> Result<R, BoxError>) -> Option<job::Reply> {
         let context = self.attempt.context();
         let handle = || self.encoded(context.clone().sync_scope(handler));
-        let handled = catch_unwind(AssertUnwindSafe(handle));
+        let handled = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(handle)));
         self.keep(handled.unwrap_or_else(|panic| Err(executor::panicked(&context, panic))))
     }
 
@@ -82,7 +85,8 @@ impl<R: Reply> Handling<R> {
             self.attempt.held().await?;
             self.encoded(handler.await)
         });
-        let mut handled = pin!(Some(AssertUnwindSafe(context.clone().scope(handle)).catch_unwind()));
+        let mut handled =
+            pin!(Some(AssertUnwindSafe(context.clone().scope(handle)).catch_unwind().instrument(self.span.clone())));
         let handle = poll_fn(|cx| handled.as_mut().as_pin_mut().map_or(Poll::Pending, |handle| handle.poll(cx)));
         let came = match select(pin!(self.attempt.halted()), handle).await {
             Either::Left((stopped, _)) => Either::Left(stopped),
@@ -101,7 +105,7 @@ impl<R: Reply> Handling<R> {
     pub fn keep(&self, handled: Handled<R>) -> Option<job::Reply> {
         let context = self.attempt.context();
         let keep = || self.kept(handled).map_err(Stopped::plain);
-        let kept = catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep)));
+        let kept = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep))));
         let kept = kept.unwrap_or_else(|panic| Err(executor::panicked(&context, panic)));
         kept.map_err(|stopped| leave(&self.failure, stopped)).ok()
     }
@@ -123,6 +127,7 @@ impl<R: Reply> Handling<R> {
             }
             Err(error) => {
                 let error = self.attempt.skipped(self.on_error, error)?;
+                self.attempt.says_skipped(&error);
                 (job::Reply::Skipped(error.clone()), Err(error))
             }
         };

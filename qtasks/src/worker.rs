@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    alarm,
     app::App,
     clock::Uptime,
     dispatcher::Dispatcher,
@@ -31,6 +32,7 @@ use crate::{
     signals::Signals,
     stopping,
     task::TaskExecSchema,
+    unserved,
 };
 
 /// A worker to be started: which queues it listens to, how many jobs it runs at once.
@@ -76,10 +78,16 @@ impl WorkerBuilder {
     /// # Errors
     ///
     /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
-    /// name, [`Error::Store`] when the store does not answer, and [`Error::Misuse`] outside of a tokio runtime, or in one
-    /// without timers.
+    /// name, [`Error::Store`] when the store does not answer, and [`Error::Misuse`] outside of a tokio runtime, in one
+    /// without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`]).
     pub async fn start(self) -> Result<Worker> {
         let runtime = runtime_with_timers()?;
+        if !self.app.clock.is_tokios() && alarm::is_clock_paused() {
+            return Err(Error::Misuse(
+                "tokio's clock is paused, and this application goes by the system's, so that delays and time limits would \
+                 never pass or all at once: give it `.clock(qtasks::Clock::tokio())` when it is built",
+            ));
+        }
         if self.app.registry.is_empty() {
             return Err(Error::EmptyRegistry);
         }
@@ -170,7 +178,7 @@ impl Worker {
         let (settlements, settled) = mpsc::unbounded_channel();
         let floor = Arc::new(Floor {
             app: app.clone(),
-            store: RetryingStore::new(app.store.clone()),
+            store: RetryingStore::new(app.store.clone(), app.outage.clone()),
             id,
             held: Held::default(),
             flush_requests,
@@ -192,6 +200,7 @@ impl Worker {
         let recorder = Recorder::new(floor.store.clone(), requests, settled);
         parts.spawn(recorder.run(finished.clone(), given_up()));
         parts.spawn(unless(given_up(), pruner::run(app.clone(), floor.stopping.clone())));
+        parts.spawn(unless(given_up(), unserved::run(floor.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);
         let dispatcher = Dispatcher::new(floor.clone(), queues, concurrency, idling);
         floor.attempts.spawn(dispatcher.run());

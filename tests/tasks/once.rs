@@ -336,7 +336,7 @@ async fn what_was_recorded_as_something_else_ends_the_attempt(stage: Stage) {
     stage.work().await;
     for job in [polled, called] {
         let error = job.result().await.unwrap_err().to_string();
-        let said = "is dead: what was recorded once as `limit` cannot be read as `u32`: invalid type: string \"ten\", \
+        let said = "is dead: what was recorded once as `limit` cannot be read as `u32`: invalid type: string, \
                     expected u32 at line 1 column 5";
         assert!(error.ends_with(said), "{error}");
     }

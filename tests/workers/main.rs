@@ -4,6 +4,7 @@ mod cancelling;
 mod heartbeat;
 mod losing;
 mod order;
+mod paused;
 mod poison;
 mod stalled;
 mod stopping;

@@ -22,6 +22,7 @@ use crate::{
     failure::Stopped,
     job::{Lease, Progress, Reply},
     pending::{BoxedHandler, PendingStep},
+    telemetry::Skips,
     transacting::{Slot, take},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Journal {
     /// Whether the buffer is open, as of its last change: asked before each value, without the lock. No wait relies on it.
     open: AtomicBool,
     failure: Slot<Stopped>,
+    skips: Skips,
     requests: UnboundedSender<FlushRequest>,
     this: Weak<Self>,
 }
@@ -82,6 +84,7 @@ impl Journal {
             state: Mutex::new(state),
             open: AtomicBool::new(true),
             failure: Slot::default(),
+            skips: Skips::default(),
             requests,
             this: this.clone(),
         })
@@ -89,6 +92,11 @@ impl Journal {
 
     pub(crate) fn lease(&self) -> Lease {
         self.lease
+    }
+
+    /// The values of the attempt that were skipped.
+    pub(crate) fn skips(&self) -> &Skips {
+        &self.skips
     }
 
     /// How many steps the job has that are durable.

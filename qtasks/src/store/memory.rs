@@ -131,6 +131,14 @@ impl Store for Memory {
         Ok(jobs.filter(|job| filter.passes(job)).take(limit).cloned().collect())
     }
 
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<super::Lane>> {
+        let contents = self.contents();
+        let lanes = contents.index.lanes.iter().flat_map(|(queue, tasks)| tasks.iter().map(move |task| (queue, task)));
+        let due =
+            lanes.filter(|(_, (_, lanes))| lanes.iter().any(|lane| lane.first_due().is_some_and(|due| due <= now)));
+        Ok(due.map(|(queue, (task, _))| super::Lane { queue: queue.clone(), task: task.clone() }).collect())
+    }
+
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
         let contents = self.contents();
         let Some(entry) = contents.jobs.get(&id) else { return Ok(Vec::new()) };
@@ -514,6 +522,10 @@ impl Lane {
             Ordering::Equal => {}
         }
         self.now = now;
+    }
+
+    fn first_due(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(due, _)| *due)
     }
 
     fn head(&self) -> Option<Urgency> {

@@ -18,7 +18,7 @@ mod secret;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -160,6 +160,17 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Up to `limit` jobs that `filter` lets pass, oldest first, from after `after`.
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>>;
 
+    /// The lanes in which jobs are due that wait at `now`, each once and in no order. A worker asks this once a minute, to say
+    /// of which no worker takes any. As it stands here it knows of those of the first thousand jobs that wait; a store that
+    /// finds lanes without reading jobs gives all.
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        const FIRST: usize = 1_000;
+        let waiting = self.jobs(Filter::default().state("waiting"), None, FIRST).await?;
+        let due = waiting.into_iter().filter(|job| matches!(job.state, State::Waiting { due } if due <= now));
+        let lanes: HashSet<_> = due.map(|Job { queue, task, .. }| Lane { queue, task }).collect();
+        Ok(lanes.into_iter().collect())
+    }
+
     /// Up to `limit` steps of a job in order, from number `from`.
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>>;
 
@@ -183,6 +194,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn patience(&self) -> Duration {
         Duration::from_secs(5)
     }
+
+    /// Says that the application goes by tokio's clock, which its tests may pause. Tokio moves such a clock on whenever its
+    /// runtime has nothing to do; a store that carries calls out on threads of its own holds the clock from now on while the
+    /// caller waits for one, as `tokio::task::spawn_blocking` does.
+    fn hold_clock(&self) {}
 
     /// What rings when there is something new in the store. A call that changed something has rung before it returns:
     /// whoever made it finds by the bell what it led to.
@@ -430,6 +446,15 @@ pub enum Transacted {
     Spent(u64),
     /// The lease does not hold. Of handlers that may have run nothing is there.
     Fenced,
+}
+
+/// A task in a queue: jobs of one lane wait in one order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// The queue.
+    pub queue: String,
+    /// The task.
+    pub task: String,
 }
 
 /// Which jobs to list; the default lets all pass.

@@ -144,7 +144,8 @@ macro_rules! store_conformance {
             pruning_keeps_to_its_limit
             steps_are_read_in_pages
             jobs_are_read_in_pages
-            jobs_are_filtered
+            lanes_with_due_jobs_are_told
+                jobs_are_filtered
             new_work_rings
             news_of_a_job_rings
             the_end_of_a_job_rings

@@ -44,6 +44,29 @@ pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
     }
 }
 
+/// Those in which a job is due that waits; not where all that wait are due later, run, or have ended.
+pub async fn lanes_with_due_jobs_are_told(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let in_lane =
+        |queue: &str, task: &str, due| NewJob { queue: queue.into(), task: task.into(), due: at(due), ..call() };
+    let due = async |now| {
+        let lanes = answer(store.0.due_lanes(at(now)).await);
+        let mut lanes: Vec<_> = lanes.into_iter().map(|lane| format!("{} {}", lane.queue, lane.task)).collect();
+        lanes.sort_unstable();
+        lanes
+    };
+    assert_eq!(due(0).await, Vec::<String>::new());
+    let cancelled = store.running().await;
+    store.settle(cancel(cancelled)).await;
+    store.running().await;
+    store
+        .enqueue([in_lane("a", "x", 0), in_lane("a", "x", 1), in_lane("a", "y:z", 5_000), in_lane("b", "y:z", 0)])
+        .await;
+    assert_eq!(due(1).await, ["a x", "b y:z"]);
+    assert_eq!(due(5_000).await, ["a x", "a y:z", "b y:z"]);
+    assert_eq!(due(1).await, ["a x", "b y:z"]);
+}
+
 /// By task, queue and state, alone and together; a page is full of what passes.
 pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
     let store = Subject(store);

@@ -83,8 +83,8 @@ pub use self::{
     transaction::{Enqueueing, InSchema},
 };
 use super::{
-    Ask, Bell, Filter, Free, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted,
-    Written,
+    Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
+    Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -329,6 +329,11 @@ impl Store for Postgres {
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
         let inner = Arc::clone(&self.inner);
         self.run("list jobs", async move { read::jobs(&inner.database, &filter, after, limit).await }).await
+    }
+
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("look for due jobs", async move { read::due_lanes(&inner.database, now).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     job::{Attempt, Job, JobId, Memo, Step},
-    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS},
+    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane},
 };
 
 const JOB: &str = concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.id = $1");
@@ -63,6 +63,30 @@ pub(super) async fn jobs(
         yield_now().await;
     }
     Ok(jobs)
+}
+
+/// Goes by index from lane to lane, so that the many jobs of each are not looked at.
+const DUE_LANES: &str = "
+    WITH RECURSIVE ready AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 1 ORDER BY j.queue, j.task LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.task FROM ready r, LATERAL (
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 1 AND (j.queue, j.task) > (r.queue, r.task)
+            ORDER BY j.queue, j.task LIMIT 1) n
+    ), later AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 0 ORDER BY j.queue, j.task LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.task FROM later r, LATERAL (
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 0 AND (j.queue, j.task) > (r.queue, r.task)
+            ORDER BY j.queue, j.task LIMIT 1) n
+    )
+    SELECT queue, task FROM ready
+    UNION SELECT l.queue, l.task FROM later l WHERE EXISTS (
+        SELECT FROM qtasks.jobs j WHERE j.queue = l.queue AND j.task = l.task AND j.state = 0 AND j.due <= $1)";
+
+pub(super) async fn due_lanes(database: &Database, now: Timestamp) -> Result<Vec<Lane>, Fault> {
+    let rows = database.list(DUE_LANES, &[(&row::millis(now), Type::INT8)]).await?;
+    rows.iter().map(|row| Ok(Lane { queue: row.try_get(0)?, task: row.try_get(1)? })).collect()
 }
 
 const STEPS: &str =

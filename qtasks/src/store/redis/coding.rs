@@ -58,7 +58,7 @@ use crate::{
     },
     json::Json,
     store::{
-        Ask, Hold, Presence, Settlement,
+        Ask, Hold, Lane, Presence, Settlement,
         millis::{limit, limit_millis},
     },
 };
@@ -102,6 +102,14 @@ pub(super) fn lane(queue: &str, task: &str) -> String {
 /// What the lanes of a queue begin with.
 pub(super) fn lane_start(queue: &str) -> String {
     format!("{}:{queue}:", queue.len())
+}
+
+/// The lane of this name.
+pub(super) fn read_lane(name: &str) -> Result<Lane, Failure> {
+    let parts = name.split_once(':').and_then(|(length, rest)| rest.split_at_checked(length.parse().ok()?));
+    let (queue, task) =
+        parts.and_then(|(queue, task)| Some((queue, task.strip_prefix(':')?))).ok_or(Failure::Unreadable)?;
+    Ok(Lane { queue: queue.to_owned(), task: task.to_owned() })
 }
 
 /// A job, which waits for the first time.

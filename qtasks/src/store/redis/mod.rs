@@ -28,7 +28,7 @@ use self::{
     batch::Batch, engine::Engine, failure::Failure, link::Link, news::Ear, place::Place, presence::Renewals,
     rounds::Rounds,
 };
-use super::{Ask, Bell, Filter, GAP, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
+use super::{Ask, Bell, Filter, GAP, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
     job::{Attempt, Job, JobId, Memo, NewJob, State, Step, WorkerId},
@@ -222,6 +222,10 @@ impl Store for Redis {
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
         self.ask("list jobs", |rounds| async move { read::jobs(&rounds.link, &filter, after, limit).await }).await
+    }
+
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        self.ask("look for due jobs", |rounds| async move { read::due_lanes(&rounds.link, now).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {

@@ -1,5 +1,6 @@
 //! What is read of jobs. What may be long is read page by page.
 
+use jiff::Timestamp;
 use redis::{Cmd, Value, cmd};
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     job::{Attempt, Job, JobId, Memo, Step},
-    store::Filter,
+    store::{Filter, Lane},
 };
 
 type Read<T> = Result<T, Failure>;
@@ -48,6 +49,13 @@ pub(super) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, lim
         }
     }
     Ok(jobs)
+}
+
+pub(super) async fn due_lanes(link: &Link, now: Timestamp) -> Read<Vec<Lane>> {
+    let mut call = link.call(|scripts| &scripts.due_lanes);
+    call.arg(coding::millis(now));
+    let lanes: Vec<String> = link.ask(&call).await?;
+    lanes.iter().map(|lane| coding::read_lane(lane)).collect()
 }
 
 pub(super) async fn steps(link: &Link, id: JobId, from: u64, limit: usize) -> Read<Vec<Step>> {

@@ -49,6 +49,7 @@ scripts! {
     record: lines enqueuing news;
     settle: standing lines news;
     jobs:;
+    due_lanes:;
     attempts: standing;
     prune: standing;
     migrate: lines;

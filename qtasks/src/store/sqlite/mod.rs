@@ -50,8 +50,8 @@ use self::{
     writer::Handle,
 };
 use super::{
-    Ask, Bell, Filter, Free, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted,
-    Written,
+    Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
+    Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -210,6 +210,10 @@ impl Store for Sqlite {
         self.readers.read("list jobs", move |tables| read::jobs(tables, &filter, after, limit)).await
     }
 
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        self.readers.read("look for due jobs", move |tables| read::due_lanes(tables, now)).await
+    }
+
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
         self.readers.read("read steps", move |tables| steps::read(tables, id, from, limit)).await
     }
@@ -239,6 +243,11 @@ impl Store for Sqlite {
 
     fn patience(&self) -> Duration {
         self.writer.files.place.patience
+    }
+
+    fn hold_clock(&self) {
+        self.readers.holding.begin();
+        self.writer.queue.holding.begin();
     }
 
     fn bell(&self) -> &Bell {

@@ -16,6 +16,7 @@ use super::{
     tables::Tables,
 };
 use crate::{
+    clock_hold::Holding,
     error::{Error, Result},
     job::{Job, WorkerId},
     store::{Ask, Free},
@@ -135,6 +136,7 @@ pub(super) struct Queue {
     changed: Condvar,
     /// The thread that carries the commands out.
     writer: OnceLock<ThreadId>,
+    pub(super) holding: Holding,
 }
 
 #[derive(Default)]
@@ -173,7 +175,13 @@ const WEIGHT: usize = 4096;
 
 impl Queue {
     pub(super) fn new(files: Arc<Files>) -> Self {
-        Self { files, waiting: Mutex::default(), changed: Condvar::new(), writer: OnceLock::new() }
+        Self {
+            files,
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            writer: OnceLock::new(),
+            holding: Holding::default(),
+        }
     }
 
     /// Gives the writer a change to make, and waits until it is durable.
@@ -188,6 +196,7 @@ impl Queue {
                  transaction, and enqueue with `app.enqueue_in(tx, ..)`",
             ));
         }
+        let _hold = self.holding.hold();
         let (answer, outcome) = oneshot::channel();
         self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
         outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.of_write(W::DOING, &self.files.place.path))
@@ -211,6 +220,7 @@ impl Queue {
 
     /// Waits until the question of this worker is answered.
     pub(super) async fn take_back(&self, worker: WorkerId) {
+        let _hold = self.holding.hold();
         let (done, told) = oneshot::channel();
         {
             let mut waiting = self.waiting();

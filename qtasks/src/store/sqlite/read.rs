@@ -1,11 +1,12 @@
 //! The questions: what is read from the tables, and how.
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::{self, job_columns};
 use crate::{
     job::{Attempt, Job, JobId, Memo, WorkerId},
-    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS},
+    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane},
 };
 
 pub(super) const JOB: &str = concat!(
@@ -83,6 +84,21 @@ pub(super) const ATTEMPTS: &str = concat!(
 pub(super) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<Vec<Attempt>> {
     let values = params![id.to_bytes(), row::count(FIRST_ATTEMPTS), row::count(LAST_ATTEMPTS)];
     connection.prepare_cached(ATTEMPTS)?.query_map(values, row::attempt)?.collect()
+}
+
+/// One job of each lane is looked for by index, however many there are.
+pub(super) const DUE_LANES: &str = "
+    SELECT l.queue, l.task FROM qtasks_lanes AS l WHERE
+        EXISTS (SELECT 1 FROM qtasks_jobs AS j INDEXED BY qtasks_ready
+            WHERE j.lane = l.id AND j.state = 1 AND j.suspect = 0)
+        OR EXISTS (SELECT 1 FROM qtasks_jobs AS j INDEXED BY qtasks_suspects
+            WHERE j.lane = l.id AND j.state = 1 AND j.suspect = 1)
+        OR EXISTS (SELECT 1 FROM qtasks_jobs AS j INDEXED BY qtasks_later
+            WHERE j.lane = l.id AND j.state = 0 AND j.due <= ?1)";
+
+pub(super) fn due_lanes(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Lane>> {
+    let lane = |row: &rusqlite::Row<'_>| Ok(Lane { queue: row.get(0)?, task: row.get(1)? });
+    connection.prepare_cached(DUE_LANES)?.query_map([row::millis(now)], lane)?.collect()
 }
 
 /// Who holds jobs: goes from worker to worker, so that the many jobs of each are not looked at.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{fault::Fault, files::Files};
 use crate::{
+    clock_hold::Holding,
     error::{Error, Result},
     threads::Pool,
 };
@@ -20,6 +21,7 @@ pub(super) struct Readers {
     files: Arc<Files>,
     idle: Mutex<Vec<Connection>>,
     threads: Pool,
+    pub(super) holding: Holding,
 }
 
 /// How many read at once.
@@ -27,7 +29,12 @@ const SEATS: usize = 4;
 
 impl Readers {
     pub(super) fn new(files: Arc<Files>) -> Arc<Self> {
-        Arc::new(Self { files, idle: Mutex::default(), threads: Pool::new("qtasks-reader", SEATS) })
+        Arc::new(Self {
+            files,
+            idle: Mutex::default(),
+            threads: Pool::new("qtasks-reader", SEATS),
+            holding: Holding::default(),
+        })
     }
 
     /// Runs `read` on one of the connections; it sees all that was committed before.
@@ -40,6 +47,7 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
+        let _hold = self.holding.hold();
         let (answer, found) = oneshot::channel();
         let readers = Arc::clone(self);
         let work = move || {

@@ -1,0 +1,157 @@
+//! Keeps tokio's clock where it is, where a test has paused it, while something runs on a thread of ours.
+//!
+//! Tokio moves a paused clock on to the next timer when its runtime has nothing to do. It knows of what runs by
+//! `spawn_blocking` and waits for that, and knows nothing of other threads: a time limit of minutes would pass in the moment
+//! in which a body runs on one.
+
+use std::{
+    cell::RefCell,
+    pin::pin,
+    ptr,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc,
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use tokio::runtime::Handle;
+
+/// Holds the clock of a runtime until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ClockHold {
+    _release: mpsc::Sender<()>,
+}
+
+impl ClockHold {
+    /// Holds the clock of this runtime: by a task for tokio to wait for, which ends when this is dropped.
+    fn of(runtime: &Handle) -> Self {
+        let (release, released) = mpsc::channel();
+        runtime.spawn_blocking(move || _ = released.recv());
+        Self { _release: release }
+    }
+}
+
+/// Whether calls of a store hold the clock: where the application goes by tokio's.
+#[derive(Debug, Default)]
+pub(crate) struct Holding(AtomicBool);
+
+impl Holding {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Holds the clock of the caller's runtime until this is dropped, if that is to be.
+    pub(crate) fn hold(&self) -> Option<ClockHold> {
+        if !self.0.load(Relaxed) {
+            return None;
+        }
+        Handle::try_current().ok().map(|runtime| ClockHold::of(&runtime))
+    }
+}
+
+/// The hold of a body that runs on a thread. It is let go while the thread waits for what the runtime does, a timer say, and
+/// taken again by what ends this wait, before the runtime may find that it has nothing to do.
+#[derive(Debug)]
+pub(crate) struct BodyHold {
+    runtime: Handle,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    hold: Option<ClockHold>,
+    /// What the thread waits for, by the address of its waker.
+    waits_for: Option<usize>,
+    given_up: bool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<BodyHold>>> = const { RefCell::new(None) };
+}
+
+impl BodyHold {
+    /// Holds the clock of the caller's runtime.
+    pub(crate) fn new() -> Arc<Self> {
+        let runtime = Handle::current();
+        let state = State { hold: Some(ClockHold::of(&runtime)), ..State::default() };
+        Arc::new(Self { runtime, state: Mutex::new(state) })
+    }
+
+    /// Runs a body, whose waits let go of the clock.
+    pub(crate) fn around<T>(hold: Option<Arc<Self>>, body: impl FnOnce() -> T) -> T {
+        CURRENT.set(hold);
+        let outcome = body();
+        CURRENT.set(None);
+        outcome
+    }
+
+    /// Lets go of the clock for good: the attempt has the outcome, or does not wait for it any more.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.state();
+        state.given_up = true;
+        state.hold = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Polls `future` to its end on this thread, which is that of a body.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    match CURRENT.with_borrow(Clone::clone) {
+        None => pollster::block_on(future),
+        Some(hold) => block_on_holding(hold, future),
+    }
+}
+
+fn block_on_holding<F: Future>(hold: Arc<BodyHold>, future: F) -> F::Output {
+    let mut future = pin!(future);
+    let wait = Arc::new(Wait { hold, woken: Condvar::new(), is_woken: AtomicBool::new(false) });
+    let waker = Waker::from(wait.clone());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        wait.until_woken();
+    }
+}
+
+/// One wait of a body's thread.
+struct Wait {
+    hold: Arc<BodyHold>,
+    woken: Condvar,
+    /// Changed under the lock of the hold.
+    is_woken: AtomicBool,
+}
+
+impl Wait {
+    fn until_woken(self: &Arc<Self>) {
+        let mut state = self.hold.state();
+        while !self.is_woken.swap(false, Relaxed) {
+            state.waits_for = Some(self.address());
+            state.hold = None;
+            state = self.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waits_for = None;
+    }
+
+    fn address(self: &Arc<Self>) -> usize {
+        ptr::from_ref(&**self).addr()
+    }
+}
+
+impl Wake for Wait {
+    fn wake(self: Arc<Self>) {
+        let mut state = self.hold.state();
+        self.is_woken.store(true, Relaxed);
+        // Of several waits inside each other, the thread is in the innermost one: what wakes another does not let it go on.
+        if state.waits_for == Some(self.address()) && state.hold.is_none() && !state.given_up {
+            state.hold = Some(ClockHold::of(&self.hold.runtime));
+        }
+        drop(state);
+        self.woken.notify_one();
+    }
+}

@@ -1,0 +1,223 @@
+//! What is said of jobs through `tracing`. All names of spans, fields and events stand here.
+//!
+//! Names with a dot are those of OpenTelemetry's
+//! [conventions for messaging](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/), which may still
+//! change, or our own beside them. No argument, value or reply is among what is said: an error says what its author wrote.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tracing::{Level, Span, debug, error, event_enabled, field::Empty, info, info_span, warn};
+
+use crate::{
+    error::Error,
+    job::{Ending, Job, JobId, State, WorkerId},
+    lifecycle::Outcome,
+};
+
+/// The span of an attempt, from its start to its settlement: what its body and its handler say stands in it.
+pub(crate) fn process(job: &Job, worker: WorkerId) -> Span {
+    info_span!(
+        target: "qtasks",
+        parent: None,
+        "process",
+        qtasks.task = job.task,
+        messaging.message.id = %job.id,
+        qtasks.attempt = job.attempt,
+        messaging.destination.name = job.queue,
+        otel.name = format!("process {}", job.queue),
+        otel.kind = "consumer",
+        messaging.system = "qtasks",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.client.id = %worker,
+        qtasks.failures = job.failures,
+        qtasks.first_step = job.steps,
+        qtasks.steps = Empty,
+        qtasks.outcome = Empty,
+        error.type = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// Says of the span of the attempt how it failed: `failed`, `panicked`, `timed_out`, `diverged`, `undecodable` or `lost`.
+pub(crate) fn failed(how: &'static str) {
+    let span = Span::current();
+    span.record("error.type", how);
+    span.record("otel.status_code", "ERROR");
+}
+
+pub(crate) fn starts(job: &Job) {
+    debug!(
+        target: "qtasks", job = %job.id, task = job.task, queue = job.queue, attempt = job.attempt,
+        "the attempt starts"
+    );
+}
+
+/// How an attempt ended, for when that is settled.
+pub(crate) struct End<'j> {
+    job: &'j Job,
+    /// How many steps it has added,
+    steps: u64,
+    /// and how many values were skipped.
+    skipped: u64,
+    ending: Ending,
+    failures: u32,
+    next: &'static str,
+    due: Option<Timestamp>,
+}
+
+impl<'j> End<'j> {
+    pub(crate) fn new(job: &'j Job, steps: u64, skipped: u64, outcome: &Outcome) -> Self {
+        let due = match outcome.next {
+            State::Waiting { due } => Some(due),
+            _ => None,
+        };
+        let Outcome { ending, failures, next, .. } = outcome;
+        Self { job, steps, skipped, ending: ending.clone(), failures: *failures, next: next.name(), due }
+    }
+
+    /// Says it, once it is written.
+    pub(crate) fn say(self) {
+        let Self { job, steps, skipped, ending, failures, next, due } = self;
+        let (id, task, attempt) = (job.id, &job.task, job.attempt);
+        let span = Span::current();
+        span.record("qtasks.steps", steps);
+        span.record("qtasks.outcome", next);
+        if skipped > SHOWN {
+            warn!(target: "qtasks", job = %id, task, attempt, skipped, "values were skipped");
+        }
+        match (ending, due) {
+            (Ending::Failed { error }, Some(next_try)) => warn!(
+                target: "qtasks", job = %id, task, attempt, failures, %next_try, error,
+                "the attempt failed, and the job is tried again"
+            ),
+            (Ending::Failed { error } | Ending::Discarded { reason: error }, _) => dead(job, failures, &error),
+            (Ending::Snoozed, Some(next_try)) => {
+                debug!(target: "qtasks", job = %id, task, attempt, %next_try, "the task goes on later")
+            }
+            (Ending::Cancelled { reason }, _) => {
+                debug!(target: "qtasks", job = %id, task, attempt, reason, "the job was cancelled by its task")
+            }
+            (Ending::Released, _) => {
+                debug!(target: "qtasks", job = %id, task, attempt, "the job is given back, and goes on without a failure")
+            }
+            _ => debug!(target: "qtasks", job = %id, task, attempt, steps, "the attempt ends well"),
+        }
+    }
+}
+
+fn dead(job: &Job, failures: u32, error: &str) {
+    error!(
+        target: "qtasks", job = %job.id, task = job.task, attempt = job.attempt, failures, error,
+        "the job is dead: no further try is made by itself"
+    );
+}
+
+/// Whether anybody listens to what is said of lost attempts.
+pub(crate) fn lost_is_heard() -> bool {
+    event_enabled!(target: "qtasks", Level::INFO)
+}
+
+/// Says why an attempt may not go on, by what the store has of the job now.
+pub(crate) fn lost_attempt(job: &Job, found: Option<&Job>) {
+    let now = found.map(|found| &found.state);
+    let (id, task, attempt) = (job.id, &job.task, job.attempt);
+    match now {
+        Some(State::Cancelled { reason }) => {
+            debug!(target: "qtasks", job = %id, task, attempt, reason, "the job was cancelled while it ran")
+        }
+        Some(running @ State::Running { worker }) if *running != job.state => info!(
+            target: "qtasks", job = %id, task, attempt, %worker,
+            "the attempt has lost its lease, and the job runs elsewhere; what it still does is not written"
+        ),
+        state => info!(
+            target: "qtasks", job = %id, task, attempt, state = state.map_or("unknown", State::name),
+            "the attempt has lost its lease; what it still does is not written"
+        ),
+    }
+    failed("lost");
+}
+
+/// Says that a job is taken over from a worker that is gone: one that has ended, or was silent for so long.
+pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, outcome: &Outcome) {
+    let Outcome { failures, next, .. } = outcome;
+    let (id, task, attempt) = (job.id, &job.task, job.attempt);
+    match silent {
+        None => info!(
+            target: "qtasks", job = %id, task, attempt, worker = %from, failures,
+            "a job is taken over: the process that ran it has ended"
+        ),
+        Some(silent) => info!(
+            target: "qtasks", job = %id, task, attempt, worker = %from, failures, silent = ?silent,
+            "a job is taken over: the worker that ran it is silent"
+        ),
+    }
+    if let State::Dead { error } = next {
+        dead(job, *failures, error);
+    }
+}
+
+/// So many skipped values of an attempt are shown; the others are counted.
+const SHOWN: u64 = 3;
+
+/// How many values of an attempt were skipped.
+#[derive(Debug, Default)]
+pub(crate) struct Skips(AtomicU64);
+
+impl Skips {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Takes note of another one, and says so of the first.
+    pub(crate) fn add(&self, job: JobId, task: &str, attempt: u32, seq: u64, error: &str) {
+        if self.0.fetch_add(1, Relaxed) < SHOWN {
+            warn!(target: "qtasks", %job, task, attempt, seq, error, "a value is skipped: its handler failed");
+        }
+    }
+}
+
+/// Says that the store fails for the first time.
+pub(crate) fn store_fails(doing: &str, error: &Error) {
+    let error = crate::error::chain(error);
+    warn!(
+        target: "qtasks", doing, error,
+        "the store does not do what it is asked to; it is asked until it does, and nothing is lost"
+    );
+}
+
+/// Says that the store fails still, after so long.
+pub(crate) fn store_fails_still(away: Duration, doing: &str, error: &Error) {
+    let (away, error) = (away.as_secs(), crate::error::chain(error));
+    warn!(target: "qtasks", away, doing, error, "the store is still away");
+}
+
+/// Says of one try that it failed.
+pub(crate) fn try_fails(doing: &str, error: &Error) {
+    debug!(target: "qtasks", doing, error = crate::error::chain(error), "the store did not do this; trying again");
+}
+
+/// Says that the store fails no more, after so long.
+pub(crate) fn store_is_back(away: Duration) {
+    warn!(target: "qtasks", away = away.as_secs(), "the store does again what it is asked to");
+}
+
+/// Says of a lane that its jobs are due, and that no worker has been seen that runs them.
+pub(crate) fn nobody_knows(queue: &str, task: &str) {
+    warn!(
+        target: "qtasks", task, queue,
+        "jobs are due of a task that no running worker is seen to know; is its crate mentioned (`use emails as _;`) in the \
+         binary of a worker?"
+    );
+}
+
+pub(crate) fn nobody_listens(queue: &str, task: &str) {
+    warn!(
+        target: "qtasks", queue, task,
+        "jobs are due in a queue that no running worker is seen to listen to; start one with `.queues([..])`"
+    );
+}
