@@ -26,28 +26,10 @@ pub(crate) struct ClockHold {
 
 impl ClockHold {
     /// Holds the clock of this runtime: by a task for tokio to wait for, which ends when this is dropped.
-    fn of(runtime: &Handle) -> Self {
+    pub(crate) fn of(runtime: &Handle) -> Self {
         let (release, released) = mpsc::channel();
         runtime.spawn_blocking(move || _ = released.recv());
         Self { _release: release }
-    }
-}
-
-/// Whether calls of a store hold the clock: where the application goes by tokio's.
-#[derive(Debug, Default)]
-pub(crate) struct Holding(AtomicBool);
-
-impl Holding {
-    pub(crate) fn begin(&self) {
-        self.0.store(true, Relaxed);
-    }
-
-    /// Holds the clock of the caller's runtime until this is dropped, if that is to be.
-    pub(crate) fn hold(&self) -> Option<ClockHold> {
-        if !self.0.load(Relaxed) {
-            return None;
-        }
-        Handle::try_current().ok().map(|runtime| ClockHold::of(&runtime))
     }
 }
 

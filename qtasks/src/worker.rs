@@ -79,7 +79,7 @@ impl WorkerBuilder {
     ///
     /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
     /// name, [`Error::Store`] when the store does not answer, and [`Error::Misuse`] outside of a tokio runtime, in one
-    /// without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`]).
+    /// without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`](crate::Clock::tokio)).
     pub async fn start(self) -> Result<Worker> {
         let runtime = runtime_with_timers()?;
         if !self.app.clock.is_tokios() && alarm::is_clock_paused() {

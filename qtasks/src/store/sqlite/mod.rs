@@ -11,6 +11,7 @@ mod fault;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod holding;
 mod lease;
 mod packed;
 mod place;

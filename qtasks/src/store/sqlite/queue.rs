@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use super::{
     fault::Fault,
     files::Files,
+    holding::Holding,
     question::{Question, Told},
     tables::Tables,
 };
 use crate::{
-    clock_hold::Holding,
     error::{Error, Result},
     job::{Job, WorkerId},
     store::{Ask, Free},

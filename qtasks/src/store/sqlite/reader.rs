@@ -9,9 +9,8 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{fault::Fault, files::Files};
+use super::{fault::Fault, files::Files, holding::Holding};
 use crate::{
-    clock_hold::Holding,
     error::{Error, Result},
     threads::Pool,
 };

@@ -1,0 +1,25 @@
+//! Keeps a paused clock where it is while the threads of the store answer a call.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use tokio::runtime::Handle;
+
+use crate::clock_hold::ClockHold;
+
+/// Whether calls of a store hold the clock: where the application goes by tokio's.
+#[derive(Debug, Default)]
+pub(super) struct Holding(AtomicBool);
+
+impl Holding {
+    pub(super) fn begin(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    /// Holds the clock of the caller's runtime until this is dropped, if that is to be.
+    pub(super) fn hold(&self) -> Option<ClockHold> {
+        if !self.0.load(Relaxed) {
+            return None;
+        }
+        Handle::try_current().ok().map(|runtime| ClockHold::of(&runtime))
+    }
+}
