@@ -18,7 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(|deps| deps.parent()).expect("a test stands in target/PROFILE/deps");
-    profile.join("examples/server_sent_events")
+    let program = profile.join("examples/server_sent_events");
+    assert!(program.exists(), "{} is not built; `cargo build --examples` builds it", program.display());
+    program
 }
 
 /// A service of its own for each test.
