@@ -33,6 +33,8 @@ pub(crate) fn qtask(options: TokenStream, item: TokenStream, is_in_impl: bool) -
     let task = Task::new(options, function, &mut errors);
     match errors.0.is_empty() {
         true => Expansion::of(&task).whole(),
+        // In its place it would be one mistake after the other.
+        false if task.hides_type() => with_errors(quote!(), errors),
         false => with_errors(Expansion::of(&task).stub(), errors),
     }
 }

@@ -100,6 +100,11 @@ impl Task {
         self.output.as_ref().and_then(last_segment).is_some_and(|last| last.ident == "Result")
     }
 
+    /// Whether its struct would hide a type of the language.
+    pub(crate) fn hides_type(&self) -> bool {
+        is_type(&self.ident.to_string())
+    }
+
     /// The stored arguments.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Param> {
         self.params.iter().filter(|param| matches!(param.role, Role::Argument))
@@ -368,7 +373,7 @@ fn name(options: &Options, ident: &Ident, errors: &mut Errors) -> String {
         return name.value();
     }
     let name = ident.unraw().to_string();
-    if SCALARS.contains(&&*name) || name == "str" {
+    if is_type(&name) {
         errors.at(ident, "the struct of a task would hide the type of this name: rename the function");
     } else if !name.is_ascii() {
         errors.at(ident, "a task's name is in ASCII: add `name = \"..\"` to `#[qtask]`, or rename the function");
@@ -524,6 +529,11 @@ fn is_no_collection(ty: &Type) -> bool {
 /// A number, `bool` or `char`.
 fn is_scalar(ty: &Type) -> bool {
     last_segment(ty).is_some_and(|last| SCALARS.iter().any(|scalar| last.ident == scalar))
+}
+
+/// Whether a type of the language has this name.
+fn is_type(name: &str) -> bool {
+    SCALARS.contains(&name) || name == "str"
 }
 
 const SCALARS: [&str; 16] = [

@@ -27,7 +27,8 @@ use crate::{
     label = "does not take what the task yields and reply `{R}`",
     note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields and R what it collects: it takes the \
             value itself (`name: String`, not `name: &str`), and `State<T>` and `TaskContext` after it if it likes",
-    note = "it may return `Result<R, E>`, E an error that is `Send + Sync`, `anyhow::Error` or `String`",
+    note = "it may return `Result<R, E>`, E an error that is `Send + Sync` (a `Box<dyn Error + Send + Sync>`, not a \
+            `Box<dyn Error>`), `anyhow::Error` or `String`",
     note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, never `async`, or \
             `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
 )]
