@@ -180,7 +180,7 @@ impl Dispatcher {
 
     fn start(&self, job: Job, slot: Slot, turn: Option<SuspectPermit>) {
         let lease = self.lease_of(&job);
-        let span = telemetry::process(&job, self.floor.id);
+        let span = telemetry::process(&job);
         // In a box: a runtime moves what it is given several times, and this is large.
         let attempt = Box::pin(attempt::run(self.floor.clone(), job, lease, slot, turn));
         if span.is_disabled() {

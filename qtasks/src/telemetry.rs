@@ -19,7 +19,10 @@ use crate::{
 };
 
 /// The span of an attempt, from its start to its settlement: what its body and its handler say stands in it.
-pub(crate) fn process(job: &Job, worker: WorkerId) -> Span {
+///
+/// What stands in it is put before each of the user's lines by a subscriber that prints them. So it says what a reader looks
+/// for, and how an exporter is to call it.
+pub(crate) fn process(job: &Job) -> Span {
     info_span!(
         target: "qtasks",
         parent: None,
@@ -30,12 +33,6 @@ pub(crate) fn process(job: &Job, worker: WorkerId) -> Span {
         messaging.destination.name = job.queue,
         otel.name = format!("process {}", job.queue),
         otel.kind = "consumer",
-        messaging.system = "qtasks",
-        messaging.operation.name = "process",
-        messaging.operation.type = "process",
-        messaging.client.id = %worker,
-        qtasks.failures = job.failures,
-        qtasks.first_step = job.steps,
         qtasks.steps = Empty,
         qtasks.outcome = Empty,
         error.type = Empty,

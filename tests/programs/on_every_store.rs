@@ -26,7 +26,7 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-/// What an example prints, without the times that stand before what is logged.
+/// What an example prints, without the times and the ids of jobs that stand before what is logged.
 fn printed(example: &str, url: Option<&str>) -> Vec<String> {
     let mut command = Command::new(program(example));
     match url {
@@ -36,7 +36,11 @@ fn printed(example: &str, url: Option<&str>) -> Vec<String> {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let out = String::from_utf8(stdout).unwrap();
     assert!(status.success(), "{example} on {url:?}: {status}\n{out}\n{}", String::from_utf8_lossy(&stderr));
-    out.lines().map(|line| line.split_once("INFO").map_or(line, |(_time, said)| said).to_owned()).collect()
+    let said = |line: &str| match line.split_once("INFO") {
+        Some((_time, said)) => said.split_once("}: ").map_or(said, |(_job, said)| said).to_owned(),
+        None => line.to_owned(),
+    };
+    out.lines().map(said).collect()
 }
 
 fn print_the_same_on(url: &str) {
