@@ -160,7 +160,7 @@ struct Line<R> {
     polling: AtomicUsize,
     /// Whether it is the body that calls this, or what it awaits.
     is_body: fn() -> bool,
-    /// Those who yield and are polled with another one, as in a collection of futures: whoever polls them waits to be woken.
+    /// The wakers of yields in a collection of futures, which polls a yield again only after its waker was called.
     others: Mutex<Vec<Waker>>,
     has_others: AtomicBool,
 }
@@ -253,7 +253,7 @@ impl<R> Line<R> {
         others.into_iter().for_each(Waker::wake);
     }
 
-    /// Nothing is driven any more: whoever still yields is told.
+    /// The attempt drives the body no further. A yield that still waits is woken, and gets the error.
     fn close(&self) {
         self.turn.store(OVER, SeqCst);
         self.wake_others();

@@ -278,7 +278,7 @@ impl TaskContext {
         ))))
     }
 
-    /// Ends the attempt for this reason: whoever polls the body drops it. Whatever else has called this unwinds.
+    /// Ends the attempt for this reason. The executor drops the body; a task or thread that the body left behind unwinds.
     pub(crate) async fn leave<T>(&self, stopped: Stopped) -> T {
         self.after_leaving(stopped).await;
         guard::unwind(ENDED).await
@@ -316,7 +316,8 @@ impl TaskContext {
         self.end().is_over()
     }
 
-    /// Tells that the attempt is over, or the handler in a transaction: whatever is left of it that holds this context gets nothing more from it.
+    /// Says that the attempt is over, or the handler in a transaction. What it has left behind gets nothing more from this
+    /// context.
     pub(crate) fn end_attempt(&self) {
         if self.inner.end.come()
             && !self.is_in_transaction()

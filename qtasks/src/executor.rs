@@ -238,7 +238,7 @@ impl Running {
     }
 }
 
-/// A body whose drop unwinds no further, whoever drops it before its end.
+/// A body that may be dropped before its end: a panic of its drop goes no further.
 struct Dropping(Option<BoxFuture<'static, Outcome>>);
 
 impl Future for Dropping {

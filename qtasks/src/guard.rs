@@ -1,4 +1,5 @@
-//! Where code of a task's own unwinds: its drops, kept from whoever drops its values, and what its body has left behind.
+//! Guards around the user's code that unwinds: a drop that panics stops at the code of ours that drops the value, and the
+//! tasks and threads that a body left behind unwind by themselves.
 
 use std::{
     mem,

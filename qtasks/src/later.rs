@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use crate::job::Lease;
 
-/// What attempts may still gather before it is written. Of each it is known once, for whoever writes takes all of it. It is
-/// not kept alive here: what has ended is freed at once.
+/// The journals that may wait before the recorder writes them. Each stands here once, since the recorder takes all that a
+/// journal holds. They are held weakly: the journal of an attempt that has ended is freed at once.
 pub(crate) struct Later<T> {
     by_time: BTreeMap<Place, (Lease, Weak<T>)>,
     places: HashMap<Lease, Place>,
