@@ -15,7 +15,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use crate::clock_hold::BodyHold;
+use crate::runtime::clock_hold::BodyHold;
 
 /// Where an application reads the time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,7 +46,7 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),
-            Self::Tokio { start, origin } => crate::lifecycle::later(*start, origin.elapsed()),
+            Self::Tokio { start, origin } => crate::model::lifecycle::later(*start, origin.elapsed()),
         }
     }
 }

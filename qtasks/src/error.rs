@@ -5,7 +5,7 @@ use std::{
     fmt::{self, Write},
 };
 
-use crate::{job::JobId, limits::OverLimit};
+use crate::model::{job::JobId, limits::OverLimit};
 
 /// A result of qtasks.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -35,100 +35,54 @@
 
 extern crate self as qtasks;
 
-// meaning
-mod alarm;
-mod clock_hold;
-mod error;
-mod gather;
-mod guard;
-pub mod job;
-pub mod json;
-pub mod lifecycle;
-mod limits;
-mod pending;
-mod retry;
-mod telemetry;
-
-// tasks
-mod call;
-mod co;
-mod collect;
-mod context;
-mod end;
-mod executor;
-mod failure;
-mod handler;
-mod journal;
-mod memo;
-mod registry;
-mod state;
-mod task;
-mod transacting;
-
-// stores
-pub mod store;
-
-// a handler on one side, a store's transaction on the other
-#[cfg(feature = "postgres")]
-mod postgres_handlers;
-#[cfg(feature = "sqlite")]
-mod sqlite_handlers;
-
-// processes
-mod app;
-mod attempt;
-mod clock;
-mod dispatcher;
-mod enqueuing;
-mod floor;
-mod handle;
-mod heartbeat;
-mod held;
-mod later;
-mod outage;
-mod patience;
-mod pool;
-mod pruner;
-mod recorder;
-mod rescue;
-mod retrying;
-mod signals;
-mod stopping;
-mod stream;
-mod surroundings;
-mod suspects;
-mod threads;
-mod unserved;
-mod worker;
-
 #[doc(hidden)]
-#[path = "private.rs"]
+#[path = "macro_support.rs"]
 pub mod __private;
+mod client;
+mod clock;
+mod environment;
+mod error;
+mod execution;
+mod model;
 pub mod prelude;
-mod yielding;
+mod runtime;
+mod schema;
+pub mod store;
+mod task;
+mod telemetry;
+mod worker;
 
 #[cfg(feature = "postgres")]
 pub use self::store::postgres;
 #[cfg(feature = "sqlite")]
 pub use self::store::sqlite;
 pub use self::{
-    app::{Builder, QueueTasks},
-    call::{Call, CallOptions},
+    client::{
+        app::{Builder, QueueTasks},
+        handle::{JobHandle, Status},
+    },
     clock::Clock,
-    co::Co,
-    collect::{Collect, Collection, Count, Declared, Last},
-    context::TaskContext,
     error::{BoxError, Error, Result},
-    executor::Value,
-    failure::{IntoTaskError, TaskError},
-    handle::{JobHandle, Status},
-    handler::{Handler, Reply},
-    job::JobId,
-    limits::{Limits, OverLimit},
-    retry::Retry,
-    state::State,
+    execution::{
+        co::Co,
+        context::TaskContext,
+        drive::Value,
+        handler::{Handler, Reply},
+        state::State,
+        stopped::{IntoTaskError, TaskError},
+    },
+    model::{
+        job::{self, JobId},
+        json, lifecycle,
+        limits::{Limits, OverLimit},
+        retry::Retry,
+    },
+    schema::collect::{Collect, Collection, Count, Declared, Last},
     store::Filter,
-    task::{Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema},
+    task::{
+        Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema,
+        call::{Call, CallOptions},
+    },
     worker::{Worker, WorkerBuilder},
 };
 /// The time types that jobs and calls speak of: `call.at(..)` takes a `jiff::Timestamp`.

@@ -14,8 +14,10 @@ use tracing::{Level, Span, debug, error, event_enabled, field::Empty, info, info
 
 use crate::{
     error::Error,
-    job::{Ending, Job, JobId, State, WorkerId},
-    lifecycle::Outcome,
+    model::{
+        job::{Ending, Job, JobId, State, WorkerId},
+        lifecycle::Outcome,
+    },
 };
 
 /// The span of an attempt, from its start to its settlement: what its body and its handler say stands in it.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, Suspect, WorkerId},
+    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, Suspect, WorkerId},
 };
 
 inventory::submit! {

@@ -1,15 +1,15 @@
 //! Where jobs are kept.
 //!
 //! A store finds due jobs, hands each to one worker, and writes what it is told if the lease still holds. It sees names,
-//! JSON and times, never tasks, and it decides nothing: what becomes of a job comes from [`crate::lifecycle`]. It never
+//! JSON and times, never tasks, and it decides nothing: what becomes of a job comes from [`crate::model::lifecycle`]. It never
 //! reads a clock either; `now` comes in with each call.
 
-mod bell;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
-#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
-mod millis;
+mod notify;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
@@ -27,13 +27,13 @@ use jiff::Timestamp;
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
 pub use self::{
-    bell::{Bell, Listener},
     memory::Memory,
+    notify::{Bell, Listener},
 };
-pub use crate::pending::{BoxedHandler, PendingStep};
+pub use crate::model::pending::{BoxedHandler, PendingStep};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, Suspect, WorkerId},
+    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, Progress, State, Step, Suspect, WorkerId},
 };
 
 /// A place where jobs are kept.
@@ -124,7 +124,7 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
     /// order. A new step sets the failures of its job to 0; a [suspect](Job::suspect) has had no losses from then on, and is
-    /// [liable](crate::job::Suspect::liable) no more.
+    /// [liable](crate::model::job::Suspect::liable) no more.
     ///
     /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
@@ -317,7 +317,7 @@ impl Suspects {
         !matches!(self, Self::PassOver)
     }
 
-    /// Whether the one that is leased is [liable](crate::job::Suspect::liable).
+    /// Whether the one that is leased is [liable](crate::model::job::Suspect::liable).
     pub const fn liable(self) -> bool {
         matches!(self, Self::OneAlone)
     }
@@ -371,7 +371,7 @@ pub struct Record {
     pub jobs: Vec<NewJob>,
     /// What the task says of its progress, where that is new.
     pub progress: Option<Progress>,
-    /// Whether the job, a [suspect](Job::suspect), has had its turn: it is [liable](crate::job::Suspect::liable) no more.
+    /// Whether the job, a [suspect](Job::suspect), has had its turn: it is [liable](crate::model::job::Suspect::liable) no more.
     pub passed: bool,
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::subject::*;
+use super::harness::*;
 use crate::{
-    job::{Attempt, Ending, Lease, NewJob, WorkerId},
+    model::job::{Attempt, Ending, Lease, NewJob, WorkerId},
     store::{Ask, Filter, Hold, Settlement, Store, Written},
 };
 

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::subject::*;
+use super::harness::*;
 use crate::{
-    job::{Job, NewJob, State, Suspect, WorkerId},
+    model::job::{Job, NewJob, State, Suspect, WorkerId},
     store::{Ask, Record, Settlement, Store, Suspects},
 };
 

@@ -21,26 +21,26 @@
 //!
 //! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
 
-mod coming;
 mod ending;
 mod enqueueing;
-mod extremes;
 mod fencing;
-mod lasting;
+mod harness;
+mod lease_expiry;
+mod lease_on_enqueue;
 mod leasing;
-mod noting;
+mod limits;
+mod memos;
+mod notifications;
 mod order;
 mod reading;
 mod recording;
-mod ringing;
 mod settling;
-mod subject;
 
 use std::sync::Arc;
 
 pub use self::{
-    coming::*, ending::*, enqueueing::*, extremes::*, fencing::*, lasting::*, leasing::*, noting::*, order::*,
-    reading::*, recording::*, ringing::*, settling::*,
+    ending::*, enqueueing::*, fencing::*, lease_expiry::*, lease_on_enqueue::*, leasing::*, limits::*, memos::*,
+    notifications::*, order::*, reading::*, recording::*, settling::*,
 };
 use super::Store;
 
@@ -185,16 +185,16 @@ mod tests {
             include_str!("enqueueing.rs"),
             include_str!("leasing.rs"),
             include_str!("order.rs"),
-            include_str!("coming.rs"),
-            include_str!("lasting.rs"),
+            include_str!("lease_on_enqueue.rs"),
+            include_str!("lease_expiry.rs"),
             include_str!("recording.rs"),
-            include_str!("noting.rs"),
+            include_str!("memos.rs"),
             include_str!("fencing.rs"),
             include_str!("settling.rs"),
             include_str!("ending.rs"),
             include_str!("reading.rs"),
-            include_str!("ringing.rs"),
-            include_str!("extremes.rs"),
+            include_str!("notifications.rs"),
+            include_str!("limits.rs"),
         ]
         .iter()
         .flat_map(|source| source.split("\npub async fn ").skip(1).filter_map(|rest| rest.split('(').next()))

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::subject::*;
+use super::harness::*;
 use crate::{
-    job::{JobId, Lease, NewJob, State, WorkerId},
+    model::job::{JobId, Lease, NewJob, State, WorkerId},
     store::{Ask, Filter, Hold, Settlement, Store},
 };
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::subject::*;
+use super::harness::*;
 use crate::{
-    job::NewJob,
+    model::job::NewJob,
     store::{Filter, Store},
 };
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::subject::*;
+use super::harness::*;
 use crate::{
-    job::{Lease, Progress, Reply, Step, Suspect},
+    model::job::{Lease, Progress, Reply, Step, Suspect},
     store::{Ask, Record, Settlement, Store, Suspects, Written},
 };
 

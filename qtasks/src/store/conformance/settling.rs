@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::subject::*;
+use super::harness::*;
 use crate::{
-    job::{Ending, Job, JobId, Lease, Output, Shape, State, Suspect, WorkerId},
+    model::job::{Ending, Job, JobId, Lease, Output, Shape, State, Suspect, WorkerId},
     store::{Ask, Hold, Settlement, Store, Suspects, Written},
 };
 

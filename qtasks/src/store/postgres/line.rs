@@ -7,10 +7,10 @@ use tokio::{sync::watch, task::AbortHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Row};
 
 use super::{
-    database::{Statement, in_time},
-    fault::Fault,
-    place::Place,
+    error::Fault,
+    pool::{Statement, in_time},
     tls,
+    url::Place,
 };
 
 /// A connection to a server, for as long as that answers in time.

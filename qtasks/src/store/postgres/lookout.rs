@@ -9,14 +9,14 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::{Row, types::Type};
 
 use super::{
-    database::{Parameter, Statement},
-    fault::Fault,
+    account, encoding,
+    error::Fault,
     line::Line,
-    place::Place,
+    pool::{Parameter, Statement},
     presence::instance,
-    rights, row,
+    url::Place,
 };
-use crate::job::WorkerId;
+use crate::model::job::WorkerId;
 
 /// At so many looks after the connection was lost no worker is taken for gone: others may have lost theirs too, as when an
 /// operator has closed them all.
@@ -101,13 +101,13 @@ impl Lookout {
         }
         let (free, mut lost) = sorted(&rows)?;
         let still = free.iter().filter(|(worker, beat)| self.free.get(worker) == Some(*beat));
-        let (ids, beats): (Vec<_>, Vec<_>) = still.map(|(worker, beat)| (row::worker_id(*worker), *beat)).unzip();
+        let (ids, beats): (Vec<_>, Vec<_>) = still.map(|(worker, beat)| (encoding::worker_id(*worker), *beat)).unzip();
         if !ids.is_empty() {
             let parameters: [Parameter<'_>; 3] =
                 [(&true, Type::BOOL), (&ids, Type::UUID_ARRAY), (&beats, Type::INT8_ARRAY)];
             let judged = line.query(place, &Statement { sql: JUDGE, parameters: &parameters }).await?;
             for row in &judged {
-                lost.insert(row::worker(row, 0)?);
+                lost.insert(encoding::worker(row, 0)?);
             }
         }
         let more = !lost.is_subset(&self.lost);
@@ -127,10 +127,10 @@ async fn ask(line: &Line, place: &Place, watches: bool) -> Result<Vec<Row>, Faul
 
 fn server<'r>(rows: &'r [Row], place: &Place) -> Result<&'r str, Fault> {
     let Some(row) = rows.first() else { return Err(Fault::refused("a look was answered with nothing")) };
-    if row::get(row, 1)? {
-        return row::get(row, 0);
+    if encoding::get(row, 1)? {
+        return encoding::get(row, 0);
     }
-    Err(Fault::away(format!("the server can only be read; {}", rights::to_write(place))))
+    Err(Fault::away(format!("the server can only be read; {}", account::to_write(place))))
 }
 
 /// Workers whose lock is free, with their beats, and those that are lost.
@@ -138,12 +138,12 @@ fn sorted(rows: &[Row]) -> Result<(Beats, HashSet<WorkerId>), Fault> {
     let (mut free, mut lost) = (Beats::new(), HashSet::new());
     for row in rows {
         // Without any worker there is a row for the server alone.
-        let Some(lost_already) = row::get::<Option<bool>>(row, 4)? else { continue };
-        let worker = row::worker(row, 2)?;
+        let Some(lost_already) = encoding::get::<Option<bool>>(row, 4)? else { continue };
+        let worker = encoding::worker(row, 2)?;
         if lost_already {
             lost.insert(worker);
         } else {
-            free.insert(worker, row::get(row, 3)?);
+            free.insert(worker, encoding::get(row, 3)?);
         }
     }
     Ok((free, lost))

@@ -32,31 +32,25 @@
 //! GRANT EXECUTE ON FUNCTION qtasks.enqueue TO shop; -- As all have it by default.
 //! ```
 
-mod check;
-mod coming;
-mod database;
-mod enqueue;
-mod fault;
-mod front;
-mod group;
-mod lease;
+mod account;
+mod batcher;
+mod calls;
+mod encoding;
+mod enqueue_in;
+mod error;
+mod handler;
 mod line;
 mod lookout;
-mod news;
-mod place;
+mod notify;
+mod pool;
 mod presence;
-mod prune;
-mod read;
-mod record;
-mod rights;
-mod row;
 mod schema;
+mod server;
 mod session;
-mod settle;
-mod store;
 mod tls;
-mod transact;
-mod transaction;
+mod url;
+mod waiters;
+mod watermark;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -66,21 +60,21 @@ use jiff::Timestamp;
 use tokio::runtime::{Builder, Handle, Runtime};
 pub use tokio_postgres;
 
-pub(crate) use self::transact::{InTransaction, KIND};
+pub(crate) use self::calls::transact::{InTransaction, KIND};
 use self::{
-    coming::Coming,
-    database::Database,
-    fault::Fault,
-    front::Front,
-    group::Group,
-    news::News,
-    place::Place,
+    batcher::Group,
+    calls::{Enqueue, Inner, Records, Settle},
+    error::Fault,
+    notify::News,
+    pool::Database,
     session::{Session, Sessions},
-    store::{Enqueue, Inner, Records, Settle},
+    url::Place,
+    waiters::Coming,
+    watermark::Front,
 };
 pub use self::{
-    transact::Transaction,
-    transaction::{Enqueueing, InSchema},
+    calls::transact::Transaction,
+    enqueue_in::{Enqueueing, InSchema},
 };
 use super::{
     Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
@@ -88,7 +82,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -191,7 +185,7 @@ impl Postgres {
 /// Finds out whether the server is good, makes the tables, and starts to listen.
 async fn begin(inner: Arc<Inner>, of_sessions: Handle) -> Result<()> {
     const LISTENING: &str = "listen to its database";
-    check::check(&inner.database).await?;
+    server::check(&inner.database).await?;
     schema::migrate(&inner.database, schema::MIGRATIONS).await?;
     let (database, news) = (Arc::clone(&inner.database), Arc::clone(&inner.news));
     if database.place.pooled {
@@ -299,7 +293,7 @@ impl Store for Postgres {
 
     async fn time(&self) -> Result<Option<Timestamp>> {
         let inner = Arc::clone(&self.inner);
-        self.run("read the time", async move { read::time(&inner.database).await }).await
+        self.run("read the time", async move { calls::read::time(&inner.database).await }).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -309,7 +303,7 @@ impl Store for Postgres {
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         let runtime = self.engine.runtime().handle().clone();
         // Here and not there: handlers are the caller's own code.
-        let came = transact::transact(&self.inner, runtime, lease, &works).await;
+        let came = calls::transact::transact(&self.inner, runtime, lease, &works).await;
         came.map_err(|fault| fault.of_write("run handlers in a transaction"))
     }
 
@@ -323,42 +317,43 @@ impl Store for Postgres {
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         let inner = Arc::clone(&self.inner);
-        self.run("read a job", async move { read::job(&inner.database, id).await }).await
+        self.run("read a job", async move { calls::read::job(&inner.database, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
         let inner = Arc::clone(&self.inner);
-        self.run("list jobs", async move { read::jobs(&inner.database, &filter, after, limit).await }).await
+        self.run("list jobs", async move { calls::read::jobs(&inner.database, &filter, after, limit).await }).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
         let inner = Arc::clone(&self.inner);
-        self.run("look for due jobs", async move { read::due_lanes(&inner.database, now).await }).await
+        self.run("look for due jobs", async move { calls::read::due_lanes(&inner.database, now).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
         let inner = Arc::clone(&self.inner);
-        self.run("read steps", async move { read::steps(&inner.database, id, from, limit).await }).await
+        self.run("read steps", async move { calls::read::steps(&inner.database, id, from, limit).await }).await
     }
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
         let inner = Arc::clone(&self.inner);
-        self.run("read the last step", async move { read::last_step(&inner.database, id).await }).await
+        self.run("read the last step", async move { calls::read::last_step(&inner.database, id).await }).await
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
         let inner = Arc::clone(&self.inner);
-        self.run("read memos", async move { read::memos(&inner.database, id, step, from, limit).await }).await
+        self.run("read memos", async move { calls::read::memos(&inner.database, id, step, from, limit).await }).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
         let inner = Arc::clone(&self.inner);
-        self.run("read attempts", async move { read::attempts(&inner.database, id).await }).await
+        self.run("read attempts", async move { calls::read::attempts(&inner.database, id).await }).await
     }
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
         let inner = Arc::clone(&self.inner);
-        self.run("prune old jobs", async move { prune::prune(&inner.database, finished, dead, limit).await }).await
+        self.run("prune old jobs", async move { calls::prune::prune(&inner.database, finished, dead, limit).await })
+            .await
     }
 
     fn patience(&self) -> Duration {

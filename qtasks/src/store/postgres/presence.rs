@@ -3,12 +3,12 @@
 use tokio_postgres::types::Type;
 
 use super::{
-    database::Database,
-    fault::Fault,
-    row::{self, job_columns},
+    encoding::{self, job_columns},
+    error::Fault,
+    pool::Database,
 };
 use crate::{
-    job::{Job, WorkerId},
+    model::job::{Job, WorkerId},
     store::Presence,
 };
 
@@ -40,9 +40,9 @@ const LEAVE: &str = "
 
 /// Forgets a worker; gives whether it held jobs.
 pub(super) async fn leave(database: &Database, worker: WorkerId) -> Result<bool, Fault> {
-    let (id, sign) = (row::worker_id(worker), sign(worker));
+    let (id, sign) = (encoding::worker_id(worker), sign(worker));
     let rows = database.query(LEAVE, &[(&id, Type::UUID), (&sign, Type::INT8)]).await?;
-    rows.first().map_or(Ok(false), |row| row::get(row, 0))
+    rows.first().map_or(Ok(false), |row| encoding::get(row, 0))
 }
 
 /// From one worker that holds jobs to the next by the index, however many jobs each of them holds.
@@ -63,10 +63,10 @@ const WORKERS: &str = "
 pub(super) async fn workers(database: &Database) -> Result<Vec<Presence>, Fault> {
     let presence = |row| {
         Ok(Presence {
-            worker: row::worker(row, 0)?,
-            beat: row::get::<Option<i64>>(row, 1)?.map(i64::cast_unsigned),
-            gone: row::get(row, 2)?,
-            holds: row::get(row, 3)?,
+            worker: encoding::worker(row, 0)?,
+            beat: encoding::get::<Option<i64>>(row, 1)?.map(i64::cast_unsigned),
+            gone: encoding::get(row, 2)?,
+            holds: encoding::get(row, 3)?,
         })
     };
     database.query(WORKERS, &[]).await?.iter().map(presence).collect()
@@ -76,9 +76,9 @@ const HELD: &str =
     concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1 LIMIT $2");
 
 pub(super) async fn held(database: &Database, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Fault> {
-    let (worker, limit) = (row::worker_id(worker), row::count(limit));
+    let (worker, limit) = (encoding::worker_id(worker), encoding::count(limit));
     let rows = database.query(HELD, &[(&worker, Type::UUID), (&limit, Type::INT8)]).await?;
-    rows.iter().map(row::job).collect()
+    rows.iter().map(encoding::job).collect()
 }
 
 const FORGET: &str = "
@@ -87,7 +87,7 @@ const FORGET: &str = "
 
 /// Forgets a worker that holds nothing and has not renewed since `beat`.
 pub(super) async fn forget(database: &Database, worker: WorkerId, beat: Option<u64>) -> Result<(), Fault> {
-    let (worker, beat) = (row::worker_id(worker), beat.map(u64::cast_signed));
+    let (worker, beat) = (encoding::worker_id(worker), beat.map(u64::cast_signed));
     database.query(FORGET, &[(&worker, Type::UUID), (&beat, Type::INT8)]).await?;
     Ok(())
 }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use tokio_postgres::types::Type;
 
 use super::{
-    database::{Database, Transaction},
-    fault::Fault,
-    place::Place,
-    rights,
+    account,
+    error::Fault,
+    pool::{Database, Transaction},
+    url::Place,
 };
 use crate::error::{Error, Result};
 
@@ -201,7 +201,7 @@ impl State {
     fn mend(&self, place: &Place) -> String {
         match &self.owner {
             Some(owner) => format!("the role `{owner}` owns them, and brings them up to date when it opens the store"),
-            None => rights::to_make(place, self.is_there),
+            None => account::to_make(place, self.is_there),
         }
     }
 }

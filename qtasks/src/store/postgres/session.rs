@@ -21,18 +21,18 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use super::{
-    database::{Database, Parameter, Statement, UNLIMITED},
-    fault::Fault,
+    encoding,
+    error::Fault,
     line::Line,
     lookout::{self, Lookout},
-    news::{CHANNEL, News},
-    place::Place,
+    notify::{CHANNEL, News},
+    pool::{Database, Parameter, Statement, UNLIMITED},
     presence::{instance, sign},
-    row,
     schema::FORMAT,
+    url::Place,
 };
 use crate::{
-    job::{JobId, Lease, WorkerId},
+    model::job::{JobId, Lease, WorkerId},
     store::Renewed,
 };
 
@@ -236,12 +236,13 @@ impl Session {
         if free.is_empty() {
             return Ok(());
         }
-        let (ids, signs): (Vec<_>, Vec<_>) = free.iter().map(|worker| (row::worker_id(*worker), sign(*worker))).unzip();
+        let (ids, signs): (Vec<_>, Vec<_>) =
+            free.iter().map(|worker| (encoding::worker_id(*worker), sign(*worker))).unzip();
         let parameters: [Parameter<'_>; 2] = [(&ids, Type::UUID_ARRAY), (&signs, Type::INT8_ARRAY)];
         for row in self.line.query(place, &Statement { sql: LOCK, parameters: &parameters }).await? {
             // Where the connection was lost, the server may not know of that yet; then this is tried again.
-            if row::get(&row, 1)? {
-                self.locked().insert(row::worker(&row, 0)?);
+            if encoding::get(&row, 1)? {
+                self.locked().insert(encoding::worker(&row, 0)?);
             }
         }
         Ok(())
@@ -249,7 +250,7 @@ impl Session {
 
     /// Renews the leases of a worker, in a single round trip.
     async fn renew(&self, place: &Place, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
-        let (id, sign, beat) = (row::worker_id(worker), sign(worker), beat.cast_signed());
+        let (id, sign, beat) = (encoding::worker_id(worker), sign(worker), beat.cast_signed());
         let locked = self.locked().contains(&worker);
         let parameters: [Parameter<'_>; 5] =
             [(&id, Type::UUID), (&sign, Type::INT8), (&locked, Type::BOOL), (&beat, Type::INT8), (&FORMAT, Type::INT8)];
@@ -259,11 +260,11 @@ impl Session {
         let asked = async {
             let (tables, renewed, held) =
                 join!(self.line.send(place, &tables), self.line.send(place, &renew), self.line.send(place, &held));
-            let found = tables?.first().map_or(Ok(None), |row| row::get::<Option<i64>>(row, 0))?;
+            let found = tables?.first().map_or(Ok(None), |row| encoding::get::<Option<i64>>(row, 0))?;
             if let Some(found) = found.filter(|found| *found > FORMAT) {
                 return Err(Fault::Newer { place: place.to_string(), found });
             }
-            let Some(signed) = renewed?.first().map(|row| row::get(row, 0)).transpose()? else {
+            let Some(signed) = renewed?.first().map(|row| encoding::get(row, 0)).transpose()? else {
                 return Err(Fault::refused("its tables are those of an older qtasks"));
             };
             Ok((signed, held?))
@@ -282,13 +283,13 @@ impl Session {
 
 /// Reads what [`HELD`] gives.
 fn renewed(worker: WorkerId, rows: &[Row]) -> Result<Renewed, Fault> {
-    let now = rows.first().map(|row| row::get(row, 0)).transpose()?.map(row::time);
+    let now = rows.first().map(|row| encoding::get(row, 0)).transpose()?.map(encoding::time);
     let mut leases = Vec::with_capacity(rows.len());
     for row in rows {
         // Where the worker holds nothing, there is a row for the time alone.
-        if let Some(job) = row::get::<Option<Uuid>>(row, 1)? {
+        if let Some(job) = encoding::get::<Option<Uuid>>(row, 1)? {
             let job = JobId::from_bytes(job.into_bytes());
-            leases.push(Lease { job, attempt: row::small(row, 2)?, worker });
+            leases.push(Lease { job, attempt: encoding::small(row, 2)?, worker });
         }
     }
     Ok(Renewed { leases, now })

@@ -10,7 +10,7 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::place::Trust;
+use super::url::Trust;
 use crate::error::{Error, Result};
 
 const OPENING: &str = "read the certificates to trust";

@@ -2,7 +2,7 @@
 
 use redis::RedisError;
 
-use super::{failure::Failure, link::Link, place::Place};
+use super::{connection::Link, error::Failure, url::Place};
 
 /// The commands that scripts call, as accounts are given them.
 const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hset hsetnx lindex llen lpop lpush lrange ltrim \
@@ -115,10 +115,10 @@ mod tests {
         let of_scripts = called(scripts, &marks);
         assert_eq!(of_scripts, OF_SCRIPTS.split(' ').map(str::to_owned).collect());
         let others = [
-            include_str!("read.rs"),
+            include_str!("calls/read.rs"),
             include_str!("presence.rs"),
-            include_str!("news.rs"),
-            include_str!("checks.rs"),
+            include_str!("notify.rs"),
+            include_str!("server.rs"),
             include_str!("large.rs"),
         ];
         let mut used = called(&others, &["cmd(\"", "link.command(\""]);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{Arg, Cmd, Value, cmd};
 
-use super::{checks::configured, failure::Failure, link::Link};
+use super::{connection::Link, error::Failure, server::configured};
 use crate::store::Bell;
 
 type Asked<T> = Result<T, Failure>;

@@ -1,23 +1,20 @@
 //! Jobs on a Redis server: many processes on many machines.
 
 mod account;
-mod batch;
-mod checks;
-mod coding;
-mod engine;
-mod failure;
+mod batcher;
+mod calls;
+mod connection;
+mod encoding;
+mod error;
 mod large;
-mod lease;
-mod link;
-mod news;
-mod place;
+mod notify;
 mod presence;
-mod read;
-mod rounds;
+mod runtime;
 mod scripts;
+mod server;
 #[cfg(feature = "redis-tls")]
 mod tls;
-mod write;
+mod url;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -25,13 +22,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use self::{
-    batch::Batch, engine::Engine, failure::Failure, link::Link, news::Ear, place::Place, presence::Renewals,
-    rounds::Rounds,
+    batcher::Rounds, calls::enqueue::Batch, connection::Link, error::Failure, notify::Ear, presence::Renewals,
+    runtime::Engine, url::Place,
 };
 use super::{Ask, Bell, Filter, GAP, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written};
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Memo, NewJob, State, Step, WorkerId},
+    model::job::{Attempt, Job, JobId, Memo, NewJob, State, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -126,7 +123,7 @@ impl Redis {
         let opening = Arc::clone(&link);
         let ear = engine.ask("connect to its server", async move { Ear::open(&opening).await }).await?;
         let checking = Arc::clone(&link);
-        for warning in engine.run("check its server", async move { checks::check(&checking).await }).await? {
+        for warning in engine.run("check its server", async move { server::check(&checking).await }).await? {
             tracing::warn!(server = %link.place, "{warning}");
         }
         engine.keep(ear.listen(Arc::clone(&link)));
@@ -170,7 +167,7 @@ impl Store for Redis {
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.ask("lease jobs", |rounds| async move { lease::lease(&rounds, &ask).await }).await
+        self.ask("lease jobs", |rounds| async move { calls::lease::lease(&rounds, &ask).await }).await
     }
 
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
@@ -202,7 +199,7 @@ impl Store for Redis {
             return Ok(Vec::new());
         }
         let written =
-            self.write("record steps", |rounds| async move { write::record(&rounds, &records).await }).await?;
+            self.write("record steps", |rounds| async move { calls::record::record(&rounds, &records).await }).await?;
         written.ok_or(Error::Misuse(GAP))
     }
 
@@ -213,39 +210,42 @@ impl Store for Redis {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        self.write("settle jobs", |rounds| async move { write::settle(&rounds, &settlements).await }).await
+        self.write("settle jobs", |rounds| async move { calls::record::settle(&rounds, &settlements).await }).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        self.ask("read a job", |rounds| async move { read::job(&rounds.link, id).await }).await
+        self.ask("read a job", |rounds| async move { calls::read::job(&rounds.link, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.ask("list jobs", |rounds| async move { read::jobs(&rounds.link, &filter, after, limit).await }).await
+        self.ask("list jobs", |rounds| async move { calls::read::jobs(&rounds.link, &filter, after, limit).await })
+            .await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
-        self.ask("look for due jobs", |rounds| async move { read::due_lanes(&rounds.link, now).await }).await
+        self.ask("look for due jobs", |rounds| async move { calls::read::due_lanes(&rounds.link, now).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        self.ask("read steps", |rounds| async move { read::steps(&rounds.link, id, from, limit).await }).await
+        self.ask("read steps", |rounds| async move { calls::read::steps(&rounds.link, id, from, limit).await }).await
     }
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        self.ask("read the last step", |rounds| async move { read::last_step(&rounds.link, id).await }).await
+        self.ask("read the last step", |rounds| async move { calls::read::last_step(&rounds.link, id).await }).await
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        self.ask("read memos", |rounds| async move { read::memos(&rounds.link, id, step, from, limit).await }).await
+        self.ask("read memos", |rounds| async move { calls::read::memos(&rounds.link, id, step, from, limit).await })
+            .await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        self.ask("read attempts", |rounds| async move { read::attempts(&rounds.link, id).await }).await
+        self.ask("read attempts", |rounds| async move { calls::read::attempts(&rounds.link, id).await }).await
     }
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
-        self.ask("prune jobs", |rounds| async move { write::prune(&rounds.link, finished, dead, limit).await }).await
+        self.ask("prune jobs", |rounds| async move { calls::record::prune(&rounds.link, finished, dead, limit).await })
+            .await
     }
 
     fn patience(&self) -> Duration {

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use redis::{Value, cmd, from_redis_value};
 
-use super::{checks, coding, engine::Engine, failure::Failure, link::Link, place::Place};
+use super::{connection::Link, encoding, error::Failure, runtime::Engine, server, url::Place};
 use crate::{
     error::{Error, Result},
-    job::{Job, WorkerId},
+    model::job::{Job, WorkerId},
     store::{Bell, Presence, Renewed},
 };
 
@@ -40,9 +40,9 @@ impl Renewals {
 async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
     let failed = |failure: Failure| Error::store("renew leases", failure);
     let mut call = link.call(|scripts| &scripts.renew);
-    call.arg(&worker.to_bytes()).arg(beat).arg(checks::FORMAT);
+    call.arg(&worker.to_bytes()).arg(beat).arg(server::FORMAT);
     match link.ask::<Value>(&call).await.map_err(failed)? {
-        Value::Int(found) => Err(Error::NewerStore { place: link.place.to_string(), found, known: checks::FORMAT }),
+        Value::Int(found) => Err(Error::NewerStore { place: link.place.to_string(), found, known: server::FORMAT }),
         answer => renewed(answer, worker).map_err(failed),
     }
 }
@@ -50,7 +50,7 @@ async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
 fn renewed(answer: Value, worker: WorkerId) -> Result<Renewed, Failure> {
     let (seconds, microseconds, leases): (i64, i64, Vec<Vec<u8>>) =
         from_redis_value(answer).map_err(redis::RedisError::from)?;
-    let leases = leases.iter().map(|lease| coding::read_lease(lease, worker)).collect::<Result<_, _>>()?;
+    let leases = leases.iter().map(|lease| encoding::read_lease(lease, worker)).collect::<Result<_, _>>()?;
     Ok(Renewed { leases, now: Some(server_time(seconds, microseconds)) })
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn time(link: &Link) -> Result<Timestamp, Failure> {
 }
 
 fn server_time(seconds: i64, microseconds: i64) -> Timestamp {
-    coding::time(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
+    encoding::time(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
 }
 
 pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> {
@@ -75,7 +75,7 @@ pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> 
 
 pub(super) async fn workers(link: &Link) -> Result<Vec<Presence>, Failure> {
     let known: Vec<(Vec<u8>, String, bool)> = link.ask(&link.call(|scripts| &scripts.workers)).await?;
-    known.iter().map(|(worker, beat, holds)| coding::presence(worker, beat, *holds)).collect()
+    known.iter().map(|(worker, beat, holds)| encoding::presence(worker, beat, *holds)).collect()
 }
 
 /// Jobs that one call finds at most.
@@ -89,11 +89,11 @@ pub(super) async fn held(link: &Link, worker: WorkerId, limit: usize) -> Result<
     if *waits == Value::Int(1) {
         link.bell.ring_work();
     }
-    coding::jobs(jobs, coding::job)
+    encoding::jobs(jobs, encoding::job)
 }
 
 pub(super) async fn forget(link: &Link, worker: WorkerId, beat: Option<u64>) -> Result<(), Failure> {
     let mut call = link.call(|scripts| &scripts.forget);
-    call.arg(&worker.to_bytes()).arg(coding::beat(beat));
+    call.arg(&worker.to_bytes()).arg(encoding::beat(beat));
     link.ask(&call).await
 }

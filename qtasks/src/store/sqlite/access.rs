@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{files::about, place::Place};
+use super::{files::about, url::Place};
 
 /// What keeps this program from writing to the database, in a sentence with what mends it.
 ///

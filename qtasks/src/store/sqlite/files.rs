@@ -17,8 +17,8 @@ use std::{
 };
 
 use super::{
-    fault::Fault,
-    place::{OPENING, Place},
+    error::Fault,
+    url::{OPENING, Place},
 };
 use crate::{
     error::{Error, Result},
@@ -194,7 +194,7 @@ mod tests {
 
     use crate::{
         error::{Error, chain},
-        job::WorkerId,
+        model::job::WorkerId,
         store::{
             Store,
             sqlite::{
@@ -220,7 +220,7 @@ mod tests {
             )
         );
         fs::rename(place.path.with_extension("away"), log).unwrap();
-        let again = store.job(crate::job::JobId::new()).await.unwrap_err();
+        let again = store.job(crate::model::job::JobId::new()).await.unwrap_err();
         assert_eq!(chain(&again), chain(&error), "what was written meanwhile may be elsewhere");
     }
 

@@ -7,8 +7,10 @@ use tempfile::TempDir;
 
 use super::Sqlite;
 use crate::{
-    job::{Job, JobId, NewJob, WorkerId},
-    json::Json,
+    model::{
+        job::{Job, JobId, NewJob, WorkerId},
+        json::Json,
+    },
     store::{Ask, Store, Suspects},
 };
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tokio::runtime::Handle;
 
-use crate::clock_hold::ClockHold;
+use crate::runtime::clock_hold::ClockHold;
 
 /// Whether calls of a store hold the clock: where the application goes by tokio's.
 #[derive(Debug, Default)]

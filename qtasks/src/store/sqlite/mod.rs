@@ -5,31 +5,23 @@
 //! transaction commits.
 
 mod access;
-mod checkpoint;
-mod enqueue;
-mod fault;
+mod calls;
+mod encoding;
+mod enqueue_in;
+mod error;
 mod files;
 #[cfg(test)]
 mod fixture;
+mod handler;
 mod holding;
-mod lease;
-mod packed;
-mod place;
+mod notify;
 mod presence;
-mod question;
-mod queue;
-mod read;
-mod reader;
+mod readers;
 mod renewal;
-mod row;
 mod schema;
 mod sql;
 mod steps;
-mod tables;
-mod transact;
-mod transaction;
-mod watch;
-mod write;
+mod url;
 mod writer;
 
 use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
@@ -39,15 +31,17 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 pub use rusqlite;
 
-pub use self::transact::Transaction;
-pub(crate) use self::transact::{InTransaction, KIND};
+pub use self::calls::transact::Transaction;
+pub(crate) use self::calls::transact::{InTransaction, KIND};
 use self::{
-    enqueue::Enqueue,
-    place::Place,
-    reader::Readers,
+    calls::{
+        enqueue::Enqueue,
+        record::{Prune, Pruned, Records, Settle},
+        transact::Transact,
+    },
+    readers::{pool::Readers, queries},
     renewal::Renewals,
-    transact::Transact,
-    write::{Prune, Pruned, Records, Settle},
+    url::Place,
     writer::Handle,
 };
 use super::{
@@ -56,7 +50,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -169,19 +163,19 @@ impl Store for Sqlite {
     async fn workers(&self) -> Result<Vec<Presence>> {
         const DOING: &str = "look at the workers there are";
         let workers = Arc::clone(&self.writer.workers);
-        let seen = self.readers.read(DOING, move |tables| Ok(workers.seen(&read::holders(tables)?))).await?;
+        let seen = self.readers.read(DOING, move |tables| Ok(workers.seen(&queries::holders(tables)?))).await?;
         seen.map_err(|error| Error::store(DOING, error))
     }
 
     async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
-        self.readers.read("read the jobs of a worker", move |tables| read::held(tables, worker, limit)).await
+        self.readers.read("read the jobs of a worker", move |tables| queries::held(tables, worker, limit)).await
     }
 
     async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
         const DOING: &str = "forget a worker";
         let workers = Arc::clone(&self.writer.workers);
         let forget = move |tables: &_| {
-            let holds = !read::held(tables, worker, 1)?.is_empty();
+            let holds = !queries::held(tables, worker, 1)?.is_empty();
             Ok(if holds { Ok(()) } else { workers.forget(worker, beat) })
         };
         self.readers.read(DOING, forget).await?.map_err(|error| Error::store(DOING, error))
@@ -192,7 +186,10 @@ impl Store for Sqlite {
     }
 
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
-        self.writer.queue.ask(Transact { lease, works, long: transact::LONG, to_blame: RefCell::default() }).await
+        self.writer
+            .queue
+            .ask(Transact { lease, works, long: calls::transact::LONG, to_blame: RefCell::default() })
+            .await
     }
 
     fn transactions(&self) -> Option<&'static str> {
@@ -204,15 +201,15 @@ impl Store for Sqlite {
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        self.readers.read("read a job", move |tables| read::job(tables, id)).await
+        self.readers.read("read a job", move |tables| queries::job(tables, id)).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.readers.read("list jobs", move |tables| read::jobs(tables, &filter, after, limit)).await
+        self.readers.read("list jobs", move |tables| queries::jobs(tables, &filter, after, limit)).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
-        self.readers.read("look for due jobs", move |tables| read::due_lanes(tables, now)).await
+        self.readers.read("look for due jobs", move |tables| queries::due_lanes(tables, now)).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
@@ -224,11 +221,11 @@ impl Store for Sqlite {
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        self.readers.read("read memos", move |tables| read::memos(tables, id, step, from, limit)).await
+        self.readers.read("read memos", move |tables| queries::memos(tables, id, step, from, limit)).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        self.readers.read("read attempts", move |tables| read::attempts(tables, id)).await
+        self.readers.read("read attempts", move |tables| queries::attempts(tables, id)).await
     }
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
@@ -263,8 +260,10 @@ mod tests {
         *,
     };
     use crate::{
-        job::{Attempt, Ending, Output, Progress, Reply, Shape, State, Suspect},
-        json::Json,
+        model::{
+            job::{Attempt, Ending, Output, Progress, Reply, Shape, State, Suspect},
+            json::Json,
+        },
         store::{Hold, Suspects},
     };
 

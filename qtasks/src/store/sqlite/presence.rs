@@ -36,7 +36,7 @@ use uuid::Uuid;
 
 use super::{access::explained as about, files::identity};
 use crate::{
-    job::WorkerId,
+    model::job::WorkerId,
     store::{Bell, Presence},
 };
 
@@ -436,7 +436,7 @@ mod tests {
     use super::*;
     use crate::{
         error::{Error, chain},
-        job::{Job, State},
+        model::job::{Job, State},
         store::{
             Hold, Settlement, Store, Written,
             sqlite::{

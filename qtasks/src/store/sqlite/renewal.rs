@@ -10,15 +10,16 @@ use std::{
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    fault::{Fault, is_busy},
+    encoding,
+    error::{Fault, is_busy},
     files::Files,
     presence::Workers,
-    row, schema,
+    schema,
     sql::HELD,
 };
 use crate::{
     error::{Error, Result},
-    job::{Lease, WorkerId},
+    model::job::{Lease, WorkerId},
     store::Bell,
 };
 
@@ -116,7 +117,7 @@ impl Renewals {
 }
 
 fn leases(connection: &Connection, worker: WorkerId) -> rusqlite::Result<Vec<Lease>> {
-    connection.prepare_cached(HELD)?.query_map([worker.to_bytes()], |row| row::lease(row, worker))?.collect()
+    connection.prepare_cached(HELD)?.query_map([worker.to_bytes()], |row| encoding::lease(row, worker))?.collect()
 }
 
 /// The leases of a worker when no transaction is open that may be taking them; nothing where one is.
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         error::chain,
-        job::{Job, WorkerId},
+        model::job::{Job, WorkerId},
         store::{
             Ask, Store,
             sqlite::{

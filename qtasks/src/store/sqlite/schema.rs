@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::place::Place;
+use super::url::Place;
 use crate::error::{Error, Result};
 
 /// Each takes the tables from one format to the next; the first from a file without any.
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
 /// a lease that passes them over does not read them; `survived` and what stands behind it is theirs alone, and for other jobs
-/// nothing or 0, which takes a byte each. Steps are [`packed`](super::packed). New ones stand in
+/// nothing or 0, which takes a byte each. Steps are [`packed`](super::steps::packed). New ones stand in
 /// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
 /// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -235,14 +235,16 @@ mod tests {
     use super::*;
     use crate::{
         error::chain,
-        job::{Job, JobId, Lease, NewJob, Output, Reply, State, Step, Suspect, WorkerId},
-        json::Json,
+        model::{
+            job::{Job, JobId, Lease, NewJob, Output, Reply, State, Step, Suspect, WorkerId},
+            json::Json,
+        },
         store::{
             Ask, Filter, Store, Suspects,
             sqlite::{
-                Sqlite,
+                Sqlite, encoding,
                 fixture::{NOW, ask, lease, neighbour, new_job, place},
-                row, steps,
+                steps,
             },
         },
     };
@@ -325,13 +327,13 @@ mod tests {
             (running, 2, true, 3, Some(holder.to_bytes()), None),
             (done, 3, false, 1, None, Some("7")),
         ] {
-            let due = row::millis(NOW) + if state == 0 { 5 } else { 0 };
-            let ended = outcome.map(|_| row::millis(NOW));
+            let due = encoding::millis(NOW) + if state == 0 { 5 } else { 0 };
+            let ended = outcome.map(|_| encoding::millis(NOW));
             let insert = "INSERT INTO qtasks_jobs
                           (id, lane, rank, state, due, enqueued, args, suspect, attempt, worker, outcome, ended, failures)
                           VALUES (?1, 1, -4, ?2, ?3, ?4, '{}', ?5, ?6, ?7, ?8, ?9, 1)";
             let values =
-                params![id.to_bytes(), state, due, row::millis(NOW), is_suspect, attempt, worker, outcome, ended];
+                params![id.to_bytes(), state, due, encoding::millis(NOW), is_suspect, attempt, worker, outcome, ended];
             connection.execute(insert, values).unwrap();
         }
         drop(connection);

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::{read::between_kept_attempts, row::job_columns, steps::NEW_STEPS};
+use super::{encoding::job_columns, readers::queries::between_kept_attempts, steps::NEW_STEPS};
 
 /// Makes a struct of prepared statements, so that none is looked up by its text while jobs wait.
 macro_rules! statements {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::store::sqlite::{
         fixture::{neighbour, store},
-        read,
+        readers::queries,
         steps::{LAST_STRIPS, STRIPS},
     };
 
@@ -179,11 +179,20 @@ mod tests {
     async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
-        for sql in [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, HELD, STRIPS, LAST_STRIPS] {
+        for sql in [
+            queries::JOB,
+            queries::JOBS,
+            queries::MEMOS,
+            queries::ATTEMPTS,
+            queries::JOBS_OF,
+            HELD,
+            STRIPS,
+            LAST_STRIPS,
+        ] {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }
-        let holders = plan(&connection, read::HOLDERS);
+        let holders = plan(&connection, queries::HOLDERS);
         assert!(holders.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{holders}");
     }
 

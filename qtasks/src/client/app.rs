@@ -1,0 +1,435 @@
+//! The application: a store, the tasks of this program, and what they share.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::{enqueuing::enqueue, handle::JobHandle, patience::patiently};
+use crate::{
+    clock::{AppClock, Clock},
+    environment::{outage::Outage, suspects::SuspectTurn},
+    error::{Error, Result},
+    execution::{
+        context::TaskContext,
+        drive::{Attempt, Ended, Transact},
+        state::{Need, States},
+        stopped::Stopped,
+    },
+    model::{
+        job::{Job, JobId},
+        json::Json,
+        limits::{Limits, check_name},
+    },
+    store::{self, Filter, Store},
+    task::{
+        Task, TaskExecSchema,
+        call::{CallOptions, Prepared},
+        registry::Registry,
+    },
+    worker::{WorkerBuilder, maintenance::pruner::Retention, runner::within},
+};
+
+/// The application: opens a store, enqueues calls of tasks, and starts workers. Cloning is cheap.
+///
+/// ```
+/// use qtasks::prelude::*;
+///
+/// async fn add_two(value: i64) -> i64 {
+///     value + 2
+/// }
+///
+/// #[qtask(generate_handler = add_two)]
+/// async fn first_numbers(n: i64) -> Vec<i64> {
+///     for i in 0..n {
+///         yield_!(i);
+///     }
+/// }
+///
+/// #[tokio::main]
+/// async fn main() -> qtasks::Result<()> {
+///     let app = QueueTasks::open("memory:").await?;
+///     let worker = app.worker().start().await?;
+///     let job = app.enqueue(first_numbers(3)).await?;
+///     assert_eq!(job.result().await?, [2, 3, 4]);
+///     worker.shutdown().await
+/// }
+/// ```
+#[derive(Clone)]
+pub struct QueueTasks {
+    app: Arc<App>,
+}
+
+/// What all parts of an application share.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) states: States,
+    pub(crate) registry: Registry,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Retention,
+    pub(crate) clock: Arc<AppClock>,
+    pub(crate) suspects: Arc<SuspectTurn>,
+    pub(crate) outage: Arc<Outage>,
+}
+
+impl QueueTasks {
+    /// Opens the store at `url`: `memory:`, `sqlite:PATH` with the feature `sqlite`, `redis://HOST` with the feature `redis`,
+    /// or `postgres://USER@HOST/DATABASE` with the feature `postgres`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::build`]. A server that is away is an error at once, as a wrong URL is, which looks the same; the
+    /// calls of an application that is open wait for one.
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::builder().store(url).build().await
+    }
+
+    /// An application with more to say than the URL of its store.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Enqueues a call. When this returns, the job is durable.
+    ///
+    /// A store that is away is waited for, as the `timeout` of its URL says: the call is made again until it is answered,
+    /// and the job is enqueued once however often that is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when they do not fit
+    /// into the store; [`Error::OtherTask`] and
+    /// [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another job; [`Error::InDoubt`] when
+    /// the store did not answer in time: then the job may or may not have been enqueued, and its id is
+    /// [in the error](Error::jobs_in_doubt).
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be enqueued although the future was dropped.
+    pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<JobHandle<<C::Task as Task>::Output>> {
+        self.enqueue_prepared(self.prepare(call)?).await
+    }
+
+    /// Enqueues many calls in one round trip, all of them or none; the handles come in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    pub async fn enqueue_all<C: CallOptions>(
+        &self,
+        calls: impl IntoIterator<Item = C>,
+    ) -> Result<Vec<JobHandle<<C::Task as Task>::Output>>> {
+        let jobs = calls.into_iter().map(|call| self.prepare(call)).collect::<Result<Vec<_>>>()?;
+        enqueue(&*self.app.store, &jobs).await?;
+        Ok(jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect())
+    }
+
+    /// Enqueues a call within a transaction of the caller's own on the same store: the job exists if that commits. The
+    /// [`id`](CallOptions::id) of a call means here what it means elsewhere, as far as the transaction sees.
+    ///
+    /// For SQLite it takes a `&rusqlite::Transaction` and answers at once:
+    ///
+    /// ```
+    /// use qtasks::{prelude::*, sqlite::rusqlite};
+    ///
+    /// #[qtask]
+    /// async fn welcome(user: String) {
+    ///     println!("welcome, {user}");
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// let app = QueueTasks::open(&format!("sqlite:{}", path.display())).await?;
+    /// let mut database = rusqlite::Connection::open(&path)?;
+    /// database.execute_batch("CREATE TABLE users (name TEXT)")?;
+    ///
+    /// let tx = database.transaction()?;
+    /// tx.execute("INSERT INTO users VALUES ('Ada')", [])?;
+    /// let job = app.enqueue_in(&tx, welcome("Ada".into()))?;
+    /// tx.commit()?;
+    /// assert_eq!(job.status().await?.attempt, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// For Postgres it takes a `&mut tokio_postgres::Transaction`, of `qtasks::postgres::tokio_postgres`, and its answer is
+    /// to be awaited: `app.enqueue_in(&mut tx, welcome("Ada".into())).await?`.
+    pub fn enqueue_in<X: store::UserTransaction, C: CallOptions>(
+        &self,
+        tx: X,
+        call: C,
+    ) -> X::Answer<JobHandle<<C::Task as Task>::Output>> {
+        let app = self.app.clone();
+        tx.enqueue(self.prepare(call).map(|job| job.job()), move |id| JobHandle::new(id, app))
+    }
+
+    /// Enqueues a call of the task named `name`, with the arguments as an object by parameter name; for tools.
+    ///
+    /// The task need not be known to this program.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    pub async fn enqueue_json(&self, name: &str, args: &impl Serialize) -> Result<JobHandle<serde_json::Value>> {
+        check_name("task", name)?;
+        let schema = self.app.registry.get(name).map(|task| task.schema());
+        let args = Json::encode(args)
+            .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
+        self.app.limits.check_args(&args)?;
+        let now = self.app.now();
+        let job = Prepared {
+            id: JobId::new(),
+            has_own_id: false,
+            task: name.to_owned().into(),
+            queue: schema.map_or("default", |schema| schema.queue).into(),
+            priority: schema.map_or(0, |schema| schema.priority),
+            args,
+            due: now,
+            max_time: None,
+            enqueued: now,
+        };
+        self.enqueue_prepared(job).await
+    }
+
+    /// Runs a call here and now: one try, nothing stored.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Failed`] with the text of the task's own error, [`Error::MissingState`], [`Error::NoTransactions`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops an `async fn` task. A `fn` task goes on to its end, or until it next asks something of
+    /// its [`TaskContext`], as it does when its time is up.
+    pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
+        let schema = <C::Task as Task>::schema();
+        self.app.check_needs([schema])?;
+        let context = TaskContext::here(schema, self.app.clone());
+        let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits, self.app.transact());
+        let (task, max_time) = call.into_call().into_task();
+        let _ending = context.ending();
+        let failed = |stopped: Stopped| Error::Failed { task: schema.name, error: stopped.to_string() };
+        let task = as_stored(task, failed)?;
+        match within(max_time, task.start(attempt.clone()).guarded(context), self.app.clock.hold()).await {
+            Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
+            Err(stopped) => Err(failed(stopped)),
+        }
+    }
+
+    /// Attaches to a job of the task `T`, enqueued here or elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchJob`], [`Error::OtherTask`], and [`Error::Store`] when the store cannot be read.
+    pub async fn job<T: Task>(&self, id: JobId) -> Result<JobHandle<T::Output>> {
+        let job = self.app.job(id).await?;
+        let asked = T::schema().name;
+        if job.task != asked {
+            return Err(Error::OtherTask { id, found: job.task, asked: asked.to_owned() });
+        }
+        Ok(JobHandle::new(id, self.app.clone()))
+    }
+
+    /// Attaches to a job of any task; for tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
+    pub async fn any_job(&self, id: JobId) -> Result<JobHandle<serde_json::Value>> {
+        self.app.job(id).await?;
+        Ok(JobHandle::new(id, self.app.clone()))
+    }
+
+    /// Up to `limit` jobs that `filter` lets pass, oldest first, from after the job `after`; for tools.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] when the store cannot be read.
+    pub async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let store = &*self.app.store;
+        patiently(store, || store.jobs(filter.clone(), after, limit)).await
+    }
+
+    /// All tasks linked into this program, by name.
+    pub fn tasks(&self) -> impl Iterator<Item = &'static TaskExecSchema> {
+        self.app.registry.schemas()
+    }
+
+    /// A worker of this application, to be started.
+    pub fn worker(&self) -> WorkerBuilder {
+        WorkerBuilder::new(self.app.clone())
+    }
+
+    fn prepare<C: CallOptions>(&self, call: C) -> Result<Prepared> {
+        call.into_call().prepare(&self.app.limits, self.app.now())
+    }
+
+    async fn enqueue_prepared<C>(&self, job: Prepared) -> Result<JobHandle<C>> {
+        enqueue(&*self.app.store, std::slice::from_ref(&job)).await?;
+        Ok(JobHandle::new(job.id, self.app.clone()))
+    }
+}
+
+/// The task with its arguments as a worker would read them. Where reading them panics, that is a failure of the task.
+fn as_stored<T: Task>(task: T, failed: impl FnOnce(Stopped) -> Error) -> Result<T> {
+    let what = || format!("the arguments of `{}`", T::schema().name);
+    let args = task.encode().map_err(|source| Error::Encode { what: what(), source: source.into() })?;
+    match catch_unwind(AssertUnwindSafe(|| T::decode(&args))) {
+        Ok(decoded) => {
+            decoded.map_err(|source| Error::Decode { what: what(), as_type: T::schema().name, source: source.into() })
+        }
+        Err(payload) => Err(failed(Stopped::panic(payload))),
+    }
+}
+
+impl App {
+    /// A job, which is read as soon as the store is there.
+    pub(crate) async fn job(&self, id: JobId) -> Result<Job> {
+        patiently(&*self.store, || self.store.job(id)).await?.ok_or(Error::NoSuchJob(id))
+    }
+
+    /// The time of day, for what goes into the store. Where a server tells it, it is asked again now and then.
+    pub(crate) fn now(self: &Arc<Self>) -> Timestamp {
+        if self.clock.is_to_ask()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let app = self.clone();
+            runtime.spawn(async move { app.learn_time().await });
+        }
+        self.clock.now()
+    }
+
+    /// Asks the server for its time, if the store has one, and again where the answer takes long. Without an answer the time
+    /// is as good as it was.
+    async fn learn_time(&self) {
+        for _ in 0..3 {
+            self.ask_time().await;
+            if self.clock.is_exact() {
+                return;
+            }
+        }
+    }
+
+    async fn ask_time(&self) {
+        let asked = self.clock.uptime();
+        match self.store.time().await {
+            Ok(Some(now)) => self.clock.learn(now, asked, self.clock.uptime()),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = crate::error::chain(&error), "the server did not tell its time"),
+        }
+    }
+
+    /// Runs a handler in a transaction of its own.
+    fn transact(&self) -> Transact {
+        let store = self.store.clone();
+        Box::new(move |work| {
+            let store = store.clone();
+            // What the handler came to, it says by itself.
+            Box::pin(async move { store.transact(None, vec![Arc::new(work)]).await.map(drop) })
+        })
+    }
+
+    /// Whether the application has all that these tasks and their handlers take.
+    pub(crate) fn check_needs(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
+        schemas.into_iter().find_map(|schema| self.lack(schema)).map_or(Ok(()), Err)
+    }
+
+    /// What the application lacks to run this task.
+    pub(crate) fn lack(&self, schema: &TaskExecSchema) -> Option<Error> {
+        let task = schema.name;
+        schema.all_needs().find_map(|need| match need {
+            Need::State { id, type_name: state } if !self.states.has(id) => Some(Error::MissingState { task, state }),
+            Need::Transaction(kind) if self.store.transactions() != Some(kind) => {
+                Some(Error::NoTransactions { task, kind })
+            }
+            Need::State { .. } | Need::Transaction(_) => None,
+        })
+    }
+}
+
+impl fmt::Debug for QueueTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} tasks on {:?}", self.app.registry.schemas().count(), self.app.store)
+    }
+}
+
+/// What an application is made of, one part at a time.
+#[derive(Debug, Default)]
+#[must_use = "an application is made by `.build().await`"]
+pub struct Builder {
+    url: Option<String>,
+    store: Option<Arc<dyn Store>>,
+    states: States,
+    limits: Limits,
+    retention: Retention,
+    clock: Clock,
+}
+
+impl Builder {
+    /// The URL of the store.
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// A store that is open already, or one of your own.
+    pub fn store_at(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Something that tasks and handlers take as `State<T>`. A second value of one type replaces the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// What is too much, in place of [`Limits::DEFAULT`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long ended jobs are kept: those that are done or cancelled, and those that are dead. 7 and 30 days by default.
+    pub fn retention(mut self, finished: Duration, dead: Duration) -> Self {
+        self.retention = Retention { finished, dead };
+        self
+    }
+
+    /// Where the time is read; the system, by default.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store and gathers the tasks that are linked into this program.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
+    /// [`Error::DuplicateTask`] when two tasks have one name.
+    pub async fn build(self) -> Result<QueueTasks> {
+        let registry = Registry::linked()?;
+        let store = match (self.store, self.url) {
+            (Some(store), _) => store,
+            (None, Some(url)) => store::open(&url).await?,
+            (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
+        };
+        let Self { states, limits, retention, clock, .. } = self;
+        let (clock, suspects) = (Arc::new(AppClock::new(clock)), Arc::default());
+        if clock.is_tokios() {
+            store.hold_clock();
+        }
+        let outage = Outage::new(clock.clone());
+        let app = App { store, states, registry, limits, retention, clock, suspects, outage };
+        app.learn_time().await;
+        Ok(QueueTasks { app: Arc::new(app) })
+    }
+}

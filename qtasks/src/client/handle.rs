@@ -1,0 +1,305 @@
+//! A job seen from outside: its result, its values as they come, its state.
+
+use std::{any::type_name, fmt, marker::PhantomData, sync::Arc};
+
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    app::App,
+    patience::{Patience, patiently},
+    stream,
+};
+use crate::{
+    error::{Error, Result},
+    model::{
+        job::{Attempt, Job, JobId, Output, Progress, Reply, Shape, State},
+        json::Json,
+        lifecycle::{self, Outcome},
+        result::gather,
+    },
+    schema::collect::Collection,
+    store::{Hold, Settlement, Written},
+};
+
+/// A job, from any process that opens the same store; `C` is what its result is.
+///
+/// Handles are cheap to clone, and dropping one does nothing to the job.
+pub struct JobHandle<C> {
+    id: JobId,
+    app: Arc<App>,
+    output: PhantomData<fn() -> C>,
+}
+
+/// Where a job stands, as [`JobHandle::status`] tells it. As JSON it can be shown as it is; the arguments are not in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Status {
+    /// The task's name.
+    pub task: String,
+    /// The queue it was enqueued under.
+    pub queue: String,
+    /// When it was enqueued.
+    pub enqueued: Timestamp,
+    /// Its state.
+    pub state: State,
+    /// The number of its latest attempt; 0 before the first.
+    pub attempt: u32,
+    /// Failures in a row, without a new step between them.
+    pub failures: u32,
+    /// Durable steps.
+    pub steps: u64,
+    /// Those of them that were skipped.
+    pub skipped: u64,
+    /// What the task last said of its progress.
+    pub progress: Option<Progress>,
+    /// How many attempts have ended, also those that [`attempts`](Self::attempts) leaves out.
+    pub attempts_ended: u64,
+    /// The attempts that have ended, oldest first; of more than 100 the first 10 and the last 90. An attempt that its worker
+    /// gave back before it had begun is counted, and is not among them.
+    pub attempts: Vec<Attempt>,
+}
+
+impl<C> JobHandle<C> {
+    pub(crate) fn new(id: JobId, app: Arc<App>) -> Self {
+        Self { id, app, output: PhantomData }
+    }
+
+    /// The job's id: enough to attach to it from anywhere, with [`QueueTasks::job`](crate::QueueTasks::job).
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Waits until the job has ended, and gives its result.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Dead`] and [`Error::Cancelled`] hold the task's own words. [`Error::NoSuchJob`] when the job was pruned,
+    /// or is not committed yet. [`Error::Store`] when the store cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: nothing is taken from the job.
+    pub async fn result(&self) -> Result<C>
+    where
+        C: DeserializeOwned,
+    {
+        self.result_as().await
+    }
+
+    /// Waits until the job has ended, and reads its result as a `T`; for tasks without a return type.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`result`](Self::result), and [`Error::Decode`] when the result is not a `T`.
+    pub async fn result_as<T: DeserializeOwned>(&self) -> Result<T> {
+        let job = self.ended().await?;
+        match job.state {
+            State::Done { output: Output::Value(json) } => {
+                json.decode().map_err(|source| undecodable::<T>(self.id, source.into()))
+            }
+            State::Done { output: Output::Steps(shape) } => {
+                let replies = self.replies(&job, shape).await?;
+                gather(shape, job.steps - job.skipped, &replies)
+                    .map_err(|source| undecodable::<T>(self.id, source.into()))
+            }
+            state => Err(stream::unhappy_end(self.id, state)),
+        }
+    }
+
+    /// Waits for the values that the job has and will have, from the first on, and for its end; live, from any process.
+    ///
+    /// Each value comes once it is durable: a crash takes none of them back. An `Err` is the last item, unless it
+    /// [is a skipped step](Error::is_skipped). The stream is `Unpin`, and can be dropped at any time.
+    // A type parameter for the items, since only then is a job without values an error that says so.
+    pub fn stream<R>(&self) -> BoxStream<'static, Result<R>>
+    where
+        C: Collection<Item = R>,
+        R: DeserializeOwned + Send + 'static,
+    {
+        self.stream_from(0)
+    }
+
+    /// Waits for the values from step number `seq` on; as [`stream`](Self::stream).
+    pub fn stream_from<R>(&self, seq: u64) -> BoxStream<'static, Result<R>>
+    where
+        C: Collection<Item = R>,
+        R: DeserializeOwned + Send + 'static,
+    {
+        stream::values(self.app.clone(), self.id, seq)
+    }
+
+    /// Waits for the values, read as `R`; as [`stream`](Self::stream).
+    pub fn stream_as<R: DeserializeOwned + Send + 'static>(&self) -> BoxStream<'static, Result<R>> {
+        stream::values(self.app.clone(), self.id, 0)
+    }
+
+    /// Where the job stands now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
+    pub async fn status(&self) -> Result<Status> {
+        let Job { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, .. } =
+            self.app.job(self.id).await?;
+        let store = &*self.app.store;
+        let attempts = patiently(store, || store.attempts(self.id)).await?;
+        let runs = matches!(state, State::Running { .. });
+        let attempts_ended = u64::from(attempt).saturating_sub(runs.into());
+        Ok(Status {
+            task,
+            queue,
+            enqueued,
+            state,
+            attempt,
+            failures,
+            steps,
+            skipped,
+            progress,
+            attempts_ended,
+            attempts,
+        })
+    }
+
+    /// Calls the job off. A running body is stopped within about a second; from now on it can write nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongState`] when the job has ended: a job completes or is cancelled, never both. [`Error::Store`] when the
+    /// store did not answer in time: then the job may or may not be cancelled, and to cancel it again tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be cancelled although the future was dropped.
+    pub async fn cancel(&self) -> Result<()> {
+        const REASON: &str = "called off";
+        let decide = |job: &Job, _now| lifecycle::cancel(job, REASON);
+        let is_done = |job: &Job, _seen: &Hold| matches!(&job.state, State::Cancelled { reason } if reason == REASON);
+        self.change("cancelled", decide, is_done).await
+    }
+
+    /// Has a job that is dead or cancelled tried again, from its first value that is not recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongState`] when the job is neither. [`Error::Store`] when the store did not answer in time: then the job
+    /// may or may not be tried again, and its [`status`](Self::status) tells.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be tried again although the future was dropped.
+    pub async fn retry(&self) -> Result<()> {
+        let is_done = |job: &Job, before: &Hold| seen(job) != *before;
+        self.change("retried", lifecycle::retry, is_done).await
+    }
+
+    /// Changes the job as `decide` says. A change that was asked for and not answered may have been made: that is so where
+    /// `is_done` says it of the job as it is now, and as it was seen before.
+    async fn change(
+        &self,
+        wish: &'static str,
+        decide: impl Fn(&Job, Timestamp) -> Option<Outcome>,
+        is_done: impl Fn(&Job, &Hold) -> bool,
+    ) -> Result<()> {
+        let store = &*self.app.store;
+        let mut patience = Patience::new(store);
+        // How the job was when a try was made that may have been carried out.
+        let mut before = None;
+        loop {
+            let job = patience.call(|| store.job(self.id)).await?.ok_or(Error::NoSuchJob(self.id))?;
+            if before.as_ref().is_some_and(|before| is_done(&job, before)) {
+                return Ok(());
+            }
+            let now = self.app.now();
+            let Some(outcome) = decide(&job, now) else {
+                return Err(Error::WrongState { id: self.id, state: job.state.name(), wish });
+            };
+            match patience.once(store.settle(vec![settlement(&job, outcome, now)])).await {
+                Ok(written) if written == [Written::Yes] => return Ok(()),
+                // The job has moved on since it was read; the decision is made anew.
+                Ok(_) => {}
+                Err(error) if error.is_store_trouble() => {
+                    patience.wait(error).await?;
+                    before.get_or_insert(seen(&job));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn ended(&self) -> Result<Job> {
+        let mut end = self.app.store.bell().end(self.id);
+        loop {
+            let job = self.app.job(self.id).await?;
+            if job.state.is_ended() {
+                return Ok(job);
+            }
+            end.heard().await;
+        }
+    }
+
+    /// The replies that a result of this shape is made of: all of them.
+    async fn replies(&self, job: &Job, shape: Shape) -> Result<Vec<Json>> {
+        let store = &*self.app.store;
+        match shape {
+            Shape::Nothing | Shape::Count => Ok(Vec::new()),
+            Shape::Last => {
+                let last = patiently(store, || store.last_step(self.id)).await?.and_then(|step| step.reply.value());
+                if last.is_none() && job.steps > job.skipped {
+                    return Err(stream::not_whole(store, job).await?);
+                }
+                Ok(last.into_iter().collect())
+            }
+            Shape::List | Shape::Map | Shape::Text => {
+                let (mut replies, mut from) = (Vec::new(), 0);
+                while from < job.steps {
+                    let steps = stream::page(store, job, from).await?;
+                    from += steps.len() as u64;
+                    replies.extend(steps.into_iter().filter_map(|step| step.reply.value()));
+                }
+                Ok(replies)
+            }
+        }
+    }
+}
+
+/// What holds as long as nothing becomes of the job.
+fn seen(job: &Job) -> Hold {
+    Hold::Seen { state: job.state.name(), attempt: job.attempt }
+}
+
+/// That the job comes to this, as long as it is as it was read.
+fn settlement(job: &Job, outcome: Outcome, now: Timestamp) -> Settlement {
+    let Outcome { next, failures, suspect, ending } = outcome;
+    let attempt = match job.state {
+        State::Running { worker } => Some(Attempt { number: job.attempt, worker, started: None, ended: now, ending }),
+        _ => None,
+    };
+    Settlement { job: job.id, hold: seen(job), steps: None, next, failures, suspect, attempt, now }
+}
+
+impl Reply {
+    fn value(self) -> Option<Json> {
+        match self {
+            Self::Value(json) => Some(json),
+            Self::Skipped(_) => None,
+        }
+    }
+}
+
+fn undecodable<T>(id: JobId, source: crate::BoxError) -> Error {
+    Error::Decode { what: format!("the result of job {id}"), as_type: type_name::<T>(), source }
+}
+
+impl<C> Clone for JobHandle<C> {
+    fn clone(&self) -> Self {
+        Self::new(self.id, self.app.clone())
+    }
+}
+
+impl<C> fmt::Debug for JobHandle<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job {}", self.id)
+    }
+}

@@ -1,0 +1,146 @@
+//! What a running task gets from the application around it.
+
+use std::{any::Any, sync::Arc};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use jiff::Timestamp;
+
+use super::{
+    app::App,
+    enqueuing::{enqueue, may_enqueue},
+    handle::JobHandle,
+};
+use crate::{
+    error::Result,
+    execution::{
+        context::{Surroundings, TaskContext},
+        journal::memo::{Made, Wait},
+        stopped::Stopped,
+    },
+    model::job::{JobId, Step},
+    task::{
+        Task,
+        call::{CallOptions, Prepared},
+    },
+    worker::retrying::persist,
+};
+
+impl Surroundings for App {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn random(&self) -> u64 {
+        fastrand::u64(..)
+    }
+
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'static, ()> {
+        let clock = self.clock.clone();
+        async move { clock.sleep_until(time).await }.boxed()
+    }
+
+    fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>> {
+        persist(&self.outage, "read the last step", move || self.store.last_step(job)).boxed()
+    }
+}
+
+type Handle<C> = JobHandle<<<C as CallOptions>::Task as Task>::Output>;
+
+impl TaskContext {
+    /// Enqueues a call, once: a body that runs again gets the same job, and so does a handler that is called again for the
+    /// same value. When this returns, the job is durable.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn resize(picture: String) {
+    ///     println!("{picture} is resized");
+    /// }
+    ///
+    /// #[qtask(echo = true)]
+    /// async fn album(ctx: TaskContext, pictures: Vec<String>) -> qtasks::Result<Vec<JobId>> {
+    ///     for picture in pictures {
+    ///         let job = ctx.enqueue(resize(picture)).await?;
+    ///         yield_!(job.id());
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let worker = app.worker().start().await?;
+    /// let job = app.enqueue(album(vec!["one.png".into(), "two.png".into()])).await?;
+    /// for id in job.result().await? {
+    ///     app.job::<resize>(id).await?.result().await?;
+    /// }
+    /// worker.shutdown().await
+    /// # }
+    /// ```
+    ///
+    /// The job and the memo of it are written in one commit, and only while the lease holds: an attempt that was fenced
+    /// off enqueues nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`](crate::Error::OverLimit) and [`Error::Encode`](crate::Error::Encode) when the arguments do not
+    /// fit; [`Error::OtherTask`](crate::Error::OtherTask) and [`Error::OtherArguments`](crate::Error::OtherArguments) when
+    /// the [`id`](CallOptions::id) of the call is that of another job;
+    /// [`Error::AttemptEnded`](crate::Error::AttemptEnded) after the end of the attempt, when nothing is enqueued.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be enqueued although the future was dropped.
+    pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
+        match self.enqueue_once(call).await {
+            Ok(enqueued) => enqueued,
+            Err(stopped) => self.try_leave(stopped).await,
+        }
+    }
+
+    /// [`enqueue`](Self::enqueue) for `fn` tasks.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    ///
+    /// # Panics
+    ///
+    /// As [`once_blocking`](Self::once_blocking).
+    pub fn enqueue_blocking<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
+        self.try_block_on(self.enqueue_once(call))
+    }
+
+    async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<Handle<C>>, Stopped> {
+        let app = self.app();
+        let prepare = |call: C| call.into_call().prepare(&app.limits, app.now());
+        if !self.is_recorded() {
+            self.check_may_wait()?;
+            self.check_goes_on()?;
+            return Ok(match prepare(call) {
+                Ok(job) => enqueue_here(app, job).await,
+                Err(error) => Err(error),
+            });
+        }
+        let make = async {
+            let job = prepare(call)?;
+            may_enqueue(&*app.store, &job).await?;
+            Ok(Made { value: job.id, job: Some(job.job()) })
+        };
+        let enqueued = self.make_once("@enqueue", Wait::Durable, make).await?;
+        Ok(enqueued.map(|id| JobHandle::new(id, app)))
+    }
+
+    fn app(&self) -> Arc<App> {
+        let surroundings: Arc<dyn Any + Send + Sync> = self.surroundings();
+        surroundings.downcast().expect("what surrounds a task is the application")
+    }
+}
+
+/// Enqueues a job for a task that is run here and now. What has begun of that does not end with the attempt half way.
+async fn enqueue_here<C>(app: Arc<App>, job: Prepared) -> Result<JobHandle<C>> {
+    let id = job.id;
+    enqueue(&*app.store, &[job]).await?;
+    Ok(JobHandle::new(id, app))
+}

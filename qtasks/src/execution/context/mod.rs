@@ -1,0 +1,410 @@
+//! What a running task can ask of its surroundings.
+
+mod once;
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::{end::End, journal::memo::Memos, stopped::Stopped};
+use crate::{
+    error::{Error, Result},
+    model::job::{JobId, Progress, Step},
+    runtime::{
+        clock_hold,
+        guard::{self, ENDED},
+    },
+    task::TaskExecSchema,
+};
+
+tokio::task_local! {
+    static CURRENT: TaskContext;
+}
+
+/// The running attempt, as its task sees it. Cloning is cheap.
+///
+/// A task gets it as its first parameter under `echo = true`, a handler as a parameter after the value, and anything
+/// that either calls through [`TaskContext::current`].
+///
+/// A context is of use as long as its attempt goes on: until the body has returned or was dropped, its time is up, or its
+/// lease is lost. What the body has spawned and did not wait for gets an answer after that too, and one that waits gets
+/// it then: methods that give a [`Result`](crate::Result) give [`Error::AttemptEnded`]; all others cannot, and end by a
+/// panic the task or thread that called them (the panic hook is not called; with `panic = "abort"` they wait for ever
+/// instead). Nothing is recorded or enqueued by such a call.
+///
+/// ```
+/// use qtasks::prelude::*;
+///
+/// #[qtask(echo = true)]
+/// async fn who(ctx: TaskContext) -> String {
+///     format!("{}, attempt {}", ctx.task().name, ctx.attempt())
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> qtasks::Result<()> {
+/// let app = QueueTasks::open("memory:").await?;
+/// assert_eq!(app.run(who()).await?, "who, attempt 1");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TaskContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    job: JobId,
+    attempt: u32,
+    task: &'static TaskExecSchema,
+    /// The step that is handled or comes next.
+    place: Place,
+    /// Whether the body has asked where to go on.
+    asked: AtomicBool,
+    memos: Option<Arc<Memos>>,
+    stopping: CancellationToken,
+    surroundings: Arc<dyn Surroundings>,
+    exit: Exit,
+    /// The end of the attempt, or that of the handler in a transaction.
+    end: End,
+    in_transaction: bool,
+}
+
+/// The number of a step twice, and one more while its handler runs: a single word, for it is set with each value.
+#[derive(Default)]
+struct Place(AtomicU64);
+
+impl Place {
+    fn in_step(seq: u64) -> Self {
+        let place = Self::default();
+        place.set(seq, true);
+        place
+    }
+
+    #[inline]
+    fn set(&self, seq: u64, handled: bool) {
+        self.0.store(seq << 1 | u64::from(handled), Relaxed);
+    }
+
+    fn seq(&self) -> u64 {
+        self.0.load(Relaxed) >> 1
+    }
+
+    fn is_handled(&self) -> bool {
+        self.0.load(Relaxed) & 1 == 1
+    }
+}
+
+/// What the processes around a task give to it.
+pub(crate) trait Surroundings: Any + Send + Sync {
+    /// The time.
+    fn now(&self) -> Timestamp;
+    /// Some random bits.
+    fn random(&self) -> u64;
+    /// Waits until a time of day.
+    fn sleep_until(&self, time: Timestamp) -> BoxFuture<'static, ()>;
+    /// The last step of a job that was not skipped.
+    fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>>;
+}
+
+/// The way out for a body that cannot go on, whatever it would return.
+#[derive(Default)]
+struct Exit {
+    reason: Mutex<Option<Stopped>>,
+    taken: CancellationToken,
+}
+
+impl TaskContext {
+    /// The context of a task that is run here and now.
+    pub(crate) fn here(task: &'static TaskExecSchema, surroundings: Arc<dyn Surroundings>) -> Self {
+        Self::new(JobId::new(), 1, task, None, CancellationToken::new(), surroundings)
+    }
+
+    /// The context of an attempt at a job; without memos, nothing of it is recorded.
+    pub(crate) fn new(
+        job: JobId,
+        attempt: u32,
+        task: &'static TaskExecSchema,
+        memos: Option<Memos>,
+        stopping: CancellationToken,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Self {
+        let inner = Inner {
+            job,
+            attempt,
+            task,
+            place: Place::default(),
+            asked: AtomicBool::new(false),
+            memos: memos.map(Arc::new),
+            stopping,
+            surroundings,
+            exit: Exit::default(),
+            end: End::default(),
+            in_transaction: false,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same for a handler in a transaction: it runs when the body may be at a later step already.
+    pub(crate) fn in_transaction(&self, seq: u64) -> Self {
+        let Inner { job, attempt, task, memos, stopping, surroundings, .. } = &*self.inner;
+        let inner = Inner {
+            job: *job,
+            attempt: *attempt,
+            task,
+            place: Place::in_step(seq),
+            asked: AtomicBool::new(false),
+            memos: memos.clone(),
+            stopping: stopping.clone(),
+            surroundings: surroundings.clone(),
+            exit: Exit::default(),
+            end: End::default(),
+            in_transaction: true,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Whether this is the context of a handler in a transaction. Nothing in there may wait for the store, which waits
+    /// for the handler.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.inner.in_transaction
+    }
+
+    /// The context of the task that calls this.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a running task, and in what a task has spawned: give it a clone of the context.
+    pub fn current() -> Self {
+        Self::try_current()
+            .expect("`TaskContext::current` is for a running task; a task that it spawned is no longer it")
+    }
+
+    /// The context of the task that calls this, if one does.
+    pub fn try_current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// The job that this is an attempt of.
+    pub fn job_id(&self) -> JobId {
+        self.inner.job
+    }
+
+    /// The number of this attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.inner.attempt
+    }
+
+    /// What is known of the task.
+    pub fn task(&self) -> &'static TaskExecSchema {
+        self.inner.task
+    }
+
+    /// A key that is the same whenever this value of this job is handled again: the job and the number of the step. In the
+    /// body of a generator it is another one before each step, so that it is never that of a handler.
+    ///
+    /// An outside service that takes such a key does nothing the second time.
+    pub fn idempotency_key(&self) -> String {
+        let before = if self.is_between_steps() { "before:" } else { "" };
+        format!("{}:{before}{}", self.inner.job, self.inner.place.seq())
+    }
+
+    /// The number of the step that is handled or comes next.
+    pub(crate) fn seq(&self) -> u64 {
+        self.inner.place.seq()
+    }
+
+    /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
+    /// otherwise; of several in between only the last is kept. After the end of the attempt this does nothing.
+    pub fn progress(&self, done: u64, total: u64) {
+        if let Some(memos) = &self.inner.memos
+            && !self.is_over()
+        {
+            memos.journal.progress(Progress { done, total });
+        }
+    }
+
+    /// Whether the worker is stopping: a generator is stopped at its next yield, a plain task has the worker's grace.
+    pub fn is_shutting_down(&self) -> bool {
+        self.inner.stopping.is_cancelled()
+    }
+
+    fn is_between_steps(&self) -> bool {
+        self.inner.task.generating.is_some() && !self.inner.place.is_handled()
+    }
+
+    /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> T {
+        self.wait_for(work).unwrap_or_else(|stopped| self.unwind(stopped))
+    }
+
+    /// The same for work that gives a result.
+    pub(crate) fn try_block_on<T>(&self, work: impl Future<Output = Result<Result<T>, Stopped>>) -> Result<T> {
+        match self.wait_for(work) {
+            Ok(done) => done,
+            // On its own thread, a body ends the sooner by unwinding.
+            Err(stopped) if self.is_current() && !self.is_over() => self.unwind(stopped),
+            Err(stopped) => Err(pollster::block_on(self.after_leaving(stopped))),
+        }
+    }
+
+    fn wait_for<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
+        self.check_may_wait()?;
+        if self.inner.task.awaiting {
+            return Err(Stopped::Error(Box::new(Error::Misuse(
+                "this task is an `async fn`, whose runtime a `_blocking` method would hold up: await the method without \
+                 `_blocking`, in a handler that is an `async fn` too",
+            ))));
+        }
+        clock_hold::block_on(work)
+    }
+
+    /// Refuses what is recorded, in a handler for the end of which the record waits.
+    pub(crate) fn check_may_wait(&self) -> Result<(), Stopped> {
+        if !self.is_in_transaction() {
+            return Ok(());
+        }
+        Err(Stopped::Error(Box::new(Error::Misuse(
+            "a handler in a transaction cannot wait for the store, which waits for the handler: enqueue with \
+             `app.enqueue_in(tx, ..)`, and do the rest in the body",
+        ))))
+    }
+
+    /// Ends the attempt for this reason. The executor drops the body; a task or thread that the body left behind unwinds.
+    pub(crate) async fn leave<T>(&self, stopped: Stopped) -> T {
+        self.after_leaving(stopped).await;
+        guard::unwind(ENDED).await
+    }
+
+    /// The same for what can be given an error.
+    pub(crate) async fn try_leave<T>(&self, stopped: Stopped) -> Result<T> {
+        Err(self.after_leaving(stopped).await)
+    }
+
+    /// Ends the attempt for this reason, and goes on only where it does so without the caller.
+    async fn after_leaving(&self, stopped: Stopped) -> Error {
+        self.inner.exit.take(stopped);
+        self.end().over().await;
+        Error::AttemptEnded { job: self.inner.job, attempt: self.inner.attempt }
+    }
+
+    /// Ends the attempt for this reason from within a `fn` body, or the thread that the body has left behind.
+    fn unwind(&self, stopped: Stopped) -> ! {
+        self.inner.exit.take(stopped);
+        guard::unwind_thread(ENDED)
+    }
+
+    /// Whether this is the context of the code that calls this.
+    fn is_current(&self) -> bool {
+        CURRENT.try_with(|current| Arc::ptr_eq(&current.inner, &self.inner)).unwrap_or(false)
+    }
+
+    fn end(&self) -> &End {
+        &self.inner.end
+    }
+
+    /// Whether the attempt is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end().is_over()
+    }
+
+    /// Says that the attempt is over, or the handler in a transaction. What it has left behind gets nothing more from this
+    /// context.
+    pub(crate) fn end_attempt(&self) {
+        if self.inner.end.come()
+            && !self.is_in_transaction()
+            && let Some(memos) = &self.inner.memos
+        {
+            memos.close();
+        }
+    }
+
+    /// Tells that the attempt is over when this is dropped.
+    pub(crate) fn ending(&self) -> Ending {
+        Ending(self.clone())
+    }
+
+    /// Waits until the body has taken the way out, and gives the reason.
+    pub(crate) async fn left(&self) -> Stopped {
+        self.inner.exit.taken.cancelled().await;
+        self.exit_reason().unwrap_or(Stopped::Fenced)
+    }
+
+    /// The reason for which the body has taken the way out, if it has.
+    pub(crate) fn exit_reason(&self) -> Option<Stopped> {
+        self.inner.exit.reason().take()
+    }
+
+    /// Whether what the task does is recorded: not where it runs here and now.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.inner.memos.is_some()
+    }
+
+    pub(crate) fn surroundings(&self) -> Arc<dyn Surroundings> {
+        self.inner.surroundings.clone()
+    }
+
+    /// Whether the body knows where to go on: one that never asked begins anew.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.inner.asked.load(Relaxed)
+    }
+
+    /// Tells that step `seq` comes next.
+    // Called for each value, from the crates of tasks.
+    #[inline]
+    pub(crate) fn before_step(&self, seq: u64) {
+        self.inner.place.set(seq, false);
+    }
+
+    /// Tells that the handler of step `seq` is called.
+    #[inline]
+    pub(crate) fn in_step(&self, seq: u64) {
+        self.inner.place.set(seq, true);
+    }
+
+    /// Makes this the current context while `future` runs.
+    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
+    }
+
+    /// Makes this the current context while `work` runs.
+    pub(crate) fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
+    }
+}
+
+/// Stands for the part of an attempt with which it ends.
+pub(crate) struct Ending(TaskContext);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end_attempt();
+    }
+}
+
+impl Exit {
+    /// The first reason is the one that counts.
+    fn take(&self, stopped: Stopped) {
+        self.reason().get_or_insert(stopped);
+        self.taken.cancel();
+    }
+
+    fn reason(&self) -> MutexGuard<'_, Option<Stopped>> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of job {}, attempt {}", self.inner.task.name, self.inner.job, self.inner.attempt)?;
+        f.write_str(if self.is_in_transaction() { ", in a transaction" } else { "" })
+    }
+}

@@ -1,0 +1,323 @@
+//! The function that each yielded value goes through.
+
+pub(super) mod transactional;
+
+use std::{
+    future::{Future, Ready, ready},
+    marker::PhantomData,
+};
+
+use futures::{
+    FutureExt as _, TryFutureExt as _,
+    future::{ErrInto, NeverError},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use self::transactional::Handling;
+use super::{
+    drive::Attempt,
+    state::{Inject, Need},
+};
+use crate::{error::BoxError, model::pending::BoxedHandler};
+
+/// A handler of values of type `Y` that replies `R`.
+///
+/// `M` tells the forms apart: the kind of the function, and what it takes after the value.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not fit this task as its handler",
+    label = "does not take what the task yields and reply `{R}`",
+    note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields and R what it collects: it takes the \
+            value itself (`name: String`, not `name: &str`), and `State<T>` and `TaskContext` after it if it likes",
+    note = "it may return `Result<R, E>`, E an error that is `Send + Sync` (a `Box<dyn Error + Send + Sync>`, not a \
+            `Box<dyn Error>`), `anyhow::Error` or `String`",
+    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, never `async`, or \
+            `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
+)]
+pub trait Handler<Y, R, M>: Send + Sync + 'static {
+    /// Gives the reply; ready at once for a handler that is not async.
+    type Future: Future<Output = Result<R, BoxError>>;
+
+    /// Handles one value.
+    fn handle(&self, value: Y, attempt: &Attempt) -> Self::Future;
+
+    /// For a handler that runs in the store's own transaction: makes what the store is to run, instead of
+    /// [`handle`](Self::handle).
+    const IN_TRANSACTION: Option<MakeRun<Self, Y, R>> = None;
+}
+
+/// Makes of a handler and a value what the store is to run.
+pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
+
+/// What a handler may reply.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be recorded as a value of a task",
+    label = "can neither be stored nor read back",
+    note = "the values of a task, or what its handler replies to them, are stored: \
+            `#[derive(serde::Serialize, serde::Deserialize)]` makes one of your types storable"
+)]
+pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<R: Serialize + DeserializeOwned + Send + 'static> Reply for R {}
+
+/// The kind of a handler that replies at once.
+#[derive(Debug)]
+pub enum Now {}
+/// The kind of a handler that replies at once or fails.
+#[derive(Debug)]
+pub enum NowTry {}
+/// The kind of an async handler.
+#[derive(Debug)]
+pub enum Later {}
+/// The kind of an async handler that may fail.
+#[derive(Debug)]
+pub enum LaterTry {}
+
+macro_rules! handlers {
+    ($($extra:ident),*) => {
+        impl<H, Y, R, $($extra,)*> Handler<Y, R, (Now, ($($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> R + Send + Sync + 'static,
+            R: Reply,
+            $($extra: Inject,)*
+        {
+            type Future = Ready<Result<R, BoxError>>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                ready(Ok(self(value, $($extra::inject(_attempt)),*)))
+            }
+        }
+
+        impl<H, Y, R, E, $($extra,)*> Handler<Y, R, (NowTry, (E, $($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> Result<R, E> + Send + Sync + 'static,
+            R: Reply,
+            E: Into<BoxError>,
+            $($extra: Inject,)*
+        {
+            type Future = Ready<Result<R, BoxError>>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                ready(self(value, $($extra::inject(_attempt)),*).map_err(Into::into))
+            }
+        }
+
+        impl<H, Y, R, F, $($extra,)*> Handler<Y, R, (Later, (F, $($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> F + Send + Sync + 'static,
+            F: Future<Output = R>,
+            R: Reply,
+            $($extra: Inject,)*
+        {
+            type Future = ErrInto<NeverError<F>, BoxError>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                self(value, $($extra::inject(_attempt)),*).never_error().err_into()
+            }
+        }
+
+        impl<H, Y, R, F, E, $($extra,)*> Handler<Y, R, (LaterTry, (F, E, $($extra,)*))> for H
+        where
+            H: Fn(Y, $($extra),*) -> F + Send + Sync + 'static,
+            F: Future<Output = Result<R, E>>,
+            R: Reply,
+            E: Into<BoxError>,
+            $($extra: Inject,)*
+        {
+            type Future = ErrInto<F, BoxError>;
+
+            fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+                self(value, $($extra::inject(_attempt)),*).err_into()
+            }
+        }
+
+        impl<H, Y, O, $($extra: Inject,)*> Signature<(Y, $($extra,)*)> for H
+        where
+            H: Fn(Y, $($extra),*) -> O,
+        {
+            type Output = O;
+
+            fn needs() -> Vec<Need> {
+                let needs: [Option<Need>; _] = [$($extra::need()),*];
+                needs.into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+/// What a function gives, and what it needs, whatever the values it handles.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    label = "not a handler",
+    note = "a handler is `fn(Y) -> R` or `async fn(Y) -> R`, Y what the task yields; it may take `State<T>` and `TaskContext` \
+            after the value; give the types of a generic function: `double::<i64>`",
+    note = "in a transaction of the store it is `fn(&qtasks::sqlite::Transaction<'_>, Y) -> Result<R, E>`, never `async`, or \
+            `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
+)]
+pub trait Signature<A> {
+    /// What a call of the function gives.
+    type Output;
+
+    /// What the function takes from the application.
+    fn needs() -> Vec<Need>;
+}
+
+handlers!();
+handlers!(A1);
+handlers!(A1, A2);
+
+/// The handler of a task without one: the value is its own reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity;
+
+/// The kind of [`Identity`].
+#[derive(Debug)]
+pub enum Same {}
+
+impl<Y> Handler<Y, Y, (Same, ())> for Identity {
+    type Future = Ready<Result<Y, BoxError>>;
+
+    fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
+        ready(Ok(value))
+    }
+}
+
+/// Says which kind a handler is of, or leaves it to inference.
+#[derive(Debug)]
+pub struct Kind<K>(PhantomData<fn() -> K>);
+
+impl<K> Kind<K> {
+    /// The compiler finds the kind out.
+    pub const INFERRED: Self = Self(PhantomData);
+}
+
+/// Finds the kind of a handler from what it gives, where nothing else fixes it: a `Result` whose error could be stored
+/// too is taken for a failure, not for a reply.
+///
+/// Method look-up tries the traits below from the most to the least references: the order of preference.
+#[derive(Debug)]
+pub struct Probe<O>(PhantomData<fn() -> O>);
+
+impl<O> Probe<O> {
+    /// A probe of what `handler` gives.
+    pub fn of<H: Signature<A, Output = O>, A>(_handler: &H) -> Self {
+        Self(PhantomData)
+    }
+}
+
+macro_rules! probes {
+    ($($trait:ident: [$($generics:tt)*] $receiver:ty => $kind:ident, $doc:literal;)*) => {$(
+        #[doc = $doc]
+        pub trait $trait {
+            /// The kind.
+            fn kind(&self) -> Kind<$kind> {
+                Kind::INFERRED
+            }
+        }
+
+        impl<$($generics)*> $trait for $receiver {}
+    )*};
+}
+
+probes! {
+    ProbeLaterTry: [F: Future<Output = Result<R, E>>, R, E] &&&Probe<F> => LaterTry, "Futures of results.";
+    ProbeLater: [F: Future] &&Probe<F> => Later, "Other futures.";
+    ProbeNowTry: [R, E] &Probe<Result<R, E>> => NowTry, "Results.";
+    ProbeNow: [O] Probe<O> => Now, "Whatever else.";
+}
+
+/// The [`Kind`] of a handler, found from what it gives.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kind_of {
+    ($handler:expr) => {{
+        #[allow(unused_imports)]
+        use $crate::__private::{ProbeLater as _, ProbeLaterTry as _, ProbeNow as _, ProbeNowTry as _};
+        (&&&&$crate::__private::Probe::of(&$handler)).kind()
+    }};
+}
+
+/// A handler whose first parameter is a reference.
+///
+/// It fits a task that yields `&'static` values. Taken as it is, it would have the compiler expect a reference of whatever is
+/// yielded, and advise to borrow there, which never helps.
+#[derive(Clone, Copy, Debug)]
+pub struct Borrowing<H>(H);
+
+/// A value that a handler takes which takes a reference.
+#[diagnostic::on_unimplemented(
+    message = "the handler takes a reference, and the task yields `{Self}`",
+    label = "let it take the value itself: `{Self}`",
+    note = "a handler owns the values: `async fn handle(name: String)`, not `async fn handle(name: &str)`"
+)]
+pub trait Reference: Send + 'static {
+    /// The same reference.
+    type Same;
+
+    /// The reference itself.
+    fn same(self) -> Self::Same;
+}
+
+impl<T: Sync + ?Sized> Reference for &'static T {
+    type Same = Self;
+
+    fn same(self) -> Self {
+        self
+    }
+}
+
+impl<H, Y, R, K, X> Handler<Y, R, (K, X)> for Borrowing<H>
+where
+    Y: Reference,
+    H: Handler<Y::Same, R, (K, X)>,
+{
+    type Future = H::Future;
+
+    fn handle(&self, value: Y, attempt: &Attempt) -> H::Future {
+        self.0.handle(value.same(), attempt)
+    }
+}
+
+/// What a handler takes: the arguments `A`, and what the application must have for them.
+#[derive(Debug)]
+pub struct Takes<H, A> {
+    needs: fn() -> Vec<Need>,
+    arguments: PhantomData<fn() -> (H, A)>,
+}
+
+impl<H: Signature<A>, A> Takes<H, A> {
+    /// What `handler` takes.
+    pub fn of(_handler: &H) -> Self {
+        Self { needs: H::needs, arguments: PhantomData }
+    }
+}
+
+// Without a bound: what is no handler is an error of `of`, and not here again.
+impl<H, A> Takes<H, A> {
+    /// What it takes from the application.
+    pub fn needs(&self) -> Vec<Need> {
+        (self.needs)()
+    }
+}
+
+/// Handlers of references. Method look-up tries this before [`TakesValue`].
+pub trait TakesReference<H> {
+    /// The handler, for a task whose values say whether it fits.
+    fn pass(&self, handler: H) -> Borrowing<H> {
+        Borrowing(handler)
+    }
+}
+
+impl<H, Y: ?Sized> TakesReference<H> for Takes<H, (&Y,)> {}
+impl<H, Y: ?Sized, A1> TakesReference<H> for Takes<H, (&Y, A1)> {}
+impl<H, Y: ?Sized, A1, A2> TakesReference<H> for Takes<H, (&Y, A1, A2)> {}
+
+/// All other handlers, as they are.
+pub trait TakesValue<H> {
+    /// The handler.
+    fn pass(&self, handler: H) -> H {
+        handler
+    }
+}
+
+impl<H, A> TakesValue<H> for &Takes<H, A> {}

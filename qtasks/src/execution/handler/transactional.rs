@@ -1,0 +1,158 @@
+//! What surrounds a handler that runs in the store's own transaction: its context, and what becomes of its reply.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+};
+
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
+};
+use tracing::{Instrument as _, Span};
+
+use super::Reply;
+use crate::{
+    error::BoxError,
+    execution::{
+        drive::{self, Attempt, leaving},
+        stopped::Stopped,
+    },
+    model::{
+        job,
+        json::{self, Json},
+    },
+    runtime::guard::{drop_guarded, drop_within},
+    task::OnError,
+};
+
+/// A value that is about to be handled in a transaction.
+pub struct Handling<R> {
+    attempt: Attempt,
+    on_error: OnError,
+    failure: Slot<Stopped>,
+    reply: Option<Slot<Replied<R>>>,
+    /// That in which the value was yielded: the handler runs elsewhere.
+    span: Span,
+}
+
+/// What a handler came to: its reply and what to record of it, its error, or what ends the attempt in any case.
+pub(crate) type Handled<R> = Result<Result<(Json, R), BoxError>, Stopped>;
+
+/// Where one side leaves something for the other.
+pub(crate) type Slot<T> = Arc<Mutex<Option<T>>>;
+
+/// A reply, or the text of the error under `on_error = "skip"`.
+pub(crate) type Replied<R> = Result<R, String>;
+
+/// Takes what the other side left.
+pub(crate) fn take<T>(slot: &Slot<T>) -> Option<T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+fn leave<T>(slot: &Slot<T>, thing: T) {
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(thing);
+}
+
+impl<R: Reply> Handling<R> {
+    /// Leaves what ends the attempt in `failure`, and the reply in `reply`, if somebody waits for it.
+    pub(crate) fn new(
+        attempt: Attempt,
+        on_error: OnError,
+        failure: Slot<Stopped>,
+        reply: Option<Slot<Replied<R>>>,
+    ) -> Self {
+        Self { attempt, on_error, failure, reply, span: Span::current() }
+    }
+
+    /// What the handler's parameters after the value are taken from.
+    pub fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    /// Calls the handler; gives what to record. Without that, nothing that the handler wrote may stay.
+    pub fn handle(&self, handler: impl FnOnce() -> Result<R, BoxError>) -> Option<job::Reply> {
+        let context = self.attempt.context();
+        let handle = || self.encoded(context.clone().sync_scope(handler));
+        let handled = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(handle)));
+        self.keep(handled.unwrap_or_else(|panic| Err(drive::panicked(&context, panic))))
+    }
+
+    /// Polls the handler, unless its attempt is to end, to what [`keep`](Self::keep) takes.
+    pub async fn poll(&self, handler: impl Future<Output = Result<R, BoxError>>) -> Handled<R> {
+        let context = self.attempt.context();
+        let handle = leaving(&context, async {
+            self.attempt.held().await?;
+            self.encoded(handler.await)
+        });
+        let mut handled =
+            pin!(Some(AssertUnwindSafe(context.clone().scope(handle)).catch_unwind().instrument(self.span.clone())));
+        let handle = poll_fn(|cx| handled.as_mut().as_pin_mut().map_or(Poll::Pending, |handle| handle.poll(cx)));
+        let came = match select(pin!(self.attempt.halted()), handle).await {
+            Either::Left((stopped, _)) => Either::Left(stopped),
+            Either::Right((handled, _)) => Either::Right(handled),
+        };
+        // What it holds is dropped here and not by the store, which need not expect that it unwinds.
+        drop_within(|| handled.set(None));
+        match came {
+            Either::Left(stopped) => Err(stopped),
+            Either::Right(Ok(handled)) => handled,
+            Either::Right(Err(panic)) => Err(drive::panicked(&context, panic)),
+        }
+    }
+
+    /// Leaves what the handler came to for whoever waits for it; gives what to record.
+    pub fn keep(&self, handled: Handled<R>) -> Option<job::Reply> {
+        let context = self.attempt.context();
+        let keep = || self.kept(handled).map_err(Stopped::plain);
+        let kept = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep))));
+        let kept = kept.unwrap_or_else(|panic| Err(drive::panicked(&context, panic)));
+        kept.map_err(|stopped| leave(&self.failure, stopped)).ok()
+    }
+
+    fn encoded(&self, replied: Result<R, BoxError>) -> Handled<R> {
+        match replied {
+            Ok(reply) => self.attempt.encode(&reply).map(|kept| Ok((kept, reply))),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn kept(&self, handled: Handled<R>) -> Result<job::Reply, Stopped> {
+        let (kept, replied) = match handled? {
+            // The body sees what a replay would give.
+            Ok((json, reply)) => {
+                let is_read_back = self.reply.is_some() && !json::is_exact::<R>();
+                let reply = if is_read_back { drive::recall(&json)? } else { reply };
+                (job::Reply::Value(json), Ok(reply))
+            }
+            Err(error) => {
+                let error = self.attempt.skipped(self.on_error, error)?;
+                self.attempt.says_skipped(&error);
+                (job::Reply::Skipped(error.clone()), Err(error))
+            }
+        };
+        if let Some(slot) = &self.reply {
+            leave(slot, replied);
+        }
+        Ok(kept)
+    }
+}
+
+/// The handler has run, or is not to run. A reply that nothing waits for any more may be dropped here, by a thread of the
+/// store's.
+impl<R> Drop for Handling<R> {
+    fn drop(&mut self) {
+        self.attempt.context().end_attempt();
+        drop_guarded(self.reply.take());
+    }
+}
+
+impl<R> fmt::Debug for Handling<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value of {:?}", self.attempt)
+    }
+}

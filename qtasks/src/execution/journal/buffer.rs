@@ -1,0 +1,663 @@
+//! What an attempt has handled and its store does not hold yet, as a machine that only decides: it has no lock, no
+//! runtime and no clock, and says after each change what is to be done about it.
+
+use std::{mem, ops::AddAssign, sync::Arc, time::Duration};
+
+use crate::{
+    execution::stopped::Stopped,
+    model::{
+        job::{Memo, NewJob, Progress, Reply, Step},
+        json::Json,
+        pending::{BoxedHandler, PendingStep},
+    },
+};
+
+/// Progress alone is worth a write ten times a second.
+const PROGRESS_WAIT: Duration = Duration::from_millis(100);
+
+/// The steps and memos of one attempt on their way to the store, in one order.
+pub(crate) struct Buffer {
+    ahead: Ahead,
+    /// How long a step or memo may wait before it is written.
+    wait: Duration,
+    batch: Batch,
+    next: Count,
+    durable: Count,
+    /// Bytes of all steps and memos that are not durable, those in flight among them.
+    bytes: usize,
+    in_flight: InFlight,
+    /// How long what is in the batch may wait, as the recorder was last asked.
+    announced: Option<Duration>,
+    /// Whether handlers run in transactions of the store.
+    in_transactions: bool,
+    fenced: bool,
+    failed: bool,
+    halted: bool,
+}
+
+/// How far a body may run ahead of its last durable step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// Steps and memos.
+    pub(crate) values: u64,
+    /// Bytes of replies, memos, and values that are not handled yet.
+    pub(crate) bytes: usize,
+}
+
+impl Ahead {
+    /// The limits of a task's body.
+    pub(crate) const OF_A_BODY: Self = Self { values: 4096, bytes: 1 << 20 };
+}
+
+/// Bytes that the recorder has taken and that are not durable.
+#[derive(Default)]
+struct InFlight {
+    /// Those of steps and memos,
+    entries: usize,
+    /// and those of values whose handlers run in the store.
+    pending: usize,
+}
+
+/// How many steps and memos there are, which are also the numbers of the next ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) steps: u64,
+    pub(crate) memos: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.steps += more.steps;
+        self.memos += more.memos;
+    }
+}
+
+impl Count {
+    fn reaches(self, other: Self) -> bool {
+        self.steps >= other.steps && self.memos >= other.memos
+    }
+
+    /// How many there are from `other` on.
+    fn since(self, other: Self) -> u64 {
+        self.steps - other.steps + self.memos - other.memos
+    }
+}
+
+/// What the recorder takes out of a buffer to write it in one piece.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) steps: Vec<Step>,
+    /// Values that become steps in the store.
+    pub(crate) pending: Vec<Arc<PendingStep>>,
+    pub(crate) memos: Vec<Memo>,
+    pub(crate) jobs: Vec<NewJob>,
+    pub(crate) progress: Option<Progress>,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.pending.is_empty() && self.memos.is_empty() && self.progress.is_none()
+    }
+}
+
+/// What an attempt did once, before it has a number.
+#[derive(Debug)]
+pub(crate) struct MemoEntry {
+    pub(crate) step: Option<u64>,
+    pub(crate) name: String,
+    pub(crate) nth: u64,
+    pub(crate) value: Json,
+    /// The job that was enqueued by it.
+    pub(crate) job: Option<NewJob>,
+}
+
+/// What a change of a buffer leaves to be done.
+#[must_use]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effect {
+    /// The recorder is to write the batch within this time; at once when it is zero.
+    pub(crate) flush: Option<Duration>,
+    pub(crate) wake: Wake,
+}
+
+/// Which of those that wait may have to look again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wake {
+    #[default]
+    None,
+    /// Those that wait for room, for steps to be durable, or for the lease.
+    Progress,
+    /// Those that wait for nothing but the end, which need not look again at each step.
+    End,
+    All,
+}
+
+impl Wake {
+    pub(crate) const fn wakes_progress(self) -> bool {
+        matches!(self, Self::Progress | Self::All)
+    }
+
+    pub(crate) const fn wakes_end(self) -> bool {
+        matches!(self, Self::End | Self::All)
+    }
+}
+
+impl From<Wake> for Effect {
+    fn from(wake: Wake) -> Self {
+        Self { flush: None, wake }
+    }
+}
+
+/// Values whose handlers will not run. Dropping them runs code of the task's own, so a lock is released first.
+pub(crate) type Unrun = Vec<Arc<PendingStep>>;
+
+/// Changes that the body makes.
+impl Buffer {
+    /// A buffer whose next step and memo have these numbers, to be written within `wait` of their making.
+    pub(crate) fn new(ahead: Ahead, next: Count, wait: Duration) -> Self {
+        Self {
+            ahead,
+            wait,
+            batch: Batch::default(),
+            next,
+            durable: next,
+            bytes: 0,
+            in_flight: InFlight::default(),
+            announced: None,
+            in_transactions: false,
+            fenced: false,
+            failed: false,
+            halted: false,
+        }
+    }
+
+    /// Adds the next step.
+    pub(crate) fn push(&mut self, hash: u64, reply: Reply) -> Effect {
+        self.bytes += reply.as_str().len();
+        let seq = self.next_step();
+        self.batch.steps.push(Step { seq, hash, reply });
+        self.added()
+    }
+
+    /// Adds the next memo.
+    pub(crate) fn push_memo(&mut self, MemoEntry { step, name, nth, value, job }: MemoEntry) -> Effect {
+        self.bytes += value.as_str().len() + job.as_ref().map_or(0, |job| job.args.as_str().len());
+        let number = self.next.memos;
+        self.next.memos += 1;
+        self.batch.memos.push(Memo { number, step, name, nth, value });
+        self.batch.jobs.extend(job);
+        self.added()
+    }
+
+    /// Adds the next value, which becomes a step in the store. Gives its handler back where that is not to run: an earlier
+    /// one has failed, or the lease is lost.
+    pub(crate) fn push_pending(&mut self, hash: u64, bytes: usize, run: BoxedHandler) -> Result<Effect, BoxedHandler> {
+        if self.goes_on().is_err() {
+            return Err(run);
+        }
+        self.in_transactions = true;
+        self.bytes += bytes;
+        let seq = self.next_step();
+        self.batch.pending.push(Arc::new(PendingStep::new(seq, hash, bytes, run)));
+        Ok(self.added())
+    }
+
+    /// Takes note of how far the task is.
+    pub(crate) fn report(&mut self, progress: Progress) -> Effect {
+        self.batch.progress = Some(progress);
+        let wait = self.announced.unwrap_or(PROGRESS_WAIT);
+        self.announce(wait)
+    }
+
+    /// Asks that all that was added be written at once; gives what is durable when that is [done](Self::flushed).
+    pub(crate) fn flush(&mut self) -> (Effect, Count) {
+        let effect = if self.batch.is_empty() { Effect::default() } else { self.announce(Duration::ZERO) };
+        (effect, self.next)
+    }
+
+    fn next_step(&mut self) -> u64 {
+        self.next.steps += 1;
+        self.next.steps - 1
+    }
+
+    /// A full buffer is written at once, so that a body that waits for room need not ask for it.
+    fn added(&mut self) -> Effect {
+        let wait = if self.is_full() { Duration::ZERO } else { self.wait };
+        self.announce(wait)
+    }
+
+    fn announce(&mut self, wait: Duration) -> Effect {
+        if self.announced.is_some_and(|announced| announced <= wait) {
+            return Effect::default();
+        }
+        self.announced = Some(wait);
+        Effect { flush: Some(wait), wake: Wake::None }
+    }
+}
+
+/// Changes that the recorder makes, and what ends an attempt.
+impl Buffer {
+    /// Takes what there is to write.
+    pub(crate) fn take(&mut self) -> Batch {
+        self.announced = None;
+        let pending = bytes_of(&self.batch.pending);
+        self.in_flight.entries += self.bytes - self.in_flight.entries - self.in_flight.pending - pending;
+        self.in_flight.pending += pending;
+        // The next ones are likely to be as many.
+        let steps = Vec::with_capacity(self.batch.steps.len());
+        mem::replace(&mut self.batch, Batch { steps, ..Batch::default() })
+    }
+
+    /// So many steps and memos more, those that were taken, are written.
+    pub(crate) fn wrote(&mut self, written: Count) -> Effect {
+        self.bytes -= mem::take(&mut self.in_flight.entries);
+        self.reach(Count { steps: self.durable.steps + written.steps, memos: self.durable.memos + written.memos });
+        Wake::Progress.into()
+    }
+
+    /// The steps before number `upto`, the handlers of which ran in transactions, are written. The `rest` did not get its
+    /// turn, and is to be taken again soon, before what was added since; it is given back where it is not to run.
+    pub(crate) fn handled(&mut self, upto: u64, mut rest: Unrun) -> (Effect, Unrun) {
+        self.bytes -= mem::take(&mut self.in_flight.pending);
+        self.reach(Count { steps: upto.max(self.durable.steps), memos: self.durable.memos });
+        if rest.is_empty() || self.goes_on().is_err() {
+            return (Wake::Progress.into(), rest);
+        }
+        self.bytes += bytes_of(&rest);
+        rest.append(&mut self.batch.pending);
+        self.batch.pending = rest;
+        (Effect { wake: Wake::Progress, ..self.announce(Duration::ZERO) }, Unrun::new())
+    }
+
+    /// A store that says more than it was given is not believed.
+    fn reach(&mut self, durable: Count) {
+        let Count { steps, memos } = self.next;
+        self.durable = Count { steps: durable.steps.min(steps), memos: durable.memos.min(memos) };
+    }
+
+    /// Nothing of this attempt is waited for any more, and none of its values handled.
+    pub(crate) fn fence(&mut self) -> (Effect, Unrun) {
+        self.fenced = true;
+        self.end()
+    }
+
+    /// A handler failed in a transaction and left nothing behind, or the store refuses what is to be written: handlers of later
+    /// values do not run.
+    pub(crate) fn fail(&mut self) -> (Effect, Unrun) {
+        self.failed = true;
+        self.end()
+    }
+
+    fn end(&mut self) -> (Effect, Unrun) {
+        // They hold the attempt, which holds this.
+        (Wake::All.into(), mem::take(&mut self.batch.pending))
+    }
+
+    /// Handlers that run in transactions are to stop where they are.
+    pub(crate) fn halt(&mut self) -> Effect {
+        self.halted = true;
+        Wake::End.into()
+    }
+}
+
+/// What is waited for. Each is nothing as long as the wait goes on.
+impl Buffer {
+    /// The body may run ahead by one more value; `holds` says whether the lease does.
+    pub(crate) fn has_room(&self, holds: impl FnOnce() -> bool) -> Option<Result<(), Stopped>> {
+        match self.goes_on() {
+            Ok(()) if self.is_full() => None,
+            _ => self.held(holds),
+        }
+    }
+
+    /// The lease holds: one that ran out may be renewed, or have passed on to another worker.
+    pub(crate) fn held(&self, holds: impl FnOnce() -> bool) -> Option<Result<(), Stopped>> {
+        match self.goes_on() {
+            Ok(()) => holds().then_some(Ok(())),
+            ended => Some(ended),
+        }
+    }
+
+    /// So much is durable.
+    pub(crate) fn flushed(&self, all: Count) -> Option<Result<(), Stopped>> {
+        match self.goes_on() {
+            Ok(()) => self.durable.reaches(all).then_some(Ok(())),
+            ended => Some(ended),
+        }
+    }
+
+    /// Handlers that run in transactions are to stop; the error says why, unless they were halted for a reason that the
+    /// buffer does not know.
+    pub(crate) fn halted(&self) -> Option<Result<(), Stopped>> {
+        match self.goes_on() {
+            Ok(()) => self.halted.then_some(Ok(())),
+            ended => Some(ended),
+        }
+    }
+
+    pub(crate) fn goes_on(&self) -> Result<(), Stopped> {
+        match (self.fenced, self.failed) {
+            (true, _) => Err(Stopped::Fenced),
+            (_, true) => Err(Stopped::Released),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether [`has_room`](Self::has_room) waits for nothing but the lease.
+    pub(crate) fn is_open(&self) -> bool {
+        !(self.fenced || self.failed || self.is_full())
+    }
+
+    fn is_full(&self) -> bool {
+        self.next.since(self.durable) >= self.ahead.values || self.bytes >= self.ahead.bytes
+    }
+
+    /// The number of the memo that is added next.
+    pub(crate) fn next_memo(&self) -> u64 {
+        self.next.memos
+    }
+
+    /// Whether the memo of this number is durable.
+    pub(crate) fn has_memo(&self, number: u64) -> bool {
+        self.durable.memos > number
+    }
+
+    /// How many steps the job has that are durable.
+    pub(crate) fn steps(&self) -> u64 {
+        self.durable.steps
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) fn in_transactions(&self) -> bool {
+        self.in_transactions
+    }
+}
+
+fn bytes_of(pending: &[Arc<PendingStep>]) -> usize {
+    pending.iter().map(|step| step.bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, test_runner::Config};
+
+    use super::*;
+
+    const AHEAD: Ahead = Ahead { values: 5, bytes: 20 };
+    const WAIT: Duration = Duration::from_secs(1);
+
+    /// What may happen to a buffer, in any order.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Push(usize),
+        PushMemo(usize),
+        Report,
+        Flush,
+        Take,
+        Wrote,
+        /// So many of the values in flight were handled.
+        Handled(usize),
+        End(fn(&mut Buffer) -> (Effect, Unrun)),
+    }
+
+    /// What the buffer is to be like, the slow way: each thing that was added, and where it is.
+    #[derive(Default)]
+    struct Model {
+        in_transactions: bool,
+        things: Vec<Thing>,
+        next: Count,
+        progress: bool,
+        ended: bool,
+        /// All counts that a flush has asked for.
+        flushes: Vec<Count>,
+        announced: Option<Duration>,
+    }
+
+    struct Thing {
+        kind: Kind,
+        number: u64,
+        bytes: usize,
+        place: Place,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Kind {
+        Step,
+        Pending,
+        Memo,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Place {
+        Buffered,
+        InFlight,
+        Durable,
+    }
+
+    impl Model {
+        fn count(&self, is: impl Fn(&Thing) -> bool) -> Count {
+            let count =
+                |memos| self.things.iter().filter(|thing| is(thing) && (thing.kind == Kind::Memo) == memos).count();
+            Count { steps: count(false) as u64, memos: count(true) as u64 }
+        }
+
+        fn add(&mut self, kind: Kind, bytes: usize) {
+            let next = if kind == Kind::Memo { &mut self.next.memos } else { &mut self.next.steps };
+            let number = *next;
+            *next += 1;
+            self.things.push(Thing { kind, number, bytes, place: Place::Buffered });
+        }
+
+        fn numbers(&self, kind: Kind, place: Place) -> Vec<u64> {
+            let there = self.things.iter().filter(|thing| thing.kind == kind && thing.place == place);
+            there.map(|thing| thing.number).collect()
+        }
+
+        fn put(&mut self, from: Place, to: Place, is: impl Fn(&Thing) -> bool) {
+            let moved = self.things.iter_mut().filter(|thing| thing.place == from && is(thing));
+            moved.for_each(|thing| thing.place = to);
+        }
+
+        fn durable(&self) -> Count {
+            self.count(|thing| thing.place == Place::Durable)
+        }
+
+        fn bytes(&self) -> usize {
+            self.things.iter().filter(|thing| thing.place != Place::Durable).map(|thing| thing.bytes).sum()
+        }
+
+        fn is_full(&self) -> bool {
+            let ahead = self.things.iter().filter(|thing| thing.place != Place::Durable).count();
+            ahead as u64 >= AHEAD.values || self.bytes() >= AHEAD.bytes
+        }
+
+        fn is_in_flight(&self, entries: bool) -> bool {
+            let is = |thing: &Thing| thing.place == Place::InFlight && (thing.kind != Kind::Pending) == entries;
+            self.things.iter().any(is)
+        }
+
+        /// Has the same happen to the buffer and to this, where it may happen.
+        fn play(&mut self, buffer: &mut Buffer, event: &Event) {
+            let effect = match *event {
+                Event::Push(bytes) if self.in_transactions => self.push_pending(buffer, bytes),
+                Event::Push(bytes) => {
+                    self.add(Kind::Step, bytes);
+                    buffer.push(0, Reply::Value(Json::from_stored("1".repeat(bytes))))
+                }
+                Event::PushMemo(bytes) => {
+                    self.add(Kind::Memo, bytes);
+                    let value = Json::from_stored("1".repeat(bytes));
+                    buffer.push_memo(MemoEntry { step: None, name: String::new(), nth: 0, value, job: None })
+                }
+                Event::Report => {
+                    self.progress = true;
+                    buffer.report(Progress { done: 1, total: 2 })
+                }
+                Event::Flush => {
+                    let (effect, all) = buffer.flush();
+                    assert_eq!(all, self.next);
+                    self.flushes.push(all);
+                    effect
+                }
+                Event::Take => self.take(buffer),
+                Event::Wrote if self.is_in_flight(true) => {
+                    let entries = |thing: &Thing| thing.kind != Kind::Pending;
+                    let written = self.count(|thing| thing.place == Place::InFlight && entries(thing));
+                    self.put(Place::InFlight, Place::Durable, entries);
+                    buffer.wrote(written)
+                }
+                Event::Handled(count) if self.is_in_flight(false) && !self.is_in_flight(true) => {
+                    self.handled(buffer, count)
+                }
+                Event::End(end) => {
+                    let (effect, unrun) = end(buffer);
+                    self.ended = true;
+                    self.things.retain(|thing| thing.place != Place::Buffered || thing.kind != Kind::Pending);
+                    assert!(unrun.iter().all(|step| step.seq >= buffer.durable.steps));
+                    effect
+                }
+                Event::Wrote | Event::Handled(_) => return,
+            };
+            self.hear(effect);
+        }
+
+        fn push_pending(&mut self, buffer: &mut Buffer, bytes: usize) -> Effect {
+            let pushed = buffer.push_pending(0, bytes, Box::new(()));
+            assert_eq!(pushed.is_err(), self.ended);
+            pushed.map_or_else(
+                |_| Effect::default(),
+                |effect| {
+                    self.add(Kind::Pending, bytes);
+                    effect
+                },
+            )
+        }
+
+        /// Takes what is there, unless something is in flight: there is one write at a time.
+        fn take(&mut self, buffer: &mut Buffer) -> Effect {
+            if self.is_in_flight(true) || self.is_in_flight(false) {
+                return Effect::default();
+            }
+            self.announced = None;
+            let batch = buffer.take();
+            let steps: Vec<_> = batch.steps.iter().map(|step| step.seq).collect();
+            let pending: Vec<_> = batch.pending.iter().map(|step| step.seq).collect();
+            let memos: Vec<_> = batch.memos.iter().map(|memo| memo.number).collect();
+            assert_eq!(steps, self.numbers(Kind::Step, Place::Buffered));
+            assert_eq!(pending, self.numbers(Kind::Pending, Place::Buffered));
+            assert_eq!(memos, self.numbers(Kind::Memo, Place::Buffered));
+            assert_eq!(batch.progress.is_some(), mem::take(&mut self.progress));
+            self.put(Place::Buffered, Place::InFlight, |_| true);
+            Effect::default()
+        }
+
+        fn handled(&mut self, buffer: &mut Buffer, count: usize) -> Effect {
+            let in_flight = self.numbers(Kind::Pending, Place::InFlight);
+            let (done, rest) = in_flight.split_at(count.min(in_flight.len()));
+            let upto = buffer.durable.steps + done.len() as u64;
+            self.put(Place::InFlight, Place::Durable, |thing| thing.kind == Kind::Pending && thing.number < upto);
+            let given = rest.iter().map(|seq| {
+                let thing = self.things.iter().find(|thing| thing.kind == Kind::Pending && thing.number == *seq);
+                Arc::new(PendingStep::new(*seq, 0, thing.unwrap().bytes, Box::new(())))
+            });
+            let (effect, unrun) = buffer.handled(upto, given.collect());
+            if self.ended {
+                assert_eq!(unrun.len(), rest.len());
+                self.things.retain(|thing| thing.place != Place::InFlight || thing.kind != Kind::Pending);
+            } else {
+                assert!(unrun.is_empty());
+                self.put(Place::InFlight, Place::Buffered, |thing| thing.kind == Kind::Pending);
+            }
+            effect
+        }
+
+        fn hear(&mut self, effect: Effect) {
+            if let Some(wait) = effect.flush {
+                assert!(self.announced.is_none_or(|announced| wait < announced), "asked twice");
+                self.announced = Some(wait);
+            }
+        }
+
+        fn agrees_with(&self, buffer: &Buffer) {
+            assert_eq!(buffer.durable, self.durable());
+            let is_empty = self.things.iter().all(|thing| thing.place != Place::Buffered) && !self.progress;
+            assert_eq!(buffer.batch.is_empty(), is_empty);
+            if self.ended {
+                assert!(buffer.goes_on().is_err() && !buffer.is_open());
+                return assert!(buffer.has_room(|| true).is_some_and(|room| room.is_err()));
+            }
+            assert_eq!(buffer.bytes, self.bytes());
+            assert_eq!(buffer.is_open(), !self.is_full());
+            assert_eq!(buffer.has_room(|| true).is_some(), !self.is_full());
+            assert!(is_empty || self.announced.is_some(), "the recorder does not know of it");
+            let is_in_flight = self.is_in_flight(true) || self.is_in_flight(false);
+            let is_asked = self.announced == Some(Duration::ZERO);
+            assert!(!self.is_full() || is_asked || is_in_flight, "it stays full");
+            for all in &self.flushes {
+                assert_eq!(buffer.flushed(*all).is_some(), self.durable().reaches(*all));
+            }
+        }
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            6 => (0_usize..9).prop_map(Event::Push),
+            2 => (0_usize..9).prop_map(Event::PushMemo),
+            1 => Just(Event::Report),
+            1 => Just(Event::Flush),
+            4 => Just(Event::Take),
+            4 => Just(Event::Wrote),
+            4 => (0_usize..5).prop_map(Event::Handled),
+        ]
+    }
+
+    fn end() -> impl Strategy<Value = Event> {
+        prop_oneof![Just(Event::End(Buffer::fence)), Just(Event::End(Buffer::fail))]
+    }
+
+    proptest! {
+        #![proptest_config(Config { cases: 500, failure_persistence: None, ..Config::default() })]
+
+        #[test]
+        fn a_buffer_keeps_order_and_count_and_loses_nothing(
+            in_transactions: bool,
+            before in prop::collection::vec(event(), 0..60),
+            end in prop::option::of(end()),
+            after in prop::collection::vec(event(), 0..20),
+        ) {
+            let (mut buffer, mut model) = (Buffer::new(AHEAD, Count::default(), WAIT), Model { in_transactions, ..Model::default() });
+            for event in before.iter().chain(&end).chain(&after) {
+                model.play(&mut buffer, event);
+                model.agrees_with(&buffer);
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_that_says_more_than_it_was_given_is_not_believed() {
+        let mut buffer = Buffer::new(AHEAD, Count { steps: 3, memos: 1 }, WAIT);
+        _ = buffer.push(0, Reply::Value(Json::from_stored("1")));
+        _ = buffer.take();
+        _ = buffer.wrote(Count { steps: 9, memos: 9 });
+        assert_eq!(buffer.durable, Count { steps: 4, memos: 1 });
+        _ = buffer.handled(99, Unrun::new());
+        assert!(buffer.steps() == 4 && buffer.is_open());
+    }
+
+    #[test]
+    fn a_handler_that_is_to_stop_learns_why_if_the_buffer_knows() {
+        let mut buffer = Buffer::new(AHEAD, Count::default(), WAIT);
+        assert!(buffer.halted().is_none());
+        assert_eq!(buffer.halt().wake, Wake::End);
+        assert!(matches!(buffer.halted(), Some(Ok(()))) && buffer.goes_on().is_ok());
+        assert_eq!(buffer.fence().0.wake, Wake::All);
+        assert!(matches!(buffer.halted(), Some(Err(Stopped::Fenced))));
+    }
+}

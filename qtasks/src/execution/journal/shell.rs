@@ -1,0 +1,411 @@
+//! A buffer behind a lock: shared by the body that fills it, the recorder that empties it, and all that wait for it.
+//!
+//! There is one lock. Every wait computes its condition under it, and registers its waker before it is released; every
+//! change takes the wakers out under it, and wakes them after it is released. So no change falls between the look of a
+//! wait and its sleep. `interleavings.rs` includes this file once more, with locks of `loom`, and tries all orders.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, PoisonError, Weak, atomic::Ordering::Relaxed},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use super::{
+    buffer::{Ahead, Batch, Buffer, Count, Effect, MemoEntry, Unrun, Wake},
+    sync::{AtomicBool, Mutex, MutexGuard, UnboundedSender},
+    waiters::{Ticket, Waiters, Woken},
+};
+use crate::{
+    execution::{
+        handler::transactional::{Slot, take},
+        stopped::Stopped,
+    },
+    model::{
+        job::{Lease, Progress, Reply},
+        pending::{BoxedHandler, PendingStep},
+    },
+    telemetry::Skips,
+};
+
+/// Says whether a worker's leases still hold, by its own clock.
+pub(crate) type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// The steps and memos of one attempt on their way to the store, in one order.
+pub(crate) struct Journal {
+    lease: Lease,
+    holds: Holds,
+    state: Mutex<State>,
+    /// Whether the buffer is open, as of its last change: asked before each value, without the lock. No wait relies on it.
+    open: AtomicBool,
+    failure: Slot<Stopped>,
+    skips: Skips,
+    requests: UnboundedSender<FlushRequest>,
+    this: Weak<Self>,
+}
+
+struct State {
+    buffer: Buffer,
+    progress: Waiters,
+    end: Waiters,
+}
+
+/// Asks the recorder to write what a journal has, within `wait`.
+#[derive(Debug)]
+pub(crate) struct FlushRequest {
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) wait: Duration,
+}
+
+impl Journal {
+    /// A journal whose next step and memo have these numbers, to be written within `wait` of their making.
+    pub(crate) fn new(
+        lease: Lease,
+        holds: Holds,
+        next: Count,
+        wait: Duration,
+        requests: UnboundedSender<FlushRequest>,
+    ) -> Arc<Self> {
+        Self::ahead_by(Ahead::OF_A_BODY, lease, holds, next, wait, requests)
+    }
+
+    /// The same for a body that may run ahead by so much.
+    pub(crate) fn ahead_by(
+        ahead: Ahead,
+        lease: Lease,
+        holds: Holds,
+        next: Count,
+        wait: Duration,
+        requests: UnboundedSender<FlushRequest>,
+    ) -> Arc<Self> {
+        let buffer = Buffer::new(ahead, next, wait);
+        let state = State { buffer, progress: Waiters::default(), end: Waiters::default() };
+        Arc::new_cyclic(|this| Self {
+            lease,
+            holds,
+            state: Mutex::new(state),
+            open: AtomicBool::new(true),
+            failure: Slot::default(),
+            skips: Skips::default(),
+            requests,
+            this: this.clone(),
+        })
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    /// The values of the attempt that were skipped.
+    pub(crate) fn skips(&self) -> &Skips {
+        &self.skips
+    }
+
+    /// How many steps the job has that are durable.
+    pub(crate) fn steps(&self) -> u64 {
+        self.state().buffer.steps()
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.state().buffer.is_fenced()
+    }
+
+    /// Whether nothing that was added later is to be written: a handler failed, or the store has refused something.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().buffer.has_failed()
+    }
+
+    /// Where a handler in a transaction says why it failed, before that is known to last.
+    pub(crate) fn failure(&self) -> &Slot<Stopped> {
+        &self.failure
+    }
+}
+
+/// What the body does.
+impl Journal {
+    /// Whether [`wait_for_room`](Self::wait_for_room) has nothing to wait for.
+    pub(crate) fn is_open(&self) -> bool {
+        (self.holds)() && self.open.load(Relaxed)
+    }
+
+    /// Waits until the lease holds and the body may run ahead by one more value.
+    pub(crate) async fn wait_for_room(&self) -> Result<(), Stopped> {
+        self.wait(List::Progress, |buffer| buffer.has_room(&*self.holds)).await
+    }
+
+    /// Waits until the lease holds: one that ran out may be renewed, or have passed on to another worker.
+    pub(crate) async fn held(&self) -> Result<(), Stopped> {
+        self.wait(List::Progress, |buffer| buffer.held(&*self.holds)).await
+    }
+
+    /// Adds the next step.
+    pub(crate) fn push(&self, hash: u64, reply: Reply) {
+        self.change(|buffer| buffer.push(hash, reply));
+    }
+
+    /// Adds the next memo; gives its number.
+    pub(crate) fn push_memo(&self, entry: MemoEntry) -> u64 {
+        let mut number = 0;
+        self.change(|buffer| {
+            number = buffer.next_memo();
+            buffer.push_memo(entry)
+        });
+        number
+    }
+
+    /// Whether the memo of this number is durable.
+    pub(crate) fn has_memo(&self, number: u64) -> bool {
+        self.state().buffer.has_memo(number)
+    }
+
+    /// Adds the next value, which becomes a step in the store, unless its handler is not to run any more.
+    pub(crate) fn push_pending(&self, hash: u64, bytes: usize, run: BoxedHandler) {
+        let mut not_run = None;
+        self.change(|buffer| {
+            buffer.push_pending(hash, bytes, run).unwrap_or_else(|run| {
+                not_run = Some(run);
+                Effect::default()
+            })
+        });
+    }
+
+    /// Takes note of how far the task is.
+    pub(crate) fn progress(&self, progress: Progress) {
+        self.change(|buffer| buffer.report(progress));
+    }
+
+    /// Asks that all that was added be written at once, and waits for it.
+    pub(crate) async fn flush(&self) -> Result<(), Stopped> {
+        let mut all = Count::default();
+        self.change(|buffer| {
+            let (effect, count) = buffer.flush();
+            all = count;
+            effect
+        });
+        self.wait(List::Progress, |buffer| buffer.flushed(all)).await
+    }
+
+    /// The last [`flush`](Self::flush). The error is that of a handler which failed in a transaction, whatever the body
+    /// came to meanwhile.
+    pub(crate) async fn finish(&self) -> Result<(), Stopped> {
+        self.flush().await.map_err(|stopped| match stopped {
+            Stopped::Fenced => stopped,
+            _ => take(&self.failure).unwrap_or(stopped),
+        })
+    }
+
+    /// Waits until the handlers of all values before have run, where they run in transactions: in the store, nothing
+    /// that comes after them may overtake them.
+    pub(crate) async fn handlers_done(&self) -> Result<(), Stopped> {
+        let in_transactions = self.state().buffer.in_transactions();
+        if in_transactions { self.flush().await } else { Ok(()) }
+    }
+}
+
+/// What the attempt waits for beside its body.
+impl Journal {
+    /// Waits until the job has more durable steps than so many.
+    pub(crate) async fn has_more_than(&self, steps: u64) {
+        self.wait(List::Progress, |buffer| (buffer.steps() > steps).then_some(())).await;
+    }
+
+    /// Waits until a handler that ran in a transaction has failed.
+    pub(crate) async fn handler_failed(&self) {
+        self.wait(List::End, |buffer| buffer.has_failed().then_some(())).await;
+    }
+
+    /// Waits until the lease is lost.
+    pub(crate) async fn lost(&self) {
+        self.wait(List::End, |buffer| buffer.is_fenced().then_some(())).await;
+    }
+
+    /// Waits until handlers that run in transactions are to stop, and gives the reason.
+    pub(crate) async fn halted(&self) -> Stopped {
+        let halted = self.wait(List::End, Buffer::halted).await;
+        halted.err().or_else(|| take(&self.failure)).unwrap_or(Stopped::Released)
+    }
+}
+
+/// What the recorder does.
+impl Journal {
+    /// Takes what there is to write.
+    pub(crate) fn take(&self) -> Batch {
+        self.state().buffer.take()
+    }
+
+    /// Says that so many steps and memos more, those that were taken, are written.
+    pub(crate) fn wrote(&self, written: Count) {
+        self.change(|buffer| buffer.wrote(written));
+    }
+
+    /// Says that the steps before number `upto`, the handlers of which ran in transactions, are written. The `rest` did
+    /// not get its turn, and is to be taken again soon.
+    pub(crate) fn handled(&self, upto: u64, rest: Vec<Arc<PendingStep>>) {
+        self.end(|buffer| buffer.handled(upto, rest));
+    }
+
+    /// Says that a handler failed in a transaction and left nothing behind, or that the store refuses what is to be written:
+    /// handlers of later values do not run, and the attempt ends. [`finish`](Self::finish) gives the reason: what the handler said, or else `otherwise`.
+    pub(crate) fn fail(&self, otherwise: Stopped) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(otherwise);
+        self.end(Buffer::fail);
+    }
+
+    /// Says that handlers ran and what they wrote did not last, whatever they said: the job is to be given back.
+    pub(crate) fn release(&self) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopped::Released);
+        self.end(Buffer::fail);
+    }
+}
+
+/// What befalls the attempt.
+impl Journal {
+    /// Says that the lease was renewed.
+    pub(crate) fn renewed(&self) {
+        self.change(|_| Wake::Progress.into());
+    }
+
+    /// Says that nothing of this attempt is waited for any more, for its lease is lost or it has ended.
+    pub(crate) fn fence(&self) {
+        self.end(Buffer::fence);
+    }
+
+    /// Has handlers that run in transactions stop where they are. Their attempt ends for this reason, unless all that was
+    /// added is durable by then.
+    pub(crate) fn halt(&self, reason: Stopped) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.change(Buffer::halt);
+    }
+}
+
+/// The lock, and what is done under it.
+impl Journal {
+    fn change(&self, change: impl FnOnce(&mut Buffer) -> Effect) {
+        let mut state = self.state();
+        let effect = change(&mut state.buffer);
+        self.carry_out(state, effect);
+    }
+
+    /// The same for a change that gives back values whose handlers will not run.
+    fn end(&self, change: impl FnOnce(&mut Buffer) -> (Effect, Unrun)) {
+        let mut state = self.state();
+        let (effect, unrun) = change(&mut state.buffer);
+        self.carry_out(state, effect);
+        drop(unrun);
+    }
+
+    fn carry_out(&self, mut state: MutexGuard<'_, State>, Effect { flush, mut wake }: Effect) {
+        let mut unrun = Unrun::new();
+        if let Some(wait) = flush
+            && !self.request(wait)
+        {
+            // Nothing is written any more once the worker is gone, and then the lease runs out.
+            (Effect { wake, .. }, unrun) = state.buffer.fence();
+        }
+        self.open.store(state.buffer.is_open(), Relaxed);
+        if wake == Wake::None {
+            return;
+        }
+        let woken = state.woken(wake);
+        // What wakers do, and what values do when they are dropped, may come back here.
+        drop(state);
+        woken.into_iter().for_each(Woken::wake);
+        drop(unrun);
+    }
+
+    /// Asks for a write; gives whether there is a recorder to hear of it.
+    fn request(&self, wait: Duration) -> bool {
+        let journal = self.this.upgrade().expect("a journal is held by its caller");
+        self.requests.send(FlushRequest { journal, wait }).is_ok()
+    }
+
+    fn wait<T, F: FnMut(&Buffer) -> Option<T>>(&self, list: List, condition: F) -> Wait<'_, F> {
+        Wait { journal: self, list, condition, ticket: None }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn woken(&mut self, wake: Wake) -> [Woken; 2] {
+        [
+            if wake.wakes_progress() { self.progress.take() } else { Woken::default() },
+            if wake.wakes_end() { self.end.take() } else { Woken::default() },
+        ]
+    }
+
+    fn list(&mut self, list: List) -> &mut Waiters {
+        match list {
+            List::Progress => &mut self.progress,
+            List::End => &mut self.end,
+        }
+    }
+}
+
+/// Which changes a wait is woken by.
+#[derive(Clone, Copy)]
+enum List {
+    Progress,
+    /// The end alone.
+    End,
+}
+
+/// Waits until `condition` gives something.
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing.
+struct Wait<'a, F> {
+    journal: &'a Journal,
+    list: List,
+    condition: F,
+    ticket: Option<Ticket>,
+}
+
+impl<T, F: FnMut(&Buffer) -> Option<T> + Unpin> Future for Wait<'_, F> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let this = &mut *self;
+        let mut state = this.journal.state();
+        match (this.condition)(&state.buffer) {
+            Some(value) => {
+                drop(state);
+                this.leave();
+                Poll::Ready(value)
+            }
+            None => {
+                let replaced = state.list(this.list).register(&mut this.ticket, context.waker());
+                drop(state);
+                drop(replaced);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<F> Wait<'_, F> {
+    fn leave(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let waker: Option<Waker> = self.journal.state().list(self.list).remove(ticket);
+            // After the lock: the last of a task's wakers may take the task with it.
+            drop(waker);
+        }
+    }
+}
+
+impl<F> Drop for Wait<'_, F> {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the journal of {:?}", self.lease)
+    }
+}

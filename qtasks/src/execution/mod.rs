@@ -1,0 +1,10 @@
+//! One attempt of a task: its body, the handlers of what it yields, and the steps that come of that.
+
+pub(crate) mod co;
+pub(crate) mod context;
+pub(crate) mod drive;
+pub(crate) mod end;
+pub(crate) mod handler;
+pub(crate) mod journal;
+pub(crate) mod state;
+pub(crate) mod stopped;

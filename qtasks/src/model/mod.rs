@@ -1,0 +1,9 @@
+//! Jobs and what becomes of them: values and decisions, without a store, a clock or a runtime.
+
+pub mod job;
+pub mod json;
+pub mod lifecycle;
+pub(crate) mod limits;
+pub(crate) mod pending;
+pub(crate) mod result;
+pub(crate) mod retry;

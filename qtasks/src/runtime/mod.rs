@@ -1,0 +1,7 @@
+//! What lies below all: threads, clocks that are paused in tests, waits, and guards around the user's code. Nothing here knows of
+//! jobs.
+
+pub(crate) mod alarm;
+pub(crate) mod clock_hold;
+pub(crate) mod guard;
+pub(crate) mod threads;

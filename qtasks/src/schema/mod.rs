@@ -1,0 +1,3 @@
+//! What is known of a task before it runs.
+
+pub(crate) mod collect;

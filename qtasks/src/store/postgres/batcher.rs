@@ -1,0 +1,97 @@
+//! Calls of one kind that are under way at the same time share a statement, and with it a commit.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
+
+use super::{calls::Inner, error::Fault};
+use crate::error::{Error, Result};
+
+/// A call that can share a statement with others of its kind.
+pub(super) trait Call: Sized + Send + Sync + 'static {
+    type Answer: Send + 'static;
+    /// What the store could not do when this fails.
+    const DOING: &'static str;
+
+    /// How many rows it is about.
+    fn weight(&self) -> usize;
+
+    /// Carries all of them out, or none; one answer for each.
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>>;
+}
+
+/// Calls that together are about more rows than this wait for the next statement.
+const FULL: usize = 2_000;
+
+/// Where calls of one kind come together.
+pub(super) struct Group<C: Call>(mpsc::UnboundedSender<Waiting<C>>);
+
+struct Waiting<C: Call> {
+    call: C,
+    answer: oneshot::Sender<Result<C::Answer, Fault>>,
+}
+
+impl<C: Call> Group<C> {
+    pub(super) fn start(runtime: &Handle, inner: &Arc<Inner>) -> Self {
+        let (calls, waiting) = mpsc::unbounded_channel();
+        runtime.spawn(serve(waiting, Arc::clone(inner)));
+        Self(calls)
+    }
+
+    /// Has `call` carried out; that goes on when nobody waits for it any more.
+    pub(super) async fn ask(&self, call: C) -> Result<C::Answer> {
+        let (answer, answered) = oneshot::channel();
+        // Where nobody serves any more, nobody answers.
+        _ = self.0.send(Waiting { call, answer });
+        match answered.await {
+            Ok(came) => came.map_err(|fault| fault.of_write(C::DOING)),
+            Err(_) => Err(Error::store(C::DOING, "the store was closed")),
+        }
+    }
+}
+
+async fn serve<C: Call>(mut waiting: mpsc::UnboundedReceiver<Waiting<C>>, inner: Arc<Inner>) {
+    while let Some(first) = waiting.recv().await {
+        let mut weight = first.call.weight();
+        let (mut calls, mut answers) = (vec![first.call], vec![first.answer]);
+        while weight < FULL
+            && let Ok(next) = waiting.try_recv()
+        {
+            weight += next.call.weight();
+            calls.push(next.call);
+            answers.push(next.answer);
+        }
+        let came = carry_out(&calls, &inner).await;
+        if let Some(Err(silent @ Fault::Silent(_))) = came.last() {
+            // Those who have waited for the server meanwhile need not wait for it each in turn.
+            while let Ok(next) = waiting.try_recv() {
+                _ = next.answer.send(Err(silent.clone()));
+            }
+        }
+        for (answer, came) in answers.into_iter().zip(came) {
+            // Whoever asked may be gone.
+            _ = answer.send(came);
+        }
+    }
+}
+
+/// Carries them out together. Where the server refuses that, each is carried out by itself: one that is wrong must not
+/// fail those that met it by chance.
+async fn carry_out<C: Call>(calls: &[C], inner: &Inner) -> Vec<Result<C::Answer, Fault>> {
+    match C::carry_out(calls, inner).await {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Err(Fault::Misuse(_) | Fault::Refused(_)) if calls.len() > 1 => {
+            let mut each = Vec::with_capacity(calls.len());
+            for call in calls {
+                let alone = C::carry_out(std::slice::from_ref(call), inner).await;
+                each.push(alone.map(|answers| answers.into_iter().next().expect("a call has one answer")));
+            }
+            each
+        }
+        Err(fault) => calls.iter().map(|_| Err(fault.clone())).collect(),
+    }
+}

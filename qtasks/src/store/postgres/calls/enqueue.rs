@@ -1,0 +1,107 @@
+//! How jobs are added.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio_postgres::types::Type;
+
+use crate::model::{
+    job::{JobId, NewJob, WorkerId},
+    json::Json,
+};
+use crate::store::postgres::{
+    encoding::{self, LATER, READY, RUNNING},
+    error::Fault,
+    pool::{Database, Parameter},
+};
+
+/// A job whose id is there already is left as it is. Gives those that are added as running ones.
+const ENQUEUE: &str = "
+    WITH added AS (
+        INSERT INTO qtasks.jobs
+            (id, queue, task, priority, state, due, max_time, enqueued, args, worker, attempt)
+        SELECT n.*, CASE WHEN n.worker IS NULL THEN 0 ELSE 1 END
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
+            $9::text[], $10::uuid[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, worker)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING id, worker
+    ) SELECT id FROM added WHERE worker IS NOT NULL";
+
+/// The jobs by their ids: else two processes that add the same jobs could each wait for the other. Of two with one id the
+/// first stays.
+pub(crate) fn in_order<'j>(jobs: impl IntoIterator<Item = &'j NewJob>) -> Vec<&'j NewJob> {
+    let mut jobs: Vec<_> = jobs.into_iter().collect();
+    jobs.sort_by_key(|job| job.id);
+    jobs.dedup_by_key(|job| job.id);
+    jobs
+}
+
+/// Adds the jobs, which are in order; those for which there is a worker run there from now on. Gives those that do.
+pub(crate) async fn enqueue(
+    database: &Database,
+    jobs: &[&NewJob],
+    workers: &HashMap<JobId, WorkerId>,
+) -> Result<HashSet<JobId>, Fault> {
+    let mut columns = Jobs::new(jobs.iter().copied());
+    let mut worker_ids = Vec::new();
+    if !workers.is_empty() {
+        for (job, state) in jobs.iter().zip(&mut columns.states) {
+            let worker = workers.get(&job.id);
+            worker_ids.push(worker.copied().map(encoding::worker_id));
+            *state = if worker.is_some() { RUNNING } else { *state };
+        }
+    }
+    if jobs.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let worker_ids = (&worker_ids as _, Type::UUID_ARRAY);
+    let parameters: Vec<Parameter<'_>> = columns.parameters().into_iter().chain([worker_ids]).collect();
+    let rows = database.query(ENQUEUE, &parameters).await?;
+    rows.iter().map(|row| Ok(JobId::from_bytes(encoding::get::<uuid::Uuid>(row, 0)?.into_bytes()))).collect()
+}
+
+/// Jobs to add, by column.
+#[derive(Default)]
+pub(crate) struct Jobs<'j> {
+    ids: Vec<uuid::Uuid>,
+    queues: Vec<&'j str>,
+    tasks: Vec<&'j str>,
+    priorities: Vec<i16>,
+    states: Vec<i16>,
+    dues: Vec<i64>,
+    limits: Vec<Option<i64>>,
+    enqueued: Vec<i64>,
+    args: Vec<&'j str>,
+}
+
+impl<'j> Jobs<'j> {
+    pub(crate) fn new(jobs: impl IntoIterator<Item = &'j NewJob>) -> Self {
+        let mut columns = Self::default();
+        for job in jobs {
+            let (due, enqueued) = (encoding::millis(job.due), encoding::millis(job.enqueued));
+            columns.ids.push(encoding::job_id(job.id));
+            columns.queues.push(&job.queue);
+            columns.tasks.push(&job.task);
+            columns.priorities.push(job.priority);
+            columns.states.push(if due <= enqueued { READY } else { LATER });
+            columns.dues.push(due);
+            columns.limits.push(job.max_time.map(encoding::limit_millis));
+            columns.enqueued.push(enqueued);
+            columns.args.push(Json::as_str(&job.args));
+        }
+        columns
+    }
+
+    pub(crate) fn parameters(&self) -> [Parameter<'_>; 9] {
+        [
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.queues, Type::TEXT_ARRAY),
+            (&self.tasks, Type::TEXT_ARRAY),
+            (&self.priorities, Type::INT2_ARRAY),
+            (&self.states, Type::INT2_ARRAY),
+            (&self.dues, Type::INT8_ARRAY),
+            (&self.limits, Type::INT8_ARRAY),
+            (&self.enqueued, Type::INT8_ARRAY),
+            (&self.args, Type::TEXT_ARRAY),
+        ]
+    }
+}

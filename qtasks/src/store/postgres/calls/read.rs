@@ -1,0 +1,145 @@
+//! The questions: what is read from the tables, and how.
+
+use jiff::Timestamp;
+use tokio::task::yield_now;
+use tokio_postgres::types::Type;
+
+use crate::store::postgres::{
+    encoding::{self, job_columns},
+    error::Fault,
+    pool::{Database, Parameter},
+};
+use crate::{
+    model::job::{Attempt, Job, JobId, Memo, Step},
+    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane},
+};
+
+const JOB: &str = concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.id = $1");
+
+pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<Job>, Fault> {
+    let rows = database.query(JOB, &[(&encoding::job_id(id), Type::UUID)]).await?;
+    rows.first().map(encoding::job).transpose()
+}
+
+const JOBS: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks.jobs j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
+      AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
+);
+
+/// They are few among many, so they are found by their index and then sorted.
+const RUNNING_JOBS: &str = concat!(
+    "WITH running AS MATERIALIZED (SELECT j.* FROM qtasks.jobs j WHERE j.state = 2) SELECT ",
+    job_columns!(),
+    " FROM running j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
+      AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
+);
+
+pub(crate) async fn jobs(
+    database: &Database,
+    filter: &Filter,
+    after: Option<JobId>,
+    limit: usize,
+) -> Result<Vec<Job>, Fault> {
+    let (after, limit) = (after.map(encoding::job_id), encoding::count(limit));
+    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::codes);
+    let sql = if first == encoding::RUNNING && last == encoding::RUNNING { RUNNING_JOBS } else { JOBS };
+    let parameters: [Parameter<'_>; 6] = [
+        (&after, Type::UUID),
+        (&filter.task, Type::TEXT),
+        (&filter.queue, Type::TEXT),
+        (&first, Type::INT2),
+        (&last, Type::INT2),
+        (&limit, Type::INT8),
+    ];
+    let rows = database.list(sql, &parameters).await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for some in rows.chunks(256) {
+        for row in some {
+            jobs.push(encoding::job(row)?);
+        }
+        // Other calls have the same thread.
+        yield_now().await;
+    }
+    Ok(jobs)
+}
+
+/// Goes by index from lane to lane, so that the many jobs of each are not looked at.
+const DUE_LANES: &str = "
+    WITH RECURSIVE ready AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 1 ORDER BY j.queue, j.task LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.task FROM ready r, LATERAL (
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 1 AND (j.queue, j.task) > (r.queue, r.task)
+            ORDER BY j.queue, j.task LIMIT 1) n
+    ), later AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 0 ORDER BY j.queue, j.task LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.task FROM later r, LATERAL (
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 0 AND (j.queue, j.task) > (r.queue, r.task)
+            ORDER BY j.queue, j.task LIMIT 1) n
+    )
+    SELECT queue, task FROM ready
+    UNION SELECT l.queue, l.task FROM later l WHERE EXISTS (
+        SELECT FROM qtasks.jobs j WHERE j.queue = l.queue AND j.task = l.task AND j.state = 0 AND j.due <= $1)";
+
+pub(crate) async fn due_lanes(database: &Database, now: Timestamp) -> Result<Vec<Lane>, Fault> {
+    let rows = database.list(DUE_LANES, &[(&encoding::millis(now), Type::INT8)]).await?;
+    rows.iter().map(|row| Ok(Lane { queue: row.try_get(0)?, task: row.try_get(1)? })).collect()
+}
+
+const STEPS: &str =
+    "SELECT seq, hash, skipped, reply FROM qtasks.steps WHERE job = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
+
+pub(crate) async fn steps(database: &Database, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>, Fault> {
+    let (id, from, limit) = (encoding::job_id(id), encoding::count(from), encoding::count(limit));
+    let rows = database.query(STEPS, &[(&id, Type::UUID), (&from, Type::INT8), (&limit, Type::INT8)]).await?;
+    rows.iter().map(encoding::step).collect()
+}
+
+const LAST_STEP: &str =
+    "SELECT seq, hash, skipped, reply FROM qtasks.steps WHERE job = $1 AND NOT skipped ORDER BY seq DESC LIMIT 1";
+
+pub(crate) async fn last_step(database: &Database, id: JobId) -> Result<Option<Step>, Fault> {
+    let rows = database.query(LAST_STEP, &[(&encoding::job_id(id), Type::UUID)]).await?;
+    rows.first().map(encoding::step).transpose()
+}
+
+const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks.memos
+     WHERE job = $1 AND step = $2 AND number >= $3 ORDER BY number LIMIT $4";
+
+pub(crate) async fn memos(
+    database: &Database,
+    id: JobId,
+    step: Option<u64>,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<Memo>, Fault> {
+    let (id, step, from, limit) =
+        (encoding::job_id(id), encoding::memo_step(step), encoding::count(from), encoding::count(limit));
+    let parameters: [Parameter<'_>; 4] =
+        [(&id, Type::UUID), (&step, Type::INT8), (&from, Type::INT8), (&limit, Type::INT8)];
+    database.query(MEMOS, &parameters).await?.iter().map(encoding::memo).collect()
+}
+
+/// An older qtasks may have left more than are kept.
+const ATTEMPTS: &str = "
+    SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 AND (
+        number > (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number LIMIT 1 OFFSET $2 - 1)
+        AND number < (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $3 - 1)
+    ) IS NOT TRUE ORDER BY number";
+
+pub(crate) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attempt>, Fault> {
+    let (id, first, last) = (encoding::job_id(id), encoding::count(FIRST_ATTEMPTS), encoding::count(LAST_ATTEMPTS));
+    let parameters: [Parameter<'_>; 3] = [(&id, Type::UUID), (&first, Type::INT8), (&last, Type::INT8)];
+    database.query(ATTEMPTS, &parameters).await?.iter().map(encoding::attempt).collect()
+}
+
+const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
+
+/// The time by the server's clock.
+pub(crate) async fn time(database: &Database) -> Result<Option<Timestamp>, Fault> {
+    let rows = database.query(TIME, &[]).await?;
+    rows.first().map(|row| Ok(encoding::time(encoding::get(row, 0)?))).transpose()
+}

@@ -1,0 +1,278 @@
+//! How steps and memos are appended.
+
+use std::borrow::Cow;
+
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use super::{enqueue::Jobs, settle::rounds};
+use crate::store::postgres::{
+    encoding,
+    error::Fault,
+    pool::{Database, Parameter},
+};
+use crate::{
+    model::job::{Memo, Reply, Step},
+    store::{GAP, Record, Written},
+};
+
+/// Gives the numbers of the records whose lease holds, and whether all follow on what is recorded; else nothing is written.
+/// `state + 0` keeps Postgres from going through the index of all jobs that run.
+///
+/// `steps` and `memos` are the first number that is new to the job, by what the record holds, and the one behind the last.
+/// The last parameter has the places of the records that say that a suspect has had its turn, which are few.
+pub(crate) const RECORD: &str = "
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM unnest($1::int8[], $2::uuid[], $3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
+            $8::int8[], $9::int8[], $10::int8[])
+            AS a(place, job, worker, attempt, first_step, next_step, first_memo, next_memo, done, total)
+    ), held AS MATERIALIZED (
+        SELECT a.*, j.steps, j.memos FROM asked a JOIN qtasks.jobs j ON j.id = a.job
+        WHERE j.state + 0 = 2 AND j.worker = a.worker AND j.attempt = a.attempt
+        FOR UPDATE OF j
+    ), whole AS MATERIALIZED (
+        SELECT coalesce(bool_and(steps >= first_step AND memos >= first_memo), true) AS yes FROM held
+    ), new_steps AS MATERIALIZED (
+        SELECT h.place, h.job, s.seq, s.hash, s.skipped, s.reply
+        FROM unnest($11::int8[], $12::int8[], $13::int8[], $14::bool[], $15::text[]) AS s(place, seq, hash, skipped, reply)
+        JOIN held h ON h.place = s.place WHERE s.seq >= h.steps AND (SELECT yes FROM whole)
+    ), appended AS (
+        INSERT INTO qtasks.steps (job, seq, hash, skipped, reply) SELECT job, seq, hash, skipped, reply FROM new_steps
+    ), skipped AS MATERIALIZED (
+        SELECT place, count(*) AS count FROM new_steps WHERE skipped GROUP BY place
+    ), noted AS (
+        INSERT INTO qtasks.memos (job, step, number, name, nth, value)
+        SELECT h.job, m.step, m.number, m.name, m.nth, m.value
+        FROM unnest($16::int8[], $17::int8[], $18::int8[], $19::text[], $20::int8[], $21::text[])
+            AS m(place, step, number, name, nth, value)
+        JOIN held h ON h.place = m.place WHERE m.number >= h.memos AND (SELECT yes FROM whole)
+    ), enqueued AS (
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args)
+        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args
+        FROM unnest($22::uuid[], $23::text[], $24::text[], $25::int2[], $26::int2[], $27::int8[], $28::int8[],
+            $29::int8[], $30::text[], $31::int8[])
+            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, place)
+        JOIN held h ON h.place = n.place WHERE (SELECT yes FROM whole)
+        ON CONFLICT (id) DO NOTHING
+    ), counted AS (
+        UPDATE qtasks.jobs j SET steps = greatest(h.steps, h.next_step), memos = greatest(h.memos, h.next_memo),
+            skipped = j.skipped + coalesce((SELECT s.count FROM skipped s WHERE s.place = h.place), 0),
+            failures = CASE WHEN h.next_step > h.steps THEN 0 ELSE j.failures END,
+            losses = CASE WHEN j.suspect AND h.next_step > h.steps THEN 0 ELSE j.losses END,
+            liable = CASE WHEN j.suspect AND (h.next_step > h.steps OR h.place = ANY ($32::int8[])) THEN false
+                ELSE j.liable END,
+            progress_done = coalesce(h.done, j.progress_done), progress_total = coalesce(h.total, j.progress_total)
+        FROM held h WHERE j.id = h.job AND (SELECT yes FROM whole)
+    )
+    SELECT h.place, w.yes FROM held h CROSS JOIN whole w";
+
+/// What the records come to, in order: all that are written are so at once, and none is where one leaves a gap.
+pub(crate) async fn record(database: &Database, records: &[&Record]) -> Result<Vec<Written>, Fault> {
+    let mut written = vec![Written::Fenced; records.len()];
+    let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
+        for row in rows {
+            if !encoding::get::<bool>(&row, 1)? {
+                return Err(Fault::Misuse(GAP));
+            }
+            written[encoding::get::<i64>(&row, 0)? as usize] = Written::Yes;
+        }
+        Ok(())
+    };
+    match &rounds(records, |record| record.lease.job)[..] {
+        [] => {}
+        [only] => {
+            let columns = Columns::new(only);
+            note(database.query(RECORD, &columns.parameters()).await?)?;
+        }
+        several => {
+            let transaction = database.begin().await?;
+            for round in several {
+                let columns = Columns::new(round);
+                note(transaction.query(RECORD, &columns.parameters()).await?)?;
+            }
+            transaction.commit().await?;
+        }
+    }
+    Ok(written)
+}
+
+/// Records, by column; their steps, memos and jobs are more or fewer.
+#[derive(Default)]
+pub(crate) struct Columns<'r> {
+    places: Vec<i64>,
+    jobs: Vec<Uuid>,
+    workers: Vec<Uuid>,
+    attempts: Vec<i64>,
+    first_steps: Vec<i64>,
+    next_steps: Vec<i64>,
+    first_memos: Vec<i64>,
+    next_memos: Vec<i64>,
+    done: Vec<Option<i64>>,
+    total: Vec<Option<i64>>,
+    steps: Steps<'r>,
+    memos: Memos<'r>,
+    enqueued: Jobs<'r>,
+    enqueued_places: Vec<i64>,
+    passed: Vec<i64>,
+}
+
+#[derive(Default)]
+struct Steps<'r> {
+    places: Vec<i64>,
+    seqs: Vec<i64>,
+    hashes: Vec<i64>,
+    skipped: Vec<bool>,
+    replies: Vec<Cow<'r, str>>,
+}
+
+#[derive(Default)]
+struct Memos<'r> {
+    places: Vec<i64>,
+    steps: Vec<i64>,
+    numbers: Vec<i64>,
+    names: Vec<String>,
+    nths: Vec<i64>,
+    values: Vec<&'r str>,
+}
+
+impl<'r> Columns<'r> {
+    pub(crate) fn new(round: &[(usize, &'r Record)]) -> Self {
+        let mut columns = Self::default();
+        for (place, record) in round {
+            columns.push(encoding::count(*place), record);
+        }
+        let mut enqueued: Vec<_> = round
+            .iter()
+            .flat_map(|(place, record)| record.jobs.iter().map(|job| (encoding::count(*place), job)))
+            .collect();
+        enqueued.sort_by_key(|(_, job)| job.id);
+        columns.enqueued_places = enqueued.iter().map(|(place, _)| *place).collect();
+        columns.enqueued = Jobs::new(enqueued.into_iter().map(|(_, job)| job));
+        columns
+    }
+
+    fn push(&mut self, place: i64, record: &'r Record) {
+        let Record { lease, steps, memos, progress, passed, .. } = record;
+        self.places.push(place);
+        self.jobs.push(encoding::job_id(lease.job));
+        self.workers.push(encoding::worker_id(lease.worker));
+        self.attempts.push(lease.attempt.into());
+        let (steps, memos) = (New::of(steps, |step| step.seq), New::of(memos, |memo| memo.number));
+        self.first_steps.push(steps.first);
+        self.next_steps.push(steps.next);
+        self.first_memos.push(memos.first);
+        self.next_memos.push(memos.next);
+        self.done.push(progress.map(|progress| progress.done.cast_signed()));
+        self.total.push(progress.map(|progress| progress.total.cast_signed()));
+        self.passed.extend(passed.then_some(place));
+        steps.things.into_iter().for_each(|step| self.steps.push(place, step));
+        memos.things.into_iter().for_each(|memo| self.memos.push(place, memo));
+    }
+
+    pub(crate) fn parameters(&self) -> Vec<Parameter<'_>> {
+        let own: [Parameter<'_>; 10] = [
+            (&self.places, Type::INT8_ARRAY),
+            (&self.jobs, Type::UUID_ARRAY),
+            (&self.workers, Type::UUID_ARRAY),
+            (&self.attempts, Type::INT8_ARRAY),
+            (&self.first_steps, Type::INT8_ARRAY),
+            (&self.next_steps, Type::INT8_ARRAY),
+            (&self.first_memos, Type::INT8_ARRAY),
+            (&self.next_memos, Type::INT8_ARRAY),
+            (&self.done, Type::INT8_ARRAY),
+            (&self.total, Type::INT8_ARRAY),
+        ];
+        let steps: [Parameter<'_>; 5] = [
+            (&self.steps.places, Type::INT8_ARRAY),
+            (&self.steps.seqs, Type::INT8_ARRAY),
+            (&self.steps.hashes, Type::INT8_ARRAY),
+            (&self.steps.skipped, Type::BOOL_ARRAY),
+            (&self.steps.replies, Type::TEXT_ARRAY),
+        ];
+        let memos: [Parameter<'_>; 6] = [
+            (&self.memos.places, Type::INT8_ARRAY),
+            (&self.memos.steps, Type::INT8_ARRAY),
+            (&self.memos.numbers, Type::INT8_ARRAY),
+            (&self.memos.names, Type::TEXT_ARRAY),
+            (&self.memos.nths, Type::INT8_ARRAY),
+            (&self.memos.values, Type::TEXT_ARRAY),
+        ];
+        let places: [Parameter<'_>; 2] = [(&self.enqueued_places, Type::INT8_ARRAY), (&self.passed, Type::INT8_ARRAY)];
+        own.into_iter().chain(steps).chain(memos).chain(self.enqueued.parameters()).chain(places).collect()
+    }
+}
+
+impl<'r> Steps<'r> {
+    fn push(&mut self, place: i64, step: &'r Step) {
+        self.places.push(place);
+        self.seqs.push(encoding::count(step.seq));
+        self.hashes.push(step.hash.cast_signed());
+        let (skipped, reply) = match &step.reply {
+            Reply::Value(value) => (false, value.as_str().into()),
+            Reply::Skipped(error) => (true, encoding::quoted(error).into()),
+        };
+        self.skipped.push(skipped);
+        self.replies.push(reply);
+    }
+}
+
+impl<'r> Memos<'r> {
+    fn push(&mut self, place: i64, memo: &'r Memo) {
+        self.places.push(place);
+        self.steps.push(encoding::memo_step(memo.step));
+        self.numbers.push(encoding::count(memo.number));
+        self.names.push(encoding::quoted(&memo.name));
+        self.nths.push(encoding::count(memo.nth));
+        self.values.push(memo.value.as_str());
+    }
+}
+
+/// Numbered things of a record, without those that are surely recorded and those that are named twice: their numbers have
+/// no gaps, and leave none if `first` is not beyond what is recorded.
+struct New<'r, T> {
+    things: Vec<&'r T>,
+    first: i64,
+    /// The number behind the last.
+    next: i64,
+}
+
+impl<'r, T> New<'r, T> {
+    fn of(all: &'r [T], number: impl Fn(&T) -> u64) -> Self {
+        let mut new = Self { things: Vec::new(), first: 0, next: 0 };
+        for thing in all {
+            let number = encoding::count(number(thing));
+            if number > new.next {
+                // What came before must be recorded, or this leaves a gap.
+                new.things.clear();
+                (new.first, new.next) = (number, number);
+            }
+            if number == new.next {
+                new.things.push(thing);
+                new.next = new.next.saturating_add(1);
+            }
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_has_no_gaps() {
+        for (numbers, first, things) in [
+            (&[][..], 0, &[][..]),
+            (&[0, 1, 2], 0, &[0, 1, 2]),
+            (&[3, 3, 4, 4], 3, &[3, 4]),
+            (&[2, 1], 2, &[2]),
+            (&[1, 3], 3, &[3]),
+            (&[0, 5, 1, 6], 5, &[5, 6]),
+            (&[u64::MAX], i64::MAX, &[u64::MAX]),
+        ] {
+            let new = New::of(numbers, |number| *number);
+            assert_eq!(new.first, first, "{numbers:?}");
+            assert_eq!(new.things.into_iter().copied().collect::<Vec<_>>(), things, "{numbers:?}");
+        }
+    }
+}

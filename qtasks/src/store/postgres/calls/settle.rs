@@ -1,0 +1,253 @@
+//! How jobs come to their next state.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use tokio_postgres::{Row, types::Type};
+use uuid::Uuid;
+
+use crate::store::postgres::{
+    encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
+    error::Fault,
+    pool::{Database, Parameter},
+};
+use crate::{
+    model::job::State,
+    store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
+};
+
+macro_rules! settle {
+    ($trim:literal) => { concat!("
+    WITH asked AS MATERIALIZED (
+        SELECT * FROM unnest($1::int8[], $2::uuid[], $3::int2[], $4::int8[], $5::uuid[], $6::int8[], $7::int2[],
+            $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::int8[], $22::int8[],
+            $23::int8[])
+            AS a(place, job, hold, attempt, worker, beat, first, last, state, due, ended, shape, outcome, failures, survived,
+                steps, losses)
+    ), holders AS MATERIALIZED (
+        SELECT w.id, w.beat FROM qtasks.workers w WHERE w.id IN (SELECT a.worker FROM asked a WHERE a.hold = 1)
+        ORDER BY w.id FOR SHARE
+    ), settled AS (
+        UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended, worker = NULL,
+            shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.survived IS NOT NULL,
+            survived = a.survived, losses = a.losses, leased = NULL, liable = NULL
+        FROM asked a WHERE j.id = a.job AND j.attempt = a.attempt
+            AND j.steps = coalesce(a.steps, j.steps) AND CASE a.hold
+            WHEN 0 THEN j.state = 2 AND j.worker = a.worker
+            WHEN 1 THEN j.state = 2 AND j.worker = a.worker
+                AND (SELECT h.beat FROM holders h WHERE h.id = a.worker) IS NOT DISTINCT FROM a.beat
+            ELSE j.state BETWEEN a.first AND a.last END
+        RETURNING a.place, a.job
+    ), history AS (
+        INSERT INTO qtasks.attempts (job, number, worker, started, ended, ending)
+        SELECT s.job, t.number, t.worker, t.started, t.ended, t.ending
+        FROM unnest($16::int8[], $17::int8[], $18::uuid[], $19::int8[], $20::int8[], $21::text[])
+            AS t(place, number, worker, started, ended, ending)
+        JOIN settled s ON s.place = t.place
+        ON CONFLICT DO NOTHING
+    )", $trim, "
+    SELECT place FROM settled") };
+}
+
+/// Gives the numbers of the settlements that were written.
+///
+/// A process that takes over the jobs of a silent worker locks the row in which the worker renews: when the worker renews at
+/// that moment, it learns afterwards of what was taken, or nothing is taken.
+const SETTLE: &str = settle!("");
+
+/// The same where jobs have more attempts than are kept: deletes those behind the first and before the last ones. It sees the
+/// history without the attempt that ends now.
+const SETTLE_AND_TRIM: &str = settle!(
+    ", trimmed AS (
+        DELETE FROM qtasks.attempts a USING (
+            SELECT s.job, f.number AS first, l.number AS last
+            FROM unnest($16::int8[], $17::int8[]) AS t(place, number)
+            JOIN settled s ON s.place = t.place
+            CROSS JOIN LATERAL (SELECT h.number FROM qtasks.attempts h WHERE h.job = s.job
+                ORDER BY h.number LIMIT 1 OFFSET 9) f
+            CROSS JOIN LATERAL (SELECT h.number FROM qtasks.attempts h WHERE h.job = s.job
+                ORDER BY h.number DESC LIMIT 1 OFFSET 88) l
+            WHERE t.number > 100
+        ) AS kept WHERE a.job = kept.job AND a.number > kept.first AND a.number < kept.last
+    )"
+);
+
+/// What the settlements come to, in order: all that are written are so at once.
+pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
+    if settlements.iter().any(|settlement| matches!(settlement.next, State::Running { .. })) {
+        return Err(Fault::Misuse("a job comes to run by a lease, not by a settlement"));
+    }
+    let mut written = vec![Written::Fenced; settlements.len()];
+    let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
+        for row in rows {
+            written[encoding::get::<i64>(&row, 0)? as usize] = Written::Yes;
+        }
+        Ok(())
+    };
+    match &rounds(settlements, |settlement| settlement.job)[..] {
+        [] => {}
+        [only] => {
+            let columns = Columns::new(only);
+            note(database.query(columns.sql(), &columns.parameters()).await?)?;
+        }
+        several => {
+            let transaction = database.begin().await?;
+            for round in several {
+                let columns = Columns::new(round);
+                note(transaction.query(columns.sql(), &columns.parameters()).await?)?;
+            }
+            transaction.commit().await?;
+        }
+    }
+    Ok(written)
+}
+
+/// The things with their places, in rounds in which no two are of one `key`, sorted by that: a statement changes a row once,
+/// and two that lock rows in one order never wait for each other.
+pub(crate) fn rounds<'t, T, K: Ord + Copy + std::hash::Hash>(
+    things: &[&'t T],
+    key: impl Fn(&T) -> K,
+) -> Vec<Vec<(usize, &'t T)>> {
+    let mut rounds: Vec<Vec<(usize, &'t T)>> = Vec::new();
+    let mut seen: HashMap<K, usize> = HashMap::new();
+    for (place, thing) in things.iter().enumerate() {
+        let round = seen.entry(key(thing)).or_default();
+        if rounds.len() == *round {
+            rounds.push(Vec::new());
+        }
+        rounds[*round].push((place, thing));
+        *round += 1;
+    }
+    for round in &mut rounds {
+        round.sort_by_key(|(_, thing)| key(thing));
+    }
+    rounds
+}
+
+/// Settlements, by column; those of attempts that end are fewer.
+#[derive(Default)]
+struct Columns<'s> {
+    places: Vec<i64>,
+    jobs: Vec<Uuid>,
+    holds: Vec<i16>,
+    attempts: Vec<i64>,
+    workers: Vec<Option<Uuid>>,
+    beats: Vec<Option<i64>>,
+    firsts: Vec<i16>,
+    lasts: Vec<i16>,
+    states: Vec<i16>,
+    dues: Vec<Option<i64>>,
+    ends: Vec<Option<i64>>,
+    shapes: Vec<Option<String>>,
+    outcomes: Vec<Option<Cow<'s, str>>>,
+    failures: Vec<i64>,
+    survived: Vec<Option<i64>>,
+    losses: Vec<Option<i64>>,
+    steps: Vec<Option<i64>>,
+    ended: Ended,
+}
+
+#[derive(Default)]
+struct Ended {
+    places: Vec<i64>,
+    numbers: Vec<i64>,
+    workers: Vec<Uuid>,
+    starts: Vec<Option<i64>>,
+    ends: Vec<i64>,
+    endings: Vec<String>,
+}
+
+impl<'s> Columns<'s> {
+    fn new(round: &[(usize, &'s Settlement)]) -> Self {
+        let mut columns = Self::default();
+        for (place, settlement) in round {
+            columns.push(encoding::count(*place), settlement);
+        }
+        columns
+    }
+
+    fn push(&mut self, place: i64, settlement: &'s Settlement) {
+        let Settlement { job, hold, steps, next, failures, suspect, attempt, now } = settlement;
+        let no_state = (-1, -1);
+        let (hold, number, worker, beat, (first, last)) = match *hold {
+            // A lease of another job holds nothing.
+            Hold::Lease(lease) | Hold::Silent { lease, .. } if lease.job != *job => (2, 0, None, None, no_state),
+            Hold::Lease(lease) => (0, lease.attempt, Some(encoding::worker_id(lease.worker)), None, no_state),
+            Hold::Silent { lease, beat } => (1, lease.attempt, Some(encoding::worker_id(lease.worker)), beat, no_state),
+            Hold::Seen { state, attempt } => (2, attempt, None, None, encoding::codes(state)),
+        };
+        self.places.push(place);
+        self.jobs.push(encoding::job_id(*job));
+        self.holds.push(hold);
+        self.attempts.push(number.into());
+        self.workers.push(worker);
+        self.beats.push(beat.map(u64::cast_signed));
+        self.firsts.push(first);
+        self.lasts.push(last);
+        let (state, due, ended) = standing(next, encoding::millis(*now));
+        self.states.push(state);
+        self.dues.push(due);
+        self.ends.push(ended);
+        let (shape, outcome) = encoding::outcome(next);
+        self.shapes.push(shape);
+        self.outcomes.push(outcome);
+        self.failures.push((*failures).into());
+        self.survived.push(suspect.as_ref().map(encoding::survived));
+        self.losses.push(suspect.map(|suspect| suspect.losses.into()));
+        self.steps.push(steps.map(encoding::count));
+        if let Some(attempt) = attempt {
+            self.ended.places.push(place);
+            self.ended.numbers.push(attempt.number.into());
+            self.ended.workers.push(encoding::worker_id(attempt.worker));
+            self.ended.starts.push(attempt.started.map(encoding::millis));
+            self.ended.ends.push(encoding::millis(attempt.ended));
+            self.ended.endings.push(encoding::ending(&attempt.ending));
+        }
+    }
+
+    fn sql(&self) -> &'static str {
+        let has_more = self.ended.numbers.iter().any(|number| *number > KEPT_ATTEMPTS.into());
+        if has_more { SETTLE_AND_TRIM } else { SETTLE }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 23] {
+        [
+            (&self.places, Type::INT8_ARRAY),
+            (&self.jobs, Type::UUID_ARRAY),
+            (&self.holds, Type::INT2_ARRAY),
+            (&self.attempts, Type::INT8_ARRAY),
+            (&self.workers, Type::UUID_ARRAY),
+            (&self.beats, Type::INT8_ARRAY),
+            (&self.firsts, Type::INT2_ARRAY),
+            (&self.lasts, Type::INT2_ARRAY),
+            (&self.states, Type::INT2_ARRAY),
+            (&self.dues, Type::INT8_ARRAY),
+            (&self.ends, Type::INT8_ARRAY),
+            (&self.shapes, Type::TEXT_ARRAY),
+            (&self.outcomes, Type::TEXT_ARRAY),
+            (&self.failures, Type::INT8_ARRAY),
+            (&self.survived, Type::INT8_ARRAY),
+            (&self.ended.places, Type::INT8_ARRAY),
+            (&self.ended.numbers, Type::INT8_ARRAY),
+            (&self.ended.workers, Type::UUID_ARRAY),
+            (&self.ended.starts, Type::INT8_ARRAY),
+            (&self.ended.ends, Type::INT8_ARRAY),
+            (&self.ended.endings, Type::TEXT_ARRAY),
+            (&self.steps, Type::INT8_ARRAY),
+            (&self.losses, Type::INT8_ARRAY),
+        ]
+    }
+}
+
+/// The `state`, `due` and `ended` columns.
+fn standing(next: &State, now: i64) -> (i16, Option<i64>, Option<i64>) {
+    match next {
+        State::Waiting { due } => {
+            let due = encoding::millis(*due);
+            (if due <= now { READY } else { LATER }, Some(due), None)
+        }
+        State::Running { .. } => unreachable!("refused before"),
+        State::Done { .. } => (DONE, None, Some(now)),
+        State::Dead { .. } => (DEAD, None, Some(now)),
+        State::Cancelled { .. } => (CANCELLED, None, Some(now)),
+    }
+}

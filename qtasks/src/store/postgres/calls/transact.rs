@@ -1,0 +1,444 @@
+//! Handlers in transactions, each job's in its own.
+//!
+//! Only at the end is the job's row locked, for as long as it takes to append the steps and commit: by that a lost lease is
+//! found out before anything of it can stay, and a handler that takes its time, or stands still with its process, holds up
+//! nobody who takes the job over.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::Object;
+use futures::future::{BoxFuture, join, try_join};
+use tokio::runtime::Handle;
+use tokio_postgres::{Client, IsolationLevel, Statement, error::SqlState, types::Type};
+use uuid::Uuid;
+
+use super::{
+    Inner,
+    record::{Columns, RECORD},
+};
+use crate::store::postgres::{
+    encoding,
+    enqueue_in::InSchema,
+    error::Fault,
+    pool::{Parameter, in_time},
+    url::Place,
+};
+use crate::{
+    error::BoxError,
+    model::job::{Lease, Reply, Step},
+    store::{PendingStep, Record, Transacted},
+};
+
+/// A transaction of the store, in which a handler writes what is to be there exactly once.
+///
+/// It is a [`tokio_postgres::Transaction`] on the store's own database, at the isolation level `READ COMMITTED`. The step of
+/// the value is recorded in it, so that both are there or neither is. An error or a panic of the handler undoes what that
+/// handler wrote, as does a statement that failed and was passed over, or a deferred constraint that does not hold at its
+/// end.
+///
+/// The handlers of one job share a transaction for up to 50 ms; those of other jobs have their own. Yet keep it short: what
+/// it has locked, others wait for. After `?timeout=10` seconds it is given up, and that is an error of it. It must neither
+/// commit nor roll back by SQL.
+///
+/// [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) takes it too, as `&mut *tx`.
+///
+/// ```no_run,standalone_crate
+/// use qtasks::{
+///     postgres::{Transaction, tokio_postgres},
+///     prelude::*,
+/// };
+///
+/// async fn save(tx: &mut Transaction<'_>, name: String) -> Result<i64, tokio_postgres::Error> {
+///     let row = tx.query_one("INSERT INTO users (name) VALUES ($1) RETURNING id", &[&name]).await?;
+///     row.try_get("id")
+/// }
+///
+/// #[qtask(generate_handler = save)]
+/// async fn import(names: Vec<String>) -> Vec<i64> {
+///     for name in names {
+///         yield_!(name);
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let app = QueueTasks::open("postgres://me:secret@db.example/app").await?;
+/// let job = app.enqueue(import(vec!["Ada".into(), "Grace".into()])).await?;
+/// app.worker().run_until_idle().await?;
+/// assert_eq!(job.result().await?, [1, 2]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Transaction<'c> {
+    transaction: tokio_postgres::Transaction<'c>,
+    schema: &'c str,
+    timer: Timer,
+    sealed: Sealed,
+}
+
+impl<'c> Deref for Transaction<'c> {
+    type Target = tokio_postgres::Transaction<'c>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.transaction
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a transaction of the store")
+    }
+}
+
+/// Whether what a handler wrote stays if the transaction does.
+enum Sealed {
+    No,
+    Yes,
+    /// Nobody knows, for this went wrong.
+    InDoubt(Fault),
+}
+
+/// The kind of transactions that handlers are written for.
+pub(crate) const KIND: &str = "postgres";
+
+/// A handler with its value, for [`PendingStep`]: gives the reply to record, once the transaction is sealed, or nothing when it
+/// failed.
+pub(crate) type InTransaction =
+    Box<dyn for<'t, 'c> FnOnce(&'t mut Transaction<'c>) -> BoxFuture<'t, Option<Reply>> + Send>;
+
+/// A transaction that took longer than this takes on no more handlers.
+const LONG: Duration = Duration::from_millis(50);
+
+/// A cursor that is to be held is read to its end at the commit: so nobody can commit who has not closed it.
+const BEGIN: &str = "
+    DECLARE qtasks_guard NO SCROLL CURSOR WITH HOLD FOR
+        SELECT ('a handler must not commit the transaction that it was given' || left(clock_timestamp()::text, 0))::int;
+    SAVEPOINT qtasks_handler";
+
+/// What is to be checked at the commit is checked now, when it is known whose it is.
+const SEAL: &str = "
+    SAVEPOINT qtasks_check;
+    SET CONSTRAINTS ALL IMMEDIATE;
+    ROLLBACK TO SAVEPOINT qtasks_check;
+    RELEASE SAVEPOINT qtasks_handler;
+    SAVEPOINT qtasks_handler";
+
+const UNDO: &str = "ROLLBACK TO SAVEPOINT qtasks_handler";
+
+/// Takes back what a handler may have set for itself. From here on others may wait for the job, so a process that stands
+/// still is not waited for.
+const END: &str = "
+    CLOSE qtasks_guard;
+    RESET ROLE;
+    RESET statement_timeout;
+    RESET lock_timeout;
+    SET LOCAL enable_seqscan = off;
+    SET LOCAL enable_bitmapscan = off;
+    SET LOCAL enable_mergejoin = off;
+    SET LOCAL jit = off;
+    SET LOCAL plan_cache_mode = force_generic_plan;
+    SET LOCAL idle_in_transaction_session_timeout = '3s'";
+
+/// `state + 0` keeps Postgres from going through the index of all jobs that run.
+const RECORDED: &str =
+    "SELECT j.steps FROM qtasks.jobs j WHERE j.id = $1 AND j.state + 0 = 2 AND j.worker = $2 AND j.attempt = $3";
+
+/// The same, behind a commit that is under way.
+const RECORDED_AT_LAST: &str = "SELECT j.steps FROM qtasks.jobs j
+    WHERE j.id = $1 AND j.state + 0 = 2 AND j.worker = $2 AND j.attempt = $3 FOR UPDATE";
+
+const SEALING: &str = "keep what a handler wrote";
+const ENDED: &str = "a handler ended the transaction that it was given; it must neither commit nor roll back";
+const PASSED_OVER: &str =
+    "a statement of the handler failed, and it went on; what may fail belongs into a savepoint: `tx.savepoint(..)`";
+const MEDDLED: &str = "a handler left the transaction in a state in which its step cannot be recorded";
+const BROKEN: &str = "what handlers wrote cannot be committed";
+const POOLED: &str = "a handler in a transaction needs a connection of its own to Postgres, and these go through a pooler \
+                      (`pooler=transaction`); use a URL that leads past it";
+
+/// Runs handlers, and records the steps that they make.
+pub(crate) async fn transact(
+    inner: &Arc<Inner>,
+    runtime: Handle,
+    lease: Option<Lease>,
+    works: &[Arc<PendingStep>],
+) -> Result<Transacted, Fault> {
+    let place = &inner.database.place;
+    if place.pooled {
+        return Err(Fault::Misuse(POOLED));
+    }
+    if let Some(lease) = lease
+        && works.iter().any(|work| work.is_taken())
+        && let Some(came) = after_all(inner, &runtime, lease, works).await?
+    {
+        return Ok(came);
+    }
+    let lending = runtime.spawn({
+        let inner = Arc::clone(inner);
+        async move { inner.database.lend_to_handlers().await }
+    });
+    let mut lent = lending.await.map_err(Fault::away)??;
+    let call = Call { place, timer: Timer { runtime, patience: place.patience }, lease, works };
+    let came = call.carry_out(lent.connection_mut()).await;
+    // Where no answer came, it may be done all the same.
+    inner.news.of_jobs(lease.map(|lease| lease.job));
+    let came = came.map_err(|fault| fault.explained(place))?;
+    lent.give_back();
+    Ok(came)
+}
+
+/// What became of a call that was made before, unless there is more to do.
+async fn after_all(
+    inner: &Arc<Inner>,
+    runtime: &Handle,
+    lease: Lease,
+    works: &[Arc<PendingStep>],
+) -> Result<Option<Transacted>, Fault> {
+    let reading = runtime.spawn({
+        let inner = Arc::clone(inner);
+        async move {
+            let holder = Holder::of(lease);
+            inner.database.query(RECORDED_AT_LAST, &holder.parameters()).await
+        }
+    });
+    let rows = reading.await.map_err(Fault::away)??;
+    let Some(row) = rows.first() else { return Ok(Some(Transacted::Fenced)) };
+    let recorded = encoding::get::<i64>(row, 0)?.cast_unsigned();
+    Ok(match works.iter().find(|work| work.seq >= recorded) {
+        Some(work) if work.is_taken() => Some(Transacted::Spent(recorded)),
+        Some(_) => None,
+        None => Some(Transacted::Upto(recorded)),
+    })
+}
+
+/// Whose lease it is.
+struct Holder {
+    job: Uuid,
+    worker: Uuid,
+    attempt: i64,
+}
+
+impl Holder {
+    fn of(lease: Lease) -> Self {
+        Self {
+            job: encoding::job_id(lease.job),
+            worker: encoding::worker_id(lease.worker),
+            attempt: lease.attempt.into(),
+        }
+    }
+
+    fn parameters(&self) -> [Parameter<'_>; 3] {
+        [(&self.job, Type::UUID), (&self.worker, Type::UUID), (&self.attempt, Type::INT8)]
+    }
+}
+
+/// A call that runs handlers.
+struct Call<'a> {
+    place: &'a Place,
+    timer: Timer,
+    lease: Option<Lease>,
+    works: &'a [Arc<PendingStep>],
+}
+
+/// What the store asks within the transaction of handlers.
+struct Statements {
+    recorded: Statement,
+    record: Statement,
+}
+
+impl Call<'_> {
+    /// Where this fails, the connection is to be closed.
+    async fn carry_out(&self, connection: &mut Object) -> Result<Transacted, Fault> {
+        let statements = self.prepare(connection).await?;
+        let client: &mut Client = connection;
+        let begun = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
+        let transaction = self.timer.in_time(async { Ok(begun.await?) }).await?;
+        let (schema, timer) = (&*self.place.schema, self.timer.clone());
+        let mut tx = Transaction { transaction, schema, timer, sealed: Sealed::No };
+        let Some(recorded) = self.begin(&tx, &statements).await? else {
+            return self.roll_back(tx, Transacted::Fenced).await;
+        };
+        let (steps, came) = self.run(&mut tx, recorded).await?;
+        if steps.is_empty() {
+            return self.roll_back(tx, came).await;
+        }
+        if !self.record(&tx, &statements, steps).await? {
+            return self.roll_back(tx, Transacted::Fenced).await;
+        }
+        let committed = self.timer.in_time(async { Ok(tx.transaction.commit().await?) }).await;
+        committed.map_err(|fault| blamed(fault, BROKEN))?;
+        Ok(came)
+    }
+
+    async fn prepare(&self, connection: &Object) -> Result<Statements, Fault> {
+        let (recorded, record) = (self.place.sql(RECORDED), self.place.sql(RECORD));
+        let of_record: Vec<_> = Columns::default().parameters().into_iter().map(|(_, of_type)| of_type).collect();
+        let both = try_join(
+            connection.prepare_typed_cached(&recorded, &[Type::UUID, Type::UUID, Type::INT8]),
+            connection.prepare_typed_cached(&record, &of_record),
+        );
+        let (recorded, record) = self.timer.in_time(async { Ok(both.await?) }).await?;
+        Ok(Statements { recorded, record })
+    }
+
+    /// Gives how many steps are recorded, if the lease holds.
+    async fn begin(&self, tx: &Transaction<'_>, statements: &Statements) -> Result<Option<u64>, Fault> {
+        let first = self.works.first().map_or(0, |work| work.seq);
+        let Some(lease) = self.lease else {
+            tx.execute(BEGIN).await?;
+            return Ok(Some(first));
+        };
+        let holder = Holder::of(lease);
+        let parameters = holder.parameters().map(|(value, _)| value);
+        let recorded = async { Ok::<_, Fault>(tx.query(&statements.recorded, &parameters).await?) };
+        let (begun, recorded) = self.timer.in_time(async { Ok(join(tx.execute(BEGIN), recorded).await) }).await?;
+        begun?;
+        recorded?.first().map(|row| Ok(encoding::get::<i64>(row, 0)?.cast_unsigned())).transpose()
+    }
+
+    /// Runs handlers; gives the steps that they made, and how far they came.
+    async fn run(&self, tx: &mut Transaction<'_>, recorded: u64) -> Result<(Vec<Step>, Transacted), Fault> {
+        let (begun, mut steps, mut next) = (Instant::now(), Vec::new(), recorded);
+        for work in self.works.iter().filter(|work| work.seq >= recorded) {
+            if work.seq != next {
+                return Err(Fault::Misuse("the values to handle leave a gap in their numbers"));
+            }
+            // One of each call gets its turn, however slow those before it were.
+            if next > recorded && begun.elapsed() > LONG {
+                break;
+            }
+            let Some(handler) = work.take::<InTransaction>() else { return Ok((steps, Transacted::Spent(next))) };
+            tx.sealed = Sealed::No;
+            let reply = handler(tx).await;
+            match std::mem::replace(&mut tx.sealed, Sealed::No) {
+                Sealed::Yes => {}
+                Sealed::No => tx.execute(UNDO).await.map_err(|fault| blamed(fault, ENDED))?,
+                Sealed::InDoubt(fault) => return Err(fault),
+            }
+            let Some(reply) = reply else { return Ok((steps, Transacted::Failed(next))) };
+            steps.push(Step { seq: next, hash: work.hash, reply });
+            next += 1;
+        }
+        Ok((steps, Transacted::Upto(next)))
+    }
+
+    /// Appends the steps; gives whether the lease held.
+    async fn record(&self, tx: &Transaction<'_>, statements: &Statements, steps: Vec<Step>) -> Result<bool, Fault> {
+        let Some(lease) = self.lease else {
+            return tx.execute(END).await.map(|()| true).map_err(|fault| blamed(fault, ENDED));
+        };
+        let record = Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false };
+        let columns = Columns::new(&[(0, &record)]);
+        let values: Vec<_> = columns.parameters().into_iter().map(|(value, _)| value).collect();
+        let appended = async { Ok::<_, Fault>(tx.query(&statements.record, &values).await?) };
+        let (ended, appended) = self.timer.in_time(async { Ok(join(tx.execute(END), appended).await) }).await?;
+        ended.map_err(|fault| blamed(fault, ENDED))?;
+        let appended = appended.map_err(|fault| if fault.is_for_good() { fault } else { blamed(fault, MEDDLED) });
+        match appended?.first() {
+            None => Ok(false),
+            Some(row) if encoding::get::<bool>(row, 1)? => Ok(true),
+            Some(_) => Err(Fault::Misuse(MEDDLED)),
+        }
+    }
+
+    async fn roll_back(&self, tx: Transaction<'_>, came: Transacted) -> Result<Transacted, Fault> {
+        self.timer.in_time(async { Ok(tx.transaction.rollback().await?) }).await?;
+        Ok(came)
+    }
+}
+
+/// What the server has refused, handlers have brought about.
+fn blamed(fault: Fault, why: &'static str) -> Fault {
+    match fault {
+        Fault::Refused(trouble) => {
+            tracing::warn!(%trouble, "{why}");
+            Fault::Misuse(why)
+        }
+        other => other,
+    }
+}
+
+impl<'c> Transaction<'c> {
+    /// How long a handler may take from now on.
+    pub(crate) fn limit(&self) -> Limit {
+        Limit(self.timer.clone())
+    }
+
+    /// Keeps what a handler wrote, for as long as it is known that the commit will.
+    pub(crate) async fn seal(&mut self) -> Result<(), BoxError> {
+        self.sealed = Sealed::InDoubt(Fault::away("the call was given up"));
+        let sealed = self.timer.in_time(async { Ok(self.transaction.batch_execute(SEAL).await) }).await;
+        let (state, answer) = match sealed {
+            Ok(Ok(())) => (Sealed::Yes, Ok(())),
+            Ok(Err(error)) => {
+                let answer = match error.code() {
+                    Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => PASSED_OVER.into(),
+                    Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION | &SqlState::S_E_INVALID_SPECIFICATION) => ENDED.into(),
+                    _ => Fault::from(error).into_error(SEALING).into(),
+                };
+                (Sealed::No, Err(answer))
+            }
+            Err(fault) => (Sealed::InDoubt(fault.clone()), Err(fault.into_error(SEALING).into())),
+        };
+        self.sealed = state;
+        answer
+    }
+
+    /// The same with the schema in which jobs are enqueued.
+    pub(crate) fn in_schema(&mut self) -> InSchema<'_, 'c> {
+        InSchema::new(self.schema, &mut self.transaction)
+    }
+
+    async fn execute(&self, sql: &str) -> Result<(), Fault> {
+        self.timer.in_time(async { Ok(self.transaction.batch_execute(sql).await?) }).await
+    }
+}
+
+/// Tells how long something may take, by the clock of the store's own runtime: that in which handlers run may have none, or
+/// stop it.
+#[derive(Clone)]
+struct Timer {
+    runtime: Handle,
+    patience: Duration,
+}
+
+impl Timer {
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let limited = {
+            let _there = self.runtime.enter();
+            in_time(self.patience, work)
+        };
+        limited.await
+    }
+}
+
+/// How long a handler may take.
+pub(crate) struct Limit(Timer);
+
+impl Limit {
+    /// What the handler comes to, unless it takes too long.
+    pub(crate) async fn upon<T>(self, handler: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
+        let Self(Timer { runtime, patience }) = self;
+        let limited = {
+            let _there = runtime.enter();
+            tokio::time::timeout(patience, handler)
+        };
+        let late = |_| {
+            let seconds = patience.as_secs();
+            Err(format!("a handler in a transaction took longer than {seconds} s, which is the store's `timeout`")
+                .into())
+        };
+        limited.await.unwrap_or_else(late)
+    }
+}

@@ -1,0 +1,209 @@
+//! How jobs, steps and attempts stand in the tables.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use serde::de::DeserializeOwned;
+use tokio_postgres::{Row, types::FromSql};
+use uuid::Uuid;
+
+use super::error::Fault;
+pub(super) use crate::store::codec::{limit_millis, millis, time};
+use crate::{
+    model::{
+        job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, Suspect, WorkerId},
+        json::Json,
+    },
+    store::codec::limit,
+};
+
+/// The `state` column.
+pub(super) const LATER: i16 = 0;
+pub(super) const READY: i16 = 1;
+pub(super) const RUNNING: i16 = 2;
+pub(super) const DONE: i16 = 3;
+pub(super) const DEAD: i16 = 4;
+pub(super) const CANCELLED: i16 = 5;
+
+/// The `state` columns, first and last, of the state of this name.
+pub(super) fn codes(name: &str) -> (i16, i16) {
+    match name {
+        "waiting" => (LATER, READY),
+        "running" => (RUNNING, RUNNING),
+        "done" => (DONE, DONE),
+        "dead" => (DEAD, DEAD),
+        "cancelled" => (CANCELLED, CANCELLED),
+        _ => (-1, -1),
+    }
+}
+
+/// A number of things, as the tables and `LIMIT` take it.
+pub(super) fn count(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
+}
+
+pub(super) fn job_id(id: JobId) -> Uuid {
+    Uuid::from_bytes(id.to_bytes())
+}
+
+pub(super) fn worker_id(id: WorkerId) -> Uuid {
+    Uuid::from_bytes(id.to_bytes())
+}
+
+/// Text as JSON, which has a form for the one character that Postgres does not keep.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn unquoted<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
+    let text: &str = get(row, column)?;
+    serde_json::from_str(text).map_err(|error| unreadable(format!("`{text}` in the column {column}: {error}")))
+}
+
+/// What a settled job gave, as the `shape` and `outcome` columns have it.
+pub(super) fn outcome(state: &State) -> (Option<String>, Option<Cow<'_, str>>) {
+    match state {
+        State::Done { output: Output::Value(value) } => (None, Some(value.as_str().into())),
+        State::Done { output: Output::Steps(shape) } => (Some(name(*shape)), None),
+        State::Dead { error: text } | State::Cancelled { reason: text } => (None, Some(quoted(text).into())),
+        State::Waiting { .. } | State::Running { .. } => (None, None),
+    }
+}
+
+fn name(shape: Shape) -> String {
+    let name = serde_json::to_value(shape).expect("a shape has a JSON form");
+    name.as_str().expect("which is its name").to_owned()
+}
+
+pub(super) fn ending(ending: &Ending) -> String {
+    serde_json::to_string(ending).expect("an ending has a JSON form")
+}
+
+/// The columns of [`job`], of `qtasks.jobs AS j`. What is known of a suspect is one of them, so that it costs others little.
+macro_rules! job_columns {
+    () => {
+        "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, \
+         j.outcome, j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, \
+         CASE WHEN j.suspect THEN ARRAY[j.survived, j.losses, j.leased, j.liable::int::int8] END, j.memos"
+    };
+}
+pub(super) use job_columns;
+
+/// Reads the columns of [`job_columns`].
+pub(super) fn job(row: &Row) -> Result<Job, Fault> {
+    let done: Option<i64> = get(row, 16)?;
+    let total: Option<i64> = get(row, 17)?;
+    Ok(Job {
+        id: JobId::from_bytes(get::<Uuid>(row, 0)?.into_bytes()),
+        task: get(row, 1)?,
+        queue: get(row, 2)?,
+        priority: get(row, 3)?,
+        args: json(row, 4)?,
+        max_time: get::<Option<i64>>(row, 5)?.map(limit),
+        enqueued: time(get(row, 6)?),
+        state: state(row)?,
+        attempt: small(row, 12)?,
+        failures: small(row, 13)?,
+        suspect: suspect(row)?,
+        steps: get::<i64>(row, 14)?.cast_unsigned(),
+        skipped: get::<i64>(row, 15)?.cast_unsigned(),
+        memos: get::<i64>(row, 19)?.cast_unsigned(),
+        progress: done
+            .zip(total)
+            .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
+    })
+}
+
+fn state(row: &Row) -> Result<State, Fault> {
+    Ok(match get(row, 7)? {
+        LATER | READY => State::Waiting { due: time(get(row, 8)?) },
+        RUNNING => State::Running { worker: worker(row, 9)? },
+        DONE => State::Done { output: output(row)? },
+        DEAD => State::Dead { error: unquoted(row, 11)? },
+        CANCELLED => State::Cancelled { reason: unquoted(row, 11)? },
+        unknown => return Err(unreadable(format!("{unknown} is no state of a job"))),
+    })
+}
+
+fn suspect(row: &Row) -> Result<Option<Suspect>, Fault> {
+    let Some(known) = get::<Option<Vec<Option<i64>>>>(row, 18)? else { return Ok(None) };
+    let [survived, losses, leased, liable] = known[..] else {
+        return Err(unreadable(format!("{known:?} is not what is known of a suspect")));
+    };
+    Ok(Some(Suspect {
+        survived: Duration::from_millis(survived.unwrap_or(0).cast_unsigned()),
+        losses: of_range(losses.unwrap_or(0))?,
+        leased: leased.map(time),
+        liable: liable == Some(1),
+    }))
+}
+
+/// The `survived` column.
+pub(super) fn survived(suspect: &Suspect) -> i64 {
+    count(suspect.survived.as_millis())
+}
+
+fn output(row: &Row) -> Result<Output, Fault> {
+    let Some(shape) = get::<Option<&str>>(row, 10)? else { return Ok(Output::Value(json(row, 11)?)) };
+    let known = serde_json::from_value(shape.into());
+    known.map(Output::Steps).map_err(|_| unreadable(format!("`{shape}` is no shape of a result")))
+}
+
+/// Reads `seq, hash, skipped, reply`.
+pub(super) fn step(row: &Row) -> Result<Step, Fault> {
+    let reply = match get(row, 2)? {
+        true => Reply::Skipped(unquoted(row, 3)?),
+        false => Reply::Value(json(row, 3)?),
+    };
+    Ok(Step { seq: get::<i64>(row, 0)?.cast_unsigned(), hash: get::<i64>(row, 1)?.cast_unsigned(), reply })
+}
+
+/// The `step` column of a memo.
+pub(super) fn memo_step(step: Option<u64>) -> i64 {
+    step.map_or(-1, count)
+}
+
+/// Reads `step, number, name, nth, value`.
+pub(super) fn memo(row: &Row) -> Result<Memo, Fault> {
+    Ok(Memo {
+        step: u64::try_from(get::<i64>(row, 0)?).ok(),
+        number: get::<i64>(row, 1)?.cast_unsigned(),
+        name: unquoted(row, 2)?,
+        nth: get::<i64>(row, 3)?.cast_unsigned(),
+        value: json(row, 4)?,
+    })
+}
+
+/// Reads `number, worker, started, ended, ending`.
+pub(super) fn attempt(row: &Row) -> Result<Attempt, Fault> {
+    Ok(Attempt {
+        number: small(row, 0)?,
+        worker: worker(row, 1)?,
+        started: get::<Option<i64>>(row, 2)?.map(time),
+        ended: time(get(row, 3)?),
+        ending: unquoted(row, 4)?,
+    })
+}
+
+pub(super) fn worker(row: &Row, column: usize) -> Result<WorkerId, Fault> {
+    get::<Uuid>(row, column).map(|id| WorkerId::from_bytes(id.into_bytes()))
+}
+
+pub(super) fn small(row: &Row, column: usize) -> Result<u32, Fault> {
+    of_range(get(row, column)?)
+}
+
+fn of_range(number: i64) -> Result<u32, Fault> {
+    number.try_into().map_err(|_| unreadable(format!("{number} is out of range")))
+}
+
+fn json(row: &Row, column: usize) -> Result<Json, Fault> {
+    get::<&str>(row, column).map(|text| Json::from_stored(Arc::<str>::from(text)))
+}
+
+pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, Fault> {
+    Ok(row.try_get(column)?)
+}
+
+fn unreadable(why: String) -> Fault {
+    Fault::refused(format!("what is stored cannot be read: {why}"))
+}

@@ -1,0 +1,295 @@
+//! What other processes are told of, apart from the statements that it is about: within them it would hold up all others
+//! that tell something, until the commit.
+
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::sleep};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{
+    error::Fault,
+    pool::Database,
+    watermark::{Front, Urgency},
+};
+use crate::{model::job::JobId, store::Bell};
+
+/// News are told no more often than this.
+const PAUSE: Duration = Duration::from_millis(10);
+/// What more jobs than these have come to is not told of each.
+const MANY: usize = 200;
+/// Where so many texts have come in that none has been heard yet, they are dropped, and everything is looked at anew.
+const UNHEARD: usize = 1_000;
+/// Tells that there may be anything new.
+const ANYTHING: &str = "- all";
+
+/// The channel, for [`Place::sql`](super::url::Place::sql).
+pub(super) const CHANNEL: &str = "qtasks.news";
+
+/// Rings for this process at once, and has the others told.
+pub(super) struct News {
+    pub(super) bell: Bell,
+    /// By which this process knows what it told itself.
+    teller: String,
+    untold: Mutex<Untold>,
+    some: Notify,
+    /// What others have told, until it is heard.
+    unheard: Mutex<Vec<String>>,
+    some_unheard: Notify,
+}
+
+#[derive(Default)]
+struct Untold {
+    /// A worker has left that held jobs.
+    lost: bool,
+    /// There is work, and where the first of it is, if that is known.
+    work: Option<Option<Urgency>>,
+    /// There is too much to tell.
+    all: bool,
+    jobs: HashSet<JobId>,
+    ended: HashSet<JobId>,
+}
+
+impl News {
+    pub(super) fn new() -> Self {
+        let teller = Uuid::now_v7().simple().to_string();
+        Self {
+            bell: Bell::new(),
+            teller,
+            untold: Mutex::default(),
+            some: Notify::new(),
+            unheard: Mutex::default(),
+            some_unheard: Notify::new(),
+        }
+    }
+
+    /// A worker is gone, and its jobs can be taken over.
+    pub(super) fn of_loss(&self) {
+        self.bell.ring_lost();
+        self.untold().lost = true;
+        self.some.notify_one();
+    }
+
+    /// There is work, there or behind, where that is known.
+    pub(super) fn of_work(&self, first: Option<Urgency>) {
+        self.bell.ring_work();
+        let mut untold = self.untold();
+        untold.work = Some(match (untold.work, first) {
+            (None, first) => first,
+            (Some(told), first) => told.zip(first).map(|(told, first)| told.min(first)),
+        });
+        drop(untold);
+        self.some.notify_one();
+    }
+
+    /// There is news of these jobs.
+    pub(super) fn of_jobs(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
+        self.bell.ring_jobs(ids.clone());
+        self.untold().jobs.extend(ids);
+        self.some.notify_one();
+    }
+
+    /// These jobs have ended, which is news of them too, told beside this.
+    pub(super) fn of_ends(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
+        self.bell.ring_ends(ids.clone());
+        self.untold().ended.extend(ids);
+        self.some.notify_one();
+    }
+
+    /// Tells the others, for as long as there is anybody to do so.
+    pub(super) async fn tell(&self, database: &Database) {
+        loop {
+            self.some.notified().await;
+            let untold = mem::take(&mut *self.untold());
+            if let Err(fault) = self.say(database, &untold).await {
+                tracing::debug!(%fault, "other processes were not told of news; trying again");
+                self.of_all_again(&untold);
+                sleep(Duration::from_secs(1)).await;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// All others are to look for themselves, since they were not told of this.
+    fn of_all_again(&self, untold: &Untold) {
+        let mut next = self.untold();
+        next.all = true;
+        next.lost |= untold.lost;
+        drop(next);
+        self.some.notify_one();
+    }
+
+    async fn say(&self, database: &Database, untold: &Untold) -> Result<(), Fault> {
+        // They find out what is there, so that it need not last.
+        const SAY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
+        let (channel, text) = (database.place.sql(CHANNEL), untold.text(&self.teller));
+        database.query(SAY, &[(&channel, Type::TEXT), (&text, Type::TEXT)]).await?;
+        Ok(())
+    }
+
+    /// Takes in what another process has told. It is heard elsewhere: much may be told, and nothing must wait behind it.
+    pub(super) fn take_in(&self, text: &str) {
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        if unheard.len() >= UNHEARD {
+            unheard.clear();
+            unheard.push(ANYTHING.to_owned());
+        }
+        unheard.push(text.to_owned());
+        drop(unheard);
+        self.some_unheard.notify_one();
+    }
+
+    /// Takes in that there may be anything new.
+    pub(super) fn take_in_anything(&self) {
+        self.take_in(ANYTHING);
+    }
+
+    /// Hears what was taken in, as long as there is anything to come.
+    pub(super) async fn listen(&self, front: &Front) {
+        loop {
+            self.some_unheard.notified().await;
+            let unheard = mem::take(&mut *self.unheard.lock().unwrap_or_else(PoisonError::into_inner));
+            for text in &unheard {
+                self.hear(text, front);
+            }
+        }
+    }
+
+    /// Rings for what another process has told, and has it known where work waits.
+    fn hear(&self, text: &str, front: &Front) {
+        let mut words = text.split(' ');
+        if words.next() == Some(&self.teller) {
+            return;
+        }
+        for word in words {
+            match (word.split_once(':'), word) {
+                (Some(("job", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
+                    self.bell.ring_jobs([JobId::from_bytes(id.into_bytes())]);
+                }
+                (Some(("end", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
+                    self.bell.ring_ends([JobId::from_bytes(id.into_bytes())]);
+                }
+                (Some(("work", place)), _) if let Some(first) = read_place(place) => {
+                    front.came(first);
+                    self.bell.ring_work();
+                }
+                (None, "lost") => self.bell.ring_lost(),
+                (None, "work") => {
+                    front.forget();
+                    self.bell.ring_work();
+                }
+                _ => {
+                    front.forget();
+                    self.bell.ring_all();
+                }
+            }
+        }
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Untold> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Untold {
+    fn text(&self, teller: &str) -> String {
+        let mut text = teller.to_owned();
+        if self.lost {
+            text.push_str(" lost");
+        }
+        if self.all || self.jobs.len() + self.ended.len() > MANY {
+            text.push_str(" all");
+            return text;
+        }
+        match self.work {
+            Some(Some((rank, id))) => _ = write!(text, " work:{rank}:{}", id.simple()),
+            Some(None) => text.push_str(" work"),
+            None => {}
+        }
+        for (kind, ids) in [("job", &self.jobs), ("end", &self.ended)] {
+            for id in ids {
+                _ = write!(text, " {kind}:{}", Uuid::from_bytes(id.to_bytes()).simple());
+            }
+        }
+        text
+    }
+}
+
+fn read_place(text: &str) -> Option<Urgency> {
+    let (rank, id) = text.split_once(':')?;
+    Some((rank.parse().ok()?, Uuid::parse_str(id).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_one_process_tells_another_hears_and_it_does_not_hear_itself() {
+        let (one, other) = (News::new(), News::new());
+        let (first, second) = (JobId::new(), JobId::new());
+        one.of_jobs([first]);
+        one.of_ends([second]);
+        let text = one.untold().text(&one.teller);
+        let (mut news, mut end, mut work) = (other.bell.job(first), other.bell.end(second), other.bell.work());
+        other.hear(&text, &Front::default());
+        assert!(news.rang() && end.rang() && !work.rang(), "{text}");
+        let mut own = one.bell.job(first);
+        one.hear(&text, &Front::default());
+        assert!(own.rung().now_or_never().is_none());
+        other.hear("- work", &Front::default());
+        assert!(work.rang() && !news.rang());
+    }
+
+    #[test]
+    fn news_of_many_jobs_fit_into_what_postgres_takes() {
+        let news = News::new();
+        news.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        news.of_work(Some((0, Uuid::nil())));
+        let text = news.untold().text(&news.teller);
+        assert!(text.len() < 8_000 && text.contains(" job:"));
+        news.of_jobs([JobId::new()]);
+        assert_eq!(news.untold().text("me"), "me all");
+        let other = News::new();
+        let (mut job, mut work) = (other.bell.job(JobId::new()), other.bell.work());
+        other.hear("me all", &Front::default());
+        assert!(job.rang() && work.rang());
+    }
+
+    #[test]
+    fn a_flood_of_news_filled_the_memory() {
+        let news = News::new();
+        let (mut job, mut work) = (news.bell.job(JobId::new()), news.bell.work());
+        for _ in 0..3 * UNHEARD {
+            news.take_in(&format!("they job:{}", Uuid::now_v7().simple()));
+        }
+        assert!(news.unheard.lock().unwrap().len() <= UNHEARD);
+        assert!(!job.rang(), "it is heard elsewhere");
+        assert!(news.listen(&Front::default()).now_or_never().is_none());
+        assert!(job.rang() && work.rang(), "what was dropped may have been about anything");
+        assert!(news.unheard.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_worker_that_left_is_told_of_whatever_else_there_is() {
+        let (news, other) = (News::new(), News::new());
+        let (mut here, mut there) = (news.bell.lost(), other.bell.lost());
+        news.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        news.of_loss();
+        let untold = mem::take(&mut *news.untold());
+        // It could not be told, and is told again.
+        news.of_all_again(&untold);
+        let text = news.untold().text("they");
+        assert_eq!(text, "they lost all");
+        other.hear(&text, &Front::default());
+        assert!(here.rang() && there.rang());
+    }
+}

@@ -1,0 +1,222 @@
+//! The connections that calls share, and how a statement is sent over one.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use futures::future::try_join_all;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_postgres::{
+    Config, Row,
+    types::{ToSql, Type},
+};
+
+use super::{error::Fault, tls, url::Place};
+use crate::error::{Error, Result};
+
+/// Lets a session be idle, and a transaction last, whatever is set for the role or the database: how long ours may take is
+/// limited otherwise. Not every server has both settings, so that they cannot be said when it connects.
+pub(super) const UNLIMITED: &str = "SELECT set_config(name, '0', false) FROM pg_settings
+    WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0'";
+
+/// A database, and who may talk to it how.
+pub(super) struct Database {
+    pub(super) place: Place,
+    pool: Pool,
+    /// Apart from the others: however long handlers take, nothing else waits for a connection.
+    of_handlers: Pool,
+    /// For what reads much: it must leave connections to others.
+    listings: Semaphore,
+    /// Older connections are not used again.
+    oldest: Arc<Mutex<Option<Instant>>>,
+}
+
+/// A parameter of a statement with its type, which the server then need not be asked for.
+pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A statement, which names the schema `qtasks`, with its parameters.
+pub(super) struct Statement<'a> {
+    pub(super) sql: &'static str,
+    pub(super) parameters: &'a [Parameter<'a>],
+}
+
+impl Database {
+    pub(super) fn new(place: Place) -> Result<Self> {
+        let oldest = Arc::default();
+        let (pool, of_handlers) = (pool(&place, &place.config, &oldest)?, pool(&place, &place.of_handlers, &oldest)?);
+        let listings = Semaphore::new(place.connections.div_ceil(2));
+        Ok(Self { place, pool, of_handlers, listings, oldest })
+    }
+
+    /// Has calls use no connection any more that was made before `time`: it may lead to another server than it should.
+    pub(super) fn give_up_older(&self, time: Instant) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+    }
+
+    /// Carries out one statement, in a transaction of its own.
+    pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        let rows = self.queries(&[Statement { sql, parameters }]).await?;
+        Ok(rows.into_iter().next().unwrap_or_default())
+    }
+
+    /// The same for a statement that may give much. However many there are, they leave half of the connections to others.
+    pub(super) async fn list(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        let Ok(Ok(_turn)) = timeout(self.place.patience, self.listings.acquire()).await else {
+            return Err(Fault::away("the store is busy with other listings"));
+        };
+        self.query(sql, parameters).await
+    }
+
+    /// Carries out statements one after the other in a single round trip, each in a transaction of its own.
+    pub(super) async fn queries(&self, statements: &[Statement<'_>]) -> Result<Vec<Vec<Row>>, Fault> {
+        let lent = self.lend().await?;
+        let all = try_join_all(statements.iter().map(|statement| lent.send(&self.place, statement)));
+        let came = self.in_time(self.place.patience, all).await?;
+        lent.give_back();
+        Ok(came)
+    }
+
+    /// Begins a transaction of several statements.
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>, Fault> {
+        let lent = self.lend().await?;
+        let begun = async { Ok(lent.connection().batch_execute("BEGIN").await?) };
+        self.in_time(self.place.patience, begun).await?;
+        Ok(Transaction { lent, database: self, patience: self.place.patience })
+    }
+
+    /// What `work` comes to, unless it takes too long. Then the line to the server may be dead, and with it all connections
+    /// that were there before: else each of them would keep somebody waiting as long again.
+    async fn in_time<T>(&self, patience: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let begun = Instant::now();
+        let came = in_time(patience, work).await.map_err(|fault| fault.explained(&self.place));
+        if matches!(came, Err(Fault::Silent(_))) {
+            self.pool.retain(|_, connection| connection.created > begun);
+        }
+        came
+    }
+
+    async fn lend(&self) -> Result<Lent, Fault> {
+        lend(&self.pool, &self.place).await
+    }
+
+    /// A connection on which handlers run.
+    pub(super) async fn lend_to_handlers(&self) -> Result<Lent, Fault> {
+        lend(&self.of_handlers, &self.place).await
+    }
+}
+
+async fn lend(pool: &Pool, place: &Place) -> Result<Lent, Fault> {
+    let lent = pool.get().await.map_err(|error| Fault::lending(error, place))?;
+    Ok(Lent(Some(lent)))
+}
+
+fn pool(place: &Place, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) -> Result<Pool> {
+    let oldest = Arc::clone(oldest);
+    let not_too_old = Hook::sync_fn(move |_, metrics| {
+        let oldest = *oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        if oldest.is_some_and(|oldest| metrics.created < oldest) {
+            return Err(HookError::message("it may lead to another server"));
+        }
+        Ok(())
+    });
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config.clone(), tls::connector(&place.trust)?, recycling);
+    let unlimited = Hook::async_fn(|connection, _| {
+        Box::pin(async { connection.batch_execute(UNLIMITED).await.map_err(HookError::Backend) })
+    });
+    // A pooler lends another session to each transaction.
+    let builder = Pool::builder(manager);
+    let builder = if place.pooled { builder } else { builder.post_create(unlimited) };
+    builder
+        .max_size(place.connections)
+        .pre_recycle(not_too_old)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(place.patience))
+        .create_timeout(Some(place.patience))
+        .build()
+        .map_err(|error| Error::store("open its database", error))
+}
+
+/// A transaction, which is rolled back when it is dropped.
+pub(super) struct Transaction<'d> {
+    lent: Lent,
+    database: &'d Database,
+    patience: Duration,
+}
+
+impl Transaction<'_> {
+    pub(super) async fn query(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        let statement = Statement { sql, parameters };
+        self.database.in_time(self.patience, self.lent.send(&self.database.place, &statement)).await
+    }
+
+    /// Carries out statements without parameters.
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), Fault> {
+        let executed = async { Ok(self.lent.connection().batch_execute(sql).await?) };
+        self.database.in_time(self.patience, executed).await
+    }
+
+    /// Lets each statement from now on take so long.
+    pub(super) async fn allow(&mut self, patience: Duration) -> Result<(), Fault> {
+        self.execute(&format!("SET LOCAL statement_timeout = {}", patience.as_millis())).await?;
+        self.patience = patience;
+        Ok(())
+    }
+
+    pub(super) async fn commit(self) -> Result<(), Fault> {
+        self.execute("COMMIT").await?;
+        self.lent.give_back();
+        Ok(())
+    }
+}
+
+/// What `work` comes to, unless it takes too long by the clock of the runtime in which this is called.
+pub(super) fn in_time<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> impl Future<Output = Result<T, Fault>> {
+    // A little more than the server gives itself, whose answer says more.
+    let limited = tokio::time::timeout(patience + Duration::from_millis(500), work);
+    async move { limited.await.unwrap_or_else(|_| Err(Fault::Silent(patience))) }
+}
+
+/// A connection that is closed when this is dropped, as by a call that went wrong or was given up: nobody knows what is
+/// under way on it.
+pub(super) struct Lent(Option<Object>);
+
+impl Lent {
+    fn connection(&self) -> &Object {
+        self.0.as_ref().expect("it is taken only at the end")
+    }
+
+    pub(super) fn connection_mut(&mut self) -> &mut Object {
+        self.0.as_mut().expect("it is taken only at the end")
+    }
+
+    async fn send(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+        let sql = place.sql(statement.sql);
+        let connection = self.connection();
+        if place.pooled {
+            return Ok(connection.query_typed(&sql, statement.parameters).await?);
+        }
+        let types: Vec<_> = statement.parameters.iter().map(|(_, of_type)| of_type.clone()).collect();
+        let prepared = connection.prepare_typed_cached(&sql, &types).await?;
+        let values: Vec<_> = statement.parameters.iter().map(|(value, _)| *value).collect();
+        Ok(connection.query(&prepared, &values).await?)
+    }
+
+    pub(super) fn give_back(mut self) {
+        self.0.take();
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Rounds: what is to be written while the server is busy with other things goes to it together, so that it has its disk
+//! sync once for all of it.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::join_all, join, stream::FuturesUnordered};
+use redis::{Cmd, FromRedisValue, RedisError, Value, from_redis_value};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::timeout,
+};
+
+use super::{
+    calls::enqueue::Batch,
+    connection::Link,
+    error::Failure,
+    large::{LARGE, LargeCalls},
+    runtime::Crew,
+};
+
+/// As many bytes of jobs are enqueued together at most, unless one call has more: so that nobody waits long behind them.
+const TOGETHER: usize = 1 << 20;
+
+/// When so many wait to enqueue jobs, their round begins although the one before it is not answered: the server has it at
+/// hand when it is done with that. With two rounds under way, they wait.
+const MANY: usize = 16;
+
+/// After so long the next round begins although this one is not answered: the server is far away, or busy with something
+/// large.
+const PAUSE: Duration = Duration::from_millis(2);
+
+type Asked<T> = Result<T, Failure>;
+type Answer<T> = oneshot::Sender<Asked<T>>;
+
+/// Where calls wait for the next round.
+pub(super) struct Rounds {
+    pub(super) link: Arc<Link>,
+    large_calls: LargeCalls,
+    crew: Crew,
+    next: Mutex<Next>,
+    /// Rings when many wait to enqueue jobs.
+    many: Notify,
+}
+
+#[derive(Default)]
+struct Next {
+    round: Round,
+    /// Whether somebody sends what waits.
+    is_sent: bool,
+}
+
+/// What goes together.
+#[derive(Default)]
+struct Round {
+    calls: Vec<(Cmd, Answer<Value>)>,
+    batches: Vec<(Batch, Answer<()>)>,
+}
+
+impl Rounds {
+    pub(super) fn new(link: Arc<Link>, crew: Crew) -> Self {
+        let large_calls = LargeCalls::new(Arc::clone(&link));
+        Self { link, large_calls, crew, next: Mutex::default(), many: Notify::new() }
+    }
+
+    /// Asks the server by a script.
+    pub(super) async fn ask<T: FromRedisValue>(self: &Arc<Self>, call: Cmd) -> Asked<T> {
+        let (answer, answered) = oneshot::channel();
+        self.add(|round| round.calls.push((call, answer)));
+        let answer = answered.await.unwrap_or(Err(Failure::Ended))?;
+        Ok(from_redis_value(answer).map_err(RedisError::from)?)
+    }
+
+    /// Enqueues jobs, whether or not somebody waits for the answer.
+    pub(super) fn enqueue(self: &Arc<Self>, batch: Batch) -> oneshot::Receiver<Asked<()>> {
+        let (answer, enqueued) = oneshot::channel();
+        self.add(|round| round.batches.push((batch, answer)));
+        enqueued
+    }
+
+    fn add(self: &Arc<Self>, add: impl FnOnce(&mut Round)) {
+        let mut next = self.next();
+        add(&mut next.round);
+        if next.round.batches.len() == MANY {
+            self.many.notify_one();
+        }
+        if !mem::replace(&mut next.is_sent, true) {
+            self.crew.see_to(Arc::clone(self).send());
+        }
+    }
+
+    /// Sends what waits, until nothing does and all is answered.
+    async fn send(self: Arc<Self>) {
+        let sending = Sending(&self);
+        let mut sent = FuturesUnordered::new();
+        loop {
+            match self.take(sent.is_empty()) {
+                Some(round) => sent.push(self.carry_out(round)),
+                None if sent.is_empty() => return mem::forget(sending),
+                None => {}
+            }
+            let is_alone = sent.len() < 2;
+            tokio::select! {
+                _ = timeout(PAUSE, sent.next()) => {}
+                () = self.many.notified(), if is_alone => {}
+            }
+        }
+    }
+
+    /// What goes next, if anything waits. If not, and it is the last time that somebody asks, whoever adds something sends it.
+    fn take(&self, is_last: bool) -> Option<Round> {
+        let mut next = self.next();
+        let Round { calls, batches } = &mut next.round;
+        if calls.is_empty() && batches.is_empty() {
+            next.is_sent = !is_last;
+            return None;
+        }
+        let mut together = 0;
+        let fits = |(batch, _): &&(Batch, _)| {
+            together += batch.bytes();
+            together <= TOGETHER
+        };
+        let count = batches.iter().take_while(fits).count().max(1).min(batches.len());
+        Some(Round { calls: mem::take(calls), batches: batches.drain(..count).collect() })
+    }
+
+    async fn carry_out(&self, Round { calls, batches }: Round) {
+        let calls = calls.into_iter().map(|(call, answer)| async move {
+            let answered = self.large_calls.ask(&call).await;
+            self.heed(&answered);
+            reply(answer, answered);
+        });
+        // Jobs last: who leases some has asked before they came, by an earlier clock.
+        join!(join_all(calls), self.enqueue_together(batches));
+    }
+
+    async fn enqueue_together(&self, batches: Vec<(Batch, Answer<()>)>) {
+        let (batches, answers): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
+        // One that is too large must not fail those that met it by chance.
+        let is_large = batches.len() > 1 && batches.iter().map(Batch::bytes).sum::<usize>() > LARGE / 2;
+        let each = is_large.then(|| batches.clone());
+        let Some(batch) = batches.into_iter().reduce(Batch::join) else { return };
+        let enqueued = self.enqueue_batch(batch).await;
+        if let (Err(Failure::TooLarge(_)), Some(each)) = (&enqueued, each) {
+            for (batch, answer) in each.into_iter().zip(answers) {
+                reply(answer, self.enqueue_batch(batch).await);
+            }
+            return;
+        }
+        answers.into_iter().for_each(|answer| reply(answer, enqueued.clone()));
+    }
+
+    async fn enqueue_batch(&self, batch: Batch) -> Asked<()> {
+        let mut call = self.link.call(|scripts| &scripts.enqueue);
+        batch.add_to(&mut call, &self.link);
+        let enqueued = self.large_calls.ask(&call).await.map(drop);
+        if enqueued.is_ok() {
+            self.link.bell.ring_work();
+        }
+        self.heed(&enqueued);
+        enqueued
+    }
+
+    /// When the server is away, those who have waited for it need not wait for it each in turn.
+    fn heed<T>(&self, answered: &Asked<T>) {
+        let Some(away) = answered.as_ref().err().filter(|failure| failure.is_away()) else { return };
+        let Round { calls, batches } = mem::take(&mut self.next().round);
+        calls.into_iter().for_each(|(_, answer)| reply(answer, Err(away.clone())));
+        batches.into_iter().for_each(|(_, answer)| reply(answer, Err(away.clone())));
+    }
+
+    fn next(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody sends what waits. Where that ends in a panic, those who wait hear that nobody does, and the next call is sent.
+struct Sending<'a>(&'a Rounds);
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        *self.0.next() = Next::default();
+    }
+}
+
+/// Whoever asked may be gone.
+fn reply<T>(answer: Answer<T>, with: Asked<T>) {
+    _ = answer.send(with);
+}

@@ -1,0 +1,131 @@
+//! What is read of jobs. What may be long is read page by page.
+
+use jiff::Timestamp;
+use redis::{Cmd, Value, cmd};
+
+use crate::store::redis::{
+    connection::Link,
+    encoding::{self, Parts},
+    error::Failure,
+};
+use crate::{
+    model::job::{Attempt, Job, JobId, Memo, Step},
+    store::{Filter, Lane},
+};
+
+type Read<T> = Result<T, Failure>;
+
+/// How many values are read first, and at most, at a time;
+const FIRST: usize = 100;
+const LARGEST: usize = 10_000;
+/// and about how many bytes.
+const BYTES: usize = 1 << 20;
+
+pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
+    let mut command = cmd("MGET");
+    ["j", "p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
+    let parts: [Value; 3] = link.ask(&command).await?;
+    Parts::of(&parts)?.map(|parts| encoding::job(id, &parts)).transpose()
+}
+
+pub(crate) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, limit: usize) -> Read<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let mut behind = after.map(|id| id.to_bytes().to_vec()).unwrap_or_default();
+    while jobs.len() < limit {
+        let mut call = link.call(|scripts| &scripts.jobs);
+        let state = filter.state.map_or(-1, |state| encoding::state_code(state).into());
+        let lane_start = filter.queue.as_deref().map(encoding::lane_start);
+        call.arg(&behind).arg((limit - jobs.len()).min(LARGEST)).arg(state).arg(lane_start.unwrap_or_default());
+        match &filter.task {
+            Some(task) => call.arg(1).arg(task),
+            None => call.arg(0).arg(""),
+        };
+        let answer: Vec<Value> = link.ask(&call).await?;
+        let [last, found @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
+        jobs.extend(encoding::jobs(found, encoding::job)?);
+        match last {
+            Value::BulkString(last) => behind.clone_from(last),
+            _ => break,
+        }
+    }
+    Ok(jobs)
+}
+
+pub(crate) async fn due_lanes(link: &Link, now: Timestamp) -> Read<Vec<Lane>> {
+    let mut call = link.call(|scripts| &scripts.due_lanes);
+    call.arg(encoding::millis(now));
+    let lanes: Vec<String> = link.ask(&call).await?;
+    lanes.iter().map(|lane| encoding::read_lane(lane)).collect()
+}
+
+pub(crate) async fn steps(link: &Link, id: JobId, from: u64, limit: usize) -> Read<Vec<Step>> {
+    let page = |from: usize, count: usize| {
+        let mut command = link.command("LRANGE", "s", id);
+        command.arg(from).arg(from.saturating_add(count - 1).min(i64::MAX as usize));
+        command
+    };
+    // No list is as long as that.
+    let Some(from) = usize::try_from(from).ok().filter(|from| i64::try_from(*from).is_ok()) else {
+        return Ok(Vec::new());
+    };
+    let bytes = in_pages(link, from, limit, page).await?;
+    (from as u64..).zip(bytes).map(|(seq, bytes)| encoding::read_step(seq, &bytes)).collect()
+}
+
+/// Reads up to `limit` values from place `from` on, with the commands that `page` gives for a place and a number of values.
+async fn in_pages(link: &Link, from: usize, limit: usize, page: impl Fn(usize, usize) -> Cmd) -> Read<Vec<Vec<u8>>> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let mut size = FIRST;
+    while all.len() < limit {
+        let count = size.min(limit - all.len());
+        let some: Vec<Vec<u8>> = link.ask(&page(from.saturating_add(all.len()), count)).await?;
+        let (found, bytes) = (some.len(), some.iter().map(Vec::len).sum::<usize>());
+        all.extend(some);
+        if found < count {
+            break;
+        }
+        size = (BYTES * found / bytes.max(1)).clamp(1, LARGEST);
+    }
+    Ok(all)
+}
+
+pub(crate) async fn last_step(link: &Link, id: JobId) -> Read<Option<Step>> {
+    let (mut end, mut count) = (link.ask::<u64>(&link.command("LLEN", "s", id)).await?, 1);
+    while end > 0 {
+        let start = end.saturating_sub(count);
+        let mut command = link.command("LRANGE", "s", id);
+        command.arg(start).arg(end - 1);
+        let some: Vec<Vec<u8>> = link.ask(&command).await?;
+        if let Some(place) = some.iter().rposition(|step| !encoding::is_skipped(step)) {
+            return encoding::read_step(start + place as u64, &some[place]).map(Some);
+        }
+        end = start;
+        count = (count * 4).min(FIRST as u64);
+    }
+    Ok(None)
+}
+
+pub(crate) async fn memos(link: &Link, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Read<Vec<Memo>> {
+    let Some(seq) = step else {
+        let page = |place: usize, count: usize| {
+            let mut command = link.command("ZRANGEBYSCORE", "m", id);
+            command.arg(from).arg("+inf").arg("LIMIT").arg(place).arg(count.min(i64::MAX as usize));
+            command
+        };
+        let bytes = in_pages(link, 0, limit, page).await?;
+        return bytes.iter().map(|bytes| encoding::read_memo(None, bytes)).collect();
+    };
+    let mut command = link.command("ZRANGEBYSCORE", "n", id);
+    command.arg(seq).arg(seq);
+    // They are those of one call of a handler.
+    let bytes: Vec<Vec<u8>> = link.ask(&command).await?;
+    let memos = bytes.iter().map(|bytes| encoding::read_memo(step, bytes));
+    memos.filter(|memo| memo.as_ref().is_ok_and(|memo| memo.number >= from) || memo.is_err()).take(limit).collect()
+}
+
+pub(crate) async fn attempts(link: &Link, id: JobId) -> Read<Vec<Attempt>> {
+    let mut call = link.call(|scripts| &scripts.attempts);
+    call.arg(&id.to_bytes());
+    let bytes: Vec<Vec<u8>> = link.ask(&call).await?;
+    bytes.iter().map(|bytes| encoding::read_attempt(bytes)).collect()
+}

@@ -1,0 +1,220 @@
+//! The connection to the server, which calls under way share, and which is made again when it is lost.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, PushInfo, PushKind, Script, Value, aio::MultiplexedConnection,
+    cmd, from_redis_value,
+};
+use tokio::time::timeout;
+
+use super::{
+    account,
+    error::Failure,
+    scripts::{self, Scripts},
+    url::Place,
+};
+use crate::{error::chain, model::job::JobId, store::Bell};
+
+type Asked<T> = std::result::Result<T, Failure>;
+
+/// As many calls may wait to be sent.
+const WAITING: usize = 1024;
+/// How often one call follows keys that have moved, or has scripts loaded.
+const DETOURS: usize = 3;
+
+/// What all calls of a store go through.
+pub(super) struct Link {
+    pub(super) place: Place,
+    pub(super) bell: Arc<Bell>,
+    /// By this the store knows its own news.
+    pub(super) caller: [u8; 8],
+    scripts: Scripts,
+    line: Arc<Mutex<Line>>,
+    /// When the last try to connect failed, and why. One tries for all who wait.
+    connecting: tokio::sync::Mutex<Option<(Instant, Failure)>>,
+}
+
+#[derive(Default)]
+struct Line {
+    connection: Option<MultiplexedConnection>,
+    /// How many connections there were.
+    count: u64,
+    /// Where the keys are, if not at the server of the URL.
+    node: Option<(String, u16)>,
+}
+
+impl Link {
+    pub(super) fn new(place: Place, bell: Arc<Bell>) -> Self {
+        let caller = fastrand::u64(..).to_be_bytes();
+        let (line, connecting) = Default::default();
+        Self { place, bell, caller, scripts: Scripts::new(), line, connecting }
+    }
+
+    /// Begins a call of a script.
+    pub(super) fn call(&self, script: impl FnOnce(&Scripts) -> &Script) -> Cmd {
+        scripts::call(script(&self.scripts), &self.place.prefix, self.caller)
+    }
+
+    /// Begins a command for what there is of this kind of a job.
+    pub(super) fn command(&self, name: &str, kind: &str, id: JobId) -> Cmd {
+        let mut command = cmd(name);
+        command.arg(self.key(kind, id));
+        command
+    }
+
+    /// The key of what there is of this kind of a job.
+    pub(super) fn key(&self, kind: &str, id: JobId) -> Vec<u8> {
+        [self.place.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat()
+    }
+
+    /// Asks the server, in bounded time; where that refuses it, says what mends that.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
+        match self.ask_plainly(command).await {
+            Ok(answer) => Ok(answer),
+            Err(failure) => Err(account::explain(self, failure).await),
+        }
+    }
+
+    /// Asks the server, in bounded time.
+    pub(super) async fn ask_plainly<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
+        let mut asked_on = 0;
+        let answer = match timeout(self.place.patience, self.try_ask(command, &mut asked_on)).await {
+            Ok(answer) => answer?,
+            Err(_) => {
+                // The connection may be half open: then nothing that is asked on it is ever answered.
+                hang_up(&self.line, asked_on);
+                return Err(self.silent());
+            }
+        };
+        Ok(from_redis_value(answer).map_err(redis::RedisError::from)?)
+    }
+
+    /// Says on which connection it asks.
+    async fn try_ask(&self, command: &Cmd, asked_on: &mut u64) -> Asked<Value> {
+        let mut detours = 0;
+        loop {
+            let (count, mut connection) = self.connection().await?;
+            *asked_on = count;
+            let failure = match command.query_async(&mut connection).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => Failure::from(error),
+            };
+            if failure.ends_connection() {
+                hang_up(&self.line, count);
+            }
+            detours += 1;
+            match failure.moved_to() {
+                _ if detours > DETOURS => return Err(failure),
+                Some(node) => self.line().node = Some(node),
+                None if failure.is_unknown_script() => self.scripts.load(&mut connection).await?,
+                None => return Err(failure),
+            }
+        }
+    }
+
+    async fn connection(&self) -> Asked<(u64, MultiplexedConnection)> {
+        let asked = Instant::now();
+        if let Some(connected) = self.line().connected() {
+            return Ok(connected);
+        }
+        let mut failed = self.connecting.lock().await;
+        if let Some(connected) = self.line().connected() {
+            return Ok(connected);
+        }
+        if let Some((when, failure)) = &*failed
+            && *when >= asked
+        {
+            return Err(failure.clone());
+        }
+        let count = self.line().count + 1;
+        let line = Arc::clone(&self.line);
+        let connected = self.connect(move |push| {
+            if push.kind == PushKind::Disconnection {
+                hang_up(&line, count);
+            }
+        });
+        match connected.await {
+            Ok(connection) => {
+                let mut line = self.line();
+                line.count = count;
+                line.connection = Some(connection.clone());
+                drop(line);
+                if count > 1 {
+                    // Of what was under way when the last one was lost, nobody has told.
+                    self.bell.ring_all();
+                }
+                Ok((count, connection))
+            }
+            Err(failure) => {
+                // Where the keys are is for the server of the URL to say again.
+                self.line().node = None;
+                *failed = Some((Instant::now(), failure.clone()));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Makes a connection of its own; what comes on it without being asked for is handed to `heard`.
+    pub(super) async fn connect(
+        &self,
+        heard: impl Fn(PushInfo) + Send + Sync + 'static,
+    ) -> Asked<MultiplexedConnection> {
+        let heard = move |push| -> Result<(), ()> {
+            heard(push);
+            Ok(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(WAITING)
+            .set_push_sender(heard);
+        let unreachable = |error: redis::RedisError| {
+            let hint =
+                account::of_connecting(&error, &self.place).or_else(|| self.place.hint(&error).map(str::to_owned));
+            let why = chain(&error) + &hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            Failure::Unreachable { place: self.place.to_string(), why }
+        };
+        let client = Client::open(self.place.info(self.line().node.as_ref())).map_err(unreachable)?;
+        match timeout(self.place.patience, client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(connected) => connected.map_err(unreachable),
+            Err(_) => Err(self.silent_from_the_start()),
+        }
+    }
+
+    /// That a server has not even begun to answer.
+    fn silent_from_the_start(&self) -> Failure {
+        let hint = if self.place.is_encrypted() { "; does the server speak TLS? if not, write `redis://`" } else { "" };
+        Failure::Silent { place: self.place.to_string(), patience: self.place.patience, hint }
+    }
+
+    /// That the server has not answered in time.
+    pub(super) fn silent(&self) -> Failure {
+        Failure::Silent { place: self.place.to_string(), patience: self.place.patience, hint: "" }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        lock(&self.line)
+    }
+}
+
+impl Line {
+    fn connected(&self) -> Option<(u64, MultiplexedConnection)> {
+        Some((self.count, self.connection.clone()?))
+    }
+}
+
+/// Forgets the connection of this number.
+fn hang_up(line: &Mutex<Line>, count: u64) {
+    let mut line = lock(line);
+    if line.count == count {
+        line.connection = None;
+    }
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}

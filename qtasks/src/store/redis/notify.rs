@@ -1,0 +1,115 @@
+//! What other processes write: the server tells of it on a channel, and nobody polls.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection, cmd};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+
+use super::{account, connection::Link, encoding, error::Failure};
+use crate::{model::job::JobId, store::Bell};
+
+/// How often is looked whether a silent connection still is one.
+const CALM: Duration = Duration::from_secs(5);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection on which the server tells of news.
+pub(super) struct Ear {
+    connection: MultiplexedConnection,
+    heard: mpsc::UnboundedReceiver<PushInfo>,
+}
+
+impl Ear {
+    pub(super) async fn open(link: &Link) -> Result<Self, Failure> {
+        let (tell, heard) = mpsc::unbounded_channel();
+        let mut connection = link.connect(move |push| _ = tell.send(push)).await?;
+        let channel = link.place.channel();
+        let listening = async {
+            connection.subscribe(channel).await?;
+            // A server that still loads its data takes subscribers, but has nothing to look at yet.
+            cmd("PING").query_async::<Value>(&mut connection).await
+        };
+        match timeout(link.place.patience, listening).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(account::explain(link, error.into()).await),
+            Err(_) => return Err(link.silent()),
+        }
+        Ok(Self { connection, heard })
+    }
+
+    /// Listens for ever. News that came while there was no connection are lost, so that then it rings for everybody.
+    pub(super) async fn listen(mut self, link: Arc<Link>) {
+        loop {
+            self.hear(&link).await;
+            tracing::warn!(server = %link.place, "the connection for news was lost; connecting again");
+            self = reopened(&link).await;
+            link.bell.ring_all();
+        }
+    }
+
+    /// Hears what there is until the connection is lost.
+    async fn hear(&mut self, link: &Link) {
+        loop {
+            let mut calm = pin!(sleep(CALM));
+            let push = tokio::select! {
+                push = self.heard.recv() => push,
+                () = &mut calm => {
+                    let ping = cmd("PING");
+                    match timeout(link.place.patience, ping.query_async::<Value>(&mut self.connection)).await {
+                        Ok(Ok(_)) => continue,
+                        _ => return,
+                    }
+                }
+            };
+            match push {
+                Some(PushInfo { kind: PushKind::Message, data }) => {
+                    if let Some(Value::BulkString(news)) = data.get(1) {
+                        ring(news, link.caller, &link.bell);
+                    }
+                }
+                Some(PushInfo { kind: PushKind::Disconnection, .. }) | None => return,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+async fn reopened(link: &Link) -> Ear {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        match Ear::open(link).await {
+            Ok(ear) => return ear,
+            Err(error) => tracing::debug!(server = %link.place, %error, "no connection for news yet"),
+        }
+        // Not all processes at the same time.
+        sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Rings for news: who tells of them, 1 for work and 2 for a worker that is gone, how many jobs there is news of, their ids,
+/// and the ids of those that have ended.
+fn ring(news: &[u8], own: [u8; 8], bell: &Bell) {
+    let Some((head, ids)) = news.split_first_chunk::<13>() else { return };
+    let [caller @ .., flags, _, _, _, _] = *head;
+    if caller == own {
+        return;
+    }
+    let count = u32::from_be_bytes([head[9], head[10], head[11], head[12]]) as usize;
+    let Some((jobs, ended)) = ids.split_at_checked(count.saturating_mul(16)) else { return };
+    bell.ring_jobs(ids_of(jobs));
+    bell.ring_ends(ids_of(ended));
+    if flags & 1 != 0 {
+        bell.ring_work();
+    }
+    if flags & 2 != 0 {
+        bell.ring_lost();
+    }
+}
+
+fn ids_of(bytes: &[u8]) -> impl Iterator<Item = JobId> {
+    bytes.chunks_exact(16).filter_map(|id| encoding::job_id(id).ok())
+}

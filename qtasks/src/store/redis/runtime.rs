@@ -1,0 +1,90 @@
+//! A thread on which a store talks to its server: so that calls can come from any runtime, and are carried out although
+//! whoever made them is gone.
+
+use std::thread;
+
+use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::error::Failure;
+use crate::error::{Error, Result};
+
+/// Ends when it is dropped, after the calls that are under way.
+pub(super) struct Engine {
+    pub(super) crew: Crew,
+    closing: CancellationToken,
+}
+
+/// Those who carry out what an engine has to do.
+#[derive(Clone)]
+pub(super) struct Crew {
+    runtime: Handle,
+    calls: TaskTracker,
+}
+
+impl Crew {
+    /// Sees to something that goes on beside the calls: until it ends, the engine does not.
+    pub(super) fn see_to(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.calls.spawn_on(work, &self.runtime);
+    }
+}
+
+impl Engine {
+    /// Starts the thread of this name.
+    pub(super) fn start(name: &str) -> Result<Self> {
+        let failed = |source| Error::store("start the thread that talks to its server", source);
+        let (calls, closing) = (TaskTracker::new(), CancellationToken::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let crew = Crew { runtime: runtime.handle().clone(), calls: calls.clone() };
+        let engine = Self { crew, closing: closing.clone() };
+        let body = move || {
+            runtime.block_on(async {
+                closing.cancelled().await;
+                calls.close();
+                calls.wait().await;
+            });
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(body).map_err(failed)?;
+        Ok(engine)
+    }
+
+    /// Carries out a call.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T> {
+        let call = async move { call.await.map_err(|failure| Error::store(doing, failure)) };
+        self.run(doing, call).await
+    }
+
+    /// Carries out a call that has its own words for what went wrong.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        call: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let answer = self.crew.calls.spawn_on(call, &self.crew.runtime).await;
+        answer.unwrap_or_else(|_| Err(Error::store(doing, Failure::Ended)))
+    }
+
+    /// Carries out a call that writes, and whose answer comes on a channel.
+    pub(super) async fn hear<T>(
+        &self,
+        doing: &'static str,
+        answer: oneshot::Receiver<Result<T, Failure>>,
+    ) -> Result<T> {
+        answer.await.unwrap_or(Err(Failure::Ended)).map_err(|failure| failure.of_write(doing))
+    }
+
+    /// Keeps something going until the engine ends.
+    pub(super) fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.crew.runtime.spawn(work);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}

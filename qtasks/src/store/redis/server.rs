@@ -1,0 +1,229 @@
+//! What a server must be to keep jobs, and what is said at the start if it may lose some.
+
+use std::collections::HashMap;
+
+use redis::{Value, cmd};
+
+use super::{account, connection::Link, error::Failure, url::Place};
+use crate::error::{Error, Result};
+
+/// The oldest Redis that has all commands.
+const OLDEST: (u32, u32) = (6, 2);
+/// How jobs stand on the server.
+pub(super) const FORMAT: i64 = 3;
+/// The format before, which a script brings into the present one.
+const OLD_FORMAT: i64 = 2;
+
+/// Checks the server, and warns of what it may lose.
+pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
+    let failed = |failure: Failure| Error::store("connect to its server", failure);
+    let facts = Facts::of(link).await.map_err(failed)?;
+    let place = link.place.to_string();
+    if facts.version().is_some_and(|version| version < OLDEST) {
+        let why =
+            format!("it is Redis {}, and {}.{} or newer is needed", facts.info("redis_version"), OLDEST.0, OLDEST.1);
+        return Err(Error::ForeignStore { place, why });
+    }
+    let key = format!("{}format", link.place.prefix);
+    let (mut set, mut get) = (cmd("SETNX"), cmd("GET"));
+    let get = get.arg(&key);
+    let found = match link.ask::<Option<i64>>(get).await.map_err(failed)? {
+        Some(found) => found,
+        None => {
+            link.ask::<()>(set.arg(&key).arg(FORMAT)).await.map_err(failed)?;
+            // Another may just have done so.
+            link.ask(get).await.map_err(failed)?
+        }
+    };
+    if found > FORMAT {
+        return Err(Error::NewerStore { place, found, known: FORMAT });
+    }
+    if found < OLD_FORMAT {
+        let why = format!("it has the format {found}, which was never released; use another `app`");
+        return Err(Error::ForeignStore { place, why });
+    }
+    if found == OLD_FORMAT {
+        let mut call = link.call(|scripts| &scripts.migrate);
+        link.ask::<()>(call.arg(FORMAT)).await.map_err(failed)?;
+    }
+    Ok(facts.warnings().into_iter().chain(facts.silence(&link.place)).collect())
+}
+
+/// What a server says of itself, as far as it does.
+#[derive(Debug, Default)]
+struct Facts {
+    info: HashMap<String, String>,
+    /// Some services keep their configuration to themselves.
+    save: Option<String>,
+    appendfsync: Option<String>,
+    /// The rights that the account would need to be told more.
+    denied: Vec<&'static str>,
+}
+
+impl Facts {
+    async fn of(link: &Link) -> std::result::Result<Self, Failure> {
+        let mut denied = Vec::new();
+        let info = match link.ask(&cmd("INFO")).await {
+            Ok(said) => read_info(said),
+            Err(failure) if account::is_kept_secret(&failure) => {
+                denied.extend(account::is_denied(&failure).then_some("+info"));
+                HashMap::new()
+            }
+            Err(failure) => return Err(failure),
+        };
+        let settings = [configured(link, "save").await, configured(link, "appendfsync").await];
+        if settings.iter().any(|setting| setting.as_ref().is_err_and(account::is_denied)) {
+            denied.push("+config|get");
+        }
+        let [save, appendfsync] = settings.map(|setting| setting.ok().flatten());
+        Ok(Self { info, save, appendfsync, denied })
+    }
+
+    fn info(&self, name: &str) -> &str {
+        self.info.get(name).map_or("", String::as_str)
+    }
+
+    fn version(&self) -> Option<(u32, u32)> {
+        let mut parts = self.info("redis_version").split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.info.is_empty() {
+            return warnings;
+        }
+        let appends = self.info("aof_enabled") == "1";
+        match (appends, self.appendfsync.as_deref(), self.save.as_deref()) {
+            (true, Some("everysec"), _) => warnings.push(
+                "the server may lose the last second when it ends without notice; to lose nothing: appendfsync always"
+                    .to_owned(),
+            ),
+            (true, Some("no"), _) => warnings.push(
+                "the server may lose what the operating system has not written yet; to lose nothing: appendfsync always"
+                    .to_owned(),
+            ),
+            (false, _, Some("")) => warnings.push(
+                "the server keeps jobs in memory only and forgets them when it ends; to keep them: appendonly yes"
+                    .to_owned(),
+            ),
+            (false, ..) => warnings.push(
+                "the server may lose all that came after its last snapshot; to lose less: appendonly yes".to_owned(),
+            ),
+            _ => {}
+        }
+        let policy = self.info("maxmemory_policy");
+        if !policy.is_empty() && policy != "noeviction" {
+            warnings.push(format!(
+                "the server may delete jobs when its memory is full (maxmemory-policy {policy}); to refuse new ones \
+                 instead: maxmemory-policy noeviction"
+            ));
+        }
+        warnings
+    }
+
+    /// That it is not known whether the server may lose jobs, and the line with which that can be asked.
+    fn silence(&self, place: &Place) -> Option<String> {
+        let unknown = "whether the server may lose jobs is not known";
+        match &self.denied[..] {
+            [] if self.info.is_empty() => Some(format!("{unknown}, since it does not answer `INFO`")),
+            [] => None,
+            rights => Some(format!(
+                "{unknown} for sure, since it may not be asked: {}",
+                account::line(place, &rights.join(" "))
+            )),
+        }
+    }
+}
+
+fn read_info(said: Value) -> HashMap<String, String> {
+    let text = match said {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
+    };
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
+}
+
+/// A setting, if the server tells.
+pub(super) async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Failure> {
+    let mut ask = cmd("CONFIG");
+    let settings: HashMap<String, String> = link.ask(ask.arg("GET").arg(name)).await?;
+    Ok(settings.into_values().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(info: &[(&str, &str)], save: &str, appendfsync: &str) -> Facts {
+        let info = info.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let [save, appendfsync] = [save, appendfsync].map(|setting| Some(setting.to_owned()));
+        Facts { info, save, appendfsync, denied: Vec::new() }
+    }
+
+    #[test]
+    fn a_server_that_may_forget_or_evict_is_warned_of() {
+        for (append, save, fsync, policy, warned) in [
+            ("1", "", "always", "noeviction", vec![]),
+            (
+                "1",
+                "",
+                "everysec",
+                "noeviction",
+                vec![
+                    "the server may lose the last second when it ends without notice; to lose nothing: appendfsync always",
+                ],
+            ),
+            (
+                "1",
+                "3600 1",
+                "no",
+                "",
+                vec![
+                    "the server may lose what the operating system has not written yet; to lose nothing: appendfsync always",
+                ],
+            ),
+            (
+                "0",
+                "",
+                "everysec",
+                "noeviction",
+                vec![
+                    "the server keeps jobs in memory only and forgets them when it ends; to keep them: appendonly yes",
+                ],
+            ),
+            (
+                "0",
+                "3600 1",
+                "everysec",
+                "allkeys-lru",
+                vec![
+                    "the server may lose all that came after its last snapshot; to lose less: appendonly yes",
+                    "the server may delete jobs when its memory is full (maxmemory-policy allkeys-lru); to refuse new \
+                     ones instead: maxmemory-policy noeviction",
+                ],
+            ),
+        ] {
+            let facts = facts(&[("aof_enabled", append), ("maxmemory_policy", policy)], save, fsync);
+            assert_eq!(facts.warnings(), warned, "appendonly {append}, save {save}, appendfsync {fsync}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_keeps_its_configuration_to_itself_is_judged_by_the_rest() {
+        let facts = Facts { info: [("aof_enabled".to_owned(), "1".to_owned())].into(), ..Facts::default() };
+        assert_eq!(facts.warnings(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (version, is_old) in
+            [("6.0.16", true), ("6.2.0", false), ("7.0.15", false), ("10.0.0", false), ("5.0", true)]
+        {
+            let facts = facts(&[("redis_version", version)], "", "");
+            assert_eq!(facts.version().unwrap() < OLDEST, is_old, "{version}");
+        }
+    }
+}

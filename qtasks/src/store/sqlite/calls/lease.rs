@@ -1,0 +1,230 @@
+//! How due jobs are found and handed out.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rusqlite::{OptionalExtension, Rows, params};
+
+use super::enqueue::Fresh;
+use crate::store::sqlite::{
+    encoding,
+    error::Fault,
+    sql::Statements,
+    writer::{
+        queue::{Turn, Write},
+        tables::{Lane, Tables},
+        waiters::Told,
+    },
+};
+use crate::{
+    error::Result,
+    model::job::{Job, JobId, State, WorkerId},
+    store::{Ask, Leased},
+};
+
+impl Write for Ask {
+    type Outcome = Leased;
+    const DOING: &'static str = "lease jobs";
+
+    fn weight(&self) -> usize {
+        self.limit
+    }
+
+    fn turn(&self) -> Turn {
+        Turn::Lease
+    }
+
+    fn lease(&self, leased: &Leased) -> Option<(WorkerId, Told)> {
+        let told = if leased.jobs.len() < self.limit { Told::CaughtUp } else { Told::Behind };
+        Some((self.worker, told))
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {
+        let lanes = tables.lanes(&self.queues, &self.tasks)?;
+        let behind = !tables.reach(encoding::millis(self.now));
+        let mut search =
+            Search { now: encoding::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
+        let fresh = Fresh::take(tables, &lanes).into_iter();
+        let (mut later, mut fresh): (Vec<_>, Vec<_>) = fresh.partition(|fresh| search.is_later(fresh));
+        let (mut fronts, mut suspects) = (Vec::with_capacity(lanes.len()), Vec::with_capacity(lanes.len()));
+        for lane in lanes {
+            search.promote(&mut tables.sql, lane.id)?;
+            for (fronts, are_suspects) in [(&mut fronts, false), (&mut suspects, true)] {
+                let mut front = Front::new(lane, are_suspects);
+                search.fill(&mut tables.sql, &mut front)?;
+                fronts.push(front);
+            }
+        }
+        let mut suspect = if self.suspects.allow_one() { first_suspect(&mut suspects) } else { None };
+        let mut jobs = Vec::new();
+        while jobs.len() < self.limit {
+            let front = fronts.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| front.urgency());
+            let urgency = front.as_ref().and_then(|front| front.urgency());
+            let of_suspect = suspect.as_ref().and_then(|front| front.urgency());
+            let first = urgency.into_iter().chain(of_suspect).min();
+            if let Some(job) = fresh.pop_if(|job| first.is_none_or(|first| job.urgency() < first)) {
+                jobs.extend(job.run(tables, self.worker)?);
+                continue;
+            }
+            let front = if of_suspect.is_some() && of_suspect == first { suspect.take() } else { front };
+            let Some(front) = front else { break };
+            let sql = &mut tables.sql;
+            jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
+            if jobs.len() < self.limit || front.are_suspects {
+                search.fill(sql, front)?;
+            }
+        }
+        later.extend(fresh);
+        if let Some(fresh) = &mut tables.fresh {
+            fresh.append(&mut later);
+        }
+        if behind {
+            for front in fronts.iter().chain(&suspects) {
+                search.look_ahead(&mut tables.sql, front)?;
+            }
+        }
+        tables.news.jobs.extend(jobs.iter().map(|job| job.id));
+        let suspects = suspects.iter().any(|front| !front.jobs.is_empty());
+        Ok(Leased { jobs, next_due: search.next_due.map(encoding::time), suspects })
+    }
+}
+
+impl Ask {
+    fn run(&self, sql: &mut Statements<'_>, mut job: Job) -> rusqlite::Result<Job> {
+        job.attempt += 1;
+        job.state = State::Running { worker: self.worker };
+        let (id, worker) = (job.id.to_bytes(), self.worker.to_bytes());
+        match &mut job.suspect {
+            None => sql.run.execute(params![id, worker, job.attempt])?,
+            Some(suspect) => {
+                let (now, liable) = (encoding::millis(self.now), self.suspects.liable());
+                (suspect.leased, suspect.liable) = (Some(encoding::time(now)), liable);
+                sql.run_suspect.execute(params![id, worker, job.attempt, now, liable])?
+            }
+        };
+        Ok(job)
+    }
+}
+
+/// The lane with the suspect that is leased first: the one that has survived least.
+fn first_suspect<'f, 'n>(suspects: &'f mut [Front<'n>]) -> Option<&'f mut Front<'n>> {
+    suspects.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| (front.survived(), front.urgency()))
+}
+
+/// The jobs of a lane that come first, and have been read and not been taken.
+struct Front<'n> {
+    lane: Lane<'n>,
+    /// Whether they are suspects; else none of them is.
+    are_suspects: bool,
+    /// Where the last that was read stands.
+    from: Position,
+    jobs: VecDeque<Job>,
+    /// Whether no more of them can be read.
+    ended: bool,
+}
+
+/// Where a job stands in its lane: what it survived, for suspects only, its rank and its id.
+type Position = (i64, i64, [u8; 16]);
+
+impl<'n> Front<'n> {
+    fn new(lane: Lane<'n>, are_suspects: bool) -> Self {
+        Self { lane, are_suspects, from: (i64::MIN, i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
+    }
+
+    /// Reads up to `count` more of them.
+    fn read<'s>(&self, sql: &'s mut Statements<'_>, count: i64) -> rusqlite::Result<Rows<'s>> {
+        let (Lane { id: lane, queue, task }, (survived, rank, id)) = (self.lane, self.from);
+        if self.are_suspects {
+            sql.ready_suspects.query(params![lane, task, queue, count, rank, id, survived])
+        } else {
+            sql.ready.query(params![lane, task, queue, count, rank, id])
+        }
+    }
+
+    /// The least is leased first.
+    fn urgency(&self) -> Option<(i16, JobId)> {
+        self.jobs.front().map(|job| (!job.priority, job.id))
+    }
+
+    fn survived(&self) -> Option<Duration> {
+        self.jobs.front()?.suspect.map(|suspect| suspect.survived)
+    }
+}
+
+struct Search {
+    now: i64,
+    /// When the next job will be due that is not.
+    next_due: Option<i64>,
+    /// How many jobs are read from a lane at a time.
+    page: i64,
+}
+
+/// All that is asked for at once from a single lane, and fewer from each of many.
+fn page(limit: usize, lanes: usize) -> i64 {
+    encoding::count(limit.div_ceil(lanes.max(1)))
+}
+
+/// Jobs of a lane that one lease takes over from the waiting room at most, so that other calls do not wait long behind it.
+const PROMOTED: i64 = 4096;
+
+impl Search {
+    /// Lets jobs whose time has come stand in line with those that were due from the beginning.
+    fn promote(&mut self, sql: &mut Statements<'_>, lane: i64) -> rusqlite::Result<()> {
+        let first: Option<i64> = sql.first_later.query_row([lane], |row| row.get(0)).optional()?;
+        let next = match first {
+            Some(due) if due <= self.now => {
+                sql.promote.execute(params![lane, self.now, PROMOTED])?;
+                sql.next_later.query_row([lane, self.now], |row| row.get(0)).optional()?
+            }
+            next => next,
+        };
+        self.see(next);
+        Ok(())
+    }
+
+    /// Reads further jobs of a lane when those read before are all taken.
+    fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front<'_>) -> rusqlite::Result<()> {
+        // Of suspects no more than one is taken; and that there is one is told also to a worker that takes none.
+        let page = if front.are_suspects { 1 } else { self.page };
+        while front.jobs.is_empty() && !front.ended && page > 0 {
+            let mut rows = front.read(sql, page)?;
+            let mut read = 0;
+            while let Some(row) = rows.next()? {
+                read += 1;
+                let job = encoding::job(row)?;
+                let survived = job.suspect.map_or(0, |suspect| encoding::survived_millis(suspect.survived));
+                front.from = (survived, -i64::from(job.priority), job.id.to_bytes());
+                match job.state {
+                    // The clock of the process that enqueued it is ahead of the worker's.
+                    State::Waiting { due } if encoding::millis(due) > self.now => self.see(Some(encoding::millis(due))),
+                    _ => front.jobs.push_back(job),
+                }
+            }
+            front.ended = read < page;
+        }
+        Ok(())
+    }
+
+    /// Looks among the next few jobs of a lane for those that are not due by the worker's clock, which is behind.
+    ///
+    /// Only a few, since a worker that got all it asked for asks again soon, and one that got less has seen all.
+    fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front<'_>) -> rusqlite::Result<()> {
+        let mut rows = front.read(sql, 64)?;
+        while let Some(row) = rows.next()? {
+            if let State::Waiting { due } = encoding::job(row)?.state {
+                self.see(Some(encoding::millis(due)).filter(|due| *due > self.now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a job that is not in the tables yet is to wait for its time.
+    fn is_later(&mut self, fresh: &Fresh) -> bool {
+        let due = encoding::millis(fresh.job.due);
+        self.see(Some(due).filter(|due| *due > self.now));
+        due > self.now
+    }
+
+    fn see(&mut self, due: Option<i64>) {
+        self.next_due = self.next_due.into_iter().chain(due).min();
+    }
+}

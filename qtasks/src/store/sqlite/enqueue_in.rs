@@ -1,0 +1,156 @@
+//! Enqueueing in a transaction of the application.
+
+use std::path::Path;
+
+use rusqlite::Transaction;
+
+use super::{calls::enqueue::insert_job, error::Fault, files, readers::queries, schema, sql, writer::tables::intern};
+use crate::{
+    error::{Error, Result},
+    model::job::{JobId, NewJob, is_of_call},
+    store::UserTransaction,
+};
+
+impl UserTransaction for &Transaction<'_> {
+    type Answer<T> = Result<T>;
+
+    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+        let job = job?;
+        enqueue_in(self, &job)?;
+        Ok(then(job.id))
+    }
+}
+
+impl UserTransaction for &super::Transaction<'_> {
+    type Answer<T> = Result<T>;
+
+    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+        UserTransaction::enqueue(&**self, job, then)
+    }
+}
+
+const DOING: &str = "enqueue a job in the application's transaction";
+
+/// Enqueues a job in a transaction of the application's own connection to the same file: the job exists exactly if that
+/// transaction commits, and workers of any process hear of it then.
+///
+/// A job whose id is there already is left as it is, if it is the same one.
+///
+/// # Errors
+///
+/// When the file has no tables of qtasks, or not those of this version. They are there once the file has been opened
+/// [as a store](super::Sqlite::open). When the id is that of another job. [`Error::StoreChanged`] when this program has the
+/// store open, and its files were removed or replaced since.
+fn enqueue_in(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
+    let path = transaction.path().unwrap_or_default();
+    let failed = |fault: Fault| fault.of_write(DOING, Path::new(path));
+    files::check_at(Path::new(path)).map_err(failed)?;
+    let in_sql = |error: rusqlite::Error| failed(error.into());
+    let found = schema::format(transaction).map_err(in_sql)?;
+    let place = || path.to_owned();
+    match found {
+        schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
+        schema::FORMAT => match queries::job(transaction, job.id).map_err(in_sql)? {
+            Some(found) => is_of_call(job.id, (&found.task, &found.args), (&job.task, &job.args)),
+            None => Ok(()),
+        },
+        newer if newer > schema::FORMAT => {
+            Err(Error::NewerStore { place: place(), found: newer, known: schema::FORMAT })
+        }
+        0 => Err(Error::ForeignStore {
+            place: place(),
+            why: "it has no tables of qtasks; open it once as the store, and use the same file here".to_owned(),
+        }),
+        _ => Err(Error::ForeignStore {
+            place: place(),
+            why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
+        }),
+    }
+}
+
+/// Gives whether it was not there before.
+fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool> {
+    let lane = intern(&mut *transaction.prepare_cached(sql::INSERT_LANE)?, &job.queue, &job.task)?;
+    let (mut jobs, mut args) =
+        (transaction.prepare_cached(sql::INSERT_JOB)?, transaction.prepare_cached(sql::INSERT_ARGS)?);
+    insert_job(&mut jobs, &mut args, lane, job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        error::chain,
+        store::{
+            Store,
+            sqlite::fixture::{lease, neighbour, new_job, soon, store},
+        },
+    };
+
+    #[tokio::test]
+    async fn the_job_exists_exactly_if_the_transaction_commits() {
+        let (folder, store) = store().await;
+        let mut connection = neighbour(&folder);
+        connection.execute_batch("CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+        let (kept, dropped) = (new_job(), new_job());
+
+        let transaction = connection.transaction().unwrap();
+        transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
+        enqueue_in(&transaction, &dropped).unwrap();
+        transaction.rollback().unwrap();
+        assert_eq!(store.job(dropped.id).await.unwrap(), None);
+
+        let mut work = store.bell().work();
+        let transaction = connection.transaction().unwrap();
+        transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
+        enqueue_in(&transaction, &kept).unwrap();
+        enqueue_in(&transaction, &kept).unwrap();
+        transaction.commit().unwrap();
+        soon(work.rung()).await;
+        let leased = lease(&store, 9).await;
+        assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [kept.id]);
+        let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
+        assert_eq!(orders, 1);
+    }
+
+    #[tokio::test]
+    async fn an_id_names_one_job() {
+        let (folder, store) = store().await;
+        let mut connection = neighbour(&folder);
+        let job = new_job();
+        store.enqueue(vec![job.clone()]).await.unwrap();
+        let transaction = connection.transaction().unwrap();
+        enqueue_in(&transaction, &NewJob { priority: 9, queue: "q".into(), ..job.clone() }).unwrap();
+        let said = |job| chain(&enqueue_in(&transaction, &job).unwrap_err());
+        let (id, task) = (job.id, job.task.clone());
+        assert_eq!(
+            said(NewJob { task: "other".into(), ..job.clone() }),
+            format!("job {id} is one of the task `{task}`, not of `other`")
+        );
+        assert_eq!(
+            said(NewJob { args: crate::model::json::Json::from_stored("[3]"), ..job.clone() }),
+            format!(
+                "job {id} of the task `{task}` is there with other arguments; an id names one call, so give this one \
+                 another"
+            )
+        );
+        transaction.commit().unwrap();
+        assert_eq!(store.job(id).await.unwrap(), Some(job.into()), "it is as it was");
+    }
+
+    #[test]
+    fn a_file_without_our_tables_is_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let mut connection = neighbour(&folder);
+        let path = connection.path().unwrap().to_owned();
+        let transaction = connection.transaction().unwrap();
+        let error = enqueue_in(&transaction, &new_job()).unwrap_err();
+        assert_eq!(
+            chain(&error),
+            format!(
+                "`{path}` is not a store of qtasks: it has no tables of qtasks; open it once as the store, and use the \
+                 same file here"
+            )
+        );
+    }
+}

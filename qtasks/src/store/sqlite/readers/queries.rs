@@ -1,0 +1,127 @@
+//! The questions: what is read from the tables, and how.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::sqlite::encoding::{self, job_columns};
+use crate::{
+    model::job::{Attempt, Job, JobId, Memo, WorkerId},
+    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane},
+};
+
+pub(crate) const JOB: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane WHERE j.id = ?1"
+);
+
+pub(crate) fn job(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Job>> {
+    connection.prepare_cached(JOB)?.query_row([id.to_bytes()], encoding::job).optional()
+}
+
+pub(crate) fn jobs(
+    connection: &Connection,
+    filter: &Filter,
+    after: Option<JobId>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Job>> {
+    let after = after.map_or(Vec::new(), |id| id.to_bytes().to_vec());
+    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::codes);
+    let sql = if (first, last) == (encoding::RUNNING, encoding::RUNNING) { RUNNING_JOBS } else { JOBS };
+    let values = params![after, encoding::count(limit), filter.task, filter.queue, first, last];
+    connection.prepare_cached(sql)?.query_map(values, encoding::job)?.collect()
+}
+
+macro_rules! jobs {
+    ($index:literal, $condition:literal) => {
+        concat!(
+            "SELECT ",
+            job_columns!(),
+            " FROM qtasks_jobs AS j ",
+            $index,
+            " CROSS JOIN qtasks_lanes AS l ON l.id = j.lane WHERE ",
+            $condition,
+            " AND j.id > ?1 AND (?3 IS NULL OR l.task = ?3) AND (?4 IS NULL OR l.queue = ?4)
+              AND j.state BETWEEN ?5 AND ?6 ORDER BY j.id LIMIT ?2"
+        )
+    };
+}
+
+pub(crate) const JOBS: &str = jobs!("NOT INDEXED", "1");
+/// They are few among many, so they are found by their index and then sorted.
+const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
+
+pub(crate) const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks_memos
+     WHERE job = ?1 AND step = ?2 AND number >= ?3 ORDER BY number LIMIT ?4";
+
+pub(crate) fn memos(
+    connection: &Connection,
+    id: JobId,
+    step: Option<u64>,
+    from: u64,
+    limit: usize,
+) -> rusqlite::Result<Vec<Memo>> {
+    let values = params![id.to_bytes(), encoding::memo_step(step), encoding::count(from), encoding::count(limit)];
+    connection.prepare_cached(MEMOS)?.query_map(values, encoding::memo)?.collect()
+}
+
+/// Which attempts of a job (`?1`) are not kept: those behind the first `?2` and before the last `?3`.
+macro_rules! between_kept_attempts {
+    () => {
+        "number > (SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number LIMIT 1 OFFSET ?2 - 1)
+         AND number < (SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number DESC LIMIT 1 OFFSET ?3 - 1)"
+    };
+}
+pub(crate) use between_kept_attempts;
+
+/// An older qtasks may have left more than are kept.
+pub(crate) const ATTEMPTS: &str = concat!(
+    "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 AND (",
+    between_kept_attempts!(),
+    ") IS NOT TRUE ORDER BY number"
+);
+
+pub(crate) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<Vec<Attempt>> {
+    let values = params![id.to_bytes(), encoding::count(FIRST_ATTEMPTS), encoding::count(LAST_ATTEMPTS)];
+    connection.prepare_cached(ATTEMPTS)?.query_map(values, encoding::attempt)?.collect()
+}
+
+/// One job of each lane is looked for by index, however many there are.
+pub(crate) const DUE_LANES: &str = "
+    SELECT l.queue, l.task FROM qtasks_lanes AS l WHERE
+        EXISTS (SELECT 1 FROM qtasks_jobs AS j INDEXED BY qtasks_ready
+            WHERE j.lane = l.id AND j.state = 1 AND j.suspect = 0)
+        OR EXISTS (SELECT 1 FROM qtasks_jobs AS j INDEXED BY qtasks_suspects
+            WHERE j.lane = l.id AND j.state = 1 AND j.suspect = 1)
+        OR EXISTS (SELECT 1 FROM qtasks_jobs AS j INDEXED BY qtasks_later
+            WHERE j.lane = l.id AND j.state = 0 AND j.due <= ?1)";
+
+pub(crate) fn due_lanes(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Lane>> {
+    let lane = |row: &rusqlite::Row<'_>| Ok(Lane { queue: row.get(0)?, task: row.get(1)? });
+    connection.prepare_cached(DUE_LANES)?.query_map([encoding::millis(now)], lane)?.collect()
+}
+
+/// Who holds jobs: goes from worker to worker, so that the many jobs of each are not looked at.
+pub(crate) const HOLDERS: &str = "
+    WITH RECURSIVE holders (worker) AS (
+        SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker IS NOT NULL
+        UNION ALL
+        SELECT (SELECT min(n.worker) FROM qtasks_jobs AS n INDEXED BY qtasks_running WHERE n.worker > holders.worker)
+        FROM holders WHERE holders.worker IS NOT NULL)
+    SELECT worker FROM holders WHERE worker IS NOT NULL";
+
+pub(crate) const JOBS_OF: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks_jobs AS j INDEXED BY qtasks_running CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
+      WHERE j.worker = ?1 LIMIT ?2"
+);
+
+pub(crate) fn holders(connection: &Connection) -> rusqlite::Result<Vec<WorkerId>> {
+    connection.prepare_cached(HOLDERS)?.query_map([], |row| encoding::worker_id(row, 0))?.collect()
+}
+
+pub(crate) fn held(connection: &Connection, worker: WorkerId, limit: usize) -> rusqlite::Result<Vec<Job>> {
+    let values = params![worker.to_bytes(), encoding::count(limit)];
+    connection.prepare_cached(JOBS_OF)?.query_map(values, encoding::job)?.collect()
+}

@@ -1,0 +1,374 @@
+//! Which file, and how: `sqlite:PATH?synchronous=normal&busy=10`.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{self, Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+
+use super::{access, error::is_busy, files::about, writer::wal};
+use crate::error::{Error, Result};
+
+pub(super) const OPENING: &str = "open its file";
+
+/// What the URL of a store says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) path: PathBuf,
+    /// As the program calls it, which may be a link that comes to lead elsewhere.
+    pub(super) named: PathBuf,
+    /// Whether a file is made where there is none.
+    creates: bool,
+    synchronous: Synchronous,
+    /// How long a lock of another connection is waited out.
+    pub(super) patience: Duration,
+}
+
+/// The values of SQLite's `PRAGMA synchronous`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Synchronous {
+    Off = 0,
+    Normal = 1,
+    Full = 2,
+}
+
+impl Place {
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let (rest, encoded) = match url.strip_prefix("sqlite:") {
+            Some(rest) => (rest.strip_prefix("//").unwrap_or(rest), true),
+            None => (url, false),
+        };
+        let (path, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        if path.is_empty() || path == ":memory:" {
+            return refuse(format!("`{url}` names no file; say `sqlite:qtasks.db`, or `memory:` to keep nothing"));
+        }
+        if let Some(path) = path.strip_prefix("file:") {
+            return refuse(format!("a path does not begin with `file:`; say `sqlite:{path}`"));
+        }
+        let path = if encoded { decoded(path)? } else { path.into() };
+        let mut place = Self {
+            named: path.clone(),
+            path,
+            creates: true,
+            synchronous: Synchronous::Full,
+            patience: Duration::from_secs(30),
+        };
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            place.set(parameter)?;
+        }
+        Ok(place)
+    }
+
+    fn set(&mut self, parameter: &str) -> Result<()> {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match (name, value) {
+            ("synchronous", "full") => self.synchronous = Synchronous::Full,
+            ("synchronous", "normal") => self.synchronous = Synchronous::Normal,
+            ("synchronous", "off") => self.synchronous = Synchronous::Off,
+            ("synchronous", _) => return refuse(format!("`synchronous` is `full` or `normal`, not `{value}`")),
+            ("busy", _) => match value.parse() {
+                Ok(seconds) => self.patience = Duration::from_secs(seconds),
+                Err(_) => return refuse(format!("`busy` is a number of seconds, not `{value}`")),
+            },
+            ("mode", "rwc") => self.creates = true,
+            ("mode", "rw") => self.creates = false,
+            ("mode", "ro") => {
+                return refuse("`mode=ro` will not do: a store writes, also to be read; say `mode=rw`".into());
+            }
+            ("mode", "memory") => {
+                return refuse("`mode=memory` keeps nothing; say `memory:` in place of the URL".into());
+            }
+            ("mode", _) => {
+                return refuse(format!("`mode` is `rwc`, which makes a missing file, or `rw`, not `{value}`"));
+            }
+            _ => {
+                return refuse(format!(
+                    "no parameter `{name}`; there are `synchronous=full|normal`, `busy=SECONDS` and `mode=rwc|rw`, and a \
+                     `?` in the name of a file is written `%3F`"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the connection that writes, and makes the file where there is none.
+    pub(super) fn connect(&self) -> Result<Connection> {
+        let path = self.path.display();
+        if !self.folder().is_dir() {
+            return refuse(format!("the folder `{}` does not exist", self.folder().display()));
+        }
+        match fs::metadata(&self.path) {
+            Ok(found) if found.is_dir() => return refuse(format!("`{path}` is a folder")),
+            Ok(found) if !found.is_file() => return refuse(format!("`{path}` is no file")),
+            Err(_) if !self.creates => {
+                return refuse(format!("`{path}` does not exist; with `mode=rwc`, or without `mode`, it is made"));
+            }
+            _ => {}
+        }
+        if access::is_mount_point(&self.path) {
+            return refuse(format!(
+                "`{path}` is mounted by itself, so that SQLite's log beside it is not that of the programs which see the \
+                 file elsewhere, and jobs are lost; mount its folder instead"
+            ));
+        }
+        let connection = self.connected().map_err(|error| self.explain(error))?;
+        self.check_rights(&connection)?;
+        let names = access::names(&self.path);
+        if names > 1 {
+            tracing::warn!(
+                %path,
+                names,
+                "the database has a second name, a hard link; programs that open it by different names lose jobs"
+            );
+        }
+        Ok(connection)
+    }
+
+    /// That it can be written to, and its log.
+    fn check_rights(&self, connection: &Connection) -> Result<()> {
+        let place = Self { path: self.resolved()?, ..self.clone() };
+        match access::refusal(&place) {
+            Some(why) => refuse(why),
+            None if connection.is_readonly("main").map_err(|error| self.explain(error))? => {
+                refuse(format!("`{}` can be read, and not be written to", self.path.display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn connected(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(&self.path, self.flags())?;
+        connection.busy_timeout(self.patience.min(Duration::from_secs(86_400)))?;
+        connection.pragma_update(None, "synchronous", self.synchronous as i64)?;
+        connection.pragma_update(None, "temp_store", "memory")?;
+        // Balancing a tree makes SQLite look through its whole cache at the commit: a large one costs more than it saves.
+        connection.pragma_update(None, "cache_size", -8_192)?;
+        // A rare checkpoint writes a page once that was changed a thousand times.
+        connection.pragma_update(None, "wal_autocheckpoint", wal::TOO_MANY_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", wal::LARGEST)?;
+        Ok(connection)
+    }
+
+    fn flags(&self) -> OpenFlags {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if self.creates { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags }
+    }
+
+    /// Opens a connection that only reads.
+    pub(super) fn connect_reader(&self) -> rusqlite::Result<Connection> {
+        let connection = self.connect_to_existing(self.patience)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that reads, and waits for no lock. It may take the write lock, but writes nothing.
+    pub(super) fn connect_renewer(&self) -> rusqlite::Result<Connection> {
+        self.connect_to_existing(Duration::ZERO)
+    }
+
+    fn connect_to_existing(&self, patience: Duration) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(patience.min(Duration::from_secs(86_400)))?;
+        // Else SQLite compiles a statement anew whenever values are bound to it, in case they make a partial index fit.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(connection)
+    }
+
+    /// The same place, from whichever folder the program works later.
+    pub(super) fn absolute(self) -> Result<Self> {
+        let named = path::absolute(&self.named).map_err(|error| Error::store(OPENING, about(&self.named, error)))?;
+        Ok(Self { path: self.resolved()?, named, ..self })
+    }
+
+    /// Where the file is, whatever links lead there. SQLite has its log there too.
+    fn resolved(&self) -> Result<PathBuf> {
+        fs::canonicalize(&self.path).map_err(|error| Error::store(OPENING, about(&self.path, error)))
+    }
+
+    /// The folder of the file.
+    pub(super) fn folder(&self) -> PathBuf {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        folder.unwrap_or(Path::new(".")).to_owned()
+    }
+
+    /// The write-ahead log beside the file.
+    pub(super) fn log(&self) -> PathBuf {
+        self.beside("-wal")
+    }
+
+    /// The index of the log, which all processes share.
+    pub(super) fn index(&self) -> PathBuf {
+        self.beside("-shm")
+    }
+
+    /// The folder in which workers show that they live.
+    pub(super) fn workers(&self) -> PathBuf {
+        self.beside("-workers")
+    }
+
+    fn beside(&self, end: &str) -> PathBuf {
+        let mut path = self.path.clone().into_os_string();
+        path.push(end);
+        path.into()
+    }
+
+    /// Says what kept the file from being opened.
+    pub(super) fn explain(&self, error: rusqlite::Error) -> Error {
+        let path = self.path.display();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase) => Error::ForeignStore {
+                place: path.to_string(),
+                why: "the file is not a SQLite database, or it is encrypted".to_owned(),
+            },
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                Error::store(OPENING, access::refusal(self).unwrap_or_else(|| format!("`{path}`: {error}")))
+            }
+            _ if is_busy(&error) => Error::store(OPENING, format!("`{path}` is locked by another process: {error}")),
+            _ => Error::store(OPENING, format!("`{path}`: {error}")),
+        }
+    }
+}
+
+/// The path that a URL writes with `%3F` for `?`, and so on. A `%` that no two hex digits follow is itself.
+fn decoded(path: &str) -> Result<PathBuf> {
+    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let Some((&first, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| first == b'%').and_then(hex);
+        bytes.push(code.unwrap_or(first));
+        rest = if code.is_some() { &behind[2..] } else { behind };
+    }
+    if bytes.contains(&0) {
+        return refuse(format!("`{path}` names no file: there is a `%00` in it"));
+    }
+    of_bytes(bytes).ok_or(()).or_else(|()| refuse(format!("`{path}` is no text, and here names of files are")))
+}
+
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
+    u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
+}
+
+#[cfg(unix)]
+fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    Some(OsString::from_vec(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+    Some(OsString::from(String::from_utf8(bytes).ok()?).into())
+}
+
+fn refuse<T>(why: String) -> Result<T> {
+    Err(Error::store(OPENING, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::chain;
+
+    fn refused(url: &str) -> String {
+        chain(&Place::parse(url).and_then(|place| place.connect()).unwrap_err())
+    }
+
+    #[test]
+    fn urls_and_plain_paths_name_a_file() {
+        for url in ["sqlite:qtasks.db", "sqlite://qtasks.db", "qtasks.db", "sqlite:qtasks.db?synchronous=full&busy=30"]
+        {
+            let place = Place::parse(url).unwrap();
+            assert_eq!(place.path, Path::new("qtasks.db"), "{url}");
+            assert_eq!((place.synchronous, place.patience), (Synchronous::Full, Duration::from_secs(30)), "{url}");
+        }
+        assert_eq!(Place::parse("sqlite:/a/x.db").unwrap().path, Path::new("/a/x.db"));
+        assert_eq!(Place::parse("sqlite:///a/x.db").unwrap().path, Path::new("/a/x.db"));
+        // As sqlx writes it.
+        assert_eq!(Place::parse("sqlite:x.db?mode=rwc").unwrap(), Place::parse("sqlite:x.db").unwrap());
+        let place = Place::parse("sqlite:x.db?synchronous=normal&busy=2").unwrap();
+        assert_eq!((place.synchronous, place.patience), (Synchronous::Normal, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn commits_wait_for_the_disk_unless_told_otherwise() {
+        let folder = tempfile::TempDir::new().unwrap();
+        for (parameters, level) in [("", 2), ("?synchronous=full", 2), ("?synchronous=normal", 1)] {
+            let url = format!("sqlite:{}{parameters}", folder.path().join("jobs.db").display());
+            let connection = Place::parse(&url).unwrap().connect().unwrap();
+            let found: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+            assert_eq!(found, level, "{parameters}");
+        }
+    }
+
+    #[test]
+    fn any_name_of_a_file_can_be_said() {
+        for (url, path) in [
+            ("sqlite:a%3Fb.db?busy=1", "a?b.db"),
+            ("sqlite:a%3fb.db", "a?b.db"),
+            ("sqlite:a%23b#c.db", "a#b#c.db"),
+            ("sqlite:a%20b c.db", "a b c.db"),
+            ("sqlite:100%25.db", "100%.db"),
+            ("sqlite:100%.db", "100%.db"),
+            ("sqlite:%", "%"),
+            ("sqlite:a%4", "a%4"),
+            ("sqlite:a%+1b.db", "a%+1b.db"),
+            ("sqlite:a%253F.db", "a%3F.db"),
+            ("sqlite:%D1%8F&я.db", "я&я.db"),
+            ("a%3Fb.db", "a%3Fb.db"),
+        ] {
+            assert_eq!(Place::parse(url).unwrap().path, Path::new(path), "{url}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn files_of_any_name_are_opened() {
+        use crate::store::{
+            Store as _,
+            sqlite::{Sqlite, fixture::new_job},
+        };
+        let folder = tempfile::TempDir::new().unwrap();
+        for name in ["a%3Fb.db", "a#b.db", "a b.db", "%25%41.db", "я.db", "%FF.db", "file%3Ax.db", "a;'\"\\.db"] {
+            let (url, job) = (format!("sqlite:{}/{name}", folder.path().display()), new_job());
+            Sqlite::open(&url).await.unwrap().enqueue(vec![job.clone()]).await.unwrap();
+            let again = Sqlite::open(&format!("{url}?mode=rw")).await.unwrap();
+            assert!(again.job(job.id).await.unwrap().is_some(), "{url}");
+            assert!(decoded(url.strip_prefix("sqlite:").unwrap()).unwrap().is_file(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_a_url_cannot_mean_is_said() {
+        for (url, said) in [
+            (
+                "sqlite:x.db?sync=off",
+                "no parameter `sync`; there are `synchronous=full|normal`, `busy=SECONDS` and `mode=rwc|rw`, and a `?` in \
+                 the name of a file is written `%3F`",
+            ),
+            ("sqlite:x.db?mode=ro", "`mode=ro` will not do: a store writes, also to be read; say `mode=rw`"),
+            ("sqlite:x.db?mode=memory", "`mode=memory` keeps nothing; say `memory:` in place of the URL"),
+            ("sqlite:x.db?mode=w", "`mode` is `rwc`, which makes a missing file, or `rw`, not `w`"),
+            (
+                "sqlite:/no-such.db?mode=rw",
+                "`/no-such.db` does not exist; with `mode=rwc`, or without `mode`, it is made",
+            ),
+            ("sqlite:file:x.db", "a path does not begin with `file:`; say `sqlite:x.db`"),
+            ("sqlite:x%00.db", "`x%00.db` names no file: there is a `%00` in it"),
+            ("sqlite:/dev/null", "`/dev/null` is no file"),
+            ("sqlite:x.db?synchronous=maybe", "`synchronous` is `full` or `normal`, not `maybe`"),
+            ("sqlite:x.db?busy=long", "`busy` is a number of seconds, not `long`"),
+            ("sqlite:", "`sqlite:` names no file; say `sqlite:qtasks.db`, or `memory:` to keep nothing"),
+            (
+                "sqlite::memory:",
+                "`sqlite::memory:` names no file; say `sqlite:qtasks.db`, or `memory:` to keep nothing",
+            ),
+            ("sqlite:/no/such/x.db", "the folder `/no/such` does not exist"),
+            ("sqlite:/", "`/` is a folder"),
+        ] {
+            assert_eq!(refused(url), format!("the store could not open its file: {said}"));
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Commands on their way to the writer.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::{self, ThreadId},
+    time::Instant,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    tables::Tables,
+    waiters::{Question, Told},
+};
+use crate::store::sqlite::{error::Fault, files::Files, holding::Holding};
+use crate::{
+    error::{Error, Result},
+    model::job::{Job, WorkerId},
+    store::{Ask, Free},
+};
+
+/// A change of the tables, and what it answers.
+///
+/// It may be applied more than once, when the transaction around it is rolled back.
+pub(crate) trait Write: Send + 'static {
+    type Outcome: Send + 'static;
+
+    /// What it is called where it fails: "the store could not ..".
+    const DOING: &'static str;
+
+    /// How many rows it writes, about.
+    fn weight(&self) -> usize {
+        1
+    }
+
+    /// When it is applied, among others in a transaction.
+    fn turn(&self) -> Turn {
+        Turn::Change
+    }
+
+    /// Whether the file grows by it, and nothing that is there already waits for it.
+    fn is_new(&self) -> bool {
+        false
+    }
+
+    /// Whose lease it was, if it was one, and what that tells.
+    fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Told)> {
+        None
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
+
+    /// Told when what was applied is rolled back, before it is applied again.
+    fn undone(&self, _fault: &Fault) {}
+}
+
+/// The order in which a transaction applies what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Turn {
+    /// As it came.
+    Change,
+    /// Once all is there that can be handed out.
+    Lease,
+    /// When what can fail before them has not: they cannot run again when the transaction is rolled back.
+    Handlers,
+}
+
+/// A [`Write`] of any kind, with whoever waits for its outcome.
+pub(crate) trait Command: Send {
+    fn weight(&self) -> usize;
+    /// When it was given.
+    fn since(&self) -> Instant;
+    fn turn(&self) -> Turn;
+    fn is_new(&self) -> bool;
+    fn lease(&self) -> Option<(WorkerId, Told)>;
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
+    fn undone(&self, fault: &Fault);
+    /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
+    fn answer(self: Box<Self>, fault: Option<Fault>);
+}
+
+struct Given<W: Write> {
+    write: W,
+    since: Instant,
+    outcome: Option<W::Outcome>,
+    answer: oneshot::Sender<Result<W::Outcome, Fault>>,
+}
+
+impl<W: Write> Command for Given<W> {
+    fn weight(&self) -> usize {
+        self.write.weight()
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+
+    fn turn(&self) -> Turn {
+        self.write.turn()
+    }
+
+    fn is_new(&self) -> bool {
+        self.write.is_new()
+    }
+
+    fn lease(&self) -> Option<(WorkerId, Told)> {
+        self.write.lease(self.outcome.as_ref()?)
+    }
+
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+        self.outcome = Some(self.write.apply(tables)?);
+        Ok(())
+    }
+
+    fn undone(&self, fault: &Fault) {
+        self.write.undone(fault);
+    }
+
+    fn answer(self: Box<Self>, fault: Option<Fault>) {
+        let outcome = match fault {
+            Some(fault) => Err(fault),
+            None => self.outcome.ok_or(Fault::Gone),
+        };
+        // Whoever asked may have stopped waiting.
+        _ = self.answer.send(outcome);
+    }
+}
+
+/// Where commands wait for the writer; first in, first out.
+pub(crate) struct Queue {
+    files: Arc<Files>,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+    /// The thread that carries the commands out.
+    writer: OnceLock<ThreadId>,
+    pub(crate) holding: Holding,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Box<dyn Command>>,
+    /// Questions for jobs that are yet to come.
+    questions: Vec<Question>,
+    /// Workers whose questions are taken back, and where they are told that it is done.
+    leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
+    /// The writer is to be woken.
+    asleep: bool,
+    /// The file was written to, by whomever.
+    touched: bool,
+    closed: bool,
+}
+
+impl Waiting {
+    /// Whether there is nothing for the writer to do.
+    fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.leaving.is_empty() && !self.touched
+    }
+}
+
+/// What the writer finds when it looks.
+pub(crate) struct Taken {
+    pub(crate) batch: Vec<Box<dyn Command>>,
+    pub(crate) touched: bool,
+    /// Workers whose questions are taken back.
+    pub(crate) leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
+    /// Nobody gives commands any more, and none is left but these.
+    pub(crate) ended: bool,
+}
+
+/// Rows that one transaction writes at most, about, so that nobody waits long behind it.
+const WEIGHT: usize = 4096;
+
+impl Queue {
+    pub(crate) fn new(files: Arc<Files>) -> Self {
+        Self {
+            files,
+            waiting: Mutex::default(),
+            changed: Condvar::new(),
+            writer: OnceLock::new(),
+            holding: Holding::default(),
+        }
+    }
+
+    /// Gives the writer a change to make, and waits until it is durable.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change is made, whether or not somebody waits for it.
+    pub(crate) async fn ask<W: Write>(&self, write: W) -> Result<W::Outcome> {
+        if self.writer.get() == Some(&thread::current().id()) {
+            return Err(Error::Misuse(
+                "a handler in a transaction waits for the store, which waits for the handler; write through the \
+                 transaction, and enqueue with `app.enqueue_in(tx, ..)`",
+            ));
+        }
+        let _hold = self.holding.hold();
+        let (answer, outcome) = oneshot::channel();
+        self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
+        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.of_write(W::DOING, &self.files.place.path))
+    }
+
+    /// Waits for jobs that are yet to come.
+    pub(crate) async fn stand(&self, ask: Ask, free: Free) -> Result<Vec<Job>> {
+        let (question, jobs) = Question::new(ask, free);
+        let failed = |fault| self.files.explain(fault, Ask::DOING);
+        {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return Err(failed(Fault::Gone));
+            }
+            waiting.questions.push(question);
+        }
+        // Only now: those that are there when the writer learns of a change are answered.
+        self.files.known().map_err(failed)?;
+        jobs.await.map_err(|_| failed(Fault::Gone))
+    }
+
+    /// Waits until the question of this worker is answered.
+    pub(crate) async fn take_back(&self, worker: WorkerId) {
+        let _hold = self.holding.hold();
+        let (done, told) = oneshot::channel();
+        {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return;
+            }
+            waiting.leaving.push((worker, done));
+        }
+        self.changed.notify_one();
+        // Where the writer has ended, so have all questions.
+        _ = told.await;
+    }
+
+    /// Takes the questions for jobs that are yet to come.
+    pub(crate) fn questions(&self) -> Vec<Question> {
+        std::mem::take(&mut self.waiting().questions)
+    }
+
+    fn give(&self, command: Box<dyn Command>) {
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return;
+        }
+        waiting.commands.push_back(command);
+        let wake = std::mem::take(&mut waiting.asleep);
+        drop(waiting);
+        if wake {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Says that it is this thread that carries the commands out.
+    pub(crate) fn serve(&self) {
+        _ = self.writer.set(thread::current().id());
+    }
+
+    /// Says that the file was written to.
+    pub(crate) fn touch(&self) {
+        self.waiting().touched = true;
+        self.changed.notify_one();
+    }
+
+    /// Lets the writer end once it has made all changes that wait.
+    pub(crate) fn close(&self) {
+        self.waiting().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// Waits for commands until `until`, and takes those that one transaction may hold.
+    pub(crate) fn take(&self, until: Instant) -> Taken {
+        let mut waiting = self.waiting();
+        while waiting.is_empty() && !waiting.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            waiting.asleep = true;
+            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        waiting.asleep = false;
+        let count = fitting(waiting.commands.iter().map(|command| command.weight())).min(waiting.commands.len());
+        Taken {
+            batch: waiting.commands.drain(..count).collect(),
+            touched: std::mem::take(&mut waiting.touched),
+            leaving: std::mem::take(&mut waiting.leaving),
+            ended: waiting.closed && waiting.commands.is_empty(),
+        }
+    }
+
+    /// Takes what has come meanwhile and may join a transaction that has begun: commands of about `room` rows, without
+    /// handlers, which come last.
+    pub(crate) fn join(&self, room: usize) -> Vec<Box<dyn Command>> {
+        let mut waiting = self.waiting();
+        let mut left = room;
+        let count = waiting.commands.iter().take_while(|command| {
+            let fits = command.weight() <= left && command.turn() != Turn::Handlers;
+            left = left.saturating_sub(command.weight());
+            fits
+        });
+        let count = count.count();
+        waiting.commands.drain(..count).collect()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many of the commands of these weights one transaction may hold; always one.
+fn fitting(weights: impl Iterator<Item = usize>) -> usize {
+    let mut sum = 0_usize;
+    let fits = |weight: &usize| {
+        sum = sum.saturating_add(*weight);
+        sum <= WEIGHT
+    };
+    weights.take_while(fits).count().max(1)
+}
+
+/// Closes the queue when the writer ends, however it does, and drops what nobody will carry out.
+pub(crate) struct Closing<'a>(pub(crate) &'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.closed = true;
+        waiting.commands.clear();
+        waiting.questions.clear();
+        waiting.leaving.clear();
+    }
+}

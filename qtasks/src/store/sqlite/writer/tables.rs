@@ -1,0 +1,203 @@
+//! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
+
+use crate::store::sqlite::{
+    calls::{
+        enqueue::{Fresh, insert_job},
+        transact::{BROKEN, Transaction},
+    },
+    error::Fault,
+    presence::Workers,
+    sql::Statements,
+    steps::{New, Waiting},
+};
+use crate::{
+    error::Result,
+    model::job::{JobId, NewJob},
+};
+
+/// What the writer works on.
+pub(crate) struct Tables<'c> {
+    pub(crate) connection: &'c Connection,
+    pub(crate) sql: Statements<'c>,
+    /// The one that is open,
+    transaction: Option<Transaction<'c>>,
+    /// and since when the latest has been.
+    pub(crate) begun: Instant,
+    pub(crate) workers: Arc<Workers>,
+    lanes: Lanes,
+    /// The latest time by which some job was known to be due.
+    reached: i64,
+    /// Jobs that were enqueued in this transaction, where some are going to be leased in it.
+    pub(crate) fresh: Option<Vec<Fresh>>,
+    new_steps: Waiting,
+    /// What there is to tell once the transaction is committed.
+    pub(crate) news: News,
+}
+
+/// What the bell is to be rung for.
+#[derive(Default)]
+pub(crate) struct News {
+    pub(crate) work: bool,
+    pub(crate) jobs: Vec<JobId>,
+    pub(crate) ended: Vec<JobId>,
+}
+
+/// A pair of queue and task.
+#[derive(Clone, Copy)]
+pub(crate) struct Lane<'n> {
+    pub(crate) id: i64,
+    pub(crate) queue: &'n str,
+    pub(crate) task: &'n str,
+}
+
+/// The numbers of the pairs of queue and task.
+#[derive(Default)]
+struct Lanes {
+    by_name: HashMap<String, HashMap<String, i64>>,
+    newest: i64,
+}
+
+impl<'c> Tables<'c> {
+    pub(crate) fn new(connection: &'c Connection, workers: Arc<Workers>) -> rusqlite::Result<Self> {
+        let mut sql = Statements::prepare(connection)?;
+        let new_steps = Waiting::count(&mut sql)?;
+        let (lanes, news) = (Lanes::default(), News::default());
+        let begun = Instant::now();
+        Ok(Self {
+            connection,
+            sql,
+            transaction: None,
+            begun,
+            workers,
+            lanes,
+            reached: i64::MIN,
+            fresh: None,
+            new_steps,
+            news,
+        })
+    }
+
+    /// Begins a transaction, to which handlers have access or not.
+    pub(crate) fn begin(&mut self, for_handlers: bool) -> rusqlite::Result<()> {
+        if for_handlers {
+            let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
+            self.transaction = Some(Transaction(begun));
+        } else {
+            // Which need not be compiled each time.
+            self.sql.begin.execute([])?;
+        }
+        self.begun = Instant::now();
+        Ok(())
+    }
+
+    /// The transaction that has begun for handlers.
+    pub(crate) fn transaction(&self) -> Result<&Transaction<'c>, Fault> {
+        self.transaction.as_ref().ok_or(Fault::Gone)
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<News, Fault> {
+        let committed = match self.transaction.take() {
+            Some(Transaction(transaction)) => transaction.commit(),
+            None => self.sql.commit.execute([]).map(drop),
+        };
+        committed.map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => Fault::Misuse(BROKEN),
+            _ => error.into(),
+        })?;
+        Ok(std::mem::take(&mut self.news))
+    }
+
+    pub(crate) fn rollback(&mut self) {
+        self.fresh = None;
+        self.news = News::default();
+        self.new_steps.forget();
+        // Some of them may be gone with the transaction.
+        self.lanes = Lanes::default();
+        drop(self.transaction.take());
+        if !self.connection.is_autocommit() && self.sql.rollback.execute([]).is_err() {
+            tracing::error!("a transaction could not be rolled back");
+        }
+    }
+
+    /// A number that changes when another connection commits something.
+    pub(crate) fn data_version(&mut self) -> rusqlite::Result<i64> {
+        self.sql.data_version.query_row([], |row| row.get(0))
+    }
+
+    /// Writes new steps.
+    pub(crate) fn add_steps(&mut self, new: New) -> rusqlite::Result<()> {
+        let more = new.write(&mut self.sql)?;
+        self.new_steps.more(&mut self.sql, more)
+    }
+
+    /// Moves all new steps to where they stay.
+    pub(crate) fn move_steps(&mut self) -> rusqlite::Result<()> {
+        self.new_steps.shift(&mut self.sql)
+    }
+
+    /// Inserts a job that waits.
+    pub(crate) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
+        self.news.work = true;
+        insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job).map(drop)
+    }
+
+    /// Inserts the jobs that no worker has leased in this transaction.
+    pub(crate) fn insert_fresh(&mut self) -> rusqlite::Result<()> {
+        let fresh = self.fresh.take().unwrap_or_default();
+        fresh.iter().try_for_each(|fresh| self.insert(fresh.lane, &fresh.job))
+    }
+
+    /// Takes note that jobs that are due by `time` may stand with those known to be due; gives whether that is the latest
+    /// such time.
+    pub(crate) fn reach(&mut self, time: i64) -> bool {
+        let first = time >= self.reached;
+        self.reached = self.reached.max(time);
+        first
+    }
+
+    /// The number of a pair of queue and task; a new one if need be.
+    pub(crate) fn lane(&mut self, queue: &str, task: &str) -> rusqlite::Result<i64> {
+        if let Some(lane) = self.lanes.get(queue, task) {
+            return Ok(lane);
+        }
+        let lane = intern(&mut self.sql.insert_lane, queue, task)?;
+        self.lanes.read(&mut self.sql.new_lanes)?;
+        Ok(lane)
+    }
+
+    /// The numbers of all pairs of these queues and tasks of which there are jobs, each once.
+    pub(crate) fn lanes<'n>(&mut self, queues: &'n [String], tasks: &[&'n str]) -> rusqlite::Result<Vec<Lane<'n>>> {
+        self.lanes.read(&mut self.sql.new_lanes)?;
+        let pairs = queues.iter().flat_map(|queue| tasks.iter().map(move |task| (queue.as_str(), *task)));
+        let lane = |(queue, task): (&'n str, &'n str)| Some(Lane { id: self.lanes.get(queue, task)?, queue, task });
+        let mut lanes: Vec<_> = pairs.filter_map(lane).collect();
+        lanes.sort_unstable_by_key(|lane| lane.id);
+        lanes.dedup_by_key(|lane| lane.id);
+        Ok(lanes)
+    }
+}
+
+impl Lanes {
+    fn get(&self, queue: &str, task: &str) -> Option<i64> {
+        self.by_name.get(queue)?.get(task).copied()
+    }
+
+    /// Reads those that others have added.
+    fn read(&mut self, new_lanes: &mut Statement<'_>) -> rusqlite::Result<()> {
+        let mut rows = new_lanes.query([self.newest])?;
+        while let Some(row) = rows.next()? {
+            self.newest = row.get(0)?;
+            self.by_name.entry(row.get(1)?).or_default().insert(row.get(2)?, self.newest);
+        }
+        Ok(())
+    }
+}
+
+/// The number of a pair of queue and task, by [`INSERT_LANE`](crate::store::sqlite::sql::INSERT_LANE).
+pub(crate) fn intern(insert_lane: &mut Statement<'_>, queue: &str, task: &str) -> rusqlite::Result<i64> {
+    insert_lane.query_row(params![queue, task], |row| row.get(0))
+}

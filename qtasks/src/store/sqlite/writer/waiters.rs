@@ -1,0 +1,188 @@
+//! Questions for jobs that are yet to come: whoever finds none to lease waits here, and gets those that are enqueued next
+//! in the transaction that enqueues them, as running ones. That is one wait for the disk less between the two.
+
+use tokio::sync::oneshot;
+
+use super::tables::Tables;
+use crate::store::sqlite::calls::enqueue::Fresh;
+use crate::{
+    model::job::{Job, WorkerId},
+    store::{Ask, Free},
+};
+
+/// What a lease tells of the worker that asked for it.
+#[derive(Clone, Copy)]
+pub(crate) enum Told {
+    /// Nothing waits for it.
+    CaughtUp,
+    /// There may be more.
+    Behind,
+}
+
+/// One question that waits.
+pub(crate) struct Question {
+    ask: Ask,
+    free: Free,
+    /// What is leased to it in the transaction that is open.
+    jobs: Vec<Job>,
+    answer: oneshot::Sender<Vec<Job>>,
+}
+
+impl Question {
+    /// One that waits, and where its answer comes.
+    pub(crate) fn new(ask: Ask, free: Free) -> (Self, oneshot::Receiver<Vec<Job>>) {
+        let (answer, jobs) = oneshot::channel();
+        (Self { ask, free, jobs: Vec::new(), answer }, jobs)
+    }
+
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.ask.worker
+    }
+
+    /// How many jobs it is for, at the moment.
+    pub(crate) fn room(&self) -> usize {
+        if self.answer.is_closed() { 0 } else { self.ask.limit.min((self.free)()) }
+    }
+
+    /// Leases new jobs that are due when they are enqueued.
+    pub(crate) fn take(&mut self, tables: &mut Tables<'_>) -> rusqlite::Result<()> {
+        let room = self.room();
+        let lanes = tables.lanes(&self.ask.queues, &self.ask.tasks)?;
+        let (mut due, mut later): (Vec<_>, Vec<_>) =
+            Fresh::take(tables, &lanes).into_iter().partition(|fresh| fresh.job.due <= fresh.job.enqueued);
+        while self.jobs.len() < room
+            && let Some(fresh) = due.pop()
+        {
+            self.jobs.extend(fresh.run(tables, self.ask.worker)?);
+        }
+        later.append(&mut due);
+        tables.fresh.get_or_insert_default().append(&mut later);
+        tables.news.jobs.extend(self.jobs.iter().map(|job| job.id));
+        Ok(())
+    }
+
+    /// The transaction was rolled back.
+    pub(crate) fn undone(&mut self) {
+        self.jobs.clear();
+    }
+
+    /// The transaction is committed; gives whether that was an answer.
+    pub(crate) fn has_come(&self) -> bool {
+        !self.jobs.is_empty() || self.answer.is_closed()
+    }
+
+    /// Answers with what it has, which is nothing when the question was taken back.
+    pub(crate) fn answer(self) {
+        _ = self.answer.send(self.jobs);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::{FutureExt as _, future::BoxFuture};
+
+    use super::*;
+    use crate::{
+        error::Result,
+        model::job::{JobId, NewJob, State},
+        store::{
+            Filter, Store,
+            sqlite::{
+                Sqlite,
+                fixture::{ask, lease, neighbour, new_job, soon, store},
+            },
+        },
+    };
+
+    type Coming = BoxFuture<'static, Result<Vec<Job>>>;
+
+    /// A question that the writer will find, of a worker that may have something to catch up on.
+    fn asked(store: &Sqlite, ask: Ask, free: usize) -> Coming {
+        let mut coming = store.lease_new(ask, Arc::new(move || free)).unwrap();
+        assert!((&mut coming).now_or_never().is_none());
+        coming
+    }
+
+    async fn standing(store: &Sqlite, ask: Ask) -> Coming {
+        let coming = asked(store, ask.clone(), 9);
+        assert!(store.lease(ask).await.unwrap().jobs.is_empty());
+        coming
+    }
+
+    async fn ids(coming: Coming) -> Vec<JobId> {
+        soon(coming).await.unwrap().iter().map(|job| job.id).collect()
+    }
+
+    async fn states(store: &Sqlite) -> Vec<(JobId, State)> {
+        let jobs = store.jobs(Filter::default(), None, 100).await.unwrap();
+        jobs.into_iter().map(|job| (job.id, job.state)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_job_is_leased_as_it_comes() {
+        let (_folder, store) = store().await;
+        let (ask, job, mut work) = (ask(9), new_job(), store.bell().work());
+        let (worker, coming) = (ask.worker, standing(&store, ask).await);
+        store.enqueue(vec![job.clone()]).await.unwrap();
+        let leased = coming.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
+        assert_eq!((leased[0].id, leased[0].attempt), (job.id, 1));
+        assert_eq!(states(&store).await, [(job.id, State::Running { worker })]);
+        assert!(!work.rang(), "nobody needs to look for it");
+    }
+
+    #[tokio::test]
+    async fn of_many_jobs_the_most_urgent_are_leased_and_the_others_wait() {
+        let (_folder, store) = store().await;
+        let (coming, mut work) = (standing(&store, ask(2)).await, store.bell().work());
+        let jobs = [0, 7, -7, 8].map(|priority| NewJob { priority, ..new_job() });
+        store.enqueue(jobs.to_vec()).await.unwrap();
+        assert_eq!(ids(coming).await, [jobs[3].id, jobs[1].id]);
+        assert!(work.rang());
+        assert_eq!(lease(&store, 9).await.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_waits_already_comes_first() {
+        let (_folder, store) = store().await;
+        let ask = ask(1);
+        let mut coming = asked(&store, ask.clone(), 9);
+        let jobs = [(); 4].map(|()| new_job());
+        let mut in_order = Vec::new();
+        for job in &jobs[..2] {
+            store.enqueue(vec![job.clone()]).await.unwrap();
+        }
+        for _ in 0..3 {
+            in_order.extend(store.lease(ask.clone()).await.unwrap().jobs.into_iter().map(|job| job.id));
+        }
+        // Nothing waits now, until another worker's job does.
+        for job in &jobs[2..] {
+            assert!((&mut coming).now_or_never().is_none());
+            store.enqueue(vec![job.clone()]).await.unwrap();
+            in_order.extend(ids(std::mem::replace(&mut coming, asked(&store, ask.clone(), 9))).await);
+        }
+        assert_eq!(in_order, jobs.map(|job| job.id));
+        store.enqueue(vec![NewJob { task: "u".into(), ..new_job() }]).await.unwrap();
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert!(coming.now_or_never().is_none());
+        assert_eq!(lease(&store, 9).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_rolled_back_is_not_leased() {
+        let (folder, store) = store().await;
+        // The one behind the one that is leased.
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_jobs WHEN NEW.rank = 9
+                      BEGIN SELECT raise(ABORT, 'no'); END";
+        let mut work = store.bell().work();
+        neighbour(&folder).execute_batch(refuse).unwrap();
+        soon(work.rung()).await;
+        let (coming, job) = (standing(&store, ask(1)).await, new_job());
+        store.enqueue(vec![job.clone(), NewJob { priority: -9, ..new_job() }]).await.unwrap_err();
+        assert_eq!(states(&store).await, []);
+        store.enqueue(vec![job.clone()]).await.unwrap();
+        assert_eq!(ids(coming).await, [job.id]);
+        assert!(matches!(states(&store).await[..], [(id, State::Running { .. })] if id == job.id));
+    }
+}

@@ -1,0 +1,204 @@
+//! A call of a task, with the options that only this call has.
+
+use std::{borrow::Cow, time::Duration};
+
+use jiff::Timestamp;
+
+use super::Task;
+use crate::{
+    error::{Error, Result},
+    model::{
+        job::{JobId, NewJob},
+        json::Json,
+        lifecycle::later,
+        limits::{Limits, check_name},
+    },
+};
+
+/// A call of the task `T` with options; what the methods of [`CallOptions`] make of a call.
+#[derive(Clone, Debug)]
+#[must_use = "a call does nothing until it is enqueued or run"]
+pub struct Call<T> {
+    task: T,
+    options: Options,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Options {
+    priority: Option<i16>,
+    queue: Option<String>,
+    due: Due,
+    max_time: Option<Duration>,
+    id: Option<JobId>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Due {
+    #[default]
+    Now,
+    In(Duration),
+    At(Timestamp),
+}
+
+/// The options of one call, over those of its task.
+///
+/// ```
+/// use std::time::Duration;
+/// use qtasks::prelude::*;
+///
+/// #[qtask]
+/// async fn report(month: u8) -> String {
+///     format!("report of month {month}")
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> qtasks::Result<()> {
+/// let app = QueueTasks::open("memory:").await?;
+/// app.enqueue(report(5).priority(9).queue("reports").delay(Duration::from_secs(60))).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a call of a task",
+    label = "not a call of a task",
+    note = "mark a function with `#[qtask]`, and call it: `app.enqueue(my_task(5))`"
+)]
+pub trait CallOptions: Sized {
+    /// The task that is called.
+    type Task: Task;
+
+    /// The call, ready for options.
+    fn into_call(self) -> Call<Self::Task>;
+
+    /// Jobs of a higher priority are leased first.
+    fn priority(self, priority: i16) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.priority = Some(priority);
+        call
+    }
+
+    /// The queue to enqueue under.
+    fn queue(self, queue: impl Into<String>) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.queue = Some(queue.into());
+        call
+    }
+
+    /// The job is due after this time; counted from when it is enqueued.
+    fn delay(self, delay: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.due = Due::In(delay);
+        call
+    }
+
+    /// The job is due at this time.
+    fn at(self, at: Timestamp) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.due = Due::At(at);
+        call
+    }
+
+    /// How long one attempt may last; passing it is a failure.
+    fn max_time(self, max_time: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.max_time = Some(max_time);
+        call
+    }
+
+    /// The id of the job, in place of a new one: a call that is made again with the id of the first time makes no second
+    /// job, however the first time ended.
+    ///
+    /// Where a job of this id is there, of the same task and with the same arguments, it is the job of this call, whether it
+    /// waits, runs or has ended, and the other options of the call change nothing; once it is pruned, it is not there any
+    /// more. If the task or the arguments are others, that is [`Error::OtherTask`] or [`Error::OtherArguments`].
+    ///
+    /// Jobs are leased in the order of their ids, which is that of their making: take a [`JobId::new()`](JobId::new).
+    fn id(self, id: JobId) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.id = Some(id);
+        call
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Task> CallOptions for T {
+    type Task = T;
+
+    fn into_call(self) -> Call<T> {
+        Call { task: self, options: Options::default() }
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Task> CallOptions for Call<T> {
+    type Task = T;
+
+    fn into_call(self) -> Self {
+        self
+    }
+}
+
+impl<T: Task> Call<T> {
+    /// The task, and how long an attempt at it may last.
+    pub(crate) fn into_task(self) -> (T, Option<Duration>) {
+        (self.task, self.options.max_time.or(T::schema().max_time))
+    }
+
+    /// The job that this call is, enqueued `now`.
+    pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
+        let schema = T::schema();
+        let Options { priority, queue, due, max_time, id } = self.options;
+        let args = self.task.encode().map_err(|source| Error::Encode {
+            what: format!("the arguments of `{}`", schema.name),
+            source: source.into(),
+        })?;
+        limits.check_args(&args)?;
+        let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
+        check_name("queue", &queue)?;
+        Ok(Prepared {
+            id: id.unwrap_or_default(),
+            has_own_id: id.is_some(),
+            task: Cow::Borrowed(schema.name),
+            queue,
+            priority: priority.unwrap_or(schema.priority),
+            args,
+            due: match due {
+                Due::Now => now,
+                Due::In(delay) => later(now, delay),
+                Due::At(at) => at,
+            },
+            max_time,
+            enqueued: now,
+        })
+    }
+}
+
+/// A job to be enqueued, as often as that takes: each time it is the same one.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) id: JobId,
+    /// Whether the caller has given the id, and not we.
+    pub(crate) has_own_id: bool,
+    pub(crate) task: Cow<'static, str>,
+    pub(crate) queue: Cow<'static, str>,
+    pub(crate) priority: i16,
+    pub(crate) args: Json,
+    pub(crate) due: Timestamp,
+    pub(crate) max_time: Option<Duration>,
+    pub(crate) enqueued: Timestamp,
+}
+
+impl Prepared {
+    pub(crate) fn job(&self) -> NewJob {
+        NewJob {
+            id: self.id,
+            task: self.task.clone().into_owned(),
+            queue: self.queue.clone().into_owned(),
+            priority: self.priority,
+            args: self.args.clone(),
+            due: self.due,
+            max_time: self.max_time,
+            enqueued: self.enqueued,
+        }
+    }
+}

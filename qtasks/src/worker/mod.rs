@@ -1,0 +1,342 @@
+//! Leases jobs and runs them, until it is told to stop.
+
+pub(crate) mod body;
+pub(crate) mod dispatcher;
+pub(crate) mod heartbeat;
+pub(crate) mod later;
+pub(crate) mod lease_table;
+pub(crate) mod maintenance;
+pub(crate) mod recorder;
+pub(crate) mod rescue;
+pub(crate) mod retrying;
+pub(crate) mod runner;
+pub(crate) mod shared;
+pub(crate) mod signals;
+pub(crate) mod stopping;
+
+use std::{
+    fmt,
+    panic::catch_unwind,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    dispatcher::Dispatcher,
+    heartbeat::{FIRST_BEAT, Heartbeat},
+    lease_table::Held,
+    maintenance::{pruner, unserved},
+    recorder::Recorder,
+    rescue::Rescue,
+    retrying::RetryingStore,
+    shared::Floor,
+    signals::Signals,
+};
+use crate::{
+    client::app::App,
+    clock::Uptime,
+    error::{Error, Result},
+    model::{job::WorkerId, limits::check_name},
+    runtime::alarm,
+    task::TaskExecSchema,
+};
+
+/// A worker to be started: which queues it listens to, how many jobs it runs at once.
+#[derive(Clone)]
+#[must_use = "a worker is started by `.start().await`"]
+pub struct WorkerBuilder {
+    app: Arc<App>,
+    queues: Option<Vec<String>>,
+    concurrency: usize,
+    grace: Duration,
+}
+
+impl WorkerBuilder {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        let concurrency = std::thread::available_parallelism().map_or(8, |cores| cores.get() * 4);
+        Self { app, queues: None, concurrency, grace: Duration::from_secs(25) }
+    }
+
+    /// The queues to listen to. Without this: every queue that a task of this program names, and `default`.
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// How many jobs run at once; four for each processor by default. As many again may be leased ahead.
+    pub fn concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// How long running bodies may go on after the worker was told to stop; 25 s by default.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Starts the worker on the current runtime.
+    ///
+    /// The application must have the states of every task whose queue the worker listens to. Of tasks of other queues it
+    /// takes only jobs that a call has put into its queues, and only where it has the states: others are left to other
+    /// workers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
+    /// name, [`Error::Store`] when the store does not answer, and [`Error::Misuse`] outside of a tokio runtime, in one
+    /// without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`](crate::Clock::tokio)).
+    pub async fn start(self) -> Result<Worker> {
+        let runtime = runtime_with_timers()?;
+        if !self.app.clock.is_tokios() && alarm::is_clock_paused() {
+            return Err(Error::Misuse(
+                "tokio's clock is paused, and this application goes by the system's, so that delays and time limits would \
+                 never pass or all at once: give it `.clock(qtasks::Clock::tokio())` when it is built",
+            ));
+        }
+        if self.app.registry.is_empty() {
+            return Err(Error::EmptyRegistry);
+        }
+        if self.concurrency == 0 {
+            return Err(Error::Misuse("a worker with a concurrency of 0 would run nothing"));
+        }
+        let queues = self.queue_names();
+        queues.iter().try_for_each(|queue| check_name("queue", queue))?;
+        let is_heard = |task: &&TaskExecSchema| queues.iter().any(|queue| queue == task.queue);
+        self.app.check_needs(self.app.registry.schemas().filter(is_heard))?;
+
+        let (id, clock) = (WorkerId::new(), &self.app.clock);
+        let asked = clock.uptime();
+        let renewed = self.app.store.renew(id, FIRST_BEAT).await?;
+        if let Some(time) = renewed.now {
+            clock.learn(time, asked, clock.uptime());
+        }
+        Worker::start(id, self, queues.into(), asked + heartbeat::LEASE, runtime)
+    }
+
+    /// Runs every job that is due, and those that come due meanwhile, and stops when none is left; for tests.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start).
+    pub async fn run_until_idle(self) -> Result<()> {
+        let worker = self.start().await?;
+        let mut idle = worker.idle.clone();
+        // The dispatcher, which holds the other end, ends only with the worker.
+        let _ = idle.wait_for(|idle| *idle).await;
+        worker.shutdown().await
+    }
+
+    fn queue_names(&self) -> Vec<String> {
+        self.queues.clone().unwrap_or_else(|| {
+            let mut names: Vec<String> = self.app.registry.schemas().map(|task| task.queue.to_owned()).collect();
+            names.push("default".to_owned());
+            names.sort();
+            names.dedup();
+            names
+        })
+    }
+}
+
+/// The current runtime, if bodies and waits can go on in it.
+fn runtime_with_timers() -> Result<Handle> {
+    let runtime = Handle::try_current().map_err(|_| {
+        Error::Misuse("a worker needs a tokio runtime: start it within one, as `#[tokio::main]` makes it")
+    })?;
+    // Tokio says only by a panic that a runtime has no timers.
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| {
+        Error::Misuse(
+            "a worker needs timers, and this tokio runtime has none: build it with `enable_time` or `enable_all`",
+        )
+    })?;
+    Ok(runtime)
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a worker for {} jobs at once", self.concurrency)
+    }
+}
+
+/// A worker that runs. Dropping it stops it as [`shutdown`](Self::shutdown) does, without waiting.
+#[must_use = "a worker stops when it is dropped"]
+pub struct Worker {
+    floor: Arc<Floor>,
+    idle: watch::Receiver<bool>,
+    /// The parts to stop once all attempts have ended, and to wait for.
+    finished: CancellationToken,
+    parts: TaskTracker,
+    leases_ended: Option<oneshot::Receiver<()>>,
+    /// Where all this runs, from wherever the worker is dropped.
+    runtime: Handle,
+}
+
+impl Worker {
+    fn start(
+        id: WorkerId,
+        builder: WorkerBuilder,
+        queues: Arc<[String]>,
+        renewed: Uptime,
+        runtime: Handle,
+    ) -> Result<Self> {
+        let WorkerBuilder { app, concurrency, grace, .. } = builder;
+        let (flush_requests, requests) = mpsc::unbounded_channel();
+        let (settlements, settled) = mpsc::unbounded_channel();
+        let floor = Arc::new(Floor {
+            app: app.clone(),
+            store: RetryingStore::new(app.store.clone(), app.outage.clone()),
+            id,
+            held: Held::default(),
+            flush_requests,
+            stopping: CancellationToken::new(),
+            given_up: CancellationToken::new(),
+            settlements,
+            attempts: TaskTracker::new(),
+            trouble: Mutex::default(),
+            grace,
+        });
+        floor.held.renewed(floor.held.renewing(), app.clock.uptime(), renewed);
+        let (finished, parts) = (CancellationToken::new(), TaskTracker::new());
+        let (orphaned, orphans) = mpsc::unbounded_channel();
+        let leases_ended = Heartbeat::new(floor.clone(), orphaned).start(finished.clone())?;
+        parts.spawn(end_with_runtime(finished.clone()));
+        // A store that never answers holds up no stop for ever.
+        let given_up = || floor.given_up.clone();
+        parts.spawn(unless(given_up(), Rescue::new(floor.clone(), orphans).run(finished.clone())));
+        let recorder = Recorder::new(floor.store.clone(), requests, settled);
+        parts.spawn(recorder.run(finished.clone(), given_up()));
+        parts.spawn(unless(given_up(), pruner::run(app.clone(), floor.stopping.clone())));
+        parts.spawn(unless(given_up(), unserved::run(floor.clone(), queues.clone())));
+        let (idling, idle) = watch::channel(false);
+        let dispatcher = Dispatcher::new(floor.clone(), queues, concurrency, idling);
+        floor.attempts.spawn(dispatcher.run());
+        Ok(Self { floor, idle, finished, parts, leases_ended: Some(leases_ended), runtime })
+    }
+
+    /// The worker's id, as the history of attempts names it.
+    pub fn id(&self) -> WorkerId {
+        self.floor.id
+    }
+
+    /// Stops gracefully: leases no more; generators stop at their next yield, other bodies have the grace to end; what
+    /// was not ended is given back, without a failure.
+    ///
+    /// A stop that takes longer says by `tracing` what it waits for: the bodies that run, or the store with its last error.
+    /// That is news while the grace lasts, and a warning from 5 s after it on, each time after twice as long.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] when the store is away for longer than the grace, so that jobs could not be given back: they go on
+    /// elsewhere when their leases have run out. [`Error::NewerStore`] when the worker has stopped by itself, since a newer
+    /// qtasks has changed the store; likewise [`Error::StoreChanged`], since the files of the store were removed or replaced.
+    pub async fn shutdown(mut self) -> Result<()> {
+        self.stop().await
+    }
+
+    /// Waits for SIGINT or SIGTERM, and stops gracefully; at a second one, at once. Returns also when the worker has stopped
+    /// by itself.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`shutdown`](Self::shutdown), and when signals cannot be listened to.
+    pub async fn until_signal(mut self) -> Result<()> {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            () = signals.next() => tracing::info!("stopping; a second signal stops at once"),
+            () = self.floor.stopping.cancelled() => {}
+        }
+        tokio::select! {
+            stopped = self.stop() => return stopped,
+            () = signals.next() => {}
+        }
+        self.floor.given_up.cancel();
+        self.stop().await
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        let floor = self.floor.clone();
+        tokio::select! {
+            biased;
+            stopped = self.end() => stopped,
+            () = stopping::report(&floor) => unreachable!("it is said as long as the stop takes"),
+        }
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        let floor = &self.floor;
+        floor.stopping.cancel();
+        floor.attempts.close();
+        // Bodies get the grace; settling what they came to gets as long again when the store is away.
+        let mut patience =
+            pin!(tokio::time::sleep(floor.grace.saturating_mul(2).saturating_add(Duration::from_secs(5))));
+        let in_time = tokio::select! {
+            () = floor.attempts.wait() => true,
+            () = patience.as_mut() => false,
+            () = floor.given_up.cancelled() => true,
+        };
+        if !in_time {
+            tracing::warn!("the worker stops at once, and no longer waits for {}", stopping::waits(floor));
+            floor.given_up.cancel();
+        }
+        self.finished.cancel();
+        self.parts.close();
+        tokio::select! {
+            biased;
+            () = self.parts.wait() => {}
+            () = patience, if in_time => floor.given_up.cancel(),
+        }
+        self.parts.wait().await;
+        if let Some(ended) = self.leases_ended.take() {
+            // The thread may wait for a store that is away; then the leases run out by themselves.
+            let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
+        }
+        if let Some(trouble) = self.floor.trouble().take() {
+            return Err(trouble);
+        }
+        if in_time {
+            return Ok(());
+        }
+        Err(Error::Misuse("the store was away while the worker stopped; its jobs go on when their leases have run out"))
+    }
+}
+
+/// Does `work` until it is done or `given_up`.
+async fn unless(given_up: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = given_up.cancelled() => {}
+        () = work => {}
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.floor.stopping.cancel();
+        self.floor.attempts.close();
+        // Also when the runtime ends before the attempts do: then their leases must run out.
+        let (attempts, finish) = (self.floor.attempts.clone(), self.finished.clone().drop_guard());
+        self.runtime.spawn(async move {
+            attempts.wait().await;
+            drop(finish);
+        });
+    }
+}
+
+/// Tells the thread that renews the leases to end, also when the runtime ends, which drops this.
+async fn end_with_runtime(finished: CancellationToken) {
+    let _finish = finished.clone().drop_guard();
+    finished.cancelled().await;
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker {}", self.floor.id)
+    }
+}

@@ -1,0 +1,322 @@
+//! Takes over the jobs of workers that are gone.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures::FutureExt as _;
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{heartbeat::LEASE, shared::Floor};
+use crate::{
+    clock::Uptime,
+    environment::outage::Trouble,
+    error::{Error, Result},
+    execution::stopped::Stopped,
+    model::{
+        job::{Attempt, Job, Lease, WorkerId},
+        lifecycle::{self, Outcome, Verdict},
+        retry::Retry,
+    },
+    store::{Hold, Presence, Settlement, Store, Written},
+    telemetry,
+};
+
+/// How often is looked at the workers there are, while there are others;
+const EVERY: Duration = Duration::from_millis(500);
+/// and while there are none.
+const ALONE: Duration = Duration::from_secs(1);
+const LOST_AT_ONCE: usize = 256;
+
+/// Looks after the workers of the store, and takes over the jobs of those that are gone.
+pub(crate) struct Rescue {
+    floor: Arc<Floor>,
+    lookout: Lookout,
+    orphans: mpsc::UnboundedReceiver<Lease>,
+    /// While lost jobs cannot be taken over.
+    trouble: Option<Trouble>,
+}
+
+impl Rescue {
+    pub(crate) fn new(floor: Arc<Floor>, orphans: mpsc::UnboundedReceiver<Lease>) -> Self {
+        Self { floor, lookout: Lookout::default(), orphans, trouble: None }
+    }
+
+    /// Looks until `finished`.
+    pub(crate) async fn run(mut self, finished: CancellationToken) {
+        let mut lost = self.floor.app.store.bell().lost();
+        self.look().await;
+        loop {
+            let pause = if self.lookout.is_alone() { ALONE } else { EVERY };
+            tokio::select! {
+                biased;
+                () = finished.cancelled() => return,
+                () = sleep(pause) => self.look().await,
+                () = lost.heard() => self.look().await,
+                Some(orphan) = self.orphans.recv() => self.return_orphan(orphan).await,
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let looked = AssertUnwindSafe(self.take_over_from_lost()).catch_unwind().await;
+        let looked = looked.unwrap_or_else(|payload| Err(Error::store("look for workers", Stopped::panic(payload))));
+        match looked {
+            Err(error) => self.floor.app.outage.failed(&mut self.trouble, "take over lost jobs", &error),
+            Ok(()) => {
+                if let Some(trouble) = self.trouble.take() {
+                    trouble.over();
+                }
+            }
+        }
+    }
+
+    async fn take_over_from_lost(&mut self) -> Result<()> {
+        let Floor { app, id, .. } = &*self.floor;
+        let asked = app.clock.uptime();
+        let mut workers = app.store.workers().await?;
+        workers.retain(|other| other.worker != *id);
+        let mut all = Ok(());
+        for lost in self.lookout.look(asked, app.clock.uptime(), &workers) {
+            let Presence { worker, beat, .. } = lost.presence;
+            let done =
+                if lost.presence.holds { self.take_over(&lost).await } else { app.store.forget(worker, beat).await };
+            // Others that are lost do not wait until this one can be taken over.
+            all = all.and(done);
+        }
+        all
+    }
+
+    /// Settles all jobs of a worker that is gone, unless it renews meanwhile.
+    async fn take_over(&self, lost: &Lost) -> Result<()> {
+        let store = &self.floor.app.store;
+        loop {
+            let jobs = store.held(lost.presence.worker, LOST_AT_ONCE).await?;
+            let (outcomes, settlements): (Vec<_>, Vec<_>) =
+                jobs.iter().filter_map(|job| self.of_lost(job, lost.presence.beat)).unzip();
+            if settlements.is_empty() {
+                return Ok(());
+            }
+            let written = settle_lost(&**store, settlements).await?;
+            for ((job, outcome), _) in outcomes.iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
+                telemetry::taken_over(job, lost.presence.worker, lost.silent, outcome);
+            }
+            if jobs.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What becomes of a lost job.
+    fn of_lost<'j>(&self, job: &'j Job, beat: Option<u64>) -> Option<((&'j Job, Outcome), Settlement)> {
+        let (lease, now) = (job.lease()?, self.floor.app.now());
+        let retry = self.floor.app.registry.get(&job.task).map(|task| task.schema().retry);
+        let outcome = lifecycle::lost(job, retry.as_ref(), now);
+        let ending = outcome.ending.clone();
+        let attempt = Attempt { number: job.attempt, worker: lease.worker, started: None, ended: now, ending };
+        let settlement = Settlement {
+            job: job.id,
+            hold: Hold::Silent { lease, beat },
+            steps: None,
+            next: outcome.next.clone(),
+            failures: outcome.failures,
+            suspect: outcome.suspect,
+            attempt: Some(attempt),
+            now,
+        };
+        Some(((job, outcome), settlement))
+    }
+
+    /// Gives back a lease of this worker's that only the store knows.
+    async fn return_orphan(&self, orphan: Lease) {
+        let store = &self.floor.app.store;
+        let returned = async {
+            match store.job(orphan.job).await? {
+                Some(job) => store.settle(vec![given_back(&job, orphan, self.floor.app.now())]).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = returned.await {
+            // The next renewals tell of it again.
+            telemetry::try_fails("give back a lease", &error);
+        }
+    }
+}
+
+/// Settles jobs of a worker that is gone. Where the store refuses that of one of them, the others do not wait for it.
+async fn settle_lost(store: &dyn Store, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+    match store.settle(settlements.clone()).await {
+        Err(error) if error.is_refusal() && settlements.len() > 1 => {}
+        came => return came,
+    }
+    let mut written = Vec::new();
+    for settlement in settlements {
+        let job = settlement.job;
+        match store.settle(vec![settlement]).await {
+            Err(error) if error.is_refusal() => {
+                tracing::warn!(error = crate::error::chain(&error), %job, "a lost job was not taken over");
+                written.push(Written::Fenced);
+            }
+            came => written.extend(came?),
+        }
+    }
+    Ok(written)
+}
+
+/// Gives back a job that was leased and not started.
+pub(crate) fn given_back(job: &Job, lease: Lease, now: jiff::Timestamp) -> Settlement {
+    let outcome = lifecycle::settle(job, Verdict::Released, false, &Retry::DEFAULT, 0.0, now);
+    Settlement {
+        job: lease.job,
+        hold: Hold::Lease(lease),
+        steps: None,
+        next: outcome.next,
+        failures: outcome.failures,
+        suspect: outcome.suspect,
+        attempt: None,
+        now,
+    }
+}
+
+/// A pause between two looks that is longer than this breaks the chain of looks: this process was frozen, or the machine
+/// asleep, and the others may have been so too.
+const BREAK: Duration = Duration::from_secs(2);
+/// Of the time in which a look waits for its answer no more counts than this, for the machine may be asleep in it.
+const ANSWERING: Duration = Duration::from_millis(250);
+
+/// What a looker remembers of the others. It takes a worker for gone when the store knows it to be, or when its beat has
+/// not changed for one lease, in a chain of looks without a break.
+#[derive(Debug, Default)]
+struct Lookout {
+    seen: HashMap<WorkerId, Sighting>,
+    /// How long the chain of looks is,
+    watched: Duration,
+    /// and when the last look was answered.
+    answered: Option<Uptime>,
+}
+
+/// A worker that is gone.
+#[derive(Debug, PartialEq)]
+struct Lost {
+    presence: Presence,
+    /// How long it has been silent, where the store does not know by itself that it is gone.
+    silent: Option<Duration>,
+}
+
+/// A beat, and how long the chain was when it was first seen.
+#[derive(Debug)]
+struct Sighting {
+    beat: Option<u64>,
+    since: Duration,
+}
+
+impl Lookout {
+    /// Takes note of what was answered to a look; gives the workers that are gone.
+    fn look(&mut self, asked: Uptime, answered: Uptime, workers: &[Presence]) -> Vec<Lost> {
+        match self.answered.replace(answered).map(|before| asked.since(before)) {
+            Some(pause) if pause <= BREAK => self.watched += pause,
+            _ => self.seen.clear(),
+        }
+        let watched = self.watched;
+        self.watched += answered.since(asked).min(ANSWERING);
+        self.seen.retain(|worker, _| workers.iter().any(|other| other.worker == *worker));
+        let lost = |worker: &Presence| {
+            let new = || Sighting { beat: worker.beat, since: self.watched };
+            let sighting = self.seen.entry(worker.worker).or_insert_with(new);
+            if sighting.beat != worker.beat {
+                *sighting = new();
+            }
+            let silent = watched.saturating_sub(sighting.since);
+            let silent = (!worker.gone).then_some(silent);
+            silent.is_none_or(|silent| silent >= LEASE).then(|| Lost { presence: worker.clone(), silent })
+        };
+        workers.iter().filter_map(lost).collect()
+    }
+
+    fn is_alone(&self) -> bool {
+        self.seen.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Uptime {
+        Uptime::from_nanoseconds(0) + Duration::from_millis(milliseconds)
+    }
+
+    fn worker(beat: impl Into<Option<u64>>) -> Presence {
+        Presence { worker: WorkerId::from_bytes([7; 16]), beat: beat.into(), holds: true, gone: false }
+    }
+
+    impl Lookout {
+        /// Whether the worker is found to be gone by a look at a time, which is answered at once.
+        fn finds(&mut self, milliseconds: u64, worker: Presence) -> bool {
+            !self.look(at(milliseconds), at(milliseconds), &[worker]).is_empty()
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_beat_does_not_change_for_one_lease_is_gone() {
+        let mut lookout = Lookout::default();
+        let found = [0, 1_000, 2_000, 2_999, 3_000].map(|time| lookout.finds(time, worker(5)));
+        assert_eq!(found, [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_worker_whose_beat_changes_is_never_gone_whatever_the_numbers_are() {
+        let mut lookout = Lookout::default();
+        for (second, beat) in [9, 1, 8, 2, u64::MAX, 0, 5, 4].into_iter().enumerate() {
+            assert!(!lookout.finds(2_000 * second as u64, worker(beat)));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_the_store_knows_to_be_gone_is_so_at_once() {
+        assert!(Lookout::default().finds(0, Presence { gone: true, ..worker(5) }));
+    }
+
+    #[test]
+    fn a_number_that_is_missing_proves_nothing_by_itself() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)) && !lookout.finds(2_000, worker(5)));
+        assert!(!lookout.finds(3_500, worker(None)), "it has changed");
+        assert!(!lookout.finds(5_000, worker(None)) && !lookout.finds(6_499, worker(None)));
+        assert!(lookout.finds(6_500, worker(None)));
+    }
+
+    #[test]
+    fn a_break_between_looks_begins_the_evidence_anew() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)) && !lookout.finds(2_000, worker(5)));
+        assert!(!lookout.finds(4_001, worker(5)), "this process may have been frozen, and the others too");
+        assert!(!lookout.finds(6_001, worker(5)) && !lookout.finds(7_000, worker(5)));
+        assert!(lookout.finds(7_001, worker(5)));
+    }
+
+    #[test]
+    fn an_answer_that_took_an_hour_counts_as_a_moment() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)));
+        const HOUR: u64 = 3_600_000;
+        assert_eq!(lookout.look(at(1_000), at(1_000 + HOUR), &[worker(5)]), [], "the machine was asleep");
+        assert!(!lookout.finds(2_000 + HOUR, worker(5)), "the worker has had a second to renew");
+        assert!(lookout.finds(3_000 + HOUR, worker(5)));
+    }
+
+    #[test]
+    fn a_slow_store_delays_what_is_found_and_does_not_prevent_it() {
+        let mut lookout = Lookout::default();
+        let looks = (0..20).map(|look| lookout.look(at(6_000 * look), at(6_000 * look + 5_000), &[worker(5)]).len());
+        assert_eq!(looks.take_while(|found| *found == 0).count(), 3);
+    }
+
+    #[test]
+    fn a_worker_that_is_no_longer_there_is_forgotten() {
+        let mut lookout = Lookout::default();
+        assert!(!lookout.finds(0, worker(5)) && !lookout.is_alone());
+        assert_eq!(lookout.look(at(1_000), at(1_000), &[]), []);
+        assert!(lookout.is_alone());
+        assert!(!lookout.finds(2_000, worker(5)) && !lookout.finds(4_000, worker(5)));
+    }
+}

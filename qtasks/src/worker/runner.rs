@@ -1,0 +1,507 @@
+//! Takes one leased job through its attempt: start the body, watch over it, make durable what it handled, settle.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
+};
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::sleep,
+};
+use tracing::{Instrument as _, Span};
+
+use super::{
+    body::{self, Called},
+    shared::{Floor, Slot},
+};
+use crate::{
+    client::stream::PAGE,
+    environment::suspects::{self, SuspectPermit},
+    error::{Error, Result, chain},
+    execution::{
+        context::TaskContext,
+        drive::{self, Ended, Outcome, Running},
+        journal::{Count, Journal, Numbered, Recorded, memo::Memos},
+        stopped::Stopped,
+    },
+    model::{
+        job::{self, Job, Lease, Step},
+        lifecycle::{self, Verdict},
+        retry::Retry,
+    },
+    runtime::clock_hold::BodyHold,
+    store::{Hold, Record, Settlement, Written},
+    task::{Checkpoint, Resume, TaskExecSchema, registry::Registration},
+    telemetry::{self, End},
+};
+
+/// How long an aborted body may take to be dropped before it is left alone.
+const DROPPING: Duration = Duration::from_secs(1);
+
+/// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
+/// of a suspect when that is durable, or before, when it has [passed](pass_turn).
+pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, mut turn: Option<SuspectPermit>) {
+    telemetry::starts(&job);
+    let started = floor.app.now();
+    let task = floor.app.registry.get(&job.task);
+    let verdict = match task {
+        Some(task) => attempt(&floor, &job, lease, task, turn.as_mut()).await,
+        None => Some(Progressed::RELEASED),
+    };
+    drop(slot);
+    let is_settled = match verdict {
+        Some(Progressed { verdict, steps, skipped }) => {
+            let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
+            settle(&floor, &Over { job: &job, lease, started, steps, skipped, retry }, verdict).await
+        }
+        None => false,
+    };
+    floor.held.remove(lease);
+    drop(turn);
+    if !is_settled && telemetry::lost_is_heard() {
+        // Not here: the worker would wait for it when it stops.
+        tokio::spawn(say_why_lost(floor, job).in_current_span());
+    }
+}
+
+/// Says of a lost lease where it went, as far as the store can tell.
+async fn say_why_lost(floor: Arc<Floor>, job: Job) {
+    let found = floor.app.store.job(job.id).await.ok().flatten();
+    telemetry::lost_attempt(&job, found.as_ref());
+}
+
+struct Progressed {
+    verdict: Verdict,
+    steps: u64,
+    skipped: u64,
+}
+
+impl Progressed {
+    /// The attempt has done nothing, and gives the job back.
+    const RELEASED: Self = Self { verdict: Verdict::Released, steps: 0, skipped: 0 };
+}
+
+/// What the attempt came to; nothing when its lease is lost, for then it is no longer ours to say.
+async fn attempt(
+    floor: &Arc<Floor>,
+    job: &Job,
+    lease: Lease,
+    task: &'static Registration,
+    turn: Option<&mut SuspectPermit>,
+) -> Option<Progressed> {
+    let schema = task.schema();
+    let (wait, recorded) = match schema.generating.map(|generating| generating.checkpoint) {
+        Some(Checkpoint::Within(wait)) => (wait, job.steps),
+        Some(Checkpoint::Each) => (Duration::ZERO, job.steps),
+        None => (Duration::ZERO, 0),
+    };
+    let holder = floor.clone();
+    let holds = Arc::new(move || holder.held.holds(holder.app.clock.soon()));
+    let next = Count { steps: job.steps, memos: job.memos };
+    let journal = Journal::new(lease, holds, next, wait, floor.flush_requests.clone());
+    let memos = memos(floor, job, schema, &journal);
+    let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
+    let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);
+    if !floor.held.start(lease, journal.clone(), Some(context.clone())) {
+        return None;
+    }
+    // Where a body does not yield, nothing else keeps it from running beside one that somebody else has begun.
+    tokio::select! {
+        biased;
+        held = journal.held() => held.ok()?,
+        () = floor.grace_is_over() => return Some(Progressed::RELEASED),
+    }
+    let attempt = drive::Attempt::stored(
+        context.clone(),
+        floor.app.states.clone(),
+        floor.app.limits,
+        journal.clone(),
+        recorded,
+        steps(floor, job, schema),
+    );
+    let suspect = turn.as_ref().map(|turn| turn.of_body());
+    let (begun, time_up) = time_limit(job.max_time.or(schema.max_time));
+    let mut time_up = pin!(time_up.fuse());
+    // Reading the arguments is the task's own code too.
+    let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.args, attempt)));
+    let run = async {
+        let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
+            Ok(body) => {
+                let body = Body::start(body.guarded(context.clone()), begun, suspect, floor.app.clock.hold());
+                watch_over(floor, job, &journal, body, time_up.as_mut()).await
+            }
+            Err(stopped) => stopped.verdict(),
+        };
+        // Also where the body goes on, which could not be stopped.
+        context.end_attempt();
+        // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only
+        // then: that came first, whatever the body came to by running ahead of it.
+        match finish(floor, &journal, time_up).await {
+            Ok(()) => verdict,
+            Err(stopped) => stopped.verdict(),
+        }
+    };
+    let verdict = beside(run, pass_turn(floor, job, &journal, turn)).await;
+    journal.fence();
+    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.steps, skipped: journal.skips().count() })
+}
+
+/// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
+/// failed behind it.
+async fn watch_over(
+    floor: &Arc<Floor>,
+    job: &Job,
+    journal: &Journal,
+    mut body: Body,
+    time_up: impl Future<Output = Duration>,
+) -> Option<Verdict> {
+    let polled = matches!(body, Body::Polled(_));
+    let stop = tokio::select! {
+        biased;
+        outcome = body.outcome() => return of(outcome),
+        () = journal.lost() => Stop::Lost,
+        // One that is called, and cannot be stopped, learns of it at its next yield.
+        () = journal.handler_failed(), if polled => Stop::Handler,
+        limit = time_up => Stop::TimeUp(limit),
+        () = floor.grace_is_over() => Stop::Worker,
+    };
+    match stop {
+        Stop::TimeUp(limit) => journal.halt(Stopped::TimeUp(limit)),
+        Stop::Worker => journal.halt(Stopped::Released),
+        Stop::Lost | Stop::Handler => {}
+    }
+    let stopped = body.stop().await;
+    if !stopped {
+        tracing::warn!(
+            job = %job.id, task = job.task, attempt = job.attempt,
+            "the body cannot be stopped and is left to end by itself; what it still writes is fenced off"
+        );
+    }
+    match stop {
+        Stop::Lost => None,
+        Stop::Worker | Stop::Handler => Some(Verdict::Released),
+        Stop::TimeUp(limit) => Stopped::TimeUp(limit).verdict(),
+    }
+}
+
+/// Does `work`, and meanwhile the `other`, which is dropped where it takes longer.
+async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
+    match select(pin!(work), pin!(other)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(((), work)) => work.await,
+    }
+}
+
+/// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
+/// knows of that first: from then on the job is not to blame when the process is killed.
+async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mut SuspectPermit>) {
+    let (Some(turn), Some(suspect)) = (turn, job.suspect) else { return };
+    tokio::select! {
+        biased;
+        // The store has taken note of that with the step.
+        () = journal.has_more_than(job.steps) => {}
+        () = sleep(suspect.turn()) => {
+            let record = Record {
+                lease: journal.lease(),
+                steps: Vec::new(),
+                memos: Vec::new(),
+                jobs: Vec::new(),
+                progress: None,
+                passed: true,
+            };
+            let written = floor.store.persist("record that a suspect has had its turn", || {
+                floor.app.store.record(vec![record.clone()])
+            });
+            if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
+                return;
+            }
+        }
+    }
+    turn.pass();
+}
+
+/// Waits until all is durable that was handled. Handlers in transactions may not go on for longer than a body.
+async fn finish(floor: &Floor, journal: &Journal, time_up: impl Future<Output = Duration>) -> Result<(), Stopped> {
+    let reason = tokio::select! {
+        biased;
+        finished = journal.finish() => return finished,
+        limit = time_up => Stopped::TimeUp(limit),
+        () = floor.grace_is_over() => Stopped::Released,
+    };
+    journal.halt(reason);
+    tokio::select! {
+        biased;
+        finished = journal.finish() => finished,
+        // Nothing is written any more.
+        () = floor.given_up.cancelled() => Err(Stopped::Fenced),
+    }
+}
+
+enum Stop {
+    Lost,
+    /// The journal knows why.
+    Handler,
+    Worker,
+    TimeUp(Duration),
+}
+
+fn of(outcome: Outcome) -> Option<Verdict> {
+    match outcome {
+        Ok(Ended(output)) => Some(Verdict::Done(output)),
+        Err(stopped) => stopped.verdict(),
+    }
+}
+
+/// What `body` comes to here and now, if it does so in time.
+pub(crate) async fn within(max_time: Option<Duration>, body: Running, hold: Option<Arc<BodyHold>>) -> Outcome {
+    let (begun, time_up) = time_limit(max_time);
+    let outcome = async {
+        match body {
+            Running::Async(body) => begin(body, begun).await,
+            Running::Blocking(body) => body::call(body, begun, hold).outcome().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        outcome = outcome => outcome,
+        limit = time_up => Err(Stopped::TimeUp(limit)),
+    }
+}
+
+/// Tells that a body has begun, where that matters.
+type Begun = Option<oneshot::Sender<()>>;
+
+/// Where to tell that a body has begun, and what ends when its time is up. A body that waits for its thread has not begun.
+fn time_limit(max_time: Option<Duration>) -> (Begun, impl Future<Output = Duration>) {
+    let (begun, begins) = max_time.map(|_| oneshot::channel()).unzip();
+    let time_up = async move {
+        if let (Some(max_time), Some(begins)) = (max_time, begins)
+            && begins.await.is_ok()
+        {
+            sleep(max_time).await;
+            return max_time;
+        }
+        std::future::pending().await
+    };
+    (begun, time_up)
+}
+
+async fn begin<T>(body: impl Future<Output = T>, begun: Begun) -> T {
+    if let Some(begun) = begun {
+        // The attempt may be over by now.
+        let _ = begun.send(());
+    }
+    body.await
+}
+
+/// A body under way, on a task or a thread of its own: one that never lets go cannot keep its attempt from being settled.
+enum Body {
+    Polled(JoinHandle<Outcome>),
+    Called(Called),
+}
+
+impl Body {
+    /// Starts it in the current span; `suspect` is dropped when it has ended, however long that takes.
+    fn start(body: Running, begun: Begun, suspect: Option<suspects::Running>, hold: Option<Arc<BodyHold>>) -> Self {
+        match (in_current_span(body), suspect) {
+            (Running::Async(body), None) => Self::Polled(tokio::spawn(begin(body, begun))),
+            (Running::Async(body), Some(suspect)) => Self::Polled(tokio::spawn(async move {
+                let _suspect = suspect;
+                begin(body, begun).await
+            })),
+            (Running::Blocking(body), None) => Self::Called(body::call(body, begun, hold)),
+            (Running::Blocking(body), Some(suspect)) => {
+                let body = move || {
+                    let _suspect = suspect;
+                    body()
+                };
+                Self::Called(body::call(Box::new(body), begun, hold))
+            }
+        }
+    }
+
+    async fn outcome(&mut self) -> Outcome {
+        match self {
+            Self::Polled(body) => match body.await {
+                Ok(outcome) => outcome,
+                Err(error) => match error.try_into_panic() {
+                    Ok(payload) => Err(Stopped::panic(payload)),
+                    // Only a runtime that is shutting down ends a task that was not aborted.
+                    Err(_) => Err(Stopped::Released),
+                },
+            },
+            Self::Called(body) => body.outcome().await,
+        }
+    }
+
+    /// Stops the body, so that its drop code runs; gives whether that could be done.
+    async fn stop(self) -> bool {
+        match self {
+            Self::Polled(body) => {
+                body.abort();
+                tokio::time::timeout(DROPPING, body).await.is_ok()
+            }
+            Self::Called(body) => body.abandon(),
+        }
+    }
+}
+
+/// The same body, polled in the current span. Called ones are called in it anyhow.
+fn in_current_span(body: Running) -> Running {
+    let span = Span::current();
+    match body {
+        Running::Async(body) if !span.is_disabled() => Running::Async(Box::pin(body.instrument(span))),
+        other => other,
+    }
+}
+
+/// The steps of earlier attempts, which the body has to yield again.
+fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Step> {
+    let (floor, id) = (floor.clone(), job.id);
+    let replays = schema.generating.is_some_and(|generating| generating.resume == Resume::Replay);
+    let recorded = if replays { job.steps } else { 0 };
+    read_back(recorded, move |from| {
+        let floor = floor.clone();
+        async move { floor.store.persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
+    })
+}
+
+/// What earlier attempts did once: for the body, and for the step that comes next.
+fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, journal: &Arc<Journal>) -> Memos {
+    let first = if schema.generating.is_some() { job.steps } else { 0 };
+    let recorded = |step: Option<u64>| {
+        let (floor, id) = (floor.clone(), job.id);
+        let page = move |from| {
+            let floor = floor.clone();
+            async move { floor.store.persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
+        };
+        (job.memos > 0).then(|| read_back(job.memos, page))
+    };
+    Memos::new(journal.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
+}
+
+/// Reads what earlier attempts recorded, page after page, as the body comes to it: all whose number is below `end`.
+fn read_back<T: Numbered + Send + 'static, F>(end: u64, page_from: impl Fn(u64) -> F + Send + 'static) -> Recorded<T>
+where
+    F: Future<Output = crate::Result<Vec<T>>> + Send,
+{
+    if end == 0 {
+        return Recorded::none();
+    }
+    let (pages, read) = mpsc::channel(2);
+    tokio::spawn(async move {
+        let mut from = 0;
+        while from < end {
+            let page = tokio::select! {
+                page = page_from(from) => page,
+                () = pages.closed() => return,
+            };
+            let last = page.as_ref().ok().and_then(|page| page.last()).map(T::number);
+            if pages.send(page).await.is_err() {
+                return;
+            }
+            // An error ends the attempt, and an empty page is the last one.
+            let Some(last) = last else { return };
+            from = last.saturating_add(1);
+        }
+        // The body may have ended.
+        let _ = pages.send(Ok(Vec::new())).await;
+    });
+    Recorded::new(read, end)
+}
+
+/// An attempt that is over.
+struct Over<'a> {
+    job: &'a Job,
+    lease: Lease,
+    started: Timestamp,
+    /// How many it has added,
+    steps: u64,
+    /// and how many values were skipped.
+    skipped: u64,
+    retry: Retry,
+}
+
+impl<'a> Over<'a> {
+    /// How it is settled, and what is said of it when that is written.
+    fn settlement(&self, verdict: Verdict, now: Timestamp) -> (Settlement, End<'a>) {
+        let Self { job, lease, started, steps, skipped, retry } = self;
+        // Only a result is made of all steps. Of none, a server can have lost none.
+        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
+        let outcome = lifecycle::settle(job, verdict, *steps > 0, retry, fastrand::f64(), now);
+        let end = End::new(job, *steps, *skipped, &outcome);
+        let attempt = job::Attempt {
+            number: job.attempt,
+            worker: lease.worker,
+            started: Some(*started),
+            ended: now,
+            ending: outcome.ending,
+        };
+        let settlement = Settlement {
+            job: job.id,
+            hold: Hold::Lease(*lease),
+            steps: needed,
+            next: outcome.next,
+            failures: outcome.failures,
+            suspect: outcome.suspect,
+            attempt: Some(attempt),
+            now,
+        };
+        (settlement, end)
+    }
+}
+
+/// What is said of an attempt of which the store does not keep its own words either.
+const REFUSED: &str = "the store refuses what the attempt came to, and the text that says why";
+
+/// Settles an attempt. One that came to something which the store refuses has failed, in the store's own words, which are
+/// short. Gives whether the lease was not lost before.
+async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) -> bool {
+    let job = over.job;
+    let (settlement, mut end) = over.settlement(verdict, floor.app.now());
+    let mut came = floor.settle(settlement).await;
+    if let Some(error) = refusal(&came) {
+        let error = chain(error);
+        tracing::warn!(error, job = %job.id, attempt = job.attempt, "what the attempt came to is refused; it has failed");
+        (came, end) = settle_refused(floor, over, error).await;
+    }
+    match came {
+        Some(Ok(Written::Yes)) => end.say(),
+        Some(Ok(Written::Fenced)) => return false,
+        Some(Err(error)) => {
+            let error = chain(&error);
+            tracing::error!(error, job = %job.id, attempt = job.attempt, "the attempt cannot be settled; its lease will run out");
+        }
+        None => {}
+    }
+    true
+}
+
+/// Settles an attempt as one that has failed, with ever less that the store could refuse, rather than again and again.
+async fn settle_refused<'a>(floor: &Floor, over: &Over<'a>, error: String) -> (Option<Result<Written>>, End<'a>) {
+    let failed = |error: &str| {
+        over.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, floor.app.now())
+    };
+    let (last, last_end) = failed(REFUSED);
+    let without_trace = Settlement { attempt: None, ..last };
+    for (settlement, end) in [failed(&error), failed(REFUSED)] {
+        let came = floor.settle(settlement).await;
+        if refusal(&came).is_none() {
+            return (came, end);
+        }
+    }
+    (floor.settle(without_trace).await, last_end)
+}
+
+fn refusal(came: &Option<Result<Written>>) -> Option<&Error> {
+    came.as_ref()?.as_ref().err().filter(|error| error.is_refusal())
+}
