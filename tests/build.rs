@@ -35,10 +35,10 @@ fn main() {
 
 /// Compiles the shim, where there are Linux and a C compiler.
 fn shim_is_made() -> bool {
-    println!("cargo::rerun-if-changed=clock/shim.c");
+    println!("cargo::rerun-if-changed=support/clock/shim.c");
     let shim = PathBuf::from(env::var_os("OUT_DIR").expect("cargo says it")).join("shim.so");
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-o"]).arg(shim).arg("clock/shim.c");
+    compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-o"]).arg(shim).arg("support/clock/shim.c");
     cfg!(target_os = "linux") && compiler.status().is_ok_and(|status| status.success())
 }
 

@@ -275,7 +275,7 @@ mod tests {
             }
         }
         let mut forwarded = BTreeSet::new();
-        for item in items("edge.rs") {
+        for item in items("support/edge.rs") {
             if let Item::Impl(found) = item
                 && found.trait_.as_ref().is_some_and(|(path, _)| path.is_ident("Store"))
             {

@@ -9,10 +9,10 @@ mod volume;
 
 // The rest of both is for other tests.
 #[allow(dead_code)]
-#[path = "../peers/scene.rs"]
+#[path = "../../chaos/peers/scene.rs"]
 mod scene;
 #[allow(dead_code)]
-#[path = "../peers/tasks.rs"]
+#[path = "../../chaos/peers/tasks.rs"]
 mod tasks;
 
 use std::process::ExitCode;
