@@ -66,8 +66,7 @@ pub use self::{
     execution::{
         co::Co,
         context::TaskContext,
-        drive::Value,
-        handler::{Handler, Reply},
+        handler::Handler,
         state::State,
         stopped::{IntoTaskError, TaskError},
     },
@@ -77,10 +76,14 @@ pub use self::{
         limits::{Limits, OverLimit},
         retry::Retry,
     },
-    schema::collect::{Collect, Collection, Count, Declared, Last},
+    schema::{
+        Checkpoint, Generating, OnError, Resume, TaskExecSchema,
+        collect::{Collect, Collection, Count, Declared, Last},
+        returns::{Reply, Value},
+    },
     store::Filter,
     task::{
-        Checkpoint, Generating, OnError, Resume, Task, TaskExecSchema,
+        Task,
         call::{Call, CallOptions},
     },
     worker::{Worker, WorkerBuilder},

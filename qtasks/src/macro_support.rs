@@ -12,22 +12,24 @@ pub mod fallback {
 pub use crate::{
     __kind_of as kind_of,
     execution::{
-        drive::{
-            Attempt, Collecting as Into, Fail, Failure, Fallible, NoResult, Outcome, Returned, Running, Skip, generate,
-            generate_blocking,
-        },
+        attempt::Attempt,
+        body::{Outcome, Running},
+        drive::{generate, generate_blocking},
         handler::{
-            Identity, Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry, Takes, TakesReference, TakesValue,
+            Identity, Takes, TakesReference, TakesValue,
+            probe::{Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry},
         },
-        state::Need,
+        on_error::{Fail, Skip},
     },
     model::{
         json::{Json, Undecodable},
         retry::Retry,
     },
-    schema::collect::{Declared, Untyped},
-    task::{
-        Argument, Arguments, Awaits, CallOfATask, Checkpoint, Generating, NotStored, OnError, Resume, Task,
-        TaskExecSchema, is_argument, registry::Registration,
+    schema::{
+        Checkpoint, Generating, OnError, Resume, TaskExecSchema,
+        collect::{Declared, Untyped},
+        need::Need,
+        returns::{Collecting as Into, Failure, Fallible, NoResult, Returned},
     },
+    task::{Argument, Arguments, Awaits, CallOfATask, NotStored, Task, is_argument, registry::Registration},
 };

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::patience::Patience;
 use crate::{
+    environment::patience::Patience,
     error::{Error, Result},
-    model::{job::is_of_call, json::Json},
-    store::Store,
+    model::json::Json,
+    store::{Store, same_call::is_of_call},
     task::call::Prepared,
 };
 

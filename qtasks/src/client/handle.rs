@@ -6,13 +6,13 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    app::App,
-    patience::{Patience, patiently},
-    stream,
-};
+use super::stream;
 use crate::{
-    error::{Error, Result},
+    environment::{
+        App,
+        patience::{Patience, patiently},
+    },
+    error::{BoxError, Error, Result},
     model::{
         job::{Attempt, Job, JobId, Output, Progress, Reply, Shape, State},
         json::Json,
@@ -288,7 +288,7 @@ impl Reply {
     }
 }
 
-fn undecodable<T>(id: JobId, source: crate::BoxError) -> Error {
+fn undecodable<T>(id: JobId, source: BoxError) -> Error {
     Error::Decode { what: format!("the result of job {id}"), as_type: type_name::<T>(), source }
 }
 

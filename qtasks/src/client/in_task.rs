@@ -6,11 +6,11 @@ use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 
 use super::{
-    app::App,
     enqueuing::{enqueue, may_enqueue},
     handle::JobHandle,
 };
 use crate::{
+    environment::App,
     error::Result,
     execution::{
         context::{Surroundings, TaskContext},

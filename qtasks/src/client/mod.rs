@@ -4,5 +4,4 @@ pub(crate) mod app;
 pub(crate) mod enqueuing;
 pub(crate) mod handle;
 pub(crate) mod in_task;
-pub(crate) mod patience;
 pub(crate) mod stream;

@@ -5,15 +5,12 @@ use std::{any::type_name, collections::VecDeque, sync::Arc};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use serde::de::DeserializeOwned;
 
-use super::{app::App, patience::patiently};
 use crate::{
+    environment::{App, patience::patiently},
     error::{Error, Result},
     model::job::{Job, JobId, Reply, State, Step},
-    store::{Listener, Store},
+    store::{Listener, PAGE, Store},
 };
-
-/// How many steps are read at a time.
-pub(crate) const PAGE: usize = 1024;
 
 /// The values of job `id` from step number `from` on, then its end.
 pub(crate) fn values<R: DeserializeOwned + Send + 'static>(

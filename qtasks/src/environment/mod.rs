@@ -1,4 +1,116 @@
 //! What every part of an application shares.
 
 pub(crate) mod outage;
+pub(crate) mod patience;
 pub(crate) mod suspects;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+
+use self::{outage::Outage, patience::patiently, suspects::SuspectTurn};
+use crate::{
+    clock::AppClock,
+    error::{Error, Result, chain},
+    execution::{attempt::Transact, state::States},
+    model::{
+        job::{Job, JobId},
+        limits::Limits,
+    },
+    schema::{TaskExecSchema, need::Need},
+    store::Store,
+    task::registry::Registry,
+};
+
+/// What all parts of an application share.
+pub(crate) struct App {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) states: States,
+    pub(crate) registry: Registry,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Retention,
+    pub(crate) clock: Arc<AppClock>,
+    pub(crate) suspects: Arc<SuspectTurn>,
+    pub(crate) outage: Arc<Outage>,
+}
+
+/// How long jobs are kept after their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Retention {
+    /// Those that are done or cancelled.
+    pub(crate) finished: Duration,
+    /// Those that are dead.
+    pub(crate) dead: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { finished: Duration::from_secs(7 * 86_400), dead: Duration::from_secs(30 * 86_400) }
+    }
+}
+
+impl App {
+    /// A job, which is read as soon as the store is there.
+    pub(crate) async fn job(&self, id: JobId) -> Result<Job> {
+        patiently(&*self.store, || self.store.job(id)).await?.ok_or(Error::NoSuchJob(id))
+    }
+
+    /// The time of day, for what goes into the store. Where a server tells it, it is asked again now and then.
+    pub(crate) fn now(self: &Arc<Self>) -> Timestamp {
+        if self.clock.is_to_ask()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let app = self.clone();
+            runtime.spawn(async move { app.learn_time().await });
+        }
+        self.clock.now()
+    }
+
+    /// Asks the server for its time, if the store has one, and again where the answer takes long. Without an answer the time
+    /// is as good as it was.
+    pub(crate) async fn learn_time(&self) {
+        for _ in 0..3 {
+            self.ask_time().await;
+            if self.clock.is_exact() {
+                return;
+            }
+        }
+    }
+
+    async fn ask_time(&self) {
+        let asked = self.clock.uptime();
+        match self.store.time().await {
+            Ok(Some(now)) => self.clock.learn(now, asked, self.clock.uptime()),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = chain(&error), "the server did not tell its time"),
+        }
+    }
+
+    /// Runs a handler in a transaction of its own.
+    pub(crate) fn transact(&self) -> Transact {
+        let store = self.store.clone();
+        Box::new(move |work| {
+            let store = store.clone();
+            // What the handler came to, it says by itself.
+            Box::pin(async move { store.transact(None, vec![Arc::new(work)]).await.map(drop) })
+        })
+    }
+
+    /// Whether the application has all that these tasks and their handlers take.
+    pub(crate) fn check_needs(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
+        schemas.into_iter().find_map(|schema| self.lack(schema)).map_or(Ok(()), Err)
+    }
+
+    /// What the application lacks to run this task.
+    pub(crate) fn lack(&self, schema: &TaskExecSchema) -> Option<Error> {
+        let task = schema.name;
+        schema.all_needs().find_map(|need| match need {
+            Need::State { id, type_name: state } if !self.states.has(id) => Some(Error::MissingState { task, state }),
+            Need::Transaction(kind) if self.store.transactions() != Some(kind) => {
+                Some(Error::NoTransactions { task, kind })
+            }
+            Need::State { .. } | Need::Transaction(_) => None,
+        })
+    }
+}

@@ -1,10 +1,17 @@
 //! One attempt of a task: its body, the handlers of what it yields, and the steps that come of that.
 
+pub(crate) mod attempt;
+pub(crate) mod body;
 pub(crate) mod co;
 pub(crate) mod context;
 pub(crate) mod drive;
 pub(crate) mod end;
 pub(crate) mod handler;
+pub(crate) mod inline;
 pub(crate) mod journal;
+pub(crate) mod keep;
+pub(crate) mod on_error;
+pub(crate) mod recorded;
+pub(crate) mod slot;
 pub(crate) mod state;
 pub(crate) mod stopped;

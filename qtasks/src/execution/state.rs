@@ -1,14 +1,12 @@
 //! What tasks share: the states of the application, and how handlers get them.
 
 use std::{
-    any::{Any, TypeId, type_name},
+    any::{Any, TypeId},
     collections::HashMap,
     fmt,
     ops::Deref,
     sync::Arc,
 };
-
-use super::{context::TaskContext, drive::Attempt};
 
 /// Something of the application's that tasks and handlers share: given once to
 /// [`QueueTasks::builder().state(..)`](crate::Builder::state), taken as a parameter.
@@ -78,58 +76,5 @@ impl States {
 impl fmt::Debug for States {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} states", self.by_type.len())
-    }
-}
-
-/// What a task or its handler takes from its application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// A `State` of this type.
-    State {
-        /// The type.
-        id: TypeId,
-        /// Its name.
-        type_name: &'static str,
-    },
-    /// A transaction of this kind of store.
-    Transaction(&'static str),
-}
-
-impl Need {
-    /// The need of a `State<T>`.
-    pub fn of<T: 'static>() -> Self {
-        Self::State { id: TypeId::of::<T>(), type_name: type_name::<T>() }
-    }
-}
-
-/// What a handler may take after the value.
-#[diagnostic::on_unimplemented(
-    message = "a handler cannot take a `{Self}` after the value",
-    label = "neither `State<T>` nor `TaskContext`"
-)]
-pub trait Inject: Sized {
-    /// The state that this asks for, if it is one.
-    fn need() -> Option<Need>;
-    /// Takes it from the attempt.
-    fn inject(attempt: &Attempt) -> Self;
-}
-
-impl<T: Send + Sync + 'static> Inject for State<T> {
-    fn need() -> Option<Need> {
-        Some(Need::of::<T>())
-    }
-
-    fn inject(attempt: &Attempt) -> Self {
-        attempt.state()
-    }
-}
-
-impl Inject for TaskContext {
-    fn need() -> Option<Need> {
-        None
-    }
-
-    fn inject(attempt: &Attempt) -> Self {
-        attempt.context()
     }
 }

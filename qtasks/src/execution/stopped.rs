@@ -12,7 +12,7 @@ use std::{
 use super::co::Misuse;
 use crate::{
     error::{BoxError, Error, bounded, chain, sources},
-    model::lifecycle::Verdict,
+    model::{lifecycle::Verdict, limits::OverLimit},
     runtime::guard::drop_guarded,
     telemetry,
 };
@@ -295,6 +295,16 @@ pub enum Diverged {
         /// How many steps are recorded.
         recorded: u64,
     },
+}
+
+/// Something of the task cannot be encoded.
+pub(crate) fn unencodable(what: &str, source: serde_json::Error) -> Stopped {
+    Stopped::Error(Box::new(Error::Encode { what: what.to_owned(), source: source.into() }))
+}
+
+/// Something of the task is too large.
+pub(crate) fn over(error: OverLimit) -> Stopped {
+    Stopped::Error(Box::new(error))
 }
 
 #[cfg(test)]

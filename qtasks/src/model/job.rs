@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::json::Json;
-use crate::error::{Error, Result};
 
 macro_rules! ids {
     ($($(#[$docs:meta])* $id:ident)*) => {$(
@@ -73,21 +72,6 @@ impl FromStr for JobId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self).map_err(|_| ParseJobIdError { text: text.to_owned() })
     }
-}
-
-/// Whether the job that is there of an id is the job of a call with that id: of the same task and with the same arguments.
-///
-/// # Errors
-///
-/// [`Error::OtherTask`] and [`Error::OtherArguments`] when it is not.
-pub(crate) fn is_of_call(id: JobId, found: (&str, &Json), asked: (&str, &Json)) -> Result<()> {
-    if found.0 != asked.0 {
-        return Err(Error::OtherTask { id, found: found.0.to_owned(), asked: asked.0.to_owned() });
-    }
-    if !found.1.means(asked.1) {
-        return Err(Error::OtherArguments { id, task: asked.0.to_owned() });
-    }
-    Ok(())
 }
 
 /// A call of a task, ready to be enqueued. Times are kept to the millisecond.

@@ -1,3 +1,207 @@
 //! What is known of a task before it runs.
 
 pub(crate) mod collect;
+pub(crate) mod need;
+pub(crate) mod returns;
+
+use std::time::Duration;
+
+use self::{collect::Declared, need::Need};
+use crate::model::{job::Shape, retry::Retry};
+
+/// What is known of a task: its name, how it runs, its options, where it stands.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TaskExecSchema {
+    /// The name under which its jobs are stored.
+    pub name: &'static str,
+    /// Whether it is an `async fn`.
+    pub awaiting: bool,
+    /// How it yields; nothing for a task that does not. This chooses between the executor's two ways, `run_task_gen` and
+    /// `run_task`.
+    pub generating: Option<Generating>,
+    /// Whether the running task is passed to the function.
+    pub echo: bool,
+    /// The queue of its jobs, unless a call says otherwise.
+    pub queue: &'static str,
+    /// The priority of its jobs, unless a call says otherwise; higher is leased first.
+    pub priority: i16,
+    /// When a failed job is tried again.
+    pub retry: Retry,
+    /// How long one attempt may last.
+    pub max_time: Option<Duration>,
+    /// Words to find it by.
+    pub tags: &'static [&'static str],
+    /// What it is for.
+    pub description: Option<&'static str>,
+    /// The path of its handler, as written.
+    pub handler: Option<&'static str>,
+    /// The module that it stands in.
+    pub module: &'static str,
+    /// The file that it stands in.
+    pub file: &'static str,
+    /// The line that it stands at.
+    pub line: u32,
+    needs: [Option<Needs>; 2],
+}
+
+/// Lists what a function takes from its application.
+type Needs = fn() -> Vec<Need>;
+
+/// How a task yields.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Generating {
+    /// What its replies are collected into.
+    pub shape: Shape,
+    /// What an error of its handler does.
+    pub on_error: OnError,
+    /// When its steps are made durable.
+    pub checkpoint: Checkpoint,
+    /// How a later attempt comes to where an earlier one ended.
+    pub resume: Resume,
+}
+
+/// How a later attempt comes to the first value that is not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The body runs again, and its first values are answered from the record.
+    Replay,
+    /// The body itself goes on from its last step.
+    Cursor,
+}
+
+/// What an error of a handler does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// It ends the attempt.
+    Fail,
+    /// It is recorded in the value's place, and the task goes on.
+    Skip,
+}
+
+/// When the steps of a task are made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// Each before the body goes on.
+    Each,
+    /// The commit of a step starts within this time of its handler's return.
+    Within(Duration),
+}
+
+impl Checkpoint {
+    /// Within 5 ms.
+    pub const DEFAULT: Self = Self::Within(Duration::from_millis(5));
+}
+
+/// What `#[qtask]` says of a task, one option at a time.
+#[doc(hidden)]
+impl TaskExecSchema {
+    pub const fn new(name: &'static str, module: &'static str, file: &'static str, line: u32) -> Self {
+        Self {
+            name,
+            awaiting: false,
+            generating: None,
+            echo: false,
+            queue: "default",
+            priority: 0,
+            retry: Retry::DEFAULT,
+            max_time: None,
+            tags: &[],
+            description: None,
+            handler: None,
+            module,
+            file,
+            line,
+            needs: [None, None],
+        }
+    }
+
+    pub const fn awaiting(mut self) -> Self {
+        self.awaiting = true;
+        self
+    }
+
+    pub const fn generating(mut self, generating: Generating) -> Self {
+        self.generating = Some(generating);
+        self
+    }
+
+    pub const fn echo(mut self) -> Self {
+        self.echo = true;
+        self
+    }
+
+    pub const fn queue(mut self, queue: &'static str) -> Self {
+        self.queue = queue;
+        self
+    }
+
+    pub const fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    pub const fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    pub const fn max_time(mut self, max_time: Duration) -> Self {
+        self.max_time = Some(max_time);
+        self
+    }
+
+    pub const fn tags(mut self, tags: &'static [&'static str]) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    pub const fn description(mut self, description: &'static str) -> Self {
+        self.description = Some(description);
+        self
+    }
+
+    pub const fn handler(mut self, path: &'static str, needs: Needs) -> Self {
+        self.handler = Some(path);
+        self.needs[1] = Some(needs);
+        self
+    }
+
+    pub const fn needs(mut self, needs: Needs) -> Self {
+        self.needs[0] = Some(needs);
+        self
+    }
+
+    /// What the task and its handler take from their application.
+    pub(crate) fn all_needs(&self) -> impl Iterator<Item = Need> {
+        self.needs.into_iter().flatten().flat_map(|needs| needs())
+    }
+
+    /// Where the task stands.
+    pub(crate) fn place(&self) -> String {
+        format!("{} ({}:{})", self.module, self.file, self.line)
+    }
+}
+
+#[doc(hidden)]
+impl Generating {
+    pub const fn into<D: Declared>() -> Self {
+        Self { shape: D::SHAPE, on_error: OnError::Fail, checkpoint: Checkpoint::DEFAULT, resume: Resume::Replay }
+    }
+
+    pub const fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    pub const fn resume(mut self, resume: Resume) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    pub const fn checkpoint(mut self, checkpoint: Checkpoint) -> Self {
+        self.checkpoint = checkpoint;
+        self
+    }
+}

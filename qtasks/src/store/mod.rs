@@ -14,6 +14,7 @@ mod notify;
 pub mod postgres;
 #[cfg(feature = "redis")]
 mod redis;
+pub(crate) mod same_call;
 mod secret;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -25,10 +26,10 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 #[cfg(feature = "redis")]
-pub use self::redis::Redis;
 pub use self::{
     memory::Memory,
     notify::{Bell, Listener},
+    redis::Redis,
 };
 pub use crate::model::pending::{BoxedHandler, PendingStep};
 use crate::{
@@ -204,6 +205,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// whoever made it finds by the bell what it led to.
     fn bell(&self) -> &Bell;
 }
+
+/// How many steps or memos are read at a time.
+pub(crate) const PAGE: usize = 1024;
 
 /// Of the attempts of a job so many of the first are kept,
 pub const FIRST_ATTEMPTS: usize = 10;

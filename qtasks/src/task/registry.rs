@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Task, TaskExecSchema};
+use super::Task;
+use crate::schema::TaskExecSchema;
 use crate::{
     error::{Error, Result},
-    execution::{
-        drive::{Attempt, Running},
-        stopped::Stopped,
-    },
+    execution::{attempt::Attempt, body::Running, stopped::Stopped},
     model::json::Json,
 };
 

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
 use super::{
-    body,
+    called,
     rescue::given_back,
     runner,
     shared::{Floor, Slot},
@@ -60,8 +60,8 @@ impl Tasks {
     }
 
     fn have_changed(&mut self) -> bool {
-        let abandoned = body::abandoned();
-        let hang = abandoned > body::TOO_MANY_ABANDONED;
+        let abandoned = called::abandoned();
+        let hang = abandoned > called::TOO_MANY_ABANDONED;
         if hang && !self.hang {
             tracing::warn!(abandoned, "no more jobs of `fn` tasks are leased until bodies return that were given up");
         }

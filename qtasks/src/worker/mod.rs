@@ -1,12 +1,14 @@
 //! Leases jobs and runs them, until it is told to stop.
 
 pub(crate) mod body;
+pub(crate) mod called;
 pub(crate) mod dispatcher;
 pub(crate) mod heartbeat;
 pub(crate) mod later;
 pub(crate) mod lease_table;
 pub(crate) mod maintenance;
 pub(crate) mod recorder;
+pub(crate) mod replay;
 pub(crate) mod rescue;
 pub(crate) mod retrying;
 pub(crate) mod runner;
@@ -40,12 +42,12 @@ use self::{
     signals::Signals,
 };
 use crate::{
-    client::app::App,
     clock::Uptime,
+    environment::App,
     error::{Error, Result},
     model::{job::WorkerId, limits::check_name},
     runtime::alarm,
-    task::TaskExecSchema,
+    schema::TaskExecSchema,
 };
 
 /// A worker to be started: which queues it listens to, how many jobs it runs at once.

@@ -12,40 +12,34 @@ use futures::{
     future::{Either, select},
 };
 use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-    time::sleep,
-};
-use tracing::{Instrument as _, Span};
+use tokio::time::sleep;
+use tracing::Instrument as _;
 
 use super::{
-    body::{self, Called},
+    body::{Body, time_limit},
+    replay::{memos, steps},
     shared::{Floor, Slot},
 };
 use crate::{
-    client::stream::PAGE,
-    environment::suspects::{self, SuspectPermit},
+    environment::suspects::SuspectPermit,
     error::{Error, Result, chain},
     execution::{
+        attempt::Attempt,
+        body::{Ended, Outcome},
         context::TaskContext,
-        drive::{self, Ended, Outcome, Running},
-        journal::{Count, Journal, Numbered, Recorded, memo::Memos},
+        journal::{Count, Journal},
         stopped::Stopped,
     },
     model::{
-        job::{self, Job, Lease, Step},
+        job::{self, Job, Lease},
         lifecycle::{self, Verdict},
         retry::Retry,
     },
-    runtime::clock_hold::BodyHold,
+    schema::Checkpoint,
     store::{Hold, Record, Settlement, Written},
-    task::{Checkpoint, Resume, TaskExecSchema, registry::Registration},
+    task::registry::Registration,
     telemetry::{self, End},
 };
-
-/// How long an aborted body may take to be dropped before it is left alone.
-const DROPPING: Duration = Duration::from_secs(1);
 
 /// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
 /// of a suspect when that is durable, or before, when it has [passed](pass_turn).
@@ -120,7 +114,7 @@ async fn attempt(
         held = journal.held() => held.ok()?,
         () = floor.grace_is_over() => return Some(Progressed::RELEASED),
     }
-    let attempt = drive::Attempt::stored(
+    let attempt = Attempt::stored(
         context.clone(),
         floor.app.states.clone(),
         floor.app.limits,
@@ -259,164 +253,6 @@ fn of(outcome: Outcome) -> Option<Verdict> {
         Ok(Ended(output)) => Some(Verdict::Done(output)),
         Err(stopped) => stopped.verdict(),
     }
-}
-
-/// What `body` comes to here and now, if it does so in time.
-pub(crate) async fn within(max_time: Option<Duration>, body: Running, hold: Option<Arc<BodyHold>>) -> Outcome {
-    let (begun, time_up) = time_limit(max_time);
-    let outcome = async {
-        match body {
-            Running::Async(body) => begin(body, begun).await,
-            Running::Blocking(body) => body::call(body, begun, hold).outcome().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        outcome = outcome => outcome,
-        limit = time_up => Err(Stopped::TimeUp(limit)),
-    }
-}
-
-/// Tells that a body has begun, where that matters.
-type Begun = Option<oneshot::Sender<()>>;
-
-/// Where to tell that a body has begun, and what ends when its time is up. A body that waits for its thread has not begun.
-fn time_limit(max_time: Option<Duration>) -> (Begun, impl Future<Output = Duration>) {
-    let (begun, begins) = max_time.map(|_| oneshot::channel()).unzip();
-    let time_up = async move {
-        if let (Some(max_time), Some(begins)) = (max_time, begins)
-            && begins.await.is_ok()
-        {
-            sleep(max_time).await;
-            return max_time;
-        }
-        std::future::pending().await
-    };
-    (begun, time_up)
-}
-
-async fn begin<T>(body: impl Future<Output = T>, begun: Begun) -> T {
-    if let Some(begun) = begun {
-        // The attempt may be over by now.
-        let _ = begun.send(());
-    }
-    body.await
-}
-
-/// A body under way, on a task or a thread of its own: one that never lets go cannot keep its attempt from being settled.
-enum Body {
-    Polled(JoinHandle<Outcome>),
-    Called(Called),
-}
-
-impl Body {
-    /// Starts it in the current span; `suspect` is dropped when it has ended, however long that takes.
-    fn start(body: Running, begun: Begun, suspect: Option<suspects::Running>, hold: Option<Arc<BodyHold>>) -> Self {
-        match (in_current_span(body), suspect) {
-            (Running::Async(body), None) => Self::Polled(tokio::spawn(begin(body, begun))),
-            (Running::Async(body), Some(suspect)) => Self::Polled(tokio::spawn(async move {
-                let _suspect = suspect;
-                begin(body, begun).await
-            })),
-            (Running::Blocking(body), None) => Self::Called(body::call(body, begun, hold)),
-            (Running::Blocking(body), Some(suspect)) => {
-                let body = move || {
-                    let _suspect = suspect;
-                    body()
-                };
-                Self::Called(body::call(Box::new(body), begun, hold))
-            }
-        }
-    }
-
-    async fn outcome(&mut self) -> Outcome {
-        match self {
-            Self::Polled(body) => match body.await {
-                Ok(outcome) => outcome,
-                Err(error) => match error.try_into_panic() {
-                    Ok(payload) => Err(Stopped::panic(payload)),
-                    // Only a runtime that is shutting down ends a task that was not aborted.
-                    Err(_) => Err(Stopped::Released),
-                },
-            },
-            Self::Called(body) => body.outcome().await,
-        }
-    }
-
-    /// Stops the body, so that its drop code runs; gives whether that could be done.
-    async fn stop(self) -> bool {
-        match self {
-            Self::Polled(body) => {
-                body.abort();
-                tokio::time::timeout(DROPPING, body).await.is_ok()
-            }
-            Self::Called(body) => body.abandon(),
-        }
-    }
-}
-
-/// The same body, polled in the current span. Called ones are called in it anyhow.
-fn in_current_span(body: Running) -> Running {
-    let span = Span::current();
-    match body {
-        Running::Async(body) if !span.is_disabled() => Running::Async(Box::pin(body.instrument(span))),
-        other => other,
-    }
-}
-
-/// The steps of earlier attempts, which the body has to yield again.
-fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Step> {
-    let (floor, id) = (floor.clone(), job.id);
-    let replays = schema.generating.is_some_and(|generating| generating.resume == Resume::Replay);
-    let recorded = if replays { job.steps } else { 0 };
-    read_back(recorded, move |from| {
-        let floor = floor.clone();
-        async move { floor.store.persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
-    })
-}
-
-/// What earlier attempts did once: for the body, and for the step that comes next.
-fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, journal: &Arc<Journal>) -> Memos {
-    let first = if schema.generating.is_some() { job.steps } else { 0 };
-    let recorded = |step: Option<u64>| {
-        let (floor, id) = (floor.clone(), job.id);
-        let page = move |from| {
-            let floor = floor.clone();
-            async move { floor.store.persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
-        };
-        (job.memos > 0).then(|| read_back(job.memos, page))
-    };
-    Memos::new(journal.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
-}
-
-/// Reads what earlier attempts recorded, page after page, as the body comes to it: all whose number is below `end`.
-fn read_back<T: Numbered + Send + 'static, F>(end: u64, page_from: impl Fn(u64) -> F + Send + 'static) -> Recorded<T>
-where
-    F: Future<Output = crate::Result<Vec<T>>> + Send,
-{
-    if end == 0 {
-        return Recorded::none();
-    }
-    let (pages, read) = mpsc::channel(2);
-    tokio::spawn(async move {
-        let mut from = 0;
-        while from < end {
-            let page = tokio::select! {
-                page = page_from(from) => page,
-                () = pages.closed() => return,
-            };
-            let last = page.as_ref().ok().and_then(|page| page.last()).map(T::number);
-            if pages.send(page).await.is_err() {
-                return;
-            }
-            // An error ends the attempt, and an empty page is the last one.
-            let Some(last) = last else { return };
-            from = last.saturating_add(1);
-        }
-        // The body may have ended.
-        let _ = pages.send(Ok(Vec::new())).await;
-    });
-    Recorded::new(read, end)
 }
 
 /// An attempt that is over.

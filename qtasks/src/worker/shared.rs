@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{lease_table::Held, recorder::Settlements, retrying::RetryingStore};
 use crate::{
-    client::app::App,
+    environment::App,
     error::{Error, Result},
     execution::journal::FlushRequest,
     model::job::WorkerId,

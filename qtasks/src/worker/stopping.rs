@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{body, shared::Floor};
+use super::{called, shared::Floor};
 use crate::{execution::context::TaskContext, model::job::Lease};
 
 /// How long a stop takes before it says so for the first time; each time after that it takes twice as long. Without an end to
@@ -54,7 +54,7 @@ pub(crate) fn waits(floor: &Floor) -> String {
         waits.push("the store to answer".to_owned());
     }
     waits.extend(floor.store.trouble().map(|trouble| trouble.to_string()));
-    let hung = body::abandoned();
+    let hung = called::abandoned();
     if hung > 0 {
         waits.push(format!("besides, bodies of `fn` tasks that were to stop go on in this process, {hung} in number"));
     }

@@ -5,13 +5,14 @@ mod once;
 use std::{
     any::Any,
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ use crate::{
         clock_hold,
         guard::{self, ENDED},
     },
-    task::TaskExecSchema,
+    schema::TaskExecSchema,
 };
 
 tokio::task_local! {
@@ -406,5 +407,28 @@ impl fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of job {}, attempt {}", self.inner.task.name, self.inner.job, self.inner.attempt)?;
         f.write_str(if self.is_in_transaction() { ", in a transaction" } else { "" })
+    }
+}
+
+/// Why something of the task unwound: it panicked, or took the way out.
+pub(crate) fn panicked(context: &TaskContext, payload: Box<dyn Any + Send>) -> Stopped {
+    match context.exit_reason() {
+        Some(reason) => {
+            guard::drop_guarded(payload);
+            reason
+        }
+        None => Stopped::panic(payload),
+    }
+}
+
+/// Drives `body` to its end, or drops it when it takes the way out.
+pub(crate) async fn leaving<T>(
+    context: &TaskContext,
+    body: impl Future<Output = Result<T, Stopped>>,
+) -> Result<T, Stopped> {
+    let body = pin!(body);
+    match select(pin!(context.left()), body).await {
+        Either::Left((stopped, _)) => Err(stopped),
+        Either::Right((outcome, _)) => outcome,
     }
 }

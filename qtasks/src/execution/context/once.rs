@@ -16,7 +16,7 @@ use crate::{
         job::{Reply, Step},
         limits::check_name,
     },
-    task::Resume,
+    schema::Resume,
 };
 
 const NOW: &str = "@now";

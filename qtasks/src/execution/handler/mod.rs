@@ -1,6 +1,8 @@
 //! The function that each yielded value goes through.
 
-pub(super) mod transactional;
+pub(crate) mod inject;
+pub(crate) mod probe;
+pub(crate) mod transactional;
 
 use std::{
     future::{Future, Ready, ready},
@@ -11,14 +13,14 @@ use futures::{
     FutureExt as _, TryFutureExt as _,
     future::{ErrInto, NeverError},
 };
-use serde::{Serialize, de::DeserializeOwned};
 
-use self::transactional::Handling;
-use super::{
-    drive::Attempt,
-    state::{Inject, Need},
+use self::{inject::Inject, transactional::Handling};
+use super::attempt::Attempt;
+use crate::{
+    error::BoxError,
+    model::pending::BoxedHandler,
+    schema::{need::Need, returns::Reply},
 };
-use crate::{error::BoxError, model::pending::BoxedHandler};
 
 /// A handler of values of type `Y` that replies `R`.
 ///
@@ -47,18 +49,6 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
 
 /// Makes of a handler and a value what the store is to run.
 pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
-
-/// What a handler may reply.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be recorded as a value of a task",
-    label = "can neither be stored nor read back",
-    note = "the values of a task, or what its handler replies to them, are stored: \
-            `#[derive(serde::Serialize, serde::Deserialize)]` makes one of your types storable"
-)]
-pub trait Reply: Serialize + DeserializeOwned + Send + 'static {}
-
-#[diagnostic::do_not_recommend]
-impl<R: Serialize + DeserializeOwned + Send + 'static> Reply for R {}
 
 /// The kind of a handler that replies at once.
 #[derive(Debug)]
@@ -180,61 +170,6 @@ impl<Y> Handler<Y, Y, (Same, ())> for Identity {
     fn handle(&self, value: Y, _attempt: &Attempt) -> Self::Future {
         ready(Ok(value))
     }
-}
-
-/// Says which kind a handler is of, or leaves it to inference.
-#[derive(Debug)]
-pub struct Kind<K>(PhantomData<fn() -> K>);
-
-impl<K> Kind<K> {
-    /// The compiler finds the kind out.
-    pub const INFERRED: Self = Self(PhantomData);
-}
-
-/// Finds the kind of a handler from what it gives, where nothing else fixes it: a `Result` whose error could be stored
-/// too is taken for a failure, not for a reply.
-///
-/// Method look-up tries the traits below from the most to the least references: the order of preference.
-#[derive(Debug)]
-pub struct Probe<O>(PhantomData<fn() -> O>);
-
-impl<O> Probe<O> {
-    /// A probe of what `handler` gives.
-    pub fn of<H: Signature<A, Output = O>, A>(_handler: &H) -> Self {
-        Self(PhantomData)
-    }
-}
-
-macro_rules! probes {
-    ($($trait:ident: [$($generics:tt)*] $receiver:ty => $kind:ident, $doc:literal;)*) => {$(
-        #[doc = $doc]
-        pub trait $trait {
-            /// The kind.
-            fn kind(&self) -> Kind<$kind> {
-                Kind::INFERRED
-            }
-        }
-
-        impl<$($generics)*> $trait for $receiver {}
-    )*};
-}
-
-probes! {
-    ProbeLaterTry: [F: Future<Output = Result<R, E>>, R, E] &&&Probe<F> => LaterTry, "Futures of results.";
-    ProbeLater: [F: Future] &&Probe<F> => Later, "Other futures.";
-    ProbeNowTry: [R, E] &Probe<Result<R, E>> => NowTry, "Results.";
-    ProbeNow: [O] Probe<O> => Now, "Whatever else.";
-}
-
-/// The [`Kind`] of a handler, found from what it gives.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __kind_of {
-    ($handler:expr) => {{
-        #[allow(unused_imports)]
-        use $crate::__private::{ProbeLater as _, ProbeLaterTry as _, ProbeNow as _, ProbeNowTry as _};
-        (&&&&$crate::__private::Probe::of(&$handler)).kind()
-    }};
 }
 
 /// A handler whose first parameter is a reference.

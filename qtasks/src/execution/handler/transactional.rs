@@ -5,7 +5,6 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
 
@@ -15,11 +14,12 @@ use futures::{
 };
 use tracing::{Instrument as _, Span};
 
-use super::Reply;
 use crate::{
     error::BoxError,
     execution::{
-        drive::{self, Attempt, leaving},
+        attempt::{Attempt, recall},
+        context::{leaving, panicked},
+        slot::{Slot, leave},
         stopped::Stopped,
     },
     model::{
@@ -27,7 +27,7 @@ use crate::{
         json::{self, Json},
     },
     runtime::guard::{drop_guarded, drop_within},
-    task::OnError,
+    schema::{OnError, returns::Reply},
 };
 
 /// A value that is about to be handled in a transaction.
@@ -43,20 +43,8 @@ pub struct Handling<R> {
 /// What a handler came to: its reply and what to record of it, its error, or what ends the attempt in any case.
 pub(crate) type Handled<R> = Result<Result<(Json, R), BoxError>, Stopped>;
 
-/// Where one side leaves something for the other.
-pub(crate) type Slot<T> = Arc<Mutex<Option<T>>>;
-
 /// A reply, or the text of the error under `on_error = "skip"`.
 pub(crate) type Replied<R> = Result<R, String>;
-
-/// Takes what the other side left.
-pub(crate) fn take<T>(slot: &Slot<T>) -> Option<T> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-fn leave<T>(slot: &Slot<T>, thing: T) {
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(thing);
-}
 
 impl<R: Reply> Handling<R> {
     /// Leaves what ends the attempt in `failure`, and the reply in `reply`, if somebody waits for it.
@@ -79,7 +67,7 @@ impl<R: Reply> Handling<R> {
         let context = self.attempt.context();
         let handle = || self.encoded(context.clone().sync_scope(handler));
         let handled = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(handle)));
-        self.keep(handled.unwrap_or_else(|panic| Err(drive::panicked(&context, panic))))
+        self.keep(handled.unwrap_or_else(|panic| Err(panicked(&context, panic))))
     }
 
     /// Polls the handler, unless its attempt is to end, to what [`keep`](Self::keep) takes.
@@ -101,7 +89,7 @@ impl<R: Reply> Handling<R> {
         match came {
             Either::Left(stopped) => Err(stopped),
             Either::Right(Ok(handled)) => handled,
-            Either::Right(Err(panic)) => Err(drive::panicked(&context, panic)),
+            Either::Right(Err(panic)) => Err(panicked(&context, panic)),
         }
     }
 
@@ -110,7 +98,7 @@ impl<R: Reply> Handling<R> {
         let context = self.attempt.context();
         let keep = || self.kept(handled).map_err(Stopped::plain);
         let kept = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep))));
-        let kept = kept.unwrap_or_else(|panic| Err(drive::panicked(&context, panic)));
+        let kept = kept.unwrap_or_else(|panic| Err(panicked(&context, panic)));
         kept.map_err(|stopped| leave(&self.failure, stopped)).ok()
     }
 
@@ -126,7 +114,7 @@ impl<R: Reply> Handling<R> {
             // The body sees what a replay would give.
             Ok((json, reply)) => {
                 let is_read_back = self.reply.is_some() && !json::is_exact::<R>();
-                let reply = if is_read_back { drive::recall(&json)? } else { reply };
+                let reply = if is_read_back { recall(&json)? } else { reply };
                 (job::Reply::Value(json), Ok(reply))
             }
             Err(error) => {

@@ -17,8 +17,7 @@ use std::{
 use fastrand::Rng;
 use tokio::sync::mpsc;
 
-use super::{Batch, Count, MemoEntry};
-use super::{FlushRequest, Journal, buffer::Ahead};
+use super::{Batch, Count, FlushRequest, Journal, MemoEntry, buffer::Ahead};
 use crate::{
     execution::stopped::Stopped,
     model::{

@@ -8,14 +8,8 @@ mod interleavings;
 pub(crate) mod memo;
 mod replay;
 mod shell;
+mod sync;
 mod waiters;
-
-/// What the shell is locked with; its tests put that of `loom` in its place.
-mod sync {
-    pub(super) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
-
-    pub(super) use tokio::sync::mpsc::UnboundedSender;
-}
 
 pub(crate) use self::{
     buffer::{Batch, Count, MemoEntry},

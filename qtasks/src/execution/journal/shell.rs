@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     execution::{
-        handler::transactional::{Slot, take},
+        slot::{Slot, take},
         stopped::Stopped,
     },
     model::{

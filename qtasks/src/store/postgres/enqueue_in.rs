@@ -17,10 +17,10 @@ use super::{calls::enqueue::Jobs, encoding, error::Fault, notify::CHANNEL, schem
 use crate::{
     error::{Error, Result},
     model::{
-        job::{JobId, NewJob, is_of_call},
+        job::{JobId, NewJob},
         json::Json,
     },
-    store::UserTransaction,
+    store::{UserTransaction, same_call::is_of_call},
 };
 
 /// Enqueues in the schema `qtasks`.

@@ -11,11 +11,11 @@ use super::{InTransaction, KIND, Transaction};
 use crate::{
     error::{BoxError, Error},
     execution::{
-        drive::Attempt,
-        handler::{Handler, LaterTry, MakeRun, Reply, Signature},
-        state::{Inject, Need},
+        attempt::Attempt,
+        handler::{Handler, LaterTry, MakeRun, Signature, inject::Inject},
     },
     model::job,
+    schema::{need::Need, returns::Reply},
 };
 
 /// Stands around what such a handler takes besides the transaction, to tell its implementations from those of others.

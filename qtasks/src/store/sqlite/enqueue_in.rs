@@ -7,8 +7,8 @@ use rusqlite::Transaction;
 use super::{calls::enqueue::insert_job, error::Fault, files, readers::queries, schema, sql, writer::tables::intern};
 use crate::{
     error::{Error, Result},
-    model::job::{JobId, NewJob, is_of_call},
-    store::UserTransaction,
+    model::job::{JobId, NewJob},
+    store::{UserTransaction, same_call::is_of_call},
 };
 
 impl UserTransaction for &Transaction<'_> {

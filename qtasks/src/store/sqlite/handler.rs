@@ -9,10 +9,10 @@ use super::{InTransaction, KIND, Transaction};
 use crate::{
     error::{BoxError, Error},
     execution::{
-        drive::Attempt,
-        handler::{Handler, MakeRun, NowTry, Reply, Signature},
-        state::{Inject, Need},
+        attempt::Attempt,
+        handler::{Handler, MakeRun, NowTry, Signature, inject::Inject},
     },
+    schema::{need::Need, returns::Reply},
 };
 
 /// Stands around what such a handler takes besides the transaction, to tell its implementations from those of others.

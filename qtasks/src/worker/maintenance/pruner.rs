@@ -4,22 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::client::app::App;
-
-/// How long jobs are kept after their end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Retention {
-    /// Those that are done or cancelled.
-    pub(crate) finished: Duration,
-    /// Those that are dead.
-    pub(crate) dead: Duration,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { finished: Duration::from_secs(7 * 86_400), dead: Duration::from_secs(30 * 86_400) }
-    }
-}
+use crate::{
+    environment::App,
+    error::{Result, chain},
+};
 
 const EVERY: Duration = Duration::from_secs(60);
 /// Few enough that no other write waits long for a batch.
@@ -37,15 +25,12 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
             if app.outage.is_under_way() {
                 continue;
             }
-            tracing::warn!(
-                error = crate::error::chain(&error),
-                "ended jobs were not pruned; the next try comes in a minute"
-            );
+            tracing::warn!(error = chain(&error), "ended jobs were not pruned; the next try comes in a minute");
         }
     }
 }
 
-async fn prune(app: &App, stopping: &CancellationToken) -> crate::Result<()> {
+async fn prune(app: &App, stopping: &CancellationToken) -> Result<()> {
     let now = app.clock.now();
     let before = |age: Duration| now.checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
     let (finished, dead) = (before(app.retention.finished), before(app.retention.dead));

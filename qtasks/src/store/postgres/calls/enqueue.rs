@@ -4,14 +4,16 @@ use std::collections::{HashMap, HashSet};
 
 use tokio_postgres::types::Type;
 
-use crate::model::{
-    job::{JobId, NewJob, WorkerId},
-    json::Json,
-};
-use crate::store::postgres::{
-    encoding::{self, LATER, READY, RUNNING},
-    error::Fault,
-    pool::{Database, Parameter},
+use crate::{
+    model::{
+        job::{JobId, NewJob, WorkerId},
+        json::Json,
+    },
+    store::postgres::{
+        encoding::{self, LATER, READY, RUNNING},
+        error::Fault,
+        pool::{Database, Parameter},
+    },
 };
 
 /// A job whose id is there already is left as it is. Gives those that are added as running ones.

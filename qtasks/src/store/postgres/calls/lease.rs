@@ -4,13 +4,15 @@ use std::cmp::Reverse;
 
 use tokio_postgres::types::Type;
 
-use crate::store::postgres::{
-    encoding::{self, job_columns},
-    error::Fault,
-    pool::{Database, Parameter},
-    watermark::Urgency,
+use crate::store::{
+    Ask, Leased,
+    postgres::{
+        encoding::{self, job_columns},
+        error::Fault,
+        pool::{Database, Parameter},
+        watermark::Urgency,
+    },
 };
-use crate::store::{Ask, Leased};
 
 /// Gives the jobs, each with: when the next one is due, whether suspects wait, and whether any other job still waits.
 /// Where there are none, it gives that alone.

@@ -4,14 +4,16 @@ use jiff::Timestamp;
 use tokio::task::yield_now;
 use tokio_postgres::types::Type;
 
-use crate::store::postgres::{
-    encoding::{self, job_columns},
-    error::Fault,
-    pool::{Database, Parameter},
-};
 use crate::{
     model::job::{Attempt, Job, JobId, Memo, Step},
-    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane},
+    store::{
+        FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane,
+        postgres::{
+            encoding::{self, job_columns},
+            error::Fault,
+            pool::{Database, Parameter},
+        },
+    },
 };
 
 const JOB: &str = concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.id = $1");

@@ -5,14 +5,16 @@ use std::{borrow::Cow, collections::HashMap};
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use crate::store::postgres::{
-    encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
-    error::Fault,
-    pool::{Database, Parameter},
-};
 use crate::{
     model::job::State,
-    store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
+    store::{
+        Hold, KEPT_ATTEMPTS, Settlement, Written,
+        postgres::{
+            encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
+            error::Fault,
+            pool::{Database, Parameter},
+        },
+    },
 };
 
 macro_rules! settle {

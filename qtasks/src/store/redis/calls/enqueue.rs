@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redis::Cmd;
 
-use crate::model::job::{JobId, NewJob};
-use crate::store::redis::{connection::Link, encoding};
+use crate::{
+    model::job::{JobId, NewJob},
+    store::redis::{connection::Link, encoding},
+};
 
 /// Jobs by where and in what lane they wait, as the scripts take them.
 #[derive(Clone, Default)]

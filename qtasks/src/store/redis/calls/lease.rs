@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use crate::store::redis::{batcher::Rounds, encoding, error::Failure};
-use crate::store::{Ask, Leased, Suspects};
+use crate::store::{
+    Ask, Leased, Suspects,
+    redis::{batcher::Rounds, encoding, error::Failure},
+};
 
 /// As many jobs one script hands out, so that nobody waits long behind it.
 const AT_ONCE: usize = 4096;

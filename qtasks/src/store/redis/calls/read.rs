@@ -3,14 +3,16 @@
 use jiff::Timestamp;
 use redis::{Cmd, Value, cmd};
 
-use crate::store::redis::{
-    connection::Link,
-    encoding::{self, Parts},
-    error::Failure,
-};
 use crate::{
     model::job::{Attempt, Job, JobId, Memo, Step},
-    store::{Filter, Lane},
+    store::{
+        Filter, Lane,
+        redis::{
+            connection::Link,
+            encoding::{self, Parts},
+            error::Failure,
+        },
+    },
 };
 
 type Read<T> = Result<T, Failure>;

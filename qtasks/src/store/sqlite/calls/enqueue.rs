@@ -2,13 +2,15 @@
 
 use rusqlite::{Statement, params};
 
-use crate::model::job::{Job, JobId, NewJob, State, WorkerId};
-use crate::store::sqlite::{
-    encoding,
-    error::Fault,
-    writer::{
-        queue::Write,
-        tables::{Lane, Tables},
+use crate::{
+    model::job::{Job, JobId, NewJob, State, WorkerId},
+    store::sqlite::{
+        encoding,
+        error::Fault,
+        writer::{
+            queue::Write,
+            tables::{Lane, Tables},
+        },
     },
 };
 

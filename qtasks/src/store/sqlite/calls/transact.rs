@@ -4,19 +4,21 @@ use std::{cell::RefCell, ops::Deref, sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 
-use crate::store::sqlite::{
-    encoding,
-    error::Fault,
-    steps::New,
-    writer::{
-        queue::{Turn, Write},
-        tables::Tables,
-    },
-};
 use crate::{
     error::Result,
     model::job::{Lease, Reply, Step},
-    store::{PendingStep, Transacted},
+    store::{
+        PendingStep, Transacted,
+        sqlite::{
+            encoding,
+            error::Fault,
+            steps::New,
+            writer::{
+                queue::{Turn, Write},
+                tables::Tables,
+            },
+        },
+    },
 };
 
 /// A transaction of the store, in which a handler writes what is to be there exactly once.

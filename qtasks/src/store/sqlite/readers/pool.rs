@@ -9,10 +9,10 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use crate::store::sqlite::{error::Fault, files::Files, holding::Holding};
 use crate::{
     error::{Error, Result},
     runtime::threads::Pool,
+    store::sqlite::{error::Fault, files::Files, holding::Holding},
 };
 
 /// A few read connections, opened when they are first needed.

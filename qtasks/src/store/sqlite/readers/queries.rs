@@ -3,10 +3,12 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::store::sqlite::encoding::{self, job_columns};
 use crate::{
     model::job::{Attempt, Job, JobId, Memo, WorkerId},
-    store::{FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane},
+    store::{
+        FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane,
+        sqlite::encoding::{self, job_columns},
+    },
 };
 
 pub(crate) const JOB: &str = concat!(

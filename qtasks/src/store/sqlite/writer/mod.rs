@@ -445,8 +445,7 @@ mod tests {
 
     use futures::future::join_all;
 
-    use super::queue::Write;
-    use super::*;
+    use super::{queue::Write, *};
     use crate::{
         error::chain,
         model::{

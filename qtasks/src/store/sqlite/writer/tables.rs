@@ -4,19 +4,19 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
 
-use crate::store::sqlite::{
-    calls::{
-        enqueue::{Fresh, insert_job},
-        transact::{BROKEN, Transaction},
-    },
-    error::Fault,
-    presence::Workers,
-    sql::Statements,
-    steps::{New, Waiting},
-};
 use crate::{
     error::Result,
     model::job::{JobId, NewJob},
+    store::sqlite::{
+        calls::{
+            enqueue::{Fresh, insert_job},
+            transact::{BROKEN, Transaction},
+        },
+        error::Fault,
+        presence::Workers,
+        sql::Statements,
+        steps::{New, Waiting},
+    },
 };
 
 /// What the writer works on.

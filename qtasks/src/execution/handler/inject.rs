@@ -1,0 +1,38 @@
+//! What a handler takes after the value.
+
+use crate::{
+    execution::{attempt::Attempt, context::TaskContext, state::State},
+    schema::need::Need,
+};
+
+/// What a handler may take after the value.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take a `{Self}` after the value",
+    label = "neither `State<T>` nor `TaskContext`"
+)]
+pub trait Inject: Sized {
+    /// The state that this asks for, if it is one.
+    fn need() -> Option<Need>;
+    /// Takes it from the attempt.
+    fn inject(attempt: &Attempt) -> Self;
+}
+
+impl<T: Send + Sync + 'static> Inject for State<T> {
+    fn need() -> Option<Need> {
+        Some(Need::of::<T>())
+    }
+
+    fn inject(attempt: &Attempt) -> Self {
+        attempt.state()
+    }
+}
+
+impl Inject for TaskContext {
+    fn need() -> Option<Need> {
+        None
+    }
+
+    fn inject(attempt: &Attempt) -> Self {
+        attempt.context()
+    }
+}
