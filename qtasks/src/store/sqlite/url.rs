@@ -132,7 +132,7 @@ impl Place {
         let place = Self { path: self.resolved()?, ..self.clone() };
         match access::refusal(&place) {
             Some(why) => refuse(why),
-            None if connection.is_readonly("main").map_err(|error| self.explain(error))? => {
+            None if connection.is_readonly(rusqlite::MAIN_DB).map_err(|error| self.explain(error))? => {
                 refuse(format!("`{}` can be read, and not be written to", self.path.display()))
             }
             None => Ok(()),
