@@ -80,6 +80,18 @@ pub enum Error {
         why: String,
     },
 
+    /// A transaction is on another file, database or schema than the application's store.
+    #[error(
+        "the transaction is on {transaction}, and the application's store is {store}: the job would be none of this \
+         application's; begin the transaction where the application is open, or open the application there"
+    )]
+    OtherStore {
+        /// Where the transaction is.
+        transaction: String,
+        /// Where the application's store is.
+        store: String,
+    },
+
     /// A file of the store was removed, renamed or replaced while this program had it open. The store is of no use any more:
     /// what would be written could not be found by others. Workers stop.
     #[error(

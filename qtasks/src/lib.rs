@@ -60,6 +60,7 @@ pub use self::{
     client::{
         app::{Builder, QueueTasks},
         handle::{JobHandle, Status},
+        statement::Statement,
     },
     clock::Clock,
     error::{BoxError, Error, Result},

@@ -10,8 +10,8 @@ use qtasks::{
     Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
     store::{
-        Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Settlement, Store, Transacted,
-        Written,
+        Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Settlement, Store,
+        Transacted, Written,
     },
 };
 
@@ -224,6 +224,10 @@ impl<E: Edge> Store for Behind<E> {
 
     fn transactions(&self) -> Option<&'static str> {
         self.store.transactions()
+    }
+
+    fn home(&self) -> Home {
+        self.store.home()
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {

@@ -9,7 +9,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{enqueuing::enqueue, handle::JobHandle};
+use super::{
+    enqueuing::enqueue,
+    handle::JobHandle,
+    statement::{Statement, sql},
+};
 use crate::{
     clock::{AppClock, Clock},
     environment::{App, Retention, outage::Outage, patience::patiently},
@@ -149,7 +153,50 @@ impl QueueTasks {
         call: C,
     ) -> X::Answer<JobHandle<<C::Task as Task>::Output>> {
         let app = self.app.clone();
-        tx.enqueue(self.prepare(call).map(|job| job.job()), move |id| JobHandle::new(id, app))
+        tx.enqueue(&self.app.store.home(), self.prepare(call).map(|job| job.job()), move |id| JobHandle::new(id, app))
+    }
+
+    /// A call as SQL, for a driver that qtasks does not know, in the driver's own transaction on the same store: sqlx, sea-orm,
+    /// diesel. The job exists if that commits.
+    ///
+    /// Nothing is done with the store here, and the id of the job is known already. To carry the statement out twice makes no
+    /// second job. A [`delay`](CallOptions::delay) is counted from when it is carried out.
+    ///
+    /// ```standalone_crate
+    /// use qtasks::{prelude::*, sqlite::rusqlite};
+    ///
+    /// #[qtask]
+    /// async fn welcome(user: String) {
+    ///     println!("welcome, {user}");
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("app.db");
+    /// let app = QueueTasks::open(&format!("sqlite:{}", path.display())).await?;
+    /// let statement = app.statement(welcome("Ada".into()))?;
+    /// // With sqlx: query(&statement.sql).bind(..) of each, `.execute(&mut *tx)`.
+    /// let database = rusqlite::Connection::open(&path)?;
+    /// database.execute(&statement.sql, statement.parameters())?;
+    /// assert_eq!(app.job::<welcome>(statement.id).await?.status().await?.attempt, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// On SQLite it is an insertion into the view `qtasks_enqueue`, which a connection with `PRAGMA trusted_schema = OFF` may
+    /// not make, and which takes SQLite 3.38; on Postgres a call of the function `enqueue` in the schema of the store. There
+    /// arguments may have 1 MiB at most, whatever the [`Limits`] are. What they refuse is an error of the driver.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::Misuse`] where the store is neither
+    /// on SQLite nor on Postgres.
+    pub fn statement<C: CallOptions>(&self, call: C) -> Result<Statement> {
+        let sql = sql(&self.app.store.home())?;
+        let (job, options) = call.into_call().prepare_in_sql(&self.app.limits, self.app.now())?;
+        let (id, task) = (job.id, job.task.into_owned());
+        Ok(Statement { sql, id, task, args: job.args.as_str().to_owned(), options: options.to_string() })
     }
 
     /// Enqueues a call of the task named `name`, with the arguments as an object by parameter name; for tools.

@@ -4,4 +4,5 @@ pub(crate) mod app;
 pub(crate) mod enqueuing;
 pub(crate) mod handle;
 pub(crate) mod in_task;
+pub(crate) mod statement;
 pub(crate) mod stream;

@@ -19,11 +19,18 @@ mod secret;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt::{self, Debug},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 #[cfg(feature = "redis")]
 pub use self::{
@@ -201,6 +208,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// caller waits for one, as `tokio::task::spawn_blocking` does.
     fn hold_clock(&self) {}
 
+    /// Where the jobs are, for those who enqueue in transactions of their own.
+    fn home(&self) -> Home {
+        Home::Apart
+    }
+
     /// What rings when there is something new in the store. A call that changed something has rung before it returns:
     /// whoever made it finds by the bell what it led to.
     fn bell(&self) -> &Bell;
@@ -273,6 +285,35 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
     }
 }
 
+/// Where a store keeps its jobs, as far as other connections can reach them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Home {
+    /// Where no transaction of another connection reaches.
+    Apart,
+    /// In a SQLite file.
+    File(PathBuf),
+    /// In a Postgres database.
+    Schema {
+        /// The database, as the server calls it.
+        database: String,
+        /// The schema there.
+        name: String,
+        /// What tells the tables there from those of other stores.
+        store: Uuid,
+    },
+}
+
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apart => f.write_str("one that no transaction reaches, such as `memory:`"),
+            Self::File(path) => write!(f, "`{}`", path.display()),
+            Self::Schema { database, name, .. } => write!(f, "the schema `{name}` of the database `{database}`"),
+        }
+    }
+}
+
 /// A transaction of the user's own on a store, in which jobs can be enqueued.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a transaction that jobs can be enqueued in",
@@ -282,8 +323,9 @@ pub trait UserTransaction {
     /// The answer: a `Result`, or a future of one.
     type Answer<T>;
 
-    /// Enqueues `job`, and makes something of its id.
-    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Self::Answer<T>;
+    /// Enqueues `job`, and makes something of its id. That is [`Error::OtherStore`] in a transaction that is not on the store
+    /// at `home`, which is the application's.
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Self::Answer<T>;
 }
 
 /// What a worker asks for when it leases jobs.

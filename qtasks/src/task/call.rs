@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
-use super::Task;
+use super::{Task, TaskExecSchema};
 use crate::{
     error::{Error, Result},
     model::{
@@ -138,7 +138,43 @@ impl<T: Task> CallOptions for Call<T> {
     }
 }
 
+impl Options {
+    /// As the SQL of a store takes them, over those of the task.
+    fn in_sql(&self, schema: &TaskExecSchema) -> serde_json::Value {
+        /// What a store takes at most, and a driver can send: the year 9999 comes before.
+        const LONGEST: Duration = Duration::from_secs(253_402_207_200);
+        let seconds = |time: Duration| time.min(LONGEST).as_secs_f64();
+        let mut options = serde_json::Map::new();
+        options.insert("queue".into(), self.queue.as_deref().unwrap_or(schema.queue).into());
+        options.insert("priority".into(), self.priority.unwrap_or(schema.priority).into());
+        match self.due {
+            Due::Now => {}
+            Due::In(delay) => _ = options.insert("delay".into(), seconds(delay).into()),
+            Due::At(at) => _ = options.insert("at".into(), in_sql(at).into()),
+        }
+        if let Some(max_time) = self.max_time {
+            options.insert("max_time".into(), seconds(max_time).into());
+        }
+        options.into()
+    }
+}
+
+/// A time to the millisecond. Long ago is as good as before that: databases know no year before the first.
+fn in_sql(time: Timestamp) -> String {
+    const LONG_AGO: Timestamp = Timestamp::UNIX_EPOCH;
+    let time = time.max(LONG_AGO);
+    Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time).to_string()
+}
+
 impl<T: Task> Call<T> {
+    /// The job that this call is, and its options as the SQL of a store takes them.
+    pub(crate) fn prepare_in_sql(self, limits: &Limits, now: Timestamp) -> Result<(Prepared, serde_json::Value)> {
+        let options = self.options.clone();
+        let job = self.prepare(limits, now)?;
+        let in_sql = options.in_sql(T::schema());
+        Ok((job, in_sql))
+    }
+
     /// The task, and how long an attempt at it may last.
     pub(crate) fn into_task(self) -> (T, Option<Duration>) {
         (self.task, self.options.max_time.or(T::schema().max_time))

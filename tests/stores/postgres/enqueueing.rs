@@ -92,7 +92,7 @@ async fn a_transaction_can_name_another_schema() {
 #[tokio::test]
 async fn a_database_without_our_tables_is_refused() {
     let mut client = connect(&shared().new_database()).await;
-    let app = QueueTasks::open("memory:").await.unwrap();
+    let app = app(&shared().new_database()).await;
     let mut tx = client.transaction().await.unwrap();
     let error = app.enqueue_in(&mut tx, welcome("Ada".into())).await.unwrap_err();
     assert_eq!(

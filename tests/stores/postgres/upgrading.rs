@@ -112,6 +112,26 @@ async fn jobs_of_the_format_1_go_on() {
     assert_eq!(order, [3, 2, 1, 4].map(id), "by what they have survived, then by priority and age");
 }
 
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_store_of_the_format_2_gets_an_id_that_stays_and_the_rights_on_it_stay_too() {
+    let url = old();
+    tell(&url, include_str!("format_2.sql")).unwrap();
+    tell(&url, "GRANT EXECUTE ON FUNCTION qtasks.enqueue TO pg_monitor").unwrap();
+    let store = open(&url).await;
+    assert_eq!(store.job(id(3)).await.unwrap().unwrap().priority, 7);
+    let home = store.home();
+    assert_eq!(open(&url).await.home(), home);
+    assert_ne!(open(&shared().new_database()).await.home(), home);
+    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|3");
+    let rights = "SELECT proacl::text LIKE '%pg_monitor=X%' FROM pg_proc WHERE proname = 'enqueue'";
+    assert_eq!(tell(&url, rights).unwrap(), "t");
+    let again = format!(r#"SELECT qtasks.enqueue('task', '{{"a": 1}}', '{{"id": "{}"}}')"#, id(1));
+    assert_eq!(tell(&url, &again).unwrap(), id(1).to_string());
+    let other = tell(&url, &again.replace("1}", "2}")).unwrap_err();
+    assert!(other.contains("is there with other arguments"), "{other}");
+}
+
 /// It has to wait for others, and to make an index of all jobs.
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]

@@ -20,15 +20,16 @@ use crate::{
         job::{JobId, NewJob},
         json::Json,
     },
-    store::{UserTransaction, same_call::is_of_call},
+    store::{Home, UserTransaction, same_call::is_of_call},
 };
 
-/// Enqueues in the schema `qtasks`.
+/// Enqueues in the schema of the application.
 impl<'t> UserTransaction for &'t mut Transaction<'_> {
     type Answer<T> = Enqueueing<'t, T>;
 
-    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
-        InSchema::new("qtasks", self).enqueue(job, then)
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+        let Home::Schema { name, .. } = home else { return refuse("a database of Postgres".to_owned(), home) };
+        InSchema::new(name, self).enqueue(home, job, then)
     }
 }
 
@@ -36,13 +37,13 @@ impl<'t> UserTransaction for &'t mut Transaction<'_> {
 impl<'t> UserTransaction for &'t mut super::Transaction<'_> {
     type Answer<T> = Enqueueing<'t, T>;
 
-    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
-        self.in_schema().enqueue(job, then)
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+        self.in_schema().enqueue(home, job, then)
     }
 }
 
-/// A transaction in whose database qtasks stands in a schema of another name, for
-/// [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in).
+/// A transaction that names the schema in which [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) enqueues, which must
+/// be that of the application. A transaction by itself takes that one anyway.
 pub struct InSchema<'t, 'c> {
     schema: String,
     transaction: &'t mut Transaction<'c>,
@@ -64,16 +65,24 @@ impl fmt::Debug for InSchema<'_, '_> {
 impl<'t> UserTransaction for InSchema<'t, '_> {
     type Answer<T> = Enqueueing<'t, T>;
 
-    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+        let Self { schema, transaction } = self;
+        if !matches!(home, Home::Schema { name, .. } if *name == schema) {
+            return refuse(format!("the schema `{schema}`"), home);
+        }
         match job {
-            Err(error) => Enqueueing { done: std::future::ready(Err(error)).boxed(), then: None },
+            Err(error) => Enqueueing::failed(error),
             Ok(job) => {
-                let then = Some(then(job.id));
-                let Self { schema, transaction } = self;
-                Enqueueing { done: async move { enqueue_in(transaction, &schema, &job).await }.boxed(), then }
+                let (then, home) = (Some(then(job.id)), home.clone());
+                Enqueueing { done: async move { enqueue_in(transaction, &home, &schema, &job).await }.boxed(), then }
             }
         }
     }
+}
+
+/// Says that a transaction is not on the store at `home`.
+fn refuse<'t, T>(transaction: String, home: &Home) -> Enqueueing<'t, T> {
+    Enqueueing::failed(Error::OtherStore { transaction, store: home.to_string() })
 }
 
 /// A job that is being enqueued in a transaction; to be awaited.
@@ -87,6 +96,12 @@ impl<'t> UserTransaction for InSchema<'t, '_> {
 pub struct Enqueueing<'t, T> {
     done: BoxFuture<'t, Result<()>>,
     then: Option<T>,
+}
+
+impl<T> Enqueueing<'_, T> {
+    fn failed(error: Error) -> Self {
+        Self { done: std::future::ready(Err(error)).boxed(), then: None }
+    }
 }
 
 // It is moved out in one piece, and nothing points into it.
@@ -108,32 +123,40 @@ impl<T> fmt::Debug for Enqueueing<'_, T> {
     }
 }
 
-/// Gives the format of the tables, and whether the job was added; it is if the format is the one known, and its id is new.
+/// Gives what is known of the tables, and whether the job was added; it is if the format is the one known, the tables are
+/// those of the application, and the id is new.
 const ENQUEUE_IN: &str = "
-    WITH found AS MATERIALIZED (SELECT max(format) AS format FROM qtasks.format), added AS (
+    WITH found AS MATERIALIZED (
+        SELECT max(format) AS format, bool_or(store = $12 AND current_database() = $13) AS is_ours FROM qtasks.format
+    ), added AS (
         INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args)
         SELECT n.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[],
-            $8::int8[], $9::text[]) AS n, found WHERE found.format = $10
+            $8::int8[], $9::text[]) AS n, found WHERE found.format = $10 AND found.is_ours
         ON CONFLICT (id) DO NOTHING RETURNING id
-    ) SELECT found.format, EXISTS (SELECT FROM added), pg_notify($11, '- work') FROM found";
+    ) SELECT found.format, found.is_ours, EXISTS (SELECT FROM added), current_database()::text, pg_notify($11, '- work')
+    FROM found";
+
+/// What [`ENQUEUE_IN`] gives.
+struct Found {
+    format: i64,
+    is_ours: bool,
+    is_new: bool,
+    database: String,
+}
 
 /// The job that is there.
 const THERE: &str = "SELECT task, args FROM qtasks.jobs WHERE id = $1";
 
-async fn enqueue_in(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -> Result<()> {
-    let jobs = Jobs::new([job]);
-    let (sql, channel) = (in_schema(schema, ENQUEUE_IN), in_schema(schema, CHANNEL));
-    let more: [(&(dyn ToSql + Sync), Type); 2] = [(&FORMAT, Type::INT8), (&channel, Type::TEXT)];
-    let parameters: Vec<_> = jobs.parameters().into_iter().chain(more).collect();
+async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<()> {
+    let Found { format, is_ours, is_new, database } = add(transaction, home, schema, job).await.map_err(failed)?;
     let place = || format!("the schema `{schema}`");
-    // Not prepared: through a pooler, the next transaction would look for it in another session.
-    let (found, is_new) = match transaction.query_typed(&sql, &parameters).await {
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => (0, false),
-        found => read(&found.map_err(|error| failed(error.into()))?).map_err(failed)?,
-    };
-    match found {
+    match format {
         FORMAT if is_new => Ok(()),
-        FORMAT => is_there(transaction, schema, job).await,
+        FORMAT if is_ours => is_there(transaction, schema, job).await,
+        FORMAT => {
+            let transaction = format!("the database `{database}`");
+            Err(Error::OtherStore { transaction, store: home.to_string() })
+        }
         newer if newer > FORMAT => Err(Error::NewerStore { place: place(), found: newer, known: FORMAT }),
         0 => Err(Error::ForeignStore {
             place: place(),
@@ -146,10 +169,39 @@ async fn enqueue_in(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -
     }
 }
 
-/// Reads what [`ENQUEUE_IN`] gives.
-fn read(rows: &[Row]) -> Result<(i64, bool), Fault> {
-    let Some(row) = rows.first() else { return Ok((0, false)) };
-    Ok((encoding::get::<Option<i64>>(row, 0)?.unwrap_or(0), encoding::get(row, 1)?))
+/// Adds the job where that can be.
+async fn add(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<Found, Fault> {
+    let Home::Schema { database, store, .. } = home else { return Ok(Found::of(0)) };
+    let jobs = Jobs::new([job]);
+    let (sql, channel) = (in_schema(schema, ENQUEUE_IN), in_schema(schema, CHANNEL));
+    let more: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&FORMAT, Type::INT8), (&channel, Type::TEXT), (store, Type::UUID), (database, Type::TEXT)];
+    let parameters: Vec<_> = jobs.parameters().into_iter().chain(more).collect();
+    // Not prepared: through a pooler, the next transaction would look for it in another session.
+    match transaction.query_typed(&sql, &parameters).await {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(Found::of(0)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => Ok(Found::of(OLDER)),
+        found => Found::read(&found?),
+    }
+}
+
+/// A format without an id of the store.
+const OLDER: i64 = 2;
+
+impl Found {
+    fn of(format: i64) -> Self {
+        Self { format, is_ours: false, is_new: false, database: String::new() }
+    }
+
+    fn read(rows: &[Row]) -> Result<Self, Fault> {
+        let Some(row) = rows.first() else { return Ok(Self::of(0)) };
+        Ok(Self {
+            format: encoding::get::<Option<i64>>(row, 0)?.unwrap_or(0),
+            is_ours: encoding::get::<Option<bool>>(row, 1)?.unwrap_or(false),
+            is_new: encoding::get(row, 2)?,
+            database: encoding::get(row, 3)?,
+        })
+    }
 }
 
 /// That the job which is there of this id is the same one.

@@ -10,7 +10,9 @@
 //! ```
 //!
 //! It gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time` (seconds)
-//! and `id`. Where a job of this id is there already, whichever it is, nothing changes.
+//! and `id`; one that is left out or null is `default`, 0, now, none, and a new id. Where a job of this id is there already,
+//! of the same task and with the same arguments, it is the job of this call and stays as it is; another one is an error.
+//! [`QueueTasks::statement`](crate::QueueTasks::statement) makes such a call of a call in Rust, with the options of its task.
 //!
 //! # The role
 //!
@@ -28,7 +30,7 @@
 //!
 //! ```sql
 //! GRANT USAGE ON SCHEMA qtasks TO shop;
-//! GRANT INSERT ON qtasks.jobs TO shop;
+//! GRANT INSERT, SELECT (id, task, args) ON qtasks.jobs TO shop; -- To read is for calls with an `id`.
 //! GRANT EXECUTE ON FUNCTION qtasks.enqueue TO shop; -- As all have it by default.
 //! ```
 
@@ -52,7 +54,11 @@ mod url;
 mod waiters;
 mod watermark;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::{future::BoxFuture, join};
@@ -77,7 +83,7 @@ pub use self::{
     enqueue_in::{Enqueueing, InSchema},
 };
 use super::{
-    Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
+    Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
     Transacted, Written,
 };
 use crate::{
@@ -155,6 +161,7 @@ impl Postgres {
         let database = Database::new(Place::parse(url)?)?;
         let inner = Arc::new(Inner {
             database: Arc::new(database),
+            identity: OnceLock::new(),
             news: Arc::new(News::new()),
             sessions: Arc::new(Sessions::new()),
             front: Front::default(),
@@ -187,6 +194,8 @@ async fn begin(inner: Arc<Inner>, of_sessions: Handle) -> Result<()> {
     const LISTENING: &str = "listen to its database";
     server::check(&inner.database).await?;
     schema::migrate(&inner.database, schema::MIGRATIONS).await?;
+    let identity = schema::identity(&inner.database).await.map_err(|fault| fault.into_error("read its tables"))?;
+    _ = inner.identity.set(identity);
     let (database, news) = (Arc::clone(&inner.database), Arc::clone(&inner.news));
     if database.place.pooled {
         of_sessions.spawn(session::poll(news));
@@ -358,6 +367,11 @@ impl Store for Postgres {
 
     fn patience(&self) -> Duration {
         self.inner.database.place.patience
+    }
+
+    fn home(&self) -> Home {
+        let (database, store) = self.inner.identity.get().cloned().expect("it is read when the store is opened");
+        Home::Schema { database, name: self.inner.database.place.schema.clone(), store }
     }
 
     fn bell(&self) -> &Bell {

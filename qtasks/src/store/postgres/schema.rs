@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::{
-    account,
+    account, encoding,
     error::Fault,
     pool::{Database, Transaction},
     url::Place,
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 /// `lost` once it has left or another process has found its lock free. `signed` says that it holds a lock, on the server
 /// `instance` that it then wrote to.
 ///
-/// What is known of a suspect is NULL in jobs that are none.
+/// What is known of a suspect is NULL in jobs that are none. `store` tells these tables from those of another store.
 pub(super) const MIGRATIONS: &[&str] = &[
     concat!(
         "
@@ -105,6 +106,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX jobs_suspects ON qtasks.jobs (queue, task, survived, (-(priority::int4)), id) WHERE state = 1 AND suspect;
     UPDATE qtasks.jobs SET survived = 0, losses = 1 WHERE suspect;
 ",
+    // In a table that all can read who enqueue: rights on a new one would have to be given.
+    concat!(
+        "
+    ALTER TABLE qtasks.format ADD COLUMN store uuid NOT NULL DEFAULT gen_random_uuid();
+",
+        include_str!("enqueue_3.sql")
+    ),
 ];
 
 /// The format that [`MIGRATIONS`] lead to.
@@ -141,6 +149,13 @@ pub(super) async fn migrate(database: &Database, migrations: &[&'static str]) ->
     let advanced = advance(&transaction, place, &migrations[found as usize..], known, state.is_there).await;
     advanced.map_err(|fault| failed(if fault.is_denied() { fault.mended(state.mend(place)) } else { fault }))?;
     transaction.commit().await.map_err(failed)
+}
+
+/// The database, as the server calls it, and the id of the store there.
+pub(super) async fn identity(database: &Database) -> Result<(String, Uuid), Fault> {
+    let rows = database.query("SELECT current_database()::text, store FROM qtasks.format", &[]).await?;
+    let row = rows.first().ok_or_else(|| Fault::refused("`format` has no row"))?;
+    Ok((encoding::get(row, 0)?, encoding::get(row, 1)?))
 }
 
 /// The format of the tables in the schema; 0 where there are none.
@@ -221,7 +236,10 @@ async fn advance(
     for migration in missing {
         transaction.execute(&place.sql(migration)).await?;
     }
-    transaction.execute(&place.sql("DELETE FROM qtasks.format")).await?;
-    let write = place.sql("INSERT INTO qtasks.format VALUES (");
-    transaction.execute(&format!("{write}{known})")).await
+    // The row stays, since the id of the store stands in it too.
+    let write = place.sql(
+        "WITH found AS (UPDATE qtasks.format SET format = $known RETURNING format)
+         INSERT INTO qtasks.format (format) SELECT $known WHERE NOT EXISTS (SELECT FROM found)",
+    );
+    transaction.execute(&write.replace("$known", &known.to_string())).await
 }

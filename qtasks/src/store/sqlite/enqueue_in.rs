@@ -1,22 +1,26 @@
 //! Enqueueing in a transaction of the application.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 
-use super::{calls::enqueue::insert_job, error::Fault, files, readers::queries, schema, sql, writer::tables::intern};
+use super::{
+    calls::enqueue::insert_job, error::Fault, files, readers::queries, schema, sql, url::of_bytes,
+    writer::tables::intern,
+};
 use crate::{
     error::{Error, Result},
     model::job::{JobId, NewJob},
-    store::{UserTransaction, same_call::is_of_call},
+    store::{Home, UserTransaction, same_call::is_of_call},
 };
 
 impl UserTransaction for &Transaction<'_> {
     type Answer<T> = Result<T>;
 
-    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
-        let job = job?;
-        enqueue_in(self, &job)?;
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+        let (job, path) = (job?, path(self)?);
+        check_home(home, &path)?;
+        enqueue_in(self, &path, &job)?;
         Ok(then(job.id))
     }
 }
@@ -24,12 +28,36 @@ impl UserTransaction for &Transaction<'_> {
 impl UserTransaction for &super::Transaction<'_> {
     type Answer<T> = Result<T>;
 
-    fn enqueue<T>(self, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
-        UserTransaction::enqueue(&**self, job, then)
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+        UserTransaction::enqueue(&**self, home, job, then)
     }
 }
 
 const DOING: &str = "enqueue a job in the application's transaction";
+
+/// The file that a connection has open; empty where its database is in memory.
+fn path(connection: &Connection) -> Result<PathBuf> {
+    if let Some(path) = connection.path() {
+        return Ok(path.into());
+    }
+    // The driver gives no path that is not text.
+    let sql = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'";
+    let path = connection.query_row(sql, [], |row| row.get(0));
+    let path = path.map_err(|error| Fault::from(error).of_write(DOING, Path::new("")))?;
+    of_bytes(path).ok_or_else(|| Error::store(DOING, "the path of its database is no text"))
+}
+
+/// That a transaction on the file at `path` is one on the application's store.
+fn check_home(home: &Home, path: &Path) -> Result<()> {
+    if matches!(home, Home::File(ours) if files::are_same(ours, path)) {
+        return Ok(());
+    }
+    let transaction = match path.to_str() {
+        Some("") => "a database in memory".to_owned(),
+        _ => format!("`{}`", path.display()),
+    };
+    Err(Error::OtherStore { transaction, store: home.to_string() })
+}
 
 /// Enqueues a job in a transaction of the application's own connection to the same file: the job exists exactly if that
 /// transaction commits, and workers of any process hear of it then.
@@ -41,13 +69,12 @@ const DOING: &str = "enqueue a job in the application's transaction";
 /// When the file has no tables of qtasks, or not those of this version. They are there once the file has been opened
 /// [as a store](super::Sqlite::open). When the id is that of another job. [`Error::StoreChanged`] when this program has the
 /// store open, and its files were removed or replaced since.
-fn enqueue_in(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
-    let path = transaction.path().unwrap_or_default();
-    let failed = |fault: Fault| fault.of_write(DOING, Path::new(path));
-    files::check_at(Path::new(path)).map_err(failed)?;
+fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Result<()> {
+    let failed = |fault: Fault| fault.of_write(DOING, path);
+    files::check_at(path).map_err(failed)?;
     let in_sql = |error: rusqlite::Error| failed(error.into());
     let found = schema::format(transaction).map_err(in_sql)?;
-    let place = || path.to_owned();
+    let place = || path.display().to_string();
     match found {
         schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
         schema::FORMAT => match queries::job(transaction, job.id).map_err(in_sql)? {
@@ -87,6 +114,10 @@ mod tests {
         },
     };
 
+    fn enqueue_here(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
+        enqueue_in(transaction, &path(transaction)?, job)
+    }
+
     #[tokio::test]
     async fn the_job_exists_exactly_if_the_transaction_commits() {
         let (folder, store) = store().await;
@@ -96,15 +127,15 @@ mod tests {
 
         let transaction = connection.transaction().unwrap();
         transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
-        enqueue_in(&transaction, &dropped).unwrap();
+        enqueue_here(&transaction, &dropped).unwrap();
         transaction.rollback().unwrap();
         assert_eq!(store.job(dropped.id).await.unwrap(), None);
 
         let mut work = store.bell().work();
         let transaction = connection.transaction().unwrap();
         transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
-        enqueue_in(&transaction, &kept).unwrap();
-        enqueue_in(&transaction, &kept).unwrap();
+        enqueue_here(&transaction, &kept).unwrap();
+        enqueue_here(&transaction, &kept).unwrap();
         transaction.commit().unwrap();
         soon(work.rung()).await;
         let leased = lease(&store, 9).await;
@@ -120,8 +151,8 @@ mod tests {
         let job = new_job();
         store.enqueue(vec![job.clone()]).await.unwrap();
         let transaction = connection.transaction().unwrap();
-        enqueue_in(&transaction, &NewJob { priority: 9, queue: "q".into(), ..job.clone() }).unwrap();
-        let said = |job| chain(&enqueue_in(&transaction, &job).unwrap_err());
+        enqueue_here(&transaction, &NewJob { priority: 9, queue: "q".into(), ..job.clone() }).unwrap();
+        let said = |job| chain(&enqueue_here(&transaction, &job).unwrap_err());
         let (id, task) = (job.id, job.task.clone());
         assert_eq!(
             said(NewJob { task: "other".into(), ..job.clone() }),
@@ -144,7 +175,7 @@ mod tests {
         let mut connection = neighbour(&folder);
         let path = connection.path().unwrap().to_owned();
         let transaction = connection.transaction().unwrap();
-        let error = enqueue_in(&transaction, &new_job()).unwrap_err();
+        let error = enqueue_here(&transaction, &new_job()).unwrap_err();
         assert_eq!(
             chain(&error),
             format!(

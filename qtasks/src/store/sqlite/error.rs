@@ -11,7 +11,8 @@ use crate::error::Error;
 pub(super) enum Fault {
     #[error(
         "the database is locked by another process, or by another connection of this one; waited {waited:?} for it; \
-         `?busy=SECONDS` lets it wait longer"
+         `?busy=SECONDS` lets it wait longer; a program that makes this call while a write transaction of its own is open \
+         waits for itself: let it end first, or enqueue in it (`enqueue_in`, `statement`)"
     )]
     Locked { waited: Duration },
     #[error("{}", said(.0))]

@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     error::Fault,
-    url::{OPENING, Place},
+    url::{OPENING, Place, beside},
 };
 use crate::{
     error::{Error, Result},
@@ -148,6 +148,22 @@ pub(super) fn check_at(path: &Path) -> Result<(), Fault> {
     }
     // One may have been opened on what stands there now.
     stores.map(|files| files.check().map(drop)).reduce(|found, other| found.or(other)).unwrap_or(Ok(()))
+}
+
+/// Whether two paths lead to one database. A hard link does not: SQLite has another log beside it.
+pub(super) fn are_same(one: &Path, other: &Path) -> bool {
+    one == other || what_is_at(one).is_some_and(|found| what_is_at(other) == Some(found))
+}
+
+/// What tells a database and its log from others.
+#[cfg(unix)]
+fn what_is_at(path: &Path) -> Option<(Identity, Identity)> {
+    Some((identity_at(path).ok()?, identity_at(&beside(path, "-wal")).ok()?))
+}
+
+#[cfg(not(unix))]
+fn what_is_at(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
 }
 
 enum Look {

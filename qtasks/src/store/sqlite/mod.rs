@@ -2,7 +2,26 @@
 //!
 //! The file may be the application's own: everything of qtasks is named `qtasks_*`. Then
 //! [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) lets a job be enqueued exactly if the application's own
-//! transaction commits.
+//! transaction commits; and so does an insertion into the view `qtasks_enqueue`, for any program in any language that opens
+//! the file:
+//!
+//! ```sql
+//! SELECT id FROM qtasks_new_id; -- Before, if the program wants to know it: an insertion into a view returns nothing.
+//! INSERT INTO qtasks_enqueue (id, task, args, options)
+//!     VALUES (?1, 'report', '{"month": 5}', '{"queue": "reports", "priority": 9, "delay": 60}');
+//! INSERT INTO qtasks_enqueue (task, args) VALUES ('welcome', '{"user": "Ada"}');
+//! ```
+//!
+//! `args` and `options` are JSON as text, and `id` is a UUID as text or as 16 bytes. The options are `queue`, `priority`,
+//! `delay` (seconds), `at` (a time in ISO 8601, in UTC where it names no zone), `max_time` (seconds) and `id` (in place of the
+//! column); one that is left out or null is `default`, 0, now, none, and a new id. The arguments may have 1 MiB. Where a job
+//! of this id is there already, of the same task and with the same arguments, it is the job of this call and stays as it is;
+//! another one is an error, as is what cannot be meant. `changes()`, `last_insert_rowid()` and `RETURNING` say nothing of the
+//! job. Workers hear of it by the commit. [`QueueTasks::statement`](crate::QueueTasks::statement) makes such an insertion of a
+//! call in Rust, with the options of its task.
+//!
+//! The program that inserts needs SQLite 3.38 or newer. Older versions refuse a connection with `PRAGMA trusted_schema = OFF`
+//! there (`unsafe use of json_valid()`), and a file whose text is UTF-16 takes ids as bytes only.
 
 mod access;
 mod calls;
@@ -45,7 +64,7 @@ use self::{
     writer::Handle,
 };
 use super::{
-    Ask, Bell, Filter, Free, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
+    Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
     Transacted, Written,
 };
 use crate::{
@@ -241,6 +260,10 @@ impl Store for Sqlite {
 
     fn patience(&self) -> Duration {
         self.writer.files.place.patience
+    }
+
+    fn home(&self) -> Home {
+        Home::File(self.writer.files.place.path.clone())
     }
 
     fn hold_clock(&self) {

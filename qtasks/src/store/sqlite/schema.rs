@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
 /// a lease that passes them over does not read them; `survived` and what stands behind it is theirs alone, and for other jobs
-/// nothing or 0, which takes a byte each. Steps are [`packed`](super::steps::packed). New ones stand in
+/// nothing or 0, which takes a byte each. The views are a door for SQL; nothing is said there that SQLite 3.38 does not know,
+/// since it is the SQLite of other programs. Steps are [`packed`](super::steps::packed). New ones stand in
 /// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
 /// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format. The `step` of a memo is -1 where it is for the whole body.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -136,6 +137,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     DROP INDEX qtasks_suspects;
     CREATE INDEX qtasks_suspects ON qtasks_jobs (lane, survived, rank, id) WHERE state = 1 AND suspect = 1;
 ",
+    include_str!("door.sql"),
 ];
 
 /// The format that [`MIGRATIONS`] lead to.
@@ -229,6 +231,7 @@ mod tests {
     use std::{fs, time::Duration};
 
     use futures::future::join_all;
+    use jiff::Timestamp;
     use rusqlite::params;
     use tempfile::TempDir;
 
@@ -368,6 +371,29 @@ mod tests {
         assert_eq!(leased.next_due, Some(NOW + Duration::from_millis(5)));
         let leased = store.lease(Ask { now: leased.next_due.unwrap(), ..asked() }).await.unwrap();
         assert_eq!(leased.jobs[0].id, delayed);
+    }
+
+    #[tokio::test]
+    async fn jobs_of_the_format_before_the_door_are_kept_and_others_come_in_by_it() {
+        let (folder, url) = place("");
+        let connection = migrated(&folder, &MIGRATIONS[..6]);
+        let id = JobId::new();
+        connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
+        let insert = "INSERT INTO qtasks_jobs (id, lane, rank, state, due, enqueued, args)
+                      VALUES (?1, 1, 0, 1, ?2, ?2, '{}')";
+        connection.execute(insert, params![id.to_bytes(), encoding::millis(NOW)]).unwrap();
+        let by_door = "INSERT INTO qtasks_enqueue (id, task, args) VALUES (?1, 't', ?2)";
+        connection.prepare(by_door).unwrap_err();
+        drop(connection);
+
+        let store = Sqlite::open(&url).await.unwrap();
+        assert_eq!(store.job(id).await.unwrap(), Some(Job::from(NewJob { id, ..new_job() })));
+        let other = JobId::new();
+        let neighbour = neighbour(&folder);
+        neighbour.execute(by_door, params![id.to_string(), "{}"]).unwrap();
+        neighbour.execute(by_door, params![other.to_string(), "{}"]).unwrap();
+        let leased = store.lease(Ask { now: Timestamp::MAX, ..ask(9) }).await.unwrap();
+        assert_eq!(leased.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [id, other]);
     }
 
     #[test]

@@ -211,9 +211,7 @@ impl Place {
     }
 
     fn beside(&self, end: &str) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push(end);
-        path.into()
+        beside(&self.path, end)
     }
 
     /// Says what kept the file from being opened.
@@ -231,6 +229,13 @@ impl Place {
             _ => Error::store(OPENING, format!("`{path}`: {error}")),
         }
     }
+}
+
+/// The path with `end` behind it.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(end);
+    path.into()
 }
 
 /// The path that a URL writes with `%3F` for `?`, and so on. A `%` that no two hex digits follow is itself.
@@ -253,13 +258,13 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 #[cfg(unix)]
-fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+pub(super) fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt as _;
     Some(OsString::from_vec(bytes).into())
 }
 
 #[cfg(not(unix))]
-fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
+pub(super) fn of_bytes(bytes: Vec<u8>) -> Option<PathBuf> {
     Some(OsString::from(String::from_utf8(bytes).ok()?).into())
 }
 

@@ -8,9 +8,13 @@ pub(super) mod record;
 pub(super) mod settle;
 pub(super) mod transact;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use self::lease::Handed;
 use super::{
@@ -31,6 +35,8 @@ use crate::{
 /// What all parts of a store share.
 pub(super) struct Inner {
     pub(super) database: Arc<Database>,
+    /// The name of the database on its server, and the id of the store there; read when it is opened.
+    pub(super) identity: OnceLock<(String, Uuid)>,
     pub(super) news: Arc<News>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) front: Front,

@@ -488,9 +488,9 @@ mod tests {
         let lease = scene.running().await;
         let elsewhere = || NewJob { queue: "elsewhere".into(), ..new_job() };
         let enqueues = |seq, reply| {
-            let job = elsewhere();
+            let (job, home) = (elsewhere(), scene.store.home());
             scene.work(seq, move |tx| {
-                crate::store::UserTransaction::enqueue(tx, Ok(job), drop).unwrap();
+                crate::store::UserTransaction::enqueue(tx, &home, Ok(job), drop).unwrap();
                 reply
             })
         };

@@ -620,7 +620,9 @@ mod tests {
                 chain(&error),
                 format!(
                     "the store could not enqueue jobs: `{path}`: the database is locked by another process, or by another \
-                     connection of this one; waited 0ns for it; `?busy=SECONDS` lets it wait longer"
+                     connection of this one; waited 0ns for it; `?busy=SECONDS` lets it wait longer; a program that makes \
+                     this call while a write transaction of its own is open waits for itself: let it end first, or \
+                     enqueue in it (`enqueue_in`, `statement`)"
                 )
             );
         }
