@@ -146,7 +146,16 @@ impl QueueTasks {
     /// ```
     ///
     /// For Postgres it takes a `&mut tokio_postgres::Transaction`, of `qtasks::postgres::tokio_postgres`, and its answer is
-    /// to be awaited: `app.enqueue_in(&mut tx, welcome("Ada".into())).await?`.
+    /// to be awaited: `app.enqueue_in(&mut tx, welcome("Ada".into())).await?`. For transactions of other drivers there is
+    /// [`statement`](Self::statement).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherStore`] when the transaction is on another file or database than the application's store, as is each where
+    /// that is `memory:`; a database to which the store's file is attached is another one. Besides, those of
+    /// [`enqueue`](Self::enqueue), [`Error::ForeignStore`] when the tables are not those of this qtasks, and
+    /// [`Error::StoreChanged`]. After an [`Error::OtherTask`], [`Error::OtherArguments`] or [`Error::OtherStore`] the transaction
+    /// goes on; after others that Postgres has answered with it does not.
     pub fn enqueue_in<X: store::UserTransaction, C: CallOptions>(
         &self,
         tx: X,
