@@ -33,6 +33,9 @@
 //!
 //! Start at [`QueueTasks`] and [`qtask`](macro@qtask).
 
+// Which feature an item needs shows on docs.rs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 extern crate self as qtasks;
 
 #[doc(hidden)]
@@ -93,7 +96,6 @@ pub use self::{
 pub use jiff;
 pub use qtasks_macros::qtask;
 
-// The programs of the README run as doctests, where all that they use is there.
+// The programs in the documents need these two stores.
 #[cfg(all(doctest, feature = "sqlite", feature = "postgres"))]
-#[doc = include_str!("../../README.md")]
-struct Readme;
+mod documents;
