@@ -334,7 +334,7 @@ impl fmt::Debug for QueueTasks {
 }
 
 /// What an application is made of, one part at a time.
-#[derive(Debug, Default)]
+#[derive(Default)]
 #[must_use = "an application is made by `.build().await`"]
 pub struct Builder {
     url: Option<String>,
@@ -404,5 +404,28 @@ impl Builder {
         let app = App { store, states, registry, limits, retention, clock, suspects, outage };
         app.learn_time().await;
         Ok(QueueTasks { app: Arc::new(app) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may hold a password.
+        match (&self.store, self.url.as_deref().map(store::without_password)) {
+            (Some(store), _) => write!(f, "an application to be made on {store:?}"),
+            (None, Some(url)) => write!(f, "an application to be made on {url}"),
+            (None, None) => write!(f, "an application to be made, without a store so far"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_builder_shows_no_password() {
+        let builder = QueueTasks::builder().store("postgres://me:zork@localhost/app");
+        let shown = format!("{builder:?} {builder:#?}");
+        assert!(!shown.contains("zork") && shown.contains("postgres://me:***@localhost/app"), "{shown}");
     }
 }

@@ -33,10 +33,11 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 #[cfg(feature = "redis")]
+pub use self::redis::Redis;
+pub(crate) use self::secret::without_password;
 pub use self::{
     memory::Memory,
     notify::{Bell, Listener},
-    redis::Redis,
 };
 pub use crate::model::pending::{BoxedHandler, PendingStep};
 use crate::{
@@ -280,7 +281,7 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
             let missing = FEATURES.iter().find(|(scheme, _)| *scheme == name && url.contains(':'));
             let missing = missing.map(|(_, feature)| format!("; add the feature `{feature}` of qtasks for it"));
             let known = known.join(", ") + missing.as_deref().unwrap_or_default();
-            Err(Error::UnknownStore { url: secret::without_password(url), known })
+            Err(Error::UnknownStore { url: without_password(url), known })
         }
     }
 }

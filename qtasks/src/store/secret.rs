@@ -4,7 +4,7 @@
 const NAMES: [&str; 4] = ["pass", "pwd", "secret", "token"];
 
 /// `url` with stars for its password, and for all that may be a part of it.
-pub(super) fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     let start = url.find("://").map_or(0, |place| place + 3);
     let (scheme, rest) = url.split_at(start);
     let named = named_password(rest);
