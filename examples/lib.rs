@@ -1,6 +1,7 @@
 //! The examples of qtasks: one file or folder each, run with `cargo run --example NAME`.
 //!
-//! Each opens a store of its own, unless `QTASKS_URL` names another; those that share a SQLite file with their jobs keep it.
+//! Each opens a store of its own. `QTASKS_URL` names another one for `yield_task`, `sync_generator`, `save_ids`,
+//! `notifications`, `stream` and `server_sent_events`; the others need the store that they name.
 //!
 //! | example | what it shows |
 //! | --- | --- |
