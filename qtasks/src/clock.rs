@@ -38,6 +38,7 @@ pub enum Clock {
 
 impl Clock {
     /// Tokio's clock, which stands at the system's time now.
+    #[expect(clippy::disallowed_methods, reason = "the clock that others ask")]
     pub fn tokio() -> Self {
         Self::Tokio { start: Timestamp::now(), origin: Instant::now() }
     }
@@ -45,6 +46,7 @@ impl Clock {
     /// The time.
     pub fn now(&self) -> Timestamp {
         match self {
+            #[expect(clippy::disallowed_methods, reason = "the clock that others ask")]
             Self::System => Timestamp::now(),
             Self::Tokio { start, origin } => crate::model::lifecycle::later(*start, origin.elapsed()),
         }

@@ -28,6 +28,7 @@ impl ClockHold {
     /// Holds the clock of this runtime: by a task for tokio to wait for, which ends when this is dropped.
     pub(crate) fn of(runtime: &Handle) -> Self {
         let (release, released) = mpsc::channel();
+        #[expect(clippy::disallowed_methods, reason = "it is released when the hold is dropped")]
         runtime.spawn_blocking(move || _ = released.recv());
         Self { _release: release }
     }

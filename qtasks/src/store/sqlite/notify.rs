@@ -32,6 +32,7 @@ pub(super) fn watch(log: &Path, queue: Arc<Queue>) -> Option<RecommendedWatcher>
         }
         queue.touch();
         // Meanwhile further events become one, so that a busy writer is not told of each of its pages.
+        #[expect(clippy::disallowed_methods, reason = "the thread is the watcher's own")]
         thread::sleep(SHORTEST);
     };
     let watching = notify::recommended_watcher(told).and_then(|mut watcher| {

@@ -207,6 +207,7 @@ impl Workers {
             match self.try_establish(worker) {
                 // Another process has removed the file, or just looks at its lock.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::WouldBlock) => {
+                    #[expect(clippy::disallowed_methods, reason = "what another process does to a lock rouses no one")]
                     thread::sleep(Duration::from_millis(1));
                 }
                 established => return established,

@@ -72,6 +72,7 @@ impl Renewals {
             if let Some(leases) = self.read(RENEWING, |connection| behind_takers(connection, worker))? {
                 return Ok(leases);
             }
+            #[expect(clippy::disallowed_methods, reason = "what another process does to the database rouses no one")]
             thread::sleep(PAUSE);
         }
         Err(Error::store(

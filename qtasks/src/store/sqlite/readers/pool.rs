@@ -111,6 +111,7 @@ mod tests {
         runtime.block_on(async {
             for _ in 0..520 {
                 let ended = Arc::clone(&ended);
+                #[expect(clippy::disallowed_methods, reason = "what an application may do")]
                 tokio::task::spawn_blocking(move || _ = ended.lock().unwrap().recv());
             }
             let (_folder, store) = store().await;

@@ -424,6 +424,7 @@ fn patiently<T, E>(
     loop {
         match attempt() {
             Err(error) if is_busy(&error) && since.elapsed() < patience => {
+                #[expect(clippy::disallowed_methods, reason = "the end of another process's lock rouses no one")]
                 thread::sleep(pause);
                 pause = (pause * 2).min(Duration::from_millis(5));
             }
