@@ -31,7 +31,25 @@
 //! # }
 //! ```
 //!
-//! Start at [`QueueTasks`] and [`qtask`](macro@qtask).
+//! # Where to look
+//!
+//! | to | see |
+//! | --- | --- |
+//! | write a task | [`qtask`](macro@qtask), [`yield_!`], [`State`], [`TaskContext`], [`TaskError`] |
+//! | enqueue jobs, watch them and get results | [`QueueTasks`], [`CallOptions`], [`JobHandle`] |
+//! | run workers | [`QueueTasks::worker`], [`WorkerBuilder`], [`Worker`] |
+//! | choose a store, by its URL | [`QueueTasks::open`]; `sqlite`, `postgres` and `store::Redis` for what each promises |
+//! | list and look into jobs | [`QueueTasks::jobs`], [`Filter`], [`job`] |
+//! | write a store | [`store`] |
+//!
+//! # Features
+//!
+//! | feature | brings |
+//! | --- | --- |
+//! | `sqlite`, on by default | the store `sqlite:PATH` |
+//! | `postgres` | the store `postgres://USER:PASSWORD@HOST/DATABASE` |
+//! | `redis`, `redis-tls` | the stores `redis://HOST` and `rediss://HOST` |
+//! | `conformance` | the tests that every store passes, for a store of your own |
 
 // Which feature an item needs shows on docs.rs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -56,8 +74,10 @@ mod telemetry;
 mod worker;
 
 #[cfg(feature = "postgres")]
+#[doc(inline)]
 pub use self::store::postgres;
 #[cfg(feature = "sqlite")]
+#[doc(inline)]
 pub use self::store::sqlite;
 pub use self::{
     client::{
@@ -67,30 +87,31 @@ pub use self::{
     },
     clock::Clock,
     error::{BoxError, Error, Result},
-    execution::{
-        co::Co,
-        context::TaskContext,
-        handler::Handler,
-        state::State,
-        stopped::{IntoTaskError, TaskError},
-    },
+    execution::{co::Co, context::TaskContext, handler::Handler, state::State, stopped::TaskError},
     model::{
-        job::{self, JobId},
-        json, lifecycle,
+        job, json,
         limits::{Limits, OverLimit},
         retry::Retry,
     },
     schema::{
         Checkpoint, Generating, OnError, Resume, TaskExecSchema,
-        collect::{Collect, Collection, Count, Declared, Last},
-        returns::{Reply, Value},
+        collect::{Collect, Collection, Count, Last},
+        returns::Value,
     },
-    store::Filter,
     task::{
         Task,
         call::{Call, CallOptions},
     },
     worker::{Worker, WorkerBuilder},
+};
+#[doc(inline)]
+pub use self::{model::job::JobId, store::Filter};
+// What signatures and tests of stores name, and no user needs to.
+#[doc(hidden)]
+pub use self::{
+    execution::stopped::IntoTaskError,
+    model::lifecycle,
+    schema::{collect::Declared, returns::Reply},
 };
 /// The time types that jobs and calls speak of: `call.at(..)` takes a `jiff::Timestamp`.
 pub use jiff;
