@@ -1,4 +1,4 @@
-//! Indexes a tree of 10,000 files with all that file systems allow in it, and compares with `sha256sum`.
+//! Indexes a tree of 10,000 files, or of fewer in the short form, with all that file systems allow in it, and compares with `sha256sum`.
 
 #![cfg(target_os = "linux")]
 
@@ -16,9 +16,13 @@ use std::{
     process::{Command, Stdio},
 };
 
+use qtasks_tests::length::by_length;
 use tempfile::TempDir;
 
-const FILES: usize = 10_000;
+/// How many files there are.
+fn how_many() -> usize {
+    by_length(2_000, 10_000)
+}
 
 #[test]
 fn the_table_agrees_with_sha256sum_line_for_line() {
@@ -37,7 +41,7 @@ fn the_table_agrees_with_sha256sum_line_for_line() {
     assert!(skipped[2].ends_with("File name too long (os error 36)"), "{skipped:?}");
     let bytes: u64 = tree.files.iter().map(|file| file.metadata().unwrap().len()).sum();
     let end = printed.last().unwrap();
-    assert!(end.starts_with(&format!("{FILES} files, {bytes} bytes, 3 skipped, ")), "{end}");
+    assert!(end.starts_with(&format!("{} files, {bytes} bytes, 3 skipped, ", how_many())), "{end}");
     tree.compare();
 
     // A second run sees the tree as it then is.
@@ -57,23 +61,23 @@ fn the_table_agrees_with_sha256sum_line_for_line() {
     let printed = tree.index();
     assert!(printed[0].starts_with("going on with job "), "{}", printed[0]);
     let end = printed.last().unwrap();
-    assert!(end.starts_with(&format!("{} files, ", FILES + 1)), "{end}");
+    assert!(end.starts_with(&format!("{} files, ", how_many() + 1)), "{end}");
     tree.compare();
 }
 
-/// The loop of the README, on a tree of 10,000 files.
+/// The loop of the README.
 #[test]
 fn fifty_kills_leave_every_hash_right_and_hash_nothing_again_that_is_recorded() {
     let tree = Tree::grow();
     let readme = include_str!("../../README.md");
     let block = readme.split("```sh").find(|block| block.contains("kill -9")).expect("the README has the loop");
     let (_names, script) = block.split_once("for kill in").expect("names first, then the loop");
-    let script = script.split("```").next().unwrap();
+    let script = script.split("```").next().unwrap().replace("seq 50", by_length("seq 5", "seq 50"));
     let mut shell = tree.user("sh");
     shell.env("program", tree.program()).env("folder", &tree.root).current_dir(tree.shared());
     let output = shell.arg("-c").arg(format!("for kill in{script}")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    let end = format!("\n{FILES} files, ");
+    let end = format!("\n{} files, ", how_many());
     assert!(said.contains(&end) && said.ends_with("every hash is right\n"), "{said}{output:?}");
     tree.compare();
 
@@ -92,7 +96,7 @@ fn fifty_kills_leave_every_hash_right_and_hash_nothing_again_that_is_recorded() 
     }
     let hashings = log.lines().count() - starts;
     println!("{starts} times gone on; of {hashings} files hashed, {} again in flight", hashings - hashed.len());
-    assert!(starts > 0 && hashed.len() >= FILES);
+    assert!(starts > 0 && hashed.len() >= how_many());
 }
 
 struct Tree {
@@ -106,8 +110,8 @@ impl Tree {
     fn grow() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("tree");
-        let mut files = Vec::with_capacity(FILES);
-        for number in 0..FILES {
+        let mut files = Vec::with_capacity(how_many());
+        for number in 0..how_many() {
             let branch = number / 100;
             let parent = root.join(format!("branch {}", branch % 10)).join(format!("{branch}"));
             if number % 100 == 0 {

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use qtasks_tests::length::by_length;
+
 fn kills(args: &[&str]) {
     let output = Command::new(env!("CARGO_BIN_EXE_kills")).args(args).output().unwrap();
     let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -9,28 +11,36 @@ fn kills(args: &[&str]) {
     assert!(output.status.success(), "{}: {said}{complaints}", output.status);
 }
 
+/// Signals at workers of a store, with more arguments.
+fn lose_nothing(store: &str, more: &[&str]) {
+    let some = by_length(["4", "1", "500"], ["12", "3", "3000"]);
+    kills(&[&["--store", store, "--kills", some[0], "--seconds", some[1], "--values", some[2]], more].concat());
+}
+
 /// That another worker takes over in time; there is one job at a time, so that none waits for its turn, and whoever has it
 /// is killed.
 fn goes_on(store: &str, within: &str) {
-    let alone = ["--workers", "2", "--jobs", "1", "--values", "1000", "--longest", "500"];
-    kills(&[&["--store", store, "--within", within, "--kills", "3", "--seconds", "6"], &alone[..]].concat());
+    let alone = ["--workers", "2", "--jobs", "1", "--values", by_length("300", "1000"), "--longest", "500"];
+    let some = by_length(["3", "3"], ["3", "6"]);
+    kills(&[&["--store", store, "--within", within, "--kills", some[0], "--seconds", some[1]], &alone[..]].concat());
 }
 
 /// The same with three workers whose clocks are ten seconds behind, right, and ten seconds ahead.
 fn by_other_clocks(store: &str) {
     let clocks = ["--skew", "10", "--workers", "3"];
-    kills(&[&["--store", store, "--kills", "8", "--seconds", "10", "--values", "3000"], &clocks[..]].concat());
+    let some = by_length(["4", "2", "500"], ["8", "10", "3000"]);
+    kills(&[&["--store", store, "--kills", some[0], "--seconds", some[1], "--values", some[2]], &clocks[..]].concat());
 }
 
 #[test]
 fn kills_on_sqlite_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--kills", "12", "--seconds", "3", "--values", "3000"]);
+    lose_nothing("sqlite", &[]);
 }
 
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn kills_on_redis_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--store", "redis", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    lose_nothing("redis", &[]);
 }
 
 #[test]
@@ -42,7 +52,7 @@ fn the_job_of_a_killed_worker_goes_on_within_five_seconds_on_redis() {
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn kills_on_postgres_lose_nothing_and_repeat_nothing_that_is_recorded() {
-    kills(&["--store", "postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    lose_nothing("postgres", &[]);
 }
 
 #[test]
@@ -53,13 +63,13 @@ fn the_job_of_a_killed_worker_goes_on_within_two_seconds_on_postgres() {
 
 #[test]
 fn what_is_written_in_transactions_is_there_exactly_once() {
-    kills(&["--transactional", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    lose_nothing("sqlite", &["--transactional"]);
 }
 
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn what_is_written_in_transactions_of_postgres_is_there_exactly_once() {
-    kills(&["--transactional", "--store", "postgres", "--kills", "12", "--seconds", "3", "--values", "3000"]);
+    lose_nothing("postgres", &["--transactional"]);
 }
 
 #[test]

@@ -30,17 +30,17 @@ use qtasks::{
         postgres::Postgres, sqlite::Sqlite, trim_attempts,
     },
 };
-use qtasks_tests::servers;
+use qtasks_tests::{length::by_length, servers};
 use tempfile::TempDir;
 
 #[test]
 fn memory_agrees_with_the_model() {
-    agrees_with_the_model(96, async || ((), Arc::new(Memory::new()) as _));
+    agrees_with_the_model(by_length(24, 96), async || ((), Arc::new(Memory::new()) as _));
 }
 
 #[test]
 fn sqlite_agrees_with_the_model() {
-    agrees_with_the_model(96, async || {
+    agrees_with_the_model(by_length(24, 96), async || {
         let folder = TempDir::new().unwrap();
         let url = format!("sqlite:{}?synchronous=off", folder.path().join("jobs.db").display());
         let store = Sqlite::open(&url).await.unwrap();
@@ -51,14 +51,16 @@ fn sqlite_agrees_with_the_model() {
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn redis_agrees_with_the_model() {
-    agrees_with_the_model(96, async || ((), qtasks::store::open(&servers::redis::url()).await.unwrap()));
+    agrees_with_the_model(by_length(24, 96), async || ((), qtasks::store::open(&servers::redis::url()).await.unwrap()));
 }
 
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn postgres_agrees_with_the_model() {
     // Each on tables of its own.
-    agrees_with_the_model(24, async || ((), Arc::new(Postgres::open(&servers::postgres::url()).await.unwrap()) as _));
+    agrees_with_the_model(by_length(6, 24), async || {
+        ((), Arc::new(Postgres::open(&servers::postgres::url()).await.unwrap()) as _)
+    });
 }
 
 /// For the sequences that are always tried.

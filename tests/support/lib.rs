@@ -1,11 +1,12 @@
 //! What the tests of qtasks share: a place for jobs, an application there, and a diary that its tasks write; and what
 //! simulations need: a ledger of what happens, a store that calls reach over an edge, and who judges the ledger; servers of
-//! the tests' own; worker processes to be killed; and clocks for them that are wrong.
+//! the tests' own; worker processes to be killed; clocks for them that are wrong; and how long tests take.
 
 pub mod clock;
 pub mod edge;
 pub mod kills;
 pub mod ledger;
+pub mod length;
 pub mod promises;
 pub mod servers;
 

@@ -14,13 +14,13 @@ use std::{process::ExitCode, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use libtest_mimic::Trial;
 use qtasks::prelude::*;
-use qtasks_tests::{clock::Clock, kills::ledger::now};
+use qtasks_tests::{clock::Clock, kills::ledger::now, length::by_length};
 use rustix::process::Signal;
 use scene::{Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, within};
 use tasks::{dozes, dozes_blocking, naps, naps_blocking, tells_when, ticks, ticks_blocking};
 
 /// Most of the time is spent waiting, so that many can do so at once, however few processors there are.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 20;
 const RIGHT: SignedDuration = SignedDuration::ZERO;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MISSING: &str = "clocks are shifted on Linux, where there is a C compiler";
@@ -77,15 +77,15 @@ async fn goes_by_its_clock(scene: Scene) {
     }
 }
 
-/// Jobs of every kind that run for longer than two leases.
+/// Jobs of every kind that run for longer than two leases, in the short form than one.
 async fn long_jobs(scene: &Scene, queues: &[&str]) -> Vec<Job> {
-    let mut jobs = Vec::new();
+    let (mut jobs, ticking) = (Vec::new(), by_length(20, 28));
     for queue in queues {
         let name = |task: &str| format!("{task} in the queue `{queue}`");
-        jobs.push(scene.enqueue(&name("naps"), naps(7_000).queue(*queue)).await);
-        jobs.push(scene.enqueue(&name("naps_blocking"), naps_blocking(7_000).queue(*queue)).await);
-        jobs.push(scene.enqueue(&name("ticks"), ticks(28, 250).queue(*queue)).await);
-        jobs.push(scene.enqueue(&name("ticks_blocking"), ticks_blocking(28, 250).queue(*queue)).await);
+        jobs.push(scene.enqueue(&name("naps"), naps(ticking * 250).queue(*queue)).await);
+        jobs.push(scene.enqueue(&name("naps_blocking"), naps_blocking(ticking * 250).queue(*queue)).await);
+        jobs.push(scene.enqueue(&name("ticks"), ticks(ticking, 250).queue(*queue)).await);
+        jobs.push(scene.enqueue(&name("ticks_blocking"), ticks_blocking(ticking, 250).queue(*queue)).await);
     }
     jobs
 }

@@ -24,6 +24,7 @@ use qtasks::{
     store::{self, Memory, Store},
 };
 use qtasks_tests::{
+    length::by_length,
     promises::{Event, Verdict},
     servers,
 };
@@ -134,34 +135,34 @@ fn again(place: &str, seed: u64) -> String {
     )
 }
 
-/// How many seeds to run: `usual` ones, or as many as are asked for; none when a single one is.
-fn seeds(usual: u64) -> u64 {
+/// How many seeds to run: the `short` or the `long` form, or as many as are asked for; none when a single one is.
+fn seeds(short: u64, long: u64) -> u64 {
     if env::var_os("QTASKS_SEED").is_some() {
         return 0;
     }
-    env::var("QTASKS_SEEDS").map_or(usual, |seeds| seeds.parse().expect("a number of seeds"))
+    env::var("QTASKS_SEEDS").map_or_else(|_| by_length(short, long), |seeds| seeds.parse().expect("a number of seeds"))
 }
 
 #[test]
 fn promises_hold_whatever_goes_wrong_in_memory() {
-    run_all("memory", seeds(2_000));
+    run_all("memory", seeds(300, 2_000));
 }
 
 #[test]
 fn promises_hold_whatever_goes_wrong_on_a_file() {
-    run_all("sqlite", seeds(100).div_ceil(10));
+    run_all("sqlite", seeds(30, 100).div_ceil(10));
 }
 
 #[test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 fn promises_hold_whatever_goes_wrong_on_a_server() {
-    run_all("redis", seeds(100).div_ceil(10));
+    run_all("redis", seeds(30, 100).div_ceil(10));
 }
 
 #[test]
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 fn promises_hold_whatever_goes_wrong_on_postgres() {
-    run_all("postgres", seeds(100).div_ceil(10));
+    run_all("postgres", seeds(30, 100).div_ceil(10));
 }
 
 /// Jobs and workers by the order in which they appear, in place of ids that are new in each run.
@@ -180,7 +181,7 @@ fn without_ids(events: &[Event]) -> String {
 
 #[test]
 fn a_seed_gives_the_same_run_again() {
-    for seed in 0..30 {
+    for seed in 0..by_length(10, 30) {
         let [one, other] = [(); 2].map(|()| without_ids(&Place::Memory.run(seed).events));
         assert!(one == other, "seed {seed}");
     }

@@ -28,13 +28,13 @@ mod watch;
 use std::{process::ExitCode, time::Duration};
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use qtasks_tests::eventually;
+use qtasks_tests::{eventually, length::by_length};
 use scene::{Scene, Setting};
 use server::{Kind, Server};
 use tokio::time::sleep;
 
 /// Most of the time is spent waiting, so that many can do so at once, however few processors there are.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 13;
 /// With this a call ends soon that nobody answers.
 const IMPATIENT: &str = "&timeout=2";
 
@@ -93,7 +93,7 @@ fn test_on(kind: Kind, name: &str, test: impl AsyncFnOnce() + Send + 'static) ->
 }
 
 async fn is_killed_again_and_again(scene: &mut Scene) {
-    for _ in 0..3 {
+    for _ in 0..by_length(1, 3) {
         scene.server.kill();
         assert!(scene.is_away().await);
         scene.server.restart();
@@ -102,7 +102,7 @@ async fn is_killed_again_and_again(scene: &mut Scene) {
 }
 
 async fn every_connection_is_cut(scene: &mut Scene) {
-    for _ in 0..4 {
+    for _ in 0..by_length(2, 4) {
         for _ in 0..3 {
             scene.server.cut_all();
         }
@@ -110,25 +110,25 @@ async fn every_connection_is_cut(scene: &mut Scene) {
     }
 }
 
-/// The time is what befalls it: ten times as long as a lease lasts.
+/// The time is what befalls it: ten times as long as a lease lasts, in the short form twice as long.
 async fn is_away_for_thirty_seconds(scene: &mut Scene) {
     scene.server.kill();
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(by_length(6, 30))).await;
     assert!(scene.is_away().await);
     scene.server.restart();
 }
 
-/// Here too: three times as long as a lease.
+/// Here too: three times as long as a lease, or longer than one.
 async fn stands_still_for_ten_seconds(scene: &mut Scene) {
     scene.server.freeze();
-    sleep(Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(by_length(4, 10))).await;
     scene.server.thaw();
 }
 
 /// And here, for longer than a lease.
 async fn others_have_all_connections(scene: &mut Scene) {
     let crowd = scene.server.crowd().await;
-    sleep(Duration::from_secs(5)).await;
+    sleep(Duration::from_secs(by_length(4, 5))).await;
     assert!(scene.is_away().await);
     drop(crowd);
 }

@@ -21,6 +21,7 @@ use qtasks_tests::{
         ledger::{What, now},
         process::Worker,
     },
+    length::by_length,
     servers::proxy::Proxy,
 };
 use tempfile::TempDir;
@@ -40,15 +41,16 @@ use crate::{
 /// How long anything may take until it goes on, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether it goes on. A look reads a whole ledger.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(250);
 const WORKERS: usize = 2;
 /// How many jobs a worker runs at once. It leases as many again ahead, and of twice as many there are some for the other.
 const CONCURRENCY: usize = 4;
 const JOBS: usize = 4 * CONCURRENCY;
 /// How often a job comes that does not yield.
 const SOMETIMES: Duration = Duration::from_millis(200);
-/// How long a handler takes, in milliseconds: so jobs take long enough for something to happen meanwhile.
-const PAUSE: &str = "20";
+/// How long a handler takes, in milliseconds: so jobs take long enough for something to happen meanwhile. In the short form
+/// there is less to do at a time.
+const PAUSES: [&str; 2] = ["40", "20"];
 
 /// What there is.
 pub(crate) struct Scene {
@@ -102,7 +104,7 @@ impl Scene {
         let app = QueueTasks::builder().store_at(store.clone()).build().await.expect("an application is built");
         let workers = (0..WORKERS).map(|number| {
             let mut command = Command::new(env!("CARGO_BIN_EXE_portable"));
-            command.args(["--pause", PAUSE]);
+            command.args(["--pause", by_length(PAUSES[0], PAUSES[1])]);
             Worker::start(command, &url, CONCURRENCY, folder.path().join(format!("ledger-{number}")))
         });
         let workers = workers.collect::<Result<_, _>>().expect("workers are started");

@@ -23,21 +23,22 @@ use qtasks::{
     sqlite::rusqlite::Connection,
     store::{self, Filter, Store},
 };
+use qtasks_tests::length::by_length;
 use trace::Trace;
 
 fn main() -> ExitCode {
     let trials = vec![
         trial("all_that_was_acknowledged_survives_a_power_cut", || {
-            let survey = survey("", 240);
+            let survey = survey("", by_length(60, 240));
             assert_eq!(survey.broken(), Vec::<String>::new());
             assert_eq!(survey.lost(), Vec::<String>::new());
         }),
         trial("fewer_syncs_lose_the_last_commits_and_nothing_else", || {
-            let survey = survey("?synchronous=normal", 80);
+            let survey = survey("?synchronous=normal", by_length(30, 80));
             assert_eq!(survey.broken(), Vec::<String>::new());
         }),
         trial("without_syncs_a_power_cut_is_felt", || {
-            let survey = survey("?synchronous=off", 80);
+            let survey = survey("?synchronous=off", by_length(40, 80));
             assert!(!survey.lost().is_empty(), "a test that finds nothing here would find nothing anywhere");
             assert!(!survey.broken().is_empty(), "nor this one");
         }),

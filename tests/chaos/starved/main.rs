@@ -17,14 +17,15 @@ use std::{
 
 use libtest_mimic::Trial;
 use qtasks::{job::Ending, prelude::*, sqlite::rusqlite::Connection, store::Filter};
-use qtasks_tests::{servers::postgres::tell, whole};
+use qtasks_tests::{length::by_length, servers::postgres::tell, whole};
 use rustix::process::Signal;
 use scene::{
     Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, touch, trial, within,
 };
 use tasks::{burns, hangs, naps, naps_blocking, needs_most_of_its_time, ticks, waits_for};
 
-const AT_ONCE: usize = 6;
+/// Most of them wait most of their time.
+const AT_ONCE: usize = 10;
 
 fn main() -> ExitCode {
     let mut trials = vec![
@@ -58,9 +59,10 @@ fn main() -> ExitCode {
     run(AT_ONCE, trials)
 }
 
-/// Jobs that last for longer than two leases, in the queue `default`.
+/// Jobs that last for longer than two leases, in the short form than one, in the queue `default`.
 async fn long_jobs(scene: &Scene) -> Vec<Job> {
-    vec![scene.enqueue("naps", naps(8_000)).await, scene.enqueue("ticks", ticks(32, 250)).await]
+    let ticking = by_length(18, 32);
+    vec![scene.enqueue("naps", naps(ticking * 250)).await, scene.enqueue("ticks", ticks(ticking, 250)).await]
 }
 
 async fn asks_and_burns(scene: Scene) {
@@ -68,7 +70,11 @@ async fn asks_and_burns(scene: Scene) {
     let asked_for = scene.enqueue("naps", naps(1)).await;
     peer.tell(&format!("ask {}", asked_for.handle.id()));
     each_ends_at_its_first_attempt(&[asked_for]).await;
-    let jobs = [scene.enqueue("burns", burns(8_000)).await, scene.enqueue("burns", burns(8_000)).await];
+    let burning = by_length(3_500, 8_000);
+    let mut jobs = Vec::new();
+    for _ in 0..by_length(1, 2) {
+        jobs.push(scene.enqueue("burns", burns(burning)).await);
+    }
     each_ends_at_its_first_attempt(&jobs).await;
 }
 
@@ -78,12 +84,12 @@ async fn blocks(scene: Scene) {
     all_run(&jobs).await;
     // What is asked waits for a thread then, with all that it has been given already.
     peer.tell(&format!("ask {}", jobs[0].handle.id()));
-    peer.tell("block 8");
+    peer.tell(by_length("block 4", "block 8"));
     each_ends_at_its_first_attempt(&jobs).await;
 }
 
 async fn lists(scene: Scene) {
-    let many = if scene.kind == Kind::Sqlite { 100_000 } else { 20_000 };
+    let many = if scene.kind == Kind::Sqlite { by_length(20_000, 100_000) } else { by_length(5_000, 20_000) };
     for _ in 0..many / 5_000 {
         let chunk = (0..5_000).map(|_| naps(1).queue("nobodys"));
         scene.app.enqueue_all(chunk).await.unwrap();
@@ -228,7 +234,7 @@ async fn one_never_ends(scene: Scene) {
 /// Only a program with other tasks sees how a job is lost, again and again.
 async fn is_seen_by_strangers(scene: Scene) {
     // Where the operating system tells nobody, each loss takes seconds.
-    let losses = if scene.kind == Kind::Redis { 5 } else { 8 };
+    let losses = if scene.kind == Kind::Redis { by_length(2, 5) } else { by_length(4, 8) };
     let _stranger = scene.stranger("default,elsewhere");
     let job = scene.enqueue("waits_for", waits_for(scene.file("never"))).await;
     for loss in 1..=losses {

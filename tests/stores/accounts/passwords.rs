@@ -2,7 +2,10 @@
 
 use futures::{StreamExt as _, stream};
 use qtasks::store;
-use qtasks_tests::servers::{postgres, redis};
+use qtasks_tests::{
+    length::by_length,
+    servers::{postgres, redis},
+};
 
 /// Each is made of parts that stand nowhere else.
 const PASSWORDS: &[&str] = &[
@@ -38,6 +41,11 @@ const PASSWORDS: &[&str] = &[
     "zork\tzork\nzork",
     "жzorkж",
 ];
+
+/// Those that are tried: all, or some of them.
+fn passwords() -> impl Iterator<Item = &'static str> {
+    PASSWORDS.iter().copied().step_by(by_length(4, 1))
+}
 
 /// The URLs of a scheme with this password: of servers that are not there, and such as cannot be understood.
 fn urls(scheme: &str, password: &str) -> Vec<String> {
@@ -88,9 +96,9 @@ async fn none_tells(urls: Vec<String>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_url_that_opens_no_store_does_not_tell_its_password() {
     for scheme in ["redis", "rediss", "postgres", "postgresql", "mysql", "REDIS", "redis+tls", "Postgres"] {
-        none_tells(PASSWORDS.iter().flat_map(|password| urls(scheme, password)).collect()).await;
+        none_tells(passwords().flat_map(|password| urls(scheme, password)).collect()).await;
     }
-    none_tells(PASSWORDS.iter().map(|password| format!("sqlite:/no/such/q.db?password={password}")).collect()).await;
+    none_tells(passwords().map(|password| format!("sqlite:/no/such/q.db?password={password}")).collect()).await;
 }
 
 /// A password as a URL has it.
@@ -104,9 +112,9 @@ fn encoded(password: &str) -> String {
 async fn a_server_that_refuses_a_password_does_not_tell_it() {
     let (redis, postgres) = (redis::Redis::start(&[]), postgres::shared());
     let database = postgres.database();
-    for password in PASSWORDS {
+    for password in passwords() {
         let mut urls = Vec::new();
-        for password in [(*password).to_owned(), encoded(password)] {
+        for password in [password.to_owned(), encoded(password)] {
             urls.push(format!("redis://me:{password}@127.0.0.1:{}", redis.port));
             urls.push(database.replace("secret", &password));
             urls.push(format!("{}?user=tests&password={password}", database.replace("tests:secret@", "")));
