@@ -199,8 +199,35 @@ pub fn tell(url: &str, sql: &str) -> Result<String, String> {
     Err(String::from_utf8_lossy(&told.stderr).trim().to_owned())
 }
 
-/// Makes the files of a server in `folder`.
+/// Makes the files of a server in `folder`: a copy of those that were made once for all tests, which is sooner there.
 fn make_cluster(folder: &Path) {
+    let template = template();
+    if !template.exists() {
+        let fresh = tempfile::tempdir().expect("a temporary folder can be made");
+        initialize(fresh.path());
+        let beside = tempfile::tempdir_in(env!("OUT_DIR")).expect("the build has a folder");
+        copy(&fresh.path().join("data"), &beside.path().join("data"));
+        // Another process may just have been sooner, with the same files.
+        _ = fs::rename(beside.path().join("data"), &template);
+    }
+    give_away(&[folder]);
+    copy(&template, &folder.join("data"));
+}
+
+/// Where the files stand that are copied: of one version of Postgres and one user.
+fn template() -> PathBuf {
+    let version = Command::new(program("initdb")).arg("--version").output().expect("Postgres is installed");
+    let version = String::from_utf8_lossy(&version.stdout).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    Path::new(env!("OUT_DIR")).join(format!("{version}{}", geteuid().as_raw()))
+}
+
+/// Copies a folder with all that is in it, and whose it is.
+fn copy(from: &Path, to: &Path) {
+    carry_out(&["cp".into(), "-a".into(), from.display().to_string(), to.display().to_string()], Path::new("/"));
+}
+
+/// Has Postgres make the files of a server in `folder`.
+fn initialize(folder: &Path) {
     let password = folder.join("password");
     fs::write(&password, "secret").expect("a file is written");
     give_away(&[folder, &password]);
