@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod edge;
+pub mod jobs;
 pub mod kills;
 pub mod ledger;
 pub mod length;

@@ -15,11 +15,16 @@ use qtasks::{
     job::WorkerId,
     postgres::{Postgres, Transaction, tokio_postgres},
     prelude::*,
-    store::{Ask, Store, Suspects},
+    store::Store,
 };
-use qtasks_tests::{servers, servers::postgres::tell, whole};
+use qtasks_tests::{
+    jobs::{ask, new_job},
+    servers,
+    servers::postgres::tell,
+    whole,
+};
 
-use shared::{NOW, documented, jobs_are_done, new_job};
+use shared::{documented, jobs_are_done};
 
 fn server() -> &'static servers::postgres::Postgres {
     static SHARED: OnceLock<servers::postgres::Postgres> = OnceLock::new();
@@ -85,17 +90,6 @@ impl Stage {
         let line = self.named(line);
         assert!(said.contains(&format!("`{line}`")), "{line}: {said}");
         tell(&self.god, &line).unwrap();
-    }
-}
-
-fn ask(limit: usize) -> Ask {
-    Ask {
-        worker: WorkerId::new(),
-        queues: ["default".into()].into(),
-        tasks: ["task"].into(),
-        limit,
-        suspects: Suspects::PassOver,
-        now: NOW,
     }
 }
 

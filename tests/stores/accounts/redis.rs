@@ -11,9 +11,9 @@ use qtasks::{
     QueueTasks,
     store::{Redis, Store},
 };
-use qtasks_tests::{servers::redis, whole};
+use qtasks_tests::{jobs::new_job, servers::redis, whole};
 
-use shared::{documented, jobs_are_done, new_job};
+use shared::{documented, jobs_are_done};
 
 /// The line of the documentation that gives an account its rights, for this account and the application of its name.
 fn line(name: &str) -> String {

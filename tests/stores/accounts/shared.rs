@@ -2,15 +2,8 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use jiff::Timestamp;
-use qtasks::{
-    job::{JobId, NewJob},
-    json::Json,
-    prelude::*,
-};
+use qtasks::prelude::*;
 use qtasks_tests::in_time;
-
-pub(crate) const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
 /// The lines of the blocks of code in the documentation that begin with `first`, without what makes them comments.
 pub(crate) fn documented(file: &str, first: &str) -> Vec<String> {
@@ -21,19 +14,6 @@ pub(crate) fn documented(file: &str, first: &str) -> Vec<String> {
     let block: Vec<_> = block.map(str::to_owned).collect();
     assert!(!block.is_empty(), "{file} says what an account needs: {first}");
     block
-}
-
-pub(crate) fn new_job() -> NewJob {
-    NewJob {
-        id: JobId::new(),
-        task: "task".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: Json::from_stored("{}"),
-        due: NOW,
-        max_time: None,
-        enqueued: NOW,
-    }
 }
 
 #[qtask]

@@ -12,17 +12,9 @@ mod upgrading;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use qtasks::{
-    QueueTasks,
-    job::{JobId, NewJob, WorkerId},
-    json::Json,
-    postgres::Postgres,
-    store::{Ask, Suspects},
-};
+use qtasks::{QueueTasks, postgres::Postgres};
+use qtasks_tests::jobs::{NOW, ask, new_job};
 use servers::Handled;
-
-const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 
 async fn open(url: &str) -> Arc<Postgres> {
     Arc::new(Postgres::open(url).await.unwrap())
@@ -35,31 +27,6 @@ async fn app(url: &str) -> QueueTasks {
 
 async fn refused(url: &str) -> String {
     qtasks_tests::whole(&Postgres::open(url).await.unwrap_err())
-}
-
-fn new_job() -> NewJob {
-    NewJob {
-        id: JobId::new(),
-        task: "task".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: Json::from_stored("{}"),
-        due: NOW,
-        max_time: None,
-        enqueued: NOW,
-    }
-}
-
-fn ask(limit: usize) -> Ask {
-    let worker = WorkerId::new();
-    Ask {
-        worker,
-        queues: ["default".into()].into(),
-        tasks: ["task"].into(),
-        limit,
-        suspects: Suspects::PassOver,
-        now: NOW,
-    }
 }
 
 /// The URL with another schema.

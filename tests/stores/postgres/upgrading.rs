@@ -33,16 +33,7 @@ fn worker() -> WorkerId {
 
 /// A job as the old tables have it, in a state, after so many attempts.
 fn job(number: u8, state: State, attempt: u32) -> Job {
-    let call = NewJob {
-        id: id(number),
-        task: "task".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: Json::from_stored("{}"),
-        due: NOW,
-        max_time: None,
-        enqueued: NOW,
-    };
+    let call = NewJob { id: id(number), ..new_job() };
     Job { state, attempt, ..Job::from(call) }
 }
 
