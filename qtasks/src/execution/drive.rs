@@ -83,7 +83,7 @@ where
 
 /// Whether it is a body that calls this, and not what it has spawned.
 fn is_body() -> bool {
-    TaskContext::try_current().is_some()
+    TaskContext::has_current()
 }
 
 /// The way of a task that yields: each value goes through the handler and is kept.

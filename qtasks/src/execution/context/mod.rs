@@ -194,6 +194,11 @@ impl TaskContext {
         CURRENT.try_with(Clone::clone).ok()
     }
 
+    /// Whether there is one, which is asked for each value.
+    pub(crate) fn has_current() -> bool {
+        CURRENT.try_with(|_| ()).is_ok()
+    }
+
     /// The job that this is an attempt of.
     pub fn job_id(&self) -> JobId {
         self.inner.job

@@ -6,6 +6,10 @@
 //! none of them goes away by itself. A connection holds a lock on the database, without which no other program can be the
 //! last one to close it; that one alone removes log and index.
 //!
+//! Looking at each path is dear beside a small commit. A file that comes to a folder, or goes away, changes the time of the
+//! folder: so where that is still the same, one look at the folder is enough, and the paths are looked at ten times a second.
+//! Only a file that is mounted over one of them changes no time; it is noticed by the next look at the paths.
+//!
 //! Where there are no inodes, on Windows, it is looked only whether the files are there. Windows lets no program remove,
 //! rename or replace a file that SQLite has open.
 
@@ -16,6 +20,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
 };
 
+#[cfg(unix)]
+use super::folder::Folder;
 use super::{
     error::Fault,
     url::{OPENING, Place, beside},
@@ -30,6 +36,8 @@ pub(super) struct Files {
     pub(super) place: Place,
     bell: Arc<Bell>,
     open: Vec<Known>,
+    #[cfg(unix)]
+    pub(super) folder: Folder,
     /// What has happened to them. The store is of no use from then on, whatever stands at the paths later.
     changed: OnceLock<Arc<str>>,
 }
@@ -73,7 +81,14 @@ impl Files {
         if place.named != place.path {
             open.push(known(Part::Database, place.named.clone(), database));
         }
-        let files = Arc::new(Self { place, bell, open, changed: OnceLock::new() });
+        let files = Arc::new(Self {
+            #[cfg(unix)]
+            folder: Folder::of(&place),
+            place,
+            bell,
+            open,
+            changed: OnceLock::new(),
+        });
         files.check().map_err(|fault| files.explain(fault, OPENING))?;
         let mut stores = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         stores.retain(|store| store.strong_count() > 0);
@@ -86,6 +101,14 @@ impl Files {
     /// A commit that comes before this, and an answer that comes after it, are not lost with a file that was gone before.
     pub(super) fn check(&self) -> Result<u64, Fault> {
         self.known()?;
+        #[cfg(unix)]
+        return self.folder.or_look(|| self.look());
+        #[cfg(not(unix))]
+        self.look()
+    }
+
+    /// The same, by a look at each.
+    fn look(&self) -> Result<u64, Fault> {
         let mut log = 0;
         for known in &self.open {
             match known.look() {

@@ -31,6 +31,8 @@ mod error;
 mod files;
 #[cfg(test)]
 mod fixture;
+#[cfg(unix)]
+mod folder;
 mod handler;
 mod holding;
 mod notify;
