@@ -65,12 +65,12 @@ fn the_table_agrees_with_sha256sum_line_for_line() {
     tree.compare();
 }
 
-/// The loop of the README.
+/// The loop of the document on tests.
 #[test]
 fn fifty_kills_leave_every_hash_right_and_hash_nothing_again_that_is_recorded() {
     let tree = Tree::grow();
-    let readme = include_str!("../../README.md");
-    let block = readme.split("```sh").find(|block| block.contains("kill -9")).expect("the README has the loop");
+    let document = include_str!("../../docs/testing.md");
+    let block = document.split("```sh").find(|block| block.contains("kill -9")).expect("the document has the loop");
     let (_names, script) = block.split_once("for kill in").expect("names first, then the loop");
     let script = script.split("```").next().unwrap().replace("seq 50", by_length("seq 5", "seq 50"));
     let mut shell = tree.user("sh");

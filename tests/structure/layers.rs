@@ -43,7 +43,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
 ];
 /// Tables of contents: the only files that import from the crate's root, and none imports them.
-const LISTS: [&str; 3] = ["lib", "prelude", "macro_support"];
+const LISTS: [&str; 4] = ["lib", "prelude", "macro_support", "documents"];
 /// The only files that see both a task and the inside of a store.
 const BRIDGES: [&str; 2] = ["store/postgres/handler", "store/sqlite/handler"];
 /// What a bridge may import besides.
