@@ -8,9 +8,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
 use super::{
-    called,
-    rescue::given_back,
-    runner,
+    called, runner,
     shared::{Floor, Slot},
 };
 use crate::{
@@ -18,7 +16,7 @@ use crate::{
     environment::{outage::Trouble, suspects::SuspectPermit},
     error::Result,
     model::job::{Job, Lease},
-    store::{Ask, Leased, Suspects},
+    store::{Ask, Leased, Settlement, Suspects},
     telemetry,
 };
 
@@ -315,7 +313,7 @@ impl Dispatcher {
 
     /// Gives back a job whose lease may have been lost before its answer came; if it was, that changes nothing.
     fn decline(&self, job: &Job, now: Timestamp) {
-        let (floor, settlement) = (self.floor.clone(), given_back(job, self.lease_of(job), now));
+        let (floor, settlement) = (self.floor.clone(), Settlement::given_back(job, self.lease_of(job), now));
         self.floor.attempts.spawn(async move { floor.settle(settlement).await });
     }
 
@@ -361,7 +359,7 @@ impl Dispatcher {
             let lease = self.lease_of(job);
             let floor = &self.floor;
             async move {
-                floor.settle(given_back(job, lease, now)).await;
+                floor.settle(Settlement::given_back(job, lease, now)).await;
                 floor.held.remove(lease);
             }
         });

@@ -14,8 +14,7 @@ use crate::{
     execution::stopped::Stopped,
     model::{
         job::{Attempt, Job, Lease, WorkerId},
-        lifecycle::{self, Outcome, Verdict},
-        retry::Retry,
+        lifecycle::{self, Outcome},
     },
     store::{Hold, Presence, Settlement, Store, Written},
     telemetry,
@@ -131,7 +130,9 @@ impl Rescue {
         let store = &self.floor.app.store;
         let returned = async {
             match store.job(orphan.job).await? {
-                Some(job) => store.settle(vec![given_back(&job, orphan, self.floor.app.now())]).await.map(drop),
+                Some(job) => {
+                    store.settle(vec![Settlement::given_back(&job, orphan, self.floor.app.now())]).await.map(drop)
+                }
                 None => Ok(()),
             }
         };
@@ -160,21 +161,6 @@ async fn settle_lost(store: &dyn Store, settlements: Vec<Settlement>) -> Result<
         }
     }
     Ok(written)
-}
-
-/// Gives back a job that was leased and not started.
-pub(crate) fn given_back(job: &Job, lease: Lease, now: jiff::Timestamp) -> Settlement {
-    let outcome = lifecycle::settle(job, Verdict::Released, false, &Retry::DEFAULT, 0.0, now);
-    Settlement {
-        job: lease.job,
-        hold: Hold::Lease(lease),
-        steps: None,
-        next: outcome.next,
-        failures: outcome.failures,
-        suspect: outcome.suspect,
-        attempt: None,
-        now,
-    }
 }
 
 /// A pause between two looks that is longer than this breaks the chain of looks: this process was frozen, or the machine

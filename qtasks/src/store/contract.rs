@@ -1,0 +1,250 @@
+//! What a store is.
+
+use std::{
+    collections::HashSet,
+    fmt::{self, Debug},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    filter::Filter,
+    lease::{Ask, Free, Lane, Leased},
+    notify::Bell,
+    presence::{Presence, Renewed},
+    record::{Record, Transacted},
+    settlement::{Settlement, Written},
+};
+use crate::{
+    error::{Error, Result},
+    model::{
+        job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, WorkerId},
+        pending::PendingStep,
+    },
+};
+
+/// A place where jobs are kept.
+///
+/// Every call is atomic and durable: when it returns, what it wrote survives a crash of the process, and for a store
+/// that promises it, of the machine. A call that returns an error may or may not have been carried out; each can be
+/// made again with the same arguments without harm. All are cancel safe in the same sense. Times count to the
+/// millisecond; what is finer may be lost.
+///
+/// # A store of your own
+///
+/// Implement this, and give it to an application with [`Builder::store_at`](crate::Builder::store_at). The feature
+/// `conformance` has the rules that every store keeps, each a test of its own: `store_conformance!` runs them. The example
+/// `log_store` is such a store, in a file that is appended to.
+///
+/// - Calls come from any thread, many at a time, and their futures may be dropped.
+/// - An [`Error::Store`] is for what may be better soon: workers make the same call again until it is carried out, and
+///   callers for as long as the store's [patience](Store::patience) lasts. What no repetition mends is another error: an
+///   [`Error::Refused`] where the job itself is to blame, such as a value that is too large. Of a call with several records or
+///   settlements that is answered so, workers make each part again by itself, and the attempt of the one that is refused
+///   fails.
+/// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
+/// - A store has one [`Bell`]. [`ring_work`](Bell::ring_work) belongs to every change after which a job waits,
+///   [`ring_jobs`](Bell::ring_jobs) to every record and settlement, [`ring_ends`](Bell::ring_ends) to a settlement that
+///   ends a job, and [`ring_all`](Bell::ring_all) to changes by another process. A ring too many does no harm.
+#[async_trait]
+pub trait Store: Debug + Send + Sync + 'static {
+    /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
+
+    /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
+    /// from now on, at its next attempt. Of [suspects](Job::suspect) at most one is among them, and none unless
+    /// `ask.suspects` [allows](Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
+    /// place of its priority among the others. It is leased at `ask.now`, and [liable](Suspects::liable) as asked. All other
+    /// suspects are passed over and go on waiting.
+    ///
+    /// The lease lasts as long as the worker [renews](Self::renew) it.
+    async fn lease(&self, ask: Ask) -> Result<Leased>;
+
+    /// Leases jobs at the moment they are enqueued, if they are due then: as many as are `free` at that time, and
+    /// `ask.limit` at most. Waits until there are some. It is for stores that save a commit by it; others have nothing to
+    /// give here.
+    ///
+    /// What waits already comes first: to begin with, and when the bell has rung for work, new jobs wait too until the
+    /// same worker was given less by [`lease`](Self::lease) than it asked for.
+    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+        let _ = (ask, free);
+        None
+    }
+
+    /// When this returns, [`lease_new`](Self::lease_new) of this worker has answered: with nothing, if nothing came.
+    async fn take_back(&self, worker: WorkerId) {
+        let _ = worker;
+    }
+
+    /// Says that `worker` lives: `beat` is the next number of a count of its own, which others [see](Self::workers) change.
+    /// Gives the leases that the worker holds, those that were not renewed for long included, as long as no one took them.
+    ///
+    /// The first call makes the worker known, as does the first after [`leave`](Self::leave). A worker makes this call each
+    /// second, from a thread of its own, and loses its jobs when it cannot: so it must wait for nothing that other calls
+    /// are busy with. A store whose tables or keys have become those of a newer qtasks answers
+    /// [`Error::NewerStore`], one that is not where it was [`Error::StoreChanged`], and the worker stops.
+    ///
+    /// Where a store could be wrong in [seeing](Presence::gone) that a worker of its own process is gone, it rings a
+    /// [doubt](Bell::ring_doubt) for it.
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed>;
+
+    /// Forgets `worker`, if it is known. Leases that it still holds can be taken at once: it is [gone](Presence::gone).
+    async fn leave(&self, worker: WorkerId) -> Result<()>;
+
+    /// All workers that hold leases or are known otherwise, in no order.
+    async fn workers(&self) -> Result<Vec<Presence>>;
+
+    /// Up to `limit` running jobs that `worker` holds, in no order.
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>>;
+
+    /// Forgets a worker of which [`workers`](Self::workers) said that it is silent since `beat` and holds nothing, if that is
+    /// still so. For stores that keep something of a worker until it leaves.
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let _ = (worker, beat);
+        Ok(())
+    }
+
+    /// The time by the clock of the server, if there is a server: all processes count delays and schedules by it.
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        Ok(None)
+    }
+
+    /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
+    /// order. A new step sets the failures of its job to 0; a [suspect](Job::suspect) has had no losses from then on, and is
+    /// [liable](crate::model::job::Suspect::liable) no more.
+    ///
+    /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
+    /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
+    /// ([`Error::Misuse`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
+
+    /// Runs the handlers of these values in a transaction, each in a savepoint of its own, in order, and appends their steps
+    /// in the same one, if the lease holds: what a handler writes and its step are there both or not at all. Without a
+    /// lease there are no steps to append.
+    ///
+    /// Values whose step is recorded already are passed over, so that a call can be made again. But no handler is run
+    /// twice: where what it wrote could not be committed, the value is [spent](Transacted::Spent).
+    ///
+    /// Only for a store that has [transactions](Self::transactions).
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
+        let _ = (lease, works);
+        Err(Error::Misuse("this store has no transactions for handlers to run in"))
+    }
+
+    /// The kind of transactions that handlers can run in here, if there are any: that which they must be written for.
+    fn transactions(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Moves jobs to their next state; one answer for each settlement, in order, whatever becomes of the others. The attempt
+    /// that ends with it goes into the job's history. A settlement to [`State::Running`] makes the call an error that no
+    /// repetition can mend, and nothing of the call is written.
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>>;
+
+    /// One job.
+    async fn job(&self, id: JobId) -> Result<Option<Job>>;
+
+    /// Up to `limit` jobs that `filter` lets pass, oldest first, from after `after`.
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>>;
+
+    /// The lanes in which jobs are due that wait at `now`, each once and in no order. A worker asks this once a minute, to say
+    /// of which no worker takes any. As it stands here it knows of those of the first thousand jobs that wait; a store that
+    /// finds lanes without reading jobs gives all.
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        const FIRST: usize = 1_000;
+        let waiting = self.jobs(Filter::default().state("waiting"), None, FIRST).await?;
+        let due = waiting.into_iter().filter(|job| matches!(job.state, State::Waiting { due } if due <= now));
+        let lanes: HashSet<_> = due.map(|Job { queue, task, .. }| Lane { queue, task }).collect();
+        Ok(lanes.into_iter().collect())
+    }
+
+    /// Up to `limit` steps of a job in order, from number `from`.
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>>;
+
+    /// The last step of a job that was not skipped.
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>>;
+
+    /// Up to `limit` memos of a job in order, from number `from`: those for the step of this number, or, without one,
+    /// those for the body. Once a step is recorded, the memos for it may be gone.
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>>;
+
+    /// The attempts of a job that have ended, oldest first: where there are more than 100, the first
+    /// [`FIRST_ATTEMPTS`] and the last [`LAST_ATTEMPTS`]. A settlement deletes what stands between these.
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>>;
+
+    /// Deletes up to `limit` ended jobs with all that belongs to them: dead ones that ended before `dead`, others that
+    /// ended before `finished`, by the `now` of the [`Settlement`] that ended them. Gives how many it deleted.
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize>;
+
+    /// How long a caller waits for a store that is away: an application makes the same call again for so long, where it ends
+    /// in an [`Error::Store`]. Workers wait without an end.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    /// Says that the application goes by tokio's clock, which its tests may pause. Tokio moves such a clock on whenever its
+    /// runtime has nothing to do; a store that carries calls out on threads of its own holds the clock from now on while the
+    /// caller waits for one, as `tokio::task::spawn_blocking` does.
+    fn hold_clock(&self) {}
+
+    /// Where the jobs are, for those who enqueue in transactions of their own.
+    fn home(&self) -> Home {
+        Home::Apart
+    }
+
+    /// What rings when there is something new in the store. A call that changed something has rung before it returns:
+    /// whoever made it finds by the bell what it led to.
+    fn bell(&self) -> &Bell;
+}
+
+/// How many steps or memos are read at a time.
+pub(crate) const PAGE: usize = 1024;
+
+/// Where a store keeps its jobs, as far as other connections can reach them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Home {
+    /// Where no transaction of another connection reaches.
+    Apart,
+    /// In a SQLite file.
+    File(PathBuf),
+    /// In a Postgres database.
+    Schema {
+        /// The database, as the server calls it.
+        database: String,
+        /// The schema there.
+        name: String,
+        /// What tells the tables there from those of other stores.
+        store: Uuid,
+    },
+}
+
+impl fmt::Display for Home {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apart => f.write_str("one that no transaction reaches, such as `memory:`"),
+            Self::File(path) => write!(f, "`{}`", path.display()),
+            Self::Schema { database, name, .. } => write!(f, "the schema `{name}` of the database `{database}`"),
+        }
+    }
+}
+
+/// A transaction of the user's own on a store, in which jobs can be enqueued.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a transaction that jobs can be enqueued in",
+    label = "expected `&qtasks::sqlite::rusqlite::Transaction` or `&mut qtasks::postgres::tokio_postgres::Transaction`"
+)]
+pub trait UserTransaction {
+    /// The answer: a `Result`, or a future of one.
+    type Answer<T>;
+
+    /// Enqueues `job`, and makes something of its id. That is [`Error::OtherStore`] in a transaction that is not on the store
+    /// at `home`, which is the application's.
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Self::Answer<T>;
+}
