@@ -8,8 +8,11 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{calls::Inner, error::Fault};
-use crate::error::{Error, Result};
+use super::{error::Fault, shared::Inner};
+use crate::{
+    error::{Error, Result},
+    store::Written,
+};
 
 /// A call that can share a statement with others of its kind.
 pub(super) trait Call: Sized + Send + Sync + 'static {
@@ -94,4 +97,10 @@ async fn carry_out<C: Call>(calls: &[C], inner: &Inner) -> Vec<Result<C::Answer,
         }
         Err(fault) => calls.iter().map(|_| Err(fault.clone())).collect(),
     }
+}
+
+/// To each call as many answers as are its own.
+pub(super) fn dealt_out(written: Vec<Written>, counts: impl Iterator<Item = usize>) -> Vec<Vec<Written>> {
+    let mut written = written.into_iter();
+    counts.map(|count| written.by_ref().take(count).collect()).collect()
 }

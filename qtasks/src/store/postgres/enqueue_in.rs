@@ -38,7 +38,8 @@ impl<'t> UserTransaction for &'t mut super::Transaction<'_> {
     type Answer<T> = Enqueueing<'t, T>;
 
     fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
-        self.in_schema().enqueue(home, job, then)
+        let (schema, transaction) = self.parts();
+        InSchema::new(schema, transaction).enqueue(home, job, then)
     }
 }
 

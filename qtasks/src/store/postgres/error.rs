@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::{account, schema::FORMAT, url::Place};
+use super::{account, url::Place};
 use crate::error::{Error, chain};
 
 const UNENCRYPTED: &str = "; `?sslmode=disable` goes without, over networks that are yours";
@@ -21,8 +21,8 @@ pub(super) enum Fault {
     Away(Trouble),
     /// not within this time.
     Silent(Duration),
-    /// The tables have this format, which only a newer qtasks knows.
-    Newer { place: String, found: i64 },
+    /// The tables have the format `found`, which only a newer qtasks knows; this one knows `known`.
+    Newer { place: String, found: i64, known: i64 },
 }
 
 /// The driver's error.
@@ -38,7 +38,7 @@ impl Fault {
         match self {
             Self::Misuse(why) => Error::Misuse(why),
             Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
-            Self::Newer { place, found } => Error::NewerStore { place, found, known: FORMAT },
+            Self::Newer { place, found, known } => Error::NewerStore { place, found, known },
             Self::Silent(_) => Error::store(doing, self.to_string()),
         }
     }
@@ -156,7 +156,7 @@ impl fmt::Display for Fault {
             Self::Misuse(why) => f.write_str(why),
             Self::Refused(trouble) | Self::Away(trouble) => f.write_str(&chain(trouble)),
             Self::Silent(patience) => write!(f, "no answer from the server within {} s", patience.as_secs_f64()),
-            Self::Newer { place, found } => write!(f, "the store at `{place}` has the format {found}"),
+            Self::Newer { place, found, .. } => write!(f, "the store at `{place}` has the format {found}"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use super::{InTransaction, KIND, Transaction};
+use super::transaction::{InTransaction, KIND, Transaction};
 use crate::{
     error::{BoxError, Error},
     execution::{

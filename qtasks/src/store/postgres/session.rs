@@ -262,7 +262,7 @@ impl Session {
                 join!(self.line.send(place, &tables), self.line.send(place, &renew), self.line.send(place, &held));
             let found = tables?.first().map_or(Ok(None), |row| encoding::get::<Option<i64>>(row, 0))?;
             if let Some(found) = found.filter(|found| *found > FORMAT) {
-                return Err(Fault::Newer { place: place.to_string(), found });
+                return Err(Fault::Newer { place: place.to_string(), found, known: FORMAT });
             }
             let Some(signed) = renewed?.first().map(|row| encoding::get(row, 0)).transpose()? else {
                 return Err(Fault::refused("its tables are those of an older qtasks"));

@@ -2,19 +2,49 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::future::BoxFuture;
 use tokio_postgres::types::Type;
 
-use crate::{
-    model::{
-        job::{JobId, NewJob, WorkerId},
-        json::Json,
-    },
-    store::postgres::{
-        encoding::{self, LATER, READY, RUNNING},
-        error::Fault,
-        pool::{Database, Parameter},
-    },
+use crate::model::{
+    job::{JobId, NewJob, WorkerId},
+    json::Json,
 };
+use crate::store::postgres::{
+    batcher::Call,
+    encoding::{self, LATER, READY, RUNNING},
+    error::Fault,
+    pool::{Database, Parameter},
+    shared::Inner,
+    waiters::Deal,
+};
+
+pub(crate) struct Enqueue(pub(crate) Vec<NewJob>);
+
+impl Call for Enqueue {
+    type Answer = ();
+    const DOING: &'static str = "enqueue jobs";
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<()>, Fault>> {
+        Box::pin(async move {
+            let jobs = in_order(calls.iter().flat_map(|call| &call.0));
+            let deal = inner.coming.deal(&jobs).await;
+            let workers = deal.as_ref().map(Deal::workers).unwrap_or_default();
+            let came = enqueue(&inner.database, &jobs, &workers).await;
+            // Where no answer came, it may be done all the same.
+            inner.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.id)));
+            let leased = came?;
+            inner.news.bell.ring_jobs(leased.iter().copied());
+            if let Some(deal) = deal {
+                deal.answer(&leased);
+            }
+            Ok(calls.iter().map(drop).collect())
+        })
+    }
+}
 
 /// A job whose id is there already is left as it is. Gives those that are added as running ones.
 const ENQUEUE: &str = "

@@ -1,18 +1,43 @@
 //! How due jobs are found and handed out.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use tokio_postgres::types::Type;
 
-use crate::store::{
-    Ask, Leased,
-    postgres::{
-        encoding::{self, job_columns},
-        error::Fault,
-        pool::{Database, Parameter},
-        watermark::Urgency,
-    },
+use crate::store::postgres::{
+    encoding::{self, job_columns},
+    error::Fault,
+    pool::{Database, Parameter},
+    shared::Inner,
+    watermark::Urgency,
 };
+use crate::store::{Ask, Leased};
+
+/// Leases jobs, and takes note of how far the store has taken everything.
+pub(crate) async fn lease(inner: Arc<Inner>, ask: Ask) -> Result<Leased, Fault> {
+    let since = inner.news.bell.work();
+    let search = inner.front.search(&ask);
+    let handed = lease_behind(&inner.database, &ask, search.from).await;
+    match &handed {
+        Ok(Handed { leased, missed: false, left: false }) => inner.front.took(&search, &ask, &leased.jobs),
+        Ok(_) | Err(_) => inner.front.left(&search),
+    }
+    let handed = handed?;
+    if handed.leased.jobs.len() < ask.limit && !handed.missed {
+        inner.coming.caught_up(ask.worker, since);
+    } else {
+        inner.coming.fell_behind(ask.worker);
+    }
+    inner.news.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
+    if handed.missed {
+        // What others looked at when we did, they may have left.
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            inner.news.bell.ring_work();
+        });
+    }
+    Ok(handed.leased)
+}
 
 /// Gives the jobs, each with: when the next one is due, whether suspects wait, and whether any other job still waits.
 /// Where there are none, it gives that alone.
@@ -105,16 +130,16 @@ const LEASE: &str = concat!(
 );
 
 /// What was leased.
-pub(crate) struct Handed {
-    pub(crate) leased: Leased,
+struct Handed {
+    leased: Leased,
     /// Whether jobs were passed over since somebody else looked at them at the same time.
-    pub(crate) missed: bool,
+    missed: bool,
     /// Whether more urgent ones may stand before those that were leased.
-    pub(crate) left: bool,
+    left: bool,
 }
 
 /// Leases jobs behind `from`.
-pub(crate) async fn lease(database: &Database, ask: &Ask, from: Urgency) -> Result<Handed, Fault> {
+async fn lease_behind(database: &Database, ask: &Ask, from: Urgency) -> Result<Handed, Fault> {
     let worker = encoding::worker_id(ask.worker);
     let queues = once_each(ask.queues.iter().map(String::as_str));
     let tasks = once_each(ask.tasks.iter().copied());

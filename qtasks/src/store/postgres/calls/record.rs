@@ -2,19 +2,43 @@
 
 use std::borrow::Cow;
 
+use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use super::{enqueue::Jobs, settle::rounds};
 use crate::store::postgres::{
+    batcher::{Call, dealt_out},
     encoding,
     error::Fault,
     pool::{Database, Parameter},
+    shared::Inner,
 };
 use crate::{
     model::job::{Memo, Reply, Step},
     store::{GAP, Record, Written},
 };
+
+pub(crate) struct Records(pub(crate) Vec<Record>);
+
+impl Call for Records {
+    type Answer = Vec<Written>;
+    const DOING: &'static str = "record steps";
+
+    fn weight(&self) -> usize {
+        self.0.iter().map(|record| 1 + record.steps.len() + record.memos.len() + record.jobs.len()).sum()
+    }
+
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
+        Box::pin(async move {
+            let records: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
+            let came = record(&inner.database, &records).await;
+            inner.news.of_jobs(records.iter().map(|record| record.lease.job));
+            inner.of_new(records.iter().flat_map(|record| &record.jobs));
+            Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
+        })
+    }
+}
 
 /// Gives the numbers of the records whose lease holds, and whether all follow on what is recorded; else nothing is written.
 /// `state + 0` keeps Postgres from going through the index of all jobs that run.

@@ -2,20 +2,48 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use crate::{
-    model::job::State,
-    store::{
-        Hold, KEPT_ATTEMPTS, Settlement, Written,
-        postgres::{
-            encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
-            error::Fault,
-            pool::{Database, Parameter},
-        },
-    },
+use crate::store::postgres::{
+    batcher::{Call, dealt_out},
+    encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
+    error::Fault,
+    pool::{Database, Parameter},
+    shared::Inner,
 };
+use crate::{
+    model::job::{JobId, State},
+    store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
+};
+
+pub(crate) struct Settle(pub(crate) Vec<Settlement>);
+
+impl Call for Settle {
+    type Answer = Vec<Written>;
+    const DOING: &'static str = "settle jobs";
+
+    fn weight(&self) -> usize {
+        self.0.len()
+    }
+
+    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
+        Box::pin(async move {
+            let settlements: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
+            let came = settle(&inner.database, &settlements).await;
+            inner.news.of_jobs(settlements.iter().map(|settlement| settlement.job));
+            let ended: Vec<JobId> =
+                settlements.iter().filter(|one| one.next.is_ended()).map(|settlement| settlement.job).collect();
+            inner.news.of_ends(ended);
+            if settlements.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. })) {
+                inner.front.forget();
+                inner.news.of_work(None);
+            }
+            Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
+        })
+    }
+}
 
 macro_rules! settle {
     ($trim:literal) => { concat!("

@@ -5,117 +5,29 @@
 //! nobody who takes the job over.
 
 use std::{
-    fmt,
-    ops::{Deref, DerefMut},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use deadpool_postgres::Object;
-use futures::future::{BoxFuture, join, try_join};
+use futures::future::{join, try_join};
 use tokio::runtime::Handle;
-use tokio_postgres::{Client, IsolationLevel, Statement, error::SqlState, types::Type};
+use tokio_postgres::{Client, IsolationLevel, Statement, types::Type};
 use uuid::Uuid;
 
-use super::{
-    Inner,
-    record::{Columns, RECORD},
-};
+use super::record::{Columns, RECORD};
 use crate::store::postgres::{
     encoding,
-    enqueue_in::InSchema,
     error::Fault,
-    pool::{Parameter, in_time},
+    pool::Parameter,
+    shared::Inner,
+    transaction::{ENDED, InTransaction, Sealed, Timer, Transaction},
     url::Place,
 };
 use crate::{
-    error::BoxError,
-    model::job::{Lease, Reply, Step},
+    model::job::{Lease, Step},
     store::{PendingStep, Record, Transacted},
 };
-
-/// A transaction of the store, in which a handler writes what is to be there exactly once.
-///
-/// It is a [`tokio_postgres::Transaction`] on the store's own database, at the isolation level `READ COMMITTED`. The step of
-/// the value is recorded in it, so that both are there or neither is. An error or a panic of the handler undoes what that
-/// handler wrote, as does a statement that failed and was passed over, or a deferred constraint that does not hold at its
-/// end.
-///
-/// The handlers of one job share a transaction for up to 50 ms; those of other jobs have their own. Yet keep it short: what
-/// it has locked, others wait for. After `?timeout=10` seconds it is given up, and that is an error of it. It must neither
-/// commit nor roll back by SQL.
-///
-/// [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) takes it too, as `&mut *tx`.
-///
-/// ```no_run,standalone_crate
-/// use qtasks::{
-///     postgres::{Transaction, tokio_postgres},
-///     prelude::*,
-/// };
-///
-/// async fn save(tx: &mut Transaction<'_>, name: String) -> Result<i64, tokio_postgres::Error> {
-///     let row = tx.query_one("INSERT INTO users (name) VALUES ($1) RETURNING id", &[&name]).await?;
-///     row.try_get("id")
-/// }
-///
-/// #[qtask(generate_handler = save)]
-/// async fn import(names: Vec<String>) -> Vec<i64> {
-///     for name in names {
-///         yield_!(name);
-///     }
-/// }
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let app = QueueTasks::open("postgres://me:secret@db.example/app").await?;
-/// let job = app.enqueue(import(vec!["Ada".into(), "Grace".into()])).await?;
-/// app.worker().run_until_idle().await?;
-/// assert_eq!(job.result().await?, [1, 2]);
-/// # Ok(())
-/// # }
-/// ```
-pub struct Transaction<'c> {
-    transaction: tokio_postgres::Transaction<'c>,
-    schema: &'c str,
-    timer: Timer,
-    sealed: Sealed,
-}
-
-impl<'c> Deref for Transaction<'c> {
-    type Target = tokio_postgres::Transaction<'c>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.transaction
-    }
-}
-
-impl DerefMut for Transaction<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.transaction
-    }
-}
-
-impl fmt::Debug for Transaction<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a transaction of the store")
-    }
-}
-
-/// Whether what a handler wrote stays if the transaction does.
-enum Sealed {
-    No,
-    Yes,
-    /// Nobody knows, for this went wrong.
-    InDoubt(Fault),
-}
-
-/// The kind of transactions that handlers are written for.
-pub(crate) const KIND: &str = "postgres";
-
-/// A handler with its value, for [`PendingStep`]: gives the reply to record, once the transaction is sealed, or nothing when it
-/// failed.
-pub(crate) type InTransaction =
-    Box<dyn for<'t, 'c> FnOnce(&'t mut Transaction<'c>) -> BoxFuture<'t, Option<Reply>> + Send>;
 
 /// A transaction that took longer than this takes on no more handlers.
 const LONG: Duration = Duration::from_millis(50);
@@ -124,14 +36,6 @@ const LONG: Duration = Duration::from_millis(50);
 const BEGIN: &str = "
     DECLARE qtasks_guard NO SCROLL CURSOR WITH HOLD FOR
         SELECT ('a handler must not commit the transaction that it was given' || left(clock_timestamp()::text, 0))::int;
-    SAVEPOINT qtasks_handler";
-
-/// What is to be checked at the commit is checked now, when it is known whose it is.
-const SEAL: &str = "
-    SAVEPOINT qtasks_check;
-    SET CONSTRAINTS ALL IMMEDIATE;
-    ROLLBACK TO SAVEPOINT qtasks_check;
-    RELEASE SAVEPOINT qtasks_handler;
     SAVEPOINT qtasks_handler";
 
 const UNDO: &str = "ROLLBACK TO SAVEPOINT qtasks_handler";
@@ -158,10 +62,6 @@ const RECORDED: &str =
 const RECORDED_AT_LAST: &str = "SELECT j.steps FROM qtasks.jobs j
     WHERE j.id = $1 AND j.state + 0 = 2 AND j.worker = $2 AND j.attempt = $3 FOR UPDATE";
 
-const SEALING: &str = "keep what a handler wrote";
-const ENDED: &str = "a handler ended the transaction that it was given; it must neither commit nor roll back";
-const PASSED_OVER: &str =
-    "a statement of the handler failed, and it went on; what may fail belongs into a savepoint: `tx.savepoint(..)`";
 const MEDDLED: &str = "a handler left the transaction in a state in which its step cannot be recorded";
 const BROKEN: &str = "what handlers wrote cannot be committed";
 const POOLED: &str = "a handler in a transaction needs a connection of its own to Postgres, and these go through a pooler \
@@ -366,79 +266,5 @@ fn blamed(fault: Fault, why: &'static str) -> Fault {
             Fault::Misuse(why)
         }
         other => other,
-    }
-}
-
-impl<'c> Transaction<'c> {
-    /// How long a handler may take from now on.
-    pub(crate) fn limit(&self) -> Limit {
-        Limit(self.timer.clone())
-    }
-
-    /// Keeps what a handler wrote, for as long as it is known that the commit will.
-    pub(crate) async fn seal(&mut self) -> Result<(), BoxError> {
-        self.sealed = Sealed::InDoubt(Fault::away("the call was given up"));
-        let sealed = self.timer.in_time(async { Ok(self.transaction.batch_execute(SEAL).await) }).await;
-        let (state, answer) = match sealed {
-            Ok(Ok(())) => (Sealed::Yes, Ok(())),
-            Ok(Err(error)) => {
-                let answer = match error.code() {
-                    Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => PASSED_OVER.into(),
-                    Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION | &SqlState::S_E_INVALID_SPECIFICATION) => ENDED.into(),
-                    _ => Fault::from(error).into_error(SEALING).into(),
-                };
-                (Sealed::No, Err(answer))
-            }
-            Err(fault) => (Sealed::InDoubt(fault.clone()), Err(fault.into_error(SEALING).into())),
-        };
-        self.sealed = state;
-        answer
-    }
-
-    /// The same with the schema in which jobs are enqueued.
-    pub(crate) fn in_schema(&mut self) -> InSchema<'_, 'c> {
-        InSchema::new(self.schema, &mut self.transaction)
-    }
-
-    async fn execute(&self, sql: &str) -> Result<(), Fault> {
-        self.timer.in_time(async { Ok(self.transaction.batch_execute(sql).await?) }).await
-    }
-}
-
-/// Tells how long something may take, by the clock of the store's own runtime: that in which handlers run may have none, or
-/// stop it.
-#[derive(Clone)]
-struct Timer {
-    runtime: Handle,
-    patience: Duration,
-}
-
-impl Timer {
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let limited = {
-            let _there = self.runtime.enter();
-            in_time(self.patience, work)
-        };
-        limited.await
-    }
-}
-
-/// How long a handler may take.
-pub(crate) struct Limit(Timer);
-
-impl Limit {
-    /// What the handler comes to, unless it takes too long.
-    pub(crate) async fn upon<T>(self, handler: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
-        let Self(Timer { runtime, patience }) = self;
-        let limited = {
-            let _there = runtime.enter();
-            tokio::time::timeout(patience, handler)
-        };
-        let late = |_| {
-            let seconds = patience.as_secs();
-            Err(format!("a handler in a transaction took longer than {seconds} s, which is the store's `timeout`")
-                .into())
-        };
-        limited.await.unwrap_or_else(late)
     }
 }

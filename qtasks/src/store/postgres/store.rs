@@ -1,0 +1,322 @@
+//! The store in a Postgres database.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::{future::BoxFuture, join};
+use jiff::Timestamp;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use super::{
+    batcher::Group,
+    calls::{enqueue::Enqueue, lease, prune, read, record::Records, settle::Settle, transact},
+    error::Fault,
+    notify::News,
+    pool::Database,
+    presence, schema, server,
+    session::{self, Session, Sessions},
+    shared::Inner,
+    transaction::KIND,
+    url::Place,
+    waiters::Coming,
+    watermark::Front,
+};
+use crate::store::{
+    Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
+    Transacted, Written,
+};
+use crate::{
+    error::{Error, Result},
+    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+};
+
+inventory::submit! {
+    Scheme {
+        name: "postgres",
+        form: "postgres://USER@HOST/DATABASE",
+        open: |url| Box::pin(async move { Ok(Arc::new(Postgres::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+inventory::submit! {
+    Scheme {
+        name: "postgresql",
+        form: "postgresql://USER@HOST/DATABASE",
+        open: |url| Box::pin(async move { Ok(Arc::new(Postgres::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+/// A store in a Postgres database.
+///
+/// When a call returns, its commit is as durable as the server makes it: with `synchronous_commit = on` and `fsync = on`,
+/// as they are by default, it survives a crash of the server's machine. Calls that are under way at the same time share
+/// statements and commits.
+///
+/// Workers show that they live by a session-level advisory lock, and by a number that they raise each second. Of one whose
+/// process has ended the server knows at once, and its jobs go on within a second or so; one that is frozen, or cut off,
+/// loses them when its number has not changed for 3 s. A worker that runs and reaches the server keeps them, also when
+/// another server takes the place of this one.
+///
+/// Each store has one connection and a thread of its own besides those that calls share: on them leases are renewed. It needs
+/// neither extensions nor a superuser, only the right to make the schema, and none once that is there.
+pub struct Postgres {
+    inner: Arc<Inner>,
+    enqueues: Group<Enqueue>,
+    records: Group<Records>,
+    settlements: Group<Settle>,
+    engine: Engine,
+    /// Apart from the other: nothing is done on it that takes long, however much there is to do.
+    of_sessions: Engine,
+}
+
+impl Postgres {
+    /// Opens the store at a URL like `postgres://me:secret@db.example/app`, as libpq has them, and makes the schema and its
+    /// tables where they are missing.
+    ///
+    /// Further parameters, after a `?`, with `&` between them:
+    ///
+    /// - `schema=jobs`: a schema other than `qtasks`.
+    /// - `connections=8`: how many connections calls share at most, and handlers in [transactions](super::Transaction) as many others.
+    /// - `timeout=10`: how many seconds a call, or a handler in a transaction, may take before it is an error; and for how
+    ///   long an application makes a call again that finds the server away.
+    /// - `sslmode=`: `disable`, `prefer` (the default: encrypted where the server can), `require` (encrypted, whatever the
+    ///   server's certificate), or `verify-full` (its certificate must be good too); `sslrootcert=ca.pem` says by which
+    ///   certificates, in place of those that the system trusts.
+    /// - `pooler=transaction`: connections go through a pooler such as PgBouncer, which gives each transaction another
+    ///   session. Then jobs can be enqueued, read and settled by hand, news of them come in every five seconds, and
+    ///   neither a worker can be started nor a handler run in a transaction. Without this a pooler is noticed, since it
+    ///   does not pass on the settings of a connection.
+    ///
+    /// # Errors
+    ///
+    /// When the server is not reached, does not let us in, is too old (before 13), or stands behind a pooler that the URL
+    /// does not tell of; when the schema is somebody else's, or of a newer qtasks.
+    ///
+    /// # Cancel safety
+    ///
+    /// The schema may have been made; nothing of it stays open.
+    pub async fn open(url: &str) -> Result<Self> {
+        let (engine, of_sessions) = (Engine::start("qtasks-postgres")?, Engine::start("qtasks-renewals")?);
+        let database = Database::new(Place::parse(url)?)?;
+        let inner = Arc::new(Inner {
+            database: Arc::new(database),
+            identity: OnceLock::new(),
+            news: Arc::new(News::new()),
+            sessions: Arc::new(Sessions::new()),
+            front: Front::default(),
+            coming: Coming::default(),
+        });
+        let begun = begin(Arc::clone(&inner), of_sessions.runtime().handle().clone());
+        engine.runtime().spawn(begun).await.map_err(|error| Error::store("open its database", error))??;
+        let runtime = engine.runtime().handle();
+        Ok(Self {
+            enqueues: Group::start(runtime, &inner),
+            records: Group::start(runtime, &inner),
+            settlements: Group::start(runtime, &inner),
+            inner,
+            engine,
+            of_sessions,
+        })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T> {
+        self.engine.run(doing, work).await
+    }
+}
+
+/// Finds out whether the server is good, makes the tables, and starts to listen.
+async fn begin(inner: Arc<Inner>, of_sessions: Handle) -> Result<()> {
+    const LISTENING: &str = "listen to its database";
+    server::check(&inner.database).await?;
+    schema::migrate(&inner.database, schema::MIGRATIONS).await?;
+    let identity = schema::identity(&inner.database).await.map_err(|fault| fault.into_error("read its tables"))?;
+    _ = inner.identity.set(identity);
+    let (database, news) = (Arc::clone(&inner.database), Arc::clone(&inner.news));
+    if database.place.pooled {
+        of_sessions.spawn(session::poll(news));
+    } else {
+        let sessions = Arc::clone(&inner.sessions);
+        let kept = of_sessions.spawn(async move {
+            let first = Session::open(&database.place, database.place.patience, &news).await?;
+            tokio::spawn(session::keep(sessions, database, news, first));
+            Ok::<_, Fault>(())
+        });
+        let opened = kept.await.map_err(|error| Error::store(LISTENING, error))?;
+        opened.map_err(|fault| fault.into_error(LISTENING))?;
+    }
+    tokio::spawn(async move { join!(inner.news.tell(&inner.database), inner.news.listen(&inner.front)) });
+    Ok(())
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Postgres").field("place", &self.inner.database.place.to_string()).finish_non_exhaustive()
+    }
+}
+
+/// The runtime of a store. Dropping it ends what runs there, and closes its connections.
+struct Engine(Option<Runtime>);
+
+impl Engine {
+    fn start(name: &str) -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| Error::store("start a thread", error))
+    }
+
+    /// Has `work` done where a caller that goes away, or a runtime that is busy or has no I/O, does not matter to it.
+    async fn run<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T> {
+        let came = self.runtime().spawn(work).await.map_err(|error| Error::store(doing, error))?;
+        came.map_err(|fault| fault.into_error(doing))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("it is taken only at the end")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.enqueues.ask(Enqueue(jobs)).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.run("lease jobs", lease::lease(Arc::clone(&self.inner), ask)).await
+    }
+
+    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+        let inner = Arc::clone(&self.inner);
+        Some(Box::pin(async move {
+            let jobs = inner.coming.ask(ask, free);
+            // Or it would wait for itself when the store is dropped.
+            drop(inner);
+            jobs.await.map_err(|_| Error::store("lease jobs", "the store was closed"))
+        }))
+    }
+
+    async fn take_back(&self, worker: WorkerId) {
+        self.inner.coming.take_back(worker).await;
+    }
+
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        let inner = Arc::clone(&self.inner);
+        self.of_sessions.run("renew leases", async move { inner.renew(worker, beat).await }).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        self.run("forget a worker", async move { inner.leave(worker).await }).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("look at workers", async move { presence::workers(&inner.database).await }).await
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("find lost jobs", async move { presence::held(&inner.database, worker, limit).await }).await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let inner = Arc::clone(&self.inner);
+        self.run("forget a worker", async move { presence::forget(&inner.database, worker, beat).await }).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read the time", async move { read::time(&inner.database).await }).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        self.records.ask(Records(records)).await
+    }
+
+    async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
+        let runtime = self.engine.runtime().handle().clone();
+        // Here and not there: handlers are the caller's own code.
+        let came = transact::transact(&self.inner, runtime, lease, &works).await;
+        came.map_err(|fault| fault.of_write("run handlers in a transaction"))
+    }
+
+    fn transactions(&self) -> Option<&'static str> {
+        Some(KIND)
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        self.settlements.ask(Settle(settlements)).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read a job", async move { read::job(&inner.database, id).await }).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("list jobs", async move { read::jobs(&inner.database, &filter, after, limit).await }).await
+    }
+
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("look for due jobs", async move { read::due_lanes(&inner.database, now).await }).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read steps", async move { read::steps(&inner.database, id, from, limit).await }).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read the last step", async move { read::last_step(&inner.database, id).await }).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read memos", async move { read::memos(&inner.database, id, step, from, limit).await }).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        let inner = Arc::clone(&self.inner);
+        self.run("read attempts", async move { read::attempts(&inner.database, id).await }).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        let inner = Arc::clone(&self.inner);
+        self.run("prune old jobs", async move { prune::prune(&inner.database, finished, dead, limit).await }).await
+    }
+
+    fn patience(&self) -> Duration {
+        self.inner.database.place.patience
+    }
+
+    fn home(&self) -> Home {
+        let (database, store) = self.inner.identity.get().cloned().expect("it is read when the store is opened");
+        Home::Schema { database, name: self.inner.database.place.schema.clone(), store }
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.inner.news.bell
+    }
+}
