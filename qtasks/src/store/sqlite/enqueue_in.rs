@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction};
 
 use super::{
-    calls::enqueue::insert_job, error::Fault, files, readers::queries, schema, sql, url::of_bytes,
-    writer::tables::intern,
+    calls::read,
+    error::Fault,
+    files,
+    insert::{insert_job, intern},
+    schema, sql,
+    url::of_bytes,
 };
 use crate::{
     error::{Error, Result},
@@ -77,7 +81,7 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
     let place = || path.display().to_string();
     match found {
         schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
-        schema::FORMAT => match queries::job(transaction, job.id).map_err(in_sql)? {
+        schema::FORMAT => match read::job(transaction, job.id).map_err(in_sql)? {
             Some(found) => is_of_call(job.id, (&found.task, &found.args), (&job.task, &job.args)),
             None => Ok(()),
         },

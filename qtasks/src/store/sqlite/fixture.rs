@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::Sqlite;
+use super::store::Sqlite;
 use crate::{
     model::{
         job::{Job, JobId, NewJob, WorkerId},

@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
 };
 
-use super::{InTransaction, KIND, Transaction};
+use super::transaction::{InTransaction, KIND, Transaction};
 use crate::{
     error::{BoxError, Error},
     execution::{

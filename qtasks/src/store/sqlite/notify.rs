@@ -13,7 +13,7 @@ use std::{
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::writer::queue::Queue;
+use super::batcher::queue::Queue;
 
 /// Looks follow each other no faster than this.
 const SHORTEST: Duration = Duration::from_millis(1);

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::{encoding::job_columns, readers::queries::between_kept_attempts, steps::NEW_STEPS};
+use super::{calls::read::between_kept_attempts, encoding::job_columns};
 
 /// Makes a struct of prepared statements, so that none is looked up by its text while jobs wait.
 macro_rules! statements {
@@ -29,6 +29,9 @@ pub(super) const INSERT_JOB: &str =
 pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
+
+/// Rows of new steps, as they came.
+pub(super) const NEW_STEPS: &str = "SELECT steps FROM qtasks_new_steps ORDER BY arrival";
 
 /// The leases of a worker, without its name.
 pub(super) const HELD: &str = "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1";
@@ -133,8 +136,8 @@ mod tests {
 
     use super::*;
     use crate::store::sqlite::{
+        calls::read,
         fixture::{neighbour, store},
-        readers::queries,
         steps::{LAST_STRIPS, STRIPS},
     };
 
@@ -179,20 +182,11 @@ mod tests {
     async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
-        for sql in [
-            queries::JOB,
-            queries::JOBS,
-            queries::MEMOS,
-            queries::ATTEMPTS,
-            queries::JOBS_OF,
-            HELD,
-            STRIPS,
-            LAST_STRIPS,
-        ] {
+        for sql in [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, HELD, STRIPS, LAST_STRIPS] {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }
-        let holders = plan(&connection, queries::HOLDERS);
+        let holders = plan(&connection, read::HOLDERS);
         assert!(holders.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{holders}");
     }
 

@@ -1,17 +1,13 @@
 //! New jobs, on their way into the tables or straight to a worker.
 
-use rusqlite::{Statement, params};
-
-use crate::{
-    model::job::{Job, JobId, NewJob, State, WorkerId},
-    store::sqlite::{
-        encoding,
-        error::Fault,
-        writer::{
-            queue::Write,
-            tables::{Lane, Tables},
-        },
+use crate::model::job::NewJob;
+use crate::store::sqlite::{
+    batcher::{
+        command::Write,
+        tables::{Fresh, Tables},
     },
+    encoding,
+    error::Fault,
 };
 
 pub(crate) struct Enqueue(pub(crate) Vec<NewJob>);
@@ -46,94 +42,20 @@ pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Res
     Ok(())
 }
 
-/// A job that was enqueued in this transaction and is not in the tables yet.
-pub(crate) struct Fresh {
-    pub(crate) lane: i64,
-    pub(crate) job: NewJob,
-}
-
-impl Fresh {
-    /// The least is leased first.
-    pub(crate) fn urgency(&self) -> (i16, JobId) {
-        (!self.job.priority, self.job.id)
-    }
-
-    /// Those of these lanes, the most urgent last; the others stay.
-    pub(crate) fn take(tables: &mut Tables<'_>, lanes: &[Lane<'_>]) -> Vec<Self> {
-        let Some(fresh) = &mut tables.fresh else { return Vec::new() };
-        let ours = |fresh: &mut Self| lanes.binary_search_by_key(&fresh.lane, |lane| lane.id).is_ok();
-        let mut taken: Vec<_> = fresh.extract_if(.., ours).collect();
-        taken.sort_unstable_by_key(|fresh| std::cmp::Reverse(fresh.urgency()));
-        taken
-    }
-
-    /// Inserts it as a job that `worker` runs, unless its id is there already.
-    pub(crate) fn run(self, tables: &mut Tables<'_>, worker: WorkerId) -> rusqlite::Result<Option<Job>> {
-        let Self { lane, job } = self;
-        let (insert_job, insert_args) = (&mut tables.sql.insert_job, &mut tables.sql.insert_args);
-        let inserted = insert_job_of(insert_job, insert_args, lane, &job, Some(worker))?;
-        Ok(inserted.then(|| Job { state: State::Running { worker }, attempt: 1, ..job.into() }))
-    }
-}
-
-/// Arguments of more bytes than this stand in a table of their own.
-const LARGE: usize = 1024;
-
-/// Inserts a job that waits; gives whether it was not there before.
-pub(crate) fn insert_job(
-    insert_job: &mut Statement<'_>,
-    insert_args: &mut Statement<'_>,
-    lane: i64,
-    job: &NewJob,
-) -> rusqlite::Result<bool> {
-    insert_job_of(insert_job, insert_args, lane, job, None)
-}
-
-/// Inserts a job that waits, or runs its first attempt at `worker`; gives whether it was not there before.
-fn insert_job_of(
-    insert_job: &mut Statement<'_>,
-    insert_args: &mut Statement<'_>,
-    lane: i64,
-    job: &NewJob,
-    worker: Option<WorkerId>,
-) -> rusqlite::Result<bool> {
-    let id = job.id.to_bytes();
-    let (due, enqueued) = (encoding::millis(job.due), encoding::millis(job.enqueued));
-    let state = match worker {
-        Some(_) => encoding::RUNNING,
-        None if due <= enqueued => encoding::READY,
-        None => encoding::LATER,
-    };
-    let args = job.args.as_str();
-    let large = args.len() > LARGE;
-    let inserted = insert_job.execute(params![
-        id,
-        lane,
-        -i64::from(job.priority),
-        state,
-        due,
-        job.max_time.map(encoding::limit_millis),
-        enqueued,
-        (!large).then_some(args),
-        worker.map(WorkerId::to_bytes),
-        u32::from(worker.is_some()),
-    ])?;
-    if large && inserted == 1 {
-        insert_args.execute(params![id, args])?;
-    }
-    Ok(inserted == 1)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{
-        Ask, Leased, Store as _,
-        sqlite::{
-            fixture::{NOW, ask, lease, neighbour, new_job, store},
-            presence::Workers,
+    use crate::{
+        model::job::{Job, JobId, State},
+        store::{
+            Ask, Leased, Store as _,
+            sqlite::{
+                fixture::{NOW, ask, lease, neighbour, new_job, store},
+                insert::LARGE,
+                presence::Workers,
+            },
         },
     };
 

@@ -4,16 +4,15 @@ use std::{collections::VecDeque, time::Duration};
 
 use rusqlite::{OptionalExtension, Rows, params};
 
-use super::enqueue::Fresh;
 use crate::store::sqlite::{
+    batcher::{
+        command::{Turn, Write},
+        tables::{Fresh, Lane, Tables},
+        waiters::Told,
+    },
     encoding,
     error::Fault,
     sql::Statements,
-    writer::{
-        queue::{Turn, Write},
-        tables::{Lane, Tables},
-        waiters::Told,
-    },
 };
 use crate::{
     error::Result,

@@ -1,6 +1,10 @@
-//! The calls of the store that change something: each is carried out in a transaction of the writer.
+//! The calls of the store, each with what it does to the tables. Those that change something are carried out in a transaction
+//! of the writer.
 
 pub(super) mod enqueue;
 pub(super) mod lease;
+pub(super) mod prune;
+pub(super) mod read;
 pub(super) mod record;
+pub(super) mod settle;
 pub(super) mod transact;

@@ -1,22 +1,21 @@
-//! The changes: each a struct with what it needs to know, applied inside the writer's transaction.
+//! How steps and memos are appended.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::cmp::Ordering;
 
-use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Statement, params};
+use rusqlite::{OptionalExtension, params};
 
 use super::enqueue::enqueue;
 use crate::store::sqlite::{
-    encoding::{self, Standing},
+    batcher::{command::Write, tables::Tables},
+    encoding,
     error::Fault,
     sql::Statements,
     steps::New,
-    writer::{queue::Write, tables::Tables},
 };
 use crate::{
     error::Result,
-    model::job::{Attempt, JobId, Lease, Memo, Progress, State, Step, Suspect, WorkerId},
-    store::{FIRST_ATTEMPTS, GAP, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Record, Settlement, Written},
+    model::job::{JobId, Lease, Memo, Progress, Step},
+    store::{GAP, Record, Written},
 };
 
 pub(crate) struct Records(pub(crate) Vec<Record>);
@@ -130,194 +129,4 @@ fn insert_memos(sql: &mut Statements<'_>, job: JobId, memos: &[&Memo]) -> rusqli
         sql.insert_memo.execute(params![job, step, number, name, nth, value.as_str()])?;
     }
     Ok(())
-}
-
-pub(crate) struct Settle(pub(crate) Vec<Settlement>);
-
-impl Write for Settle {
-    type Outcome = Vec<Written>;
-    const DOING: &'static str = "settle jobs";
-
-    fn weight(&self) -> usize {
-        self.0.len()
-    }
-
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
-        tables.news.jobs.extend(self.0.iter().map(|settlement| settlement.job));
-        let ended = self.0.iter().filter(|settlement| settlement.next.is_ended());
-        tables.news.ended.extend(ended.map(|settlement| settlement.job));
-        tables.news.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
-        self.0.iter().for_each(|settlement| _ = tables.reach(encoding::millis(settlement.now)));
-        let (workers, sql) = (&tables.workers, &mut tables.sql);
-        let mut judged = HashMap::new();
-        let mut is_silent = |worker, beat| *judged.entry((worker, beat)).or_insert_with(|| workers.judge(worker, beat));
-        self.0.iter().map(|settlement| settle(sql, settlement, &mut is_silent)).collect()
-    }
-}
-
-fn settle(
-    sql: &mut Statements<'_>,
-    settlement: &Settlement,
-    is_silent: &mut impl FnMut(WorkerId, Option<u64>) -> bool,
-) -> Result<Written, Fault> {
-    let id = settlement.job.to_bytes();
-    let Standing { state, due, ended, shape, outcome } = Standing::new(&settlement.next, settlement.now)?;
-    let (failures, steps) = (settlement.failures, settlement.steps.map(encoding::count));
-    let suspect = settlement.suspect.is_some();
-    let Suspect { survived, losses, .. } = settlement.suspect.unwrap_or_default();
-    let survived = encoding::survived_millis(survived);
-    let changed = match settlement.hold {
-        Hold::Lease(lease) | Hold::Silent { lease, .. } => {
-            if lease.job != settlement.job {
-                return Ok(Written::Fenced);
-            }
-            // A worker is judged only where there is something to take from it.
-            if let Hold::Silent { beat, .. } = settlement.hold
-                && !(runs_under(sql, lease)? && is_silent(lease.worker, beat))
-            {
-                return Ok(Written::Fenced);
-            }
-            let (attempt, worker) = (lease.attempt, lease.worker.to_bytes());
-            sql.settle_leased.execute(params![
-                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, worker, steps
-            ])?
-        }
-        Hold::Seen { state: seen, attempt } => {
-            let (first, last) = encoding::codes(seen);
-            sql.settle_seen.execute(params![
-                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, first, last, steps
-            ])?
-        }
-    };
-    if changed == 0 {
-        return Ok(Written::Fenced);
-    }
-    if let Some(attempt) = &settlement.attempt {
-        insert_attempt(&mut sql.insert_attempt, id, attempt)?;
-        if attempt.number > KEPT_ATTEMPTS {
-            sql.trim_attempts.execute(params![id, encoding::count(FIRST_ATTEMPTS), encoding::count(LAST_ATTEMPTS)])?;
-        }
-    }
-    Ok(Written::Yes)
-}
-
-fn runs_under(sql: &mut Statements<'_>, lease: Lease) -> rusqlite::Result<bool> {
-    sql.recorded.exists(params![lease.job.to_bytes(), lease.worker.to_bytes(), lease.attempt])
-}
-
-fn insert_attempt(insert_attempt: &mut Statement<'_>, job: [u8; 16], attempt: &Attempt) -> rusqlite::Result<()> {
-    let (ending, error) = encoding::ending_columns(&attempt.ending);
-    let (started, ended) = (attempt.started.map(encoding::millis), encoding::millis(attempt.ended));
-    let worker = attempt.worker.to_bytes();
-    insert_attempt.execute(params![job, attempt.number, worker, started, ended, ending, error]).map(drop)
-}
-
-/// Deletes a bounded part of what is old; to be repeated while there is [more](Pruned::more).
-pub(crate) struct Prune {
-    pub(crate) finished: Timestamp,
-    pub(crate) dead: Timestamp,
-    pub(crate) limit: usize,
-}
-
-/// What a [`Prune`] came to.
-pub(crate) struct Pruned {
-    pub(crate) jobs: usize,
-    pub(crate) more: bool,
-}
-
-/// Rows that one [`Prune`] deletes at most, about.
-const PRUNED_ROWS: i64 = 4096;
-
-impl Write for Prune {
-    type Outcome = Pruned;
-    const DOING: &'static str = "prune old jobs";
-
-    fn weight(&self) -> usize {
-        encoding::count(self.limit).min(PRUNED_ROWS) as usize
-    }
-
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<Pruned, Fault> {
-        let sql = &mut tables.sql;
-        let mut room = PRUNED_ROWS;
-        // A job with many steps is deleted first and its steps bit by bit, so that half of it is never seen.
-        while room > 0
-            && let Some(deleted) = sweep(sql, room)?
-        {
-            room -= deleted;
-        }
-        let old = self.old(sql, room.min(encoding::count(self.limit)))?;
-        if old.iter().any(|job| job.steps > 0) {
-            tables.move_steps()?;
-        }
-        let sql = &mut tables.sql;
-        let mut jobs = 0;
-        for job in &old {
-            if room <= 0 {
-                break;
-            }
-            room -= 1 + delete_job(sql, job)?;
-            jobs += 1;
-        }
-        Ok(Pruned { jobs, more: room <= 0 })
-    }
-}
-
-impl Prune {
-    fn old(&self, sql: &mut Statements<'_>, limit: i64) -> rusqlite::Result<Vec<Old>> {
-        let mut old = Vec::new();
-        for (state, before) in
-            [(encoding::DONE, self.finished), (encoding::CANCELLED, self.finished), (encoding::DEAD, self.dead)]
-        {
-            let left = limit - encoding::count(old.len());
-            let found = sql.ended.query_map(params![state, encoding::millis(before), left], |row| {
-                Ok(Old { id: encoding::job_id(row, 0)?, steps: row.get(1)?, memos: row.get(2)? })
-            })?;
-            for job in found {
-                old.push(job?);
-            }
-        }
-        Ok(old)
-    }
-}
-
-/// A job that is old enough, and how much belongs to it.
-struct Old {
-    id: JobId,
-    steps: i64,
-    memos: i64,
-}
-
-/// Deletes a job, and its steps and memos when they are few; gives how many these were.
-fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
-    let job = old.id.to_bytes();
-    sql.delete_job.execute([job])?;
-    sql.delete_args.execute([job])?;
-    sql.delete_attempts.execute([job])?;
-    if old.steps + old.memos > PRUNED_ROWS / 4 {
-        sql.insert_pruned.execute([job])?;
-        return Ok(PRUNED_ROWS);
-    }
-    if old.steps > 0 {
-        sql.delete_steps.execute(params![job, i64::MAX])?;
-    }
-    if old.memos > 0 {
-        sql.delete_memos.execute(params![job, i64::MAX])?;
-    }
-    Ok(old.steps + old.memos)
-}
-
-/// Deletes up to `room` steps or memos of a job that is gone; nothing when no such job is left.
-fn sweep(sql: &mut Statements<'_>, room: i64) -> rusqlite::Result<Option<i64>> {
-    let left: Option<([u8; 16], Option<i64>)> =
-        sql.pruned.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((job, first)) = left else { return Ok(None) };
-    if let Some(first) = first {
-        sql.delete_steps.execute(params![job, first + room])?;
-        return Ok(Some(room));
-    }
-    let memos = encoding::count(sql.delete_memos.execute(params![job, room])?);
-    if memos < room {
-        sql.delete_pruned.execute([job])?;
-    }
-    Ok(Some(memos + 1))
 }

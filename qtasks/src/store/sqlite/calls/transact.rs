@@ -1,75 +1,24 @@
 //! Handlers in the writer's transaction.
 
-use std::{cell::RefCell, ops::Deref, sync::Arc, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use rusqlite::{OptionalExtension, params};
 
+use crate::store::sqlite::{
+    batcher::{
+        command::{Turn, Write},
+        tables::Tables,
+    },
+    encoding,
+    error::Fault,
+    steps::New,
+    transaction::{BROKEN, InTransaction},
+};
 use crate::{
     error::Result,
     model::job::{Lease, Reply, Step},
-    store::{
-        PendingStep, Transacted,
-        sqlite::{
-            encoding,
-            error::Fault,
-            steps::New,
-            writer::{
-                queue::{Turn, Write},
-                tables::Tables,
-            },
-        },
-    },
+    store::{PendingStep, Transacted},
 };
-
-/// A transaction of the store, in which a handler writes what is to be there exactly once.
-///
-/// It is a [`rusqlite::Transaction`] on the store's own file. The step of the value is recorded in it, so that both are
-/// there or neither is. An error or a panic of the handler undoes what that handler wrote. All that anybody writes to the
-/// store waits for the handler: keep it short, and wait for nothing in it.
-///
-/// ```standalone_crate
-/// use qtasks::{prelude::*, sqlite::{Transaction, rusqlite}};
-///
-/// fn save(tx: &Transaction<'_>, name: String) -> rusqlite::Result<i64> {
-///     tx.execute("INSERT INTO users (name) VALUES (?1)", [name])?;
-///     Ok(tx.last_insert_rowid())
-/// }
-///
-/// #[qtask(generate_handler = save)]
-/// async fn import(names: Vec<String>) -> Vec<i64> {
-///     for name in names {
-///         yield_!(name);
-///     }
-/// }
-///
-/// # #[tokio::main]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("app.db");
-/// # rusqlite::Connection::open(&path)?.execute_batch("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")?;
-/// let app = QueueTasks::open(&format!("sqlite:{}", path.display())).await?;
-/// let job = app.enqueue(import(vec!["Ada".into(), "Grace".into()])).await?;
-/// app.worker().run_until_idle().await?;
-/// assert_eq!(job.result().await?, [1, 2]);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Transaction<'c>(pub(crate) rusqlite::Transaction<'c>);
-
-impl<'c> Deref for Transaction<'c> {
-    type Target = rusqlite::Transaction<'c>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-/// The kind of transactions that handlers are written for.
-pub(crate) const KIND: &str = "sqlite";
-
-/// A handler with its value, for [`PendingStep`]: gives the reply to record, or nothing when it failed.
-pub(crate) type InTransaction = Box<dyn FnOnce(&Transaction<'_>) -> Option<Reply> + Send>;
 
 /// Runs handlers, and records the steps that they make.
 pub(crate) struct Transact {
@@ -87,10 +36,6 @@ pub(crate) const LONG: Duration = Duration::from_millis(50);
 const ENDED: &str = "a handler ended the transaction that it was given; it must neither commit nor roll back, as \
                      `INSERT OR ROLLBACK` does";
 const MEDDLED: &str = "a handler changed its own job in the tables of qtasks, which are not its own";
-/// What the commit says when handlers leave something behind that must not stay.
-pub(crate) const BROKEN: &str =
-    "what handlers wrote breaks a constraint that is checked at the commit; is it a deferred foreign key?";
-
 impl Write for Transact {
     type Outcome = Transacted;
     const DOING: &'static str = "run handlers in a transaction";
@@ -224,6 +169,7 @@ mod tests {
             sqlite::{
                 Sqlite,
                 fixture::{lease, neighbour, new_job, place, soon},
+                transaction::Transaction,
             },
         },
     };

@@ -5,7 +5,10 @@ pub(super) mod packed;
 use rusqlite::{Connection, Statement, params};
 
 use self::packed::{Job, Mix, Packed, Strip};
-use super::{encoding, sql::Statements};
+use super::{
+    encoding,
+    sql::{NEW_STEPS, Statements},
+};
 use crate::model::job::{JobId, Step};
 
 /// New steps of so many bytes are moved: they are read whenever steps of any job are.
@@ -121,8 +124,6 @@ impl<'a, 'c> Strips<'a, 'c> {
 fn mixes(new_steps: &mut Statement<'_>) -> rusqlite::Result<Vec<Vec<u8>>> {
     new_steps.query_map([], |row| row.get(0))?.collect()
 }
-
-pub(super) const NEW_STEPS: &str = "SELECT steps FROM qtasks_new_steps ORDER BY arrival";
 
 /// The strips of a job from the one that has the step ?2 on, if any has.
 pub(super) const STRIPS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 AND first >= coalesce(

@@ -3,8 +3,7 @@
 
 use tokio::sync::oneshot;
 
-use super::tables::Tables;
-use crate::store::sqlite::calls::enqueue::Fresh;
+use super::tables::{Fresh, Tables};
 use crate::{
     model::job::{Job, WorkerId},
     store::{Ask, Free},

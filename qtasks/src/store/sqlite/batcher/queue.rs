@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    tables::Tables,
-    waiters::{Question, Told},
+    command::{Command, Given, Turn, Write},
+    waiters::Question,
 };
 use crate::store::sqlite::{error::Fault, files::Files, holding::Holding};
 use crate::{
@@ -19,113 +19,6 @@ use crate::{
     model::job::{Job, WorkerId},
     store::{Ask, Free},
 };
-
-/// A change of the tables, and what it answers.
-///
-/// It may be applied more than once, when the transaction around it is rolled back.
-pub(crate) trait Write: Send + 'static {
-    type Outcome: Send + 'static;
-
-    /// What it is called where it fails: "the store could not ..".
-    const DOING: &'static str;
-
-    /// How many rows it writes, about.
-    fn weight(&self) -> usize {
-        1
-    }
-
-    /// When it is applied, among others in a transaction.
-    fn turn(&self) -> Turn {
-        Turn::Change
-    }
-
-    /// Whether the file grows by it, and nothing that is there already waits for it.
-    fn is_new(&self) -> bool {
-        false
-    }
-
-    /// Whose lease it was, if it was one, and what that tells.
-    fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Told)> {
-        None
-    }
-
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
-
-    /// Told when what was applied is rolled back, before it is applied again.
-    fn undone(&self, _fault: &Fault) {}
-}
-
-/// The order in which a transaction applies what it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Turn {
-    /// As it came.
-    Change,
-    /// Once all is there that can be handed out.
-    Lease,
-    /// When what can fail before them has not: they cannot run again when the transaction is rolled back.
-    Handlers,
-}
-
-/// A [`Write`] of any kind, with whoever waits for its outcome.
-pub(crate) trait Command: Send {
-    fn weight(&self) -> usize;
-    /// When it was given.
-    fn since(&self) -> Instant;
-    fn turn(&self) -> Turn;
-    fn is_new(&self) -> bool;
-    fn lease(&self) -> Option<(WorkerId, Told)>;
-    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
-    fn undone(&self, fault: &Fault);
-    /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
-    fn answer(self: Box<Self>, fault: Option<Fault>);
-}
-
-struct Given<W: Write> {
-    write: W,
-    since: Instant,
-    outcome: Option<W::Outcome>,
-    answer: oneshot::Sender<Result<W::Outcome, Fault>>,
-}
-
-impl<W: Write> Command for Given<W> {
-    fn weight(&self) -> usize {
-        self.write.weight()
-    }
-
-    fn since(&self) -> Instant {
-        self.since
-    }
-
-    fn turn(&self) -> Turn {
-        self.write.turn()
-    }
-
-    fn is_new(&self) -> bool {
-        self.write.is_new()
-    }
-
-    fn lease(&self) -> Option<(WorkerId, Told)> {
-        self.write.lease(self.outcome.as_ref()?)
-    }
-
-    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        self.outcome = Some(self.write.apply(tables)?);
-        Ok(())
-    }
-
-    fn undone(&self, fault: &Fault) {
-        self.write.undone(fault);
-    }
-
-    fn answer(self: Box<Self>, fault: Option<Fault>) {
-        let outcome = match fault {
-            Some(fault) => Err(fault),
-            None => self.outcome.ok_or(Fault::Gone),
-        };
-        // Whoever asked may have stopped waiting.
-        _ = self.answer.send(outcome);
-    }
-}
 
 /// Where commands wait for the writer; first in, first out.
 pub(crate) struct Queue {

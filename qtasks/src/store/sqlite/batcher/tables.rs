@@ -2,21 +2,19 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior};
 
+use crate::store::sqlite::{
+    error::Fault,
+    insert::{insert_job, insert_job_of, intern},
+    presence::Workers,
+    sql::Statements,
+    steps::{New, Waiting},
+    transaction::{BROKEN, Transaction},
+};
 use crate::{
     error::Result,
-    model::job::{JobId, NewJob},
-    store::sqlite::{
-        calls::{
-            enqueue::{Fresh, insert_job},
-            transact::{BROKEN, Transaction},
-        },
-        error::Fault,
-        presence::Workers,
-        sql::Statements,
-        steps::{New, Waiting},
-    },
+    model::job::{Job, JobId, NewJob, State, WorkerId},
 };
 
 /// What the writer works on.
@@ -197,7 +195,32 @@ impl Lanes {
     }
 }
 
-/// The number of a pair of queue and task, by [`INSERT_LANE`](crate::store::sqlite::sql::INSERT_LANE).
-pub(crate) fn intern(insert_lane: &mut Statement<'_>, queue: &str, task: &str) -> rusqlite::Result<i64> {
-    insert_lane.query_row(params![queue, task], |row| row.get(0))
+/// A job that was enqueued in this transaction and is not in the tables yet.
+pub(crate) struct Fresh {
+    pub(crate) lane: i64,
+    pub(crate) job: NewJob,
+}
+
+impl Fresh {
+    /// The least is leased first.
+    pub(crate) fn urgency(&self) -> (i16, JobId) {
+        (!self.job.priority, self.job.id)
+    }
+
+    /// Those of these lanes, the most urgent last; the others stay.
+    pub(crate) fn take(tables: &mut Tables<'_>, lanes: &[Lane<'_>]) -> Vec<Self> {
+        let Some(fresh) = &mut tables.fresh else { return Vec::new() };
+        let ours = |fresh: &mut Self| lanes.binary_search_by_key(&fresh.lane, |lane| lane.id).is_ok();
+        let mut taken: Vec<_> = fresh.extract_if(.., ours).collect();
+        taken.sort_unstable_by_key(|fresh| std::cmp::Reverse(fresh.urgency()));
+        taken
+    }
+
+    /// Inserts it as a job that `worker` runs, unless its id is there already.
+    pub(crate) fn run(self, tables: &mut Tables<'_>, worker: WorkerId) -> rusqlite::Result<Option<Job>> {
+        let Self { lane, job } = self;
+        let (insert_job, insert_args) = (&mut tables.sql.insert_job, &mut tables.sql.insert_args);
+        let inserted = insert_job_of(insert_job, insert_args, lane, &job, Some(worker))?;
+        Ok(inserted.then(|| Job { state: State::Running { worker }, attempt: 1, ..job.into() }))
+    }
 }

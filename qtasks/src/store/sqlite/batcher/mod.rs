@@ -1,0 +1,12 @@
+//! The one thread that writes: it takes all commands that wait, applies them in one transaction, and answers once they
+//! are durable. So a hundred callers share one wait for the disk.
+
+pub(super) mod command;
+pub(super) mod queue;
+pub(super) mod tables;
+#[cfg(test)]
+mod tests;
+pub(super) mod thread;
+pub(super) mod waiters;
+pub(super) mod wal;
+mod writer;

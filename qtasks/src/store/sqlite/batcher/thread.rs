@@ -1,0 +1,143 @@
+//! How the thread that writes begins and ends.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{
+    queue::{Closing, Queue},
+    tables::Tables,
+    wal::Checkpoint,
+    writer::{Writer, patiently},
+};
+use crate::{
+    error::{Error, Result},
+    store::{
+        Bell,
+        sqlite::{
+            error::{Fault, is_busy},
+            files::{Files, Identity, identity_at},
+            notify::{Look, watch},
+            presence::Workers,
+            schema,
+            url::Place,
+        },
+    },
+};
+
+/// What others have of the writer. It ends, once it has done what it was given, when this is dropped; and to others the
+/// workers of the store are gone then.
+pub(crate) struct Handle {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) files: Arc<Files>,
+    pub(crate) workers: Arc<Workers>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.workers.let_go();
+    }
+}
+
+/// Starts the thread, and waits until the file is open and its tables are there.
+pub(crate) async fn start(place: Place, bell: Arc<Bell>) -> Result<Handle> {
+    const STARTING: &str = "start its writer";
+    let ((ready, opened), path) = (oneshot::channel(), place.path.clone());
+    let body = move || match open(place) {
+        Ok(opened) => write(&opened, &bell, ready),
+        Err(error) => _ = ready.send(Err(error)),
+    };
+    let spawned = thread::Builder::new().name("qtasks-sqlite".to_owned()).spawn(body);
+    spawned.map_err(|error| Error::store(STARTING, error))?;
+    opened.await.unwrap_or_else(|_| Err(Fault::Gone.into_error(STARTING, &path)))
+}
+
+/// The connection that writes, and what it is connected to.
+struct Opened {
+    connection: Connection,
+    place: Place,
+    database: Identity,
+}
+
+fn open(place: Place) -> Result<Opened> {
+    let mut connection = place.connect()?;
+    let database = identity_at(&place.path)?;
+    turn_on_log(&connection, &place)?;
+    schema::migrate(&mut connection, &place, schema::MIGRATIONS)?;
+    // From here on the thread itself waits for locks, and looks around while it does.
+    connection.busy_timeout(Duration::ZERO).map_err(|error| place.explain(error))?;
+    Ok(Opened { connection, place: place.absolute()?, database })
+}
+
+/// Switches to the write-ahead log. SQLite does not wait here for others that do the same.
+fn turn_on_log(connection: &Connection, place: &Place) -> Result<()> {
+    let turned_on = patiently(Instant::now(), place.patience, is_busy, || {
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
+    });
+    match turned_on.map_err(|error| place.explain(error))? {
+        mode if mode == "wal" => Ok(()),
+        mode => Err(Error::store(
+            "turn on the write-ahead log",
+            format!(
+                "`{}` keeps its journal as `{mode}`; its volume may lack the shared memory that the log needs: move the \
+                 file to a local one",
+                place.path.display()
+            ),
+        )),
+    }
+}
+
+fn write(opened: &Opened, bell: &Arc<Bell>, ready: oneshot::Sender<Result<Handle>>) {
+    let workers = Arc::new(Workers::new(opened.place.workers()));
+    let Prepared { tables, version, files } = match prepare(opened, &workers, bell) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let queue = Arc::new(Queue::new(Arc::clone(&files)));
+    queue.serve();
+    let _closing = Closing(&queue);
+    let watcher = watch(&files.place.log(), Arc::clone(&queue));
+    let look = Look::new(watcher.is_some(), Instant::now());
+    // Where nobody waits any more, the handle is dropped at once, and the writer ends.
+    _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), files: Arc::clone(&files), workers }));
+    let checkpoint = Checkpoint::new(&files.place, Instant::now());
+    Writer {
+        tables,
+        queue: &queue,
+        bell,
+        files: &files,
+        look,
+        checkpoint,
+        log: 0,
+        is_over: false,
+        questions: Vec::new(),
+        caught_up: HashSet::new(),
+        version,
+    }
+    .run();
+}
+
+/// What the writer begins with.
+struct Prepared<'c> {
+    tables: Tables<'c>,
+    version: i64,
+    files: Arc<Files>,
+}
+
+fn prepare<'c>(opened: &'c Opened, workers: &Arc<Workers>, bell: &Arc<Bell>) -> Result<Prepared<'c>> {
+    let Opened { connection, place, database } = opened;
+    let explain = |error| place.explain(error);
+    let mut tables = Tables::new(connection, Arc::clone(workers)).map_err(explain)?;
+    let version = tables.data_version().map_err(explain)?;
+    Ok(Prepared { tables, version, files: Files::of(place.clone(), *database, Arc::clone(bell))? })
+}

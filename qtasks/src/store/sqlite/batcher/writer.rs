@@ -1,0 +1,308 @@
+//! What the thread does that writes.
+
+use std::{
+    collections::HashSet,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    command::{Command, Turn},
+    queue::Queue,
+    tables::{News, Tables},
+    waiters::{Question, Told},
+    wal::Checkpoint,
+};
+use crate::{
+    model::job::WorkerId,
+    store::{
+        Bell,
+        sqlite::{error::Fault, files::Files, notify::Look},
+    },
+};
+
+/// So many rows may always join a transaction.
+const JOINING: usize = 256;
+
+pub(super) struct Writer<'a> {
+    pub(super) tables: Tables<'a>,
+    pub(super) queue: &'a Queue,
+    pub(super) bell: &'a Bell,
+    pub(super) files: &'a Files,
+    pub(super) look: Look,
+    pub(super) checkpoint: Checkpoint,
+    /// How many bytes the log had after the last commit.
+    pub(super) log: u64,
+    /// The files have changed, and all is done that there was to do about it.
+    pub(super) is_over: bool,
+    pub(super) questions: Vec<Question>,
+    /// Workers for whom nothing waits, as far as is known.
+    pub(super) caught_up: HashSet<WorkerId>,
+    /// The data version at the last look.
+    pub(super) version: i64,
+}
+
+impl Writer<'_> {
+    pub(super) fn run(mut self) {
+        loop {
+            let taken = self.queue.take(self.next());
+            if !taken.batch.is_empty() {
+                self.carry_out(taken.batch);
+            }
+            for (worker, done) in taken.leaving {
+                self.take_back(worker);
+                // Whoever waited for it may be gone.
+                _ = done.send(());
+            }
+            if self.checkpoint.is_due(Instant::now()) && self.check().is_ok() {
+                self.checkpoint.run(self.tables.connection, Instant::now());
+            }
+            if taken.ended {
+                return;
+            }
+            if taken.touched {
+                self.look.soon();
+            }
+            if self.look.is_due(Instant::now()) {
+                self.look();
+            }
+        }
+    }
+
+    /// When there is something to do of which no command tells.
+    fn next(&self) -> Instant {
+        let next = self.look.next();
+        self.checkpoint.next().filter(|_| !self.is_over).map_or(next, |checkpoint| checkpoint.min(next))
+    }
+
+    /// That the files are still those that are open; gives how many bytes the log has.
+    fn check(&mut self) -> Result<u64, Fault> {
+        let checked = self.files.check();
+        if matches!(checked, Err(Fault::Changed(_))) && !self.is_over {
+            self.is_over = true;
+            self.give_up();
+        }
+        checked
+    }
+
+    /// Leaves the old files whole, which are of no use to this store any more.
+    fn give_up(&mut self) {
+        self.questions.append(&mut self.queue.questions());
+        // With nothing, also where jobs were leased to them in the last transaction.
+        self.questions.iter_mut().for_each(Question::undone);
+        self.questions.drain(..).for_each(Question::answer);
+        // What the log holds goes to the file it belongs to: that file may be all that is left, and a log that stays behind
+        // would be mixed into the file which stands there now. Where a program has it open with that, it is left alone.
+        let unseen = self.tables.data_version().ok() != Some(self.version);
+        if self.files.may_empty_log(unseen) {
+            self.checkpoint.empty(self.tables.connection);
+        }
+    }
+
+    /// Makes the changes in one transaction, or, where that fails, each in its own.
+    fn carry_out(&mut self, mut batch: Vec<Box<dyn Command>>) {
+        let mut done = self.transact(&mut batch);
+        if done.as_ref().is_err_and(Fault::is_full) && self.makes_room_for(&batch) {
+            done = self.transact(&mut batch);
+        }
+        match done {
+            Ok(news) => {
+                self.checkpoint.committed(weight(&batch), self.log, Instant::now());
+                let work = news.work;
+                self.tell(news);
+                // First: whoever has enqueued something finds it leased.
+                self.answer_questions(&batch, work);
+                answer(batch, None);
+            }
+            Err(fault @ (Fault::Locked { .. } | Fault::Changed(_) | Fault::Io(_))) => answer(batch, Some(fault)),
+            Err(fault) if batch.len() == 1 => answer(batch, Some(fault)),
+            Err(fault) => {
+                batch.iter().for_each(|command| command.undone(&fault));
+                batch.into_iter().for_each(|command| self.carry_out(vec![command]));
+            }
+        }
+    }
+
+    /// Whether there is more room now, and the changes can be made once more.
+    fn makes_room_for(&mut self, batch: &[Box<dyn Command>]) -> bool {
+        batch.iter().all(|command| command.turn() != Turn::Handlers) && self.checkpoint.empty(self.tables.connection)
+    }
+
+    fn transact(&mut self, batch: &mut Vec<Box<dyn Command>>) -> Result<News, Fault> {
+        let reserved = self.checkpoint.reserved(Instant::now());
+        if let Some(free) = reserved.filter(|_| batch.iter().any(|command| command.is_new())) {
+            return Err(Fault::Crowded { free });
+        }
+        self.begin(batch)?;
+        batch.sort_by_key(|command| command.turn());
+        let changes = batch.partition_point(|command| command.turn() == Turn::Change);
+        let mut last = batch.split_off(changes);
+        let apply = || self.apply(batch, &mut last, reserved.is_none());
+        let applied = catch_unwind(AssertUnwindSafe(apply)).unwrap_or_else(|panic| Err(Fault::panicked(&*panic)));
+        batch.append(&mut last);
+        let committed = applied.and_then(|()| self.tables.commit());
+        if committed.is_err() {
+            self.tables.rollback();
+        }
+        // What is committed counts only if it can be found where others look for it; and where it cannot, that is why all
+        // else went wrong.
+        let done = self.check().and_then(|log| {
+            self.log = log;
+            committed
+        });
+        if done.is_err() {
+            self.questions.iter_mut().for_each(Question::undone);
+        }
+        done
+    }
+
+    /// Begins a transaction, as soon as others let it.
+    fn begin(&mut self, batch: &[Box<dyn Command>]) -> Result<(), Fault> {
+        if self.is_over {
+            return self.check().map(drop);
+        }
+        let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
+        let for_handlers = batch.iter().any(|command| command.turn() == Turn::Handlers);
+        let patience = self.files.place.patience;
+        let begun = patiently(since, patience, Fault::is_busy, || {
+            let begun = self.tables.begin(for_handlers);
+            if begun.is_err() {
+                // No lock of a file that is gone is waited for.
+                self.check()?;
+            }
+            Ok(begun?)
+        });
+        begun.map_err(|fault| if fault.is_busy() { Fault::Locked { waited: patience } } else { fault })
+    }
+
+    /// Applies the changes, those that come while that is done, and what is to be applied after them.
+    fn apply(
+        &mut self,
+        changes: &mut Vec<Box<dyn Command>>,
+        last: &mut Vec<Box<dyn Command>>,
+        may_join: bool,
+    ) -> Result<(), Fault> {
+        let tables = &mut self.tables;
+        self.questions.append(&mut self.queue.questions());
+        // What others have committed comes first too; the look will tell of it.
+        if !self.caught_up.is_empty() && tables.data_version()? != self.version {
+            self.caught_up.clear();
+        }
+        let caught_up = |question: &Question| self.caught_up.contains(&question.worker()) && question.room() > 0;
+        let awaited = self.questions.iter().any(caught_up) || last.iter().any(is_lease);
+        tables.fresh = awaited.then(Vec::new);
+        let mut room = weight(changes).max(JOINING);
+        let mut applied = 0;
+        loop {
+            changes[applied..].iter_mut().try_for_each(|command| command.apply(tables))?;
+            applied = changes.len();
+            if !may_join || last.iter().any(|command| command.turn() == Turn::Handlers) {
+                break;
+            }
+            // To commit these too costs nothing more. As much at most, or a millisecond's worth, so that nobody waits
+            // much longer for it.
+            let joining = self.queue.join(room);
+            room = room.saturating_sub(weight(&joining));
+            let (leases, more): (Vec<_>, Vec<_>) = joining.into_iter().partition(is_lease);
+            last.extend(leases);
+            changes.extend(more);
+            if applied == changes.len() {
+                break;
+            }
+        }
+        let leases = last.partition_point(is_lease);
+        last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
+        if tables.fresh.as_ref().is_some_and(|fresh| !fresh.is_empty()) {
+            // Whoever leases in this transaction too could start first what came last.
+            let leasing: Vec<_> = last[..leases].iter().filter_map(|command| Some(command.lease()?.0)).collect();
+            let may_take = |question: &&mut Question| caught_up(question) && !leasing.contains(&question.worker());
+            self.questions.iter_mut().filter(may_take).try_for_each(|question| question.take(tables))?;
+        }
+        tables.insert_fresh()?;
+        last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
+    }
+
+    fn tell(&self, news: News) {
+        if news.work {
+            self.bell.ring_work();
+        }
+        self.bell.ring_jobs(news.jobs);
+        self.bell.ring_ends(news.ended);
+    }
+
+    /// Answers the questions for new jobs to which some came, and takes note of who has caught up.
+    fn answer_questions(&mut self, batch: &[Box<dyn Command>], work: bool) {
+        self.questions.append(&mut self.queue.questions());
+        if work {
+            self.caught_up.clear();
+        }
+        // What handlers enqueue comes after the leases, which have not seen it.
+        let unseen = work && batch.iter().any(|command| command.turn() == Turn::Handlers);
+        for (worker, told) in batch.iter().filter_map(|command| command.lease()) {
+            match told {
+                Told::CaughtUp if !unseen => _ = self.caught_up.insert(worker),
+                Told::CaughtUp | Told::Behind => _ = self.caught_up.remove(&worker),
+            }
+        }
+        self.questions.extract_if(.., |question| question.has_come()).for_each(Question::answer);
+    }
+
+    /// Answers the question of a worker with nothing.
+    fn take_back(&mut self, worker: WorkerId) {
+        self.questions.append(&mut self.queue.questions());
+        self.caught_up.remove(&worker);
+        self.questions.extract_if(.., |question| question.worker() == worker).for_each(Question::answer);
+    }
+
+    /// Rings for everybody when another connection has committed something.
+    fn look(&mut self) {
+        if self.check().is_err() {
+            return;
+        }
+        match self.tables.data_version() {
+            Ok(version) if version == self.version => {}
+            Ok(version) => {
+                self.version = version;
+                self.caught_up.clear();
+                self.bell.ring_all();
+            }
+            Err(error) => tracing::debug!(%error, "could not look for changes of other processes"),
+        }
+    }
+}
+
+fn is_lease(command: &impl Deref<Target = dyn Command>) -> bool {
+    command.turn() == Turn::Lease
+}
+
+fn weight(batch: &[Box<dyn Command>]) -> usize {
+    batch.iter().map(|command| command.weight()).sum()
+}
+
+fn answer(batch: Vec<Box<dyn Command>>, fault: Option<Fault>) {
+    for command in batch {
+        command.answer(fault.clone());
+    }
+}
+
+/// Tries again while somebody else holds a lock, until `patience` has passed `since` then.
+pub(super) fn patiently<T, E>(
+    since: Instant,
+    patience: Duration,
+    is_busy: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && since.elapsed() < patience => {
+                #[expect(clippy::disallowed_methods, reason = "the end of another process's lock rouses no one")]
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
+}

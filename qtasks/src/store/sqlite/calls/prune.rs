@@ -1,0 +1,122 @@
+//! How old jobs are deleted.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use crate::store::sqlite::{
+    batcher::{command::Write, tables::Tables},
+    encoding,
+    error::Fault,
+    sql::Statements,
+};
+use crate::{error::Result, model::job::JobId};
+
+/// Deletes a bounded part of what is old; to be repeated while there is [more](Pruned::more).
+pub(crate) struct Prune {
+    pub(crate) finished: Timestamp,
+    pub(crate) dead: Timestamp,
+    pub(crate) limit: usize,
+}
+
+/// What a [`Prune`] came to.
+pub(crate) struct Pruned {
+    pub(crate) jobs: usize,
+    pub(crate) more: bool,
+}
+
+/// Rows that one [`Prune`] deletes at most, about.
+const PRUNED_ROWS: i64 = 4096;
+
+impl Write for Prune {
+    type Outcome = Pruned;
+    const DOING: &'static str = "prune old jobs";
+
+    fn weight(&self) -> usize {
+        encoding::count(self.limit).min(PRUNED_ROWS) as usize
+    }
+
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Pruned, Fault> {
+        let sql = &mut tables.sql;
+        let mut room = PRUNED_ROWS;
+        // A job with many steps is deleted first and its steps bit by bit, so that half of it is never seen.
+        while room > 0
+            && let Some(deleted) = sweep(sql, room)?
+        {
+            room -= deleted;
+        }
+        let old = self.old(sql, room.min(encoding::count(self.limit)))?;
+        if old.iter().any(|job| job.steps > 0) {
+            tables.move_steps()?;
+        }
+        let sql = &mut tables.sql;
+        let mut jobs = 0;
+        for job in &old {
+            if room <= 0 {
+                break;
+            }
+            room -= 1 + delete_job(sql, job)?;
+            jobs += 1;
+        }
+        Ok(Pruned { jobs, more: room <= 0 })
+    }
+}
+
+impl Prune {
+    fn old(&self, sql: &mut Statements<'_>, limit: i64) -> rusqlite::Result<Vec<Old>> {
+        let mut old = Vec::new();
+        for (state, before) in
+            [(encoding::DONE, self.finished), (encoding::CANCELLED, self.finished), (encoding::DEAD, self.dead)]
+        {
+            let left = limit - encoding::count(old.len());
+            let found = sql.ended.query_map(params![state, encoding::millis(before), left], |row| {
+                Ok(Old { id: encoding::job_id(row, 0)?, steps: row.get(1)?, memos: row.get(2)? })
+            })?;
+            for job in found {
+                old.push(job?);
+            }
+        }
+        Ok(old)
+    }
+}
+
+/// A job that is old enough, and how much belongs to it.
+struct Old {
+    id: JobId,
+    steps: i64,
+    memos: i64,
+}
+
+/// Deletes a job, and its steps and memos when they are few; gives how many these were.
+fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
+    let job = old.id.to_bytes();
+    sql.delete_job.execute([job])?;
+    sql.delete_args.execute([job])?;
+    sql.delete_attempts.execute([job])?;
+    if old.steps + old.memos > PRUNED_ROWS / 4 {
+        sql.insert_pruned.execute([job])?;
+        return Ok(PRUNED_ROWS);
+    }
+    if old.steps > 0 {
+        sql.delete_steps.execute(params![job, i64::MAX])?;
+    }
+    if old.memos > 0 {
+        sql.delete_memos.execute(params![job, i64::MAX])?;
+    }
+    Ok(old.steps + old.memos)
+}
+
+/// Deletes up to `room` steps or memos of a job that is gone; nothing when no such job is left.
+fn sweep(sql: &mut Statements<'_>, room: i64) -> rusqlite::Result<Option<i64>> {
+    let left: Option<([u8; 16], Option<i64>)> =
+        sql.pruned.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((job, first)) = left else { return Ok(None) };
+    if let Some(first) = first {
+        sql.delete_steps.execute(params![job, first + room])?;
+        return Ok(Some(room));
+    }
+    let memos = encoding::count(sql.delete_memos.execute(params![job, room])?);
+    if memos < room {
+        sql.delete_pruned.execute([job])?;
+    }
+    Ok(Some(memos + 1))
+}

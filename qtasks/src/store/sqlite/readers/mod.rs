@@ -1,4 +1,0 @@
-//! What is read beside the writer.
-
-pub(super) mod pool;
-pub(super) mod queries;
