@@ -17,7 +17,7 @@ use shared::{documented, jobs_are_done};
 
 /// The line of the documentation that gives an account its rights, for this account and the application of its name.
 fn line(name: &str) -> String {
-    let line = documented("redis/mod.rs", "ACL SETUSER").join(" ");
+    let line = documented("redis/store.rs", "ACL SETUSER").join(" ");
     line.replace("{qtasks}", &format!("{{{name}}}")).replace("SETUSER worker", &format!("SETUSER {name}"))
 }
 

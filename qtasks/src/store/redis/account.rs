@@ -2,34 +2,18 @@
 
 use redis::RedisError;
 
-use super::{connection::Link, error::Failure, url::Place};
+use super::{error::Failure, url::Place};
 
 /// The commands that scripts call, as accounts are given them.
-const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hset hsetnx lindex llen lpop lpush lrange ltrim \
+pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hset hsetnx lindex llen lpop lpush lrange ltrim \
                           mget mset msetnx publish rpush sadd set setnx setrange smembers smismember srem time unlink \
                           zadd zcard zrange zrangebylex zrangebyscore zrem";
 
 /// What a script says that was refused something, in the words of Redis 6.2 and 7.0, and of those from 7.2 on.
 const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
 
-const FULL: &str = "the memory of the server is full: let it have more (`CONFIG SET maxmemory`), or finished jobs be pruned \
+pub(super) const FULL: &str = "the memory of the server is full: let it have more (`CONFIG SET maxmemory`), or finished jobs be pruned \
                     sooner; jobs that are there are worked off all the same";
-
-/// The failure with what mends it, where that is known.
-pub(super) async fn explain(link: &Link, failure: Failure) -> Failure {
-    let Failure::Redis(error) = failure else { return failure };
-    let detail = error.detail().unwrap_or_default();
-    let mend = match right(detail, &link.place) {
-        _ if error.code() == Some("OOM") => Some(FULL.to_owned()),
-        Some(right) => Some(line(&link.place, &right)),
-        None if is_of_a_script(detail) => Some(line(&link.place, &lacking(link).await)),
-        None => None,
-    };
-    match mend {
-        Some(mend) => Failure::Refused { error, mend },
-        None => Failure::Redis(error),
-    }
-}
 
 /// Whether the account may not ask this.
 pub(super) fn is_denied(failure: &Failure) -> bool {
@@ -54,7 +38,7 @@ pub(super) fn of_connecting(error: &RedisError, place: &Place) -> Option<String>
 }
 
 /// The right that is missing, where the server says which.
-fn right(detail: &str, place: &Place) -> Option<String> {
+pub(super) fn right(detail: &str, place: &Place) -> Option<String> {
     let named = |(_, rest): (&str, &str)| rest.split_once('\'').map(|(command, _)| format!("+{command}"));
     if let Some(right) = detail.split_once("permissions to run the '").and_then(named) {
         return Some(right);
@@ -66,18 +50,9 @@ fn right(detail: &str, place: &Place) -> Option<String> {
     (is_refused && detail.contains("key")).then(|| format!("~{}*", place.prefix))
 }
 
-fn is_of_a_script(detail: &str) -> bool {
+/// Whether a script says that it was refused something.
+pub(super) fn is_of_a_script(detail: &str) -> bool {
     IN_SCRIPTS.iter().any(|said| detail.contains(said))
-}
-
-/// The commands that the account may not call in scripts; all that are called, where the server cannot be asked.
-async fn lacking(link: &Link) -> String {
-    let mut call = link.call(|scripts| &scripts.rights);
-    OF_SCRIPTS.split(' ').for_each(|command| _ = call.arg(command));
-    let lacking: Vec<String> = link.ask_plainly(&call).await.unwrap_or_default();
-    let all = OF_SCRIPTS.split(' ').map(str::to_owned);
-    let commands = if lacking.is_empty() { all.collect() } else { lacking };
-    commands.iter().map(|command| format!("+{command}")).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -102,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_rights_that_are_documented_are_those_that_are_used() {
-        let documented = include_str!("mod.rs")
+        let documented = include_str!("store.rs")
             .lines()
             .skip_while(|line| !line.contains("-@all"))
             .take(8)
@@ -110,7 +85,7 @@ mod tests {
             .join(" ");
         let documented = documented.split_whitespace().take_while(|word| !word.starts_with("```"));
         let documented: BTreeSet<_> = documented.filter_map(|word| word.strip_prefix('+')).map(str::to_owned).collect();
-        let scripts = super::super::scripts::SOURCES;
+        let scripts = crate::store::redis::scripts::SOURCES;
         let marks = ["call('", "insist('", "insist, '", "call_all('", "call_all, '", "call_range('"];
         let of_scripts = called(scripts, &marks);
         assert_eq!(of_scripts, OF_SCRIPTS.split(' ').map(str::to_owned).collect());

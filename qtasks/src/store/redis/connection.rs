@@ -75,12 +75,38 @@ impl Link {
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         match self.ask_plainly(command).await {
             Ok(answer) => Ok(answer),
-            Err(failure) => Err(account::explain(self, failure).await),
+            Err(failure) => Err(self.explained(failure).await),
         }
     }
 
+    /// The failure with what mends it, where that is known.
+    pub(super) async fn explained(&self, failure: Failure) -> Failure {
+        let Failure::Redis(error) = failure else { return failure };
+        let detail = error.detail().unwrap_or_default();
+        let mend = match account::right(detail, &self.place) {
+            _ if error.code() == Some("OOM") => Some(account::FULL.to_owned()),
+            Some(right) => Some(account::line(&self.place, &right)),
+            None if account::is_of_a_script(detail) => Some(account::line(&self.place, &self.lacking().await)),
+            None => None,
+        };
+        match mend {
+            Some(mend) => Failure::Refused { error, mend },
+            None => Failure::Redis(error),
+        }
+    }
+
+    /// The commands that the account may not call in scripts; all that are called, where the server cannot be asked.
+    async fn lacking(&self) -> String {
+        let mut call = self.call(|scripts| &scripts.rights);
+        account::OF_SCRIPTS.split(' ').for_each(|command| _ = call.arg(command));
+        let lacking: Vec<String> = self.ask_plainly(&call).await.unwrap_or_default();
+        let all = account::OF_SCRIPTS.split(' ').map(str::to_owned);
+        let commands = if lacking.is_empty() { all.collect() } else { lacking };
+        commands.iter().map(|command| format!("+{command}")).collect::<Vec<_>>().join(" ")
+    }
+
     /// Asks the server, in bounded time.
-    pub(super) async fn ask_plainly<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
+    async fn ask_plainly<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         let mut asked_on = 0;
         let answer = match timeout(self.place.patience, self.try_ask(command, &mut asked_on)).await {
             Ok(answer) => answer?,

@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{account, connection::Link, encoding, error::Failure};
+use super::{connection::Link, encoding, error::Failure};
 use crate::{model::job::JobId, store::Bell};
 
 /// How often is looked whether a silent connection still is one.
@@ -34,7 +34,7 @@ impl Ear {
         };
         match timeout(link.place.patience, listening).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(account::explain(link, error.into()).await),
+            Ok(Err(error)) => return Err(link.explained(error.into()).await),
             Err(_) => return Err(link.silent()),
         }
         Ok(Self { connection, heard })

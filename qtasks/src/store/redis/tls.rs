@@ -1,6 +1,6 @@
 //! Redis through TLS.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path};
 
 use redis::{Client, ConnectionInfo, TlsCertificates};
 use rustls::{
@@ -8,24 +8,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use super::Redis;
-use crate::{
-    error::{Error, Result, chain},
-    store::{Scheme, Store},
-};
+use crate::error::{Error, Result, chain};
 
-inventory::submit! {
-    Scheme {
-        name: "rediss",
-        form: "rediss://HOST",
-        open: |url| Box::pin(async move {
-            // Where a program has several to choose from and does not, the first connection would panic.
-            if CryptoProvider::get_default().is_none() {
-                // Somebody else may just have done it.
-                _ = ring::default_provider().install_default();
-            }
-            Ok(Arc::new(Redis::open(url).await?) as Arc<dyn Store>)
-        }),
+/// Chooses what encrypts: where a program has several to choose from and does not, the first connection would panic.
+pub(super) fn provide() {
+    if CryptoProvider::get_default().is_none() {
+        // Another thread may just have done it.
+        _ = ring::default_provider().install_default();
     }
 }
 

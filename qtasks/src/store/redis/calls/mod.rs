@@ -2,5 +2,7 @@
 
 pub(super) mod enqueue;
 pub(super) mod lease;
+pub(super) mod prune;
 pub(super) mod read;
 pub(super) mod record;
+pub(super) mod settle;

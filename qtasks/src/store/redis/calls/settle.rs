@@ -1,0 +1,51 @@
+//! How jobs come to their next state.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::record::written;
+use crate::store::{
+    Settlement, Written,
+    redis::{batcher::Rounds, encoding, error::Failure},
+};
+
+pub(crate) async fn settle(rounds: &Arc<Rounds>, settlements: &[Settlement]) -> Result<Vec<Written>, Failure> {
+    let link = &rounds.link;
+    let mut call = link.call(|scripts| &scripts.settle);
+    for group in groups(settlements) {
+        let place = encoding::place(&group[0]);
+        call.arg(encoding::hold(&group[0])).arg(place).arg(encoding::time_of(&group[0])).arg(group.len());
+        for settlement in group {
+            call.arg(encoding::lease(settlement.job, encoding::attempt_of(&settlement.hold)));
+            call.arg(encoding::standing(settlement));
+            if !settlement.next.is_ended() {
+                call.arg(settlement.attempt.as_ref().map(encoding::attempt).unwrap_or_default());
+            }
+        }
+    }
+    let written = written(rounds.ask(call).await?)?.ok_or(Failure::Unreadable)?;
+    let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
+    let settled = settled.map(|(settlement, _)| settlement);
+    link.bell.ring_jobs(settled.clone().map(|settlement| settlement.job));
+    link.bell
+        .ring_ends(settled.clone().filter(|settlement| settlement.next.is_ended()).map(|settlement| settlement.job));
+    if settled.into_iter().any(|settlement| !settlement.next.is_ended()) {
+        link.bell.ring_work();
+    }
+    Ok(written)
+}
+
+/// The settlements in their order, as many together as have the same in common, and none for the same job as another.
+fn groups(settlements: &[Settlement]) -> Vec<&[Settlement]> {
+    let common = |one: &Settlement| (encoding::hold(one), encoding::place(one), encoding::time_of(one));
+    let mut jobs = HashSet::new();
+    settlements
+        .chunk_by(|one, next| {
+            jobs.insert(one.job);
+            let together = common(one) == common(next) && !jobs.contains(&next.job);
+            if !together {
+                jobs.clear();
+            }
+            together
+        })
+        .collect()
+}

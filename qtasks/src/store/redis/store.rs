@@ -1,0 +1,262 @@
+//! The store on a Redis server.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+#[cfg(feature = "redis-tls")]
+use super::tls;
+use super::{
+    batcher::Rounds,
+    calls::{enqueue::Batch, lease, prune, read, record, settle},
+    connection::Link,
+    error::Failure,
+    notify::Ear,
+    presence::{self, Renewals},
+    runtime::Engine,
+    server,
+    url::Place,
+};
+use crate::store::{
+    Ask, Bell, Filter, GAP, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
+};
+use crate::{
+    error::{Error, Result},
+    model::job::{Attempt, Job, JobId, Memo, NewJob, State, Step, WorkerId},
+};
+
+inventory::submit! {
+    Scheme {
+        name: "redis",
+        form: "redis://HOST",
+        open: |url| Box::pin(async move { Ok(Arc::new(Redis::open(url).await?) as Arc<dyn Store>) }),
+    }
+}
+
+#[cfg(feature = "redis-tls")]
+inventory::submit! {
+    Scheme {
+        name: "rediss",
+        form: "rediss://HOST",
+        open: |url| Box::pin(async move {
+            tls::provide();
+            Ok(Arc::new(Redis::open(url).await?) as Arc<dyn Store>)
+        }),
+    }
+}
+
+/// A store on a Redis server, 6.2 or newer.
+///
+/// What a call wrote is as durable as the server makes it, when the call returns:
+///
+/// | configuration | what a crash of the server, or of its machine, takes |
+/// | --- | --- |
+/// | `appendonly yes`, `appendfsync always` | nothing that was acknowledged |
+/// | `appendonly yes`, `appendfsync everysec` | the last second, in rare cases two; a crash of the server alone, nothing that reached the operating system |
+/// | `appendonly no`, with `save` | what came after the last snapshot |
+/// | `appendonly no`, `save ""` | everything |
+///
+/// After such a loss the jobs are as they were at that time: those enqueued since are gone, and values recorded since are
+/// handled again; no job is done without all the steps of its result. With replicas the same holds for what a failover
+/// takes, since they follow behind. The memory of the server must hold all jobs, and `maxmemory-policy` be `noeviction`. At
+/// the start it warns (by `tracing`) of a server that may lose jobs, or does not say whether it may.
+///
+/// When the memory is full (`maxmemory`), no jobs are enqueued, which is an [`Error::Store`]; those that are there are worked
+/// off: leased, recorded with the jobs that their bodies enqueue, settled, cancelled and pruned. What that takes goes beyond
+/// `maxmemory`, so leave room between it and what the machine has.
+///
+/// A server takes values up to its `proto-max-bulk-len`, and calls up to its `client-query-buffer-limit`, and cuts the
+/// connection at larger ones. So calls of 512 KiB and more go over a connection of their own, and what is too large for the
+/// server is an [`Error::Refused`].
+///
+/// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
+/// [`Error::Store`], and can be made again. An application does so until that time is over.
+///
+/// A worker shows that it lives by a number that it counts up on the server each second. Where the number stands still for
+/// three seconds, by the clock of another worker that looks, that one takes the jobs over: those of a worker that is killed
+/// go on within five seconds. Renewals wait for no other call: they have a thread and a connection of their own, and are
+/// given up after 1.5 seconds, or the `timeout` of the URL if that is less, so that the worker has time for another try.
+/// Whether a job is due goes by the clock of the server.
+///
+/// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
+/// follows them when they move. Handlers cannot take part in its transactions.
+///
+/// # The account
+///
+/// On a server with accounts (ACL) this gives the account `worker` all that it needs, and no more. It is one line; the name
+/// of the application stands in place of `qtasks` in the keys and the channel:
+///
+/// ```text
+/// ACL SETUSER worker on >SECRET resetkeys ~{qtasks}:* resetchannels &{qtasks}:news -@all
+/// +append +del +evalsha +exists +get +getrange +hdel +hget +hgetall +hset +hsetnx +lindex +llen +lpop +lpush +lrange
+/// +ltrim +mget +mset +msetnx +ping +publish +rpush +sadd +script|load +set +setnx +setrange +smembers +smismember +srem
+/// +subscribe +time +unlink +zadd +zcard +zrange +zrangebylex +zrangebyscore +zrem
+/// ```
+///
+/// With `+info +config|get` the store can find out too whether the server may lose jobs, and warns of that. `+select` is
+/// needed where the URL names a database.
+pub struct Redis {
+    rounds: Arc<Rounds>,
+    engine: Engine,
+    renewals: Renewals,
+}
+
+impl Redis {
+    /// Opens the store at a URL like `redis://localhost:6379` or `redis://USER:PASSWORD@HOST:PORT/DATABASE`; with the
+    /// feature `redis-tls` also `rediss://`, for TLS. The server's certificate must then be good for the host, by those that
+    /// the system trusts, or those in the file that the environment names as `SSL_CERT_FILE`. In a user or password
+    /// `@ : / ? # %` are written as `%40 %3A %2F %3F %23 %25`.
+    ///
+    /// Parameters stand after a `?`, with `&` between them: `app=NAME` keeps the jobs of one application apart from those
+    /// of others on the same server, `qtasks` being the name without it; `timeout=10` is how many seconds a call waits
+    /// for the server, instead of 5; `sslrootcert=ca.pem` names a file with the certificates to trust, in place of those
+    /// that the system trusts.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached, is too old, refuses the password or something that the [account](Self#the-account)
+    /// needs, or has jobs of a newer qtasks. Jobs of an older one are brought into the new form, in one go. A server whose
+    /// memory is full is opened if it was before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing of it stays open.
+    pub async fn open(url: &str) -> Result<Self> {
+        let place = Place::parse(url)?;
+        let renewals = Renewals::start(&place)?;
+        let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
+        let engine = Engine::start("qtasks-redis")?;
+        let opening = Arc::clone(&link);
+        let ear = engine.ask("connect to its server", async move { Ear::open(&opening).await }).await?;
+        let checking = Arc::clone(&link);
+        for warning in engine.run("check its server", async move { server::check(&checking).await }).await? {
+            tracing::warn!(server = %link.place, "{warning}");
+        }
+        engine.keep(ear.listen(Arc::clone(&link)));
+        Ok(Self { rounds: Arc::new(Rounds::new(link, engine.crew.clone())), engine, renewals })
+    }
+
+    /// Carries out a call on the thread of the store, whether or not somebody waits for it.
+    async fn write<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let call = call(Arc::clone(&self.rounds));
+        let call = async move { call.await.map_err(|failure| failure.of_write(doing)) };
+        self.engine.run(doing, call).await
+    }
+
+    /// The same for a call that reads, or is about workers.
+    async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        self.engine.ask(doing, call(Arc::clone(&self.rounds))).await
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").field("server", &self.rounds.link.place.to_string()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Redis {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        self.engine.hear("enqueue jobs", self.rounds.enqueue(Batch::of(&jobs))).await
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        self.ask("lease jobs", |rounds| async move { lease::lease(&rounds, &ask).await }).await
+    }
+
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        self.renewals.renew(worker, beat).await
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        self.ask("let a worker leave", |rounds| async move { presence::leave(&rounds.link, worker).await }).await
+    }
+
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        self.ask("look for workers", |rounds| async move { presence::workers(&rounds.link).await }).await
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        self.ask("read held jobs", |rounds| async move { presence::held(&rounds.link, worker, limit).await }).await
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        self.ask("forget a worker", |rounds| async move { presence::forget(&rounds.link, worker, beat).await }).await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>> {
+        self.ask("tell the time", |rounds| async move { presence::time(&rounds.link).await.map(Some) }).await
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let written =
+            self.write("record steps", |rounds| async move { record::record(&rounds, &records).await }).await?;
+        written.ok_or(Error::Misuse(GAP))
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        if settlements.iter().any(|settlement| matches!(settlement.next, State::Running { .. })) {
+            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
+        }
+        if settlements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write("settle jobs", |rounds| async move { settle::settle(&rounds, &settlements).await }).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        self.ask("read a job", |rounds| async move { read::job(&rounds.link, id).await }).await
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        self.ask("list jobs", |rounds| async move { read::jobs(&rounds.link, &filter, after, limit).await }).await
+    }
+
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        self.ask("look for due jobs", |rounds| async move { read::due_lanes(&rounds.link, now).await }).await
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        self.ask("read steps", |rounds| async move { read::steps(&rounds.link, id, from, limit).await }).await
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        self.ask("read the last step", |rounds| async move { read::last_step(&rounds.link, id).await }).await
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        self.ask("read memos", |rounds| async move { read::memos(&rounds.link, id, step, from, limit).await }).await
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        self.ask("read attempts", |rounds| async move { read::attempts(&rounds.link, id).await }).await
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        self.ask("prune jobs", |rounds| async move { prune::prune(&rounds.link, finished, dead, limit).await }).await
+    }
+
+    fn patience(&self) -> Duration {
+        self.rounds.link.place.patience
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.rounds.link.bell
+    }
+}
