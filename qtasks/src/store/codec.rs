@@ -5,24 +5,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// Milliseconds since 1970.
-pub(in crate::store) fn millis(time: Timestamp) -> i64 {
+pub(crate) fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
 }
 
 /// The time that [`millis`] gave this number for.
-pub(in crate::store) fn time(millis: i64) -> Timestamp {
+pub(crate) fn time(millis: i64) -> Timestamp {
     // The last millisecond that there is counts as out of range.
     let end = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(millis).unwrap_or(end)
 }
 
 /// Milliseconds, rounded up: a limit must not become none.
-pub(in crate::store) fn limit_millis(limit: Duration) -> i64 {
+pub(crate) fn limit_millis(limit: Duration) -> i64 {
     limit.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i64::MAX)
 }
 
 /// The limit that [`limit_millis`] gave this number for.
-pub(in crate::store) fn limit(millis: i64) -> Duration {
+pub(crate) fn limit(millis: i64) -> Duration {
     if millis == i64::MAX { Duration::MAX } else { Duration::from_millis(millis.max(0).cast_unsigned()) }
 }
 

@@ -26,11 +26,11 @@ mod settlement;
 pub mod sqlite;
 mod url;
 
-pub(crate) use self::{contract::PAGE, record::GAP, secret::without_password};
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::settlement::KEPT_ATTEMPTS;
+pub(crate) use self::{contract::PAGE, record::GAP, secret::without_password};
 pub use self::{
     contract::{Home, Store, UserTransaction},
     filter::Filter,

@@ -1,0 +1,236 @@
+//! What a store in memory holds, and what the calls make of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    entry::{Entry, Urgency, to_millisecond},
+    index::Index,
+};
+use crate::{
+    error::{Error, Result},
+    model::job::{Attempt, Job, JobId, Lease, NewJob, State, Suspect, WorkerId},
+    store::{Ask, GAP, Hold, Leased, Presence, Record, Settlement, Written, trim_attempts},
+};
+
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) jobs: BTreeMap<JobId, Entry>,
+    pub(super) index: Index,
+    pub(super) workers: HashMap<WorkerId, Known>,
+}
+
+/// What is known of a worker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The number of its last renewal.
+    Beat(u64),
+    /// It has left, and held jobs.
+    Left,
+}
+
+impl Contents {
+    pub(super) fn enqueue(&mut self, jobs: Vec<NewJob>) {
+        for new in jobs {
+            self.jobs.entry(new.id).or_insert_with(|| {
+                let entry = Entry::new(new);
+                self.index.add(&entry);
+                entry
+            });
+        }
+    }
+
+    pub(super) fn lease(&mut self, ask: &Ask) -> Leased {
+        let now = to_millisecond(ask.now);
+        let mut leased = Leased::default();
+        let (mut heads, mut suspects) = (BTreeSet::new(), BTreeSet::new());
+        let places = ask.queues.iter().flat_map(|queue| ask.tasks.iter().map(move |&task| (queue, task)));
+        for place @ (queue, task) in places {
+            for is_suspect in [false, true] {
+                let Some(lane) = self.index.lane(queue, task, is_suspect) else { continue };
+                lane.turn_to(now);
+                let waiting = if is_suspect { &mut suspects } else { &mut heads };
+                waiting.extend(lane.head().map(|urgency| (urgency, place)));
+                leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
+            }
+        }
+        // The one that has survived least, at the place of its priority among the others.
+        let mut suspect = suspects.first().copied().filter(|_| ask.suspects.allow_one());
+        while leased.jobs.len() < ask.limit {
+            let is_first = |(_, rank, id): Urgency| heads.first().is_none_or(|((_, r, i), _)| (rank, id) < (*r, *i));
+            if let Some(((_, _, id), place)) = suspect.take_if(|(urgency, _)| is_first(*urgency)) {
+                leased.jobs.push(self.run(id, ask));
+                let taken = |(other, _): &(Urgency, _)| other.2 != id;
+                suspects.retain(taken);
+                let next = self.index.lane(place.0, place.1, true).and_then(|lane| lane.head());
+                suspects.extend(next.map(|urgency| (urgency, place)));
+                continue;
+            }
+            let Some(((_, _, id), place)) = heads.pop_first() else { break };
+            leased.jobs.push(self.run(id, ask));
+            let next = self.index.lane(place.0, place.1, false).and_then(|lane| lane.head());
+            heads.extend(next.map(|urgency| (urgency, place)));
+        }
+        leased.suspects = !suspects.is_empty();
+        leased
+    }
+
+    pub(super) fn run(&mut self, id: JobId, ask: &Ask) -> Job {
+        let entry = self.jobs.get_mut(&id).expect("what stands in an index is there");
+        self.index.remove(entry);
+        entry.job.state = State::Running { worker: ask.worker };
+        entry.job.attempt += 1;
+        if let Some(suspect) = &mut entry.job.suspect {
+            suspect.leased = Some(to_millisecond(ask.now));
+            suspect.liable = ask.suspects.liable();
+        }
+        self.index.add(entry);
+        entry.job.clone()
+    }
+
+    /// Gives whether the worker held jobs.
+    pub(super) fn leave(&mut self, worker: WorkerId) -> bool {
+        let holds = self.index.held.contains_key(&worker);
+        if holds {
+            self.workers.insert(worker, Known::Left);
+        } else {
+            self.workers.remove(&worker);
+        }
+        holds
+    }
+
+    pub(super) fn workers(&self) -> Vec<Presence> {
+        let known: BTreeSet<_> = self.workers.keys().chain(self.index.held.keys()).copied().collect();
+        let presence = |worker| Presence {
+            worker,
+            beat: self.beat(worker),
+            holds: self.index.held.contains_key(&worker),
+            gone: self.workers.get(&worker) == Some(&Known::Left),
+        };
+        known.into_iter().map(presence).collect()
+    }
+
+    pub(super) fn beat(&self, worker: WorkerId) -> Option<u64> {
+        match self.workers.get(&worker) {
+            Some(Known::Beat(beat)) => Some(*beat),
+            Some(Known::Left) | None => None,
+        }
+    }
+
+    pub(super) fn record(&mut self, records: Vec<Record>) -> Result<Vec<Written>> {
+        let written = self.check(&records)?;
+        for (record, _) in records.into_iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
+            let entry = self.jobs.get_mut(&record.lease.job).expect("a job that is leased is there");
+            for step in record.steps {
+                if step.seq == entry.job.steps {
+                    entry.job.steps += 1;
+                    entry.job.skipped += u64::from(step.reply.is_skipped());
+                    entry.job.failures = 0;
+                    if let Some(suspect) = &mut entry.job.suspect {
+                        (suspect.losses, suspect.liable) = (0, false);
+                    }
+                    entry.steps.push(step);
+                }
+            }
+            for memo in record.memos {
+                if memo.number == entry.job.memos {
+                    entry.job.memos += 1;
+                    entry.memos.push(memo);
+                }
+            }
+            entry.job.progress = record.progress.or(entry.job.progress);
+            if let Some(suspect) = entry.job.suspect.as_mut().filter(|_| record.passed) {
+                suspect.liable = false;
+            }
+            self.enqueue(record.jobs);
+        }
+        Ok(written)
+    }
+
+    /// Says what becomes of each record, before anything is written: then one with a gap leaves no half behind.
+    pub(super) fn check(&self, records: &[Record]) -> Result<Vec<Written>> {
+        let mut next_numbers = HashMap::new();
+        let check = |record: &Record| {
+            let entry = self.jobs.get(&record.lease.job);
+            let Some(entry) = entry.filter(|entry| self.holds(entry, Hold::Lease(record.lease))) else {
+                return Ok(Written::Fenced);
+            };
+            let (step, memo) = next_numbers.entry(entry.job.id).or_insert((entry.job.steps, entry.job.memos));
+            let follow = follow(step, record.steps.iter().map(|step| step.seq))
+                && follow(memo, record.memos.iter().map(|memo| memo.number));
+            if follow { Ok(Written::Yes) } else { Err(Error::Misuse(GAP)) }
+        };
+        records.iter().map(check).collect()
+    }
+
+    pub(super) fn settle(&mut self, settlement: Settlement) -> Written {
+        let entry = self.jobs.get(&settlement.job);
+        let is_whole = |entry: &Entry| settlement.steps.is_none_or(|steps| steps == entry.job.steps);
+        if !entry.is_some_and(|entry| self.holds(entry, settlement.hold) && is_whole(entry)) {
+            return Written::Fenced;
+        }
+        let entry = self.jobs.get_mut(&settlement.job).expect("a job that is held is there");
+        self.index.remove(entry);
+        entry.job.state = match settlement.next {
+            State::Waiting { due } => State::Waiting { due: to_millisecond(due) },
+            next => next,
+        };
+        entry.job.failures = settlement.failures;
+        entry.job.suspect = settlement.suspect.map(|suspect| Suspect {
+            survived: Duration::from_millis(suspect.survived.as_millis().try_into().unwrap_or(u64::MAX)),
+            losses: suspect.losses,
+            ..Suspect::default()
+        });
+        entry.settled = to_millisecond(settlement.now);
+        entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
+            started: attempt.started.map(to_millisecond),
+            ended: to_millisecond(attempt.ended),
+            ..attempt
+        }));
+        trim_attempts(&mut entry.attempts);
+        self.index.add(entry);
+        Written::Yes
+    }
+
+    pub(super) fn holds(&self, entry: &Entry, hold: Hold) -> bool {
+        let job = &entry.job;
+        match (hold, &job.state) {
+            (Hold::Lease(lease), State::Running { worker }) => {
+                lease == Lease { job: job.id, attempt: job.attempt, worker: *worker }
+            }
+            (Hold::Silent { lease, beat }, State::Running { .. }) => {
+                job.lease() == Some(lease) && self.beat(lease.worker) == beat
+            }
+            (Hold::Seen { state, attempt }, seen) => state == seen.name() && attempt == job.attempt,
+            (Hold::Lease(_) | Hold::Silent { .. }, _) => false,
+        }
+    }
+
+    pub(super) fn held(&self, worker: WorkerId) -> impl Iterator<Item = &Job> {
+        let ids = self.index.held.get(&worker).into_iter().flatten();
+        ids.filter_map(|id| self.jobs.get(id)).map(|entry| &entry.job)
+    }
+
+    pub(super) fn prune(&mut self, finished: Timestamp, dead: Timestamp, limit: usize) -> usize {
+        let ended = [(&self.index.finished, finished), (&self.index.dead, dead)];
+        let old = ended.into_iter().flat_map(|(ended, before)| ended.iter().take_while(move |(at, _)| *at < before));
+        let old: Vec<_> = old.map(|(_, id)| *id).take(limit).collect();
+        for id in &old {
+            let entry = self.jobs.remove(id).expect("what stands in an index is there");
+            self.index.remove(&entry);
+        }
+        old.len()
+    }
+}
+
+/// Whether `numbers` go on from `next` without a gap; those before it do not count.
+fn follow(next: &mut u64, numbers: impl IntoIterator<Item = u64>) -> bool {
+    numbers.into_iter().all(|number| {
+        *next += u64::from(number == *next);
+        number < *next
+    })
+}

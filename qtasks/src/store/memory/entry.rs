@@ -1,0 +1,40 @@
+//! A job with all that belongs to it.
+
+use std::{cmp::Reverse, time::Duration};
+
+use jiff::Timestamp;
+
+use crate::model::job::{Attempt, Job, JobId, Memo, NewJob, Step};
+
+/// A job with all that belongs to it.
+pub(super) struct Entry {
+    pub(super) job: Job,
+    pub(super) steps: Vec<Step>,
+    pub(super) memos: Vec<Memo>,
+    pub(super) attempts: Vec<Attempt>,
+    /// When it came to its state, where that was by a settlement.
+    pub(super) settled: Timestamp,
+}
+
+impl Entry {
+    pub(super) fn new(new: NewJob) -> Self {
+        let (due, enqueued) = (to_millisecond(new.due), to_millisecond(new.enqueued));
+        let job = Job::from(NewJob { due, enqueued, ..new });
+        Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled: enqueued }
+    }
+
+    pub(super) fn urgency(&self) -> Urgency {
+        let survived = self.job.suspect.map(|suspect| suspect.survived).unwrap_or_default();
+        (survived, Reverse(self.job.priority), self.job.id)
+    }
+}
+
+/// The less, the more urgent: suspects by what they have survived, then by priority, the highest first, then by age.
+pub(super) type Urgency = (Duration, Reverse<i16>, JobId);
+
+/// Times are kept to the millisecond in every store.
+pub(super) fn to_millisecond(time: Timestamp) -> Timestamp {
+    // Not by way of `Timestamp::from_millisecond`, which refuses the last second there is.
+    let nanosecond = time.subsec_nanosecond() / 1_000_000 * 1_000_000;
+    Timestamp::new(time.as_second(), nanosecond).expect("what is nearer to 1970 than a timestamp is one too")
+}

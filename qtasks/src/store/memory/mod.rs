@@ -1,0 +1,8 @@
+//! Jobs in memory: for tests, for `memory:` URLs, and to say what every other store must answer.
+
+mod contents;
+mod entry;
+mod index;
+mod store;
+
+pub use self::store::Memory;

@@ -1,0 +1,172 @@
+//! The store in memory.
+
+use std::{
+    fmt,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{
+    contents::{Contents, Known},
+    entry::to_millisecond,
+};
+use crate::{
+    error::{Error, Result},
+    model::job::{Attempt, Job, JobId, Memo, NewJob, Step, WorkerId},
+    store::{Ask, Bell, Filter, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written},
+};
+
+inventory::submit! {
+    Scheme { name: "memory", form: "memory:", open: |_url| Box::pin(async { Ok(Arc::new(Memory::new()) as Arc<dyn Store>) }) }
+}
+
+/// A store that lives and dies with the process.
+#[derive(Default)]
+pub struct Memory {
+    contents: Mutex<Contents>,
+    bell: Bell,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("jobs", &self.contents().jobs.len()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        self.contents().enqueue(jobs);
+        self.bell.ring_work();
+        Ok(())
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        Ok(self.contents().lease(&ask))
+    }
+
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        let mut contents = self.contents();
+        contents.workers.insert(worker, Known::Beat(beat));
+        let leases = contents.held(worker).filter_map(Job::lease).collect();
+        Ok(Renewed { leases, now: None })
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        if self.contents().leave(worker) {
+            self.bell.ring_lost();
+        }
+        Ok(())
+    }
+
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        Ok(self.contents().workers())
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        Ok(self.contents().held(worker).take(limit).cloned().collect())
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let mut contents = self.contents();
+        if contents.beat(worker) == beat && !contents.index.held.contains_key(&worker) {
+            contents.workers.remove(&worker);
+        }
+        Ok(())
+    }
+
+    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+        let ids: Vec<_> = records.iter().map(|record| record.lease.job).collect();
+        let enqueued = records.iter().any(|record| !record.jobs.is_empty());
+        let written = self.contents().record(records)?;
+        self.bell.ring_jobs(ids);
+        if enqueued {
+            self.bell.ring_work();
+        }
+        Ok(written)
+    }
+
+    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+        if settlements.iter().any(|settlement| settlement.next.name() == "running") {
+            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
+        }
+        let due_again = settlements.iter().any(|settlement| settlement.next.name() == "waiting");
+        let ids: Vec<_> = settlements.iter().map(|settlement| settlement.job).collect();
+        let ended = settlements.iter().filter(|settlement| settlement.next.is_ended());
+        let ended: Vec<_> = ended.map(|settlement| settlement.job).collect();
+        let mut contents = self.contents();
+        let written = settlements.into_iter().map(|settlement| contents.settle(settlement)).collect();
+        drop(contents);
+        self.bell.ring_jobs(ids);
+        self.bell.ring_ends(ended);
+        if due_again {
+            self.bell.ring_work();
+        }
+        Ok(written)
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        Ok(self.contents().jobs.get(&id).map(|entry| entry.job.clone()))
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let contents = self.contents();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let jobs = contents.jobs.range((from, Bound::Unbounded)).map(|(_, entry)| &entry.job);
+        Ok(jobs.filter(|job| filter.passes(job)).take(limit).cloned().collect())
+    }
+
+    async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
+        let contents = self.contents();
+        let lanes = contents.index.lanes.iter().flat_map(|(queue, tasks)| tasks.iter().map(move |task| (queue, task)));
+        let due =
+            lanes.filter(|(_, (_, lanes))| lanes.iter().any(|lane| lane.first_due().is_some_and(|due| due <= now)));
+        Ok(due.map(|(queue, (task, _))| Lane { queue: queue.clone(), task: task.clone() }).collect())
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let contents = self.contents();
+        let Some(entry) = contents.jobs.get(&id) else { return Ok(Vec::new()) };
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        Ok(entry.steps.iter().skip(from).take(limit).cloned().collect())
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        let contents = self.contents();
+        let Some(entry) = contents.jobs.get(&id) else { return Ok(None) };
+        Ok(entry.steps.iter().rfind(|step| !step.reply.is_skipped()).cloned())
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let contents = self.contents();
+        let Some(entry) = contents.jobs.get(&id) else { return Ok(Vec::new()) };
+        let asked = entry.memos.iter().filter(|memo| memo.step == step && memo.number >= from);
+        Ok(asked.take(limit).cloned().collect())
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        Ok(self.contents().jobs.get(&id).map(|entry| entry.attempts.clone()).unwrap_or_default())
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        Ok(self.contents().prune(to_millisecond(finished), to_millisecond(dead), limit))
+    }
+
+    fn bell(&self) -> &Bell {
+        &self.bell
+    }
+}

@@ -1,0 +1,173 @@
+//! How a job stands on the server.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::{
+    bytes::{Left, Read, job_id, length},
+    codes::{CANCELLED, DEAD, DONE, LIABLE, RUNNING, SHAPES, SUSPECT, UNKNOWN, VALUE, WAITING},
+    lane::{lane, names},
+};
+use crate::{
+    model::{
+        job::{Job, JobId, NewJob, Output, Progress, State, Suspect, WorkerId},
+        json::Json,
+    },
+    store::{
+        Ask,
+        codec::{limit, limit_millis, millis, time},
+        redis::error::Failure,
+    },
+};
+
+/// The rank of most jobs: those stand in line.
+pub(crate) const USUAL: i16 = rank(0);
+
+/// The less, the more urgent.
+pub(crate) const fn rank(priority: i16) -> i16 {
+    !priority
+}
+
+/// A job, which waits for the first time.
+pub(crate) fn new_job(job: &NewJob) -> Vec<u8> {
+    let lane = lane(&job.queue, &job.task);
+    let max_time = job.max_time.map_or(-1, limit_millis);
+    let mut bytes = Vec::with_capacity(30 + lane.len() + job.args.as_str().len());
+    bytes.extend(rank(job.priority).to_be_bytes());
+    bytes.extend(millis(job.due).to_be_bytes());
+    bytes.extend(millis(job.enqueued).to_be_bytes());
+    bytes.extend(max_time.to_be_bytes());
+    bytes.extend(length(lane.len()));
+    bytes.extend(lane.as_bytes());
+    bytes.extend(job.args.as_str().as_bytes());
+    bytes
+}
+
+/// What there is of a job.
+pub(crate) struct Parts<'a> {
+    job: &'a [u8],
+    /// Where there is that already, how it stands,
+    standing: Option<&'a [u8]>,
+    /// and its counts.
+    counts: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    /// What the server gives for the three of them; nothing, where there is no job.
+    pub(crate) fn of([job, standing, counts]: &'a [Value; 3]) -> Read<Option<Self>> {
+        let part = |value: &'a Value| match value {
+            Value::BulkString(bytes) => Ok(Some(&bytes[..])),
+            Value::Nil => Ok(None),
+            _ => Err(Failure::Unreadable),
+        };
+        let (job, standing, counts) = (part(job)?, part(standing)?, part(counts)?);
+        Ok(job.map(|job| Self { job, standing, counts }))
+    }
+}
+
+/// Reads the jobs in an answer: of each the id and its parts.
+pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Job>) -> Read<Vec<Job>> {
+    let (each, rest) = values.as_chunks();
+    if !rest.is_empty() {
+        return Err(Failure::Unreadable);
+    }
+    let one = |[id, parts @ ..]: &[Value; 4]| {
+        let Value::BulkString(id) = id else { return Err(Failure::Unreadable) };
+        read(job_id(id)?, &Parts::of(parts)?.ok_or(Failure::Unreadable)?)
+    };
+    each.iter().map(one).collect()
+}
+
+pub(crate) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Read<Job> {
+    let mut left = Left(job);
+    let rank = i16::from_be_bytes(left.take()?);
+    let (due, enqueued, max_time, lane) = (left.i64()?, left.i64()?, left.i64()?, left.u32()?);
+    let (queue, task) = names(left.text(lane)?).ok_or(Failure::Unreadable)?;
+    let job = Job {
+        id,
+        task: task.to_owned(),
+        queue: queue.to_owned(),
+        priority: !rank,
+        args: Json::from_stored(left.rest()?),
+        max_time: (max_time >= 0).then(|| limit(max_time)),
+        enqueued: time(enqueued),
+        state: State::Waiting { due: time(due) },
+        attempt: 0,
+        failures: 0,
+        suspect: None,
+        steps: 0,
+        skipped: 0,
+        memos: 0,
+        progress: None,
+    };
+    let Some(standing) = standing else { return Ok(job) };
+    let job = standing_as(job, standing)?;
+    match counts {
+        Some(counts) => counting(job, counts),
+        None => Ok(job),
+    }
+}
+
+fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
+    let mut left = Left(bytes);
+    let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
+    let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
+    let (due, shape, last) = (left.i64()?, left.u8()?, left.u32()?);
+    let suspect = suspect(&mut left, flags, state == RUNNING)?;
+    left.bytes(last)?;
+    let state = match state {
+        WAITING => State::Waiting { due: time(due) },
+        RUNNING => State::Running { worker },
+        ended => ended_state(ended, shape, left.rest()?)?,
+    };
+    Ok(Job { state, attempt, failures, suspect, ..job })
+}
+
+fn suspect(left: &mut Left<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
+    if flags & SUSPECT == 0 {
+        return Ok(None);
+    }
+    // A program of format 2 that still runs leaves out what is known.
+    if left.0.is_empty() {
+        return Ok(Some(Suspect::default()));
+    }
+    let (survived, losses, leased) = (Duration::from_millis(left.u64()?), left.u32()?, left.i64()?);
+    let leased = (runs && leased != UNKNOWN).then(|| time(leased));
+    Ok(Some(Suspect { survived, losses, leased, liable: flags & LIABLE != 0 }))
+}
+
+fn counting(job: Job, bytes: &[u8]) -> Read<Job> {
+    let mut left = Left(bytes);
+    let attempt = left.u32()?;
+    let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
+    let (progressed, progress) = (left.u8()? == 1, Progress { done: left.u64()?, total: left.u64()? });
+    let job = Job { steps, skipped, memos, progress: progressed.then_some(progress), ..job };
+    let has_new_step = matches!(job.state, State::Running { .. }) && attempt == job.attempt;
+    if !has_new_step {
+        return Ok(job);
+    }
+    let suspect = job.suspect.map(|suspect| Suspect { losses: 0, liable: false, ..suspect });
+    Ok(Job { failures: 0, suspect, ..job })
+}
+
+/// A job that stood so before `ask` got it.
+pub(crate) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
+    let before = job(id, parts)?;
+    let leased = Some(time(millis(ask.now)));
+    let suspect = before.suspect.map(|suspect| Suspect { leased, liable: ask.suspects.liable(), ..suspect });
+    Ok(Job { state: State::Running { worker: ask.worker }, attempt: before.attempt + 1, suspect, ..before })
+}
+
+fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {
+    Ok(match state {
+        DONE if shape == VALUE => State::Done { output: Output::Value(Json::from_stored(outcome)) },
+        DONE => {
+            let shape = SHAPES.get(usize::from(shape)).ok_or(Failure::Unreadable)?;
+            State::Done { output: Output::Steps(*shape) }
+        }
+        DEAD => State::Dead { error: outcome.to_owned() },
+        CANCELLED => State::Cancelled { reason: outcome.to_owned() },
+        _ => return Err(Failure::Unreadable),
+    })
+}

@@ -1,0 +1,26 @@
+//! The names of lanes.
+
+use crate::store::{Lane, redis::error::Failure};
+
+/// The name of the lane of a task in a queue.
+pub(crate) fn lane(queue: &str, task: &str) -> String {
+    format!("{}{task}", lane_start(queue))
+}
+
+/// What the lanes of a queue begin with.
+pub(crate) fn lane_start(queue: &str) -> String {
+    format!("{}:{queue}:", queue.len())
+}
+
+/// The lane of this name.
+pub(crate) fn read_lane(name: &str) -> Result<Lane, Failure> {
+    let (queue, task) = names(name).ok_or(Failure::Unreadable)?;
+    Ok(Lane { queue: queue.to_owned(), task: task.to_owned() })
+}
+
+/// Queue and task.
+pub(crate) fn names(lane: &str) -> Option<(&str, &str)> {
+    let (length, rest) = lane.split_once(':')?;
+    let (queue, task) = rest.split_at_checked(length.parse().ok()?)?;
+    Some((queue, task.strip_prefix(':')?))
+}

@@ -1,0 +1,65 @@
+//! How jobs, steps, memos and attempts stand on the server: as bytes, numbers with the highest first.
+//!
+//! Of a job that waits for the first time there is one value, so that a million of them fit into memory:
+//!
+//! | from | bytes | the job, which never changes |
+//! | --- | --- | --- |
+//! | 0 | 2 | rank: the priority turned round |
+//! | 2 | 8 | when it was due first |
+//! | 10 | 8 | when it was enqueued |
+//! | 18 | 8 | time limit, or -1 |
+//! | 26 | 4 | bytes of the lane |
+//! | 30 | | lane, arguments |
+//!
+//! The lane is queue and task: `7:default:send`. Once it has been leased or cancelled, there is also how it stands, which
+//! whoever leases or settles it sets as a whole, of many jobs at once:
+//!
+//! | from | bytes | how it stands |
+//! | --- | --- | --- |
+//! | 0 | 1 | state: 0 waiting, 1 running, 2 done, 3 dead, 4 cancelled |
+//! | 1 | 1 | 1 for a suspect, and 2 more while it is liable |
+//! | 2 | 4 | attempt |
+//! | 6 | 16 | the worker, while it runs |
+//! | 22 | 4 | failures before this attempt |
+//! | 26 | 8 | when it is due, or has ended |
+//! | 34 | 1 | what steps are collected into, or 255 |
+//! | 35 | 4 | bytes of the attempt that it ended with |
+//! | 39 | | what is known of it as a suspect, if it is one; that attempt, outcome |
+//!
+//! What is known of a suspect is as follows. The script that leases it sets the last of these and the flags before:
+//!
+//! | from | bytes | what is known of a suspect |
+//! | --- | --- | --- |
+//! | 0 | 8 | what it has survived |
+//! | 8 | 4 | losses before this attempt |
+//! | 12 | 8 | when it was leased, or the least number where that is not known or it does not run |
+//!
+//! And when it has steps, memos or progress, its counts, which only recording changes:
+//!
+//! | from | bytes | its counts |
+//! | --- | --- | --- |
+//! | 0 | 4 | the attempt that recorded the last step: it has had no failures or losses since, and is not liable |
+//! | 4 | 8 | steps |
+//! | 12 | 8 | skipped steps |
+//! | 20 | 8 | memos |
+//! | 28 | 1 | 1 where there is progress |
+//! | 29 | 16 | progress: done, total |
+
+mod bytes;
+mod codes;
+mod history;
+mod job;
+mod lane;
+mod settlement;
+mod worker;
+
+pub(super) use self::{
+    bytes::job_id,
+    codes::state_code,
+    history::{attempt, is_skipped, memo, read_attempt, read_memo, read_step, step},
+    job::{Parts, USUAL, job, jobs, leased, new_job, rank},
+    lane::{lane, lane_start, read_lane},
+    settlement::{attempt_of, hold, place, standing, time_of},
+    worker::{beat, lease, presence, read_lease},
+};
+pub(super) use crate::store::codec::{millis, time};
