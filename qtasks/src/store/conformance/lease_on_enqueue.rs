@@ -12,18 +12,18 @@ use crate::{
 };
 
 /// A worker that waits.
-struct Waiting<'s> {
+struct Waiter<'s> {
     store: &'s Subject,
     ask: Ask,
     free: usize,
     coming: Option<BoxFuture<'static, Result<Vec<Job>>>>,
 }
 
-impl<'s> Waiting<'s> {
+impl<'s> Waiter<'s> {
     fn new(store: &'s Subject, limit: usize, free: usize) -> Self {
-        let mut waiting = Self { store, ask: Ask { limit, ..ask(WorkerId::new()) }, free, coming: None };
-        waiting.wait();
-        waiting
+        let mut waiter = Self { store, ask: Ask { limit, ..ask(WorkerId::new()) }, free, coming: None };
+        waiter.wait();
+        waiter
     }
 
     fn wait(&mut self) {
@@ -52,17 +52,17 @@ impl<'s> Waiting<'s> {
 /// Each once, at its first attempt, the most urgent first; and its lease is like any other.
 pub async fn new_jobs_come_to_a_worker_that_waits(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let mut waiting = Waiting::new(&store, 2, 9);
-    store.renew(waiting.ask.worker, 1).await;
+    let mut waiter = Waiter::new(&store, 2, 9);
+    store.renew(waiter.ask.worker, 1).await;
     for round in 0..3 {
-        assert_eq!(waiting.came().await, [], "round {round}");
+        assert_eq!(waiter.came().await, [], "round {round}");
         let all = store.enqueue([0, 7, -7, 8].map(|priority| NewJob { priority, ..call() })).await;
         for expected in [[all[3], all[1]], [all[0], all[2]]] {
-            let came = waiting.came().await;
+            let came = waiter.came().await;
             assert_eq!(ids(&came), expected, "round {round}");
             for job in came {
                 assert_eq!((job.attempt, &job), (1, &store.job(job.id).await));
-                assert_eq!(store.held(waiting.ask.worker).await.iter().filter(|held| **held == job.id).count(), 1);
+                assert_eq!(store.held(waiter.ask.worker).await.iter().filter(|held| **held == job.id).count(), 1);
                 store.settle(settlement(lease_of(&job), done())).await;
             }
         }
@@ -73,14 +73,14 @@ pub async fn new_jobs_come_to_a_worker_that_waits(store: Arc<dyn Store>) {
 pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut all = store.enqueue(calls(2)).await;
-    let mut waiting = Waiting::new(&store, 1, 9);
+    let mut waiter = Waiter::new(&store, 1, 9);
     all.extend(store.enqueue(calls(1)).await);
-    let first = waiting.came().await;
+    let first = waiter.came().await;
     all.extend(store.enqueue(calls(1)).await);
-    assert_eq!(waiting.given(), None);
+    assert_eq!(waiter.given(), None);
     let mut leased = ids(&first);
     for _ in 0..3 {
-        leased.extend(ids(&waiting.came().await));
+        leased.extend(ids(&waiter.came().await));
     }
     assert_eq!(leased, all);
 }
@@ -88,36 +88,36 @@ pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) 
 /// Neither what is to wait, nor what others are to run, nor what is there already.
 pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let mut waiting = Waiting::new(&store, 9, 9);
-    assert_eq!(waiting.came().await, []);
+    let mut waiter = Waiter::new(&store, 9, 9);
+    assert_eq!(waiter.came().await, []);
     let known = call();
     store.enqueue([known.clone()]).await;
-    assert_eq!(ids(&waiting.came().await), [known.id]);
-    assert_eq!(waiting.came().await, []);
+    assert_eq!(ids(&waiter.came().await), [known.id]);
+    assert_eq!(waiter.came().await, []);
     let delayed = NewJob { due: at(1), enqueued: at(0), ..call() };
     let others = [NewJob { task: "other".into(), ..call() }, NewJob { queue: "other".into(), ..call() }];
     let due = NewJob { due: at(0), enqueued: at(0), ..call() };
     store.enqueue(others.into_iter().chain([delayed, known, due.clone(), due.clone()])).await;
-    assert_eq!(ids(&waiting.came().await), [due.id]);
-    assert_eq!(waiting.came().await, []);
-    assert_eq!(store.jobs(Filter::default().state("waiting")).await.len(), 3);
+    assert_eq!(ids(&waiter.came().await), [due.id]);
+    assert_eq!(waiter.came().await, []);
+    assert_eq!(store.jobs(Filter::default().state("waiter")).await.len(), 3);
     assert!(store.jobs(Filter::default().state("running")).await.iter().all(|job| job.attempt == 1));
 }
 
 /// What comes is for others then, or for later.
 pub async fn a_worker_that_waits_without_a_free_slot_is_given_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let mut waiting = Waiting::new(&store, 9, 0);
-    assert_eq!(waiting.came().await, []);
+    let mut waiter = Waiter::new(&store, 9, 0);
+    assert_eq!(waiter.came().await, []);
     let jobs = store.enqueue(calls(3)).await;
-    assert_eq!(waiting.given(), None);
-    assert_eq!(ids(&waiting.came().await), jobs);
+    assert_eq!(waiter.given(), None);
+    assert_eq!(ids(&waiter.came().await), jobs);
 }
 
 /// What comes then is for others, also where nobody takes the answer.
 pub async fn a_worker_that_waits_no_more_is_given_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let (mut leaving, mut dropped) = (Waiting::new(&store, 9, 9), Waiting::new(&store, 9, 9));
+    let (mut leaving, mut dropped) = (Waiter::new(&store, 9, 9), Waiter::new(&store, 9, 9));
     assert_eq!((leaving.came().await, dropped.came().await), (vec![], vec![]));
     store.0.take_back(leaving.ask.worker).await;
     if leaving.coming.is_some() {

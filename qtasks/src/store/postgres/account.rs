@@ -5,10 +5,10 @@ use tokio_postgres::{
     error::{DbError, SqlState},
 };
 
-use super::url::Place;
+use super::url::StoreUrl;
 
 /// What mends it that the server has refused something, where that is known.
-pub(super) fn mend(said: &DbError, place: &Place) -> Option<String> {
+pub(super) fn mend(said: &DbError, place: &StoreUrl) -> Option<String> {
     let role = place.role();
     match *said.code() {
         SqlState::INSUFFICIENT_PRIVILEGE => Some(grant(said.message(), said.severity() == "FATAL", place)),
@@ -27,13 +27,13 @@ pub(super) fn mend(said: &DbError, place: &Place) -> Option<String> {
 }
 
 /// What lets a role write that may only read.
-pub(super) fn to_write(place: &Place) -> String {
+pub(super) fn to_write(place: &StoreUrl) -> String {
     let set = format!("`ALTER ROLE {} SET default_transaction_read_only = off`", place.role());
     format!("it is a standby, or it is set so: {set} lets the role write")
 }
 
 /// What lets the tables be made, in a schema that is there or with it.
-pub(super) fn to_make(place: &Place, is_there: bool) -> String {
+pub(super) fn to_make(place: &StoreUrl, is_there: bool) -> String {
     let (role, schema) = (place.role(), &place.schema);
     let line = if is_there {
         format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {role}")
@@ -44,7 +44,7 @@ pub(super) fn to_make(place: &Place, is_there: bool) -> String {
 }
 
 /// The line that gives the right that is missing; some servers say which in another language.
-fn grant(message: &str, is_connecting: bool, place: &Place) -> String {
+fn grant(message: &str, is_connecting: bool, place: &StoreUrl) -> String {
     let (role, schema) = (place.role(), &place.schema);
     let usage = format!("GRANT USAGE ON SCHEMA {schema} TO {role}");
     let tables = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}");

@@ -8,14 +8,14 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{error::Fault, shared::Inner};
+use super::{error::Fault, shared::Shared};
 use crate::{
     error::{Error, Result},
     store::Written,
 };
 
 /// A call that can share a statement with others of its kind.
-pub(super) trait Call: Sized + Send + Sync + 'static {
+pub(super) trait BatchedCall: Sized + Send + Sync + 'static {
     type Answer: Send + 'static;
     /// What the store could not do when this fails.
     const DOING: &'static str;
@@ -24,24 +24,24 @@ pub(super) trait Call: Sized + Send + Sync + 'static {
     fn weight(&self) -> usize;
 
     /// Carries all of them out, or none; one answer for each.
-    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>>;
+    fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>>;
 }
 
 /// Calls that together are about more rows than this wait for the next statement.
 const FULL: usize = 2_000;
 
 /// Where calls of one kind come together.
-pub(super) struct Group<C: Call>(mpsc::UnboundedSender<Waiting<C>>);
+pub(super) struct Batcher<C: BatchedCall>(mpsc::UnboundedSender<Pending<C>>);
 
-struct Waiting<C: Call> {
+struct Pending<C: BatchedCall> {
     call: C,
     answer: oneshot::Sender<Result<C::Answer, Fault>>,
 }
 
-impl<C: Call> Group<C> {
-    pub(super) fn start(runtime: &Handle, inner: &Arc<Inner>) -> Self {
+impl<C: BatchedCall> Batcher<C> {
+    pub(super) fn start(runtime: &Handle, shared: &Arc<Shared>) -> Self {
         let (calls, waiting) = mpsc::unbounded_channel();
-        runtime.spawn(serve(waiting, Arc::clone(inner)));
+        runtime.spawn(serve(waiting, Arc::clone(shared)));
         Self(calls)
     }
 
@@ -49,7 +49,7 @@ impl<C: Call> Group<C> {
     pub(super) async fn ask(&self, call: C) -> Result<C::Answer> {
         let (answer, answered) = oneshot::channel();
         // Where nobody serves any more, nobody answers.
-        _ = self.0.send(Waiting { call, answer });
+        _ = self.0.send(Pending { call, answer });
         match answered.await {
             Ok(came) => came.map_err(|fault| fault.of_write(C::DOING)),
             Err(_) => Err(Error::store(C::DOING, "the store was closed")),
@@ -57,7 +57,7 @@ impl<C: Call> Group<C> {
     }
 }
 
-async fn serve<C: Call>(mut waiting: mpsc::UnboundedReceiver<Waiting<C>>, inner: Arc<Inner>) {
+async fn serve<C: BatchedCall>(mut waiting: mpsc::UnboundedReceiver<Pending<C>>, shared: Arc<Shared>) {
     while let Some(first) = waiting.recv().await {
         let mut weight = first.call.weight();
         let (mut calls, mut answers) = (vec![first.call], vec![first.answer]);
@@ -68,7 +68,7 @@ async fn serve<C: Call>(mut waiting: mpsc::UnboundedReceiver<Waiting<C>>, inner:
             calls.push(next.call);
             answers.push(next.answer);
         }
-        let came = carry_out(&calls, &inner).await;
+        let came = carry_out(&calls, &shared).await;
         if let Some(Err(silent @ Fault::Silent(_))) = came.last() {
             // Those who have waited for the server meanwhile need not wait for it each in turn.
             while let Ok(next) = waiting.try_recv() {
@@ -84,13 +84,13 @@ async fn serve<C: Call>(mut waiting: mpsc::UnboundedReceiver<Waiting<C>>, inner:
 
 /// Carries them out together. Where the server refuses that, each is carried out by itself: one that is wrong must not
 /// fail those that met it by chance.
-async fn carry_out<C: Call>(calls: &[C], inner: &Inner) -> Vec<Result<C::Answer, Fault>> {
-    match C::carry_out(calls, inner).await {
+async fn carry_out<C: BatchedCall>(calls: &[C], shared: &Shared) -> Vec<Result<C::Answer, Fault>> {
+    match C::carry_out(calls, shared).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
         Err(Fault::Misuse(_) | Fault::Refused(_)) if calls.len() > 1 => {
             let mut each = Vec::with_capacity(calls.len());
             for call in calls {
-                let alone = C::carry_out(std::slice::from_ref(call), inner).await;
+                let alone = C::carry_out(std::slice::from_ref(call), shared).await;
                 each.push(alone.map(|answers| answers.into_iter().next().expect("a call has one answer")));
             }
             each

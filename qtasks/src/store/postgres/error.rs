@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 use deadpool_postgres::{HookError, PoolError, TimeoutType};
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::{account, url::Place};
+use super::{account, url::StoreUrl};
 use crate::error::{Error, chain};
 
 const UNENCRYPTED: &str = "; `?sslmode=disable` goes without, over networks that are yours";
@@ -57,7 +57,7 @@ impl Fault {
     }
 
     /// The same, with what mends it, where the server has said enough for that.
-    pub(super) fn explained(self, place: &Place) -> Self {
+    pub(super) fn explained(self, place: &StoreUrl) -> Self {
         match self.answer().and_then(|said| account::mend(said, place)) {
             Some(mend) => self.mended(mend),
             None => self,
@@ -82,7 +82,7 @@ impl Fault {
     }
 
     /// No connection could be made; the driver says of a server that is not reached neither which nor where.
-    pub(super) fn connecting(error: tokio_postgres::Error, place: &Place) -> Self {
+    pub(super) fn connecting(error: tokio_postgres::Error, place: &StoreUrl) -> Self {
         match error.source() {
             Some(why) if error.as_db_error().is_none() => {
                 let why = chain(why);
@@ -94,7 +94,7 @@ impl Fault {
     }
 
     /// No connection could be lent.
-    pub(super) fn lending(error: PoolError, place: &Place) -> Self {
+    pub(super) fn lending(error: PoolError, place: &StoreUrl) -> Self {
         match error {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
                 Self::connecting(error, place)

@@ -10,7 +10,7 @@ use super::{
     error::Fault,
     pool::{Statement, in_time},
     tls,
-    url::Place,
+    url::StoreUrl,
 };
 
 /// A connection to a server, for as long as that answers in time.
@@ -25,7 +25,7 @@ pub(super) struct Line {
 impl Line {
     /// Makes a connection; what is told on it goes to `hear`, which must not take long: answers come after it.
     pub(super) async fn open(
-        place: &Place,
+        place: &StoreUrl,
         patience: Duration,
         hear: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, Fault> {
@@ -54,7 +54,7 @@ impl Line {
     }
 
     /// Carries out a statement, which names the schema `qtasks`.
-    pub(super) async fn query(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn query(&self, place: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
         self.ask(self.send(place, statement)).await.map_err(|fault| fault.explained(place))
     }
 
@@ -82,7 +82,7 @@ impl Line {
     /// Sends a statement when this is first polled; gives the answer.
     ///
     /// It is not prepared: that would take a round trip more on each new connection.
-    pub(super) async fn send(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+    pub(super) async fn send(&self, place: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
         Ok(self.client.query_typed(&place.sql(statement.sql), statement.parameters).await?)
     }
 

@@ -14,7 +14,7 @@ use super::{
     line::Line,
     pool::{Parameter, Statement},
     presence::instance,
-    url::Place,
+    url::StoreUrl,
 };
 use crate::model::job::WorkerId;
 
@@ -85,7 +85,7 @@ impl Lookout {
         &mut self,
         line: &Line,
         instance: &str,
-        place: &Place,
+        place: &StoreUrl,
         watches: bool,
     ) -> Result<bool, Fault> {
         let watches = watches && self.forbearing == 0;
@@ -117,15 +117,15 @@ impl Lookout {
 }
 
 /// Which server a line leads to, if that can be written to.
-pub(super) async fn instance(line: &Line, place: &Place) -> Result<String, Fault> {
+pub(super) async fn instance(line: &Line, place: &StoreUrl) -> Result<String, Fault> {
     server(&ask(line, place, false).await?, place).map(str::to_owned)
 }
 
-async fn ask(line: &Line, place: &Place, watches: bool) -> Result<Vec<Row>, Fault> {
+async fn ask(line: &Line, place: &StoreUrl, watches: bool) -> Result<Vec<Row>, Fault> {
     line.query(place, &Statement { sql: LOOK, parameters: &[(&watches, Type::BOOL)] }).await
 }
 
-fn server<'r>(rows: &'r [Row], place: &Place) -> Result<&'r str, Fault> {
+fn server<'r>(rows: &'r [Row], place: &StoreUrl) -> Result<&'r str, Fault> {
     let Some(row) = rows.first() else { return Err(Fault::refused("a look was answered with nothing")) };
     if encoding::get(row, 1)? {
         return encoding::get(row, 0);

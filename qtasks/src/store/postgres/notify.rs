@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{
     error::Fault,
     pool::Database,
-    watermark::{Front, Urgency},
+    watermark::{Urgency, Watermark},
 };
 use crate::{model::job::JobId, store::Bell};
 
@@ -29,11 +29,11 @@ const UNHEARD: usize = 1_000;
 /// Tells that there may be anything new.
 const ANYTHING: &str = "- all";
 
-/// The channel, for [`Place::sql`](super::url::Place::sql).
+/// The channel, for [`StoreUrl::sql`](super::url::StoreUrl::sql).
 pub(super) const CHANNEL: &str = "qtasks.news";
 
 /// Rings for this process at once, and has the others told.
-pub(super) struct News {
+pub(super) struct Broadcast {
     pub(super) bell: Bell,
     /// By which this process knows what it told itself.
     teller: String,
@@ -56,7 +56,7 @@ struct Untold {
     ended: HashSet<JobId>,
 }
 
-impl News {
+impl Broadcast {
     pub(super) fn new() -> Self {
         let teller = Uuid::now_v7().simple().to_string();
         Self {
@@ -151,18 +151,18 @@ impl News {
     }
 
     /// Hears what was taken in, as long as there is anything to come.
-    pub(super) async fn listen(&self, front: &Front) {
+    pub(super) async fn listen(&self, watermark: &Watermark) {
         loop {
             self.some_unheard.notified().await;
             let unheard = mem::take(&mut *self.unheard.lock().unwrap_or_else(PoisonError::into_inner));
             for text in &unheard {
-                self.hear(text, front);
+                self.hear(text, watermark);
             }
         }
     }
 
     /// Rings for what another process has told, and has it known where work waits.
-    fn hear(&self, text: &str, front: &Front) {
+    fn hear(&self, text: &str, watermark: &Watermark) {
         let mut words = text.split(' ');
         if words.next() == Some(&self.teller) {
             return;
@@ -176,16 +176,16 @@ impl News {
                     self.bell.ring_ends([JobId::from_bytes(id.into_bytes())]);
                 }
                 (Some(("work", place)), _) if let Some(first) = read_place(place) => {
-                    front.came(first);
+                    watermark.came(first);
                     self.bell.ring_work();
                 }
                 (None, "lost") => self.bell.ring_lost(),
                 (None, "work") => {
-                    front.forget();
+                    watermark.forget();
                     self.bell.ring_work();
                 }
                 _ => {
-                    front.forget();
+                    watermark.forget();
                     self.bell.ring_all();
                 }
             }
@@ -234,62 +234,62 @@ mod tests {
 
     #[test]
     fn what_one_process_tells_another_hears_and_it_does_not_hear_itself() {
-        let (one, other) = (News::new(), News::new());
+        let (one, other) = (Broadcast::new(), Broadcast::new());
         let (first, second) = (JobId::new(), JobId::new());
         one.of_jobs([first]);
         one.of_ends([second]);
         let text = one.untold().text(&one.teller);
-        let (mut news, mut end, mut work) = (other.bell.job(first), other.bell.end(second), other.bell.work());
-        other.hear(&text, &Front::default());
-        assert!(news.rang() && end.rang() && !work.rang(), "{text}");
+        let (mut broadcast, mut end, mut work) = (other.bell.job(first), other.bell.end(second), other.bell.work());
+        other.hear(&text, &Watermark::default());
+        assert!(broadcast.rang() && end.rang() && !work.rang(), "{text}");
         let mut own = one.bell.job(first);
-        one.hear(&text, &Front::default());
+        one.hear(&text, &Watermark::default());
         assert!(own.rung().now_or_never().is_none());
-        other.hear("- work", &Front::default());
-        assert!(work.rang() && !news.rang());
+        other.hear("- work", &Watermark::default());
+        assert!(work.rang() && !broadcast.rang());
     }
 
     #[test]
     fn news_of_many_jobs_fit_into_what_postgres_takes() {
-        let news = News::new();
-        news.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
-        news.of_work(Some((0, Uuid::nil())));
-        let text = news.untold().text(&news.teller);
+        let broadcast = Broadcast::new();
+        broadcast.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        broadcast.of_work(Some((0, Uuid::nil())));
+        let text = broadcast.untold().text(&broadcast.teller);
         assert!(text.len() < 8_000 && text.contains(" job:"));
-        news.of_jobs([JobId::new()]);
-        assert_eq!(news.untold().text("me"), "me all");
-        let other = News::new();
+        broadcast.of_jobs([JobId::new()]);
+        assert_eq!(broadcast.untold().text("me"), "me all");
+        let other = Broadcast::new();
         let (mut job, mut work) = (other.bell.job(JobId::new()), other.bell.work());
-        other.hear("me all", &Front::default());
+        other.hear("me all", &Watermark::default());
         assert!(job.rang() && work.rang());
     }
 
     #[test]
     fn a_flood_of_news_filled_the_memory() {
-        let news = News::new();
-        let (mut job, mut work) = (news.bell.job(JobId::new()), news.bell.work());
+        let broadcast = Broadcast::new();
+        let (mut job, mut work) = (broadcast.bell.job(JobId::new()), broadcast.bell.work());
         for _ in 0..3 * UNHEARD {
-            news.take_in(&format!("they job:{}", Uuid::now_v7().simple()));
+            broadcast.take_in(&format!("they job:{}", Uuid::now_v7().simple()));
         }
-        assert!(news.unheard.lock().unwrap().len() <= UNHEARD);
+        assert!(broadcast.unheard.lock().unwrap().len() <= UNHEARD);
         assert!(!job.rang(), "it is heard elsewhere");
-        assert!(news.listen(&Front::default()).now_or_never().is_none());
+        assert!(broadcast.listen(&Watermark::default()).now_or_never().is_none());
         assert!(job.rang() && work.rang(), "what was dropped may have been about anything");
-        assert!(news.unheard.lock().unwrap().is_empty());
+        assert!(broadcast.unheard.lock().unwrap().is_empty());
     }
 
     #[test]
     fn a_worker_that_left_is_told_of_whatever_else_there_is() {
-        let (news, other) = (News::new(), News::new());
-        let (mut here, mut there) = (news.bell.lost(), other.bell.lost());
-        news.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
-        news.of_loss();
-        let untold = mem::take(&mut *news.untold());
+        let (broadcast, other) = (Broadcast::new(), Broadcast::new());
+        let (mut here, mut there) = (broadcast.bell.lost(), other.bell.lost());
+        broadcast.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        broadcast.of_loss();
+        let untold = mem::take(&mut *broadcast.untold());
         // It could not be told, and is told again.
-        news.of_all_again(&untold);
-        let text = news.untold().text("they");
+        broadcast.of_all_again(&untold);
+        let text = broadcast.untold().text("they");
         assert_eq!(text, "they lost all");
-        other.hear(&text, &Front::default());
+        other.hear(&text, &Watermark::default());
         assert!(here.rang() && there.rang());
     }
 }

@@ -14,7 +14,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{error::Fault, tls, url::Place};
+use super::{error::Fault, tls, url::StoreUrl};
 use crate::error::{Error, Result};
 
 /// Lets a session be idle, and a transaction last, whatever is set for the role or the database: how long ours may take is
@@ -24,7 +24,7 @@ pub(super) const UNLIMITED: &str = "SELECT set_config(name, '0', false) FROM pg_
 
 /// A database, and who may talk to it how.
 pub(super) struct Database {
-    pub(super) place: Place,
+    pub(super) place: StoreUrl,
     pool: Pool,
     /// Apart from the others: however long handlers take, nothing else waits for a connection.
     of_handlers: Pool,
@@ -44,7 +44,7 @@ pub(super) struct Statement<'a> {
 }
 
 impl Database {
-    pub(super) fn new(place: Place) -> Result<Self> {
+    pub(super) fn new(place: StoreUrl) -> Result<Self> {
         let oldest = Arc::default();
         let (pool, of_handlers) = (pool(&place, &place.config, &oldest)?, pool(&place, &place.of_handlers, &oldest)?);
         let listings = Semaphore::new(place.connections.div_ceil(2));
@@ -108,12 +108,12 @@ impl Database {
     }
 }
 
-async fn lend(pool: &Pool, place: &Place) -> Result<Lent, Fault> {
+async fn lend(pool: &Pool, place: &StoreUrl) -> Result<Lent, Fault> {
     let lent = pool.get().await.map_err(|error| Fault::lending(error, place))?;
     Ok(Lent(Some(lent)))
 }
 
-fn pool(place: &Place, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) -> Result<Pool> {
+fn pool(place: &StoreUrl, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) -> Result<Pool> {
     let oldest = Arc::clone(oldest);
     let not_too_old = Hook::sync_fn(move |_, metrics| {
         let oldest = *oldest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,7 +196,7 @@ impl Lent {
         self.0.as_mut().expect("it is taken only at the end")
     }
 
-    async fn send(&self, place: &Place, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+    async fn send(&self, place: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
         let sql = place.sql(statement.sql);
         let connection = self.connection();
         if place.pooled {

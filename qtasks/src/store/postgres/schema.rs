@@ -12,7 +12,7 @@ use super::{
     account, encoding,
     error::Fault,
     pool::{Database, Transaction},
-    url::Place,
+    url::StoreUrl,
 };
 use crate::error::{Error, Result};
 
@@ -159,7 +159,7 @@ pub(super) async fn identity(database: &Database) -> Result<(String, Uuid), Faul
 }
 
 /// The format of the tables in the schema; 0 where there are none.
-async fn format(transaction: &Transaction<'_>, place: &Place) -> Result<i64, Fault> {
+async fn format(transaction: &Transaction<'_>, place: &StoreUrl) -> Result<i64, Fault> {
     // Not by `to_regclass`, which goes by what this connection remembers.
     let there = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relname = 'format')";
@@ -172,7 +172,7 @@ async fn format(transaction: &Transaction<'_>, place: &Place) -> Result<i64, Fau
 }
 
 /// The format that was found, unless it is newer than `known`.
-fn check(found: i64, place: &Place, known: i64) -> Result<i64> {
+fn check(found: i64, place: &StoreUrl, known: i64) -> Result<i64> {
     if found > known {
         return Err(Error::NewerStore { place: place.to_string(), found, known });
     }
@@ -180,7 +180,7 @@ fn check(found: i64, place: &Place, known: i64) -> Result<i64> {
 }
 
 /// Refuses a schema in which somebody else has taken our names.
-async fn refuse_strangers(transaction: &Transaction<'_>, place: &Place) -> Result<()> {
+async fn refuse_strangers(transaction: &Transaction<'_>, place: &StoreUrl) -> Result<()> {
     let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v') ORDER BY 1 LIMIT 1";
     let found = transaction.query(sql, &[(&place.schema, Type::TEXT)]).await;
@@ -205,7 +205,7 @@ struct State {
 }
 
 impl State {
-    async fn of(transaction: &Transaction<'_>, place: &Place) -> Result<Self, Fault> {
+    async fn of(transaction: &Transaction<'_>, place: &StoreUrl) -> Result<Self, Fault> {
         let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
             (SELECT tableowner::text FROM pg_tables WHERE schemaname = $1 AND tablename = 'format')";
         let found = transaction.query(sql, &[(&place.schema, Type::TEXT)]).await?;
@@ -213,7 +213,7 @@ impl State {
     }
 
     /// What lets a role that may not make or change the tables go on.
-    fn mend(&self, place: &Place) -> String {
+    fn mend(&self, place: &StoreUrl) -> String {
         match &self.owner {
             Some(owner) => format!("the role `{owner}` owns them, and brings them up to date when it opens the store"),
             None => account::to_make(place, self.is_there),
@@ -223,7 +223,7 @@ impl State {
 
 async fn advance(
     transaction: &Transaction<'_>,
-    place: &Place,
+    place: &StoreUrl,
     missing: &[&'static str],
     known: i64,
     is_there: bool,

@@ -25,11 +25,11 @@ use super::{
     error::Fault,
     line::Line,
     lookout::{self, Lookout},
-    notify::{CHANNEL, News},
+    notify::{Broadcast, CHANNEL},
     pool::{Database, Parameter, Statement, UNLIMITED},
     presence::{instance, sign},
     schema::FORMAT,
-    url::Place,
+    url::StoreUrl,
 };
 use crate::{
     model::job::{JobId, Lease, WorkerId},
@@ -88,7 +88,7 @@ impl Sessions {
 
     /// Renews the leases of a worker, which lives here from now on. If the connection is lost meanwhile, that is done on the
     /// next one.
-    pub(super) async fn renew(&self, place: &Place, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+    pub(super) async fn renew(&self, place: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
         self.living().insert(worker);
         let (begun, patience) = (Instant::now(), place.patience_of_sessions());
         loop {
@@ -127,19 +127,19 @@ impl Sessions {
 }
 
 /// Keeps a session, and begins another one when it is lost.
-pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, news: Arc<News>, first: Session) {
+pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, broadcast: Arc<Broadcast>, first: Session) {
     let (mut session, mut lookout) = (Arc::new(first), Lookout::default());
     loop {
         sessions.now_there_is(Ok(Arc::clone(&session)));
         // Much may have been told meanwhile.
-        news.take_in_anything();
-        let fault = session.serve(&sessions, &database.place, &news, lookout).await;
+        broadcast.take_in_anything();
+        let fault = session.serve(&sessions, &database.place, &broadcast, lookout).await;
         tracing::warn!(%fault, "the connection on which leases are renewed and news come in is lost; making it anew");
         sessions.now_there_is(Err(fault));
-        news.bell.ring_doubt();
+        broadcast.bell.ring_doubt();
         // The old connection is closed only then: if the server still has it, it has the locks too, and no other process takes
         // the workers for gone.
-        let (next, begun) = again(&sessions, &database.place, &news).await;
+        let (next, begun) = again(&sessions, &database.place, &broadcast).await;
         if next.instance != session.instance {
             // The other connections may still lead to the old one.
             database.give_up_older(begun);
@@ -149,12 +149,12 @@ pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, news:
 }
 
 /// Begins a session as soon as that can be done; gives also when.
-async fn again(sessions: &Sessions, place: &Place, news: &Arc<News>) -> (Session, Instant) {
+async fn again(sessions: &Sessions, place: &StoreUrl, broadcast: &Arc<Broadcast>) -> (Session, Instant) {
     let [mut pause, longest] = PAUSES;
     loop {
         sleep(pause).await;
         let begun = Instant::now();
-        match Session::open(place, place.patience.min(ANEW), news).await {
+        match Session::open(place, place.patience.min(ANEW), broadcast).await {
             Ok(session) => return (session, begun),
             Err(fault) => {
                 tracing::debug!(%fault, "the connection on which leases are renewed cannot be made; trying again");
@@ -176,8 +176,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins one on a server that can be written to.
-    pub(super) async fn open(place: &Place, patience: Duration, news: &Arc<News>) -> Result<Self, Fault> {
-        let heard = Arc::clone(news);
+    pub(super) async fn open(place: &StoreUrl, patience: Duration, broadcast: &Arc<Broadcast>) -> Result<Self, Fault> {
+        let heard = Arc::clone(broadcast);
         let mut line = Line::open(place, patience, move |text| heard.take_in(text)).await?;
         let channel = place.sql(CHANNEL).replace('"', "\"\"");
         line.execute(&format!("{UNLIMITED}; LISTEN \"{channel}\"")).await?;
@@ -187,7 +187,7 @@ impl Session {
     }
 
     /// Serves until the connection is lost, and says why.
-    async fn serve(&self, sessions: &Sessions, place: &Place, news: &News, mut lookout: Lookout) -> Fault {
+    async fn serve(&self, sessions: &Sessions, place: &StoreUrl, broadcast: &Broadcast, mut lookout: Lookout) -> Fault {
         let mut looks = interval(EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = 0_u32;
@@ -199,9 +199,9 @@ impl Session {
                 _ = looks.tick() => {
                     looked = looked.wrapping_add(1);
                     if looked.is_multiple_of(POLLED_EVERY) {
-                        news.take_in_anything();
+                        broadcast.take_in_anything();
                     }
-                    self.look(sessions, place, news, &mut lookout).await
+                    self.look(sessions, place, broadcast, &mut lookout).await
                 }
             };
             if let Err(fault) = came {
@@ -210,17 +210,23 @@ impl Session {
         }
     }
 
-    async fn look(&self, sessions: &Sessions, place: &Place, news: &News, lookout: &mut Lookout) -> Result<(), Fault> {
+    async fn look(
+        &self,
+        sessions: &Sessions,
+        place: &StoreUrl,
+        broadcast: &Broadcast,
+        lookout: &mut Lookout,
+    ) -> Result<(), Fault> {
         self.lock(sessions, place).await?;
         let watches = !sessions.living().is_empty();
         if lookout.look(&self.line, &self.instance, place, watches).await? {
-            news.bell.ring_lost();
+            broadcast.bell.ring_lost();
         }
         Ok(())
     }
 
     /// Takes the locks of workers that live here, if they are not held yet, and frees those of others.
-    async fn lock(&self, sessions: &Sessions, place: &Place) -> Result<(), Fault> {
+    async fn lock(&self, sessions: &Sessions, place: &StoreUrl) -> Result<(), Fault> {
         let living = sessions.living().clone();
         let (free, held): (Vec<_>, Vec<_>) = {
             let locked = self.locked();
@@ -249,7 +255,7 @@ impl Session {
     }
 
     /// Renews the leases of a worker, in a single round trip.
-    async fn renew(&self, place: &Place, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+    async fn renew(&self, place: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
         let (id, sign, beat) = (encoding::worker_id(worker), sign(worker), beat.cast_signed());
         let locked = self.locked().contains(&worker);
         let parameters: [Parameter<'_>; 5] =
@@ -296,9 +302,9 @@ fn renewed(worker: WorkerId, rows: &[Row]) -> Result<Renewed, Fault> {
 }
 
 /// Looks for news now and then, where they cannot come in.
-pub(super) async fn poll(news: Arc<News>) {
+pub(super) async fn poll(broadcast: Arc<Broadcast>) {
     loop {
         sleep(EVERY * POLLED_EVERY).await;
-        news.take_in_anything();
+        broadcast.take_in_anything();
     }
 }

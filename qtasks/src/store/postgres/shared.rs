@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::{
     error::Fault,
-    notify::News,
+    notify::Broadcast,
     pool::Database,
     presence,
     session::Sessions,
-    waiters::Coming,
-    watermark::{self, Front},
+    waiters::Waiters,
+    watermark::{self, Watermark},
 };
 use crate::{
     model::job::{NewJob, WorkerId},
@@ -19,22 +19,22 @@ use crate::{
 };
 
 /// What all parts of a store share.
-pub(super) struct Inner {
+pub(super) struct Shared {
     pub(super) database: Arc<Database>,
     /// The name of the database on its server, and the id of the store there; read when it is opened.
     pub(super) identity: OnceLock<(String, Uuid)>,
-    pub(super) news: Arc<News>,
+    pub(super) broadcast: Arc<Broadcast>,
     pub(super) sessions: Arc<Sessions>,
-    pub(super) front: Front,
-    pub(super) coming: Coming,
+    pub(super) watermark: Watermark,
+    pub(super) waiters: Waiters,
 }
 
-impl Inner {
+impl Shared {
     /// These jobs have come to wait.
     pub(super) fn of_new<'j>(&self, jobs: impl Iterator<Item = &'j NewJob>) {
         if let Some(first) = jobs.map(watermark::urgency).min() {
-            self.front.came(first);
-            self.news.of_work(Some(first));
+            self.watermark.came(first);
+            self.broadcast.of_work(Some(first));
         }
     }
 
@@ -47,9 +47,9 @@ impl Inner {
 
     pub(super) async fn leave(&self, worker: WorkerId) -> Result<(), Fault> {
         self.sessions.hide(worker);
-        self.coming.fell_behind(worker);
+        self.waiters.fell_behind(worker);
         if presence::leave(&self.database, worker).await? {
-            self.news.of_loss();
+            self.broadcast.of_loss();
         }
         Ok(())
     }

@@ -12,18 +12,18 @@ use jiff::Timestamp;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
-    batcher::Group,
+    batcher::Batcher,
     calls::{enqueue::Enqueue, lease, prune, read, record::Records, settle::Settle, transact},
     error::Fault,
-    notify::News,
+    notify::Broadcast,
     pool::Database,
     presence, schema, server,
     session::{self, Session, Sessions},
-    shared::Inner,
+    shared::Shared,
     transaction::KIND,
-    url::Place,
-    waiters::Coming,
-    watermark::Front,
+    url::StoreUrl,
+    waiters::Waiters,
+    watermark::Watermark,
 };
 use crate::store::{
     Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
@@ -64,10 +64,10 @@ inventory::submit! {
 /// Each store has one connection and a thread of its own besides those that calls share: on them leases are renewed. It needs
 /// neither extensions nor a superuser, only the right to make the schema, and none once that is there.
 pub struct Postgres {
-    inner: Arc<Inner>,
-    enqueues: Group<Enqueue>,
-    records: Group<Records>,
-    settlements: Group<Settle>,
+    shared: Arc<Shared>,
+    enqueues: Batcher<Enqueue>,
+    records: Batcher<Records>,
+    settlements: Batcher<Settle>,
     engine: Engine,
     /// Apart from the other: nothing is done on it that takes long, however much there is to do.
     of_sessions: Engine,
@@ -101,23 +101,23 @@ impl Postgres {
     /// The schema may have been made; nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
         let (engine, of_sessions) = (Engine::start("qtasks-postgres")?, Engine::start("qtasks-renewals")?);
-        let database = Database::new(Place::parse(url)?)?;
-        let inner = Arc::new(Inner {
+        let database = Database::new(StoreUrl::parse(url)?)?;
+        let shared = Arc::new(Shared {
             database: Arc::new(database),
             identity: OnceLock::new(),
-            news: Arc::new(News::new()),
+            broadcast: Arc::new(Broadcast::new()),
             sessions: Arc::new(Sessions::new()),
-            front: Front::default(),
-            coming: Coming::default(),
+            watermark: Watermark::default(),
+            waiters: Waiters::default(),
         });
-        let begun = begin(Arc::clone(&inner), of_sessions.runtime().handle().clone());
+        let begun = begin(Arc::clone(&shared), of_sessions.runtime().handle().clone());
         engine.runtime().spawn(begun).await.map_err(|error| Error::store("open its database", error))??;
         let runtime = engine.runtime().handle();
         Ok(Self {
-            enqueues: Group::start(runtime, &inner),
-            records: Group::start(runtime, &inner),
-            settlements: Group::start(runtime, &inner),
-            inner,
+            enqueues: Batcher::start(runtime, &shared),
+            records: Batcher::start(runtime, &shared),
+            settlements: Batcher::start(runtime, &shared),
+            shared,
             engine,
             of_sessions,
         })
@@ -133,32 +133,34 @@ impl Postgres {
 }
 
 /// Finds out whether the server is good, makes the tables, and starts to listen.
-async fn begin(inner: Arc<Inner>, of_sessions: Handle) -> Result<()> {
+async fn begin(shared: Arc<Shared>, of_sessions: Handle) -> Result<()> {
     const LISTENING: &str = "listen to its database";
-    server::check(&inner.database).await?;
-    schema::migrate(&inner.database, schema::MIGRATIONS).await?;
-    let identity = schema::identity(&inner.database).await.map_err(|fault| fault.into_error("read its tables"))?;
-    _ = inner.identity.set(identity);
-    let (database, news) = (Arc::clone(&inner.database), Arc::clone(&inner.news));
+    server::check(&shared.database).await?;
+    schema::migrate(&shared.database, schema::MIGRATIONS).await?;
+    let identity = schema::identity(&shared.database).await.map_err(|fault| fault.into_error("read its tables"))?;
+    _ = shared.identity.set(identity);
+    let (database, broadcast) = (Arc::clone(&shared.database), Arc::clone(&shared.broadcast));
     if database.place.pooled {
-        of_sessions.spawn(session::poll(news));
+        of_sessions.spawn(session::poll(broadcast));
     } else {
-        let sessions = Arc::clone(&inner.sessions);
+        let sessions = Arc::clone(&shared.sessions);
         let kept = of_sessions.spawn(async move {
-            let first = Session::open(&database.place, database.place.patience, &news).await?;
-            tokio::spawn(session::keep(sessions, database, news, first));
+            let first = Session::open(&database.place, database.place.patience, &broadcast).await?;
+            tokio::spawn(session::keep(sessions, database, broadcast, first));
             Ok::<_, Fault>(())
         });
         let opened = kept.await.map_err(|error| Error::store(LISTENING, error))?;
         opened.map_err(|fault| fault.into_error(LISTENING))?;
     }
-    tokio::spawn(async move { join!(inner.news.tell(&inner.database), inner.news.listen(&inner.front)) });
+    tokio::spawn(
+        async move { join!(shared.broadcast.tell(&shared.database), shared.broadcast.listen(&shared.watermark)) },
+    );
     Ok(())
 }
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Postgres").field("place", &self.inner.database.place.to_string()).finish_non_exhaustive()
+        f.debug_struct("Postgres").field("place", &self.shared.database.place.to_string()).finish_non_exhaustive()
     }
 }
 
@@ -201,51 +203,51 @@ impl Store for Postgres {
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.run("lease jobs", lease::lease(Arc::clone(&self.inner), ask)).await
+        self.run("lease jobs", lease::lease(Arc::clone(&self.shared), ask)).await
     }
 
     fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
-        let inner = Arc::clone(&self.inner);
+        let shared = Arc::clone(&self.shared);
         Some(Box::pin(async move {
-            let jobs = inner.coming.ask(ask, free);
+            let jobs = shared.waiters.ask(ask, free);
             // Or it would wait for itself when the store is dropped.
-            drop(inner);
+            drop(shared);
             jobs.await.map_err(|_| Error::store("lease jobs", "the store was closed"))
         }))
     }
 
     async fn take_back(&self, worker: WorkerId) {
-        self.inner.coming.take_back(worker).await;
+        self.shared.waiters.take_back(worker).await;
     }
 
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
-        let inner = Arc::clone(&self.inner);
-        self.of_sessions.run("renew leases", async move { inner.renew(worker, beat).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.of_sessions.run("renew leases", async move { shared.renew(worker, beat).await }).await
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        let inner = Arc::clone(&self.inner);
-        self.run("forget a worker", async move { inner.leave(worker).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("forget a worker", async move { shared.leave(worker).await }).await
     }
 
     async fn workers(&self) -> Result<Vec<Presence>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("look at workers", async move { presence::workers(&inner.database).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("look at workers", async move { presence::workers(&shared.database).await }).await
     }
 
     async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("find lost jobs", async move { presence::held(&inner.database, worker, limit).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("find lost jobs", async move { presence::held(&shared.database, worker, limit).await }).await
     }
 
     async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
-        let inner = Arc::clone(&self.inner);
-        self.run("forget a worker", async move { presence::forget(&inner.database, worker, beat).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("forget a worker", async move { presence::forget(&shared.database, worker, beat).await }).await
     }
 
     async fn time(&self) -> Result<Option<Timestamp>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("read the time", async move { read::time(&inner.database).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("read the time", async move { read::time(&shared.database).await }).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -255,7 +257,7 @@ impl Store for Postgres {
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         let runtime = self.engine.runtime().handle().clone();
         // Here and not there: handlers are the caller's own code.
-        let came = transact::transact(&self.inner, runtime, lease, &works).await;
+        let came = transact::transact(&self.shared, runtime, lease, &works).await;
         came.map_err(|fault| fault.of_write("run handlers in a transaction"))
     }
 
@@ -268,55 +270,55 @@ impl Store for Postgres {
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("read a job", async move { read::job(&inner.database, id).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("read a job", async move { read::job(&shared.database, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("list jobs", async move { read::jobs(&inner.database, &filter, after, limit).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("list jobs", async move { read::jobs(&shared.database, &filter, after, limit).await }).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("look for due jobs", async move { read::due_lanes(&inner.database, now).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("look for due jobs", async move { read::due_lanes(&shared.database, now).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("read steps", async move { read::steps(&inner.database, id, from, limit).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("read steps", async move { read::steps(&shared.database, id, from, limit).await }).await
     }
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("read the last step", async move { read::last_step(&inner.database, id).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("read the last step", async move { read::last_step(&shared.database, id).await }).await
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("read memos", async move { read::memos(&inner.database, id, step, from, limit).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("read memos", async move { read::memos(&shared.database, id, step, from, limit).await }).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        let inner = Arc::clone(&self.inner);
-        self.run("read attempts", async move { read::attempts(&inner.database, id).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("read attempts", async move { read::attempts(&shared.database, id).await }).await
     }
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
-        let inner = Arc::clone(&self.inner);
-        self.run("prune old jobs", async move { prune::prune(&inner.database, finished, dead, limit).await }).await
+        let shared = Arc::clone(&self.shared);
+        self.run("prune old jobs", async move { prune::prune(&shared.database, finished, dead, limit).await }).await
     }
 
     fn patience(&self) -> Duration {
-        self.inner.database.place.patience
+        self.shared.database.place.patience
     }
 
     fn home(&self) -> Home {
-        let (database, store) = self.inner.identity.get().cloned().expect("it is read when the store is opened");
-        Home::Schema { database, name: self.inner.database.place.schema.clone(), store }
+        let (database, store) = self.shared.identity.get().cloned().expect("it is read when the store is opened");
+        Home::Schema { database, name: self.shared.database.place.schema.clone(), store }
     }
 
     fn bell(&self) -> &Bell {
-        &self.inner.news.bell
+        &self.shared.broadcast.bell
     }
 }

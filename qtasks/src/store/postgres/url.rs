@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// What the URL of a store says.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct StoreUrl {
     pub(super) config: Config,
     /// The same for connections on which handlers run, whose statements the server plans as it does for anybody.
     pub(super) of_handlers: Config,
@@ -45,7 +45,7 @@ pub(super) enum Trust {
     File(PathBuf),
 }
 
-impl Place {
+impl StoreUrl {
     pub(super) fn parse(url: &str) -> Result<Self> {
         let Some(parts) = secret::parts(url) else {
             let form = "a URL of Postgres looks like `postgres://USER:PASSWORD@HOST/DATABASE`";
@@ -218,7 +218,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Without the password.
-impl fmt::Display for Place {
+impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("postgres://")?;
         if let Some(user) = self.config.get_user() {
@@ -260,7 +260,7 @@ mod tests {
             ("postgres://me@%2Frun%2Fpostgresql/app", "postgres://me@/run/postgresql:5432/app"),
             ("postgres:///app?host=db&user=me&password=secret", "postgres://me@db/app"),
         ] {
-            let place = Place::parse(url).unwrap();
+            let place = StoreUrl::parse(url).unwrap();
             assert_eq!(place.to_string(), shown);
             assert!(!format!("{:?}", place.config).contains("secret"));
         }
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn parameters_say_how() {
-        let plain = Place::parse("postgres://me@db/app").unwrap();
+        let plain = StoreUrl::parse("postgres://me@db/app").unwrap();
         assert_eq!((&*plain.schema, plain.connections, plain.pooled), ("qtasks", 8, false));
         assert_eq!((plain.patience, plain.config.get_ssl_mode()), (Duration::from_secs(10), SslMode::Prefer));
-        let place = Place::parse(
+        let place = StoreUrl::parse(
             "postgres://me@db/app?schema=jobs&connections=3&timeout=60&pooler=transaction&sslmode=require",
         )
         .unwrap();
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn leases_are_renewed_on_a_connection_that_is_given_up_before_they_run_out() {
         for (timeout, patience, statement) in [("10", 1_500, "1200"), ("1", 1_000, "800")] {
-            let place = Place::parse(&format!("postgres://me@db/app?timeout={timeout}")).unwrap();
+            let place = StoreUrl::parse(&format!("postgres://me@db/app?timeout={timeout}")).unwrap();
             let patience = Duration::from_millis(patience);
             assert_eq!(place.patience_of_sessions(), patience);
             assert_eq!(place.of_sessions.get_connect_timeout(), Some(&patience));
@@ -301,7 +301,7 @@ mod tests {
             ("sslrootcert=ca.pem", SslMode::Require, Trust::File("ca.pem".into())),
             ("sslmode=verify-full&sslrootcert=ca.pem", SslMode::Require, Trust::File("ca.pem".into())),
         ] {
-            let place = Place::parse(&format!("postgres://me@db/app?{parameters}")).unwrap();
+            let place = StoreUrl::parse(&format!("postgres://me@db/app?{parameters}")).unwrap();
             assert_eq!((place.config.get_ssl_mode(), place.trust), (mode, trust), "{parameters}");
         }
     }
@@ -317,11 +317,11 @@ mod tests {
             ("?fast=yes", "its URL is not understood: invalid connection string: unknown option `fast`"),
         ] {
             let said = format!("the store could not open its database: {said}");
-            let refused = Place::parse(&format!("postgres://me:secret@db/app{parameters}")).err().unwrap();
+            let refused = StoreUrl::parse(&format!("postgres://me:secret@db/app{parameters}")).err().unwrap();
             assert!(chain(&refused).starts_with(&said), "{refused:?}");
             assert!(!chain(&refused).contains("secret"));
         }
-        let refused = Place::parse("postgres:///app").err().unwrap();
+        let refused = StoreUrl::parse("postgres:///app").err().unwrap();
         assert_eq!(
             chain(&refused),
             "the store could not open its database: its URL names no host; say `postgres://USER@HOST/DATABASE`"

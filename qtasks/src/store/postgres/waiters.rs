@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{Mutex as Turns, MutexGuard as Turn, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, oneshot};
 
 use crate::{
     model::job::{Job, JobId, NewJob, State, WorkerId},
@@ -17,27 +17,27 @@ use crate::{
 
 /// Who waits here.
 #[derive(Default)]
-pub(super) struct Coming {
+pub(super) struct Waiters {
     known: Mutex<Known>,
     /// Whoever leases jobs to those who wait has it until they are told.
-    turns: Turns<()>,
+    assigning: AsyncMutex<()>,
 }
 
 #[derive(Default)]
 struct Known {
-    questions: Vec<Question>,
+    waiters: Vec<Waiter>,
     /// Workers that have taken all that waited, and what rings when more comes to wait.
     caught_up: HashMap<WorkerId, Listener>,
 }
 
 /// One that waits.
-struct Question {
+struct Waiter {
     ask: Ask,
     free: Free,
     answer: oneshot::Sender<Vec<Job>>,
 }
 
-impl Question {
+impl Waiter {
     /// How many jobs it is for, at the moment.
     fn room(&self) -> usize {
         if self.answer.is_closed() { 0 } else { self.ask.limit.min((self.free)()) }
@@ -53,20 +53,20 @@ impl Question {
     }
 }
 
-impl Coming {
+impl Waiters {
     /// Waits for jobs that are yet to come; what comes is the answer.
     pub(super) fn ask(&self, ask: Ask, free: Free) -> oneshot::Receiver<Vec<Job>> {
         let (answer, jobs) = oneshot::channel();
-        self.known().questions.push(Question { ask, free, answer });
+        self.known().waiters.push(Waiter { ask, free, answer });
         jobs
     }
 
-    /// Answers the question of this worker with nothing, if it is not answered otherwise.
+    /// Answers the waiter of this worker with nothing, if it is not answered otherwise.
     pub(super) async fn take_back(&self, worker: WorkerId) {
-        let _turn = self.turns.lock().await;
+        let _guard = self.assigning.lock().await;
         let mut known = self.known();
         known.caught_up.remove(&worker);
-        known.questions.extract_if(.., |question| question.ask.worker == worker).for_each(|one| one.answer(Vec::new()));
+        known.waiters.extract_if(.., |waiter| waiter.ask.worker == worker).for_each(|one| one.answer(Vec::new()));
     }
 
     /// A worker has taken all that waited for it, as far as nothing rang since.
@@ -85,24 +85,24 @@ impl Coming {
 
     /// Deals out those of the jobs that are due to whoever waits for them, the most urgent first; nothing where nobody
     /// does.
-    pub(super) async fn deal(&self, jobs: &[&NewJob]) -> Option<Deal<'_>> {
-        let turn = self.turns.lock().await;
-        let mut deal = Deal { hands: self.known().who_may_take(), coming: self, _turn: turn };
-        if deal.hands.is_empty() {
+    pub(super) async fn assign(&self, jobs: &[&NewJob]) -> Option<Assignment<'_>> {
+        let guard = self.assigning.lock().await;
+        let mut assignment = Assignment { handoffs: self.known().who_may_take(), waiters: self, _guard: guard };
+        if assignment.handoffs.is_empty() {
             return None;
         }
         let mut due: Vec<_> = jobs.iter().filter(|job| job.due <= job.enqueued).collect();
         due.sort_by_key(|job| (Reverse(job.priority), job.id));
-        for Hand { question, jobs } in &mut deal.hands {
-            let worker = question.ask.worker;
-            let theirs = due.extract_if(.., |job| question.is_for(job)).take(question.room());
+        for Handoff { waiter, jobs } in &mut assignment.handoffs {
+            let worker = waiter.ask.worker;
+            let theirs = due.extract_if(.., |job| waiter.is_for(job)).take(waiter.room());
             jobs.extend(theirs.map(|job| Job {
                 state: State::Running { worker },
                 attempt: 1,
                 ..Job::from((**job).clone())
             }));
         }
-        deal.hands.iter().any(|hand| !hand.jobs.is_empty()).then_some(deal)
+        assignment.handoffs.iter().any(|handoff| !handoff.jobs.is_empty()).then_some(assignment)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -111,52 +111,53 @@ impl Coming {
 }
 
 impl Known {
-    /// Takes the questions of those who come before nobody that waits already.
-    fn who_may_take(&mut self) -> Vec<Hand> {
-        let Self { questions, caught_up } = self;
-        questions.retain(|question| !question.answer.is_closed());
+    /// Takes the waiters of those who come before nobody that waits already.
+    fn who_may_take(&mut self) -> Vec<Handoff> {
+        let Self { waiters, caught_up } = self;
+        waiters.retain(|waiter| !waiter.answer.is_closed());
         caught_up.retain(|_, since| !since.rang());
-        let may_take = |question: &mut Question| caught_up.contains_key(&question.ask.worker) && question.room() > 0;
-        questions.extract_if(.., may_take).map(|question| Hand { question, jobs: Vec::new() }).collect()
+        let may_take = |waiter: &mut Waiter| caught_up.contains_key(&waiter.ask.worker) && waiter.room() > 0;
+        waiters.extract_if(.., may_take).map(|waiter| Handoff { waiter, jobs: Vec::new() }).collect()
     }
 }
 
-/// A question, and the jobs for it.
-struct Hand {
-    question: Question,
+/// A waiter, and the jobs for it.
+struct Handoff {
+    waiter: Waiter,
     jobs: Vec<Job>,
 }
 
 /// Jobs that are dealt out, until they are leased.
-pub(super) struct Deal<'c> {
-    hands: Vec<Hand>,
-    coming: &'c Coming,
-    _turn: Turn<'c, ()>,
+pub(super) struct Assignment<'c> {
+    handoffs: Vec<Handoff>,
+    waiters: &'c Waiters,
+    _guard: AsyncMutexGuard<'c, ()>,
 }
 
-impl Deal<'_> {
+impl Assignment<'_> {
     /// Which worker each of the jobs is for.
     pub(super) fn workers(&self) -> HashMap<JobId, WorkerId> {
-        let of_hand = |hand: &Hand| hand.jobs.iter().map(|job| (job.id, hand.question.ask.worker)).collect::<Vec<_>>();
-        self.hands.iter().flat_map(of_hand).collect()
+        let of_hand =
+            |handoff: &Handoff| handoff.jobs.iter().map(|job| (job.id, handoff.waiter.ask.worker)).collect::<Vec<_>>();
+        self.handoffs.iter().flat_map(of_hand).collect()
     }
 
     /// Answers with those of the jobs that were leased. Without this nobody hears of them.
     pub(super) fn answer(mut self, leased: &HashSet<JobId>) {
-        for Hand { question, mut jobs } in mem::take(&mut self.hands) {
+        for Handoff { waiter, mut jobs } in mem::take(&mut self.handoffs) {
             jobs.retain(|job| leased.contains(&job.id));
             if jobs.is_empty() {
-                self.coming.known().questions.push(question);
+                self.waiters.known().waiters.push(waiter);
             } else {
-                question.answer(jobs);
+                waiter.answer(jobs);
             }
         }
     }
 }
 
-impl Drop for Deal<'_> {
+impl Drop for Assignment<'_> {
     fn drop(&mut self) {
-        let unanswered = mem::take(&mut self.hands).into_iter().map(|hand| hand.question);
-        self.coming.known().questions.extend(unanswered);
+        let unanswered = mem::take(&mut self.handoffs).into_iter().map(|handoff| handoff.waiter);
+        self.waiters.known().waiters.extend(unanswered);
     }
 }

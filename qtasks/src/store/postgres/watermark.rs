@@ -27,7 +27,7 @@ const START: Urgency = (i32::MIN, Uuid::nil());
 
 /// Up to where a store has taken everything.
 #[derive(Default)]
-pub(super) struct Front(Mutex<Known>);
+pub(super) struct Watermark(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -48,7 +48,7 @@ pub(super) struct Search {
     pub(super) from: Urgency,
 }
 
-impl Front {
+impl Watermark {
     /// Begins a lease.
     pub(super) fn search(&self, ask: &Ask) -> Search {
         let mut known = self.known();
@@ -168,44 +168,44 @@ mod tests {
 
     #[test]
     fn the_next_search_begins_where_all_was_taken() {
-        let (front, ask) = (Front::default(), ask("queue"));
+        let (watermark, ask) = (Watermark::default(), ask("queue"));
         let jobs = [job(JobId::new(), 5), job(JobId::new(), 0), job(JobId::new(), 0)];
-        let search = front.search(&ask);
+        let search = watermark.search(&ask);
         assert_eq!(search.from, START);
-        front.took(&search, &ask, &jobs);
-        assert_eq!(front.search(&ask).from, at(&jobs[2]));
-        assert_eq!(front.search(&self::ask("other")).from, START);
+        watermark.took(&search, &ask, &jobs);
+        assert_eq!(watermark.search(&ask).from, at(&jobs[2]));
+        assert_eq!(watermark.search(&self::ask("other")).from, START);
     }
 
     #[test]
     fn what_comes_before_that_place_is_found() {
-        let (front, ask) = (Front::default(), ask("queue"));
+        let (watermark, ask) = (Watermark::default(), ask("queue"));
         let (early, late) = (job(JobId::new(), 0), job(JobId::new(), 0));
-        let search = front.search(&ask);
-        front.took(&search, &ask, std::slice::from_ref(&late));
-        front.came(at(&early));
-        assert!(front.search(&ask).from < at(&early));
+        let search = watermark.search(&ask);
+        watermark.took(&search, &ask, std::slice::from_ref(&late));
+        watermark.came(at(&early));
+        assert!(watermark.search(&ask).from < at(&early));
 
         // While it is under way too.
-        let search = front.search(&ask);
-        front.came(at(&early));
-        front.took(&search, &ask, std::slice::from_ref(&late));
-        assert!(front.search(&ask).from < at(&early));
+        let search = watermark.search(&ask);
+        watermark.came(at(&early));
+        watermark.took(&search, &ask, std::slice::from_ref(&late));
+        assert!(watermark.search(&ask).from < at(&early));
     }
 
     #[test]
     fn where_it_is_not_known_what_is_left_the_search_begins_anew() {
-        let (front, ask) = (Front::default(), ask("queue"));
+        let (watermark, ask) = (Watermark::default(), ask("queue"));
         let last = job(JobId::new(), 0);
-        let search = front.search(&ask);
-        front.took(&search, &ask, std::slice::from_ref(&last));
-        let search = front.search(&ask);
-        front.left(&search);
-        assert_eq!(front.search(&ask).from, START);
+        let search = watermark.search(&ask);
+        watermark.took(&search, &ask, std::slice::from_ref(&last));
+        let search = watermark.search(&ask);
+        watermark.left(&search);
+        assert_eq!(watermark.search(&ask).from, START);
 
-        let search = front.search(&ask);
-        front.forget();
-        front.took(&search, &ask, std::slice::from_ref(&last));
-        assert_eq!(front.search(&ask).from, START);
+        let search = watermark.search(&ask);
+        watermark.forget();
+        watermark.took(&search, &ask, std::slice::from_ref(&last));
+        assert_eq!(watermark.search(&ask).from, START);
     }
 }

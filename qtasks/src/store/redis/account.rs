@@ -2,7 +2,7 @@
 
 use redis::RedisError;
 
-use super::{error::Failure, url::Place};
+use super::{error::Fault, url::StoreUrl};
 
 /// The commands that scripts call, as accounts are given them.
 pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hset hsetnx lindex llen lpop lpush lrange ltrim \
@@ -10,35 +10,35 @@ pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hg
                           zadd zcard zrange zrangebylex zrangebyscore zrem";
 
 /// What a script says that was refused something, in the words of Redis 6.2 and 7.0, and of those from 7.2 on.
-const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
+const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL fault in script"];
 
 pub(super) const FULL: &str = "the memory of the server is full: let it have more (`CONFIG SET maxmemory`), or finished jobs be pruned \
                     sooner; jobs that are there are worked off all the same";
 
 /// Whether the account may not ask this.
-pub(super) fn is_denied(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused { error, .. } if error.code() == Some("NOPERM"))
+pub(super) fn is_denied(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused { error, .. } if error.code() == Some("NOPERM"))
 }
 
 /// Whether the server answers this to no account, or not to this one.
-pub(super) fn is_kept_secret(failure: &Failure) -> bool {
+pub(super) fn is_kept_secret(fault: &Fault) -> bool {
     let is_unknown = |error: &RedisError| error.detail().is_some_and(|detail| detail.contains("unknown command"));
-    is_denied(failure) || matches!(failure, Failure::Redis(error) if is_unknown(error))
+    is_denied(fault) || matches!(fault, Fault::Redis(error) if is_unknown(error))
 }
 
 /// The line for an operator.
-pub(super) fn line(place: &Place, rights: &str) -> String {
+pub(super) fn line(place: &StoreUrl, rights: &str) -> String {
     format!("`ACL SETUSER {} {rights}` allows it", place.account())
 }
 
 /// What hint there is for a connection that was refused.
-pub(super) fn of_connecting(error: &RedisError, place: &Place) -> Option<String> {
+pub(super) fn of_connecting(error: &RedisError, place: &StoreUrl) -> Option<String> {
     let detail = error.detail().unwrap_or_default();
     right(detail, place).map(|right| line(place, &right))
 }
 
 /// The right that is missing, where the server says which.
-pub(super) fn right(detail: &str, place: &Place) -> Option<String> {
+pub(super) fn right(detail: &str, place: &StoreUrl) -> Option<String> {
     let named = |(_, rest): (&str, &str)| rest.split_once('\'').map(|(command, _)| format!("+{command}"));
     if let Some(right) = detail.split_once("permissions to run the '").and_then(named) {
         return Some(right);
@@ -106,13 +106,13 @@ mod tests {
 
     #[test]
     fn the_right_that_is_missing_is_found_in_the_words_of_every_version() {
-        let place = Place::parse("redis://me:secret@db?app=shop").unwrap();
+        let place = StoreUrl::parse("redis://me:secret@db?app=shop").unwrap();
         for (said, right_of) in [
             ("this user has no permissions to run the 'config|get' command", Some("+config|get")),
             ("this user has no permissions to run the 'script' command or its subcommand", Some("+script")),
             ("User me has no permissions to run the 'info' command", Some("+info")),
             (
-                "ACL failure in script: User me has no permissions to run the 'hset' command script: 1f, on @user_script:1.",
+                "ACL fault in script: User me has no permissions to run the 'hset' command script: 1f, on @user_script:1.",
                 Some("+hset"),
             ),
             ("The user executing the script can't run this command or subcommand script: 1f, on @user_script:1.", None),

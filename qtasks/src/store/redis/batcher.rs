@@ -1,4 +1,4 @@
-//! Rounds: what is to be written while the server is busy with other things goes to it together, so that it has its disk
+//! What is to be written while the server is busy with other things goes to it together, so that it has its disk
 //! sync once for all of it.
 
 use std::{
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     calls::enqueue::Batch,
     connection::Link,
-    error::Failure,
+    error::Fault,
     large::{LARGE, LargeCalls},
     runtime::Crew,
 };
@@ -33,21 +33,21 @@ const MANY: usize = 16;
 /// large.
 const PAUSE: Duration = Duration::from_millis(2);
 
-type Asked<T> = Result<T, Failure>;
-type Answer<T> = oneshot::Sender<Asked<T>>;
+type Asked<T> = Result<T, Fault>;
+type AnswerSender<T> = oneshot::Sender<Asked<T>>;
 
 /// Where calls wait for the next round.
-pub(super) struct Rounds {
+pub(super) struct Batcher {
     pub(super) link: Arc<Link>,
     large_calls: LargeCalls,
     crew: Crew,
-    next: Mutex<Next>,
+    pending: Mutex<Pending>,
     /// Rings when many wait to enqueue jobs.
     many: Notify,
 }
 
 #[derive(Default)]
-struct Next {
+struct Pending {
     round: Round,
     /// Whether somebody sends what waits.
     is_sent: bool,
@@ -56,21 +56,21 @@ struct Next {
 /// What goes together.
 #[derive(Default)]
 struct Round {
-    calls: Vec<(Cmd, Answer<Value>)>,
-    batches: Vec<(Batch, Answer<()>)>,
+    calls: Vec<(Cmd, AnswerSender<Value>)>,
+    batches: Vec<(Batch, AnswerSender<()>)>,
 }
 
-impl Rounds {
+impl Batcher {
     pub(super) fn new(link: Arc<Link>, crew: Crew) -> Self {
         let large_calls = LargeCalls::new(Arc::clone(&link));
-        Self { link, large_calls, crew, next: Mutex::default(), many: Notify::new() }
+        Self { link, large_calls, crew, pending: Mutex::default(), many: Notify::new() }
     }
 
     /// Asks the server by a script.
     pub(super) async fn ask<T: FromRedisValue>(self: &Arc<Self>, call: Cmd) -> Asked<T> {
         let (answer, answered) = oneshot::channel();
         self.add(|round| round.calls.push((call, answer)));
-        let answer = answered.await.unwrap_or(Err(Failure::Ended))?;
+        let answer = answered.await.unwrap_or(Err(Fault::Ended))?;
         Ok(from_redis_value(answer).map_err(RedisError::from)?)
     }
 
@@ -82,12 +82,12 @@ impl Rounds {
     }
 
     fn add(self: &Arc<Self>, add: impl FnOnce(&mut Round)) {
-        let mut next = self.next();
-        add(&mut next.round);
-        if next.round.batches.len() == MANY {
+        let mut pending = self.pending();
+        add(&mut pending.round);
+        if pending.round.batches.len() == MANY {
             self.many.notify_one();
         }
-        if !mem::replace(&mut next.is_sent, true) {
+        if !mem::replace(&mut pending.is_sent, true) {
             self.crew.see_to(Arc::clone(self).send());
         }
     }
@@ -112,10 +112,10 @@ impl Rounds {
 
     /// What goes next, if anything waits. If not, and it is the last time that somebody asks, whoever adds something sends it.
     fn take(&self, is_last: bool) -> Option<Round> {
-        let mut next = self.next();
-        let Round { calls, batches } = &mut next.round;
+        let mut pending = self.pending();
+        let Round { calls, batches } = &mut pending.round;
         if calls.is_empty() && batches.is_empty() {
-            next.is_sent = !is_last;
+            pending.is_sent = !is_last;
             return None;
         }
         let mut together = 0;
@@ -137,14 +137,14 @@ impl Rounds {
         join!(join_all(calls), self.enqueue_together(batches));
     }
 
-    async fn enqueue_together(&self, batches: Vec<(Batch, Answer<()>)>) {
+    async fn enqueue_together(&self, batches: Vec<(Batch, AnswerSender<()>)>) {
         let (batches, answers): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
         // One that is too large must not fail those that met it by chance.
         let is_large = batches.len() > 1 && batches.iter().map(Batch::bytes).sum::<usize>() > LARGE / 2;
         let each = is_large.then(|| batches.clone());
         let Some(batch) = batches.into_iter().reduce(Batch::join) else { return };
         let enqueued = self.enqueue_batch(batch).await;
-        if let (Err(Failure::TooLarge(_)), Some(each)) = (&enqueued, each) {
+        if let (Err(Fault::TooLarge(_)), Some(each)) = (&enqueued, each) {
             for (batch, answer) in each.into_iter().zip(answers) {
                 reply(answer, self.enqueue_batch(batch).await);
             }
@@ -166,27 +166,27 @@ impl Rounds {
 
     /// When the server is away, those who have waited for it need not wait for it each in turn.
     fn heed<T>(&self, answered: &Asked<T>) {
-        let Some(away) = answered.as_ref().err().filter(|failure| failure.is_away()) else { return };
-        let Round { calls, batches } = mem::take(&mut self.next().round);
+        let Some(away) = answered.as_ref().err().filter(|fault| fault.is_away()) else { return };
+        let Round { calls, batches } = mem::take(&mut self.pending().round);
         calls.into_iter().for_each(|(_, answer)| reply(answer, Err(away.clone())));
         batches.into_iter().for_each(|(_, answer)| reply(answer, Err(away.clone())));
     }
 
-    fn next(&self) -> MutexGuard<'_, Next> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Somebody sends what waits. Where that ends in a panic, those who wait hear that nobody does, and the next call is sent.
-struct Sending<'a>(&'a Rounds);
+struct Sending<'a>(&'a Batcher);
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        *self.0.next() = Next::default();
+        *self.0.pending() = Pending::default();
     }
 }
 
 /// Whoever asked may be gone.
-fn reply<T>(answer: Answer<T>, with: Asked<T>) {
+fn reply<T>(answer: AnswerSender<T>, with: Asked<T>) {
     _ = answer.send(with);
 }

@@ -13,13 +13,13 @@ use tokio::time::timeout;
 
 use super::{
     account,
-    error::Failure,
+    error::Fault,
     scripts::{self, Scripts},
-    url::Place,
+    url::StoreUrl,
 };
 use crate::{error::chain, model::job::JobId, store::Bell};
 
-type Asked<T> = std::result::Result<T, Failure>;
+type Asked<T> = std::result::Result<T, Fault>;
 
 /// As many calls may wait to be sent.
 const WAITING: usize = 1024;
@@ -28,14 +28,14 @@ const DETOURS: usize = 3;
 
 /// What all calls of a store go through.
 pub(super) struct Link {
-    pub(super) place: Place,
+    pub(super) place: StoreUrl,
     pub(super) bell: Arc<Bell>,
     /// By this the store knows its own news.
     pub(super) caller: [u8; 8],
     scripts: Scripts,
     line: Arc<Mutex<Line>>,
     /// When the last try to connect failed, and why. One tries for all who wait.
-    connecting: tokio::sync::Mutex<Option<(Instant, Failure)>>,
+    connecting: tokio::sync::Mutex<Option<(Instant, Fault)>>,
 }
 
 #[derive(Default)]
@@ -48,7 +48,7 @@ struct Line {
 }
 
 impl Link {
-    pub(super) fn new(place: Place, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(place: StoreUrl, bell: Arc<Bell>) -> Self {
         let caller = fastrand::u64(..).to_be_bytes();
         let (line, connecting) = Default::default();
         Self { place, bell, caller, scripts: Scripts::new(), line, connecting }
@@ -75,13 +75,13 @@ impl Link {
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         match self.ask_plainly(command).await {
             Ok(answer) => Ok(answer),
-            Err(failure) => Err(self.explained(failure).await),
+            Err(fault) => Err(self.explained(fault).await),
         }
     }
 
-    /// The failure with what mends it, where that is known.
-    pub(super) async fn explained(&self, failure: Failure) -> Failure {
-        let Failure::Redis(error) = failure else { return failure };
+    /// The fault with what mends it, where that is known.
+    pub(super) async fn explained(&self, fault: Fault) -> Fault {
+        let Fault::Redis(error) = fault else { return fault };
         let detail = error.detail().unwrap_or_default();
         let mend = match account::right(detail, &self.place) {
             _ if error.code() == Some("OOM") => Some(account::FULL.to_owned()),
@@ -90,8 +90,8 @@ impl Link {
             None => None,
         };
         match mend {
-            Some(mend) => Failure::Refused { error, mend },
-            None => Failure::Redis(error),
+            Some(mend) => Fault::Refused { error, mend },
+            None => Fault::Redis(error),
         }
     }
 
@@ -125,19 +125,19 @@ impl Link {
         loop {
             let (count, mut connection) = self.connection().await?;
             *asked_on = count;
-            let failure = match command.query_async(&mut connection).await {
+            let fault = match command.query_async(&mut connection).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => Failure::from(error),
+                Err(error) => Fault::from(error),
             };
-            if failure.ends_connection() {
+            if fault.ends_connection() {
                 hang_up(&self.line, count);
             }
             detours += 1;
-            match failure.moved_to() {
-                _ if detours > DETOURS => return Err(failure),
+            match fault.moved_to() {
+                _ if detours > DETOURS => return Err(fault),
                 Some(node) => self.line().node = Some(node),
-                None if failure.is_unknown_script() => self.scripts.load(&mut connection).await?,
-                None => return Err(failure),
+                None if fault.is_unknown_script() => self.scripts.load(&mut connection).await?,
+                None => return Err(fault),
             }
         }
     }
@@ -151,10 +151,10 @@ impl Link {
         if let Some(connected) = self.line().connected() {
             return Ok(connected);
         }
-        if let Some((when, failure)) = &*failed
+        if let Some((when, fault)) = &*failed
             && *when >= asked
         {
-            return Err(failure.clone());
+            return Err(fault.clone());
         }
         let count = self.line().count + 1;
         let line = Arc::clone(&self.line);
@@ -175,11 +175,11 @@ impl Link {
                 }
                 Ok((count, connection))
             }
-            Err(failure) => {
+            Err(fault) => {
                 // Where the keys are is for the server of the URL to say again.
                 self.line().node = None;
-                *failed = Some((Instant::now(), failure.clone()));
-                Err(failure)
+                *failed = Some((Instant::now(), fault.clone()));
+                Err(fault)
             }
         }
     }
@@ -202,7 +202,7 @@ impl Link {
             let hint =
                 account::of_connecting(&error, &self.place).or_else(|| self.place.hint(&error).map(str::to_owned));
             let why = chain(&error) + &hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            Failure::Unreachable { place: self.place.to_string(), why }
+            Fault::Unreachable { place: self.place.to_string(), why }
         };
         let client = Client::open(self.place.info(self.line().node.as_ref())).map_err(unreachable)?;
         match timeout(self.place.patience, client.get_multiplexed_async_connection_with_config(&config)).await {
@@ -212,14 +212,14 @@ impl Link {
     }
 
     /// That a server has not even begun to answer.
-    fn silent_from_the_start(&self) -> Failure {
+    fn silent_from_the_start(&self) -> Fault {
         let hint = if self.place.is_encrypted() { "; does the server speak TLS? if not, write `redis://`" } else { "" };
-        Failure::Silent { place: self.place.to_string(), patience: self.place.patience, hint }
+        Fault::Silent { place: self.place.to_string(), patience: self.place.patience, hint }
     }
 
     /// That the server has not answered in time.
-    pub(super) fn silent(&self) -> Failure {
-        Failure::Silent { place: self.place.to_string(), patience: self.place.patience, hint: "" }
+    pub(super) fn silent(&self) -> Fault {
+        Fault::Silent { place: self.place.to_string(), patience: self.place.patience, hint: "" }
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {

@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Many calls may share one.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum Fault {
     #[error("no connection to {place}: {why}")]
     Unreachable { place: String, why: String },
     #[error("no answer from {place} within {patience:?}{hint}")]
@@ -30,7 +30,7 @@ pub(super) enum Failure {
 /// kind, which no repetition mends.
 const FOR_GOOD: [&str; 2] = ["string exceeds maximum allowed size", "WRONGTYPE"];
 
-impl Failure {
+impl Fault {
     /// The error of a call that writes: what the server will never carry out is told apart.
     pub(super) fn of_write(self, doing: &'static str) -> Error {
         let is_for_good = match &self {

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::{Arg, Cmd, Value, cmd};
 
-use super::{connection::Link, error::Failure, server::configured};
+use super::{connection::Link, error::Fault, server::configured};
 use crate::store::Bell;
 
-type Asked<T> = Result<T, Failure>;
+type Asked<T> = Result<T, Fault>;
 
 /// What has fewer bytes every server takes: none can be told to take less than twice as much.
 pub(super) const LARGE: usize = 512 << 10;
@@ -56,13 +56,13 @@ impl LargeCalls {
         let mut answered = self.own.ask(call).await;
         for _ in 0..ALONE {
             match answered {
-                Err(failure) if failure.is_cut() => self.check_after_cut(size).await?,
+                Err(fault) if fault.is_cut() => self.check_after_cut(size).await?,
                 answered => return answered,
             }
             answered = own_link(&self.link).ask(call).await;
         }
         match answered {
-            Err(failure) if failure.is_cut() => Err(self.blame(size).await?),
+            Err(fault) if fault.is_cut() => Err(self.blame(size).await?),
             answered => answered,
         }
     }
@@ -85,9 +85,9 @@ impl LargeCalls {
     }
 
     /// What it is called that the call is to blame, if the server is there.
-    async fn blame(&self, Size { value, call }: Size) -> Asked<Failure> {
+    async fn blame(&self, Size { value, call }: Size) -> Asked<Fault> {
         self.link.ask::<Value>(&cmd("PING")).await?;
-        Ok(Failure::TooLarge(format!(
+        Ok(Fault::TooLarge(format!(
             "it cuts the connection at this call, which has {call} bytes, and {value} in its largest value; is that more \
              than its `proto-max-bulk-len` or its `client-query-buffer-limit`?"
         )))
@@ -109,13 +109,13 @@ fn own_link(link: &Link) -> Link {
 }
 
 impl Most {
-    fn refuse(self, size: Size) -> Failure {
+    fn refuse(self, size: Size) -> Fault {
         let (what, bytes, most, setting) = if self.value < self.call && size.value > self.value {
             ("value", size.value, self.value, "proto-max-bulk-len")
         } else {
             ("call", size.call, self.call, "client-query-buffer-limit")
         };
-        Failure::TooLarge(format!(
+        Fault::TooLarge(format!(
             "a {what} of {bytes} bytes is more than the {most} of its `{setting}`; raise that, or store the data elsewhere and \
              pass its key"
         ))

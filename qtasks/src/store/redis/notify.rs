@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection::Link, encoding, error::Failure};
+use super::{connection::Link, encoding, error::Fault};
 use crate::{model::job::JobId, store::Bell};
 
 /// How often is looked whether a silent connection still is one.
@@ -17,13 +17,13 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A connection on which the server tells of news.
-pub(super) struct Ear {
+pub(super) struct Subscription {
     connection: MultiplexedConnection,
     heard: mpsc::UnboundedReceiver<PushInfo>,
 }
 
-impl Ear {
-    pub(super) async fn open(link: &Link) -> Result<Self, Failure> {
+impl Subscription {
+    pub(super) async fn open(link: &Link) -> Result<Self, Fault> {
         let (tell, heard) = mpsc::unbounded_channel();
         let mut connection = link.connect(move |push| _ = tell.send(push)).await?;
         let channel = link.place.channel();
@@ -77,11 +77,11 @@ impl Ear {
     }
 }
 
-async fn reopened(link: &Link) -> Ear {
+async fn reopened(link: &Link) -> Subscription {
     let mut pause = SHORTEST_PAUSE;
     loop {
-        match Ear::open(link).await {
-            Ok(ear) => return ear,
+        match Subscription::open(link).await {
+            Ok(subscription) => return subscription,
             Err(error) => tracing::debug!(server = %link.place, %error, "no connection for news yet"),
         }
         // Not all processes at the same time.

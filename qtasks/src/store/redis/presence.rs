@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use redis::{Value, cmd, from_redis_value};
 
-use super::{connection::Link, encoding, error::Failure, runtime::Engine, server, url::Place};
+use super::{connection::Link, encoding, error::Fault, runtime::Engine, server, url::StoreUrl};
 use crate::{
     error::{Error, Result},
     model::job::{Job, WorkerId},
@@ -24,7 +24,7 @@ impl Renewals {
     const PATIENCE: Duration = Duration::from_millis(1500);
 
     /// Starts the thread. The first renewal connects.
-    pub(super) fn start(place: &Place) -> Result<Self> {
+    pub(super) fn start(place: &StoreUrl) -> Result<Self> {
         let place = place.clone().within(Self::PATIENCE);
         // This bell has no listeners: the other connection rings for what is to be heard after the server was away.
         let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
@@ -38,7 +38,7 @@ impl Renewals {
 }
 
 async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
-    let failed = |failure: Failure| Error::store("renew leases", failure);
+    let failed = |fault: Fault| Error::store("renew leases", fault);
     let mut call = link.call(|scripts| &scripts.renew);
     call.arg(&worker.to_bytes()).arg(beat).arg(server::FORMAT);
     match link.ask::<Value>(&call).await.map_err(failed)? {
@@ -47,7 +47,7 @@ async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
     }
 }
 
-fn renewed(answer: Value, worker: WorkerId) -> Result<Renewed, Failure> {
+fn renewed(answer: Value, worker: WorkerId) -> Result<Renewed, Fault> {
     let (seconds, microseconds, leases): (i64, i64, Vec<Vec<u8>>) =
         from_redis_value(answer).map_err(redis::RedisError::from)?;
     let leases = leases.iter().map(|lease| encoding::read_lease(lease, worker)).collect::<Result<_, _>>()?;
@@ -55,7 +55,7 @@ fn renewed(answer: Value, worker: WorkerId) -> Result<Renewed, Failure> {
 }
 
 /// The time by the clock of the server.
-pub(super) async fn time(link: &Link) -> Result<Timestamp, Failure> {
+pub(super) async fn time(link: &Link) -> Result<Timestamp, Fault> {
     let (seconds, microseconds) = link.ask(&cmd("TIME")).await?;
     Ok(server_time(seconds, microseconds))
 }
@@ -64,7 +64,7 @@ fn server_time(seconds: i64, microseconds: i64) -> Timestamp {
     encoding::time(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
 }
 
-pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> {
+pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Fault> {
     let mut call = link.call(|scripts| &scripts.leave);
     call.arg(&worker.to_bytes());
     if link.ask::<bool>(&call).await? {
@@ -73,7 +73,7 @@ pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Failure> 
     Ok(())
 }
 
-pub(super) async fn workers(link: &Link) -> Result<Vec<Presence>, Failure> {
+pub(super) async fn workers(link: &Link) -> Result<Vec<Presence>, Fault> {
     let known: Vec<(Vec<u8>, String, bool)> = link.ask(&link.call(|scripts| &scripts.workers)).await?;
     known.iter().map(|(worker, beat, holds)| encoding::presence(worker, beat, *holds)).collect()
 }
@@ -81,18 +81,18 @@ pub(super) async fn workers(link: &Link) -> Result<Vec<Presence>, Failure> {
 /// Jobs that one call finds at most.
 const FOUND_AT_ONCE: usize = 10_000;
 
-pub(super) async fn held(link: &Link, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Failure> {
+pub(super) async fn held(link: &Link, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Fault> {
     let mut call = link.call(|scripts| &scripts.held);
     call.arg(&worker.to_bytes()).arg(limit.min(FOUND_AT_ONCE));
     let answer: Vec<Value> = link.ask(&call).await?;
-    let [waits, jobs @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
+    let [waits, jobs @ ..] = &answer[..] else { return Err(Fault::Unreadable) };
     if *waits == Value::Int(1) {
         link.bell.ring_work();
     }
     encoding::jobs(jobs, encoding::job)
 }
 
-pub(super) async fn forget(link: &Link, worker: WorkerId, beat: Option<u64>) -> Result<(), Failure> {
+pub(super) async fn forget(link: &Link, worker: WorkerId, beat: Option<u64>) -> Result<(), Fault> {
     let mut call = link.call(|scripts| &scripts.forget);
     call.arg(&worker.to_bytes()).arg(encoding::beat(beat));
     link.ask(&call).await

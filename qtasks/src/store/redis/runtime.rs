@@ -6,7 +6,7 @@ use std::thread;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::error::Failure;
+use super::error::Fault;
 use crate::error::{Error, Result};
 
 /// Ends when it is dropped, after the calls that are under way.
@@ -52,9 +52,9 @@ impl Engine {
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         doing: &'static str,
-        call: impl Future<Output = Result<T, Failure>> + Send + 'static,
+        call: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T> {
-        let call = async move { call.await.map_err(|failure| Error::store(doing, failure)) };
+        let call = async move { call.await.map_err(|fault| Error::store(doing, fault)) };
         self.run(doing, call).await
     }
 
@@ -65,16 +65,12 @@ impl Engine {
         call: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         let answer = self.crew.calls.spawn_on(call, &self.crew.runtime).await;
-        answer.unwrap_or_else(|_| Err(Error::store(doing, Failure::Ended)))
+        answer.unwrap_or_else(|_| Err(Error::store(doing, Fault::Ended)))
     }
 
     /// Carries out a call that writes, and whose answer comes on a channel.
-    pub(super) async fn hear<T>(
-        &self,
-        doing: &'static str,
-        answer: oneshot::Receiver<Result<T, Failure>>,
-    ) -> Result<T> {
-        answer.await.unwrap_or(Err(Failure::Ended)).map_err(|failure| failure.of_write(doing))
+    pub(super) async fn hear<T>(&self, doing: &'static str, answer: oneshot::Receiver<Result<T, Fault>>) -> Result<T> {
+        answer.await.unwrap_or(Err(Fault::Ended)).map_err(|fault| fault.of_write(doing))
     }
 
     /// Keeps something going until the engine ends.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redis::{Value, cmd};
 
-use super::{account, connection::Link, error::Failure, url::Place};
+use super::{account, connection::Link, error::Fault, url::StoreUrl};
 use crate::error::{Error, Result};
 
 /// The oldest Redis that has all commands.
@@ -16,7 +16,7 @@ const OLD_FORMAT: i64 = 2;
 
 /// Checks the server, and warns of what it may lose.
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
-    let failed = |failure: Failure| Error::store("connect to its server", failure);
+    let failed = |fault: Fault| Error::store("connect to its server", fault);
     let facts = Facts::of(link).await.map_err(failed)?;
     let place = link.place.to_string();
     if facts.version().is_some_and(|version| version < OLDEST) {
@@ -61,15 +61,15 @@ struct Facts {
 }
 
 impl Facts {
-    async fn of(link: &Link) -> std::result::Result<Self, Failure> {
+    async fn of(link: &Link) -> std::result::Result<Self, Fault> {
         let mut denied = Vec::new();
         let info = match link.ask(&cmd("INFO")).await {
             Ok(said) => read_info(said),
-            Err(failure) if account::is_kept_secret(&failure) => {
-                denied.extend(account::is_denied(&failure).then_some("+info"));
+            Err(fault) if account::is_kept_secret(&fault) => {
+                denied.extend(account::is_denied(&fault).then_some("+info"));
                 HashMap::new()
             }
-            Err(failure) => return Err(failure),
+            Err(fault) => return Err(fault),
         };
         let settings = [configured(link, "save").await, configured(link, "appendfsync").await];
         if settings.iter().any(|setting| setting.as_ref().is_err_and(account::is_denied)) {
@@ -123,7 +123,7 @@ impl Facts {
     }
 
     /// That it is not known whether the server may lose jobs, and the line with which that can be asked.
-    fn silence(&self, place: &Place) -> Option<String> {
+    fn silence(&self, place: &StoreUrl) -> Option<String> {
         let unknown = "whether the server may lose jobs is not known";
         match &self.denied[..] {
             [] if self.info.is_empty() => Some(format!("{unknown}, since it does not answer `INFO`")),
@@ -147,7 +147,7 @@ fn read_info(said: Value) -> HashMap<String, String> {
 }
 
 /// A setting, if the server tells.
-pub(super) async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Failure> {
+pub(super) async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Fault> {
     let mut ask = cmd("CONFIG");
     let settings: HashMap<String, String> = link.ask(ask.arg("GET").arg(name)).await?;
     Ok(settings.into_values().next())

@@ -8,15 +8,15 @@ use jiff::Timestamp;
 #[cfg(feature = "redis-tls")]
 use super::tls;
 use super::{
-    batcher::Rounds,
+    batcher::Batcher,
     calls::{enqueue::Batch, lease, prune, read, record, settle},
     connection::Link,
-    error::Failure,
-    notify::Ear,
+    error::Fault,
+    notify::Subscription,
     presence::{self, Renewals},
     runtime::Engine,
     server,
-    url::Place,
+    url::StoreUrl,
 };
 use crate::store::{
     Ask, Bell, Filter, GAP, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
@@ -97,7 +97,7 @@ inventory::submit! {
 /// With `+info +config|get` the store can find out too whether the server may lose jobs, and warns of that. `+select` is
 /// needed where the URL names a database.
 pub struct Redis {
-    rounds: Arc<Rounds>,
+    batcher: Arc<Batcher>,
     engine: Engine,
     renewals: Renewals,
 }
@@ -123,44 +123,45 @@ impl Redis {
     ///
     /// Nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
-        let place = Place::parse(url)?;
+        let place = StoreUrl::parse(url)?;
         let renewals = Renewals::start(&place)?;
         let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
         let engine = Engine::start("qtasks-redis")?;
         let opening = Arc::clone(&link);
-        let ear = engine.ask("connect to its server", async move { Ear::open(&opening).await }).await?;
+        let subscription =
+            engine.ask("connect to its server", async move { Subscription::open(&opening).await }).await?;
         let checking = Arc::clone(&link);
         for warning in engine.run("check its server", async move { server::check(&checking).await }).await? {
             tracing::warn!(server = %link.place, "{warning}");
         }
-        engine.keep(ear.listen(Arc::clone(&link)));
-        Ok(Self { rounds: Arc::new(Rounds::new(link, engine.crew.clone())), engine, renewals })
+        engine.keep(subscription.listen(Arc::clone(&link)));
+        Ok(Self { batcher: Arc::new(Batcher::new(link, engine.crew.clone())), engine, renewals })
     }
 
     /// Carries out a call on the thread of the store, whether or not somebody waits for it.
-    async fn write<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
+    async fn write<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Batcher>) -> F) -> Result<T>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Failure>> + Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        let call = call(Arc::clone(&self.rounds));
-        let call = async move { call.await.map_err(|failure| failure.of_write(doing)) };
+        let call = call(Arc::clone(&self.batcher));
+        let call = async move { call.await.map_err(|fault| fault.of_write(doing)) };
         self.engine.run(doing, call).await
     }
 
     /// The same for a call that reads, or is about workers.
-    async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Rounds>) -> F) -> Result<T>
+    async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Batcher>) -> F) -> Result<T>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Failure>> + Send + 'static,
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        self.engine.ask(doing, call(Arc::clone(&self.rounds))).await
+        self.engine.ask(doing, call(Arc::clone(&self.batcher))).await
     }
 }
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("server", &self.rounds.link.place.to_string()).finish_non_exhaustive()
+        f.debug_struct("Redis").field("server", &self.batcher.link.place.to_string()).finish_non_exhaustive()
     }
 }
 
@@ -170,11 +171,11 @@ impl Store for Redis {
         if jobs.is_empty() {
             return Ok(());
         }
-        self.engine.hear("enqueue jobs", self.rounds.enqueue(Batch::of(&jobs))).await
+        self.engine.hear("enqueue jobs", self.batcher.enqueue(Batch::of(&jobs))).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
-        self.ask("lease jobs", |rounds| async move { lease::lease(&rounds, &ask).await }).await
+        self.ask("lease jobs", |batcher| async move { lease::lease(&batcher, &ask).await }).await
     }
 
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
@@ -182,23 +183,23 @@ impl Store for Redis {
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.ask("let a worker leave", |rounds| async move { presence::leave(&rounds.link, worker).await }).await
+        self.ask("let a worker leave", |batcher| async move { presence::leave(&batcher.link, worker).await }).await
     }
 
     async fn workers(&self) -> Result<Vec<Presence>> {
-        self.ask("look for workers", |rounds| async move { presence::workers(&rounds.link).await }).await
+        self.ask("look for workers", |batcher| async move { presence::workers(&batcher.link).await }).await
     }
 
     async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
-        self.ask("read held jobs", |rounds| async move { presence::held(&rounds.link, worker, limit).await }).await
+        self.ask("read held jobs", |batcher| async move { presence::held(&batcher.link, worker, limit).await }).await
     }
 
     async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
-        self.ask("forget a worker", |rounds| async move { presence::forget(&rounds.link, worker, beat).await }).await
+        self.ask("forget a worker", |batcher| async move { presence::forget(&batcher.link, worker, beat).await }).await
     }
 
     async fn time(&self) -> Result<Option<Timestamp>> {
-        self.ask("tell the time", |rounds| async move { presence::time(&rounds.link).await.map(Some) }).await
+        self.ask("tell the time", |batcher| async move { presence::time(&batcher.link).await.map(Some) }).await
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -206,7 +207,7 @@ impl Store for Redis {
             return Ok(Vec::new());
         }
         let written =
-            self.write("record steps", |rounds| async move { record::record(&rounds, &records).await }).await?;
+            self.write("record steps", |batcher| async move { record::record(&batcher, &records).await }).await?;
         written.ok_or(Error::Misuse(GAP))
     }
 
@@ -217,46 +218,46 @@ impl Store for Redis {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        self.write("settle jobs", |rounds| async move { settle::settle(&rounds, &settlements).await }).await
+        self.write("settle jobs", |batcher| async move { settle::settle(&batcher, &settlements).await }).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
-        self.ask("read a job", |rounds| async move { read::job(&rounds.link, id).await }).await
+        self.ask("read a job", |batcher| async move { read::job(&batcher.link, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.ask("list jobs", |rounds| async move { read::jobs(&rounds.link, &filter, after, limit).await }).await
+        self.ask("list jobs", |batcher| async move { read::jobs(&batcher.link, &filter, after, limit).await }).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
-        self.ask("look for due jobs", |rounds| async move { read::due_lanes(&rounds.link, now).await }).await
+        self.ask("look for due jobs", |batcher| async move { read::due_lanes(&batcher.link, now).await }).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
-        self.ask("read steps", |rounds| async move { read::steps(&rounds.link, id, from, limit).await }).await
+        self.ask("read steps", |batcher| async move { read::steps(&batcher.link, id, from, limit).await }).await
     }
 
     async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
-        self.ask("read the last step", |rounds| async move { read::last_step(&rounds.link, id).await }).await
+        self.ask("read the last step", |batcher| async move { read::last_step(&batcher.link, id).await }).await
     }
 
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
-        self.ask("read memos", |rounds| async move { read::memos(&rounds.link, id, step, from, limit).await }).await
+        self.ask("read memos", |batcher| async move { read::memos(&batcher.link, id, step, from, limit).await }).await
     }
 
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
-        self.ask("read attempts", |rounds| async move { read::attempts(&rounds.link, id).await }).await
+        self.ask("read attempts", |batcher| async move { read::attempts(&batcher.link, id).await }).await
     }
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
-        self.ask("prune jobs", |rounds| async move { prune::prune(&rounds.link, finished, dead, limit).await }).await
+        self.ask("prune jobs", |batcher| async move { prune::prune(&batcher.link, finished, dead, limit).await }).await
     }
 
     fn patience(&self) -> Duration {
-        self.rounds.link.place.patience
+        self.batcher.link.place.patience
     }
 
     fn bell(&self) -> &Bell {
-        &self.rounds.link.bell
+        &self.batcher.link.bell
     }
 }

@@ -13,7 +13,7 @@ const PARAMETERS: &str = "there are `app=NAME`, `timeout=SECONDS` and `sslrootce
 
 /// What the URL of a store says. Shown without the password.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct StoreUrl {
     info: ConnectionInfo,
     /// What every key begins with: in braces, so that all of them stand on one node of a cluster.
     pub(super) prefix: String,
@@ -21,7 +21,7 @@ pub(super) struct Place {
     pub(super) patience: Duration,
 }
 
-impl Place {
+impl StoreUrl {
     pub(super) fn parse(url: &str) -> Result<Self> {
         if !url.contains("://") {
             return refuse("a URL of Redis looks like `redis://localhost:6379`".into());
@@ -105,7 +105,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.info.addr())
     }
@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn a_url_names_the_server_the_application_and_how_long_to_wait() {
-        let place = Place::parse("redis://me:secret@db:7000/3?app=shop&timeout=9").unwrap();
+        let place = StoreUrl::parse("redis://me:secret@db:7000/3?app=shop&timeout=9").unwrap();
         assert_eq!((place.prefix.as_str(), place.patience), ("{shop}:", Duration::from_secs(9)));
         assert_eq!(place.to_string(), "db:7000");
         let settings = place.info.redis_settings();
         assert_eq!((settings.username(), settings.password(), settings.db()), (Some("me"), Some("secret"), 3));
-        let place = Place::parse("redis://localhost").unwrap();
+        let place = StoreUrl::parse("redis://localhost").unwrap();
         assert_eq!((place.to_string().as_str(), place.prefix.as_str()), ("localhost:6379", "{qtasks}:"));
         assert_eq!(place.info(Some(&("node".into(), 7))).addr().to_string(), "node:7");
     }
@@ -159,7 +159,7 @@ mod tests {
                  `USER:PASSWORD@HOST`",
             ),
         ] {
-            let error = Place::parse(url).err().unwrap();
+            let error = StoreUrl::parse(url).err().unwrap();
             assert_eq!(chain(&error), format!("the store could not find its server: {why}"));
         }
     }

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{files::about, url::Place};
+use super::{files::about, url::StoreUrl};
 
 /// What keeps this program from writing to the database, in a sentence with what mends it.
 ///
 /// SQLite opens a file that it may only read without a word.
-pub(super) fn refusal(place: &Place) -> Option<String> {
+pub(super) fn refusal(place: &StoreUrl) -> Option<String> {
     let folder = place.folder();
     let folder_is = "SQLite makes the log of the database there, and workers a folder with their locks";
     let files =

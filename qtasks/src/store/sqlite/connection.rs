@@ -13,11 +13,11 @@ use super::{
     batcher::wal,
     error::is_busy,
     files::about,
-    url::{OPENING, Place, refuse},
+    url::{OPENING, StoreUrl, refuse},
 };
 use crate::error::{Error, Result};
 
-impl Place {
+impl StoreUrl {
     /// Opens the connection that writes, and makes the file where there is none.
     pub(super) fn connect(&self) -> Result<Connection> {
         let path = self.path.display();

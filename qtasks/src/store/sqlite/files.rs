@@ -24,7 +24,7 @@ use std::{
 use super::folder::Folder;
 use super::{
     error::Fault,
-    url::{OPENING, Place, beside},
+    url::{OPENING, StoreUrl, beside},
 };
 use crate::{
     error::{Error, Result},
@@ -33,7 +33,7 @@ use crate::{
 
 /// The files that a store has open.
 pub(super) struct Files {
-    pub(super) place: Place,
+    pub(super) place: StoreUrl,
     bell: Arc<Bell>,
     open: Vec<Known>,
     #[cfg(unix)]
@@ -68,7 +68,7 @@ static OPEN: Mutex<Vec<Weak<Files>>> = Mutex::new(Vec::new());
 impl Files {
     /// Those of a place where a connection is open that has read something: so all of them are there. `database` is what
     /// the file was when it was opened; the tables may have taken long to be made since.
-    pub(super) fn of(place: Place, database: Identity, bell: Arc<Bell>) -> Result<Arc<Self>> {
+    pub(super) fn of(place: StoreUrl, database: Identity, bell: Arc<Bell>) -> Result<Arc<Self>> {
         let known = |part, path, identity| Known { path, part, identity };
         let (log, index) = (place.log(), place.index());
         let identities = (identity_at(&log)?, identity_at(&index)?);

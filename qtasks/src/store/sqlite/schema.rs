@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::url::Place;
+use super::url::StoreUrl;
 use crate::error::{Error, Result};
 
 /// Each takes the tables from one format to the next; the first from a file without any.
@@ -161,7 +161,7 @@ pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
 /// Brings the tables to the format of this qtasks.
 ///
 /// Any number of processes may do so at once: what is missing is found out and added under the one write lock.
-pub(super) fn migrate(connection: &mut Connection, place: &Place, migrations: &[&str]) -> Result<()> {
+pub(super) fn migrate(connection: &mut Connection, place: &StoreUrl, migrations: &[&str]) -> Result<()> {
     let known = migrations.len() as i64;
     if check(connection, place, known)? == known {
         return Ok(());
@@ -179,7 +179,7 @@ pub(super) fn migrate(connection: &mut Connection, place: &Place, migrations: &[
 }
 
 /// The format that was found, unless it is newer than `known`.
-fn check(connection: &Connection, place: &Place, known: i64) -> Result<i64> {
+fn check(connection: &Connection, place: &StoreUrl, known: i64) -> Result<i64> {
     let found = format(connection).map_err(|error| place.explain(error))?;
     if found > known {
         return Err(Error::NewerStore { place: place.path.display().to_string(), found, known });
@@ -188,7 +188,7 @@ fn check(connection: &Connection, place: &Place, known: i64) -> Result<i64> {
 }
 
 /// Refuses a file in which another program has taken our names.
-fn refuse_strangers(connection: &Connection, place: &Place) -> Result<()> {
+fn refuse_strangers(connection: &Connection, place: &StoreUrl) -> Result<()> {
     let sql = "SELECT name FROM sqlite_schema WHERE name LIKE 'qtasks!_%' ESCAPE '!' AND name <> 'qtasks_format'";
     let stranger: Option<String> =
         connection.query_row(sql, [], |row| row.get(0)).optional().map_err(|error| place.explain(error))?;
@@ -202,7 +202,7 @@ fn refuse_strangers(connection: &Connection, place: &Place) -> Result<()> {
 }
 
 /// Refuses a file whose text is not in the bytes that steps are made of.
-fn refuse_utf_16(connection: &Connection, place: &Place) -> Result<()> {
+fn refuse_utf_16(connection: &Connection, place: &StoreUrl) -> Result<()> {
     let encoding: String =
         connection.query_row("PRAGMA encoding", [], |row| row.get(0)).map_err(|error| place.explain(error))?;
     if encoding == "UTF-8" {
@@ -259,7 +259,7 @@ mod tests {
     /// Brings the file in `folder` to the format that `migrations` lead to.
     fn migrated(folder: &TempDir, migrations: &[&str]) -> Connection {
         let mut connection = neighbour(folder);
-        let place = Place::parse(connection.path().unwrap()).unwrap();
+        let place = StoreUrl::parse(connection.path().unwrap()).unwrap();
         migrate(&mut connection, &place, migrations).unwrap();
         connection
     }
@@ -403,7 +403,7 @@ mod tests {
         let insert = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (x'01', 0, 1, 0, '2')";
         migrated(&folder, &MIGRATIONS[..4]).execute(insert, []).unwrap();
         let mut connection = neighbour(&folder);
-        let place = Place::parse(connection.path().unwrap()).unwrap();
+        let place = StoreUrl::parse(connection.path().unwrap()).unwrap();
         let path = folder.path().join("jobs.db");
         assert_eq!(
             migrate(&mut connection, &place, MIGRATIONS).unwrap_err().to_string(),
@@ -423,7 +423,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         drop(migrated(&folder, &[MIGRATIONS[0]]));
         let mut connection = neighbour(&folder);
-        let place = Place::parse(connection.path().unwrap()).unwrap();
+        let place = StoreUrl::parse(connection.path().unwrap()).unwrap();
         migrate(&mut connection, &place, &[MIGRATIONS[0], "DROP TABLE qtasks_lanes; SELECT nothing"]).unwrap_err();
         assert_eq!(format(&connection).unwrap(), 1);
         connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'q', 't')", []).unwrap();

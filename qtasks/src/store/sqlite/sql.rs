@@ -138,7 +138,7 @@ mod tests {
     use crate::store::sqlite::{
         calls::read,
         fixture::{neighbour, store},
-        steps::{LAST_STRIPS, STRIPS},
+        steps::{LAST_SEGMENTS, SEGMENTS},
     };
 
     fn plan(connection: &Connection, sql: &str) -> String {
@@ -182,7 +182,7 @@ mod tests {
     async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
-        for sql in [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, HELD, STRIPS, LAST_STRIPS] {
+        for sql in [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, HELD, SEGMENTS, LAST_SEGMENTS] {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }

@@ -20,7 +20,7 @@ use super::{
     renewal::Renewals,
     steps,
     transaction::KIND,
-    url::Place,
+    url::StoreUrl,
 };
 use crate::store::{
     Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
@@ -94,7 +94,7 @@ impl Sqlite {
     /// The file may have been made, and its tables too; nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
         let bell = Arc::new(Bell::new());
-        let writer = thread::start(Place::parse(url)?, Arc::clone(&bell)).await?;
+        let writer = thread::start(StoreUrl::parse(url)?, Arc::clone(&bell)).await?;
         let readers = Readers::new(Arc::clone(&writer.files));
         let renewals = Renewals::new(Arc::clone(&writer.files), Arc::clone(&writer.workers));
         Ok(Self { writer, readers, renewals, bell })

@@ -12,7 +12,7 @@ pub(super) const OPENING: &str = "open its file";
 
 /// What the URL of a store says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct StoreUrl {
     pub(super) path: PathBuf,
     /// As the program calls it, which may be a link that comes to lead elsewhere.
     pub(super) named: PathBuf,
@@ -31,7 +31,7 @@ pub(super) enum Synchronous {
     Full = 2,
 }
 
-impl Place {
+impl StoreUrl {
     pub(super) fn parse(url: &str) -> Result<Self> {
         let (rest, encoded) = match url.strip_prefix("sqlite:") {
             Some(rest) => (rest.strip_prefix("//").unwrap_or(rest), true),
@@ -163,22 +163,22 @@ mod tests {
     use crate::error::chain;
 
     fn refused(url: &str) -> String {
-        chain(&Place::parse(url).and_then(|place| place.connect()).unwrap_err())
+        chain(&StoreUrl::parse(url).and_then(|place| place.connect()).unwrap_err())
     }
 
     #[test]
     fn urls_and_plain_paths_name_a_file() {
         for url in ["sqlite:qtasks.db", "sqlite://qtasks.db", "qtasks.db", "sqlite:qtasks.db?synchronous=full&busy=30"]
         {
-            let place = Place::parse(url).unwrap();
+            let place = StoreUrl::parse(url).unwrap();
             assert_eq!(place.path, Path::new("qtasks.db"), "{url}");
             assert_eq!((place.synchronous, place.patience), (Synchronous::Full, Duration::from_secs(30)), "{url}");
         }
-        assert_eq!(Place::parse("sqlite:/a/x.db").unwrap().path, Path::new("/a/x.db"));
-        assert_eq!(Place::parse("sqlite:///a/x.db").unwrap().path, Path::new("/a/x.db"));
+        assert_eq!(StoreUrl::parse("sqlite:/a/x.db").unwrap().path, Path::new("/a/x.db"));
+        assert_eq!(StoreUrl::parse("sqlite:///a/x.db").unwrap().path, Path::new("/a/x.db"));
         // As sqlx writes it.
-        assert_eq!(Place::parse("sqlite:x.db?mode=rwc").unwrap(), Place::parse("sqlite:x.db").unwrap());
-        let place = Place::parse("sqlite:x.db?synchronous=normal&busy=2").unwrap();
+        assert_eq!(StoreUrl::parse("sqlite:x.db?mode=rwc").unwrap(), StoreUrl::parse("sqlite:x.db").unwrap());
+        let place = StoreUrl::parse("sqlite:x.db?synchronous=normal&busy=2").unwrap();
         assert_eq!((place.synchronous, place.patience), (Synchronous::Normal, Duration::from_secs(2)));
     }
 
@@ -187,7 +187,7 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         for (parameters, level) in [("", 2), ("?synchronous=full", 2), ("?synchronous=normal", 1)] {
             let url = format!("sqlite:{}{parameters}", folder.path().join("jobs.db").display());
-            let connection = Place::parse(&url).unwrap().connect().unwrap();
+            let connection = StoreUrl::parse(&url).unwrap().connect().unwrap();
             let found: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
             assert_eq!(found, level, "{parameters}");
         }
@@ -209,7 +209,7 @@ mod tests {
             ("sqlite:%D1%8F&я.db", "я&я.db"),
             ("a%3Fb.db", "a%3Fb.db"),
         ] {
-            assert_eq!(Place::parse(url).unwrap().path, Path::new(path), "{url}");
+            assert_eq!(StoreUrl::parse(url).unwrap().path, Path::new(path), "{url}");
         }
     }
 

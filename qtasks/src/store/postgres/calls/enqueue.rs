@@ -10,17 +10,17 @@ use crate::model::{
     json::Json,
 };
 use crate::store::postgres::{
-    batcher::Call,
+    batcher::BatchedCall,
     encoding::{self, LATER, READY, RUNNING},
     error::Fault,
     pool::{Database, Parameter},
-    shared::Inner,
-    waiters::Deal,
+    shared::Shared,
+    waiters::Assignment,
 };
 
 pub(crate) struct Enqueue(pub(crate) Vec<NewJob>);
 
-impl Call for Enqueue {
+impl BatchedCall for Enqueue {
     type Answer = ();
     const DOING: &'static str = "enqueue jobs";
 
@@ -28,18 +28,18 @@ impl Call for Enqueue {
         self.0.len()
     }
 
-    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<()>, Fault>> {
+    fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<()>, Fault>> {
         Box::pin(async move {
             let jobs = in_order(calls.iter().flat_map(|call| &call.0));
-            let deal = inner.coming.deal(&jobs).await;
-            let workers = deal.as_ref().map(Deal::workers).unwrap_or_default();
-            let came = enqueue(&inner.database, &jobs, &workers).await;
+            let assignment = shared.waiters.assign(&jobs).await;
+            let workers = assignment.as_ref().map(Assignment::workers).unwrap_or_default();
+            let came = enqueue(&shared.database, &jobs, &workers).await;
             // Where no answer came, it may be done all the same.
-            inner.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.id)));
+            shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.id)));
             let leased = came?;
-            inner.news.bell.ring_jobs(leased.iter().copied());
-            if let Some(deal) = deal {
-                deal.answer(&leased);
+            shared.broadcast.bell.ring_jobs(leased.iter().copied());
+            if let Some(assignment) = assignment {
+                assignment.answer(&leased);
             }
             Ok(calls.iter().map(drop).collect())
         })

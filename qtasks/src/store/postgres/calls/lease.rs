@@ -8,32 +8,32 @@ use crate::store::postgres::{
     encoding::{self, job_columns},
     error::Fault,
     pool::{Database, Parameter},
-    shared::Inner,
+    shared::Shared,
     watermark::Urgency,
 };
 use crate::store::{Ask, Leased};
 
 /// Leases jobs, and takes note of how far the store has taken everything.
-pub(crate) async fn lease(inner: Arc<Inner>, ask: Ask) -> Result<Leased, Fault> {
-    let since = inner.news.bell.work();
-    let search = inner.front.search(&ask);
-    let handed = lease_behind(&inner.database, &ask, search.from).await;
+pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault> {
+    let since = shared.broadcast.bell.work();
+    let search = shared.watermark.search(&ask);
+    let handed = lease_behind(&shared.database, &ask, search.from).await;
     match &handed {
-        Ok(Handed { leased, missed: false, left: false }) => inner.front.took(&search, &ask, &leased.jobs),
-        Ok(_) | Err(_) => inner.front.left(&search),
+        Ok(Handed { leased, missed: false, left: false }) => shared.watermark.took(&search, &ask, &leased.jobs),
+        Ok(_) | Err(_) => shared.watermark.left(&search),
     }
     let handed = handed?;
     if handed.leased.jobs.len() < ask.limit && !handed.missed {
-        inner.coming.caught_up(ask.worker, since);
+        shared.waiters.caught_up(ask.worker, since);
     } else {
-        inner.coming.fell_behind(ask.worker);
+        shared.waiters.fell_behind(ask.worker);
     }
-    inner.news.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
+    shared.broadcast.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
     if handed.missed {
         // What others looked at when we did, they may have left.
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            inner.news.bell.ring_work();
+            shared.broadcast.bell.ring_work();
         });
     }
     Ok(handed.leased)

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::{enqueue::Jobs, settle::rounds};
 use crate::store::postgres::{
-    batcher::{Call, dealt_out},
+    batcher::{BatchedCall, dealt_out},
     encoding,
     error::Fault,
     pool::{Database, Parameter},
-    shared::Inner,
+    shared::Shared,
 };
 use crate::{
     model::job::{Memo, Reply, Step},
@@ -21,7 +21,7 @@ use crate::{
 
 pub(crate) struct Records(pub(crate) Vec<Record>);
 
-impl Call for Records {
+impl BatchedCall for Records {
     type Answer = Vec<Written>;
     const DOING: &'static str = "record steps";
 
@@ -29,12 +29,12 @@ impl Call for Records {
         self.0.iter().map(|record| 1 + record.steps.len() + record.memos.len() + record.jobs.len()).sum()
     }
 
-    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
+    fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
             let records: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
-            let came = record(&inner.database, &records).await;
-            inner.news.of_jobs(records.iter().map(|record| record.lease.job));
-            inner.of_new(records.iter().flat_map(|record| &record.jobs));
+            let came = record(&shared.database, &records).await;
+            shared.broadcast.of_jobs(records.iter().map(|record| record.lease.job));
+            shared.of_new(records.iter().flat_map(|record| &record.jobs));
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })
     }

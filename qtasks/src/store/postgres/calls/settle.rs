@@ -7,11 +7,11 @@ use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
 use crate::store::postgres::{
-    batcher::{Call, dealt_out},
+    batcher::{BatchedCall, dealt_out},
     encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
     error::Fault,
     pool::{Database, Parameter},
-    shared::Inner,
+    shared::Shared,
 };
 use crate::{
     model::job::{JobId, State},
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) struct Settle(pub(crate) Vec<Settlement>);
 
-impl Call for Settle {
+impl BatchedCall for Settle {
     type Answer = Vec<Written>;
     const DOING: &'static str = "settle jobs";
 
@@ -28,17 +28,17 @@ impl Call for Settle {
         self.0.len()
     }
 
-    fn carry_out<'a>(calls: &'a [Self], inner: &'a Inner) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
+    fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
             let settlements: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
-            let came = settle(&inner.database, &settlements).await;
-            inner.news.of_jobs(settlements.iter().map(|settlement| settlement.job));
+            let came = settle(&shared.database, &settlements).await;
+            shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job));
             let ended: Vec<JobId> =
                 settlements.iter().filter(|one| one.next.is_ended()).map(|settlement| settlement.job).collect();
-            inner.news.of_ends(ended);
+            shared.broadcast.of_ends(ended);
             if settlements.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. })) {
-                inner.front.forget();
-                inner.news.of_work(None);
+                shared.watermark.forget();
+                shared.broadcast.of_work(None);
             }
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })

@@ -20,9 +20,9 @@ use crate::store::postgres::{
     encoding,
     error::Fault,
     pool::Parameter,
-    shared::Inner,
+    shared::Shared,
     transaction::{ENDED, InTransaction, Sealed, Timer, Transaction},
-    url::Place,
+    url::StoreUrl,
 };
 use crate::{
     model::job::{Lease, Step},
@@ -69,30 +69,30 @@ const POOLED: &str = "a handler in a transaction needs a connection of its own t
 
 /// Runs handlers, and records the steps that they make.
 pub(crate) async fn transact(
-    inner: &Arc<Inner>,
+    shared: &Arc<Shared>,
     runtime: Handle,
     lease: Option<Lease>,
     works: &[Arc<PendingStep>],
 ) -> Result<Transacted, Fault> {
-    let place = &inner.database.place;
+    let place = &shared.database.place;
     if place.pooled {
         return Err(Fault::Misuse(POOLED));
     }
     if let Some(lease) = lease
         && works.iter().any(|work| work.is_taken())
-        && let Some(came) = after_all(inner, &runtime, lease, works).await?
+        && let Some(came) = after_all(shared, &runtime, lease, works).await?
     {
         return Ok(came);
     }
     let lending = runtime.spawn({
-        let inner = Arc::clone(inner);
-        async move { inner.database.lend_to_handlers().await }
+        let shared = Arc::clone(shared);
+        async move { shared.database.lend_to_handlers().await }
     });
     let mut lent = lending.await.map_err(Fault::away)??;
-    let call = Call { place, timer: Timer { runtime, patience: place.patience }, lease, works };
+    let call = HandlerRun { place, timer: Timer { runtime, patience: place.patience }, lease, works };
     let came = call.carry_out(lent.connection_mut()).await;
     // Where no answer came, it may be done all the same.
-    inner.news.of_jobs(lease.map(|lease| lease.job));
+    shared.broadcast.of_jobs(lease.map(|lease| lease.job));
     let came = came.map_err(|fault| fault.explained(place))?;
     lent.give_back();
     Ok(came)
@@ -100,16 +100,16 @@ pub(crate) async fn transact(
 
 /// What became of a call that was made before, unless there is more to do.
 async fn after_all(
-    inner: &Arc<Inner>,
+    shared: &Arc<Shared>,
     runtime: &Handle,
     lease: Lease,
     works: &[Arc<PendingStep>],
 ) -> Result<Option<Transacted>, Fault> {
     let reading = runtime.spawn({
-        let inner = Arc::clone(inner);
+        let shared = Arc::clone(shared);
         async move {
             let holder = Holder::of(lease);
-            inner.database.query(RECORDED_AT_LAST, &holder.parameters()).await
+            shared.database.query(RECORDED_AT_LAST, &holder.parameters()).await
         }
     });
     let rows = reading.await.map_err(Fault::away)??;
@@ -144,8 +144,8 @@ impl Holder {
 }
 
 /// A call that runs handlers.
-struct Call<'a> {
-    place: &'a Place,
+struct HandlerRun<'a> {
+    place: &'a StoreUrl,
     timer: Timer,
     lease: Option<Lease>,
     works: &'a [Arc<PendingStep>],
@@ -157,7 +157,7 @@ struct Statements {
     record: Statement,
 }
 
-impl Call<'_> {
+impl HandlerRun<'_> {
     /// Where this fails, the connection is to be closed.
     async fn carry_out(&self, connection: &mut Object) -> Result<Transacted, Fault> {
         let statements = self.prepare(connection).await?;

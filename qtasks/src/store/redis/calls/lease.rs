@@ -6,19 +6,19 @@ use redis::Value;
 
 use crate::store::{
     Ask, Leased, Suspects,
-    redis::{batcher::Rounds, encoding, error::Failure},
+    redis::{batcher::Batcher, encoding, error::Fault},
 };
 
 /// As many jobs one script hands out, so that nobody waits long behind it.
 const AT_ONCE: usize = 4096;
 
-pub(crate) async fn lease(rounds: &Arc<Rounds>, ask: &Ask) -> Result<Leased, Failure> {
+pub(crate) async fn lease(batcher: &Arc<Batcher>, ask: &Ask) -> Result<Leased, Fault> {
     let mut leased = Leased::default();
     loop {
         let limit = (ask.limit - leased.jobs.len()).min(AT_ONCE);
         let has_one = leased.jobs.iter().any(|job| job.suspect.is_some());
         let suspects = if has_one { Suspects::PassOver } else { ask.suspects };
-        let (some, ask_again) = lease_some(rounds, ask, limit, suspects).await?;
+        let (some, ask_again) = lease_some(batcher, ask, limit, suspects).await?;
         let is_last = some.jobs.len() < limit && !ask_again || limit == 0;
         leased.jobs.extend(some.jobs);
         leased.next_due = some.next_due;
@@ -31,25 +31,25 @@ pub(crate) async fn lease(rounds: &Arc<Rounds>, ask: &Ask) -> Result<Leased, Fai
 
 /// Leases what one script can; gives whether there may be more.
 async fn lease_some(
-    rounds: &Arc<Rounds>,
+    batcher: &Arc<Batcher>,
     ask: &Ask,
     limit: usize,
     suspects: Suspects,
-) -> Result<(Leased, bool), Failure> {
+) -> Result<(Leased, bool), Fault> {
     let suspects = match suspects {
         Suspects::PassOver => 0,
         Suspects::OneBesideOthers => 1,
         Suspects::OneAlone => 2,
     };
-    let mut call = rounds.link.call(|scripts| &scripts.lease);
+    let mut call = batcher.link.call(|scripts| &scripts.lease);
     call.arg(&ask.worker.to_bytes()).arg(limit).arg(suspects).arg(encoding::millis(ask.now));
     for queue in ask.queues.iter() {
         for task in ask.tasks.iter() {
             call.arg(encoding::lane(queue, task));
         }
     }
-    let answer: Vec<Value> = rounds.ask(call).await?;
-    let [next_due, waits, again, jobs @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
+    let answer: Vec<Value> = batcher.ask(call).await?;
+    let [next_due, waits, again, jobs @ ..] = &answer[..] else { return Err(Fault::Unreadable) };
     let leased = Leased {
         jobs: encoding::jobs(jobs, |id, parts| encoding::leased(id, parts, ask))?,
         next_due: match next_due {

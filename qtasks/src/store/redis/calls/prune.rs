@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use crate::store::redis::{connection::Link, encoding, error::Failure};
+use crate::store::redis::{connection::Link, encoding, error::Fault};
 
 /// As many jobs one script deletes at most.
 const DELETED_AT_ONCE: usize = 500;
 
-pub(crate) async fn prune(link: &Link, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Failure> {
+pub(crate) async fn prune(link: &Link, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Fault> {
     let mut deleted = 0;
     loop {
         let some = (limit - deleted).min(DELETED_AT_ONCE);

@@ -10,12 +10,12 @@ use crate::{
         redis::{
             connection::Link,
             encoding::{self, Parts},
-            error::Failure,
+            error::Fault,
         },
     },
 };
 
-type Read<T> = Result<T, Failure>;
+type Read<T> = Result<T, Fault>;
 
 /// How many values are read first, and at most, at a time;
 const FIRST: usize = 100;
@@ -43,7 +43,7 @@ pub(crate) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, lim
             None => call.arg(0).arg(""),
         };
         let answer: Vec<Value> = link.ask(&call).await?;
-        let [last, found @ ..] = &answer[..] else { return Err(Failure::Unreadable) };
+        let [last, found @ ..] = &answer[..] else { return Err(Fault::Unreadable) };
         jobs.extend(encoding::jobs(found, encoding::job)?);
         match last {
             Value::BulkString(last) => behind.clone_from(last),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::enqueue::Batch;
-use crate::store::redis::{batcher::Rounds, encoding, error::Failure};
+use crate::store::redis::{batcher::Batcher, encoding, error::Fault};
 use crate::store::{Record, Written};
 
 /// Gives nothing where one leaves a gap.
-pub(crate) async fn record(rounds: &Arc<Rounds>, records: &[Record]) -> Result<Option<Vec<Written>>, Failure> {
-    let link = &rounds.link;
+pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result<Option<Vec<Written>>, Fault> {
+    let link = &batcher.link;
     let mut call = link.call(|scripts| &scripts.record);
     for Record { lease, steps, memos, jobs, progress, passed } in records {
         let progress = progress.map(|progress| [progress.done.to_be_bytes(), progress.total.to_be_bytes()].concat());
@@ -29,7 +29,7 @@ pub(crate) async fn record(rounds: &Arc<Rounds>, records: &[Record]) -> Result<O
         }
         batch.add_to(&mut call, link);
     }
-    let Some(written) = written(rounds.ask(call).await?)? else { return Ok(None) };
+    let Some(written) = written(batcher.ask(call).await?)? else { return Ok(None) };
     let written_to = records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
     link.bell.ring_jobs(written_to.clone().map(|(record, _)| record.lease.job));
     if written_to.into_iter().any(|(record, _)| !record.jobs.is_empty()) {
@@ -39,16 +39,16 @@ pub(crate) async fn record(rounds: &Arc<Rounds>, records: &[Record]) -> Result<O
 }
 
 /// What a script says for each of what it was given; nothing, where it has refused all of it.
-pub(super) fn written(answer: Value) -> Result<Option<Vec<Written>>, Failure> {
+pub(super) fn written(answer: Value) -> Result<Option<Vec<Written>>, Fault> {
     let each = match answer {
         Value::Array(each) => each,
         Value::Int(-1) => return Ok(None),
-        _ => return Err(Failure::Unreadable),
+        _ => return Err(Fault::Unreadable),
     };
     let written = each.iter().map(|each| match each {
         Value::Int(1) => Ok(Written::Yes),
         Value::Int(0) => Ok(Written::Fenced),
-        _ => Err(Failure::Unreadable),
+        _ => Err(Fault::Unreadable),
     });
     written.collect::<Result<_, _>>().map(Some)
 }

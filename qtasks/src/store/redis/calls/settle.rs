@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use super::record::written;
 use crate::store::{
     Settlement, Written,
-    redis::{batcher::Rounds, encoding, error::Failure},
+    redis::{batcher::Batcher, encoding, error::Fault},
 };
 
-pub(crate) async fn settle(rounds: &Arc<Rounds>, settlements: &[Settlement]) -> Result<Vec<Written>, Failure> {
-    let link = &rounds.link;
+pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -> Result<Vec<Written>, Fault> {
+    let link = &batcher.link;
     let mut call = link.call(|scripts| &scripts.settle);
     for group in groups(settlements) {
         let place = encoding::place(&group[0]);
@@ -22,7 +22,7 @@ pub(crate) async fn settle(rounds: &Arc<Rounds>, settlements: &[Settlement]) -> 
             }
         }
     }
-    let written = written(rounds.ask(call).await?)?.ok_or(Failure::Unreadable)?;
+    let written = written(batcher.ask(call).await?)?.ok_or(Fault::Unreadable)?;
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
     let settled = settled.map(|(settlement, _)| settlement);
     link.bell.ring_jobs(settled.clone().map(|settlement| settlement.job));

@@ -1,8 +1,8 @@
 //! How values follow each other as bytes.
 
-use crate::{model::job::JobId, store::redis::error::Failure};
+use crate::{model::job::JobId, store::redis::error::Fault};
 
-pub(crate) type Read<T> = Result<T, Failure>;
+pub(crate) type Read<T> = Result<T, Fault>;
 
 /// No value on the server is as long as 4 GiB.
 pub(crate) fn length(length: usize) -> [u8; 4] {
@@ -10,15 +10,15 @@ pub(crate) fn length(length: usize) -> [u8; 4] {
 }
 
 pub(crate) fn job_id(bytes: &[u8]) -> Read<JobId> {
-    Left(bytes).take().map(JobId::from_bytes)
+    Unread(bytes).take().map(JobId::from_bytes)
 }
 
 /// What is left to read.
-pub(crate) struct Left<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Unread<'a>(pub(crate) &'a [u8]);
 
-impl<'a> Left<'a> {
+impl<'a> Unread<'a> {
     pub(crate) fn take<const N: usize>(&mut self) -> Read<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk().ok_or(Failure::Unreadable)?;
+        let (first, rest) = self.0.split_first_chunk().ok_or(Fault::Unreadable)?;
         self.0 = rest;
         Ok(*first)
     }
@@ -40,16 +40,16 @@ impl<'a> Left<'a> {
     }
 
     pub(crate) fn bytes(&mut self, length: u32) -> Read<&'a [u8]> {
-        let (first, rest) = self.0.split_at_checked(length as usize).ok_or(Failure::Unreadable)?;
+        let (first, rest) = self.0.split_at_checked(length as usize).ok_or(Fault::Unreadable)?;
         self.0 = rest;
         Ok(first)
     }
 
     pub(crate) fn text(&mut self, length: u32) -> Read<&'a str> {
-        str::from_utf8(self.bytes(length)?).map_err(|_| Failure::Unreadable)
+        str::from_utf8(self.bytes(length)?).map_err(|_| Fault::Unreadable)
     }
 
     pub(crate) fn rest(&mut self) -> Read<&'a str> {
-        str::from_utf8(std::mem::take(&mut self.0)).map_err(|_| Failure::Unreadable)
+        str::from_utf8(std::mem::take(&mut self.0)).map_err(|_| Fault::Unreadable)
     }
 }

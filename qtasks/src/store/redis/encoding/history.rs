@@ -1,7 +1,7 @@
 //! How steps, memos and attempts stand on the server.
 
 use super::{
-    bytes::{Left, Read, length},
+    bytes::{Read, Unread, length},
     codes::UNKNOWN,
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
     store::{
         codec::{millis, time},
-        redis::error::Failure,
+        redis::error::Fault,
     },
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn is_skipped(step: &[u8]) -> bool {
 
 /// The step of number `seq`.
 pub(crate) fn read_step(seq: u64, bytes: &[u8]) -> Read<Step> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     let (skipped, hash, text) = (left.u8()?, left.u64()?, left.rest()?);
     let reply = if skipped == 1 { Reply::Skipped(text.to_owned()) } else { Reply::Value(Json::from_stored(text)) };
     Ok(Step { seq, hash, reply })
@@ -42,7 +42,7 @@ pub(crate) fn memo(memo: &Memo) -> Vec<u8> {
 
 /// A memo for `step`, or for the body.
 pub(crate) fn read_memo(step: Option<u64>, bytes: &[u8]) -> Read<Memo> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     let (number, nth, length) = (left.u64()?, left.u64()?, left.u32()?);
     let name = left.text(length)?.to_owned();
     Ok(Memo { number, step, name, nth, value: Json::from_stored(left.rest()?) })
@@ -69,7 +69,7 @@ pub(crate) fn attempt(attempt: &Attempt) -> Vec<u8> {
 }
 
 pub(crate) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     let (number, worker) = (left.u32()?, WorkerId::from_bytes(left.take()?));
     let (started, ended) = (left.i64()?, time(left.i64()?));
     let ending = match (left.u8()?, left.rest()?.to_owned()) {
@@ -80,7 +80,7 @@ pub(crate) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
         (4, reason) => Ending::Discarded { reason },
         (5, _) => Ending::Released,
         (6, _) => Ending::Lost,
-        _ => return Err(Failure::Unreadable),
+        _ => return Err(Fault::Unreadable),
     };
     Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::{
-    bytes::{Left, Read, job_id, length},
+    bytes::{Read, Unread, job_id, length},
     codes::{CANCELLED, DEAD, DONE, LIABLE, RUNNING, SHAPES, SUSPECT, UNKNOWN, VALUE, WAITING},
     lane::{lane, names},
 };
@@ -17,7 +17,7 @@ use crate::{
     store::{
         Ask,
         codec::{limit, limit_millis, millis, time},
-        redis::error::Failure,
+        redis::error::Fault,
     },
 };
 
@@ -59,7 +59,7 @@ impl<'a> Parts<'a> {
         let part = |value: &'a Value| match value {
             Value::BulkString(bytes) => Ok(Some(&bytes[..])),
             Value::Nil => Ok(None),
-            _ => Err(Failure::Unreadable),
+            _ => Err(Fault::Unreadable),
         };
         let (job, standing, counts) = (part(job)?, part(standing)?, part(counts)?);
         Ok(job.map(|job| Self { job, standing, counts }))
@@ -70,20 +70,20 @@ impl<'a> Parts<'a> {
 pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Job>) -> Read<Vec<Job>> {
     let (each, rest) = values.as_chunks();
     if !rest.is_empty() {
-        return Err(Failure::Unreadable);
+        return Err(Fault::Unreadable);
     }
     let one = |[id, parts @ ..]: &[Value; 4]| {
-        let Value::BulkString(id) = id else { return Err(Failure::Unreadable) };
-        read(job_id(id)?, &Parts::of(parts)?.ok_or(Failure::Unreadable)?)
+        let Value::BulkString(id) = id else { return Err(Fault::Unreadable) };
+        read(job_id(id)?, &Parts::of(parts)?.ok_or(Fault::Unreadable)?)
     };
     each.iter().map(one).collect()
 }
 
 pub(crate) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Read<Job> {
-    let mut left = Left(job);
+    let mut left = Unread(job);
     let rank = i16::from_be_bytes(left.take()?);
     let (due, enqueued, max_time, lane) = (left.i64()?, left.i64()?, left.i64()?, left.u32()?);
-    let (queue, task) = names(left.text(lane)?).ok_or(Failure::Unreadable)?;
+    let (queue, task) = names(left.text(lane)?).ok_or(Fault::Unreadable)?;
     let job = Job {
         id,
         task: task.to_owned(),
@@ -110,7 +110,7 @@ pub(crate) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Rea
 }
 
 fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
     let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
     let (due, shape, last) = (left.i64()?, left.u8()?, left.u32()?);
@@ -124,7 +124,7 @@ fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
     Ok(Job { state, attempt, failures, suspect, ..job })
 }
 
-fn suspect(left: &mut Left<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
+fn suspect(left: &mut Unread<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
     if flags & SUSPECT == 0 {
         return Ok(None);
     }
@@ -138,7 +138,7 @@ fn suspect(left: &mut Left<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> 
 }
 
 fn counting(job: Job, bytes: &[u8]) -> Read<Job> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     let attempt = left.u32()?;
     let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
     let (progressed, progress) = (left.u8()? == 1, Progress { done: left.u64()?, total: left.u64()? });
@@ -163,11 +163,11 @@ fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {
     Ok(match state {
         DONE if shape == VALUE => State::Done { output: Output::Value(Json::from_stored(outcome)) },
         DONE => {
-            let shape = SHAPES.get(usize::from(shape)).ok_or(Failure::Unreadable)?;
+            let shape = SHAPES.get(usize::from(shape)).ok_or(Fault::Unreadable)?;
             State::Done { output: Output::Steps(*shape) }
         }
         DEAD => State::Dead { error: outcome.to_owned() },
         CANCELLED => State::Cancelled { reason: outcome.to_owned() },
-        _ => return Err(Failure::Unreadable),
+        _ => return Err(Fault::Unreadable),
     })
 }

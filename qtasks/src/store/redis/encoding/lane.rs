@@ -1,6 +1,6 @@
 //! The names of lanes.
 
-use crate::store::{Lane, redis::error::Failure};
+use crate::store::{Lane, redis::error::Fault};
 
 /// The name of the lane of a task in a queue.
 pub(crate) fn lane(queue: &str, task: &str) -> String {
@@ -13,8 +13,8 @@ pub(crate) fn lane_start(queue: &str) -> String {
 }
 
 /// The lane of this name.
-pub(crate) fn read_lane(name: &str) -> Result<Lane, Failure> {
-    let (queue, task) = names(name).ok_or(Failure::Unreadable)?;
+pub(crate) fn read_lane(name: &str) -> Result<Lane, Fault> {
+    let (queue, task) = names(name).ok_or(Fault::Unreadable)?;
     Ok(Lane { queue: queue.to_owned(), task: task.to_owned() })
 }
 

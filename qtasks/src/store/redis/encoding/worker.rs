@@ -1,9 +1,9 @@
 //! How a worker stands on the server: what it holds, and whether it lives.
 
-use super::bytes::{Left, Read};
+use super::bytes::{Read, Unread};
 use crate::{
     model::job::{JobId, Lease, WorkerId},
-    store::{Presence, redis::error::Failure},
+    store::{Presence, redis::error::Fault},
 };
 
 /// What is kept in place of its beat of a worker that has left and holds leases.
@@ -15,7 +15,7 @@ pub(crate) fn lease(job: JobId, attempt: u32) -> Vec<u8> {
 }
 
 pub(crate) fn read_lease(bytes: &[u8], worker: WorkerId) -> Read<Lease> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     Ok(Lease { job: JobId::from_bytes(left.take()?), attempt: left.u32()?, worker })
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn beat(beat: Option<u64>) -> String {
 pub(crate) fn presence(worker: &[u8], beat: &str, holds: bool) -> Read<Presence> {
     let number = match beat {
         "" | LEFT => None,
-        number => Some(number.parse().map_err(|_| Failure::Unreadable)?),
+        number => Some(number.parse().map_err(|_| Fault::Unreadable)?),
     };
-    Ok(Presence { worker: WorkerId::from_bytes(Left(worker).take()?), beat: number, holds, gone: beat == LEFT })
+    Ok(Presence { worker: WorkerId::from_bytes(Unread(worker).take()?), beat: number, holds, gone: beat == LEFT })
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{tables::Tables, waiters::Told};
+use super::{tables::Tables, waiters::Backlog};
 use crate::{error::Result, model::job::WorkerId, store::sqlite::error::Fault};
 
 /// A change of the tables, and what it answers.
@@ -22,8 +22,8 @@ pub(crate) trait Write: Send + 'static {
     }
 
     /// When it is applied, among others in a transaction.
-    fn turn(&self) -> Turn {
-        Turn::Change
+    fn phase(&self) -> Phase {
+        Phase::Change
     }
 
     /// Whether the file grows by it, and nothing that is there already waits for it.
@@ -32,7 +32,7 @@ pub(crate) trait Write: Send + 'static {
     }
 
     /// Whose lease it was, if it was one, and what that tells.
-    fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Told)> {
+    fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Backlog)> {
         None
     }
 
@@ -44,7 +44,7 @@ pub(crate) trait Write: Send + 'static {
 
 /// The order in which a transaction applies what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Turn {
+pub(crate) enum Phase {
     /// As it came.
     Change,
     /// Once all is there that can be handed out.
@@ -58,9 +58,9 @@ pub(crate) trait Command: Send {
     fn weight(&self) -> usize;
     /// When it was given.
     fn since(&self) -> Instant;
-    fn turn(&self) -> Turn;
+    fn phase(&self) -> Phase;
     fn is_new(&self) -> bool;
-    fn lease(&self) -> Option<(WorkerId, Told)>;
+    fn lease(&self) -> Option<(WorkerId, Backlog)>;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn undone(&self, fault: &Fault);
     /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
@@ -84,15 +84,15 @@ impl<W: Write> Command for Given<W> {
         self.since
     }
 
-    fn turn(&self) -> Turn {
-        self.write.turn()
+    fn phase(&self) -> Phase {
+        self.write.phase()
     }
 
     fn is_new(&self) -> bool {
         self.write.is_new()
     }
 
-    fn lease(&self) -> Option<(WorkerId, Told)> {
+    fn lease(&self) -> Option<(WorkerId, Backlog)> {
         self.write.lease(self.outcome.as_ref()?)
     }
 

@@ -10,8 +10,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    command::{Command, Given, Turn, Write},
-    waiters::Question,
+    command::{Command, Given, Phase, Write},
+    waiters::Waiter,
 };
 use crate::store::sqlite::{error::Fault, files::Files, holding::Holding};
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 /// Where commands wait for the writer; first in, first out.
 pub(crate) struct Queue {
     files: Arc<Files>,
-    waiting: Mutex<Waiting>,
+    pending: Mutex<Pending>,
     changed: Condvar,
     /// The thread that carries the commands out.
     writer: OnceLock<ThreadId>,
@@ -31,11 +31,11 @@ pub(crate) struct Queue {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Pending {
     commands: VecDeque<Box<dyn Command>>,
     /// Questions for jobs that are yet to come.
-    questions: Vec<Question>,
-    /// Workers whose questions are taken back, and where they are told that it is done.
+    waiters: Vec<Waiter>,
+    /// Workers whose waiters are taken back, and where they are told that it is done.
     leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
     /// The writer is to be woken.
     asleep: bool,
@@ -44,7 +44,7 @@ struct Waiting {
     closed: bool,
 }
 
-impl Waiting {
+impl Pending {
     /// Whether there is nothing for the writer to do.
     fn is_empty(&self) -> bool {
         self.commands.is_empty() && self.leaving.is_empty() && !self.touched
@@ -55,7 +55,7 @@ impl Waiting {
 pub(crate) struct Taken {
     pub(crate) batch: Vec<Box<dyn Command>>,
     pub(crate) touched: bool,
-    /// Workers whose questions are taken back.
+    /// Workers whose waiters are taken back.
     pub(crate) leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
     /// Nobody gives commands any more, and none is left but these.
     pub(crate) ended: bool,
@@ -68,7 +68,7 @@ impl Queue {
     pub(crate) fn new(files: Arc<Files>) -> Self {
         Self {
             files,
-            waiting: Mutex::default(),
+            pending: Mutex::default(),
             changed: Condvar::new(),
             writer: OnceLock::new(),
             holding: Holding::default(),
@@ -95,49 +95,49 @@ impl Queue {
 
     /// Waits for jobs that are yet to come.
     pub(crate) async fn stand(&self, ask: Ask, free: Free) -> Result<Vec<Job>> {
-        let (question, jobs) = Question::new(ask, free);
+        let (waiter, jobs) = Waiter::new(ask, free);
         let failed = |fault| self.files.explain(fault, Ask::DOING);
         {
-            let mut waiting = self.waiting();
-            if waiting.closed {
+            let mut pending = self.pending();
+            if pending.closed {
                 return Err(failed(Fault::Gone));
             }
-            waiting.questions.push(question);
+            pending.waiters.push(waiter);
         }
         // Only now: those that are there when the writer learns of a change are answered.
         self.files.known().map_err(failed)?;
         jobs.await.map_err(|_| failed(Fault::Gone))
     }
 
-    /// Waits until the question of this worker is answered.
+    /// Waits until the waiter of this worker is answered.
     pub(crate) async fn take_back(&self, worker: WorkerId) {
         let _hold = self.holding.hold();
         let (done, told) = oneshot::channel();
         {
-            let mut waiting = self.waiting();
-            if waiting.closed {
+            let mut pending = self.pending();
+            if pending.closed {
                 return;
             }
-            waiting.leaving.push((worker, done));
+            pending.leaving.push((worker, done));
         }
         self.changed.notify_one();
-        // Where the writer has ended, so have all questions.
+        // Where the writer has ended, so have all waiters.
         _ = told.await;
     }
 
-    /// Takes the questions for jobs that are yet to come.
-    pub(crate) fn questions(&self) -> Vec<Question> {
-        std::mem::take(&mut self.waiting().questions)
+    /// Takes the waiters for jobs that are yet to come.
+    pub(crate) fn waiters(&self) -> Vec<Waiter> {
+        std::mem::take(&mut self.pending().waiters)
     }
 
     fn give(&self, command: Box<dyn Command>) {
-        let mut waiting = self.waiting();
-        if waiting.closed {
+        let mut pending = self.pending();
+        if pending.closed {
             return;
         }
-        waiting.commands.push_back(command);
-        let wake = std::mem::take(&mut waiting.asleep);
-        drop(waiting);
+        pending.commands.push_back(command);
+        let wake = std::mem::take(&mut pending.asleep);
+        drop(pending);
         if wake {
             self.changed.notify_one();
         }
@@ -150,53 +150,53 @@ impl Queue {
 
     /// Says that the file was written to.
     pub(crate) fn touch(&self) {
-        self.waiting().touched = true;
+        self.pending().touched = true;
         self.changed.notify_one();
     }
 
     /// Lets the writer end once it has made all changes that wait.
     pub(crate) fn close(&self) {
-        self.waiting().closed = true;
+        self.pending().closed = true;
         self.changed.notify_one();
     }
 
     /// Waits for commands until `until`, and takes those that one transaction may hold.
     pub(crate) fn take(&self, until: Instant) -> Taken {
-        let mut waiting = self.waiting();
-        while waiting.is_empty() && !waiting.closed {
+        let mut pending = self.pending();
+        while pending.is_empty() && !pending.closed {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            waiting.asleep = true;
-            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            pending.asleep = true;
+            pending = self.changed.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        waiting.asleep = false;
-        let count = fitting(waiting.commands.iter().map(|command| command.weight())).min(waiting.commands.len());
+        pending.asleep = false;
+        let count = fitting(pending.commands.iter().map(|command| command.weight())).min(pending.commands.len());
         Taken {
-            batch: waiting.commands.drain(..count).collect(),
-            touched: std::mem::take(&mut waiting.touched),
-            leaving: std::mem::take(&mut waiting.leaving),
-            ended: waiting.closed && waiting.commands.is_empty(),
+            batch: pending.commands.drain(..count).collect(),
+            touched: std::mem::take(&mut pending.touched),
+            leaving: std::mem::take(&mut pending.leaving),
+            ended: pending.closed && pending.commands.is_empty(),
         }
     }
 
     /// Takes what has come meanwhile and may join a transaction that has begun: commands of about `room` rows, without
     /// handlers, which come last.
     pub(crate) fn join(&self, room: usize) -> Vec<Box<dyn Command>> {
-        let mut waiting = self.waiting();
+        let mut pending = self.pending();
         let mut left = room;
-        let count = waiting.commands.iter().take_while(|command| {
-            let fits = command.weight() <= left && command.turn() != Turn::Handlers;
+        let count = pending.commands.iter().take_while(|command| {
+            let fits = command.weight() <= left && command.phase() != Phase::Handlers;
             left = left.saturating_sub(command.weight());
             fits
         });
         let count = count.count();
-        waiting.commands.drain(..count).collect()
+        pending.commands.drain(..count).collect()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -215,10 +215,10 @@ pub(crate) struct Closing<'a>(pub(crate) &'a Queue);
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.0.waiting();
-        waiting.closed = true;
-        waiting.commands.clear();
-        waiting.questions.clear();
-        waiting.leaving.clear();
+        let mut pending = self.0.pending();
+        pending.closed = true;
+        pending.commands.clear();
+        pending.waiters.clear();
+        pending.leaving.clear();
     }
 }

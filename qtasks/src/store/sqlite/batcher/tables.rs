@@ -9,7 +9,7 @@ use crate::store::sqlite::{
     insert::{insert_job, insert_job_of, intern},
     presence::Workers,
     sql::Statements,
-    steps::{New, Waiting},
+    steps::{New, NewStepCount},
     transaction::{BROKEN, Transaction},
 };
 use crate::{
@@ -31,14 +31,14 @@ pub(crate) struct Tables<'c> {
     reached: i64,
     /// Jobs that were enqueued in this transaction, where some are going to be leased in it.
     pub(crate) fresh: Option<Vec<Fresh>>,
-    new_steps: Waiting,
+    new_steps: NewStepCount,
     /// What there is to tell once the transaction is committed.
-    pub(crate) news: News,
+    pub(crate) changes: Changes,
 }
 
 /// What the bell is to be rung for.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct Changes {
     pub(crate) work: bool,
     pub(crate) jobs: Vec<JobId>,
     pub(crate) ended: Vec<JobId>,
@@ -62,8 +62,8 @@ struct Lanes {
 impl<'c> Tables<'c> {
     pub(crate) fn new(connection: &'c Connection, workers: Arc<Workers>) -> rusqlite::Result<Self> {
         let mut sql = Statements::prepare(connection)?;
-        let new_steps = Waiting::count(&mut sql)?;
-        let (lanes, news) = (Lanes::default(), News::default());
+        let new_steps = NewStepCount::count(&mut sql)?;
+        let (lanes, changes) = (Lanes::default(), Changes::default());
         let begun = Instant::now();
         Ok(Self {
             connection,
@@ -75,7 +75,7 @@ impl<'c> Tables<'c> {
             reached: i64::MIN,
             fresh: None,
             new_steps,
-            news,
+            changes,
         })
     }
 
@@ -97,7 +97,7 @@ impl<'c> Tables<'c> {
         self.transaction.as_ref().ok_or(Fault::Gone)
     }
 
-    pub(crate) fn commit(&mut self) -> Result<News, Fault> {
+    pub(crate) fn commit(&mut self) -> Result<Changes, Fault> {
         let committed = match self.transaction.take() {
             Some(Transaction(transaction)) => transaction.commit(),
             None => self.sql.commit.execute([]).map(drop),
@@ -106,12 +106,12 @@ impl<'c> Tables<'c> {
             Some(ErrorCode::ConstraintViolation) => Fault::Misuse(BROKEN),
             _ => error.into(),
         })?;
-        Ok(std::mem::take(&mut self.news))
+        Ok(std::mem::take(&mut self.changes))
     }
 
     pub(crate) fn rollback(&mut self) {
         self.fresh = None;
-        self.news = News::default();
+        self.changes = Changes::default();
         self.new_steps.forget();
         // Some of them may be gone with the transaction.
         self.lanes = Lanes::default();
@@ -139,7 +139,7 @@ impl<'c> Tables<'c> {
 
     /// Inserts a job that waits.
     pub(crate) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
-        self.news.work = true;
+        self.changes.work = true;
         insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job).map(drop)
     }
 

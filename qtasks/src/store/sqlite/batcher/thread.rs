@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     queue::{Closing, Queue},
     tables::Tables,
-    wal::Checkpoint,
+    wal::Wal,
     writer::{Writer, patiently},
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
             notify::{Look, watch},
             presence::Workers,
             schema,
-            url::Place,
+            url::StoreUrl,
         },
     },
 };
@@ -47,7 +47,7 @@ impl Drop for Handle {
 }
 
 /// Starts the thread, and waits until the file is open and its tables are there.
-pub(crate) async fn start(place: Place, bell: Arc<Bell>) -> Result<Handle> {
+pub(crate) async fn start(place: StoreUrl, bell: Arc<Bell>) -> Result<Handle> {
     const STARTING: &str = "start its writer";
     let ((ready, opened), path) = (oneshot::channel(), place.path.clone());
     let body = move || match open(place) {
@@ -62,11 +62,11 @@ pub(crate) async fn start(place: Place, bell: Arc<Bell>) -> Result<Handle> {
 /// The connection that writes, and what it is connected to.
 struct Opened {
     connection: Connection,
-    place: Place,
+    place: StoreUrl,
     database: Identity,
 }
 
-fn open(place: Place) -> Result<Opened> {
+fn open(place: StoreUrl) -> Result<Opened> {
     let mut connection = place.connect()?;
     let database = identity_at(&place.path)?;
     turn_on_log(&connection, &place)?;
@@ -77,7 +77,7 @@ fn open(place: Place) -> Result<Opened> {
 }
 
 /// Switches to the write-ahead log. SQLite does not wait here for others that do the same.
-fn turn_on_log(connection: &Connection, place: &Place) -> Result<()> {
+fn turn_on_log(connection: &Connection, place: &StoreUrl) -> Result<()> {
     let turned_on = patiently(Instant::now(), place.patience, is_busy, || {
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
     });
@@ -110,17 +110,17 @@ fn write(opened: &Opened, bell: &Arc<Bell>, ready: oneshot::Sender<Result<Handle
     let look = Look::new(watcher.is_some(), Instant::now());
     // Where nobody waits any more, the handle is dropped at once, and the writer ends.
     _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), files: Arc::clone(&files), workers }));
-    let checkpoint = Checkpoint::new(&files.place, Instant::now());
+    let wal = Wal::new(&files.place, Instant::now());
     Writer {
         tables,
         queue: &queue,
         bell,
         files: &files,
         look,
-        checkpoint,
+        wal,
         log: 0,
         is_over: false,
-        questions: Vec::new(),
+        waiters: Vec::new(),
         caught_up: HashSet::new(),
         version,
     }

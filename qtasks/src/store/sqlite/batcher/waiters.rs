@@ -11,15 +11,15 @@ use crate::{
 
 /// What a lease tells of the worker that asked for it.
 #[derive(Clone, Copy)]
-pub(crate) enum Told {
+pub(crate) enum Backlog {
     /// Nothing waits for it.
-    CaughtUp,
+    Empty,
     /// There may be more.
-    Behind,
+    Possible,
 }
 
-/// One question that waits.
-pub(crate) struct Question {
+/// One waiter that waits.
+pub(crate) struct Waiter {
     ask: Ask,
     free: Free,
     /// What is leased to it in the transaction that is open.
@@ -27,7 +27,7 @@ pub(crate) struct Question {
     answer: oneshot::Sender<Vec<Job>>,
 }
 
-impl Question {
+impl Waiter {
     /// One that waits, and where its answer comes.
     pub(crate) fn new(ask: Ask, free: Free) -> (Self, oneshot::Receiver<Vec<Job>>) {
         let (answer, jobs) = oneshot::channel();
@@ -56,7 +56,7 @@ impl Question {
         }
         later.append(&mut due);
         tables.fresh.get_or_insert_default().append(&mut later);
-        tables.news.jobs.extend(self.jobs.iter().map(|job| job.id));
+        tables.changes.jobs.extend(self.jobs.iter().map(|job| job.id));
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Question {
         !self.jobs.is_empty() || self.answer.is_closed()
     }
 
-    /// Answers with what it has, which is nothing when the question was taken back.
+    /// Answers with what it has, which is nothing when the waiter was taken back.
     pub(crate) fn answer(self) {
         _ = self.answer.send(self.jobs);
     }
@@ -97,7 +97,7 @@ mod tests {
 
     type Coming = BoxFuture<'static, Result<Vec<Job>>>;
 
-    /// A question that the writer will find, of a worker that may have something to catch up on.
+    /// A waiter that the writer will find, of a worker that may have something to catch up on.
     fn asked(store: &Sqlite, ask: Ask, free: usize) -> Coming {
         let mut coming = store.lease_new(ask, Arc::new(move || free)).unwrap();
         assert!((&mut coming).now_or_never().is_none());

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::Connection;
 
-use crate::store::sqlite::url::Place;
+use crate::store::sqlite::url::StoreUrl;
 
 /// From so many bytes on it is done when there is nothing else to do, as SQLite would do it within a commit,
 const SOME: u64 = 4 << 20;
@@ -38,7 +38,7 @@ const RESERVE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 
 /// How much the log holds since the last time.
-pub(crate) struct Checkpoint {
+pub(crate) struct Wal {
     /// About, and rather too much: SQLite does not say without doing it.
     backlog: u64,
     /// The size of the log, which is no smaller after it was begun anew.
@@ -57,8 +57,8 @@ struct Volume {
     size: u64,
 }
 
-impl Checkpoint {
-    pub(crate) fn new(place: &Place, now: Instant) -> Self {
+impl Wal {
+    pub(crate) fn new(place: &StoreUrl, now: Instant) -> Self {
         let volume = Volume::measure(place.folder(), now);
         Self { backlog: 0, log: 0, path: place.log(), committed: now, volume }
     }
@@ -172,53 +172,53 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn on_a_volume(free: u64, now: Instant) -> Checkpoint {
+    fn on_a_volume(free: u64, now: Instant) -> Wal {
         let volume = Volume { folder: PathBuf::from("/"), measured: now, free, size: 1000 * MIB };
-        Checkpoint { backlog: 0, log: 0, path: PathBuf::new(), committed: now, volume }
+        Wal { backlog: 0, log: 0, path: PathBuf::new(), committed: now, volume }
     }
 
     #[test]
     fn little_waits_for_a_quiet_moment_and_much_does_not() {
         let now = Instant::now();
-        let mut checkpoint = on_a_volume(1000 * MIB, now);
-        assert!(!checkpoint.is_due(now + Duration::from_secs(9)), "there is nothing");
-        while checkpoint.next().is_none() {
-            checkpoint.committed(1, SOME, now);
+        let mut wal = on_a_volume(1000 * MIB, now);
+        assert!(!wal.is_due(now + Duration::from_secs(9)), "there is nothing");
+        while wal.next().is_none() {
+            wal.committed(1, SOME, now);
         }
-        assert!(!checkpoint.is_due(now) && checkpoint.is_due(now + QUIET));
-        checkpoint.committed(100_000, 2 * MANY, now);
-        assert!(checkpoint.is_due(now));
+        assert!(!wal.is_due(now) && wal.is_due(now + QUIET));
+        wal.committed(100_000, 2 * MANY, now);
+        assert!(wal.is_due(now));
     }
 
     #[test]
     fn a_log_that_has_grown_counts_by_its_real_size() {
         let now = Instant::now();
-        let mut checkpoint = on_a_volume(1000 * MIB, now);
-        checkpoint.committed(1, MANY, now);
-        assert!(checkpoint.is_due(now), "a row may be a large one");
+        let mut wal = on_a_volume(1000 * MIB, now);
+        wal.committed(1, MANY, now);
+        assert!(wal.is_due(now), "a row may be a large one");
     }
 
     #[test]
     fn on_a_small_volume_little_is_much() {
         let now = Instant::now();
-        let mut checkpoint = on_a_volume(8 * MIB, now);
-        checkpoint.committed(1, MIB / 2, now);
-        assert!(!checkpoint.is_due(now));
-        checkpoint.volume.free = 7 * MIB;
-        checkpoint.committed(1, MIB, now);
-        assert!(checkpoint.is_due(now) && checkpoint.is_tight());
+        let mut wal = on_a_volume(8 * MIB, now);
+        wal.committed(1, MIB / 2, now);
+        assert!(!wal.is_due(now));
+        wal.volume.free = 7 * MIB;
+        wal.committed(1, MIB, now);
+        assert!(wal.is_due(now) && wal.is_tight());
     }
 
     #[test]
     fn a_large_log_is_emptied_once_when_nothing_is_committed_any_more() {
         let now = Instant::now();
-        let mut checkpoint = on_a_volume(1000 * MIB, now);
+        let mut wal = on_a_volume(1000 * MIB, now);
         let connection = Connection::open_in_memory().unwrap();
-        checkpoint.committed(1, LARGEST as u64, now);
-        checkpoint.run(&connection, now);
-        assert!(!checkpoint.is_due(now + QUIET) && checkpoint.is_due(now + IDLE));
-        checkpoint.run(&connection, now + IDLE);
-        assert_eq!(checkpoint.next(), None);
+        wal.committed(1, LARGEST as u64, now);
+        wal.run(&connection, now);
+        assert!(!wal.is_due(now + QUIET) && wal.is_due(now + IDLE));
+        wal.run(&connection, now + IDLE);
+        assert_eq!(wal.next(), None);
     }
 
     #[tokio::test]

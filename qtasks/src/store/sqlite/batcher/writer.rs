@@ -9,11 +9,11 @@ use std::{
 };
 
 use super::{
-    command::{Command, Turn},
+    command::{Command, Phase},
     queue::Queue,
-    tables::{News, Tables},
-    waiters::{Question, Told},
-    wal::Checkpoint,
+    tables::{Changes, Tables},
+    waiters::{Backlog, Waiter},
+    wal::Wal,
 };
 use crate::{
     model::job::WorkerId,
@@ -32,12 +32,12 @@ pub(super) struct Writer<'a> {
     pub(super) bell: &'a Bell,
     pub(super) files: &'a Files,
     pub(super) look: Look,
-    pub(super) checkpoint: Checkpoint,
+    pub(super) wal: Wal,
     /// How many bytes the log had after the last commit.
     pub(super) log: u64,
     /// The files have changed, and all is done that there was to do about it.
     pub(super) is_over: bool,
-    pub(super) questions: Vec<Question>,
+    pub(super) waiters: Vec<Waiter>,
     /// Workers for whom nothing waits, as far as is known.
     pub(super) caught_up: HashSet<WorkerId>,
     /// The data version at the last look.
@@ -56,8 +56,8 @@ impl Writer<'_> {
                 // Whoever waited for it may be gone.
                 _ = done.send(());
             }
-            if self.checkpoint.is_due(Instant::now()) && self.check().is_ok() {
-                self.checkpoint.run(self.tables.connection, Instant::now());
+            if self.wal.is_due(Instant::now()) && self.check().is_ok() {
+                self.wal.run(self.tables.connection, Instant::now());
             }
             if taken.ended {
                 return;
@@ -74,7 +74,7 @@ impl Writer<'_> {
     /// When there is something to do of which no command tells.
     fn next(&self) -> Instant {
         let next = self.look.next();
-        self.checkpoint.next().filter(|_| !self.is_over).map_or(next, |checkpoint| checkpoint.min(next))
+        self.wal.next().filter(|_| !self.is_over).map_or(next, |wal| wal.min(next))
     }
 
     /// That the files are still those that are open; gives how many bytes the log has.
@@ -89,15 +89,15 @@ impl Writer<'_> {
 
     /// Leaves the old files whole, which are of no use to this store any more.
     fn give_up(&mut self) {
-        self.questions.append(&mut self.queue.questions());
+        self.waiters.append(&mut self.queue.waiters());
         // With nothing, also where jobs were leased to them in the last transaction.
-        self.questions.iter_mut().for_each(Question::undone);
-        self.questions.drain(..).for_each(Question::answer);
+        self.waiters.iter_mut().for_each(Waiter::undone);
+        self.waiters.drain(..).for_each(Waiter::answer);
         // What the log holds goes to the file it belongs to: that file may be all that is left, and a log that stays behind
         // would be mixed into the file which stands there now. Where a program has it open with that, it is left alone.
         let unseen = self.tables.data_version().ok() != Some(self.version);
         if self.files.may_empty_log(unseen) {
-            self.checkpoint.empty(self.tables.connection);
+            self.wal.empty(self.tables.connection);
         }
     }
 
@@ -108,10 +108,10 @@ impl Writer<'_> {
             done = self.transact(&mut batch);
         }
         match done {
-            Ok(news) => {
-                self.checkpoint.committed(weight(&batch), self.log, Instant::now());
-                let work = news.work;
-                self.tell(news);
+            Ok(changes) => {
+                self.wal.committed(weight(&batch), self.log, Instant::now());
+                let work = changes.work;
+                self.tell(changes);
                 // First: whoever has enqueued something finds it leased.
                 self.answer_questions(&batch, work);
                 answer(batch, None);
@@ -127,17 +127,17 @@ impl Writer<'_> {
 
     /// Whether there is more room now, and the changes can be made once more.
     fn makes_room_for(&mut self, batch: &[Box<dyn Command>]) -> bool {
-        batch.iter().all(|command| command.turn() != Turn::Handlers) && self.checkpoint.empty(self.tables.connection)
+        batch.iter().all(|command| command.phase() != Phase::Handlers) && self.wal.empty(self.tables.connection)
     }
 
-    fn transact(&mut self, batch: &mut Vec<Box<dyn Command>>) -> Result<News, Fault> {
-        let reserved = self.checkpoint.reserved(Instant::now());
+    fn transact(&mut self, batch: &mut Vec<Box<dyn Command>>) -> Result<Changes, Fault> {
+        let reserved = self.wal.reserved(Instant::now());
         if let Some(free) = reserved.filter(|_| batch.iter().any(|command| command.is_new())) {
             return Err(Fault::Crowded { free });
         }
         self.begin(batch)?;
-        batch.sort_by_key(|command| command.turn());
-        let changes = batch.partition_point(|command| command.turn() == Turn::Change);
+        batch.sort_by_key(|command| command.phase());
+        let changes = batch.partition_point(|command| command.phase() == Phase::Change);
         let mut last = batch.split_off(changes);
         let apply = || self.apply(batch, &mut last, reserved.is_none());
         let applied = catch_unwind(AssertUnwindSafe(apply)).unwrap_or_else(|panic| Err(Fault::panicked(&*panic)));
@@ -153,7 +153,7 @@ impl Writer<'_> {
             committed
         });
         if done.is_err() {
-            self.questions.iter_mut().for_each(Question::undone);
+            self.waiters.iter_mut().for_each(Waiter::undone);
         }
         done
     }
@@ -164,7 +164,7 @@ impl Writer<'_> {
             return self.check().map(drop);
         }
         let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
-        let for_handlers = batch.iter().any(|command| command.turn() == Turn::Handlers);
+        let for_handlers = batch.iter().any(|command| command.phase() == Phase::Handlers);
         let patience = self.files.place.patience;
         let begun = patiently(since, patience, Fault::is_busy, || {
             let begun = self.tables.begin(for_handlers);
@@ -185,20 +185,20 @@ impl Writer<'_> {
         may_join: bool,
     ) -> Result<(), Fault> {
         let tables = &mut self.tables;
-        self.questions.append(&mut self.queue.questions());
+        self.waiters.append(&mut self.queue.waiters());
         // What others have committed comes first too; the look will tell of it.
         if !self.caught_up.is_empty() && tables.data_version()? != self.version {
             self.caught_up.clear();
         }
-        let caught_up = |question: &Question| self.caught_up.contains(&question.worker()) && question.room() > 0;
-        let awaited = self.questions.iter().any(caught_up) || last.iter().any(is_lease);
+        let caught_up = |waiter: &Waiter| self.caught_up.contains(&waiter.worker()) && waiter.room() > 0;
+        let awaited = self.waiters.iter().any(caught_up) || last.iter().any(is_lease);
         tables.fresh = awaited.then(Vec::new);
         let mut room = weight(changes).max(JOINING);
         let mut applied = 0;
         loop {
             changes[applied..].iter_mut().try_for_each(|command| command.apply(tables))?;
             applied = changes.len();
-            if !may_join || last.iter().any(|command| command.turn() == Turn::Handlers) {
+            if !may_join || last.iter().any(|command| command.phase() == Phase::Handlers) {
                 break;
             }
             // To commit these too costs nothing more. As much at most, or a millisecond's worth, so that nobody waits
@@ -217,43 +217,43 @@ impl Writer<'_> {
         if tables.fresh.as_ref().is_some_and(|fresh| !fresh.is_empty()) {
             // Whoever leases in this transaction too could start first what came last.
             let leasing: Vec<_> = last[..leases].iter().filter_map(|command| Some(command.lease()?.0)).collect();
-            let may_take = |question: &&mut Question| caught_up(question) && !leasing.contains(&question.worker());
-            self.questions.iter_mut().filter(may_take).try_for_each(|question| question.take(tables))?;
+            let may_take = |waiter: &&mut Waiter| caught_up(waiter) && !leasing.contains(&waiter.worker());
+            self.waiters.iter_mut().filter(may_take).try_for_each(|waiter| waiter.take(tables))?;
         }
         tables.insert_fresh()?;
         last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
     }
 
-    fn tell(&self, news: News) {
-        if news.work {
+    fn tell(&self, changes: Changes) {
+        if changes.work {
             self.bell.ring_work();
         }
-        self.bell.ring_jobs(news.jobs);
-        self.bell.ring_ends(news.ended);
+        self.bell.ring_jobs(changes.jobs);
+        self.bell.ring_ends(changes.ended);
     }
 
-    /// Answers the questions for new jobs to which some came, and takes note of who has caught up.
+    /// Answers the waiters for new jobs to which some came, and takes note of who has caught up.
     fn answer_questions(&mut self, batch: &[Box<dyn Command>], work: bool) {
-        self.questions.append(&mut self.queue.questions());
+        self.waiters.append(&mut self.queue.waiters());
         if work {
             self.caught_up.clear();
         }
         // What handlers enqueue comes after the leases, which have not seen it.
-        let unseen = work && batch.iter().any(|command| command.turn() == Turn::Handlers);
+        let unseen = work && batch.iter().any(|command| command.phase() == Phase::Handlers);
         for (worker, told) in batch.iter().filter_map(|command| command.lease()) {
             match told {
-                Told::CaughtUp if !unseen => _ = self.caught_up.insert(worker),
-                Told::CaughtUp | Told::Behind => _ = self.caught_up.remove(&worker),
+                Backlog::Empty if !unseen => _ = self.caught_up.insert(worker),
+                Backlog::Empty | Backlog::Possible => _ = self.caught_up.remove(&worker),
             }
         }
-        self.questions.extract_if(.., |question| question.has_come()).for_each(Question::answer);
+        self.waiters.extract_if(.., |waiter| waiter.has_come()).for_each(Waiter::answer);
     }
 
-    /// Answers the question of a worker with nothing.
+    /// Answers the waiter of a worker with nothing.
     fn take_back(&mut self, worker: WorkerId) {
-        self.questions.append(&mut self.queue.questions());
+        self.waiters.append(&mut self.queue.waiters());
         self.caught_up.remove(&worker);
-        self.questions.extract_if(.., |question| question.worker() == worker).for_each(Question::answer);
+        self.waiters.extract_if(.., |waiter| waiter.worker() == worker).for_each(Waiter::answer);
     }
 
     /// Rings for everybody when another connection has committed something.
@@ -274,7 +274,7 @@ impl Writer<'_> {
 }
 
 fn is_lease(command: &impl Deref<Target = dyn Command>) -> bool {
-    command.turn() == Turn::Lease
+    command.phase() == Phase::Lease
 }
 
 fn weight(batch: &[Box<dyn Command>]) -> usize {

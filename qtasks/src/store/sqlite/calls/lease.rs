@@ -6,9 +6,9 @@ use rusqlite::{OptionalExtension, Rows, params};
 
 use crate::store::sqlite::{
     batcher::{
-        command::{Turn, Write},
+        command::{Phase, Write},
         tables::{Fresh, Lane, Tables},
-        waiters::Told,
+        waiters::Backlog,
     },
     encoding,
     error::Fault,
@@ -28,12 +28,12 @@ impl Write for Ask {
         self.limit
     }
 
-    fn turn(&self) -> Turn {
-        Turn::Lease
+    fn phase(&self) -> Phase {
+        Phase::Lease
     }
 
-    fn lease(&self, leased: &Leased) -> Option<(WorkerId, Told)> {
-        let told = if leased.jobs.len() < self.limit { Told::CaughtUp } else { Told::Behind };
+    fn lease(&self, leased: &Leased) -> Option<(WorkerId, Backlog)> {
+        let told = if leased.jobs.len() < self.limit { Backlog::Empty } else { Backlog::Possible };
         Some((self.worker, told))
     }
 
@@ -44,32 +44,33 @@ impl Write for Ask {
             Search { now: encoding::millis(self.now), next_due: None, page: page(self.limit, lanes.len()) };
         let fresh = Fresh::take(tables, &lanes).into_iter();
         let (mut later, mut fresh): (Vec<_>, Vec<_>) = fresh.partition(|fresh| search.is_later(fresh));
-        let (mut fronts, mut suspects) = (Vec::with_capacity(lanes.len()), Vec::with_capacity(lanes.len()));
+        let (mut cursors, mut suspects) = (Vec::with_capacity(lanes.len()), Vec::with_capacity(lanes.len()));
         for lane in lanes {
             search.promote(&mut tables.sql, lane.id)?;
-            for (fronts, are_suspects) in [(&mut fronts, false), (&mut suspects, true)] {
-                let mut front = Front::new(lane, are_suspects);
-                search.fill(&mut tables.sql, &mut front)?;
-                fronts.push(front);
+            for (cursors, are_suspects) in [(&mut cursors, false), (&mut suspects, true)] {
+                let mut cursor = LaneCursor::new(lane, are_suspects);
+                search.fill(&mut tables.sql, &mut cursor)?;
+                cursors.push(cursor);
             }
         }
         let mut suspect = if self.suspects.allow_one() { first_suspect(&mut suspects) } else { None };
         let mut jobs = Vec::new();
         while jobs.len() < self.limit {
-            let front = fronts.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| front.urgency());
-            let urgency = front.as_ref().and_then(|front| front.urgency());
-            let of_suspect = suspect.as_ref().and_then(|front| front.urgency());
+            let cursor =
+                cursors.iter_mut().filter(|cursor| !cursor.jobs.is_empty()).min_by_key(|cursor| cursor.urgency());
+            let urgency = cursor.as_ref().and_then(|cursor| cursor.urgency());
+            let of_suspect = suspect.as_ref().and_then(|cursor| cursor.urgency());
             let first = urgency.into_iter().chain(of_suspect).min();
             if let Some(job) = fresh.pop_if(|job| first.is_none_or(|first| job.urgency() < first)) {
                 jobs.extend(job.run(tables, self.worker)?);
                 continue;
             }
-            let front = if of_suspect.is_some() && of_suspect == first { suspect.take() } else { front };
-            let Some(front) = front else { break };
+            let cursor = if of_suspect.is_some() && of_suspect == first { suspect.take() } else { cursor };
+            let Some(cursor) = cursor else { break };
             let sql = &mut tables.sql;
-            jobs.extend(front.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
-            if jobs.len() < self.limit || front.are_suspects {
-                search.fill(sql, front)?;
+            jobs.extend(cursor.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
+            if jobs.len() < self.limit || cursor.are_suspects {
+                search.fill(sql, cursor)?;
             }
         }
         later.extend(fresh);
@@ -77,12 +78,12 @@ impl Write for Ask {
             fresh.append(&mut later);
         }
         if behind {
-            for front in fronts.iter().chain(&suspects) {
-                search.look_ahead(&mut tables.sql, front)?;
+            for cursor in cursors.iter().chain(&suspects) {
+                search.look_ahead(&mut tables.sql, cursor)?;
             }
         }
-        tables.news.jobs.extend(jobs.iter().map(|job| job.id));
-        let suspects = suspects.iter().any(|front| !front.jobs.is_empty());
+        tables.changes.jobs.extend(jobs.iter().map(|job| job.id));
+        let suspects = suspects.iter().any(|cursor| !cursor.jobs.is_empty());
         Ok(Leased { jobs, next_due: search.next_due.map(encoding::time), suspects })
     }
 }
@@ -105,12 +106,15 @@ impl Ask {
 }
 
 /// The lane with the suspect that is leased first: the one that has survived least.
-fn first_suspect<'f, 'n>(suspects: &'f mut [Front<'n>]) -> Option<&'f mut Front<'n>> {
-    suspects.iter_mut().filter(|front| !front.jobs.is_empty()).min_by_key(|front| (front.survived(), front.urgency()))
+fn first_suspect<'f, 'n>(suspects: &'f mut [LaneCursor<'n>]) -> Option<&'f mut LaneCursor<'n>> {
+    suspects
+        .iter_mut()
+        .filter(|cursor| !cursor.jobs.is_empty())
+        .min_by_key(|cursor| (cursor.survived(), cursor.urgency()))
 }
 
 /// The jobs of a lane that come first, and have been read and not been taken.
-struct Front<'n> {
+struct LaneCursor<'n> {
     lane: Lane<'n>,
     /// Whether they are suspects; else none of them is.
     are_suspects: bool,
@@ -124,7 +128,7 @@ struct Front<'n> {
 /// Where a job stands in its lane: what it survived, for suspects only, its rank and its id.
 type Position = (i64, i64, [u8; 16]);
 
-impl<'n> Front<'n> {
+impl<'n> LaneCursor<'n> {
     fn new(lane: Lane<'n>, are_suspects: bool) -> Self {
         Self { lane, are_suspects, from: (i64::MIN, i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
     }
@@ -181,24 +185,24 @@ impl Search {
     }
 
     /// Reads further jobs of a lane when those read before are all taken.
-    fn fill(&mut self, sql: &mut Statements<'_>, front: &mut Front<'_>) -> rusqlite::Result<()> {
+    fn fill(&mut self, sql: &mut Statements<'_>, cursor: &mut LaneCursor<'_>) -> rusqlite::Result<()> {
         // Of suspects no more than one is taken; and that there is one is told also to a worker that takes none.
-        let page = if front.are_suspects { 1 } else { self.page };
-        while front.jobs.is_empty() && !front.ended && page > 0 {
-            let mut rows = front.read(sql, page)?;
+        let page = if cursor.are_suspects { 1 } else { self.page };
+        while cursor.jobs.is_empty() && !cursor.ended && page > 0 {
+            let mut rows = cursor.read(sql, page)?;
             let mut read = 0;
             while let Some(row) = rows.next()? {
                 read += 1;
                 let job = encoding::job(row)?;
                 let survived = job.suspect.map_or(0, |suspect| encoding::survived_millis(suspect.survived));
-                front.from = (survived, -i64::from(job.priority), job.id.to_bytes());
+                cursor.from = (survived, -i64::from(job.priority), job.id.to_bytes());
                 match job.state {
                     // The clock of the process that enqueued it is ahead of the worker's.
                     State::Waiting { due } if encoding::millis(due) > self.now => self.see(Some(encoding::millis(due))),
-                    _ => front.jobs.push_back(job),
+                    _ => cursor.jobs.push_back(job),
                 }
             }
-            front.ended = read < page;
+            cursor.ended = read < page;
         }
         Ok(())
     }
@@ -206,8 +210,8 @@ impl Search {
     /// Looks among the next few jobs of a lane for those that are not due by the worker's clock, which is behind.
     ///
     /// Only a few, since a worker that got all it asked for asks again soon, and one that got less has seen all.
-    fn look_ahead(&mut self, sql: &mut Statements<'_>, front: &Front<'_>) -> rusqlite::Result<()> {
-        let mut rows = front.read(sql, 64)?;
+    fn look_ahead(&mut self, sql: &mut Statements<'_>, cursor: &LaneCursor<'_>) -> rusqlite::Result<()> {
+        let mut rows = cursor.read(sql, 64)?;
         while let Some(row) = rows.next()? {
             if let State::Waiting { due } = encoding::job(row)?.state {
                 self.see(Some(encoding::millis(due)).filter(|due| *due > self.now));

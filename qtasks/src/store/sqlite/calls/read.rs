@@ -1,4 +1,4 @@
-//! The questions: what is read from the tables, and how.
+//! The waiters: what is read from the tables, and how.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};

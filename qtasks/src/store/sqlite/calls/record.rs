@@ -29,7 +29,7 @@ impl Write for Records {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
-        tables.news.jobs.extend(self.0.iter().map(|record| record.lease.job));
+        tables.changes.jobs.extend(self.0.iter().map(|record| record.lease.job));
         let mut new = New::default();
         let written = self.0.iter().map(|record| append(tables, record, &mut new)).collect::<Result<_, _>>()?;
         tables.add_steps(new)?;

@@ -27,10 +27,10 @@ impl Write for Settle {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
-        tables.news.jobs.extend(self.0.iter().map(|settlement| settlement.job));
+        tables.changes.jobs.extend(self.0.iter().map(|settlement| settlement.job));
         let ended = self.0.iter().filter(|settlement| settlement.next.is_ended());
-        tables.news.ended.extend(ended.map(|settlement| settlement.job));
-        tables.news.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
+        tables.changes.ended.extend(ended.map(|settlement| settlement.job));
+        tables.changes.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
         self.0.iter().for_each(|settlement| _ = tables.reach(encoding::millis(settlement.now)));
         let (workers, sql) = (&tables.workers, &mut tables.sql);
         let mut judged = HashMap::new();

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::store::sqlite::{
     batcher::{
-        command::{Turn, Write},
+        command::{Phase, Write},
         tables::Tables,
     },
     encoding,
@@ -44,8 +44,8 @@ impl Write for Transact {
         self.works.len()
     }
 
-    fn turn(&self) -> Turn {
-        Turn::Handlers
+    fn phase(&self) -> Phase {
+        Phase::Handlers
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Transacted, Fault> {
@@ -99,7 +99,7 @@ impl Transact {
             next += 1;
             came = Transacted::Upto(next);
         }
-        tables.news.jobs.push(lease.job);
+        tables.changes.jobs.push(lease.job);
         Ok(came)
     }
 
@@ -123,7 +123,7 @@ impl Transact {
             return Err(self.blame(Fault::Misuse(ENDED)));
         }
         // It may have enqueued something.
-        tables.news.work = true;
+        tables.changes.work = true;
         Ok(reply)
     }
 

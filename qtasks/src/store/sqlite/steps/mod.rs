@@ -4,7 +4,7 @@ pub(super) mod packed;
 
 use rusqlite::{Connection, Statement, params};
 
-use self::packed::{Job, Mix, Packed, Strip};
+use self::packed::{Job, MixedPage, Packed, Segment};
 use super::{
     encoding,
     sql::{NEW_STEPS, Statements},
@@ -22,7 +22,7 @@ const LARGE: usize = 4 << 10;
 
 /// New steps that are written in one go.
 #[derive(Default)]
-pub(super) struct New(Mix);
+pub(super) struct New(MixedPage);
 
 impl New {
     /// Takes new steps of a job; many of them, or large ones, it writes by itself.
@@ -36,9 +36,9 @@ impl New {
         if bytes < LARGE && steps.clone().nth(MANY - 1).is_none() {
             return steps.try_for_each(|step| self.0.push(job, step));
         }
-        let mut strips = Strips::new(&mut sql.insert_steps);
-        steps.try_for_each(|step| strips.at(job, step.seq)?.push(step))?;
-        strips.finish()
+        let mut segments = Segments::new(&mut sql.insert_steps);
+        steps.try_for_each(|step| segments.at(job, step.seq)?.push(step))?;
+        segments.finish()
     }
 
     /// Writes them; gives how much more there is now to be moved.
@@ -53,9 +53,9 @@ impl New {
 }
 
 /// New steps that wait to be moved, about: other processes have their own count.
-pub(super) struct Waiting(usize);
+pub(super) struct NewStepCount(usize);
 
-impl Waiting {
+impl NewStepCount {
     pub(super) fn count(sql: &mut Statements<'_>) -> rusqlite::Result<Self> {
         let (bytes, rows): (i64, i64) = sql.count_new_steps.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(Self(bytes as usize + ROW * rows as usize))
@@ -74,36 +74,36 @@ impl Waiting {
 
     /// Moves all new steps to where they stay.
     pub(super) fn shift(&mut self, sql: &mut Statements<'_>) -> rusqlite::Result<()> {
-        let mixes = mixes(&mut sql.new_steps)?;
-        let mut steps = mixes.iter().flat_map(|mix| packed::mixed(mix)).collect::<Result<Vec<_>, _>>()?;
+        let pages = pages(&mut sql.new_steps)?;
+        let mut steps = pages.iter().flat_map(|page| packed::mixed(page)).collect::<Result<Vec<_>, _>>()?;
         steps.sort_unstable_by_key(|(job, step)| (*job, step.seq));
-        let mut strips = Strips::new(&mut sql.insert_steps);
+        let mut segments = Segments::new(&mut sql.insert_steps);
         for (job, step) in steps {
-            strips.at(job, step.seq)?.push_packed(step);
+            segments.at(job, step.seq)?.push_packed(step);
         }
-        strips.finish()?;
+        segments.finish()?;
         sql.clear_new_steps.execute([])?;
         self.0 = 0;
         Ok(())
     }
 }
 
-/// Strips on their way to a table.
-struct Strips<'a, 'c> {
+/// Segments on their way to a table.
+struct Segments<'a, 'c> {
     insert: &'a mut Statement<'c>,
-    last: Strip,
+    last: Segment,
 }
 
-impl<'a, 'c> Strips<'a, 'c> {
+impl<'a, 'c> Segments<'a, 'c> {
     fn new(insert: &'a mut Statement<'c>) -> Self {
-        Self { insert, last: Strip::default() }
+        Self { insert, last: Segment::default() }
     }
 
-    /// The strip that the next step goes to.
-    fn at(&mut self, job: Job, seq: u64) -> rusqlite::Result<&mut Strip> {
+    /// The segment that the next step goes to.
+    fn at(&mut self, job: Job, seq: u64) -> rusqlite::Result<&mut Segment> {
         if !self.last.takes(job, seq) {
             self.write()?;
-            self.last = Strip::starting(job, seq);
+            self.last = Segment::starting(job, seq);
         }
         Ok(&mut self.last)
     }
@@ -113,7 +113,7 @@ impl<'a, 'c> Strips<'a, 'c> {
     }
 
     fn write(&mut self) -> rusqlite::Result<()> {
-        let Strip { job, first, .. } = self.last;
+        let Segment { job, first, .. } = self.last;
         match self.last.bytes() {
             [] => Ok(()),
             bytes => self.insert.execute(params![job, encoding::count(first), bytes]).map(drop),
@@ -121,24 +121,24 @@ impl<'a, 'c> Strips<'a, 'c> {
     }
 }
 
-fn mixes(new_steps: &mut Statement<'_>) -> rusqlite::Result<Vec<Vec<u8>>> {
+fn pages(new_steps: &mut Statement<'_>) -> rusqlite::Result<Vec<Vec<u8>>> {
     new_steps.query_map([], |row| row.get(0))?.collect()
 }
 
-/// The strips of a job from the one that has the step ?2 on, if any has.
-pub(super) const STRIPS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 AND first >= coalesce(
+/// The segments of a job from the one that has the step ?2 on, if any has.
+pub(super) const SEGMENTS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 AND first >= coalesce(
      (SELECT max(s.first) FROM qtasks_strips AS s WHERE s.job = ?1 AND s.first <= ?2), 0) ORDER BY first";
 
 /// Steps of a job from one number on, in their order.
 pub(super) fn read(connection: &Connection, id: JobId, from: u64, limit: usize) -> rusqlite::Result<Vec<Step>> {
     let mut steps = Vec::new();
     at_one_moment(connection, || {
-        let mut strips = connection.prepare_cached(STRIPS)?;
-        let mut rows = strips.query(params![id.to_bytes(), encoding::count(from)])?;
+        let mut segments = connection.prepare_cached(SEGMENTS)?;
+        let mut rows = segments.query(params![id.to_bytes(), encoding::count(from)])?;
         while steps.len() < limit
             && let Some(row) = rows.next()?
         {
-            for step in packed::strip(row.get::<_, i64>(0)?.cast_unsigned(), row.get_ref(1)?.as_blob()?) {
+            for step in packed::segment(row.get::<_, i64>(0)?.cast_unsigned(), row.get_ref(1)?.as_blob()?) {
                 let step = step?;
                 if step.seq >= from {
                     steps.push(step.step()?);
@@ -157,19 +157,19 @@ pub(super) fn read(connection: &Connection, id: JobId, from: u64, limit: usize) 
     Ok(steps)
 }
 
-/// The strips of a job, the last one first.
-pub(super) const LAST_STRIPS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 ORDER BY first DESC";
+/// The segments of a job, the last one first.
+pub(super) const LAST_SEGMENTS: &str = "SELECT first, steps FROM qtasks_strips WHERE job = ?1 ORDER BY first DESC";
 
 /// The last step of a job that was not skipped.
 pub(super) fn last(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Step>> {
     let mut last = None;
     at_one_moment(connection, || {
         new_of(connection, id, |step| keep_later(&mut last, step))?;
-        let mut strips = connection.prepare_cached(LAST_STRIPS)?;
-        let mut rows = strips.query([id.to_bytes()])?;
+        let mut segments = connection.prepare_cached(LAST_SEGMENTS)?;
+        let mut rows = segments.query([id.to_bytes()])?;
         while let Some(row) = rows.next()? {
             let first = row.get::<_, i64>(0)?.cast_unsigned();
-            for step in packed::strip(first, row.get_ref(1)?.as_blob()?) {
+            for step in packed::segment(first, row.get_ref(1)?.as_blob()?) {
                 keep_later(&mut last, step?)?;
             }
             // One of the new steps may be older than what stands here.
@@ -286,8 +286,8 @@ mod tests {
             neighbour(&folder).query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
         };
         assert_eq!(rows("qtasks_new_steps"), (0, None::<i64>));
-        let (strips, longest) = rows("qtasks_strips");
-        assert!((10..80).contains(&strips) && longest.unwrap() < 50_000, "{strips} of {longest:?} bytes");
+        let (segments, longest) = rows("qtasks_strips");
+        assert!((10..80).contains(&segments) && longest.unwrap() < 50_000, "{segments} of {longest:?} bytes");
     }
 
     async fn settle(store: &Sqlite, lease: Lease) {

@@ -8,7 +8,7 @@
 //! | 8 | 4 | bytes of the reply, twice, and 1 more if the value was skipped |
 //! | 12 | | the reply, or why it was skipped |
 //!
-//! A [`Strip`] is steps of one job that follow each other; in a [`Mix`] of those of many jobs, job and number stand before
+//! A [`Segment`] is steps of one job that follow each other; in a [`MixedPage`] of those of many jobs, job and number stand before
 //! each of them.
 
 use rusqlite::types::Type;
@@ -21,14 +21,14 @@ use crate::model::{
 /// A job, as the tables know it.
 pub(crate) type Job = [u8; 16];
 
-/// A strip of so many bytes takes no more steps: whoever reads one step reads all of its strip.
+/// A segment of so many bytes takes no more steps: whoever reads one step reads all of its segment.
 const FULL: usize = 8 << 10;
 
 /// Steps of many jobs, in the order of their arrival.
 #[derive(Default)]
-pub(crate) struct Mix(Vec<u8>);
+pub(crate) struct MixedPage(Vec<u8>);
 
-impl Mix {
+impl MixedPage {
     pub(crate) fn push(&mut self, job: Job, step: &Step) -> rusqlite::Result<()> {
         self.0.extend(job);
         self.0.extend(step.seq.to_be_bytes());
@@ -40,27 +40,27 @@ impl Mix {
     }
 }
 
-/// The steps of a [`Mix`], each with its job.
+/// The steps of a [`MixedPage`], each with its job.
 pub(crate) fn mixed(bytes: &[u8]) -> impl Iterator<Item = rusqlite::Result<(Job, Packed<'_>)>> {
-    let mut left = Left(bytes);
+    let mut left = Unread(bytes);
     std::iter::from_fn(move || (!left.0.is_empty()).then(|| left.mixed()))
 }
 
 /// Steps of one job that follow each other.
 #[derive(Default)]
-pub(crate) struct Strip {
+pub(crate) struct Segment {
     pub(crate) job: Job,
     pub(crate) first: u64,
     count: u64,
     bytes: Vec<u8>,
 }
 
-impl Strip {
+impl Segment {
     pub(crate) fn starting(job: Job, first: u64) -> Self {
         Self { job, first, ..Self::default() }
     }
 
-    /// Whether this step goes on where the strip ends, and there is room for it.
+    /// Whether this step goes on where the segment ends, and there is room for it.
     pub(crate) fn takes(&self, job: Job, seq: u64) -> bool {
         self.job == job && self.first + self.count == seq && self.bytes.len() < FULL
     }
@@ -80,13 +80,13 @@ impl Strip {
     }
 }
 
-/// The steps of a strip that begins with number `first`.
-pub(crate) fn strip(first: u64, bytes: &[u8]) -> impl Iterator<Item = rusqlite::Result<Packed<'_>>> {
-    let (mut left, mut numbers) = (Left(bytes), first..);
+/// The steps of a segment that begins with number `first`.
+pub(crate) fn segment(first: u64, bytes: &[u8]) -> impl Iterator<Item = rusqlite::Result<Packed<'_>>> {
+    let (mut left, mut numbers) = (Unread(bytes), first..);
     std::iter::from_fn(move || if left.0.is_empty() { None } else { numbers.next().map(|seq| left.packed(seq)) })
 }
 
-/// A step that is found in a [`Mix`] or a [`Strip`].
+/// A step that is found in a [`MixedPage`] or a [`Segment`].
 #[derive(Clone, Copy)]
 pub(crate) struct Packed<'a> {
     pub(crate) seq: u64,
@@ -95,7 +95,7 @@ pub(crate) struct Packed<'a> {
 
 impl Packed<'_> {
     pub(crate) fn step(self) -> rusqlite::Result<Step> {
-        let (hash, skipped, text) = Left(self.bytes).step()?;
+        let (hash, skipped, text) = Unread(self.bytes).step()?;
         let text = str::from_utf8(text).map_err(|_| unreadable())?;
         let reply = if skipped { Reply::Skipped(text.to_owned()) } else { Reply::Value(Json::from_stored(text)) };
         Ok(Step { seq: self.seq, hash, reply })
@@ -114,9 +114,9 @@ fn write(bytes: &mut Vec<u8>, step: &Step) -> rusqlite::Result<()> {
 }
 
 /// What is left to read.
-struct Left<'a>(&'a [u8]);
+struct Unread<'a>(&'a [u8]);
 
-impl<'a> Left<'a> {
+impl<'a> Unread<'a> {
     fn mixed(&mut self) -> rusqlite::Result<(Job, Packed<'a>)> {
         let (job, seq) = (self.take()?, self.take().map(u64::from_be_bytes)?);
         Ok((job, self.packed(seq)?))
@@ -160,28 +160,28 @@ mod tests {
         ]
     }
 
-    fn packed(steps: &[Step]) -> Strip {
-        let mut strip = Strip::starting([1; 16], steps[0].seq);
-        steps.iter().try_for_each(|step| strip.push(step)).unwrap();
-        strip
+    fn packed(steps: &[Step]) -> Segment {
+        let mut segment = Segment::starting([1; 16], steps[0].seq);
+        steps.iter().try_for_each(|step| segment.push(step)).unwrap();
+        segment
     }
 
     #[test]
     fn steps_are_read_as_they_were_written() {
-        let strip = packed(&steps());
-        let all: Vec<_> = super::strip(7, strip.bytes()).map(|step| step.unwrap().step().unwrap()).collect();
+        let segment = packed(&steps());
+        let all: Vec<_> = super::segment(7, segment.bytes()).map(|step| step.unwrap().step().unwrap()).collect();
         assert_eq!(all, steps());
     }
 
     #[test]
     fn steps_of_many_jobs_become_a_strip_of_each() {
-        let mut mix = Mix::default();
+        let mut page = MixedPage::default();
         for step in steps() {
-            mix.push([1; 16], &step).unwrap();
-            mix.push([2; 16], &step).unwrap();
+            page.push([1; 16], &step).unwrap();
+            page.push([2; 16], &step).unwrap();
         }
-        let mut ours = Strip::starting([1; 16], 7);
-        for (job, step) in mixed(mix.bytes()).map(Result::unwrap).filter(|(job, _)| *job == [1; 16]) {
+        let mut ours = Segment::starting([1; 16], 7);
+        for (job, step) in mixed(page.bytes()).map(Result::unwrap).filter(|(job, _)| *job == [1; 16]) {
             assert!(ours.takes(job, step.seq));
             assert_eq!(step.step().unwrap(), steps()[(step.seq - 7) as usize]);
             ours.push_packed(step);
@@ -191,25 +191,25 @@ mod tests {
 
     #[test]
     fn a_strip_takes_what_follows_until_it_is_full() {
-        let mut strip = packed(&steps());
+        let mut segment = packed(&steps());
         assert_eq!(
-            [strip.takes([1; 16], 10), strip.takes([1; 16], 11), strip.takes([2; 16], 10)],
+            [segment.takes([1; 16], 10), segment.takes([1; 16], 11), segment.takes([2; 16], 10)],
             [true, false, false]
         );
         let large = Step { seq: 10, hash: 0, reply: Reply::Skipped("x".repeat(FULL)) };
-        strip.push(&large).unwrap();
-        assert!(!strip.takes([1; 16], 11));
+        segment.push(&large).unwrap();
+        assert!(!segment.takes([1; 16], 11));
     }
 
     #[test]
     fn bytes_that_are_no_steps_are_an_error_wherever_they_end() {
-        let strip = packed(&steps());
+        let segment = packed(&steps());
         let whole = [packed(&steps()[..1]).bytes().len(), packed(&steps()[..2]).bytes().len()];
-        for end in (1..strip.bytes().len()).filter(|end| !whole.contains(end)) {
-            assert!(super::strip(7, &strip.bytes()[..end]).any(|step| step.is_err()), "{end}");
+        for end in (1..segment.bytes().len()).filter(|end| !whole.contains(end)) {
+            assert!(super::segment(7, &segment.bytes()[..end]).any(|step| step.is_err()), "{end}");
         }
-        let mut garbled = strip.bytes().to_vec();
+        let mut garbled = segment.bytes().to_vec();
         garbled[13] = 0xff;
-        assert!(super::strip(7, &garbled).next().unwrap().unwrap().step().is_err());
+        assert!(super::segment(7, &garbled).next().unwrap().unwrap().step().is_err());
     }
 }
