@@ -14,17 +14,16 @@ fn document() -> String {
     fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap()
 }
 
-/// What stands between backticks, one paragraph or item of a list at a time.
+/// What stands between backticks, one paragraph, item of a list or row of a table at a time.
 fn quoted(text: &str) -> Vec<Vec<&str>> {
-    let paragraphs = text.split("\n\n").flat_map(|paragraph| paragraph.split("\n1. ")).flat_map(items);
+    let paragraphs = text.split("\n\n").flat_map(items);
     paragraphs.map(|paragraph| paragraph.split('`').skip(1).step_by(2).collect()).collect()
 }
 
 fn items(paragraph: &str) -> Vec<&str> {
-    let starts = paragraph.match_indices('\n').map(|(at, _)| at + 1);
-    let starts = starts.filter(|at| paragraph[*at..].starts_with(|digit: char| digit.is_ascii_digit() || digit == '|'));
-    let mut cuts: Vec<usize> = [0].into_iter().chain(starts).collect();
-    cuts.push(paragraph.len());
+    let begins = |at: &usize| paragraph[*at..].starts_with(|first: char| first.is_ascii_digit() || first == '|');
+    let starts = paragraph.match_indices('\n').map(|(at, _)| at + 1).filter(begins);
+    let cuts: Vec<usize> = [0].into_iter().chain(starts).chain([paragraph.len()]).collect();
     cuts.windows(2).map(|cut| &paragraph[cut[0]..cut[1]]).collect()
 }
 
@@ -34,13 +33,13 @@ fn path_of(name: &str) -> PathBuf {
 
 /// The names of a paragraph that none of its files holds, and its files that are not there.
 fn missing(names: &[&str]) -> Vec<String> {
-    let (files, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| name.ends_with(".rs"));
-    let texts: Vec<_> = files.iter().map(|file| fs::read_to_string(path_of(file)).ok()).collect();
-    let gone = files.iter().zip(&texts).filter(|(_, text)| text.is_none()).map(|(file, _)| (*file).to_owned());
-    let holds = |name: &str| texts.iter().flatten().any(|text| text.contains(name));
-    let is_name = |name: &&&str| name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
-    let unheld = others.iter().filter(is_name).filter(|name| !holds(name)).map(|name| format!("{name} in {files:?}"));
-    gone.chain(unheld.filter(|_| !files.is_empty())).collect()
+    let (files, others): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|name| name.ends_with(".rs"));
+    let texts: Vec<_> = files.iter().map(|file| (*file, fs::read_to_string(path_of(file)).ok())).collect();
+    let gone = texts.iter().filter(|(_, text)| text.is_none()).map(|(file, _)| (*file).to_owned());
+    let is_held = |name: &str| texts.iter().any(|(_, text)| text.as_ref().is_some_and(|text| text.contains(name)));
+    let is_name = |name: &str| name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+    let unheld = others.into_iter().filter(|name| !files.is_empty() && is_name(name) && !is_held(name));
+    gone.chain(unheld.map(|name| format!("{name} in {files:?}"))).collect()
 }
 
 #[test]

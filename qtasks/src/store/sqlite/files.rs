@@ -24,6 +24,7 @@ use std::{
 use super::folder::Folder;
 use super::{
     error::Fault,
+    identity::{Identity, identity},
     url::{OPENING, StoreUrl, beside},
 };
 use crate::{
@@ -55,12 +56,6 @@ enum Part {
     Log,
     Index,
 }
-
-/// What tells a file from all others that are there at the same time.
-#[cfg(unix)]
-pub(super) type Identity = (u64, u64);
-#[cfg(not(unix))]
-pub(super) type Identity = ();
 
 /// The stores that are open in this process, for connections of the application to the same files.
 static OPEN: Mutex<Vec<Weak<Files>>> = Mutex::new(Vec::new());
@@ -212,15 +207,6 @@ impl Known {
         }
     }
 }
-
-#[cfg(unix)]
-pub(super) fn identity(metadata: &Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt as _;
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-pub(super) fn identity(_metadata: &Metadata) -> Identity {}
 
 /// An error with the path that it is about.
 pub(super) fn about(path: &Path, error: io::Error) -> io::Error {

@@ -14,8 +14,8 @@ use std::{
 };
 
 use super::{
-    files::{Identity, identity},
-    url::Place,
+    identity::{Identity, identity},
+    url::StoreUrl,
 };
 
 /// Longer than a tick of any file system that counts parts of seconds.
@@ -47,7 +47,7 @@ struct Stamp {
 }
 
 impl Folder {
-    pub(super) fn of(place: &Place) -> Self {
+    pub(super) fn of(place: &StoreUrl) -> Self {
         let log = (place.named == place.path).then(|| File::open(place.log()).ok()).flatten();
         Self { path: place.folder(), log, seen: Mutex::default() }
     }

@@ -37,6 +37,7 @@ mod fixture;
 mod folder;
 mod handler;
 mod holding;
+mod identity;
 mod insert;
 mod notify;
 mod pool;

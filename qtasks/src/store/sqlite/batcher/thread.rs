@@ -22,7 +22,8 @@ use crate::{
         Bell,
         sqlite::{
             error::{Fault, is_busy},
-            files::{Files, Identity, identity_at},
+            files::{Files, identity_at},
+            identity::Identity,
             notify::{Look, watch},
             presence::Workers,
             schema,

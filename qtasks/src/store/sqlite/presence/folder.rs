@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     model::job::WorkerId,
-    store::sqlite::{access::explained as about, files::identity},
+    store::sqlite::{access::explained as about, identity::identity},
 };
 
 pub(super) const LOCK: &str = "lock";
