@@ -8,7 +8,7 @@ _list:
 fmt:
     .ci/step fmt
 
-# Lints everything, and checks the crate without its features.
+# Lints everything.
 lint:
     .ci/step lint
 
