@@ -1,4 +1,4 @@
-//! The store: takes calls, writes what they change to the log, and rings for whoever waits.
+//! The store: takes calls, writes what they change to the log, and notifies those that wait.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use qtasks::{
     BoxError, Error, Result,
     job::{Attempt, Job, JobId, Memo, NewJob, Reply, State, Step, WorkerId},
-    store::{Ask, Bell, Filter, Leased, Presence, Record, Renewed, Settlement, Store, Written},
+    store::{Ask, Filter, Leased, Notifier, Presence, Record, Renewed, Settlement, Store, Written},
 };
 use tokio::task::spawn_blocking;
 
@@ -29,7 +29,7 @@ pub(crate) struct LogStore {
 
 struct Inner {
     kept: Mutex<Kept>,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 struct Kept {
@@ -41,14 +41,18 @@ impl LogStore {
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let mut table = Table::default();
         let log = Log::open(&path, |changes| table.apply(changes)).map_err(|error| trouble("open its log", error))?;
-        Ok(Self { path, inner: Arc::new(Inner { kept: Mutex::new(Kept { table, log }), bell: Bell::new() }) })
+        Ok(Self { path, inner: Arc::new(Inner { kept: Mutex::new(Kept { table, log }), notifier: Notifier::new() }) })
     }
 
     /// Carries out a call, whether or not somebody waits for it, where it may wait for the disk.
-    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Kept, &Bell) -> T + Send + 'static) -> Result<T> {
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Kept, &Notifier) -> T + Send + 'static,
+    ) -> Result<T> {
         let inner = Arc::clone(&self.inner);
-        let work =
-            spawn_blocking(move || work(&mut inner.kept.lock().unwrap_or_else(PoisonError::into_inner), &inner.bell));
+        let work = spawn_blocking(move || {
+            work(&mut inner.kept.lock().unwrap_or_else(PoisonError::into_inner), &inner.notifier)
+        });
         work.await.map_err(|error| trouble("carry out a call", error))
     }
 
@@ -56,7 +60,7 @@ impl LogStore {
         &self,
         decide: impl FnOnce(&mut Draft<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.with(|kept, bell| kept.change(decide, bell)).await?
+        self.with(|kept, notifier| kept.change(decide, notifier)).await?
     }
 
     async fn look<T: Send + 'static>(&self, at: impl FnOnce(&mut Table) -> T + Send + 'static) -> Result<T> {
@@ -74,7 +78,7 @@ impl LogStore {
 }
 
 impl Kept {
-    fn change<T>(&mut self, decide: impl FnOnce(&mut Draft<'_>) -> Result<T>, bell: &Bell) -> Result<T> {
+    fn change<T>(&mut self, decide: impl FnOnce(&mut Draft<'_>) -> Result<T>, notifier: &Notifier) -> Result<T> {
         let mut draft = Draft::of(&self.table);
         let answer = decide(&mut draft)?;
         let changes = draft.into_changes();
@@ -83,19 +87,19 @@ impl Kept {
         }
         self.log.append(&changes).map_err(|error| trouble("write its log", error))?;
         // Whoever is woken looks when the lock is free, and then it is done.
-        ring(bell, &changes);
+        notify(notifier, &changes);
         self.table.apply(changes);
         Ok(answer)
     }
 }
 
 /// Rings for all who wait for one of these changes.
-fn ring(bell: &Bell, changes: &[Change]) {
+fn notify(notifier: &Notifier, changes: &[Change]) {
     let jobs = || changes.iter().filter_map(|change| if let Change::Job(job) = change { Some(job) } else { None });
-    bell.ring_jobs(jobs().map(|job| job.id));
-    bell.ring_ends(jobs().filter(|job| job.state.is_ended()).map(|job| job.id));
+    notifier.notify_jobs(jobs().map(|job| job.id));
+    notifier.notify_ends(jobs().filter(|job| job.state.is_ended()).map(|job| job.id));
     if jobs().any(|job| matches!(job.state, State::Waiting { .. })) {
-        bell.ring_work();
+        notifier.notify_work();
     }
 }
 
@@ -130,9 +134,9 @@ impl Store for LogStore {
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.with(move |kept, bell| {
+        self.with(move |kept, notifier| {
             kept.table.leave(worker);
-            bell.ring_lost();
+            notifier.notify_lost();
         })
         .await
     }
@@ -187,7 +191,7 @@ impl Store for LogStore {
         self.change(move |draft| Ok(draft.prune(finished, dead, limit))).await
     }
 
-    fn bell(&self) -> &Bell {
-        &self.inner.bell
+    fn notifier(&self) -> &Notifier {
+        &self.inner.notifier
     }
 }

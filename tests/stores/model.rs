@@ -26,7 +26,7 @@ use qtasks::{
     json::Json,
     lifecycle,
     store::{
-        Ask, Bell, Filter, Hold, Leased, Memory, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
+        Ask, Filter, Hold, Leased, Memory, Notifier, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
         postgres::Postgres, sqlite::Sqlite, trim_attempts,
     },
 };
@@ -557,7 +557,7 @@ fn worker_id(number: u8) -> WorkerId {
 #[derive(Debug, Default)]
 struct Model {
     known: Mutex<Known>,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -835,7 +835,7 @@ impl Store for Model {
         Ok(before - known.jobs.len())
     }
 
-    fn bell(&self) -> &Bell {
-        &self.bell
+    fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 }

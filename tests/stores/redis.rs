@@ -81,20 +81,20 @@ async fn processes_wake_each_other() {
     let url = redis::url();
     let (one, other) = (open(&url).await, open(&url).await);
     let job = new_job();
-    let (mut work, mut news) = (other.bell().work(), other.bell().job(job.id));
-    let (mut end, mut lost) = (other.bell().end(job.id), other.bell().lost());
+    let (mut work, mut news) = (other.notifier().work(), other.notifier().job(job.id));
+    let (mut end, mut lost) = (other.notifier().end(job.id), other.notifier().lost());
     one.enqueue(vec![job.clone()]).await.unwrap();
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     let asked = ask();
     let leased = one.lease(asked.clone()).await.unwrap().jobs.remove(0);
     one.leave(asked.worker).await.unwrap();
-    in_time(lost.rung()).await;
-    assert!(!news.rang() && !end.rang());
+    in_time(lost.notification()).await;
+    assert!(!news.take_notification() && !end.take_notification());
     let cancel = qtasks::lifecycle::cancel(&leased, "enough").unwrap();
     let settlement = settlement(&leased, cancel.next, asked.now);
     assert_eq!(one.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
-    in_time(news.rung()).await;
-    in_time(end.rung()).await;
+    in_time(news.notification()).await;
+    in_time(end.notification()).await;
 }
 
 #[tokio::test]
@@ -125,10 +125,10 @@ async fn a_server_that_was_away_is_found_again_and_rings_for_everybody() {
             server.port
         )
     );
-    let (mut work, mut news) = (store.bell().work(), store.bell().job(job.id));
+    let (mut work, mut news) = (store.notifier().work(), store.notifier().job(job.id));
     server.restart();
-    in_time(work.rung()).await;
-    in_time(news.rung()).await;
+    in_time(work.notification()).await;
+    in_time(news.notification()).await;
     assert_eq!(store.job(job.id).await.unwrap().unwrap().id, job.id);
     assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 1);
 }
@@ -396,9 +396,9 @@ async fn the_keys_of_an_application_are_followed_through_a_cluster() {
     let [here, there] = [&one, &other].map(|node| format!("redis://127.0.0.1:{}?app=shop", node.port));
     let (here, there) = (open(&here).await, open(&there).await);
     let job = new_job();
-    let mut work = here.bell().work();
+    let mut work = here.notifier().work();
     there.enqueue(vec![job.clone()]).await.unwrap();
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     assert_eq!(here.lease(ask()).await.unwrap().jobs[0].id, job.id);
     assert_eq!(there.job(job.id).await.unwrap().unwrap().attempt, 1);
 }
@@ -494,13 +494,13 @@ async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
         let script = format!("return redis.call('DEL', redis.call('KEYS', '*:format')[1]:sub(1, -7) .. '{kind}{id}')");
         server.tell(&format!("EVAL \"{script}\" 0")).unwrap();
     }
-    let mut work = store.bell().work();
+    let mut work = store.notifier().work();
     assert_eq!(store.held(asked.worker, 1).await.unwrap().len(), 1);
     let mut found: Vec<_> = store.held(asked.worker, 9).await.unwrap().iter().map(|job| job.id).collect();
     found.sort();
     assert_eq!(found, [leased[2].id, leased[3].id]);
     // The one of which only the job was left waits again.
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     let again = store.lease(ask()).await.unwrap().jobs;
     assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(leased[1].id, 1)]);
     assert_eq!(store.job(leased[0].id).await.unwrap(), None);

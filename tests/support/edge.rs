@@ -10,8 +10,8 @@ use qtasks::{
     Result,
     job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
     store::{
-        Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Settlement, Store,
-        Transacted, Written,
+        Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Settlement,
+        Store, Transacted, Written,
     },
 };
 
@@ -34,8 +34,8 @@ pub trait Edge: Debug + Send + Sync + 'static {
         of_the_store
     }
 
-    /// The bell that whoever calls hears; that of the store, if it has none of its own.
-    fn bell<'a>(&'a self, of_the_store: &'a Bell) -> &'a Bell {
+    /// The notifier that whoever calls hears; that of the store, if it has none of its own.
+    fn notifier<'a>(&'a self, of_the_store: &'a Notifier) -> &'a Notifier {
         of_the_store
     }
 }
@@ -99,9 +99,9 @@ impl<E: Edge> Store for Behind<E> {
     }
 
     /// Lets all through: it is no call that ends, and an answer that comes late or never is what becomes of the others.
-    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+    fn lease_on_enqueue(&self, ask: Ask, free: FreeSlots) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let (worker, ledger) = (ask.worker, self.ledger.clone());
-        let coming = self.store.lease_new(ask, free)?;
+        let coming = self.store.lease_on_enqueue(ask, free)?;
         Some(Box::pin(async move {
             let jobs = coming.await?;
             for job in &jobs {
@@ -111,8 +111,8 @@ impl<E: Edge> Store for Behind<E> {
         }))
     }
 
-    async fn take_back(&self, worker: WorkerId) {
-        self.store.take_back(worker).await;
+    async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
+        self.store.stop_lease_on_enqueue(worker).await;
     }
 
     async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
@@ -249,8 +249,8 @@ impl<E: Edge> Store for Behind<E> {
         self.store.hold_clock();
     }
 
-    fn bell(&self) -> &Bell {
-        self.edge.bell(self.store.bell())
+    fn notifier(&self) -> &Notifier {
+        self.edge.notifier(self.store.notifier())
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use qtasks::{
     Error, Result,
     job::{JobId, State},
-    store::{Bell, Hold, Settlement, Store, Written},
+    store::{Hold, Notifier, Settlement, Store, Written},
 };
 use serde_json::Value;
 use tokio::sync::OwnedMutexGuard;
@@ -20,7 +20,7 @@ use crate::promises::{End, Event, Fate, Item};
 pub struct Ledger {
     events: Arc<Mutex<Vec<Event>>>,
     order: Arc<tokio::sync::Mutex<()>>,
-    bells: Arc<Mutex<Vec<Weak<Bell>>>>,
+    notifiers: Arc<Mutex<Vec<Weak<Notifier>>>>,
 }
 
 impl Ledger {
@@ -60,21 +60,21 @@ impl Ledger {
         });
     }
 
-    /// A bell of one who takes part, which rings whenever something is carried out that the ledger is told of. Several who
-    /// listen to one bell are woken in an order of chance; the bells of a ledger ring one after the other.
-    pub fn bell(&self) -> Arc<Bell> {
-        let bell = Arc::new(Bell::new());
-        self.bells.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&bell));
-        bell
+    /// A notifier of one who takes part, which rings whenever something is carried out that the ledger is told of. Several who
+    /// listen to one notifier are woken in an order of chance; the notifiers of a ledger ring one after the other.
+    pub fn notifier(&self) -> Arc<Notifier> {
+        let notifier = Arc::new(Notifier::new());
+        self.notifiers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&notifier));
+        notifier
     }
 
     pub(crate) fn ring(&self, jobs: impl IntoIterator<Item = JobId>, work: bool) {
         let jobs: Vec<_> = jobs.into_iter().collect();
-        self.bells.lock().unwrap_or_else(PoisonError::into_inner).retain(|bell| {
-            let Some(bell) = bell.upgrade() else { return false };
-            bell.ring_jobs(jobs.iter().copied());
+        self.notifiers.lock().unwrap_or_else(PoisonError::into_inner).retain(|notifier| {
+            let Some(notifier) = notifier.upgrade() else { return false };
+            notifier.notify_jobs(jobs.iter().copied());
             if work {
-                bell.ring_work();
+                notifier.notify_work();
             }
             true
         });

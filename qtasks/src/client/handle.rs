@@ -229,13 +229,13 @@ impl<C> JobHandle<C> {
     }
 
     async fn ended(&self) -> Result<Job> {
-        let mut end = self.app.store.bell().end(self.id);
+        let mut end = self.app.store.notifier().end(self.id);
         loop {
             let job = self.app.job(self.id).await?;
             if job.state.is_ended() {
                 return Ok(job);
             }
-            end.heard().await;
+            end.wait().await;
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) fn values<R: DeserializeOwned + Send + 'static>(
     id: JobId,
     from: u64,
 ) -> BoxStream<'static, Result<R>> {
-    let news = app.store.bell().job(id);
+    let news = app.store.notifier().job(id);
     let reader = Reader { app, id, from, news, page: VecDeque::new(), over: false };
     stream::unfold(reader, |mut reader| async {
         let item = reader.next().await?.and_then(|step| read(reader.id, step));
@@ -51,7 +51,7 @@ impl Reader {
             }
             match self.turn().await {
                 Ok(Turn::Page) => {}
-                Ok(Turn::Wait) => self.news.heard().await,
+                Ok(Turn::Wait) => self.news.wait().await,
                 Ok(Turn::End(State::Done { .. })) => return None,
                 Ok(Turn::End(state)) => return Some(Err(unhappy_end(self.id, state))),
                 Err(error) => return Some(Err(error)),

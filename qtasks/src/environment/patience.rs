@@ -84,14 +84,14 @@ impl<'s> Patience<'s> {
         tracing::debug!(error = crate::error::chain(&error), pause = ?self.pause, "a call is made again");
         let mut back = match self.trouble.take() {
             Some((_, back)) => back,
-            None => self.store.bell().work(),
+            None => self.store.notifier().work(),
         };
         // A try that failed may have rung too, and so may those of others.
-        back.rang();
+        back.take_notification();
         // Not all callers at the same time.
         let pause = self.pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(self.left());
         sleep(pause / 4).await;
-        select(Box::pin(back.rung()), Box::pin(sleep(pause * 3 / 4))).await;
+        select(Box::pin(back.notification()), Box::pin(sleep(pause * 3 / 4))).await;
         self.pause = (self.pause * 2).min(LONGEST);
         self.trouble = Some((error, back));
         Ok(())

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use super::{
     filter::Filter,
-    lease::{Ask, Free, Lane, Leased},
-    notify::Bell,
+    lease::{Ask, FreeSlots, Lane, Leased},
+    notify::Notifier,
     presence::{Presence, Renewed},
     record::{Record, Transacted},
     settlement::{Settlement, Written},
@@ -49,9 +49,9 @@ use crate::{
 ///   settlements that is answered so, workers make each part again by itself, and the attempt of the one that is refused
 ///   fails.
 /// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
-/// - A store has one [`Bell`]. [`ring_work`](Bell::ring_work) belongs to every change after which a job waits,
-///   [`ring_jobs`](Bell::ring_jobs) to every record and settlement, [`ring_ends`](Bell::ring_ends) to a settlement that
-///   ends a job, and [`ring_all`](Bell::ring_all) to changes by another process. A ring too many does no harm.
+/// - A store has one [`Notifier`]. [`notify_work`](Notifier::notify_work) belongs to every change after which a job waits,
+///   [`notify_jobs`](Notifier::notify_jobs) to every record and settlement, [`notify_ends`](Notifier::notify_ends) to a settlement that
+///   ends a job, and [`notify_all`](Notifier::notify_all) to changes by another process. A notification too many does no harm.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
@@ -70,15 +70,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// `ask.limit` at most. Waits until there are some. It is for stores that save a commit by it; others have nothing to
     /// give here.
     ///
-    /// What waits already comes first: to begin with, and when the bell has rung for work, new jobs wait too until the
+    /// What waits already comes first: to begin with, and after a notification of work, new jobs wait too until the
     /// same worker was given less by [`lease`](Self::lease) than it asked for.
-    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+    fn lease_on_enqueue(&self, ask: Ask, free: FreeSlots) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let _ = (ask, free);
         None
     }
 
-    /// When this returns, [`lease_new`](Self::lease_new) of this worker has answered: with nothing, if nothing came.
-    async fn take_back(&self, worker: WorkerId) {
+    /// When this returns, [`lease_on_enqueue`](Self::lease_on_enqueue) of this worker has answered: with nothing, if nothing came.
+    async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
         let _ = worker;
     }
 
@@ -90,8 +90,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// are busy with. A store whose tables or keys have become those of a newer qtasks answers
     /// [`Error::NewerStore`], one that is not where it was [`Error::StoreChanged`], and the worker stops.
     ///
-    /// Where a store could be wrong in [seeing](Presence::gone) that a worker of its own process is gone, it rings a
-    /// [doubt](Bell::ring_doubt) for it.
+    /// Where a store could be wrong in [seeing](Presence::gone) that a worker of its own process is gone, it raises a
+    /// [doubt](Notifier::notify_doubt) for it.
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed>;
 
     /// Forgets `worker`, if it is known. Leases that it still holds can be taken at once: it is [gone](Presence::gone).
@@ -198,9 +198,9 @@ pub trait Store: Debug + Send + Sync + 'static {
         Home::Apart
     }
 
-    /// What rings when there is something new in the store. A call that changed something has rung before it returns:
-    /// whoever made it finds by the bell what it led to.
-    fn bell(&self) -> &Bell;
+    /// What notifies of something new in the store. A call that changed something has notified before it returns:
+    /// whoever made it finds by the notifier what it led to.
+    fn notifier(&self) -> &Notifier;
 }
 
 /// How many steps or memos are read at a time.

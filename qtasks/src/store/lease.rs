@@ -59,7 +59,7 @@ pub struct Leased {
 }
 
 /// How many more jobs a worker can start at the moment.
-pub type Free = Arc<dyn Fn() -> usize + Send + Sync>;
+pub type FreeSlots = Arc<dyn Fn() -> usize + Send + Sync>;
 
 /// A task in a queue: jobs of one lane wait in one order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

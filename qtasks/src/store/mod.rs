@@ -34,9 +34,9 @@ pub(crate) use self::{contract::PAGE, record::GAP, secret::without_password};
 pub use self::{
     contract::{Home, Store, UserTransaction},
     filter::Filter,
-    lease::{Ask, Free, Lane, Leased, Suspects},
+    lease::{Ask, FreeSlots, Lane, Leased, Suspects},
     memory::Memory,
-    notify::{Bell, Listener},
+    notify::{Listener, Notifier},
     presence::{Presence, Renewed},
     record::{Record, Transacted},
     settlement::{FIRST_ATTEMPTS, Hold, LAST_ATTEMPTS, Settlement, Written, trim_attempts},

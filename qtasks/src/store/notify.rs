@@ -1,4 +1,4 @@
-//! Wake-ups: who waits for something new in a store is rung for, and looks again by itself only rarely.
+//! Wake-ups: a listener is notified when there may be something new in a store, and looks again by itself only rarely.
 
 use std::{
     collections::HashMap,
@@ -18,19 +18,19 @@ use crate::{
     runtime::alarm::{Alarm, is_clock_paused},
 };
 
-/// Rings when there may be something new: work to lease, news of a job, its end, a worker that is gone, or a doubt about
+/// Notifies listeners when there may be something new: work to lease, news of a job, its end, a worker that is gone, or a doubt about
 /// the leases of this process.
 ///
-/// A ring tells to look again, nothing more; there may be one too many, never one too few.
+/// A notification says to look again, nothing more; there may be one too many, never one too few.
 #[derive(Debug)]
-pub struct Bell {
+pub struct Notifier {
     work: watch::Sender<()>,
     lost: watch::Sender<()>,
     doubt: watch::Sender<()>,
     jobs: Mutex<Jobs>,
 }
 
-/// Who listens to jobs: those that wait for a result are not told of each step.
+/// The listeners of jobs: those that wait for a result are not notified of each step.
 #[derive(Debug, Default)]
 struct Jobs {
     news: Listened,
@@ -43,8 +43,8 @@ struct Listened {
     sweep_at: usize,
 }
 
-impl Bell {
-    /// A bell that nobody listens to yet.
+impl Notifier {
+    /// A notifier without listeners.
     pub fn new() -> Self {
         let [work, lost, doubt] = std::array::from_fn(|_| watch::Sender::new(()));
         Self { work, lost, doubt, jobs: Mutex::default() }
@@ -75,35 +75,35 @@ impl Bell {
         self.jobs().ends.listen(id)
     }
 
-    /// Tells that there may be work to lease.
-    pub fn ring_work(&self) {
+    /// Notifies of work that there may be to lease.
+    pub fn notify_work(&self) {
         self.work.send_replace(());
     }
 
-    /// Tells that a worker may be gone. A store that cannot tell never rings; then its leases run out.
-    pub fn ring_lost(&self) {
+    /// Notifies that a worker may be gone. A store that cannot tell never calls this; then the leases run out.
+    pub fn notify_lost(&self) {
         self.lost.send_replace(());
     }
 
-    /// Tells that others may take the leases of this process's workers before they have run out, as when the connection
+    /// Notifies that others may take the leases of this process's workers before they have run out, as when the connection
     /// is lost that shows that it lives. Workers then call no handler until they have renewed them.
-    pub fn ring_doubt(&self) {
+    pub fn notify_doubt(&self) {
         self.doubt.send_replace(());
     }
 
-    /// Tells that there is news of these jobs.
-    pub fn ring_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
-        self.jobs().news.ring(ids);
+    /// Notifies of news of these jobs.
+    pub fn notify_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
+        self.jobs().news.notify(ids);
     }
 
-    /// Tells that these jobs have ended. That is news of them too, and rung for by [`ring_jobs`](Self::ring_jobs).
-    pub fn ring_ends(&self, ids: impl IntoIterator<Item = JobId>) {
-        self.jobs().ends.ring(ids);
+    /// Notifies of the end of these jobs. That is news of them too, and notified by [`notify_jobs`](Self::notify_jobs).
+    pub fn notify_ends(&self, ids: impl IntoIterator<Item = JobId>) {
+        self.jobs().ends.notify(ids);
     }
 
-    /// Tells everybody that there may be something new in what is stored, as after a change by another process.
-    pub fn ring_all(&self) {
-        self.ring_work();
+    /// Notifies all listeners to work and to jobs, as after a change by another process.
+    pub fn notify_all(&self) {
+        self.notify_work();
         let jobs = self.jobs();
         for sender in jobs.news.by_job.values().chain(jobs.ends.by_job.values()) {
             sender.send_replace(());
@@ -124,7 +124,7 @@ impl Listened {
         Listener::of(self.by_job.entry(id).or_insert_with(|| watch::Sender::new(())))
     }
 
-    fn ring(&self, ids: impl IntoIterator<Item = JobId>) {
+    fn notify(&self, ids: impl IntoIterator<Item = JobId>) {
         if self.by_job.is_empty() {
             return;
         }
@@ -136,13 +136,13 @@ impl Listened {
     }
 }
 
-impl Default for Bell {
+impl Default for Notifier {
     fn default() -> Self {
         Self::new()
     }
 }
 
-/// Hears a [`Bell`].
+/// Waits for notifications of a [`Notifier`].
 #[derive(Debug)]
 pub struct Listener {
     news: watch::Receiver<()>,
@@ -154,51 +154,51 @@ impl Listener {
         Self { news: sender.subscribe(), next_look: NextLook(None) }
     }
 
-    /// Whether there was a ring since the last call; does not wait.
-    pub fn rang(&mut self) -> bool {
-        let rang = self.news.has_changed().unwrap_or(false);
-        // Not otherwise, or a ring that comes just now would be passed over.
-        if rang {
+    /// Whether there was a notification since the last call; does not wait.
+    pub fn take_notification(&mut self) -> bool {
+        let notified = self.news.has_changed().unwrap_or(false);
+        // Not otherwise, or a notification that comes just now would be passed over.
+        if notified {
             self.news.mark_unchanged();
         }
-        rang
+        notified
     }
 
-    /// Waits until it is time to look again: for a ring since the last call, or since the listener was made; and for 5
-    /// seconds at most, since a ring may get lost with what has become of a server. While tokio's clock is paused, it waits
-    /// for a ring alone.
+    /// Waits until it is time to look again: for a notification since the last call, or since the listener was made; and for
+    /// 5 seconds at most, since a notification may get lost with a server. While tokio's clock is paused, it waits for a
+    /// notification alone.
     ///
     /// It needs no runtime.
     ///
     /// # Cancel safety
     ///
-    /// A ring that comes while nobody waits is kept for the next call.
-    pub async fn heard(&mut self) {
+    /// A notification that comes between two calls is kept for the next one.
+    pub async fn wait(&mut self) {
         let Self { news, next_look } = self;
-        select(pin!(rung(news)), pin!(next_look.come())).await;
+        select(pin!(notified(news)), pin!(next_look.come())).await;
     }
 
-    /// Waits for a ring, and for nothing else: for who is not to act without one, and to test a store.
+    /// Waits for a notification, and for nothing else: where nothing is to be done without one, and to test a store.
     ///
     /// # Cancel safety
     ///
-    /// As [`heard`](Self::heard).
-    pub async fn rung(&mut self) {
-        rung(&mut self.news).await;
+    /// As [`wait`](Self::wait).
+    pub async fn notification(&mut self) {
+        notified(&mut self.news).await;
     }
 }
 
-async fn rung(news: &mut watch::Receiver<()>) {
-    // The sender lives in the store, which whoever listens holds on to.
+async fn notified(news: &mut watch::Receiver<()>) {
+    // The sender lives in the store, which the listener's owner holds on to.
     if news.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Nobody who waits looks less often than this.
+/// A listener looks at least this often.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// When a listener looks next, whatever rings; known from its first wait on.
+/// When a listener looks next without a notification; known from its first wait on.
 #[derive(Debug)]
 struct NextLook(Option<Alarm>);
 
@@ -231,48 +231,48 @@ mod tests {
 
     #[test]
     fn a_ring_is_kept_until_it_is_heard_and_heard_once() {
-        let bell = Bell::new();
+        let notifier = Notifier::new();
         let (one, other) = (JobId::new(), JobId::new());
-        let (mut first, mut second, mut work) = (bell.job(one), bell.job(other), bell.work());
-        let mut lost = bell.lost();
-        bell.ring_jobs([one]);
-        bell.ring_jobs([one]);
-        assert!(first.heard().now_or_never().is_some());
-        assert!(first.heard().now_or_never().is_none());
-        assert!(second.heard().now_or_never().is_none() && work.heard().now_or_never().is_none());
-        bell.ring_all();
-        assert!(lost.heard().now_or_never().is_none(), "what others write tells of no lost worker");
-        bell.ring_lost();
-        assert!(lost.heard().now_or_never().is_some());
-        let mut doubt = bell.doubt();
-        bell.ring_lost();
-        bell.ring_all();
-        assert!(doubt.heard().now_or_never().is_none());
-        bell.ring_doubt();
-        assert!(doubt.heard().now_or_never().is_some());
-        assert!(second.heard().now_or_never().is_some() && work.heard().now_or_never().is_some());
+        let (mut first, mut second, mut work) = (notifier.job(one), notifier.job(other), notifier.work());
+        let mut lost = notifier.lost();
+        notifier.notify_jobs([one]);
+        notifier.notify_jobs([one]);
+        assert!(first.wait().now_or_never().is_some());
+        assert!(first.wait().now_or_never().is_none());
+        assert!(second.wait().now_or_never().is_none() && work.wait().now_or_never().is_none());
+        notifier.notify_all();
+        assert!(lost.wait().now_or_never().is_none(), "what others write tells of no lost worker");
+        notifier.notify_lost();
+        assert!(lost.wait().now_or_never().is_some());
+        let mut doubt = notifier.doubt();
+        notifier.notify_lost();
+        notifier.notify_all();
+        assert!(doubt.wait().now_or_never().is_none());
+        notifier.notify_doubt();
+        assert!(doubt.wait().now_or_never().is_some());
+        assert!(second.wait().now_or_never().is_some() && work.wait().now_or_never().is_some());
     }
 
     #[test]
     fn who_waits_for_the_end_of_a_job_is_not_told_of_its_steps() {
-        let (bell, id) = (Bell::new(), JobId::new());
-        let (mut end, mut other) = (bell.end(id), bell.end(JobId::new()));
-        bell.ring_jobs([id]);
-        assert!(!end.rang());
-        bell.ring_ends([id]);
-        assert!(end.rang() && !other.rang());
-        bell.ring_all();
-        assert!(end.rang() && other.rang());
+        let (notifier, id) = (Notifier::new(), JobId::new());
+        let (mut end, mut other) = (notifier.end(id), notifier.end(JobId::new()));
+        notifier.notify_jobs([id]);
+        assert!(!end.take_notification());
+        notifier.notify_ends([id]);
+        assert!(end.take_notification() && !other.take_notification());
+        notifier.notify_all();
+        assert!(end.take_notification() && other.take_notification());
     }
 
     #[test]
     fn whether_it_rang_can_be_asked_once_for_each_ring() {
-        let bell = Bell::new();
-        let mut work = bell.work();
-        assert!(!work.rang());
-        bell.ring_work();
-        assert!(work.rang());
-        assert!(!work.rang() && work.heard().now_or_never().is_none());
+        let notifier = Notifier::new();
+        let mut work = notifier.work();
+        assert!(!work.take_notification());
+        notifier.notify_work();
+        assert!(work.take_notification());
+        assert!(!work.take_notification() && work.wait().now_or_never().is_none());
     }
 
     #[test]
@@ -286,33 +286,33 @@ mod tests {
 
     #[test]
     fn a_look_comes_without_a_runtime_and_without_a_ring() {
-        let mut work = Bell::new().work();
+        let mut work = Notifier::new().work();
         work.next_look.0 = Some(Alarm::after(Duration::from_millis(5)));
-        futures::executor::block_on(work.heard());
-        assert!(!work.rang());
-        assert!(work.heard().now_or_never().is_none() && work.next_look.0.is_some(), "the next one is to come");
+        futures::executor::block_on(work.wait());
+        assert!(!work.take_notification());
+        assert!(work.wait().now_or_never().is_none() && work.next_look.0.is_some(), "the next one is to come");
         let due = work.next_look.0.as_ref().map(Alarm::due);
-        assert!(work.heard().now_or_never().is_none());
+        assert!(work.wait().now_or_never().is_none());
         assert_eq!(work.next_look.0.as_ref().map(Alarm::due), due, "a wait that was given up puts it off no further");
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_the_clock_is_paused_nobody_looks_without_a_ring() {
-        let (bell, before) = (Bell::new(), tokio::time::Instant::now());
-        let mut work = bell.work();
+        let (notifier, before) = (Notifier::new(), tokio::time::Instant::now());
+        let mut work = notifier.work();
         work.next_look.0 = Some(Alarm::after(Duration::ZERO));
-        assert!(work.heard().now_or_never().is_none());
+        assert!(work.wait().now_or_never().is_none());
         assert_eq!(before.elapsed(), Duration::ZERO, "nor is the clock moved");
-        bell.ring_work();
-        assert!(work.heard().now_or_never().is_some());
+        notifier.notify_work();
+        assert!(work.wait().now_or_never().is_some());
     }
 
     #[test]
     fn jobs_that_nobody_listens_to_are_forgotten() {
-        let bell = Bell::new();
+        let notifier = Notifier::new();
         for _ in 0..1000 {
-            drop(bell.job(JobId::new()));
+            drop(notifier.job(JobId::new()));
         }
-        assert!(bell.jobs().news.by_job.len() <= 64);
+        assert!(notifier.jobs().news.by_job.len() <= 64);
     }
 }

@@ -118,7 +118,7 @@ impl Dispatcher {
     }
 
     pub(crate) async fn run(mut self) {
-        let mut news = self.floor.app.store.bell().work();
+        let mut news = self.floor.app.store.notifier().work();
         let stopping = self.floor.stopping.clone();
         let (mut look, mut coming) = (true, Coming::None);
         while !stopping.is_cancelled() {
@@ -140,7 +140,7 @@ impl Dispatcher {
             }
             let idle = !look && self.is_idle();
             // The last attempt may have left a job due, and has rung for it before it was gone.
-            if idle && news.rang() {
+            if idle && news.take_notification() {
                 look = true;
                 continue;
             }
@@ -154,7 +154,7 @@ impl Dispatcher {
                 // News first: an attempt that has settled may have left a job to look at.
                 biased;
                 jobs = arrived(&mut coming) => look |= !self.accept(jobs).await,
-                () = news.heard() => look = true,
+                () = news.wait() => look = true,
                 () = self.due(), if !look => look = true,
                 () = self.tasks.may_change() => {}
                 turn = self.next_turn() => self.turn = Some(turn),
@@ -213,7 +213,7 @@ impl Dispatcher {
             return None;
         }
         let ask = Ask { limit: self.concurrency, now: self.floor.app.now(), ..self.ask.clone() };
-        Some((self.floor.app.store.lease_new(ask, Arc::new(move || slots.available_permits()))?, asked))
+        Some((self.floor.app.store.lease_on_enqueue(ask, Arc::new(move || slots.available_permits()))?, asked))
     }
 
     /// Takes over leases on jobs that have come; gives whether the store has answered.
@@ -246,7 +246,8 @@ impl Dispatcher {
             return;
         }
         // Where the store is locked for longer, their leases run out.
-        _ = tokio::time::timeout(Duration::from_secs(5), self.floor.app.store.take_back(self.floor.id)).await;
+        _ = tokio::time::timeout(Duration::from_secs(5), self.floor.app.store.stop_lease_on_enqueue(self.floor.id))
+            .await;
         if let Some(jobs) = arrived(&mut coming).now_or_never() {
             self.accept(jobs).await;
         }

@@ -150,10 +150,10 @@ fn panicked(payload: Box<dyn Any + Send>) -> Result<()> {
 
 /// Hears of each doubt about the leases at once, whatever the heartbeat waits for, and has them renewed.
 async fn heed_doubts(floor: &Floor, again: &Notify) {
-    let mut doubts = floor.app.store.bell().doubt();
+    let mut doubts = floor.app.store.notifier().doubt();
     loop {
         // A doubt is nothing that could be looked for.
-        doubts.rung().await;
+        doubts.notification().await;
         floor.held.doubt();
         again.notify_one();
     }

@@ -42,7 +42,7 @@ impl Rescue {
 
     /// Looks until `finished`.
     pub(crate) async fn run(mut self, finished: CancellationToken) {
-        let mut lost = self.floor.app.store.bell().lost();
+        let mut lost = self.floor.app.store.notifier().lost();
         self.look().await;
         loop {
             let pause = if self.lookout.is_alone() { ALONE } else { EVERY };
@@ -50,7 +50,7 @@ impl Rescue {
                 biased;
                 () = finished.cancelled() => return,
                 () = sleep(pause) => self.look().await,
-                () = lost.heard() => self.look().await,
+                () = lost.wait() => self.look().await,
                 Some(orphan) = self.orphans.recv() => self.return_orphan(orphan).await,
             }
         }

@@ -60,7 +60,7 @@ async fn renewals_go_on_while_every_other_call_of_the_store_hangs() {
     // Somebody to take over from, at the moment when nothing is answered any more.
     let before = beat(&*memory, worker.id()).await.unwrap();
     hanging.edge.0.store(true, SeqCst);
-    memory.bell().ring_lost();
+    memory.notifier().notify_lost();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let after = beat(&*memory, worker.id()).await.unwrap();
     assert!(after >= before + 50, "{} renewals in a minute", after - before);

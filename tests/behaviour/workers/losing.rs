@@ -482,7 +482,7 @@ async fn doubted(first: &str, last: &str, enqueue: impl AsyncFnOnce(&QueueTasks)
     let worker = app.worker().concurrency(1).start().await.unwrap();
     diary.until(first).await;
     gate.shut.send_replace(true);
-    memory.bell().ring_doubt();
+    memory.notifier().notify_doubt();
     in_time(gate.waits.notified()).await;
     diary.note("go on");
     for _ in 0..1_000 {

@@ -221,7 +221,7 @@ async fn a_call_goes_on_as_soon_as_the_store_rings() {
     let rings = async {
         while shaky.edge.left("enqueue") > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            shaky.store.bell().ring_work();
+            shaky.store.notifier().notify_work();
         }
     };
     let enqueued = async { timed(stage.app.enqueue(adds_up(1))).await };

@@ -7,7 +7,7 @@ use qtasks::{
     Result,
     prelude::*,
     sqlite::rusqlite::Connection,
-    store::{Bell, Filter, Memory},
+    store::{Filter, Memory, Notifier},
 };
 use qtasks_tests::{
     Place, Stage,
@@ -18,14 +18,14 @@ use qtasks_tests::{
 
 /// Hears nothing that the store rings for.
 #[derive(Debug, Default)]
-struct Deaf(Bell);
+struct Deaf(Notifier);
 
 impl Edge for Deaf {
     async fn pass<T: Send + 'static>(&self, _call: &'static str, carry_out: CarryOut<T>) -> Result<T> {
         carry_out().await
     }
 
-    fn bell<'a>(&'a self, _of_the_store: &'a Bell) -> &'a Bell {
+    fn notifier<'a>(&'a self, _of_the_store: &'a Notifier) -> &'a Notifier {
         &self.0
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use qtasks::{Error, Result, store::Bell};
+use qtasks::{Error, Result, store::Notifier};
 use qtasks_tests::{
     edge::{CarryOut, Edge},
     ledger::Ledger,
@@ -131,7 +131,7 @@ pub(crate) struct Member {
     lost_leases: Arc<AtomicBool>,
     /// Whether calls go wrong at all.
     is_exposed: bool,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Member {
@@ -139,7 +139,15 @@ impl Member {
     pub(crate) fn exposed(weather: &Arc<Weather>, rng: &mut Rng) -> Self {
         let rng = Arc::new(Mutex::new(rng.fork()));
         let (dead, hangs, lost_leases) = (watch::Sender::new(false), watch::Sender::new(false), Default::default());
-        Self { rng, weather: weather.clone(), dead, hangs, lost_leases, is_exposed: true, bell: weather.ledger.bell() }
+        Self {
+            rng,
+            weather: weather.clone(),
+            dead,
+            hangs,
+            lost_leases,
+            is_exposed: true,
+            notifier: weather.ledger.notifier(),
+        }
     }
 
     /// A process whose calls do not go wrong.
@@ -242,8 +250,8 @@ impl Edge for Member {
         answer
     }
 
-    fn bell<'a>(&'a self, _of_the_store: &'a Bell) -> &'a Bell {
-        &self.bell
+    fn notifier<'a>(&'a self, _of_the_store: &'a Notifier) -> &'a Notifier {
+        &self.notifier
     }
 }
 

@@ -21,7 +21,7 @@ type Coming = BoxFuture<'static, Result<Vec<Job>>>;
 
 /// A worker asks for what comes, with nine slots free.
 fn asked(store: &Postgres, ask: &Ask) -> Coming {
-    let mut coming = store.lease_new(ask.clone(), Arc::new(|| 9)).unwrap();
+    let mut coming = store.lease_on_enqueue(ask.clone(), Arc::new(|| 9)).unwrap();
     assert!((&mut coming).now_or_never().is_none());
     coming
 }
@@ -38,7 +38,7 @@ async fn one_comes(store: &Postgres) {
         let (ask, job) = (ask(9), new_job());
         let coming = asked(store, &ask);
         assert_eq!(leased(store, &ask).await, []);
-        let mut work = store.bell().work();
+        let mut work = store.notifier().work();
         store.enqueue(vec![job.clone()]).await.unwrap();
         let Some(jobs) = coming.now_or_never() else {
             assert_eq!(leased(store, &ask).await, [job.id]);
@@ -48,7 +48,7 @@ async fn one_comes(store: &Postgres) {
         assert_eq!((stored.state.clone(), stored.attempt), (State::Running { worker: ask.worker }, 1));
         assert_eq!(jobs.unwrap(), [stored]);
         // Nobody else need look for it.
-        !work.rang()
+        !work.take_notification()
     })
     .await;
 }
@@ -90,9 +90,9 @@ async fn what_another_process_enqueued_comes_first() {
     let (first, second) = (new_job(), new_job());
     let coming = asked(&store, &ask);
     assert_eq!(leased(&store, &ask).await, []);
-    let mut work = store.bell().work();
+    let mut work = store.notifier().work();
     other.enqueue(vec![first.clone()]).await.unwrap();
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     store.enqueue(vec![second.clone()]).await.unwrap();
     assert!(coming.now_or_never().is_none());
     assert_eq!(leased(&store, &ask).await, [first.id, second.id]);
@@ -113,7 +113,7 @@ async fn a_question_is_taken_back_when_what_is_being_enqueued_is_there() {
     let enqueued = tokio::spawn(async move { enqueuing.enqueue(vec![job]).await });
     let waits = format!("SELECT count(*) > 0 FROM pg_locks WHERE relation = '{schema}.jobs'::regclass AND NOT granted");
     eventually("it is being enqueued", async || tell(&shared().database(), &waits).unwrap() == "t").await;
-    let mut taken_back = pin!(store.take_back(ask.worker));
+    let mut taken_back = pin!(store.stop_lease_on_enqueue(ask.worker));
     assert!((&mut taken_back).now_or_never().is_none());
     client.batch_execute("COMMIT").await.unwrap();
     in_time(taken_back).await;

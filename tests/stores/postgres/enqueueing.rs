@@ -45,13 +45,13 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
     tx.rollback().await.unwrap();
     assert_eq!(store.job(dropped.id()).await.unwrap(), None);
 
-    let mut work = store.bell().work();
+    let mut work = store.notifier().work();
     let mut tx = client.transaction().await.unwrap();
     tx.execute("INSERT INTO users VALUES ('Ada')", &[]).await.unwrap();
     let kept = app.enqueue_in(&mut tx, welcome("Ada".into()).priority(3)).await.unwrap();
     assert_eq!(store.job(kept.id()).await.unwrap(), None);
     tx.commit().await.unwrap();
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     assert_eq!(store.job(kept.id()).await.unwrap().unwrap().priority, 3);
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
@@ -108,9 +108,9 @@ async fn any_client_can_enqueue_by_sql() {
     let url = shared().new_database();
     let app = app(&url).await;
     let store = open(&url).await;
-    let mut work = store.bell().work();
+    let mut work = store.notifier().work();
     let id: JobId = tell(&url, r#"SELECT qtasks.enqueue('welcome', '{"user": "Ada"}')"#).unwrap().parse().unwrap();
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(app.job::<welcome>(id).await.unwrap().result().await.unwrap(), "welcome, Ada");
 }

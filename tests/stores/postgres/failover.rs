@@ -142,8 +142,8 @@ async fn a_live_worker_keeps_its_job_when_another_server_takes_over() {
     LET_GO.store(true, Relaxed);
     assert_eq!(in_time(job.result()).await.unwrap(), 1);
 
-    let work = std::sync::Mutex::new(idle.bell().work());
-    let news = async || tell(&new, "SELECT qtasks.enqueue('task')").is_ok() && work.lock().unwrap().rang();
+    let work = std::sync::Mutex::new(idle.notifier().work());
+    let news = async || tell(&new, "SELECT qtasks.enqueue('task')").is_ok() && work.lock().unwrap().take_notification();
     eventually("news come from there", news).await;
     let last = new_job();
     idle.enqueue(vec![last.clone()]).await.unwrap();

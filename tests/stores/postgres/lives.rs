@@ -56,10 +56,10 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_soon() {
     let (one, other) = (open(&url).await, open(&url).await);
     let (worker, job) = running(&one).await;
     other.renew(WorkerId::new(), 1).await.unwrap();
-    let mut told = other.bell().lost();
+    let mut told = other.notifier().lost();
     assert!(!is_gone(&other, worker).await);
     drop(one);
-    in_time(told.rung()).await;
+    in_time(told.notification()).await;
     let gone = Presence { worker, beat: Some(1), holds: true, gone: true };
     assert_eq!(presence(&other, worker).await, Some(gone));
     assert_eq!(other.held(worker, 9).await.unwrap(), from_ref(&job));
@@ -74,10 +74,10 @@ async fn other_processes_hear_of_a_worker_that_left_with_jobs() {
     let url = url();
     let (one, other) = (open(&url).await, open(&url).await);
     let (worker, job) = running(&one).await;
-    let (mut here, mut there) = (one.bell().lost(), other.bell().lost());
+    let (mut here, mut there) = (one.notifier().lost(), other.notifier().lost());
     one.leave(worker).await.unwrap();
-    assert!(here.rang());
-    in_time(there.rung()).await;
+    assert!(here.take_notification());
+    in_time(there.notification()).await;
     let gone = Presence { worker, beat: None, holds: true, gone: true };
     assert_eq!(presence(&other, worker).await, Some(gone));
     assert_eq!(other.settle(vec![lost(&job, None)]).await.unwrap(), [Written::Yes]);
@@ -128,10 +128,10 @@ async fn a_worker_whose_connections_are_cut_keeps_its_jobs() {
     let (worker, job) = running(&one).await;
     other.renew(WorkerId::new(), 1).await.unwrap();
     const SIGNS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted";
-    let mut doubt = one.bell().doubt();
+    let mut doubt = one.notifier().doubt();
     for beat in 2..5 {
         server.cut_all();
-        in_time(doubt.rung()).await;
+        in_time(doubt.notification()).await;
         eventually("both show again that they live", async || server.tell(SIGNS).unwrap() == "2").await;
         assert!(!is_gone(&other, worker).await);
         assert_eq!(one.renew(worker, beat).await.unwrap().leases, [job.lease().unwrap()]);

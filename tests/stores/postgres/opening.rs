@@ -176,10 +176,10 @@ async fn connections_are_encrypted_and_certificates_checked_as_asked_for() {
 async fn through_a_pooler_jobs_are_enqueued_and_read_and_no_worker_starts() {
     let url = url();
     let (store, direct) = (open(&with(&url, "pooler=transaction")).await, open(&url).await);
-    let mut work = direct.bell().work();
+    let mut work = direct.notifier().work();
     let job = new_job();
     store.enqueue(vec![job.clone()]).await.unwrap();
-    in_time(work.rung()).await;
+    in_time(work.notification()).await;
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state.name(), "waiting");
     assert_eq!(
         whole(&store.renew(WorkerId::new(), 1).await.unwrap_err()),

@@ -140,8 +140,9 @@ async fn a_server_that_does_not_answer_is_an_error_in_bounded_time() {
     assert!(error.is_store_trouble() && !whole(&error).contains("secret"), "{error:?}");
     server.restart();
     eventually("it is back again", async || store.enqueue(vec![new_job()]).await.is_ok()).await;
-    let work = Mutex::new(store.bell().work());
-    let news = async || server.tell("SELECT qtasks.enqueue('task')").is_ok() && work.lock().unwrap().rang();
+    let work = Mutex::new(store.notifier().work());
+    let news =
+        async || server.tell("SELECT qtasks.enqueue('task')").is_ok() && work.lock().unwrap().take_notification();
     eventually("news come in again", news).await;
 }
 

@@ -28,7 +28,7 @@ impl<'s> Waiter<'s> {
 
     fn wait(&mut self) {
         let free = self.free;
-        self.coming = self.store.0.lease_new(self.ask.clone(), Arc::new(move || free));
+        self.coming = self.store.0.lease_on_enqueue(self.ask.clone(), Arc::new(move || free));
         assert_eq!(self.given(), None, "nothing has come yet");
     }
 
@@ -119,7 +119,7 @@ pub async fn a_worker_that_waits_no_more_is_given_nothing(store: Arc<dyn Store>)
     let store = Subject(store);
     let (mut leaving, mut dropped) = (Waiter::new(&store, 9, 9), Waiter::new(&store, 9, 9));
     assert_eq!((leaving.came().await, dropped.came().await), (vec![], vec![]));
-    store.0.take_back(leaving.ask.worker).await;
+    store.0.stop_lease_on_enqueue(leaving.ask.worker).await;
     if leaving.coming.is_some() {
         assert_eq!(leaving.given(), Some(vec![]), "a question that is taken back is answered");
     }

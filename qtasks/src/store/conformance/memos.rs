@@ -95,7 +95,7 @@ pub async fn jobs_of_a_record_are_enqueued_with_it(store: Arc<dyn Store>) {
 pub async fn jobs_of_a_record_ring_for_work(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    let mut work = store.0.bell().work();
+    let mut work = store.0.notifier().work();
     store.write(Record { jobs: vec![call()], ..noted(lease, [memo(0, None)]) }).await;
     hear(&mut work, "a job that is enqueued by a record").await;
 }

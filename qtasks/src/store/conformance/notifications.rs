@@ -11,13 +11,13 @@ use crate::{
 /// After an enqueue, for later too since it tells when to look again, and when a job comes to wait once more.
 pub async fn new_work_rings(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let mut work = store.0.bell().work();
+    let mut work = store.0.notifier().work();
     store.enqueue([call()]).await;
     hear(&mut work, "an enqueue").await;
     store.enqueue([NewJob { due: at(9_000), ..call() }]).await;
     hear(&mut work, "an enqueue for later").await;
     let lease = store.running().await;
-    let mut work = store.0.bell().work();
+    let mut work = store.0.notifier().work();
     store.settle(settlement(lease, waiting(0))).await;
     hear(&mut work, "a job that waits again").await;
 }
@@ -26,7 +26,7 @@ pub async fn new_work_rings(store: Arc<dyn Store>) {
 pub async fn news_of_a_job_rings(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    let mut news = store.0.bell().job(lease.job);
+    let mut news = store.0.notifier().job(lease.job);
     store.write(record(lease, [step(0)])).await;
     hear(&mut news, "a step").await;
     let progress = Some(Progress { done: 1, total: 2 });
@@ -43,29 +43,29 @@ pub async fn news_of_a_job_rings(store: Arc<dyn Store>) {
 pub async fn the_end_of_a_job_rings(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    let mut end = store.0.bell().end(lease.job);
+    let mut end = store.0.notifier().end(lease.job);
     store.write(record(lease, [step(0)])).await;
     store.settle(settlement(lease, cancelled())).await;
     hear(&mut end, "a cancelled job").await;
     let lease = store.running().await;
-    let mut end = store.0.bell().end(lease.job);
+    let mut end = store.0.notifier().end(lease.job);
     store.settle(settlement(lease, done())).await;
-    assert!(end.rang(), "a job that is done");
+    assert!(end.take_notification(), "a job that is done");
 }
 
-/// Then whoever made the call finds by the bell what it led to, before it goes on; tried often, for it is a matter of
+/// Then whoever made the call finds by the notifier what it led to, before it goes on; tried often, for it is a matter of
 /// moments.
 pub async fn a_call_has_rung_when_it_returns(store: Arc<dyn Store>) {
     let store = Subject(store);
     for round in 0..50 {
-        let mut work = store.0.bell().work();
+        let mut work = store.0.notifier().work();
         store.enqueue([call()]).await;
-        assert!(work.rang(), "an enqueue, in round {round}");
+        assert!(work.take_notification(), "an enqueue, in round {round}");
         let lease = store.running().await;
-        let (mut work, mut news) = (store.0.bell().work(), store.0.bell().job(lease.job));
+        let (mut work, mut news) = (store.0.notifier().work(), store.0.notifier().job(lease.job));
         store.write(record(lease, [step(0)])).await;
-        assert!(news.rang(), "a step, in round {round}");
+        assert!(news.take_notification(), "a step, in round {round}");
         store.settle(settlement(lease, waiting(0))).await;
-        assert!(work.rang() && news.rang(), "a job that waits again, in round {round}");
+        assert!(work.take_notification() && news.take_notification(), "a job that waits again, in round {round}");
     }
 }

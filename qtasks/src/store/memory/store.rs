@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::job::{Attempt, Job, JobId, Memo, NewJob, Step, WorkerId},
-    store::{Ask, Bell, Filter, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written},
+    store::{Ask, Filter, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written},
 };
 
 inventory::submit! {
@@ -27,7 +27,7 @@ inventory::submit! {
 #[derive(Default)]
 pub struct Memory {
     contents: Mutex<Contents>,
-    bell: Bell,
+    notifier: Notifier,
 }
 
 impl Memory {
@@ -51,7 +51,7 @@ impl fmt::Debug for Memory {
 impl Store for Memory {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
         self.contents().enqueue(jobs);
-        self.bell.ring_work();
+        self.notifier.notify_work();
         Ok(())
     }
 
@@ -68,7 +68,7 @@ impl Store for Memory {
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
         if self.contents().leave(worker) {
-            self.bell.ring_lost();
+            self.notifier.notify_lost();
         }
         Ok(())
     }
@@ -93,9 +93,9 @@ impl Store for Memory {
         let ids: Vec<_> = records.iter().map(|record| record.lease.job).collect();
         let enqueued = records.iter().any(|record| !record.jobs.is_empty());
         let written = self.contents().record(records)?;
-        self.bell.ring_jobs(ids);
+        self.notifier.notify_jobs(ids);
         if enqueued {
-            self.bell.ring_work();
+            self.notifier.notify_work();
         }
         Ok(written)
     }
@@ -111,10 +111,10 @@ impl Store for Memory {
         let mut contents = self.contents();
         let written = settlements.into_iter().map(|settlement| contents.settle(settlement)).collect();
         drop(contents);
-        self.bell.ring_jobs(ids);
-        self.bell.ring_ends(ended);
+        self.notifier.notify_jobs(ids);
+        self.notifier.notify_ends(ended);
         if due_again {
-            self.bell.ring_work();
+            self.notifier.notify_work();
         }
         Ok(written)
     }
@@ -166,7 +166,7 @@ impl Store for Memory {
         Ok(self.contents().prune(to_millisecond(finished), to_millisecond(dead), limit))
     }
 
-    fn bell(&self) -> &Bell {
-        &self.bell
+    fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 }

@@ -18,7 +18,7 @@ use super::{
     pool::Database,
     watermark::{Urgency, Watermark},
 };
-use crate::{model::job::JobId, store::Bell};
+use crate::{model::job::JobId, store::Notifier};
 
 /// News are told no more often than this.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -34,7 +34,7 @@ pub(super) const CHANNEL: &str = "qtasks.news";
 
 /// Rings for this process at once, and has the others told.
 pub(super) struct Broadcast {
-    pub(super) bell: Bell,
+    pub(super) notifier: Notifier,
     /// By which this process knows what it told itself.
     teller: String,
     untold: Mutex<Untold>,
@@ -60,7 +60,7 @@ impl Broadcast {
     pub(super) fn new() -> Self {
         let teller = Uuid::now_v7().simple().to_string();
         Self {
-            bell: Bell::new(),
+            notifier: Notifier::new(),
             teller,
             untold: Mutex::default(),
             some: Notify::new(),
@@ -71,14 +71,14 @@ impl Broadcast {
 
     /// A worker is gone, and its jobs can be taken over.
     pub(super) fn of_loss(&self) {
-        self.bell.ring_lost();
+        self.notifier.notify_lost();
         self.untold().lost = true;
         self.some.notify_one();
     }
 
     /// There is work, there or behind, where that is known.
     pub(super) fn of_work(&self, first: Option<Urgency>) {
-        self.bell.ring_work();
+        self.notifier.notify_work();
         let mut untold = self.untold();
         untold.work = Some(match (untold.work, first) {
             (None, first) => first,
@@ -90,14 +90,14 @@ impl Broadcast {
 
     /// There is news of these jobs.
     pub(super) fn of_jobs(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
-        self.bell.ring_jobs(ids.clone());
+        self.notifier.notify_jobs(ids.clone());
         self.untold().jobs.extend(ids);
         self.some.notify_one();
     }
 
     /// These jobs have ended, which is news of them too, told beside this.
     pub(super) fn of_ends(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
-        self.bell.ring_ends(ids.clone());
+        self.notifier.notify_ends(ids.clone());
         self.untold().ended.extend(ids);
         self.some.notify_one();
     }
@@ -170,23 +170,23 @@ impl Broadcast {
         for word in words {
             match (word.split_once(':'), word) {
                 (Some(("job", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
-                    self.bell.ring_jobs([JobId::from_bytes(id.into_bytes())]);
+                    self.notifier.notify_jobs([JobId::from_bytes(id.into_bytes())]);
                 }
                 (Some(("end", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
-                    self.bell.ring_ends([JobId::from_bytes(id.into_bytes())]);
+                    self.notifier.notify_ends([JobId::from_bytes(id.into_bytes())]);
                 }
                 (Some(("work", place)), _) if let Some(first) = read_place(place) => {
                     watermark.came(first);
-                    self.bell.ring_work();
+                    self.notifier.notify_work();
                 }
-                (None, "lost") => self.bell.ring_lost(),
+                (None, "lost") => self.notifier.notify_lost(),
                 (None, "work") => {
                     watermark.forget();
-                    self.bell.ring_work();
+                    self.notifier.notify_work();
                 }
                 _ => {
                     watermark.forget();
-                    self.bell.ring_all();
+                    self.notifier.notify_all();
                 }
             }
         }
@@ -239,14 +239,15 @@ mod tests {
         one.of_jobs([first]);
         one.of_ends([second]);
         let text = one.untold().text(&one.teller);
-        let (mut broadcast, mut end, mut work) = (other.bell.job(first), other.bell.end(second), other.bell.work());
+        let (mut broadcast, mut end, mut work) =
+            (other.notifier.job(first), other.notifier.end(second), other.notifier.work());
         other.hear(&text, &Watermark::default());
-        assert!(broadcast.rang() && end.rang() && !work.rang(), "{text}");
-        let mut own = one.bell.job(first);
+        assert!(broadcast.take_notification() && end.take_notification() && !work.take_notification(), "{text}");
+        let mut own = one.notifier.job(first);
         one.hear(&text, &Watermark::default());
-        assert!(own.rung().now_or_never().is_none());
+        assert!(own.notification().now_or_never().is_none());
         other.hear("- work", &Watermark::default());
-        assert!(work.rang() && !broadcast.rang());
+        assert!(work.take_notification() && !broadcast.take_notification());
     }
 
     #[test]
@@ -259,29 +260,29 @@ mod tests {
         broadcast.of_jobs([JobId::new()]);
         assert_eq!(broadcast.untold().text("me"), "me all");
         let other = Broadcast::new();
-        let (mut job, mut work) = (other.bell.job(JobId::new()), other.bell.work());
+        let (mut job, mut work) = (other.notifier.job(JobId::new()), other.notifier.work());
         other.hear("me all", &Watermark::default());
-        assert!(job.rang() && work.rang());
+        assert!(job.take_notification() && work.take_notification());
     }
 
     #[test]
     fn a_flood_of_news_filled_the_memory() {
         let broadcast = Broadcast::new();
-        let (mut job, mut work) = (broadcast.bell.job(JobId::new()), broadcast.bell.work());
+        let (mut job, mut work) = (broadcast.notifier.job(JobId::new()), broadcast.notifier.work());
         for _ in 0..3 * UNHEARD {
             broadcast.take_in(&format!("they job:{}", Uuid::now_v7().simple()));
         }
         assert!(broadcast.unheard.lock().unwrap().len() <= UNHEARD);
-        assert!(!job.rang(), "it is heard elsewhere");
+        assert!(!job.take_notification(), "it is heard elsewhere");
         assert!(broadcast.listen(&Watermark::default()).now_or_never().is_none());
-        assert!(job.rang() && work.rang(), "what was dropped may have been about anything");
+        assert!(job.take_notification() && work.take_notification(), "what was dropped may have been about anything");
         assert!(broadcast.unheard.lock().unwrap().is_empty());
     }
 
     #[test]
     fn a_worker_that_left_is_told_of_whatever_else_there_is() {
         let (broadcast, other) = (Broadcast::new(), Broadcast::new());
-        let (mut here, mut there) = (broadcast.bell.lost(), other.bell.lost());
+        let (mut here, mut there) = (broadcast.notifier.lost(), other.notifier.lost());
         broadcast.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
         broadcast.of_loss();
         let untold = mem::take(&mut *broadcast.untold());
@@ -290,6 +291,6 @@ mod tests {
         let text = broadcast.untold().text("they");
         assert_eq!(text, "they lost all");
         other.hear(&text, &Watermark::default());
-        assert!(here.rang() && there.rang());
+        assert!(here.take_notification() && there.take_notification());
     }
 }

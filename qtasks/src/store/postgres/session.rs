@@ -136,7 +136,7 @@ pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, broad
         let fault = session.serve(&sessions, &database.place, &broadcast, lookout).await;
         tracing::warn!(%fault, "the connection on which leases are renewed and news come in is lost; making it anew");
         sessions.now_there_is(Err(fault));
-        broadcast.bell.ring_doubt();
+        broadcast.notifier.notify_doubt();
         // The old connection is closed only then: if the server still has it, it has the locks too, and no other process takes
         // the workers for gone.
         let (next, begun) = again(&sessions, &database.place, &broadcast).await;
@@ -220,7 +220,7 @@ impl Session {
         self.lock(sessions, place).await?;
         let watches = !sessions.living().is_empty();
         if lookout.look(&self.line, &self.instance, place, watches).await? {
-            broadcast.bell.ring_lost();
+            broadcast.notifier.notify_lost();
         }
         Ok(())
     }

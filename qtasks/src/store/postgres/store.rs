@@ -26,8 +26,8 @@ use super::{
     watermark::Watermark,
 };
 use crate::store::{
-    Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
-    Transacted, Written,
+    Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Scheme, Settlement,
+    Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -206,7 +206,7 @@ impl Store for Postgres {
         self.run("lease jobs", lease::lease(Arc::clone(&self.shared), ask)).await
     }
 
-    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+    fn lease_on_enqueue(&self, ask: Ask, free: FreeSlots) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let shared = Arc::clone(&self.shared);
         Some(Box::pin(async move {
             let jobs = shared.waiters.ask(ask, free);
@@ -216,8 +216,8 @@ impl Store for Postgres {
         }))
     }
 
-    async fn take_back(&self, worker: WorkerId) {
-        self.shared.waiters.take_back(worker).await;
+    async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
+        self.shared.waiters.stop_lease_on_enqueue(worker).await;
     }
 
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
@@ -318,7 +318,7 @@ impl Store for Postgres {
         Home::Schema { database, name: self.shared.database.place.schema.clone(), store }
     }
 
-    fn bell(&self) -> &Bell {
-        &self.shared.broadcast.bell
+    fn notifier(&self) -> &Notifier {
+        &self.shared.broadcast.notifier
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, oneshot};
 
 use crate::{
     model::job::{Job, JobId, NewJob, State, WorkerId},
-    store::{Ask, Free, Listener},
+    store::{Ask, FreeSlots, Listener},
 };
 
 /// Who waits here.
@@ -26,14 +26,14 @@ pub(super) struct Waiters {
 #[derive(Default)]
 struct Known {
     waiters: Vec<Waiter>,
-    /// Workers that have taken all that waited, and what rings when more comes to wait.
+    /// Workers that have taken all that waited, and what is notified when more comes to wait.
     caught_up: HashMap<WorkerId, Listener>,
 }
 
 /// One that waits.
 struct Waiter {
     ask: Ask,
-    free: Free,
+    free: FreeSlots,
     answer: oneshot::Sender<Vec<Job>>,
 }
 
@@ -48,30 +48,30 @@ impl Waiter {
     }
 
     fn answer(self, jobs: Vec<Job>) {
-        // Whoever asked may be gone.
+        // The worker may be gone.
         _ = self.answer.send(jobs);
     }
 }
 
 impl Waiters {
     /// Waits for jobs that are yet to come; what comes is the answer.
-    pub(super) fn ask(&self, ask: Ask, free: Free) -> oneshot::Receiver<Vec<Job>> {
+    pub(super) fn ask(&self, ask: Ask, free: FreeSlots) -> oneshot::Receiver<Vec<Job>> {
         let (answer, jobs) = oneshot::channel();
         self.known().waiters.push(Waiter { ask, free, answer });
         jobs
     }
 
     /// Answers the waiter of this worker with nothing, if it is not answered otherwise.
-    pub(super) async fn take_back(&self, worker: WorkerId) {
+    pub(super) async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
         let _guard = self.assigning.lock().await;
         let mut known = self.known();
         known.caught_up.remove(&worker);
         known.waiters.extract_if(.., |waiter| waiter.ask.worker == worker).for_each(|one| one.answer(Vec::new()));
     }
 
-    /// A worker has taken all that waited for it, as far as nothing rang since.
+    /// A worker has taken all that waited for it, unless there was a notification since.
     pub(super) fn caught_up(&self, worker: WorkerId, mut since: Listener) {
-        if since.rang() {
+        if since.take_notification() {
             self.fell_behind(worker);
         } else {
             self.known().caught_up.insert(worker, since);
@@ -83,8 +83,8 @@ impl Waiters {
         self.known().caught_up.remove(&worker);
     }
 
-    /// Deals out those of the jobs that are due to whoever waits for them, the most urgent first; nothing where nobody
-    /// does.
+    /// Assigns the due ones of the jobs to the workers that wait for them, the most urgent first; nothing where none
+    /// waits.
     pub(super) async fn assign(&self, jobs: &[&NewJob]) -> Option<Assignment<'_>> {
         let guard = self.assigning.lock().await;
         let mut assignment = Assignment { handoffs: self.known().who_may_take(), waiters: self, _guard: guard };
@@ -111,11 +111,11 @@ impl Waiters {
 }
 
 impl Known {
-    /// Takes the waiters of those who come before nobody that waits already.
+    /// Takes the waiters that come before no job that waits already.
     fn who_may_take(&mut self) -> Vec<Handoff> {
         let Self { waiters, caught_up } = self;
         waiters.retain(|waiter| !waiter.answer.is_closed());
-        caught_up.retain(|_, since| !since.rang());
+        caught_up.retain(|_, since| !since.take_notification());
         let may_take = |waiter: &mut Waiter| caught_up.contains_key(&waiter.ask.worker) && waiter.room() > 0;
         waiters.extract_if(.., may_take).map(|waiter| Handoff { waiter, jobs: Vec::new() }).collect()
     }
@@ -142,7 +142,7 @@ impl Assignment<'_> {
         self.handoffs.iter().flat_map(of_hand).collect()
     }
 
-    /// Answers with those of the jobs that were leased. Without this nobody hears of them.
+    /// Answers with those of the jobs that were leased. Without this no worker learns of them.
     pub(super) fn answer(mut self, leased: &HashSet<JobId>) {
         for Handoff { waiter, mut jobs } in mem::take(&mut self.handoffs) {
             jobs.retain(|job| leased.contains(&job.id));

@@ -158,7 +158,7 @@ impl Batcher {
         batch.add_to(&mut call, &self.link);
         let enqueued = self.large_calls.ask(&call).await.map(drop);
         if enqueued.is_ok() {
-            self.link.bell.ring_work();
+            self.link.notifier.notify_work();
         }
         self.heed(&enqueued);
         enqueued

@@ -17,7 +17,7 @@ use super::{
     scripts::{self, Scripts},
     url::StoreUrl,
 };
-use crate::{error::chain, model::job::JobId, store::Bell};
+use crate::{error::chain, model::job::JobId, store::Notifier};
 
 type Asked<T> = std::result::Result<T, Fault>;
 
@@ -29,7 +29,7 @@ const DETOURS: usize = 3;
 /// What all calls of a store go through.
 pub(super) struct Link {
     pub(super) place: StoreUrl,
-    pub(super) bell: Arc<Bell>,
+    pub(super) notifier: Arc<Notifier>,
     /// By this the store knows its own news.
     pub(super) caller: [u8; 8],
     scripts: Scripts,
@@ -48,10 +48,10 @@ struct Line {
 }
 
 impl Link {
-    pub(super) fn new(place: StoreUrl, bell: Arc<Bell>) -> Self {
+    pub(super) fn new(place: StoreUrl, notifier: Arc<Notifier>) -> Self {
         let caller = fastrand::u64(..).to_be_bytes();
         let (line, connecting) = Default::default();
-        Self { place, bell, caller, scripts: Scripts::new(), line, connecting }
+        Self { place, notifier, caller, scripts: Scripts::new(), line, connecting }
     }
 
     /// Begins a call of a script.
@@ -171,7 +171,7 @@ impl Link {
                 drop(line);
                 if count > 1 {
                     // Of what was under way when the last one was lost, nobody has told.
-                    self.bell.ring_all();
+                    self.notifier.notify_all();
                 }
                 Ok((count, connection))
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use redis::{Arg, Cmd, Value, cmd};
 
 use super::{connection::Link, error::Fault, server::configured};
-use crate::store::Bell;
+use crate::store::Notifier;
 
 type Asked<T> = Result<T, Fault>;
 
@@ -103,9 +103,9 @@ impl LargeCalls {
     }
 }
 
-/// A connection of its own. Its bell has no listeners.
+/// A connection of its own. Its notifier has no listeners.
 fn own_link(link: &Link) -> Link {
-    Link::new(link.place.clone(), Arc::new(Bell::new()))
+    Link::new(link.place.clone(), Arc::new(Notifier::new()))
 }
 
 impl Most {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{connection::Link, encoding, error::Fault};
-use crate::{model::job::JobId, store::Bell};
+use crate::{model::job::JobId, store::Notifier};
 
 /// How often is looked whether a silent connection still is one.
 const CALM: Duration = Duration::from_secs(5);
@@ -40,13 +40,13 @@ impl Subscription {
         Ok(Self { connection, heard })
     }
 
-    /// Listens for ever. News that came while there was no connection are lost, so that then it rings for everybody.
+    /// Listens for ever. News that came while there was no connection are lost, so that then all listeners are notified.
     pub(super) async fn listen(mut self, link: Arc<Link>) {
         loop {
             self.hear(&link).await;
             tracing::warn!(server = %link.place, "the connection for news was lost; connecting again");
             self = reopened(&link).await;
-            link.bell.ring_all();
+            link.notifier.notify_all();
         }
     }
 
@@ -67,7 +67,7 @@ impl Subscription {
             match push {
                 Some(PushInfo { kind: PushKind::Message, data }) => {
                     if let Some(Value::BulkString(news)) = data.get(1) {
-                        ring(news, link.caller, &link.bell);
+                        notify(news, link.caller, &link.notifier);
                     }
                 }
                 Some(PushInfo { kind: PushKind::Disconnection, .. }) | None => return,
@@ -90,9 +90,9 @@ async fn reopened(link: &Link) -> Subscription {
     }
 }
 
-/// Rings for news: who tells of them, 1 for work and 2 for a worker that is gone, how many jobs there is news of, their ids,
+/// Notifies of news: who tells of them, 1 for work and 2 for a worker that is gone, how many jobs there is news of, their ids,
 /// and the ids of those that have ended.
-fn ring(news: &[u8], own: [u8; 8], bell: &Bell) {
+fn notify(news: &[u8], own: [u8; 8], notifier: &Notifier) {
     let Some((head, ids)) = news.split_first_chunk::<13>() else { return };
     let [caller @ .., flags, _, _, _, _] = *head;
     if caller == own {
@@ -100,13 +100,13 @@ fn ring(news: &[u8], own: [u8; 8], bell: &Bell) {
     }
     let count = u32::from_be_bytes([head[9], head[10], head[11], head[12]]) as usize;
     let Some((jobs, ended)) = ids.split_at_checked(count.saturating_mul(16)) else { return };
-    bell.ring_jobs(ids_of(jobs));
-    bell.ring_ends(ids_of(ended));
+    notifier.notify_jobs(ids_of(jobs));
+    notifier.notify_ends(ids_of(ended));
     if flags & 1 != 0 {
-        bell.ring_work();
+        notifier.notify_work();
     }
     if flags & 2 != 0 {
-        bell.ring_lost();
+        notifier.notify_lost();
     }
 }
 

@@ -9,7 +9,7 @@ use super::{connection::Link, encoding, error::Fault, runtime::Engine, server, u
 use crate::{
     error::{Error, Result},
     model::job::{Job, WorkerId},
-    store::{Bell, Presence, Renewed},
+    store::{Notifier, Presence, Renewed},
 };
 
 /// What renewals have to themselves, so that they wait for no other call: a connection, and a thread that reads its answers.
@@ -26,8 +26,8 @@ impl Renewals {
     /// Starts the thread. The first renewal connects.
     pub(super) fn start(place: &StoreUrl) -> Result<Self> {
         let place = place.clone().within(Self::PATIENCE);
-        // This bell has no listeners: the other connection rings for what is to be heard after the server was away.
-        let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
+        // This notifier has no listeners: the other connection notifies of what came while the server was away.
+        let link = Arc::new(Link::new(place, Arc::new(Notifier::new())));
         Ok(Self { link, engine: Engine::start("qtasks-redis-renew")? })
     }
 
@@ -68,7 +68,7 @@ pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Fault> {
     let mut call = link.call(|scripts| &scripts.leave);
     call.arg(&worker.to_bytes());
     if link.ask::<bool>(&call).await? {
-        link.bell.ring_lost();
+        link.notifier.notify_lost();
     }
     Ok(())
 }
@@ -87,7 +87,7 @@ pub(super) async fn held(link: &Link, worker: WorkerId, limit: usize) -> Result<
     let answer: Vec<Value> = link.ask(&call).await?;
     let [waits, jobs @ ..] = &answer[..] else { return Err(Fault::Unreadable) };
     if *waits == Value::Int(1) {
-        link.bell.ring_work();
+        link.notifier.notify_work();
     }
     encoding::jobs(jobs, encoding::job)
 }

@@ -19,7 +19,7 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Bell, Filter, GAP, Lane, Leased, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
+    Ask, Filter, GAP, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -125,7 +125,7 @@ impl Redis {
     pub async fn open(url: &str) -> Result<Self> {
         let place = StoreUrl::parse(url)?;
         let renewals = Renewals::start(&place)?;
-        let link = Arc::new(Link::new(place, Arc::new(Bell::new())));
+        let link = Arc::new(Link::new(place, Arc::new(Notifier::new())));
         let engine = Engine::start("qtasks-redis")?;
         let opening = Arc::clone(&link);
         let subscription =
@@ -257,7 +257,7 @@ impl Store for Redis {
         self.batcher.link.place.patience
     }
 
-    fn bell(&self) -> &Bell {
-        &self.batcher.link.bell
+    fn notifier(&self) -> &Notifier {
+        &self.batcher.link.notifier
     }
 }

@@ -135,13 +135,13 @@ mod tests {
         transaction.rollback().unwrap();
         assert_eq!(store.job(dropped.id).await.unwrap(), None);
 
-        let mut work = store.bell().work();
+        let mut work = store.notifier().work();
         let transaction = connection.transaction().unwrap();
         transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
         enqueue_here(&transaction, &kept).unwrap();
         enqueue_here(&transaction, &kept).unwrap();
         transaction.commit().unwrap();
-        soon(work.rung()).await;
+        soon(work.notification()).await;
         let leased = lease(&store, 9).await;
         assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [kept.id]);
         let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();

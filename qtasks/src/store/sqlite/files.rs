@@ -29,13 +29,13 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    store::Bell,
+    store::Notifier,
 };
 
 /// The files that a store has open.
 pub(super) struct Files {
     pub(super) place: StoreUrl,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
     open: Vec<Known>,
     #[cfg(unix)]
     pub(super) folder: Folder,
@@ -63,7 +63,7 @@ static OPEN: Mutex<Vec<Weak<Files>>> = Mutex::new(Vec::new());
 impl Files {
     /// Those of a place where a connection is open that has read something: so all of them are there. `database` is what
     /// the file was when it was opened; the tables may have taken long to be made since.
-    pub(super) fn of(place: StoreUrl, database: Identity, bell: Arc<Bell>) -> Result<Arc<Self>> {
+    pub(super) fn of(place: StoreUrl, database: Identity, notifier: Arc<Notifier>) -> Result<Arc<Self>> {
         let known = |part, path, identity| Known { path, part, identity };
         let (log, index) = (place.log(), place.index());
         let identities = (identity_at(&log)?, identity_at(&index)?);
@@ -80,7 +80,7 @@ impl Files {
             #[cfg(unix)]
             folder: Folder::of(&place),
             place,
-            bell,
+            notifier,
             open,
             changed: OnceLock::new(),
         });
@@ -145,9 +145,9 @@ impl Files {
             why.into()
         });
         // Who waits learns of it by looking, and workers by renewing their leases.
-        self.bell.ring_all();
-        self.bell.ring_lost();
-        self.bell.ring_doubt();
+        self.notifier.notify_all();
+        self.notifier.notify_lost();
+        self.notifier.notify_doubt();
         Fault::Changed(Arc::clone(why))
     }
 
@@ -259,14 +259,14 @@ mod tests {
         let (folder, store) = store().await;
         let worker = WorkerId::new();
         store.renew(worker, 1).await.unwrap();
-        let mut waits = store.lease_new(ask(1), std::sync::Arc::new(|| 1)).unwrap();
+        let mut waits = store.lease_on_enqueue(ask(1), std::sync::Arc::new(|| 1)).unwrap();
         assert!(futures::poll!(&mut waits).is_pending());
-        let (mut doubt, mut work) = (store.bell().doubt(), store.bell().work());
+        let (mut doubt, mut work) = (store.notifier().doubt(), store.notifier().work());
         let path = folder.path().join("jobs.db");
         fs::copy(&path, path.with_extension("copy")).unwrap();
         fs::rename(path.with_extension("copy"), &path).unwrap();
-        soon(doubt.rung()).await;
-        soon(work.rung()).await;
+        soon(doubt.notification()).await;
+        soon(work.notification()).await;
         assert_eq!(soon(waits).await.unwrap(), [], "it asks again");
         assert!(is_changed(store.lease(ask(1)).await));
         assert!(is_changed(store.renew(worker, 2).await));
@@ -276,7 +276,7 @@ mod tests {
         assert!(is_changed(store.record(Vec::new()).await));
         assert!(is_changed(store.settle(Vec::new()).await));
         assert!(is_changed(store.prune(jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::UNIX_EPOCH, 1).await));
-        assert!(is_changed(soon(store.lease_new(ask(1), std::sync::Arc::new(|| 1)).unwrap()).await));
+        assert!(is_changed(soon(store.lease_on_enqueue(ask(1), std::sync::Arc::new(|| 1)).unwrap()).await));
         store.leave(worker).await.unwrap();
         drop(store);
         assert!(Sqlite::open(&format!("sqlite:{}", path.display())).await.is_ok());

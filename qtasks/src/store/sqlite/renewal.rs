@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::job::{Lease, WorkerId},
-    store::Bell,
+    store::Notifier,
 };
 
 const RENEWING: &str = "renew leases";
@@ -46,10 +46,10 @@ impl Renewals {
     }
 
     /// Shows that `worker` lives, and gives the leases that it holds.
-    pub(super) fn renew(&self, worker: WorkerId, beat: u64, bell: &Arc<Bell>) -> Result<Vec<Lease>> {
+    pub(super) fn renew(&self, worker: WorkerId, beat: u64, notifier: &Arc<Notifier>) -> Result<Vec<Lease>> {
         // A worker that cannot write to the database any more leaves its jobs to others.
         self.files.check().map_err(|fault| self.files.explain(fault, RENEWING))?;
-        let shown = self.workers.show(worker, beat, bell);
+        let shown = self.workers.show(worker, beat, notifier);
         let in_doubt = shown.map_err(|error| Error::store(RENEWING, error))?;
         let leases = self.read(RENEWING, |connection| {
             let found = schema::format(connection)?;

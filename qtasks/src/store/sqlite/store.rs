@@ -23,8 +23,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Bell, Filter, Free, Home, Lane, Leased, PendingStep, Presence, Record, Renewed, Scheme, Settlement, Store,
-    Transacted, Written,
+    Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Scheme, Settlement,
+    Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -68,7 +68,7 @@ pub struct Sqlite {
     pub(super) writer: Handle,
     pub(super) readers: Arc<Readers>,
     renewals: Renewals,
-    bell: Arc<Bell>,
+    notifier: Arc<Notifier>,
 }
 
 impl Sqlite {
@@ -93,11 +93,11 @@ impl Sqlite {
     ///
     /// The file may have been made, and its tables too; nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
-        let bell = Arc::new(Bell::new());
-        let writer = thread::start(StoreUrl::parse(url)?, Arc::clone(&bell)).await?;
+        let notifier = Arc::new(Notifier::new());
+        let writer = thread::start(StoreUrl::parse(url)?, Arc::clone(&notifier)).await?;
         let readers = Readers::new(Arc::clone(&writer.files));
         let renewals = Renewals::new(Arc::clone(&writer.files), Arc::clone(&writer.workers));
-        Ok(Self { writer, readers, renewals, bell })
+        Ok(Self { writer, readers, renewals, notifier })
     }
 }
 
@@ -117,23 +117,23 @@ impl Store for Sqlite {
         self.writer.queue.ask(ask).await
     }
 
-    fn lease_new(&self, ask: Ask, free: Free) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
+    fn lease_on_enqueue(&self, ask: Ask, free: FreeSlots) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let queue = Arc::clone(&self.writer.queue);
         Some(Box::pin(async move { queue.stand(ask, free).await }))
     }
 
-    async fn take_back(&self, worker: WorkerId) {
-        self.writer.queue.take_back(worker).await;
+    async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
+        self.writer.queue.stop_lease_on_enqueue(worker).await;
     }
 
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
-        let leases = self.renewals.renew(worker, beat, &self.bell)?;
+        let leases = self.renewals.renew(worker, beat, &self.notifier)?;
         Ok(Renewed { leases, now: None })
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
         if self.renewals.leave(worker)? {
-            self.bell.ring_lost();
+            self.notifier.notify_lost();
         }
         Ok(())
     }
@@ -227,8 +227,8 @@ impl Store for Sqlite {
         self.writer.queue.holding.begin();
     }
 
-    fn bell(&self) -> &Bell {
-        &self.bell
+    fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 }
 
@@ -353,11 +353,11 @@ mod tests {
         let (_folder, url) = place("");
         let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
         let job = new_job();
-        let (mut work, mut news) = (other.bell().work(), one.bell().job(job.id));
+        let (mut work, mut news) = (other.notifier().work(), one.notifier().job(job.id));
         one.enqueue(vec![job]).await.unwrap();
-        soon(work.rung()).await;
+        soon(work.notification()).await;
         assert_eq!(lease(&other, 1).await.len(), 1);
-        soon(news.rung()).await;
+        soon(news.notification()).await;
     }
 
     #[tokio::test]
@@ -394,9 +394,9 @@ mod tests {
         drop(store);
         let store = Sqlite::open(&url).await.unwrap();
         // The first store's writer may still be at it.
-        let mut news = store.bell().work();
+        let mut news = store.notifier().work();
         while store.job(id).await.unwrap().is_none() {
-            soon(news.rung()).await;
+            soon(news.notification()).await;
         }
     }
 }

@@ -37,7 +37,7 @@ impl BatchedCall for Enqueue {
             // Where no answer came, it may be done all the same.
             shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.id)));
             let leased = came?;
-            shared.broadcast.bell.ring_jobs(leased.iter().copied());
+            shared.broadcast.notifier.notify_jobs(leased.iter().copied());
             if let Some(assignment) = assignment {
                 assignment.answer(&leased);
             }

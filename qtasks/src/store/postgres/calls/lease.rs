@@ -15,7 +15,7 @@ use crate::store::{Ask, Leased};
 
 /// Leases jobs, and takes note of how far the store has taken everything.
 pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault> {
-    let since = shared.broadcast.bell.work();
+    let since = shared.broadcast.notifier.work();
     let search = shared.watermark.search(&ask);
     let handed = lease_behind(&shared.database, &ask, search.from).await;
     match &handed {
@@ -28,12 +28,12 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
     } else {
         shared.waiters.fell_behind(ask.worker);
     }
-    shared.broadcast.bell.ring_jobs(handed.leased.jobs.iter().map(|job| job.id));
+    shared.broadcast.notifier.notify_jobs(handed.leased.jobs.iter().map(|job| job.id));
     if handed.missed {
         // What others looked at when we did, they may have left.
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            shared.broadcast.bell.ring_work();
+            shared.broadcast.notifier.notify_work();
         });
     }
     Ok(handed.leased)

@@ -31,9 +31,9 @@ pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result
     }
     let Some(written) = written(batcher.ask(call).await?)? else { return Ok(None) };
     let written_to = records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
-    link.bell.ring_jobs(written_to.clone().map(|(record, _)| record.lease.job));
+    link.notifier.notify_jobs(written_to.clone().map(|(record, _)| record.lease.job));
     if written_to.into_iter().any(|(record, _)| !record.jobs.is_empty()) {
-        link.bell.ring_work();
+        link.notifier.notify_work();
     }
     Ok(Some(written))
 }

@@ -25,11 +25,11 @@ pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -
     let written = written(batcher.ask(call).await?)?.ok_or(Fault::Unreadable)?;
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
     let settled = settled.map(|(settlement, _)| settlement);
-    link.bell.ring_jobs(settled.clone().map(|settlement| settlement.job));
-    link.bell
-        .ring_ends(settled.clone().filter(|settlement| settlement.next.is_ended()).map(|settlement| settlement.job));
+    link.notifier.notify_jobs(settled.clone().map(|settlement| settlement.job));
+    link.notifier
+        .notify_ends(settled.clone().filter(|settlement| settlement.next.is_ended()).map(|settlement| settlement.job));
     if settled.into_iter().any(|settlement| !settlement.next.is_ended()) {
-        link.bell.ring_work();
+        link.notifier.notify_work();
     }
     Ok(written)
 }

@@ -17,7 +17,7 @@ use crate::store::sqlite::{error::Fault, files::Files, holding::Holding};
 use crate::{
     error::{Error, Result},
     model::job::{Job, WorkerId},
-    store::{Ask, Free},
+    store::{Ask, FreeSlots},
 };
 
 /// Where commands wait for the writer; first in, first out.
@@ -94,7 +94,7 @@ impl Queue {
     }
 
     /// Waits for jobs that are yet to come.
-    pub(crate) async fn stand(&self, ask: Ask, free: Free) -> Result<Vec<Job>> {
+    pub(crate) async fn stand(&self, ask: Ask, free: FreeSlots) -> Result<Vec<Job>> {
         let (waiter, jobs) = Waiter::new(ask, free);
         let failed = |fault| self.files.explain(fault, Ask::DOING);
         {
@@ -110,7 +110,7 @@ impl Queue {
     }
 
     /// Waits until the waiter of this worker is answered.
-    pub(crate) async fn take_back(&self, worker: WorkerId) {
+    pub(crate) async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
         let _hold = self.holding.hold();
         let (done, told) = oneshot::channel();
         {

@@ -36,7 +36,7 @@ pub(crate) struct Tables<'c> {
     pub(crate) changes: Changes,
 }
 
-/// What the bell is to be rung for.
+/// What listeners are to be notified of.
 #[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) work: bool,

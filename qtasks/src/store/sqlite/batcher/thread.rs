@@ -19,7 +19,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     store::{
-        Bell,
+        Notifier,
         sqlite::{
             error::{Fault, is_busy},
             files::{Files, identity_at},
@@ -48,11 +48,11 @@ impl Drop for Handle {
 }
 
 /// Starts the thread, and waits until the file is open and its tables are there.
-pub(crate) async fn start(place: StoreUrl, bell: Arc<Bell>) -> Result<Handle> {
+pub(crate) async fn start(place: StoreUrl, notifier: Arc<Notifier>) -> Result<Handle> {
     const STARTING: &str = "start its writer";
     let ((ready, opened), path) = (oneshot::channel(), place.path.clone());
     let body = move || match open(place) {
-        Ok(opened) => write(&opened, &bell, ready),
+        Ok(opened) => write(&opened, &notifier, ready),
         Err(error) => _ = ready.send(Err(error)),
     };
     let spawned = thread::Builder::new().name("qtasks-sqlite".to_owned()).spawn(body);
@@ -95,9 +95,9 @@ fn turn_on_log(connection: &Connection, place: &StoreUrl) -> Result<()> {
     }
 }
 
-fn write(opened: &Opened, bell: &Arc<Bell>, ready: oneshot::Sender<Result<Handle>>) {
+fn write(opened: &Opened, notifier: &Arc<Notifier>, ready: oneshot::Sender<Result<Handle>>) {
     let workers = Arc::new(Workers::new(opened.place.workers()));
-    let Prepared { tables, version, files } = match prepare(opened, &workers, bell) {
+    let Prepared { tables, version, files } = match prepare(opened, &workers, notifier) {
         Ok(prepared) => prepared,
         Err(error) => {
             _ = ready.send(Err(error));
@@ -115,7 +115,7 @@ fn write(opened: &Opened, bell: &Arc<Bell>, ready: oneshot::Sender<Result<Handle
     Writer {
         tables,
         queue: &queue,
-        bell,
+        notifier,
         files: &files,
         look,
         wal,
@@ -135,10 +135,10 @@ struct Prepared<'c> {
     files: Arc<Files>,
 }
 
-fn prepare<'c>(opened: &'c Opened, workers: &Arc<Workers>, bell: &Arc<Bell>) -> Result<Prepared<'c>> {
+fn prepare<'c>(opened: &'c Opened, workers: &Arc<Workers>, notifier: &Arc<Notifier>) -> Result<Prepared<'c>> {
     let Opened { connection, place, database } = opened;
     let explain = |error| place.explain(error);
     let mut tables = Tables::new(connection, Arc::clone(workers)).map_err(explain)?;
     let version = tables.data_version().map_err(explain)?;
-    Ok(Prepared { tables, version, files: Files::of(place.clone(), *database, Arc::clone(bell))? })
+    Ok(Prepared { tables, version, files: Files::of(place.clone(), *database, Arc::clone(notifier))? })
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::tables::{Fresh, Tables};
 use crate::{
     model::job::{Job, WorkerId},
-    store::{Ask, Free},
+    store::{Ask, FreeSlots},
 };
 
 /// What a lease tells of the worker that asked for it.
@@ -21,7 +21,7 @@ pub(crate) enum Backlog {
 /// One waiter that waits.
 pub(crate) struct Waiter {
     ask: Ask,
-    free: Free,
+    free: FreeSlots,
     /// What is leased to it in the transaction that is open.
     jobs: Vec<Job>,
     answer: oneshot::Sender<Vec<Job>>,
@@ -29,7 +29,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     /// One that waits, and where its answer comes.
-    pub(crate) fn new(ask: Ask, free: Free) -> (Self, oneshot::Receiver<Vec<Job>>) {
+    pub(crate) fn new(ask: Ask, free: FreeSlots) -> (Self, oneshot::Receiver<Vec<Job>>) {
         let (answer, jobs) = oneshot::channel();
         (Self { ask, free, jobs: Vec::new(), answer }, jobs)
     }
@@ -99,7 +99,7 @@ mod tests {
 
     /// A waiter that the writer will find, of a worker that may have something to catch up on.
     fn asked(store: &Sqlite, ask: Ask, free: usize) -> Coming {
-        let mut coming = store.lease_new(ask, Arc::new(move || free)).unwrap();
+        let mut coming = store.lease_on_enqueue(ask, Arc::new(move || free)).unwrap();
         assert!((&mut coming).now_or_never().is_none());
         coming
     }
@@ -122,23 +122,23 @@ mod tests {
     #[tokio::test]
     async fn a_job_is_leased_as_it_comes() {
         let (_folder, store) = store().await;
-        let (ask, job, mut work) = (ask(9), new_job(), store.bell().work());
+        let (ask, job, mut work) = (ask(9), new_job(), store.notifier().work());
         let (worker, coming) = (ask.worker, standing(&store, ask).await);
         store.enqueue(vec![job.clone()]).await.unwrap();
         let leased = coming.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
         assert_eq!((leased[0].id, leased[0].attempt), (job.id, 1));
         assert_eq!(states(&store).await, [(job.id, State::Running { worker })]);
-        assert!(!work.rang(), "nobody needs to look for it");
+        assert!(!work.take_notification(), "nobody needs to look for it");
     }
 
     #[tokio::test]
     async fn of_many_jobs_the_most_urgent_are_leased_and_the_others_wait() {
         let (_folder, store) = store().await;
-        let (coming, mut work) = (standing(&store, ask(2)).await, store.bell().work());
+        let (coming, mut work) = (standing(&store, ask(2)).await, store.notifier().work());
         let jobs = [0, 7, -7, 8].map(|priority| NewJob { priority, ..new_job() });
         store.enqueue(jobs.to_vec()).await.unwrap();
         assert_eq!(ids(coming).await, [jobs[3].id, jobs[1].id]);
-        assert!(work.rang());
+        assert!(work.take_notification());
         assert_eq!(lease(&store, 9).await.len(), 2);
     }
 
@@ -174,9 +174,9 @@ mod tests {
         // The one behind the one that is leased.
         let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_jobs WHEN NEW.rank = 9
                       BEGIN SELECT raise(ABORT, 'no'); END";
-        let mut work = store.bell().work();
+        let mut work = store.notifier().work();
         neighbour(&folder).execute_batch(refuse).unwrap();
-        soon(work.rung()).await;
+        soon(work.notification()).await;
         let (coming, job) = (standing(&store, ask(1)).await, new_job());
         store.enqueue(vec![job.clone(), NewJob { priority: -9, ..new_job() }]).await.unwrap_err();
         assert_eq!(states(&store).await, []);

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     model::job::WorkerId,
     store::{
-        Bell,
+        Notifier,
         sqlite::{error::Fault, files::Files, notify::Look},
     },
 };
@@ -29,7 +29,7 @@ const JOINING: usize = 256;
 pub(super) struct Writer<'a> {
     pub(super) tables: Tables<'a>,
     pub(super) queue: &'a Queue,
-    pub(super) bell: &'a Bell,
+    pub(super) notifier: &'a Notifier,
     pub(super) files: &'a Files,
     pub(super) look: Look,
     pub(super) wal: Wal,
@@ -52,7 +52,7 @@ impl Writer<'_> {
                 self.carry_out(taken.batch);
             }
             for (worker, done) in taken.leaving {
-                self.take_back(worker);
+                self.stop_lease_on_enqueue(worker);
                 // Whoever waited for it may be gone.
                 _ = done.send(());
             }
@@ -226,10 +226,10 @@ impl Writer<'_> {
 
     fn tell(&self, changes: Changes) {
         if changes.work {
-            self.bell.ring_work();
+            self.notifier.notify_work();
         }
-        self.bell.ring_jobs(changes.jobs);
-        self.bell.ring_ends(changes.ended);
+        self.notifier.notify_jobs(changes.jobs);
+        self.notifier.notify_ends(changes.ended);
     }
 
     /// Answers the waiters for new jobs to which some came, and takes note of who has caught up.
@@ -250,7 +250,7 @@ impl Writer<'_> {
     }
 
     /// Answers the waiter of a worker with nothing.
-    fn take_back(&mut self, worker: WorkerId) {
+    fn stop_lease_on_enqueue(&mut self, worker: WorkerId) {
         self.waiters.append(&mut self.queue.waiters());
         self.caught_up.remove(&worker);
         self.waiters.extract_if(.., |waiter| waiter.worker() == worker).for_each(Waiter::answer);
@@ -266,7 +266,7 @@ impl Writer<'_> {
             Ok(version) => {
                 self.version = version;
                 self.caught_up.clear();
-                self.bell.ring_all();
+                self.notifier.notify_all();
             }
             Err(error) => tracing::debug!(%error, "could not look for changes of other processes"),
         }

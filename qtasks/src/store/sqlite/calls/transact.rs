@@ -443,9 +443,9 @@ mod tests {
         assert_eq!(scene.transact(lease, &[enqueues(0, None)]).await.unwrap(), Transacted::Failed(0));
         // Takes the number that the undone one had.
         scene.store.enqueue(vec![NewJob { queue: "third".into(), ..new_job() }]).await.unwrap();
-        let mut work = scene.store.bell().work();
+        let mut work = scene.store.notifier().work();
         assert_eq!(scene.transact(lease, &[enqueues(0, Some(value(0)))]).await.unwrap(), Transacted::Upto(1));
-        soon(work.rung()).await;
+        soon(work.notification()).await;
         scene.store.enqueue(vec![elsewhere()]).await.unwrap();
         let filter = crate::store::Filter::default().queue("elsewhere");
         assert_eq!(scene.store.jobs(filter, None, 9).await.unwrap().len(), 2);

@@ -17,7 +17,7 @@ use crate::{
     error::{Error, chain},
     model::job::{Job, State, WorkerId},
     store::{
-        Bell, Hold, Presence, Settlement, Store, Written,
+        Hold, Notifier, Presence, Settlement, Store, Written,
         sqlite::{
             Sqlite,
             fixture::{NOW, ask, neighbour, new_job, place, soon},
@@ -81,10 +81,10 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_at_once() {
     let (folder, one, other) = two().await;
     let ((worker, job), living) = (running(&one).await, WorkerId::new());
     renew(&other, living, 1).await;
-    let mut told = other.bell().lost();
+    let mut told = other.notifier().lost();
     assert_eq!(presence(&other, worker).await, seen(worker, 1, true, false));
     drop(one);
-    soon(told.rung()).await;
+    soon(told.notification()).await;
     assert_eq!(presence(&other, worker).await, seen(worker, 1, true, true));
     assert_eq!(take(&other, &job, 1).await, Written::Yes);
     assert_eq!(presence(&other, worker).await, seen(worker, 1, false, true));
@@ -121,9 +121,9 @@ async fn workers_of_one_process_are_told_apart() {
 #[tokio::test]
 async fn a_worker_that_left_its_jobs_behind_is_gone_until_it_is_forgotten() {
     let (folder, one, other) = two().await;
-    let ((worker, job), mut told) = (running(&one).await, one.bell().lost());
+    let ((worker, job), mut told) = (running(&one).await, one.notifier().lost());
     one.leave(worker).await.unwrap();
-    assert!(told.rang(), "the other workers of this store can take its jobs");
+    assert!(told.take_notification(), "the other workers of this store can take its jobs");
     assert_eq!(files(&folder), names(worker, &["lock"]));
     assert_eq!(take(&other, &job, None).await, Written::Yes);
     assert_eq!(presence(&other, worker).await, seen(worker, None, false, true));
@@ -217,9 +217,9 @@ async fn a_free_lock_that_is_a_copy_proves_nothing() {
 #[tokio::test]
 async fn a_worker_that_was_judged_reads_its_leases_behind_who_takes_them() {
     let (folder, one, other) = two().await;
-    let (one, other, bell) = (&one.writer.workers, &other.writer.workers, Arc::new(Bell::new()));
+    let (one, other, notifier) = (&one.writer.workers, &other.writer.workers, Arc::new(Notifier::new()));
     let worker = WorkerId::new();
-    let in_doubt = |beat| one.show(worker, beat, &bell).unwrap();
+    let in_doubt = |beat| one.show(worker, beat, &notifier).unwrap();
     assert!(in_doubt(1), "its jobs may have been taken before");
     assert!(in_doubt(2), "until the leases are read");
     one.is_sure(worker);

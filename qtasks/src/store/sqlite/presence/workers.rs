@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::job::WorkerId,
-    store::{Bell, Presence, sqlite::access::explained as about},
+    store::{Notifier, Presence, sqlite::access::explained as about},
 };
 
 /// How often the locks of others are looked at.
@@ -56,7 +56,7 @@ impl Workers {
     ///
     /// Gives whether another worker may be taking its jobs in a transaction that is still open. Then the caller reads
     /// behind that which of them are left, and calls [`is_sure`](Self::is_sure).
-    pub(crate) fn show(self: &Arc<Self>, worker: WorkerId, beat: u64, bell: &Arc<Bell>) -> io::Result<bool> {
+    pub(crate) fn show(self: &Arc<Self>, worker: WorkerId, beat: u64, notifier: &Arc<Notifier>) -> io::Result<bool> {
         let mut own = self.own();
         // Where a lock is held the number comes first: a taker that finds no lock reads the number after that.
         let shown = own.signs.get_mut(&worker).map(|sign| self.write_beat(worker, sign, beat));
@@ -74,7 +74,7 @@ impl Workers {
         sign.doubt |= self.folder.take_mark(worker);
         let doubt = sign.doubt;
         if !own.watching {
-            own.watching = self.watch(bell);
+            own.watching = self.watch(notifier);
         }
         Ok(doubt)
     }
@@ -206,8 +206,8 @@ impl Workers {
 
     /// Starts a thread that looks at the locks of others as long as this store has workers of its own; gives whether it
     /// could be started.
-    fn watch(self: &Arc<Self>, bell: &Arc<Bell>) -> bool {
-        let (workers, bell) = (Arc::clone(self), Arc::clone(bell));
+    fn watch(self: &Arc<Self>, notifier: &Arc<Notifier>) -> bool {
+        let (workers, notifier) = (Arc::clone(self), Arc::clone(notifier));
         let body = move || {
             let (mut watched, mut looks) = (Watched::default(), (0..LISTED_EVERY).cycle());
             while workers.pause() {
@@ -217,7 +217,7 @@ impl Workers {
                     watched.list(&workers.folder, &others);
                 }
                 if watched.one_is_free() {
-                    bell.ring_lost();
+                    notifier.notify_lost();
                 }
             }
         };
