@@ -59,8 +59,8 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
     /// from now on, at its next attempt. Of [suspects](Job::suspect) at most one is among them, and none unless
-    /// `ask.suspects` [allows](Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
-    /// place of its priority among the others. It is leased at `ask.now`, and [liable](Suspects::liable) as asked. All other
+    /// `ask.suspects` [allows](super::Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
+    /// place of its priority among the others. It is leased at `ask.now`, and [liable](super::Suspects::liable) as asked. All other
     /// suspects are passed over and go on waiting.
     ///
     /// The lease lasts as long as the worker [renews](Self::renew) it.
@@ -175,7 +175,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>>;
 
     /// The attempts of a job that have ended, oldest first: where there are more than 100, the first
-    /// [`FIRST_ATTEMPTS`] and the last [`LAST_ATTEMPTS`]. A settlement deletes what stands between these.
+    /// [`FIRST_ATTEMPTS`](super::FIRST_ATTEMPTS) and the last [`LAST_ATTEMPTS`](super::LAST_ATTEMPTS). A settlement deletes what
+    /// stands between these.
     async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>>;
 
     /// Deletes up to `limit` ended jobs with all that belongs to them: dead ones that ended before `dead`, others that

@@ -10,7 +10,7 @@ pub struct Filter {
     pub task: Option<String>,
     /// Only those of this queue.
     pub queue: Option<String>,
-    /// Only those in the state of this [name](State::name).
+    /// Only those in the state of this [name](crate::job::State::name).
     pub state: Option<&'static str>,
 }
 
@@ -25,7 +25,7 @@ impl Filter {
         Self { queue: Some(queue.into()), ..self }
     }
 
-    /// Only jobs in the state of this [name](State::name).
+    /// Only jobs in the state of this [name](crate::job::State::name).
     pub fn state(self, state: &'static str) -> Self {
         Self { state: Some(state), ..self }
     }

@@ -53,7 +53,7 @@ impl Settlement {
 pub enum Hold {
     /// The job runs under this lease, run out or not.
     Lease(Lease),
-    /// The job runs under this lease, and its worker has not renewed since: this is still its [beat](Presence::beat).
+    /// The job runs under this lease, and its worker has not renewed since: this is still its [beat](super::Presence::beat).
     Silent {
         /// The lease.
         lease: Lease,
