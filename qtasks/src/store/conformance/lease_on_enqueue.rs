@@ -100,7 +100,7 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
     store.enqueue(others.into_iter().chain([delayed, known, due.clone(), due.clone()])).await;
     assert_eq!(ids(&waiter.came().await), [due.id]);
     assert_eq!(waiter.came().await, []);
-    assert_eq!(store.jobs(Filter::default().state("waiter")).await.len(), 3);
+    assert_eq!(store.jobs(Filter::default().state("waiting")).await.len(), 3);
     assert!(store.jobs(Filter::default().state("running")).await.iter().all(|job| job.attempt == 1));
 }
 

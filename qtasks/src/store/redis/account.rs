@@ -10,7 +10,7 @@ pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hg
                           zadd zcard zrange zrangebylex zrangebyscore zrem";
 
 /// What a script says that was refused something, in the words of Redis 6.2 and 7.0, and of those from 7.2 on.
-const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL fault in script"];
+const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
 
 pub(super) const FULL: &str = "the memory of the server is full: let it have more (`CONFIG SET maxmemory`), or finished jobs be pruned \
                     sooner; jobs that are there are worked off all the same";
@@ -112,7 +112,7 @@ mod tests {
             ("this user has no permissions to run the 'script' command or its subcommand", Some("+script")),
             ("User me has no permissions to run the 'info' command", Some("+info")),
             (
-                "ACL fault in script: User me has no permissions to run the 'hset' command script: 1f, on @user_script:1.",
+                "ACL failure in script: User me has no permissions to run the 'hset' command script: 1f, on @user_script:1.",
                 Some("+hset"),
             ),
             ("The user executing the script can't run this command or subcommand script: 1f, on @user_script:1.", None),
