@@ -38,7 +38,7 @@ pub(super) struct Inner {
 
 /// Where the values of an attempt go.
 pub(super) enum Keeping {
-    /// Into a collection, for whoever runs the task here and now.
+    /// Into a collection, for the caller that runs the task here and now.
     Here { slot: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact, skips: Skips },
     /// Into a store, after what is recorded there.
     Stored { journal: Arc<Journal>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },

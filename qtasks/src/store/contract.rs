@@ -200,7 +200,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// What notifies of something new in the store. A call that changed something has notified before it returns:
-    /// whoever made it finds by the notifier what it led to.
+    /// its caller finds by the notifier what it led to.
     fn notifier(&self) -> &Notifier;
 }
 

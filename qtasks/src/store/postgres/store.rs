@@ -94,7 +94,7 @@ impl Postgres {
     /// # Errors
     ///
     /// When the server is not reached, does not let us in, is too old (before 13), or stands behind a pooler that the URL
-    /// does not tell of; when the schema is somebody else's, or of a newer qtasks.
+    /// does not tell of; when the schema is not of qtasks, or of a newer one.
     ///
     /// # Cancel safety
     ///

@@ -84,7 +84,7 @@ impl fmt::Debug for Transaction<'_> {
 pub(super) enum Sealed {
     No,
     Yes,
-    /// Nobody knows, for this went wrong.
+    /// The commit failed in a way that does not tell whether it was carried out; this is the error.
     InDoubt(Fault),
 }
 

@@ -19,7 +19,7 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Waiters {
     known: Mutex<Known>,
-    /// Whoever leases jobs to those who wait has it until they are told.
+    /// Held by the call that leases new jobs to waiting workers, until these have their answers.
     assigning: AsyncMutex<()>,
 }
 
