@@ -27,7 +27,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use qtasks::{Count, prelude::*, store::Filter};
+use qtasks::{Count, job::StateKind, prelude::*, store::Filter};
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -224,11 +224,11 @@ async fn index(dir: PathBuf, db: &str, log: Log) -> anyhow::Result<()> {
 /// The job of an earlier run on `dir` that was cut short.
 async fn unfinished(app: &QueueTasks, dir: &Path) -> qtasks::Result<Option<JobHandle<Count>>> {
     let dir = FilePath::from(dir.to_owned());
-    for state in ["running", "waiting"] {
+    for state in [StateKind::Running, StateKind::Waiting] {
         let filter = Filter::default().task("index_files").state(state);
         for job in app.jobs(filter, None, 100).await? {
-            if job.args.decode::<index_files>().is_ok_and(|call| call.dir == dir) {
-                return Ok(Some(app.job::<index_files>(job.id).await?));
+            if job.call.args.decode::<index_files>().is_ok_and(|call| call.dir == dir) {
+                return Ok(Some(app.job::<index_files>(job.call.id).await?));
             }
         }
     }

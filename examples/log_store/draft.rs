@@ -36,12 +36,12 @@ impl<'t> Draft<'t> {
     }
 
     fn set(&mut self, job: Job) {
-        self.jobs.insert(job.id, job);
+        self.jobs.insert(job.call.id, job);
     }
 
     pub(crate) fn enqueue(&mut self, jobs: Vec<NewJob>) {
         for new in jobs {
-            if self.job(new.id).is_none() {
+            if self.job(new.call.id).is_none() {
                 self.set(new.into());
             }
         }
@@ -50,8 +50,8 @@ impl<'t> Draft<'t> {
     pub(crate) fn lease(&mut self, ask: &Ask) -> Leased {
         let (mut leased, mut due_now) = (Leased::default(), Vec::new());
         for job in self.table.all() {
-            let State::Waiting { due } = job.state else { continue };
-            if !ask.queues.contains(&job.queue) || !ask.tasks.contains(&&*job.task) {
+            let State::Waiting { due } = job.standing.state else { continue };
+            if !ask.queues.contains(&job.call.queue) || !ask.tasks.contains(&&*job.call.task) {
                 continue;
             }
             if due <= ask.now {
@@ -60,70 +60,71 @@ impl<'t> Draft<'t> {
                 leased.next_due = leased.next_due.into_iter().chain([due]).min();
             }
         }
-        due_now.sort_by_key(|job| (Reverse(job.priority), job.id));
+        due_now.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
         // Of the suspects, the one that has survived least.
-        let suspects = due_now.iter().filter_map(|job| Some((job.suspect?.survived, Reverse(job.priority), job.id)));
+        let suspects = due_now
+            .iter()
+            .filter_map(|job| Some((job.standing.suspect?.survived, Reverse(job.call.priority), job.call.id)));
         let suspect = suspects.min().map(|(_, _, id)| id).filter(|_| ask.suspects.allow_one());
         for job in due_now {
-            if leased.jobs.len() < ask.limit && (job.suspect.is_none() || suspect == Some(job.id)) {
+            if leased.jobs.len() < ask.limit && (job.standing.suspect.is_none() || suspect == Some(job.call.id)) {
                 let running = |known| Suspect { leased: Some(ask.now), liable: ask.suspects.liable(), ..known };
-                let state = State::Running { worker: ask.worker };
-                let job = Job { state, attempt: job.attempt + 1, suspect: job.suspect.map(running), ..job.clone() };
+                let mut job = job.clone();
+                job.standing.state = State::Running { worker: ask.worker };
+                job.standing.attempt += 1;
+                job.standing.suspect = job.standing.suspect.map(running);
                 self.set(job.clone());
                 leased.jobs.push(job);
             } else {
-                leased.suspects |= job.suspect.is_some();
+                leased.suspects |= job.standing.suspect.is_some();
             }
         }
         leased
     }
 
     pub(crate) fn record(&mut self, record: Record) -> Result<Written> {
-        let Some(job) = self.held(record.lease.job, Hold::Lease(record.lease)) else { return Ok(Written::Fenced) };
+        let Some(job) = self.held(Hold::Lease(record.lease)) else { return Ok(Written::Fenced) };
         let mut job = job.clone();
         for step in record.steps {
-            if is_next(&mut job.steps, step.seq)? {
-                job.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
-                job.failures = 0;
-                job.suspect = job.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
-                self.rest.push(Change::Step(job.id, step));
+            if is_next(&mut job.counts.steps, step.seq)? {
+                job.counts.skipped += u64::from(matches!(step.reply, Reply::Skipped(_)));
+                job.standing.failures = 0;
+                job.standing.suspect = job.standing.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
+                self.rest.push(Change::Step(job.call.id, step));
             }
         }
         for memo in record.memos {
-            if is_next(&mut job.memos, memo.number)? {
-                self.rest.push(Change::Memo(job.id, memo));
+            if is_next(&mut job.counts.memos, memo.number)? {
+                self.rest.push(Change::Memo(job.call.id, memo));
             }
         }
-        job.progress = record.progress.or(job.progress);
+        job.counts.progress = record.progress.or(job.counts.progress);
         if record.passed {
-            job.suspect = job.suspect.map(|known| Suspect { liable: false, ..known });
+            job.standing.suspect = job.standing.suspect.map(|known| Suspect { liable: false, ..known });
         }
         self.set(job);
         self.enqueue(record.jobs);
         Ok(Written::Yes)
     }
 
-    pub(crate) fn settle(&mut self, settlement: Settlement) -> Result<Written> {
-        let Settlement { job, hold, steps, next, failures, suspect, attempt, now } = settlement;
-        if matches!(next, State::Running { .. }) {
-            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
+    pub(crate) fn settle(&mut self, settlement: Settlement) -> Written {
+        let Settlement { hold, outcome, steps, attempt, now } = settlement;
+        let Some(job) = self.held(hold) else { return Written::Fenced };
+        if steps.is_some_and(|steps| steps != job.counts.steps) {
+            return Written::Fenced;
         }
-        let Some(job) = self.held(job, hold) else { return Ok(Written::Fenced) };
-        if steps.is_some_and(|steps| steps != job.steps) {
-            return Ok(Written::Fenced);
-        }
-        let job = Job { state: next, failures, suspect, ..job.clone() };
-        self.rest.push(Change::Settled(job.id, now, attempt));
+        let job = Job { standing: outcome.standing(job.standing.attempt), ..job.clone() };
+        self.rest.push(Change::Settled(job.call.id, now, attempt));
         self.set(job);
-        Ok(Written::Yes)
+        Written::Yes
     }
 
     /// The job, if what a write relies on is so.
-    fn held(&self, id: JobId, hold: Hold) -> Option<&Job> {
-        self.job(id).filter(|job| match hold {
+    fn held(&self, hold: Hold) -> Option<&Job> {
+        self.job(hold.job()).filter(|job| match hold {
             Hold::Lease(lease) => job.lease() == Some(lease),
             Hold::Silent { lease, beat } => job.lease() == Some(lease) && self.table.beat(lease.worker) == beat,
-            Hold::Seen { state, attempt } => job.attempt == attempt && job.state.name() == state,
+            Hold::Seen { state, attempt, .. } => job.standing.attempt == attempt && job.standing.state.kind() == state,
         })
     }
 

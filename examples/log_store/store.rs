@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use qtasks::{
     BoxError, Error, Result,
-    job::{Attempt, Job, JobId, Memo, NewJob, Reply, State, Step, WorkerId},
+    job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, WorkerId},
     store::{Ask, Filter, Leased, Notifier, Presence, Record, Renewed, Settlement, Store, Written},
 };
 use tokio::task::spawn_blocking;
@@ -96,9 +96,9 @@ impl Kept {
 /// Rings for all who wait for one of these changes.
 fn notify(notifier: &Notifier, changes: &[Change]) {
     let jobs = || changes.iter().filter_map(|change| if let Change::Job(job) = change { Some(job) } else { None });
-    notifier.notify_jobs(jobs().map(|job| job.id));
-    notifier.notify_ends(jobs().filter(|job| job.state.is_ended()).map(|job| job.id));
-    if jobs().any(|job| matches!(job.state, State::Waiting { .. })) {
+    notifier.notify_jobs(jobs().map(|job| job.call.id));
+    notifier.notify_ends(jobs().filter(|job| job.standing.state.is_ended()).map(|job| job.call.id));
+    if jobs().any(|job| matches!(job.standing.state, State::Waiting { .. })) {
         notifier.notify_work();
     }
 }
@@ -153,16 +153,21 @@ impl Store for LogStore {
         self.look(move |table| table.forget(worker, beat)).await
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
-        self.change(|draft| records.into_iter().map(|record| draft.record(record)).collect()).await
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
+        self.change(move |draft| records.iter().cloned().map(|record| draft.record(record)).collect()).await
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
-        self.change(|draft| settlements.into_iter().map(|settlement| draft.settle(settlement)).collect()).await
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
+        self.change(move |draft| Ok(settlements.iter().cloned().map(|settlement| draft.settle(settlement)).collect()))
+            .await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         self.look_at(id, |entry| Some(entry.job.clone())).await
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        self.look_at(id, |entry| Some((entry.job.standing.clone(), entry.job.counts))).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

@@ -50,10 +50,10 @@ impl Table {
     pub(crate) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Job(job) => match self.jobs.get_mut(&job.id) {
+                Change::Job(job) => match self.jobs.get_mut(&job.call.id) {
                     Some(entry) => entry.job = job,
                     None => {
-                        self.jobs.insert(job.id, Entry::new(job));
+                        self.jobs.insert(job.call.id, Entry::new(job));
                     }
                 },
                 Change::Step(id, step) => self.known(id).steps.push(step),
@@ -85,7 +85,7 @@ impl Table {
     }
 
     pub(crate) fn page(&self, filter: &Filter, after: Option<JobId>, limit: usize) -> Vec<Job> {
-        let passing = self.all().filter(|job| after.is_none_or(|after| job.id > after) && filter.passes(job));
+        let passing = self.all().filter(|job| after.is_none_or(|after| job.call.id > after) && filter.passes(job));
         passing.take(limit).cloned().collect()
     }
 
@@ -130,18 +130,18 @@ impl Table {
 
     /// Jobs that ended so long ago that they need not be kept.
     pub(crate) fn old(&self, finished: Timestamp, dead: Timestamp) -> impl Iterator<Item = JobId> {
-        let old = move |entry: &&Entry| match entry.job.state {
+        let old = move |entry: &&Entry| match entry.job.standing.state {
             State::Dead { .. } => entry.settled < dead,
             State::Done { .. } | State::Cancelled { .. } => entry.settled < finished,
             State::Waiting { .. } | State::Running { .. } => false,
         };
-        self.jobs.values().filter(old).map(|entry| entry.job.id)
+        self.jobs.values().filter(old).map(|entry| entry.job.call.id)
     }
 }
 
 impl Entry {
     fn new(job: Job) -> Self {
-        let settled = job.enqueued;
+        let settled = job.call.enqueued;
         Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled }
     }
 }

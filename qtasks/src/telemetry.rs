@@ -15,7 +15,7 @@ use tracing::{Level, Span, debug, error, event_enabled, field::Empty, info, info
 use crate::{
     error::Error,
     model::{
-        job::{Ending, Job, JobId, State, WorkerId},
+        job::{Ending, Job, JobId, NextState, Standing, State, StateKind, WorkerId},
         lifecycle::Outcome,
     },
 };
@@ -29,11 +29,11 @@ pub(crate) fn process(job: &Job) -> Span {
         target: "qtasks",
         parent: None,
         "process",
-        qtasks.task = job.task,
-        messaging.message.id = %job.id,
-        qtasks.attempt = job.attempt,
-        messaging.destination.name = job.queue,
-        otel.name = format!("process {}", job.queue),
+        qtasks.task = job.call.task,
+        messaging.message.id = %job.call.id,
+        qtasks.attempt = job.standing.attempt,
+        messaging.destination.name = job.call.queue,
+        otel.name = format!("process {}", job.call.queue),
         otel.kind = "consumer",
         qtasks.steps = Empty,
         qtasks.outcome = Empty,
@@ -51,7 +51,7 @@ pub(crate) fn failed(how: &'static str) {
 
 pub(crate) fn starts(job: &Job) {
     debug!(
-        target: "qtasks", job = %job.id, task = job.task, queue = job.queue, attempt = job.attempt,
+        target: "qtasks", job = %job.call.id, task = job.call.task, queue = job.call.queue, attempt = job.standing.attempt,
         "the attempt starts"
     );
 }
@@ -65,27 +65,27 @@ pub(crate) struct End<'j> {
     skipped: u64,
     ending: Ending,
     failures: u32,
-    next: &'static str,
+    next: StateKind,
     due: Option<Timestamp>,
 }
 
 impl<'j> End<'j> {
-    pub(crate) fn new(job: &'j Job, steps: u64, skipped: u64, outcome: &Outcome) -> Self {
+    pub(crate) fn new(job: &'j Job, steps: u64, skipped: u64, outcome: &Outcome, ending: Ending) -> Self {
         let due = match outcome.next {
-            State::Waiting { due } => Some(due),
+            NextState::Waiting { due } => Some(due),
             _ => None,
         };
-        let Outcome { ending, failures, next, .. } = outcome;
-        Self { job, steps, skipped, ending: ending.clone(), failures: *failures, next: next.name(), due }
+        let Outcome { failures, next, .. } = outcome;
+        Self { job, steps, skipped, ending, failures: *failures, next: next.kind(), due }
     }
 
     /// Says it, once it is written.
     pub(crate) fn say(self) {
         let Self { job, steps, skipped, ending, failures, next, due } = self;
-        let (id, task, attempt) = (job.id, &job.task, job.attempt);
+        let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
         let span = Span::current();
         span.record("qtasks.steps", steps);
-        span.record("qtasks.outcome", next);
+        span.record("qtasks.outcome", next.as_str());
         if skipped > SHOWN {
             warn!(target: "qtasks", job = %id, task, attempt, skipped, "values were skipped");
         }
@@ -111,7 +111,7 @@ impl<'j> End<'j> {
 
 fn dead(job: &Job, failures: u32, error: &str) {
     error!(
-        target: "qtasks", job = %job.id, task = job.task, attempt = job.attempt, failures, error,
+        target: "qtasks", job = %job.call.id, task = job.call.task, attempt = job.standing.attempt, failures, error,
         "the job is dead: no further try is made by itself"
     );
 }
@@ -122,14 +122,14 @@ pub(crate) fn lost_is_heard() -> bool {
 }
 
 /// Says why an attempt may not go on, by what the store has of the job now.
-pub(crate) fn lost_attempt(job: &Job, found: Option<&Job>) {
+pub(crate) fn lost_attempt(job: &Job, found: Option<&Standing>) {
     let now = found.map(|found| &found.state);
-    let (id, task, attempt) = (job.id, &job.task, job.attempt);
+    let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
     match now {
         Some(State::Cancelled { reason }) => {
             debug!(target: "qtasks", job = %id, task, attempt, reason, "the job was cancelled while it ran")
         }
-        Some(running @ State::Running { worker }) if *running != job.state => info!(
+        Some(running @ State::Running { worker }) if *running != job.standing.state => info!(
             target: "qtasks", job = %id, task, attempt, %worker,
             "the attempt has lost its lease, and the job runs elsewhere; what it still does is not written"
         ),
@@ -144,7 +144,7 @@ pub(crate) fn lost_attempt(job: &Job, found: Option<&Job>) {
 /// Says that a job is taken over from a worker that is gone: one that has ended, or was silent for so long.
 pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, outcome: &Outcome) {
     let Outcome { failures, next, .. } = outcome;
-    let (id, task, attempt) = (job.id, &job.task, job.attempt);
+    let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
     match silent {
         None => info!(
             target: "qtasks", job = %id, task, attempt, worker = %from, failures,
@@ -155,7 +155,7 @@ pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, ou
             "a job is taken over: the worker that ran it is silent"
         ),
     }
-    if let State::Dead { error } = next {
+    if let NextState::Dead { error } = next {
         dead(job, *failures, error);
     }
 }

@@ -20,11 +20,12 @@ use proptest::{
 use qtasks::{
     Error, Result, Retry,
     job::{
-        Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, Shape, State, Step, Suspect,
-        WorkerId,
+        Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, NextState, Output, Progress, Reply, Shape,
+        Standing, State, StateKind, Step, Suspect, WorkerId,
     },
     json::Json,
     lifecycle,
+    lifecycle::Outcome,
     store::{
         Ask, Filter, Hold, Leased, Memory, Notifier, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
         postgres::Postgres, sqlite::Sqlite, trim_attempts,
@@ -97,9 +98,14 @@ async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), 
         }
     }
     for job in all_jobs(&model).await {
-        let memos = [None, Some(0), Some(1), Some(2)].map(|step| Call::Memos(job.id, step, 0));
-        let rest = [Call::Memos(job.id, None, 2), Call::Steps(job.id, 0, 1_000), Call::LastStep(job.id)];
-        for call in memos.into_iter().chain(rest).chain([Call::Attempts(job.id)]) {
+        let memos = [None, Some(0), Some(1), Some(2)].map(|step| Call::Memos(job.call.id, step, 0));
+        let rest = [
+            Call::Standing(job.call.id),
+            Call::Memos(job.call.id, None, 2),
+            Call::Steps(job.call.id, 0, 1_000),
+            Call::LastStep(job.call.id),
+        ];
+        for call in memos.into_iter().chain(rest).chain([Call::Attempts(job.call.id)]) {
             prop_assert_eq!(call.clone().make(&*store).await, call.clone().make(&model).await, "{:#?}", call);
         }
     }
@@ -114,7 +120,8 @@ async fn all_jobs(store: &dyn Store) -> Vec<Job> {
 
 const QUEUES: [&str; 3] = ["default", "mail", "reports"];
 const TASKS: [&str; 3] = ["send", "crawl", "send.all"];
-const STATES: [&str; 5] = ["waiting", "running", "done", "dead", "cancelled"];
+const STATES: [StateKind; 5] =
+    [StateKind::Waiting, StateKind::Running, StateKind::Done, StateKind::Dead, StateKind::Cancelled];
 
 /// Clocks differ by as much, and step by it; in milliseconds.
 const HOUR: i64 = 3_600_000;
@@ -156,7 +163,7 @@ enum Operation {
     Jobs {
         task: Option<&'static str>,
         queue: Option<&'static str>,
-        state: Option<&'static str>,
+        state: Option<StateKind>,
         after: Option<u8>,
     },
     Steps {
@@ -200,7 +207,7 @@ struct Settling {
     hold: Holding,
     /// How many steps the job must have, counted from those that it has.
     steps_from: Option<i8>,
-    next: State,
+    next: NextState,
     failures: u32,
     suspect: Option<Suspect>,
     ending: Option<Ending>,
@@ -212,7 +219,7 @@ enum Holding {
     /// The worker is silent since a beat, which is off by some.
     Silent(u64),
     Seen,
-    SeenAs(&'static str),
+    SeenAs(StateKind),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -304,11 +311,11 @@ fn settling() -> impl Strategy<Value = Settling> {
         1 => select(&STATES[..]).prop_map(Holding::SeenAs),
     ];
     let next = prop_oneof![
-        3 => time(&[0, 5, 10, 20, 50]).prop_map(|due| State::Waiting { due: at(due) }),
-        1 => Just(State::Done { output: Output::Steps(Shape::List) }),
-        1 => Just(State::Done { output: Output::Value(Json::from_stored("[1, 2]")) }),
-        1 => Just(State::Dead { error: "no".into() }),
-        1 => Just(State::Cancelled { reason: "enough".into() }),
+        3 => time(&[0, 5, 10, 20, 50]).prop_map(|due| NextState::Waiting { due: at(due) }),
+        1 => Just(NextState::Done { output: Output::Steps(Shape::List) }),
+        1 => Just(NextState::Done { output: Output::Value(Json::from_stored("[1, 2]")) }),
+        1 => Just(NextState::Dead { error: "no".into() }),
+        1 => Just(NextState::Cancelled { reason: "enough".into() }),
     ];
     let ending = option::of(select(vec![Ending::Done, Ending::Lost, Ending::Failed { error: "no".into() }]));
     let steps_from = option::of(select(vec![0, 0, 0, 1, -1]));
@@ -341,6 +348,7 @@ enum Call {
     Jobs(Filter, Option<JobId>),
     Steps(JobId, u64, usize),
     LastStep(JobId),
+    Standing(JobId),
     Memos(JobId, Option<u64>, u64),
     Attempts(JobId),
 }
@@ -368,14 +376,15 @@ impl Call {
                 workers
             })),
             Self::Held(worker) => text(store.held(worker, 1_000).await.map(|mut jobs| {
-                jobs.sort_by_key(|job| job.id);
+                jobs.sort_by_key(|job| job.call.id);
                 jobs
             })),
-            Self::Record(records) => text(store.record(records).await),
-            Self::Settle(settlements) => text(store.settle(settlements).await),
+            Self::Record(records) => text(store.record(records.into()).await),
+            Self::Settle(settlements) => text(store.settle(settlements.into()).await),
             Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
             Self::Jobs(filter, after) => text(store.jobs(filter, after, 3).await),
             Self::Steps(job, from, limit) => text(store.steps(job, from, limit).await),
+            Self::Standing(job) => text(store.standing(job).await),
             Self::LastStep(job) => text(store.last_step(job).await),
             Self::Memos(job, step, from) => text(store.memos(job, step, from, 1_000).await),
             Self::Attempts(job) => text(store.attempts(job).await),
@@ -385,14 +394,16 @@ impl Call {
 
 fn new_job((job, queue, task, priority, delay): New, now: Timestamp) -> NewJob {
     NewJob {
-        id: id(job),
-        task: task.into(),
-        queue: queue.into(),
-        priority,
-        args: Json::from_stored(format!("[{job}]")),
+        call: JobCall {
+            id: id(job),
+            task: task.into(),
+            queue: queue.into(),
+            priority,
+            args: Json::from_stored(format!("[{job}]")),
+            max_time: None,
+            enqueued: now,
+        },
         due: now + SignedDuration::from_millis(delay),
-        max_time: None,
-        enqueued: now,
     }
 }
 
@@ -435,7 +446,9 @@ impl Operation {
                 filter.state = state;
                 Call::Jobs(filter, after.map(id))
             }
-            Self::Steps { job, from, limit } => Call::Steps(id(job), from, limit),
+            Self::Steps { job, from, limit } => {
+                return vec![Call::Standing(id(job)), Call::Steps(id(job), from, limit)];
+            }
         }]
     }
 }
@@ -446,7 +459,7 @@ impl Claim {
         let holder = job.as_ref().and_then(holder);
         Lease {
             job: id(self.job),
-            attempt: job.map_or(0, |job| job.attempt).saturating_add_signed(self.attempt_off.into()),
+            attempt: job.map_or(0, |job| job.standing.attempt).saturating_add_signed(self.attempt_off.into()),
             worker: self.other_worker.map(worker_id).or(holder).unwrap_or(worker_id(0)),
         }
     }
@@ -456,7 +469,7 @@ impl Writing {
     fn record(self, model: &Model, now: Timestamp) -> Record {
         let lease = self.claim.lease(model);
         let job = model.find(lease.job);
-        let (next, next_memo) = job.map_or((0, 0), |job| (job.steps, job.memos));
+        let (next, next_memo) = job.map_or((0, 0), |job| (job.counts.steps, job.counts.memos));
         let seqs = next.saturating_add_signed(self.from.into())..;
         let numbers = next_memo.saturating_add_signed(self.memos_from.into())..;
         let steps = seqs.zip(self.skipped).map(|(seq, skipped)| Step {
@@ -488,18 +501,18 @@ impl Settling {
     fn settlement(self, model: &Model, now: Timestamp) -> Settlement {
         let lease = self.claim.lease(model);
         let job = model.find(lease.job);
-        let seen = job.as_ref().map_or("waiting", |job| job.state.name());
+        let seen = job.as_ref().map_or(StateKind::Waiting, |job| job.standing.state.kind());
         let hold = match self.hold {
             Holding::Lease => Hold::Lease(lease),
             Holding::Silent(off) => {
                 let beat = model.known.lock().unwrap().beat(lease.worker);
                 Hold::Silent { lease, beat: beat.map(|beat| beat + off) }
             }
-            Holding::Seen => Hold::Seen { state: seen, attempt: lease.attempt },
-            Holding::SeenAs(state) => Hold::Seen { state, attempt: lease.attempt },
+            Holding::Seen => Hold::Seen { job: lease.job, state: seen, attempt: lease.attempt },
+            Holding::SeenAs(state) => Hold::Seen { job: lease.job, state, attempt: lease.attempt },
         };
         // Only an attempt under way can end.
-        let ending = self.ending.filter(|_| seen == "running");
+        let ending = self.ending.filter(|_| seen == StateKind::Running);
         let attempt = ending.map(|ending| Attempt {
             number: lease.attempt,
             worker: lease.worker,
@@ -507,33 +520,24 @@ impl Settling {
             ended: now,
             ending,
         });
-        let has = job.as_ref().map_or(0, |job| job.steps);
+        let has = job.as_ref().map_or(0, |job| job.counts.steps);
         let steps = self.steps_from.map(|from| has.saturating_add_signed(from.into()));
         let Self { next, failures, .. } = self;
         let suspect = self.suspect.filter(|_| !next.is_ended());
-        Settlement { job: lease.job, hold, steps, next, failures, suspect, attempt, now }
+        Settlement { hold, outcome: Outcome { next, failures, suspect }, steps, attempt, now }
     }
 }
 
 fn take_over(job: &Job, beat: Option<u64>, now: Timestamp) -> Settlement {
-    let outcome = lifecycle::lost(job, Some(&Retry::DEFAULT), now);
+    let outcome = lifecycle::lost(&job.standing, Some(&Retry::DEFAULT), now);
     let lease = job.lease().unwrap();
-    let worker = lease.worker;
-    let attempt = Attempt { number: job.attempt, worker, started: Some(now), ended: now, ending: outcome.ending };
-    Settlement {
-        job: job.id,
-        hold: Hold::Silent { lease, beat },
-        steps: None,
-        next: outcome.next,
-        failures: outcome.failures,
-        suspect: outcome.suspect,
-        attempt: Some(attempt),
-        now,
-    }
+    let (number, worker, ending) = (lease.attempt, lease.worker, Ending::Lost);
+    let attempt = Attempt { number, worker, started: Some(now), ended: now, ending };
+    Settlement { hold: Hold::Silent { lease, beat }, outcome, steps: None, attempt: Some(attempt), now }
 }
 
 fn holder(job: &Job) -> Option<WorkerId> {
-    match job.state {
+    match job.standing.state {
         State::Running { worker } => Some(worker),
         _ => None,
     }
@@ -584,36 +588,20 @@ impl Model {
 
 impl Known {
     fn find(&mut self, id: JobId) -> Option<&mut Entry> {
-        self.jobs.iter_mut().find(|entry| entry.job.id == id)
+        self.jobs.iter_mut().find(|entry| entry.job.call.id == id)
     }
 
     fn enqueue(&mut self, new: NewJob) {
-        if self.find(new.id).is_some() {
+        if self.find(new.call.id).is_some() {
             return;
         }
-        let job = Job {
-            id: new.id,
-            task: new.task,
-            queue: new.queue,
-            priority: new.priority,
-            args: new.args,
-            max_time: new.max_time,
-            enqueued: new.enqueued,
-            state: State::Waiting { due: new.due },
-            attempt: 0,
-            failures: 0,
-            suspect: None,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
-        };
+        let job = new.into();
         self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![], ended: Timestamp::MAX });
     }
 
     fn sorted(&self) -> Vec<Job> {
         let mut jobs: Vec<_> = self.jobs.iter().map(|entry| entry.job.clone()).collect();
-        jobs.sort_by_key(|job| job.id);
+        jobs.sort_by_key(|job| job.call.id);
         jobs
     }
 
@@ -631,11 +619,9 @@ impl Known {
 
     fn holds(&self, job: &Job, hold: Hold) -> bool {
         match hold {
-            Hold::Lease(lease) => {
-                holder(job) == Some(lease.worker) && job.id == lease.job && job.attempt == lease.attempt
-            }
+            Hold::Lease(lease) => holder(job) == Some(lease.worker) && job.standing.attempt == lease.attempt,
             Hold::Silent { lease, beat } => job.lease() == Some(lease) && self.beat(lease.worker) == beat,
-            Hold::Seen { state, attempt } => job.attempt == attempt && job.state.name() == state,
+            Hold::Seen { state, attempt, .. } => job.standing.attempt == attempt && job.standing.state.kind() == state,
         }
     }
 
@@ -651,8 +637,9 @@ impl Known {
             }
             if step.seq == entry.steps.len() as u64 {
                 entry.steps.push(step);
-                entry.job.failures = 0;
-                entry.job.suspect = entry.job.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
+                entry.job.standing.failures = 0;
+                entry.job.standing.suspect =
+                    entry.job.standing.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
             }
         }
         for memo in record.memos {
@@ -663,29 +650,28 @@ impl Known {
                 entry.memos.push(memo);
             }
         }
-        entry.job.memos = entry.memos.len() as u64;
-        entry.job.steps = entry.steps.len() as u64;
-        entry.job.skipped = entry.steps.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count() as u64;
+        entry.job.counts.memos = entry.memos.len() as u64;
+        entry.job.counts.steps = entry.steps.len() as u64;
+        entry.job.counts.skipped =
+            entry.steps.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count() as u64;
         if record.progress.is_some() {
-            entry.job.progress = record.progress;
+            entry.job.counts.progress = record.progress;
         }
         if record.passed {
-            entry.job.suspect = entry.job.suspect.map(|known| Suspect { liable: false, ..known });
+            entry.job.standing.suspect = entry.job.standing.suspect.map(|known| Suspect { liable: false, ..known });
         }
         record.jobs.into_iter().for_each(|job| self.enqueue(job));
         Ok(Written::Yes)
     }
 
     fn settle(&mut self, settlement: Settlement) -> Written {
-        let job = self.find(settlement.job).map(|entry| entry.job.clone());
-        let is_whole = |job: &Job| settlement.steps.is_none_or(|steps| steps == job.steps);
+        let job = self.find(settlement.job()).map(|entry| entry.job.clone());
+        let is_whole = |job: &Job| settlement.steps.is_none_or(|steps| steps == job.counts.steps);
         if !job.is_some_and(|job| self.holds(&job, settlement.hold) && is_whole(&job)) {
             return Written::Fenced;
         }
-        let entry = self.find(settlement.job).unwrap();
-        entry.job.state = settlement.next;
-        entry.job.failures = settlement.failures;
-        entry.job.suspect = settlement.suspect;
+        let entry = self.find(settlement.job()).unwrap();
+        entry.job.standing = settlement.outcome.standing(entry.job.standing.attempt);
         entry.attempts.extend(settlement.attempt);
         trim_attempts(&mut entry.attempts);
         entry.ended = settlement.now;
@@ -704,27 +690,27 @@ impl Store for Model {
     async fn lease(&self, ask: Ask) -> Result<Leased> {
         let mut known = self.known.lock().unwrap();
         let mut waiting: Vec<_> = known.jobs.iter_mut().map(|entry| &mut entry.job).collect();
-        waiting.retain(|job| ask.queues.contains(&job.queue) && ask.tasks.contains(&job.task.as_str()));
-        let due = |job: &Job| match job.state {
+        waiting.retain(|job| ask.queues.contains(&job.call.queue) && ask.tasks.contains(&job.call.task.as_str()));
+        let due = |job: &Job| match job.standing.state {
             State::Waiting { due } => Some(due),
             _ => None,
         };
         let next_due = waiting.iter().filter_map(|job| due(job)).filter(|due| *due > ask.now).min();
         waiting.retain(|job| due(job).is_some_and(|due| due <= ask.now));
-        waiting.sort_by_key(|job| (Reverse(job.priority), job.id));
+        waiting.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
         let (mut jobs, mut suspects) = (Vec::new(), false);
-        let by_survival = |job: &Job| Some((job.suspect?.survived, Reverse(job.priority), job.id));
+        let by_survival = |job: &Job| Some((job.standing.suspect?.survived, Reverse(job.call.priority), job.call.id));
         let suspect = waiting.iter().filter_map(|job| by_survival(job)).min().map(|(_, _, id)| id);
         let suspect = suspect.filter(|_| ask.suspects != Suspects::PassOver);
         for job in waiting {
-            if jobs.len() == ask.limit || job.suspect.is_some() && suspect != Some(job.id) {
-                suspects |= job.suspect.is_some();
+            if jobs.len() == ask.limit || job.standing.suspect.is_some() && suspect != Some(job.call.id) {
+                suspects |= job.standing.suspect.is_some();
                 continue;
             }
-            job.state = State::Running { worker: ask.worker };
-            job.attempt += 1;
+            job.standing.state = State::Running { worker: ask.worker };
+            job.standing.attempt += 1;
             let liable = ask.suspects == Suspects::OneAlone;
-            job.suspect = job.suspect.map(|known| Suspect { leased: Some(ask.now), liable, ..known });
+            job.standing.suspect = job.standing.suspect.map(|known| Suspect { leased: Some(ask.now), liable, ..known });
             jobs.push(job.clone());
         }
         Ok(Leased { jobs, next_due, suspects })
@@ -776,26 +762,30 @@ impl Store for Model {
         Ok(())
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
         let mut known = self.known.lock().unwrap();
         let mut after = known.clone();
-        let written = records.into_iter().map(|record| after.write(record)).collect::<Result<_>>()?;
+        let written = records.iter().cloned().map(|record| after.write(record)).collect::<Result<_>>()?;
         *known = after;
         Ok(written)
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         let mut known = self.known.lock().unwrap();
-        Ok(settlements.into_iter().map(|settlement| known.settle(settlement)).collect())
+        Ok(settlements.iter().cloned().map(|settlement| known.settle(settlement)).collect())
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         Ok(self.find(id))
     }
 
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        Ok(self.find(id).map(|job| (job.standing, job.counts)))
+    }
+
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
         let mut jobs = self.known.lock().unwrap().sorted();
-        jobs.retain(|job| filter.passes(job) && after.is_none_or(|after| job.id > after));
+        jobs.retain(|job| filter.passes(job) && after.is_none_or(|after| job.call.id > after));
         jobs.truncate(limit);
         Ok(jobs)
     }
@@ -828,8 +818,8 @@ impl Store for Model {
         let mut known = self.known.lock().unwrap();
         let before = known.jobs.len();
         known.jobs.retain(|entry| {
-            let limit = if entry.job.state.name() == "dead" { dead } else { finished };
-            !(entry.job.state.is_ended() && entry.ended < limit)
+            let limit = if entry.job.standing.state.name() == "dead" { dead } else { finished };
+            !(entry.job.standing.state.is_ended() && entry.ended < limit)
         });
         assert!(before - known.jobs.len() <= limit, "which jobs go first is for each store to say");
         Ok(before - known.jobs.len())

@@ -11,7 +11,8 @@ use std::{
 use jiff::Timestamp;
 use qtasks::{
     BoxError, Count, Error, Result,
-    job::{self, Ending},
+    job::{self, Ending, StateKind},
+    lifecycle::Outcome,
     postgres::{
         Transaction,
         tokio_postgres::{self, error::SqlState},
@@ -716,16 +717,13 @@ async fn is_robbed(tx: &mut Transaction<'_>, value: i64, diary: State<Diary>, ct
     if ctx.attempt() == 1 && value == 1 {
         let now = Timestamp::now();
         let theft = Settlement {
-            job: ctx.job_id(),
-            hold: Hold::Seen { state: "running", attempt: 1 },
+            hold: Hold::Seen { job: ctx.job_id(), state: StateKind::Running, attempt: 1 },
+            outcome: Outcome { next: job::NextState::Waiting { due: now }, failures: 0, suspect: None },
             steps: None,
-            next: job::State::Waiting { due: now },
-            failures: 0,
-            suspect: None,
             attempt: None,
             now,
         };
-        let taken = ROBBED.wait().settle(vec![theft]).await.unwrap();
+        let taken = ROBBED.wait().settle([theft].into()).await.unwrap();
         diary.note(format!("taken: {}", taken == [Written::Yes]));
     }
     Ok(ctx.attempt())

@@ -11,8 +11,12 @@ use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 use qtasks::{
     Error,
-    job::{Attempt, Ending, Job, Lease, NewJob, Output, Reply, State, Step, Suspect, WorkerId},
+    job::{
+        Attempt, Counts, Ending, Job, JobCall, Lease, NewJob, NextState, Output, Reply, Standing, State, StateKind,
+        Step, Suspect, WorkerId,
+    },
     json::Json,
+    lifecycle::Outcome,
     prelude::*,
     store::{Ask, Filter, Hold, Presence, Record, Redis, Settlement, Store, Suspects, Written},
 };
@@ -34,14 +38,16 @@ async fn open(url: &str) -> Arc<dyn Store> {
 
 fn new_job() -> NewJob {
     NewJob {
-        id: JobId::new(),
-        task: "task".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: Json::from_stored("{}"),
+        call: JobCall {
+            id: JobId::new(),
+            task: "task".into(),
+            queue: "default".into(),
+            priority: 0,
+            args: Json::from_stored("{}"),
+            max_time: None,
+            enqueued: Timestamp::UNIX_EPOCH,
+        },
         due: Timestamp::UNIX_EPOCH,
-        max_time: None,
-        enqueued: Timestamp::UNIX_EPOCH,
     }
 }
 
@@ -57,9 +63,9 @@ fn ask() -> Ask {
 }
 
 /// What becomes of a job that runs.
-fn settlement(job: &Job, next: State, now: Timestamp) -> Settlement {
-    let hold = Hold::Seen { state: "running", attempt: job.attempt };
-    Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now }
+fn settlement(job: &Job, next: NextState, now: Timestamp) -> Settlement {
+    let hold = Hold::Seen { job: job.call.id, state: StateKind::Running, attempt: job.standing.attempt };
+    Settlement { hold, outcome: Outcome { next, failures: 0, suspect: None }, steps: None, attempt: None, now }
 }
 
 /// Makes a call until the server is there to carry it out.
@@ -81,8 +87,8 @@ async fn processes_wake_each_other() {
     let url = redis::url();
     let (one, other) = (open(&url).await, open(&url).await);
     let job = new_job();
-    let (mut work, mut news) = (other.notifier().work(), other.notifier().job(job.id));
-    let (mut end, mut lost) = (other.notifier().end(job.id), other.notifier().lost());
+    let (mut work, mut news) = (other.notifier().work(), other.notifier().job(job.call.id));
+    let (mut end, mut lost) = (other.notifier().end(job.call.id), other.notifier().lost());
     one.enqueue(vec![job.clone()]).await.unwrap();
     in_time(work.notification()).await;
     let asked = ask();
@@ -90,9 +96,9 @@ async fn processes_wake_each_other() {
     one.leave(asked.worker).await.unwrap();
     in_time(lost.notification()).await;
     assert!(!news.take_notification() && !end.take_notification());
-    let cancel = qtasks::lifecycle::cancel(&leased, "enough").unwrap();
-    let settlement = settlement(&leased, cancel.next, asked.now);
-    assert_eq!(one.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+    let (outcome, _) = qtasks::lifecycle::cancel(&leased.standing, "enough").unwrap();
+    let settlement = settlement(&leased, outcome.next, asked.now);
+    assert_eq!(one.settle([settlement].into()).await.unwrap(), [Written::Yes]);
     in_time(news.notification()).await;
     in_time(end.notification()).await;
 }
@@ -117,7 +123,7 @@ async fn a_server_that_was_away_is_found_again_and_rings_for_everybody() {
     let error = store.enqueue(vec![new_job()]).await.unwrap_err();
     assert!(error.is_store_trouble(), "{error}");
     // Once the loss of the connection was noticed, there is none to be had.
-    let error = store.job(job.id).await.unwrap_err();
+    let error = store.job(job.call.id).await.unwrap_err();
     assert_eq!(
         whole(&error),
         format!(
@@ -125,11 +131,11 @@ async fn a_server_that_was_away_is_found_again_and_rings_for_everybody() {
             server.port
         )
     );
-    let (mut work, mut news) = (store.notifier().work(), store.notifier().job(job.id));
+    let (mut work, mut news) = (store.notifier().work(), store.notifier().job(job.call.id));
     server.restart();
     in_time(work.notification()).await;
     in_time(news.notification()).await;
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().id, job.id);
+    assert_eq!(store.job(job.call.id).await.unwrap().unwrap().call.id, job.call.id);
     assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 1);
 }
 
@@ -154,7 +160,7 @@ async fn a_frozen_server_is_answered_for_in_bounded_time() {
     server.server.thaw();
     let enqueued = new_job();
     insist(async || store.enqueue(vec![enqueued.clone()]).await).await;
-    assert!(insist(async || store.job(enqueued.id).await).await.is_some());
+    assert!(insist(async || store.job(enqueued.call.id).await).await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +176,7 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
                 let mut ids = Vec::new();
                 loop {
                     let job = new_job();
-                    let id = job.id;
+                    let id = job.call.id;
                     match store.enqueue(vec![job]).await {
                         Ok(()) => ids.push(id),
                         Err(_) => return ids,
@@ -191,7 +197,7 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
         assert!(acknowledged.len() > 100 * (round + 1));
         server.restart();
         let found = insist(async || store.jobs(Default::default(), None, usize::MAX).await).await;
-        let found: std::collections::HashSet<_> = found.iter().map(|job| job.id).collect();
+        let found: std::collections::HashSet<_> = found.iter().map(|job| job.call.id).collect();
         let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(id)).collect();
         assert!(lost.is_empty(), "{} of {} were lost", lost.len(), acknowledged.len());
         acknowledged = found.into_iter().collect();
@@ -373,7 +379,7 @@ async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
     store.enqueue(vec![job.clone()]).await.unwrap();
     let asked = ask();
     let leased = store.lease(asked.clone()).await.unwrap().jobs;
-    assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [job.id]);
+    assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [job.call.id]);
     assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
     assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
 }
@@ -399,8 +405,8 @@ async fn the_keys_of_an_application_are_followed_through_a_cluster() {
     let mut work = here.notifier().work();
     there.enqueue(vec![job.clone()]).await.unwrap();
     in_time(work.notification()).await;
-    assert_eq!(here.lease(ask()).await.unwrap().jobs[0].id, job.id);
-    assert_eq!(there.job(job.id).await.unwrap().unwrap().attempt, 1);
+    assert_eq!(here.lease(ask()).await.unwrap().jobs[0].call.id, job.call.id);
+    assert_eq!(there.job(job.call.id).await.unwrap().unwrap().standing.attempt, 1);
 }
 
 /// How many scripts the server has run.
@@ -442,10 +448,10 @@ async fn nothing_is_left_of_jobs_that_were_pruned() {
         let asked = ask();
         let leased = store.lease(asked.clone()).await.unwrap().jobs;
         assert_eq!(leased.len(), JOBS + 1);
-        let cancelled = State::Cancelled { reason: "enough".into() };
+        let cancelled = NextState::Cancelled { reason: "enough".into() };
         let settlements = leased.iter().map(|job| {
-            let stays = job.id == first.id && !is_last;
-            let next = if stays { State::Waiting { due: Timestamp::UNIX_EPOCH } } else { cancelled.clone() };
+            let stays = job.call.id == first.call.id && !is_last;
+            let next = if stays { NextState::Waiting { due: Timestamp::UNIX_EPOCH } } else { cancelled.clone() };
             settlement(job, next, asked.now)
         });
         assert!(store.settle(settlements.collect()).await.unwrap().iter().all(|written| *written == Written::Yes));
@@ -465,17 +471,17 @@ async fn thousands_that_were_called_off_in_line_are_passed_over_some_at_a_time()
     let server = lasting();
     let store = open(&server.url()).await;
     let jobs: Vec<_> = (0..10_001).map(|_| new_job()).collect();
-    let last = jobs.last().unwrap().id;
+    let last = jobs.last().unwrap().call.id;
     store.enqueue(jobs.clone()).await.unwrap();
     // From behind, for the first in line can go at once.
     let cancelled = jobs.iter().rev().skip(1).map(|job| Settlement {
-        hold: Hold::Seen { state: "waiting", attempt: 0 },
-        ..settlement(&job.clone().into(), State::Cancelled { reason: "enough".into() }, Timestamp::UNIX_EPOCH)
+        hold: Hold::Seen { job: job.call.id, state: StateKind::Waiting, attempt: 0 },
+        ..settlement(&job.clone().into(), NextState::Cancelled { reason: "enough".into() }, Timestamp::UNIX_EPOCH)
     });
     store.settle(cancelled.collect()).await.unwrap();
     let before = scripts(&server);
     let leased = store.lease(Ask { limit: 1, ..ask() }).await.unwrap().jobs;
-    assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [last]);
+    assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [last]);
     assert_eq!(scripts(&server) - before, 3);
     assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
 }
@@ -490,20 +496,23 @@ async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
     let asked = ask();
     let leased = store.lease(asked.clone()).await.unwrap().jobs;
     for (job, kind) in leased.iter().zip(kinds) {
-        let id = job.id.to_bytes().map(|byte| format!("\\\\{byte:03}")).concat();
+        let id = job.call.id.to_bytes().map(|byte| format!("\\\\{byte:03}")).concat();
         let script = format!("return redis.call('DEL', redis.call('KEYS', '*:format')[1]:sub(1, -7) .. '{kind}{id}')");
         server.tell(&format!("EVAL \"{script}\" 0")).unwrap();
     }
     let mut work = store.notifier().work();
     assert_eq!(store.held(asked.worker, 1).await.unwrap().len(), 1);
-    let mut found: Vec<_> = store.held(asked.worker, 9).await.unwrap().iter().map(|job| job.id).collect();
+    let mut found: Vec<_> = store.held(asked.worker, 9).await.unwrap().iter().map(|job| job.call.id).collect();
     found.sort();
-    assert_eq!(found, [leased[2].id, leased[3].id]);
+    assert_eq!(found, [leased[2].call.id, leased[3].call.id]);
     // The one of which only the job was left waits again.
     in_time(work.notification()).await;
     let again = store.lease(ask()).await.unwrap().jobs;
-    assert_eq!(again.iter().map(|job| (job.id, job.attempt)).collect::<Vec<_>>(), [(leased[1].id, 1)]);
-    assert_eq!(store.job(leased[0].id).await.unwrap(), None);
+    assert_eq!(
+        again.iter().map(|job| (job.call.id, job.standing.attempt)).collect::<Vec<_>>(),
+        [(leased[1].call.id, 1)]
+    );
+    assert_eq!(store.job(leased[0].call.id).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -512,7 +521,7 @@ async fn a_dropped_call_is_carried_out() {
     let url = redis::url();
     let store = open(&url).await;
     let job = new_job();
-    let id = job.id;
+    let id = job.call.id;
     {
         let mut call = store.enqueue(vec![job]);
         _ = futures::poll!(&mut call);
@@ -590,21 +599,21 @@ async fn what_a_suspect_has_survived_counts_to_the_millisecond_for_two_years() {
     let years = Duration::from_millis(1 << 36);
     let survived = [years - Duration::from_millis(2), years - Duration::from_millis(1), years, Duration::MAX];
     let priorities = [i16::MIN, i16::MAX, 1, 2];
-    let jobs = priorities.map(|priority| NewJob { priority, ..new_job() });
+    let jobs = priorities.map(|priority| NewJob::from(JobCall { priority, ..new_job().call }));
     store.enqueue(jobs.iter().rev().cloned().collect()).await.unwrap();
     store.lease(asked.clone()).await.unwrap();
     for (job, survived) in jobs.iter().zip(survived) {
-        let lease = Lease { job: job.id, attempt: 1, worker: asked.worker };
+        let lease = Lease { job: job.call.id, attempt: 1, worker: asked.worker };
         let suspect = Some(Suspect { survived, ..Suspect::default() });
-        let waiting = State::Waiting { due: asked.now };
-        let lost = Settlement { suspect, ..settlement(&job.clone().into(), waiting, asked.now) };
-        let lost = Settlement { hold: Hold::Silent { lease, beat: None }, ..lost };
-        assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+        let (hold, next) = (Hold::Silent { lease, beat: None }, NextState::Waiting { due: asked.now });
+        let outcome = Outcome { next, failures: 0, suspect };
+        let lost = Settlement { hold, outcome, steps: None, attempt: None, now: asked.now };
+        assert_eq!(store.settle([lost].into()).await.unwrap(), [Written::Yes]);
     }
     // Of the two that have survived more than that, the one of the higher priority comes first.
     for place in [0, 1, 3, 2] {
         let leased = store.lease(asked.clone()).await.unwrap().jobs;
-        assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [jobs[place].id]);
+        assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [jobs[place].call.id]);
     }
 }
 
@@ -650,8 +659,8 @@ impl Old {
     }
 
     /// How a job stands.
-    fn stands(&self, id: JobId, standing: Standing) {
-        let Standing { state, is_suspect, attempt, worker, failures, time, last, outcome } = standing;
+    fn stands(&self, id: JobId, standing: OldStanding) {
+        let OldStanding { state, is_suspect, attempt, worker, failures, time, last, outcome } = standing;
         let worker = worker.map(WorkerId::to_bytes).unwrap_or_default();
         let numbers =
             [&[state, is_suspect.into()], &attempt.to_be_bytes()[..], &worker, &failures.to_be_bytes()].concat();
@@ -661,15 +670,15 @@ impl Old {
     }
 
     /// A job that runs.
-    fn runs(&self, id: JobId, worker: WorkerId, standing: Standing) {
+    fn runs(&self, id: JobId, worker: WorkerId, standing: OldStanding) {
         let lease = [&id.to_bytes()[..], &standing.attempt.to_be_bytes()].concat();
         self.tell("SADD", "held:", &worker.to_bytes(), &[&lease]);
-        self.stands(id, Standing { state: 1, worker: Some(worker), ..standing });
+        self.stands(id, OldStanding { state: 1, worker: Some(worker), ..standing });
     }
 }
 
 #[derive(Default)]
-struct Standing {
+struct OldStanding {
     state: u8,
     is_suspect: bool,
     attempt: u32,
@@ -681,10 +690,15 @@ struct Standing {
 }
 
 /// A job of such a store, as it is read.
-fn old_job(id: JobId, priority: i16, state: State) -> Job {
-    let time = Timestamp::from_millisecond(7).unwrap();
-    let new = NewJob { id, priority, args: Json::from_stored("{\"n\":1}"), due: time, enqueued: time, ..new_job() };
-    Job { state, ..new.into() }
+fn old_job(id: JobId, priority: i16, standing: Standing) -> Job {
+    let enqueued = Timestamp::from_millisecond(7).unwrap();
+    let call = JobCall { id, priority, args: Json::from_stored("{\"n\":1}"), enqueued, ..new_job().call };
+    Job { call, standing, counts: Counts::default() }
+}
+
+/// How a job stands that has had attempts and no failures.
+fn stands(state: State, attempt: u32, suspect: Option<Suspect>) -> Standing {
+    Standing { state, attempt, failures: 0, suspect }
 }
 
 #[tokio::test]
@@ -699,47 +713,48 @@ async fn jobs_of_format_2_are_found_as_they_were() {
     let in_line = old.job(1, 0);
     old.tell("RPUSH", "line:", LANE, &[&in_line.to_bytes()]);
     let runs = old.job(2, 200);
-    old.runs(runs, worker, Standing { attempt: 2, failures: 1, ..Standing::default() });
+    old.runs(runs, worker, OldStanding { attempt: 2, failures: 1, ..OldStanding::default() });
     let counts = [&2_u32.to_be_bytes(), &[1_u64, 0, 0].map(u64::to_be_bytes).concat()[..], &[0; 17]].concat();
     old.tell("SET", "c:", &runs.to_bytes(), &[&counts]);
     old.tell("RPUSH", "s:", &runs.to_bytes(), &[&[&[0], &9_u64.to_be_bytes()[..], b"81"].concat()]);
     let suspect_runs = old.job(3, 0);
-    old.runs(suspect_runs, worker, Standing { is_suspect: true, attempt: 2, ..Standing::default() });
+    old.runs(suspect_runs, worker, OldStanding { is_suspect: true, attempt: 2, ..OldStanding::default() });
     let suspects = [(4, -1), (5, 300), (6, 0)].map(|(id, priority)| {
         let id = old.job(id, priority);
-        old.stands(id, Standing { is_suspect: true, attempt: 1, failures: 1, time: 7, ..Standing::default() });
+        old.stands(id, OldStanding { is_suspect: true, attempt: 1, failures: 1, time: 7, ..OldStanding::default() });
         old.tell("ZADD", "suspects:", LANE, &[(!priority).to_string().as_bytes(), &id.to_bytes()]);
         id
     });
     let [later, suspect_later] = [(7, false), (8, true)].map(|(id, is_suspect)| {
         let id = old.job(id, 0);
-        old.stands(id, Standing { is_suspect, attempt: 1, time: 900, ..Standing::default() });
+        old.stands(id, OldStanding { is_suspect, attempt: 1, time: 900, ..OldStanding::default() });
         old.tell("ZADD", "later:", LANE, &[b"900", &id.to_bytes()]);
         id
     });
     let done = old.job(9, 0);
     let last = [&1_u32.to_be_bytes(), &worker.to_bytes()[..], &[10, 20].map(i64::to_be_bytes).concat(), &[0]].concat();
-    old.stands(done, Standing { state: 2, attempt: 1, time: 20, last, outcome: b"42", ..Standing::default() });
+    old.stands(done, OldStanding { state: 2, attempt: 1, time: 20, last, outcome: b"42", ..OldStanding::default() });
     old.tell("ZADD", "finished", b"", &[b"20", &done.to_bytes()]);
 
     let suspect = Some(Suspect::default());
     let waiting = |due| State::Waiting { due: time(due) };
+    let running = || State::Running { worker };
     let mut expected = vec![
-        old_job(in_line, 0, waiting(7)),
+        old_job(in_line, 0, Standing::waiting(time(7))),
         // A step of this attempt has set the failures to 0.
-        Job { attempt: 2, steps: 1, ..old_job(runs, 200, State::Running { worker }) },
-        Job { attempt: 2, suspect, ..old_job(suspect_runs, 0, State::Running { worker }) },
+        Job { counts: Counts { steps: 1, ..Counts::default() }, ..old_job(runs, 200, stands(running(), 2, None)) },
+        old_job(suspect_runs, 0, stands(running(), 2, suspect)),
     ];
-    expected.extend(suspects.iter().zip([-1, 300, 0]).map(|(id, priority)| Job {
-        attempt: 1,
-        failures: 1,
-        suspect,
-        ..old_job(*id, priority, waiting(7))
-    }));
-    expected.push(Job { attempt: 1, ..old_job(later, 0, waiting(900)) });
-    expected.push(Job { attempt: 1, suspect, ..old_job(suspect_later, 0, waiting(900)) });
+    expected.extend(
+        suspects
+            .iter()
+            .zip([-1, 300, 0])
+            .map(|(id, priority)| old_job(*id, priority, Standing { failures: 1, ..stands(waiting(7), 1, suspect) })),
+    );
+    expected.push(old_job(later, 0, stands(waiting(900), 1, None)));
+    expected.push(old_job(suspect_later, 0, stands(waiting(900), 1, suspect)));
     let output = Output::Value(Json::from_stored("42"));
-    expected.push(Job { attempt: 1, ..old_job(done, 0, State::Done { output }) });
+    expected.push(old_job(done, 0, stands(State::Done { output }, 1, None)));
 
     // Whether one program opens it or another comes after it.
     for _ in 0..2 {
@@ -754,20 +769,26 @@ async fn jobs_of_format_2_are_found_as_they_were() {
     let attempt = Attempt { number: 1, worker, started: Some(time(10)), ended: time(20), ending: Ending::Done };
     assert_eq!(store.attempts(done).await.unwrap(), [attempt]);
     let mut held = store.held(worker, 9).await.unwrap();
-    held.sort_by_key(|job| job.id);
+    held.sort_by_key(|job| job.call.id);
     assert_eq!(held, expected[1..3]);
 
     // All of them go on.
     let lost = held.iter().zip([0, 1]).map(|(job, survived)| Settlement {
         hold: Hold::Silent { lease: job.lease().unwrap(), beat: None },
-        suspect: Some(Suspect { survived: Duration::from_millis(survived), losses: 1, ..Suspect::default() }),
-        ..settlement(job, waiting(8), time(8))
+        outcome: Outcome {
+            next: NextState::Waiting { due: time(8) },
+            failures: 0,
+            suspect: Some(Suspect { survived: Duration::from_millis(survived), losses: 1, ..Suspect::default() }),
+        },
+        steps: None,
+        attempt: None,
+        now: time(8),
     });
     assert_eq!(store.settle(lost.collect()).await.unwrap(), [Written::Yes; 2]);
     let mut leased = Vec::new();
     for _ in 0..7 {
         let given = store.lease(Ask { now: time(900), ..ask() }).await.unwrap().jobs;
-        leased.extend(given.iter().map(|job| job.id));
+        leased.extend(given.iter().map(|job| job.call.id));
     }
     let [low, high, usual] = suspects;
     assert_eq!(leased, [high, in_line, later, runs, usual, suspect_later, low, suspect_runs]);
@@ -782,8 +803,8 @@ async fn programs_of_format_2_that_still_run_are_understood() {
     let store = open(&old.url()).await;
     // One of them has leased a suspect after that, and one loses another.
     let [runs, waits] = [1, 2].map(|id| old.job(id, 0));
-    old.runs(runs, worker, Standing { is_suspect: true, attempt: 2, ..Standing::default() });
-    old.stands(waits, Standing { is_suspect: true, attempt: 1, time: 7, ..Standing::default() });
+    old.runs(runs, worker, OldStanding { is_suspect: true, attempt: 2, ..OldStanding::default() });
+    old.stands(waits, OldStanding { is_suspect: true, attempt: 1, time: 7, ..OldStanding::default() });
     old.tell("ZADD", "suspects:", LANE, &[b"-1", &waits.to_bytes()]);
     let times = ["-9007199254740992", "1764160000000", "1764160001000"];
     for renewed in times {
@@ -794,19 +815,19 @@ async fn programs_of_format_2_that_still_run_are_understood() {
     }
     let suspect = Some(Suspect::default());
     let held = store.held(worker, 9).await.unwrap();
-    assert_eq!(held, [Job { attempt: 2, suspect, ..old_job(runs, 0, State::Running { worker }) }]);
+    assert_eq!(held, [old_job(runs, 0, stands(State::Running { worker }, 2, suspect))]);
     let waiting = State::Waiting { due: Timestamp::from_millisecond(7).unwrap() };
-    assert_eq!(store.job(waits).await.unwrap().unwrap(), Job { attempt: 1, suspect, ..old_job(waits, 0, waiting) });
+    assert_eq!(store.job(waits).await.unwrap().unwrap(), old_job(waits, 0, stands(waiting, 1, suspect)));
 
     let asked = ask();
     let leased = store.lease(asked.clone()).await.unwrap().jobs;
-    let suspect = leased[0].suspect.unwrap();
-    assert_eq!((leased[0].id, suspect.liable, suspect.losses), (waits, true, 0));
+    let suspect = leased[0].standing.suspect.unwrap();
+    assert_eq!((leased[0].call.id, suspect.liable, suspect.losses), (waits, true, 0));
     assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
 
     let silent = Hold::Silent { lease: held[0].lease().unwrap(), beat: Some(1_764_160_001_000) };
-    let lost = Settlement { hold: silent, ..settlement(&held[0], State::Waiting { due: asked.now }, asked.now) };
-    assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+    let lost = Settlement { hold: silent, ..settlement(&held[0], NextState::Waiting { due: asked.now }, asked.now) };
+    assert_eq!(store.settle([lost].into()).await.unwrap(), [Written::Yes]);
     store.forget(worker, Some(1_764_160_001_000)).await.unwrap();
     assert!(store.workers().await.unwrap().iter().all(|known| known.worker == asked.worker));
 }
@@ -818,7 +839,7 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
     let (old, worker) = (Old::of_format(b"3"), WorkerId::from_bytes([0xa0; 16]));
     let store = open(&old.url()).await;
     let id = old.job(1, 0);
-    old.runs(id, worker, Standing { attempt: 1, ..Standing::default() });
+    old.runs(id, worker, OldStanding { attempt: 1, ..OldStanding::default() });
     let attempt =
         |number: u32| [&number.to_be_bytes()[..], &[0xa0; 16], &[0x80, 0, 0, 0, 0, 0, 0, 0], &[0; 8], &[2]].concat();
     let attempts: Vec<_> = (1..=5000).map(attempt).collect();
@@ -830,16 +851,16 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
     assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
     let now = Timestamp::now();
     let ended = |number| Attempt { number, worker, started: None, ended: now, ending: Ending::Snoozed };
-    let runs = Job { attempt: 1, ..old_job(id, 0, State::Running { worker }) };
-    let dead = State::Dead { error: "no".into() };
+    let runs = old_job(id, 0, stands(State::Running { worker }, 1, None));
+    let dead = NextState::Dead { error: "no".into() };
     let settled = Settlement { attempt: Some(ended(5001)), ..settlement(&runs, dead, now) };
-    assert_eq!(store.settle(vec![settled]).await.unwrap(), [Written::Yes]);
+    assert_eq!(store.settle([settled].into()).await.unwrap(), [Written::Yes]);
     assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
     let again = Settlement {
-        hold: Hold::Seen { state: "dead", attempt: 1 },
-        ..settlement(&runs, State::Waiting { due: now }, now)
+        hold: Hold::Seen { job: id, state: StateKind::Dead, attempt: 1 },
+        ..settlement(&runs, NextState::Waiting { due: now }, now)
     };
-    assert_eq!(store.settle(vec![again]).await.unwrap(), [Written::Yes]);
+    assert_eq!(store.settle([again].into()).await.unwrap(), [Written::Yes]);
     assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
     let history = format!("LLEN \"{{old}}:h:{}\"", "\\x01".repeat(16));
     assert_eq!(old.server.tell(&history).unwrap(), ":100");
@@ -872,7 +893,7 @@ async fn a_job_whose_steps_cannot_be_appended_is_refused_and_no_other() {
     let store = open(&old.url()).await;
     let jobs = [1, 2, 3, 4, 5].map(|id| old.job(id, 0));
     for id in jobs {
-        old.runs(id, worker, Standing { attempt: 1, ..Standing::default() });
+        old.runs(id, worker, OldStanding { attempt: 1, ..OldStanding::default() });
     }
     old.tell("SET", "s:", &jobs[2].to_bytes(), &[b"something else"]);
     let record = |job: JobId| Record {
@@ -883,27 +904,27 @@ async fn a_job_whose_steps_cannot_be_appended_is_refused_and_no_other() {
         progress: None,
         passed: false,
     };
-    let together = store.record(jobs.map(record).to_vec()).await.unwrap_err();
-    let alone = store.record(vec![record(jobs[2])]).await.unwrap_err();
+    let together = store.record(jobs.map(record).to_vec().into()).await.unwrap_err();
+    let alone = store.record([record(jobs[2])].into()).await.unwrap_err();
     for error in [together, alone] {
         assert!(whole(&error).starts_with("the store refuses to record steps: "), "{}", whole(&error));
         assert!(whole(&error).contains("WRONGTYPE"), "{}", whole(&error));
     }
     for id in [jobs[0], jobs[1], jobs[3], jobs[4]] {
-        assert_eq!(store.record(vec![record(id)]).await.unwrap(), [Written::Yes]);
+        assert_eq!(store.record([record(id)].into()).await.unwrap(), [Written::Yes]);
         assert_eq!(store.steps(id, 0, 9).await.unwrap().len(), 1, "it is not recorded twice");
     }
-    assert_eq!(store.job(jobs[2]).await.unwrap().unwrap().steps, 0);
+    assert_eq!(store.job(jobs[2]).await.unwrap().unwrap().counts.steps, 0);
 
     // Nor does one whose history cannot be kept hold up others, or itself.
     old.tell("SET", "h:", &jobs[2].to_bytes(), &[b"something else"]);
     let now = Timestamp::now();
     let snoozed = |job: JobId| {
         let attempt = Attempt { number: 1, worker, started: None, ended: now, ending: Ending::Snoozed };
-        let runs = Job { attempt: 1, ..old_job(job, 0, State::Running { worker }) };
+        let runs = old_job(job, 0, stands(State::Running { worker }, 1, None));
         let hold = Hold::Lease(Lease { job, attempt: 1, worker });
-        Settlement { hold, attempt: Some(attempt), ..settlement(&runs, State::Waiting { due: now }, now) }
+        Settlement { hold, attempt: Some(attempt), ..settlement(&runs, NextState::Waiting { due: now }, now) }
     };
-    assert_eq!(store.settle(jobs.map(snoozed).to_vec()).await.unwrap(), [Written::Yes; 5]);
+    assert_eq!(store.settle(jobs.map(snoozed).to_vec().into()).await.unwrap(), [Written::Yes; 5]);
     assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 5);
 }

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use qtasks::{
     Result,
-    job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+    job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
     store::{
         Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Settlement,
         Store, Transacted, Written,
@@ -91,7 +91,7 @@ impl<E: Edge> Store for Behind<E> {
             let _in_order = ledger.in_order().await;
             let leased = store.lease(ask).await?;
             for job in &leased.jobs {
-                ledger.note(Event::Leased { job: job.id, attempt: job.attempt, worker });
+                ledger.note(Event::Leased { job: job.call.id, attempt: job.standing.attempt, worker });
             }
             Ok(leased)
         })
@@ -105,7 +105,7 @@ impl<E: Edge> Store for Behind<E> {
         Some(Box::pin(async move {
             let jobs = coming.await?;
             for job in &jobs {
-                ledger.note(Event::Leased { job: job.id, attempt: job.attempt, worker });
+                ledger.note(Event::Leased { job: job.call.id, attempt: job.standing.attempt, worker });
             }
             Ok(jobs)
         }))
@@ -115,7 +115,7 @@ impl<E: Edge> Store for Behind<E> {
         self.store.stop_lease_on_enqueue(worker).await;
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
         self.pass("record", records, |store, ledger, records| async move {
             let _in_order = ledger.in_order().await;
             let written = store.record(records.clone()).await?;
@@ -133,12 +133,12 @@ impl<E: Edge> Store for Behind<E> {
         .await
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         self.pass("settle", settlements, |store, ledger, settlements| async move {
             let _in_order = ledger.in_order().await;
             let written = store.settle(settlements.clone()).await?;
             ledger::settled(&settlements, &written).into_iter().for_each(|event| ledger.note(event));
-            ledger.ring(settlements.iter().map(|settlement| settlement.job), true);
+            ledger.ring(settlements.iter().map(Settlement::job), true);
             Ok(written)
         })
         .await
@@ -173,6 +173,10 @@ impl<E: Edge> Store for Behind<E> {
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         self.pass("job", id, |store, _, id| async move { store.job(id).await }).await
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        self.pass("standing", id, |store, _, id| async move { store.standing(id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use qtasks::{
-    job::{JobId, NewJob, WorkerId},
+    job::{JobCall, JobId, NewJob, WorkerId},
     json::Json,
     store::{Ask, Suspects},
 };
@@ -13,14 +13,16 @@ pub const NOW: Timestamp = Timestamp::constant(1_700_000_000, 0);
 /// A job of the task `task` in the queue `default`.
 pub fn new_job() -> NewJob {
     NewJob {
-        id: JobId::new(),
-        task: "task".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: Json::from_stored("{}"),
+        call: JobCall {
+            id: JobId::new(),
+            task: "task".into(),
+            queue: "default".into(),
+            priority: 0,
+            args: Json::from_stored("{}"),
+            max_time: None,
+            enqueued: NOW,
+        },
         due: NOW,
-        max_time: None,
-        enqueued: NOW,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use qtasks::{
     Error, Result,
-    job::{JobId, State},
+    job::JobId,
     store::{Hold, Notifier, Settlement, Store, Written},
 };
 use serde_json::Value;
@@ -111,11 +111,8 @@ pub(crate) fn settled(settlements: &[Settlement], written: &[Written]) -> Vec<Ev
                 Hold::Lease(lease) => Some(lease.attempt),
                 _ => None,
             };
-            let state = match &settlement.next {
-                State::Waiting { .. } => "waiting",
-                ended => ended.name(),
-            };
-            Event::Settled { job: settlement.job, attempt, state: state.to_owned() }
+            let state = settlement.outcome.next.kind().to_string();
+            Event::Settled { job: settlement.job(), attempt, state }
         })
         .collect()
 }

@@ -97,10 +97,10 @@ impl Fate {
     /// What a store says of a job.
     pub fn of(job: &Job, steps: Vec<Step>, attempts: &[Attempt], result: Option<Value>) -> Self {
         Self {
-            state: job.state.name().to_owned(),
+            state: job.standing.state.name().to_owned(),
             result,
-            attempt: job.attempt,
-            failures: job.failures,
+            attempt: job.standing.attempt,
+            failures: job.standing.failures,
             steps: steps.into_iter().map(|step| (step.seq, Item::from(step.reply))).collect(),
             attempts: attempts.iter().map(|attempt| (attempt.number, attempt.ending.clone())).collect(),
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::ensure;
 use futures::stream::{self, TryStreamExt as _};
-use qtasks::{QueueTasks, qtask, store::Filter};
+use qtasks::{QueueTasks, job::StateKind, qtask, store::Filter};
 use tokio::sync::Notify;
 
 use super::raw;
@@ -62,7 +62,7 @@ pub(crate) async fn through(app: &QueueTasks, jobs: u64) -> anyhow::Result<Rate>
     // Which ends when all are settled.
     worker.shutdown().await?;
     let this = start.rate(jobs)?;
-    for state in ["waiting", "running"] {
+    for state in [StateKind::Waiting, StateKind::Running] {
         ensure!(app.jobs(Filter::default().state(state), None, 1).await?.is_empty(), "a job is {state} at the end");
     }
     Ok(this)

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use qtasks::{
-    job::{JobId, NewJob, WorkerId},
+    job::{JobCall, JobId, NewJob, WorkerId},
     json::Json,
     store::{self, Ask, Suspects},
 };
@@ -62,14 +62,16 @@ async fn leasing(scale: &Scale, others: u64) -> anyhow::Result<f64> {
 fn calls(count: u64) -> Vec<NewJob> {
     let (now, args) = (Timestamp::now(), Json::from_stored(format!("{{\"text\":\"{}\"}}", raw::filling())));
     let call = |_| NewJob {
-        id: JobId::new(),
-        task: "queued".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: args.clone(),
+        call: JobCall {
+            id: JobId::new(),
+            task: "queued".into(),
+            queue: "default".into(),
+            priority: 0,
+            args: args.clone(),
+            max_time: None,
+            enqueued: now,
+        },
         due: now,
-        max_time: None,
-        enqueued: now,
     };
     (0..count).map(call).collect()
 }

@@ -269,8 +269,8 @@ impl QueueTasks {
     pub async fn job<T: Task>(&self, id: JobId) -> Result<JobHandle<T::Output>> {
         let job = self.app.job(id).await?;
         let asked = T::schema().name;
-        if job.task != asked {
-            return Err(Error::OtherTask { id, found: job.task, asked: asked.to_owned() });
+        if job.call.task != asked {
+            return Err(Error::OtherTask { id, found: job.call.task, asked: asked.to_owned() });
         }
         Ok(JobHandle::new(id, self.app.clone()))
     }
@@ -281,7 +281,7 @@ impl QueueTasks {
     ///
     /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
     pub async fn any_job(&self, id: JobId) -> Result<JobHandle<serde_json::Value>> {
-        self.app.job(id).await?;
+        self.app.standing(id).await?;
         Ok(JobHandle::new(id, self.app.clone()))
     }
 

@@ -74,7 +74,7 @@ async fn check(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]
     for job in named(jobs) {
         // One that has been pruned since was no other.
         if let Some(found) = patience.call(|| store.job(job.id)).await? {
-            job.is_that(&found.task, &found.args)?;
+            job.is_that(&found.call.task, &found.call.args)?;
         }
     }
     Ok(())

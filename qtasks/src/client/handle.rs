@@ -14,7 +14,7 @@ use crate::{
     },
     error::{BoxError, Error, Result},
     model::{
-        job::{Attempt, Job, JobId, Output, Progress, Reply, Shape, State},
+        job::{Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Output, Progress, Reply, Shape, Standing, State},
         json::Json,
         lifecycle::{self, Outcome},
         result::gather,
@@ -94,14 +94,14 @@ impl<C> JobHandle<C> {
     ///
     /// Those of [`result`](Self::result), and [`Error::Decode`] when the result is not a `T`.
     pub async fn result_as<T: DeserializeOwned>(&self) -> Result<T> {
-        let job = self.ended().await?;
-        match job.state {
+        let (state, counts) = self.ended().await?;
+        match state {
             State::Done { output: Output::Value(json) } => {
                 json.decode().map_err(|source| undecodable::<T>(self.id, source.into()))
             }
             State::Done { output: Output::Steps(shape) } => {
-                let replies = self.replies(&job, shape).await?;
-                gather(shape, job.steps - job.skipped, &replies)
+                let replies = self.replies(&counts, shape).await?;
+                gather(shape, counts.steps - counts.skipped, &replies)
                     .map_err(|source| undecodable::<T>(self.id, source.into()))
             }
             state => Err(stream::unhappy_end(self.id, state)),
@@ -141,8 +141,10 @@ impl<C> JobHandle<C> {
     ///
     /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
     pub async fn status(&self) -> Result<Status> {
-        let Job { task, queue, enqueued, state, attempt, failures, steps, skipped, progress, .. } =
-            self.app.job(self.id).await?;
+        let Job { call, standing, counts } = self.app.job(self.id).await?;
+        let JobCall { task, queue, enqueued, .. } = call;
+        let Standing { state, attempt, failures, .. } = standing;
+        let Counts { steps, skipped, progress, .. } = counts;
         let store = &*self.app.store;
         let attempts = patiently(store, || store.attempts(self.id)).await?;
         let runs = matches!(state, State::Running { .. });
@@ -174,8 +176,11 @@ impl<C> JobHandle<C> {
     /// The job may be cancelled although the future was dropped.
     pub async fn cancel(&self) -> Result<()> {
         const REASON: &str = "called off";
-        let decide = |job: &Job, _now| lifecycle::cancel(job, REASON);
-        let is_done = |job: &Job, _seen: &Hold| matches!(&job.state, State::Cancelled { reason } if reason == REASON);
+        let decide = |standing: &Standing, _now| {
+            lifecycle::cancel(standing, REASON).map(|(outcome, ending)| (outcome, Some(ending)))
+        };
+        let is_done =
+            |now: &Standing, _seen: &Hold| matches!(&now.state, State::Cancelled { reason } if reason == REASON);
         self.change("cancelled", decide, is_done).await
     }
 
@@ -190,8 +195,10 @@ impl<C> JobHandle<C> {
     ///
     /// The job may be tried again although the future was dropped.
     pub async fn retry(&self) -> Result<()> {
-        let is_done = |job: &Job, before: &Hold| seen(job) != *before;
-        self.change("retried", lifecycle::retry, is_done).await
+        let is_done = |now: &Standing, before: &Hold| self.seen(now) != *before;
+        // No attempt at it runs that could end.
+        let decide = |standing: &Standing, now| lifecycle::retry(standing, now).map(|outcome| (outcome, None));
+        self.change("retried", decide, is_done).await
     }
 
     /// Changes the job as `decide` says. A change that was asked for and not answered may have been made: that is so where
@@ -199,62 +206,82 @@ impl<C> JobHandle<C> {
     async fn change(
         &self,
         wish: &'static str,
-        decide: impl Fn(&Job, Timestamp) -> Option<Outcome>,
-        is_done: impl Fn(&Job, &Hold) -> bool,
+        decide: impl Fn(&Standing, Timestamp) -> Option<(Outcome, Option<Ending>)>,
+        is_done: impl Fn(&Standing, &Hold) -> bool,
     ) -> Result<()> {
         let store = &*self.app.store;
         let mut patience = Patience::new(store);
         // How the job was when a try was made that may have been carried out.
         let mut before = None;
         loop {
-            let job = patience.call(|| store.job(self.id)).await?.ok_or(Error::NoSuchJob(self.id))?;
-            if before.as_ref().is_some_and(|before| is_done(&job, before)) {
+            let found = patience.call(|| store.standing(self.id)).await?;
+            let (standing, _) = found.ok_or(Error::NoSuchJob(self.id))?;
+            if before.as_ref().is_some_and(|before| is_done(&standing, before)) {
                 return Ok(());
             }
             let now = self.app.now();
-            let Some(outcome) = decide(&job, now) else {
-                return Err(Error::WrongState { id: self.id, state: job.state.name(), wish });
+            let Some((outcome, ending)) = decide(&standing, now) else {
+                return Err(Error::WrongState { id: self.id, state: standing.state.name(), wish });
             };
-            match patience.once(store.settle(vec![settlement(&job, outcome, now)])).await {
+            let settlement = self.settlement(&standing, outcome, ending, now);
+            match patience.once(store.settle(Arc::new([settlement]))).await {
                 Ok(written) if written == [Written::Yes] => return Ok(()),
                 // The job has moved on since it was read; the decision is made anew.
                 Ok(_) => {}
                 Err(error) if error.is_store_trouble() => {
                     patience.wait(error).await?;
-                    before.get_or_insert(seen(&job));
+                    before.get_or_insert(self.seen(&standing));
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn ended(&self) -> Result<Job> {
+    /// What holds as long as nothing becomes of the job.
+    fn seen(&self, standing: &Standing) -> Hold {
+        Hold::Seen { job: self.id, state: standing.state.kind(), attempt: standing.attempt }
+    }
+
+    /// That the job comes to this, as long as it stands as it was read.
+    fn settlement(&self, standing: &Standing, outcome: Outcome, ending: Option<Ending>, now: Timestamp) -> Settlement {
+        let attempt = |(Lease { attempt: number, worker, .. }, ending)| Attempt {
+            number,
+            worker,
+            started: None,
+            ended: now,
+            ending,
+        };
+        let attempt = standing.lease(self.id).zip(ending).map(attempt);
+        Settlement { hold: self.seen(standing), outcome, steps: None, attempt, now }
+    }
+
+    async fn ended(&self) -> Result<(State, Counts)> {
         let mut end = self.app.store.notifier().end(self.id);
         loop {
-            let job = self.app.job(self.id).await?;
-            if job.state.is_ended() {
-                return Ok(job);
+            let (standing, counts) = self.app.standing(self.id).await?;
+            if standing.state.is_ended() {
+                return Ok((standing.state, counts));
             }
             end.wait().await;
         }
     }
 
     /// The replies that a result of this shape is made of: all of them.
-    async fn replies(&self, job: &Job, shape: Shape) -> Result<Vec<Json>> {
+    async fn replies(&self, counts: &Counts, shape: Shape) -> Result<Vec<Json>> {
         let store = &*self.app.store;
         match shape {
             Shape::Nothing | Shape::Count => Ok(Vec::new()),
             Shape::Last => {
                 let last = patiently(store, || store.last_step(self.id)).await?.and_then(|step| step.reply.value());
-                if last.is_none() && job.steps > job.skipped {
-                    return Err(stream::not_whole(store, job).await?);
+                if last.is_none() && counts.steps > counts.skipped {
+                    return Err(stream::not_whole(store, self.id, counts.steps).await?);
                 }
                 Ok(last.into_iter().collect())
             }
             Shape::List | Shape::Map | Shape::Text => {
                 let (mut replies, mut from) = (Vec::new(), 0);
-                while from < job.steps {
-                    let steps = stream::page(store, job, from).await?;
+                while from < counts.steps {
+                    let steps = stream::page(store, self.id, counts.steps, from).await?;
                     from += steps.len() as u64;
                     replies.extend(steps.into_iter().filter_map(|step| step.reply.value()));
                 }
@@ -262,21 +289,6 @@ impl<C> JobHandle<C> {
             }
         }
     }
-}
-
-/// What holds as long as nothing becomes of the job.
-fn seen(job: &Job) -> Hold {
-    Hold::Seen { state: job.state.name(), attempt: job.attempt }
-}
-
-/// That the job comes to this, as long as it is as it was read.
-fn settlement(job: &Job, outcome: Outcome, now: Timestamp) -> Settlement {
-    let Outcome { next, failures, suspect, ending } = outcome;
-    let attempt = match job.state {
-        State::Running { worker } => Some(Attempt { number: job.attempt, worker, started: None, ended: now, ending }),
-        _ => None,
-    };
-    Settlement { job: job.id, hold: seen(job), steps: None, next, failures, suspect, attempt, now }
 }
 
 impl Reply {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     environment::{App, patience::patiently},
     error::{Error, Result},
-    model::job::{Job, JobId, Reply, State, Step},
+    model::job::{Counts, JobId, Reply, Standing, State, Step},
     store::{Listener, PAGE, Store},
 };
 
@@ -62,36 +62,35 @@ impl Reader {
     async fn turn(&mut self) -> Result<Turn> {
         let store = &self.app.store;
         // The state is read before the steps: what ended then has no further ones.
-        let job = self.app.job(self.id).await?;
-        if self.from < job.steps {
-            self.page = page(&**store, &job, self.from).await?.into();
+        let (Standing { state, .. }, Counts { steps, .. }) = self.app.standing(self.id).await?;
+        if self.from < steps {
+            self.page = page(&**store, self.id, steps, self.from).await?.into();
             return Ok(Turn::Page);
         }
-        Ok(if job.state.is_ended() { Turn::End(job.state) } else { Turn::Wait })
+        Ok(if state.is_ended() { Turn::End(state) } else { Turn::Wait })
     }
 }
 
-/// Steps of a job from number `from` on, of which it has some: as many as are read at a time, and all that are there.
+/// Steps of a job from number `from` on, of which it has some, `count` being how many it has in all: as many as are read at a
+/// time, and all that are there.
 ///
 /// # Errors
 ///
 /// When they are not whole, as when the job is pruned at that moment: [`Error::NoSuchJob`].
-pub(crate) async fn page(store: &dyn Store, job: &Job, from: u64) -> Result<Vec<Step>> {
-    let steps = patiently(store, || store.steps(job.id, from, PAGE)).await?;
-    let least = (job.steps - from).min(PAGE as u64);
+pub(crate) async fn page(store: &dyn Store, id: JobId, count: u64, from: u64) -> Result<Vec<Step>> {
+    let steps = patiently(store, || store.steps(id, from, PAGE)).await?;
+    let least = (count - from).min(PAGE as u64);
     if steps.len() as u64 >= least && (from..).zip(&steps).all(|(seq, step)| seq == step.seq) {
         return Ok(steps);
     }
-    Err(not_whole(store, job).await?)
+    Err(not_whole(store, id, count).await?)
 }
 
-/// Why not all of a job could be read.
-pub(crate) async fn not_whole(store: &dyn Store, job: &Job) -> Result<Error> {
-    Ok(match patiently(store, || store.job(job.id)).await? {
-        None => Error::NoSuchJob(job.id),
-        Some(_) => {
-            Error::store("read all steps", format!("some of the {} steps of job {} are not there", job.steps, job.id))
-        }
+/// Why not all `count` steps of a job could be read.
+pub(crate) async fn not_whole(store: &dyn Store, id: JobId, count: u64) -> Result<Error> {
+    Ok(match patiently(store, || store.standing(id)).await? {
+        None => Error::NoSuchJob(id),
+        Some(_) => Error::store("read all steps", format!("some of the {count} steps of job {id} are not there")),
     })
 }
 

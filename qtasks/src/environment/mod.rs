@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result, chain},
     execution::{attempt::Transact, state::States},
     model::{
-        job::{Job, JobId},
+        job::{Counts, Job, JobId, Standing},
         limits::Limits,
     },
     schema::{TaskExecSchema, need::Need},
@@ -54,6 +54,11 @@ impl App {
     /// A job, which is read as soon as the store is there.
     pub(crate) async fn job(&self, id: JobId) -> Result<Job> {
         patiently(&*self.store, || self.store.job(id)).await?.ok_or(Error::NoSuchJob(id))
+    }
+
+    /// How a job stands, and its counts, read as soon as the store is there.
+    pub(crate) async fn standing(&self, id: JobId) -> Result<(Standing, Counts)> {
+        patiently(&*self.store, || self.store.standing(id)).await?.ok_or(Error::NoSuchJob(id))
     }
 
     /// The time of day, for what goes into the store. Where a server tells it, it is asked again now and then.

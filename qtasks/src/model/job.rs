@@ -74,31 +74,10 @@ impl FromStr for JobId {
     }
 }
 
-/// A call of a task, ready to be enqueued. Times are kept to the millisecond.
+/// What a job is from the beginning to the end. Times are kept to the millisecond.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NewJob {
-    /// Its name from now on.
-    pub id: JobId,
-    /// The task's name.
-    pub task: String,
-    /// The queue it waits in.
-    pub queue: String,
-    /// Higher is leased first.
-    pub priority: i16,
-    /// The arguments, an object by parameter name.
-    pub args: Json,
-    /// When it may be leased.
-    pub due: Timestamp,
-    /// How long one attempt may last, when the call says so; else the task decides.
-    pub max_time: Option<Duration>,
-    /// When it was enqueued.
-    pub enqueued: Timestamp,
-}
-
-/// A job as its store knows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Job {
-    /// Its name.
+pub struct JobCall {
+    /// The id of the job.
     pub id: JobId,
     /// The task's name.
     pub task: String,
@@ -108,11 +87,66 @@ pub struct Job {
     pub priority: i16,
     /// The arguments, an object by parameter name.
     pub args: Json,
-    /// How long one attempt may last, when the call says so.
+    /// How long one attempt may last, when the call says so; else the task decides.
     pub max_time: Option<Duration>,
     /// When it was enqueued.
     pub enqueued: Timestamp,
-    /// Where it stands.
+}
+
+/// A call of a task, ready to be enqueued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// What the job is from now on.
+    pub call: JobCall,
+    /// When it may be leased first. Stores keep the latest such time alone, so that it is not part of the call.
+    pub due: Timestamp,
+}
+
+impl NewJob {
+    /// The job that it becomes when it is leased to `worker` at the moment it is enqueued.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn leased_to(self, worker: WorkerId) -> Job {
+        let standing = Standing { state: State::Running { worker }, attempt: 1, ..Standing::waiting(self.due) };
+        Job { call: self.call, standing, counts: Counts::default() }
+    }
+}
+
+/// A call that is due as soon as it is enqueued.
+impl From<JobCall> for NewJob {
+    fn from(call: JobCall) -> Self {
+        Self { due: call.enqueued, call }
+    }
+}
+
+/// A job as its store knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// What never changes.
+    pub call: JobCall,
+    /// What changes when it is leased and settled.
+    pub standing: Standing,
+    /// What only grows, with each record.
+    pub counts: Counts,
+}
+
+impl Job {
+    /// The lease that it runs under, if it runs.
+    pub const fn lease(&self) -> Option<Lease> {
+        self.standing.lease(self.call.id)
+    }
+}
+
+/// The job that a call becomes when it is enqueued: it waits, and nothing has been tried yet.
+impl From<NewJob> for Job {
+    fn from(NewJob { call, due }: NewJob) -> Self {
+        Self { call, standing: Standing::waiting(due), counts: Counts::default() }
+    }
+}
+
+/// How a job stands. Leasing and settling change it; and a new step forgives its failures and losses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whether it waits, runs or has ended.
     pub state: State,
     /// The number of its latest attempt; 0 before the first.
     pub attempt: u32,
@@ -120,6 +154,26 @@ pub struct Job {
     pub failures: u32,
     /// Set from the moment the job is lost with its worker until it ends.
     pub suspect: Option<Suspect>,
+}
+
+impl Standing {
+    /// That of a job which waits for its first attempt.
+    pub const fn waiting(due: Timestamp) -> Self {
+        Self { state: State::Waiting { due }, attempt: 0, failures: 0, suspect: None }
+    }
+
+    /// The lease that job `job`, which stands so, runs under, if it runs.
+    pub const fn lease(&self, job: JobId) -> Option<Lease> {
+        match self.state {
+            State::Running { worker } => Some(Lease { job, attempt: self.attempt, worker }),
+            _ => None,
+        }
+    }
+}
+
+/// How much there is of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
     /// Durable steps, which is also the number of the next one.
     pub steps: u64,
     /// Those of them that were skipped.
@@ -128,40 +182,6 @@ pub struct Job {
     pub memos: u64,
     /// What the task last said of its progress.
     pub progress: Option<Progress>,
-}
-
-impl Job {
-    /// The lease that it runs under, if it runs.
-    pub const fn lease(&self) -> Option<Lease> {
-        match self.state {
-            State::Running { worker } => Some(Lease { job: self.id, attempt: self.attempt, worker }),
-            _ => None,
-        }
-    }
-}
-
-/// The job that a call becomes when it is enqueued: it waits, and nothing has been tried yet.
-impl From<NewJob> for Job {
-    fn from(new: NewJob) -> Self {
-        let NewJob { id, task, queue, priority, args, due, max_time, enqueued } = new;
-        Self {
-            id,
-            task,
-            queue,
-            priority,
-            args,
-            max_time,
-            enqueued,
-            state: State::Waiting { due },
-            attempt: 0,
-            failures: 0,
-            suspect: None,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
-        }
-    }
 }
 
 /// What is known of a job that was lost with its worker, and so may be what killed it. Times are kept to the millisecond.
@@ -225,20 +245,118 @@ pub enum State {
 }
 
 impl State {
+    /// Which of the states it is.
+    pub const fn kind(&self) -> StateKind {
+        match self {
+            Self::Waiting { .. } => StateKind::Waiting,
+            Self::Running { .. } => StateKind::Running,
+            Self::Done { .. } => StateKind::Done,
+            Self::Dead { .. } => StateKind::Dead,
+            Self::Cancelled { .. } => StateKind::Cancelled,
+        }
+    }
+
     /// The word for it: `waiting`, `running`, `done`, `dead` or `cancelled`.
     pub const fn name(&self) -> &'static str {
+        self.kind().as_str()
+    }
+
+    /// Whether nothing more happens to the job by itself.
+    pub const fn is_ended(&self) -> bool {
+        self.kind().is_ended()
+    }
+}
+
+/// Which state a job is in, without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateKind {
+    /// It is leased once it is due.
+    Waiting,
+    /// A worker holds it.
+    Running,
+    /// It ended well.
+    Done,
+    /// It ended in an error.
+    Dead,
+    /// It was called off.
+    Cancelled,
+}
+
+impl StateKind {
+    /// The word for it: `waiting`, `running`, `done`, `dead` or `cancelled`.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Waiting { .. } => "waiting",
-            Self::Running { .. } => "running",
-            Self::Done { .. } => "done",
-            Self::Dead { .. } => "dead",
-            Self::Cancelled { .. } => "cancelled",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more happens by itself to a job in this state.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Dead | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The state that a job comes to by a settlement: each but running, to which only a lease leads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NextState {
+    /// It is leased once it is due.
+    Waiting {
+        /// The time from which it may be leased.
+        due: Timestamp,
+    },
+    /// It ended well.
+    Done {
+        /// What it gave.
+        output: Output,
+    },
+    /// It ended in an error, and no further try is made by itself.
+    Dead {
+        /// The text of the last error.
+        error: String,
+    },
+    /// It was called off.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl NextState {
+    /// Which of the states it is.
+    pub const fn kind(&self) -> StateKind {
+        match self {
+            Self::Waiting { .. } => StateKind::Waiting,
+            Self::Done { .. } => StateKind::Done,
+            Self::Dead { .. } => StateKind::Dead,
+            Self::Cancelled { .. } => StateKind::Cancelled,
         }
     }
 
     /// Whether nothing more happens to the job by itself.
     pub const fn is_ended(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Dead { .. } | Self::Cancelled { .. })
+        self.kind().is_ended()
+    }
+}
+
+impl From<NextState> for State {
+    fn from(next: NextState) -> Self {
+        match next {
+            NextState::Waiting { due } => Self::Waiting { due },
+            NextState::Done { output } => Self::Done { output },
+            NextState::Dead { error } => Self::Dead { error },
+            NextState::Cancelled { reason } => Self::Cancelled { reason },
+        }
     }
 }
 
@@ -325,9 +443,9 @@ pub struct Memo {
     pub number: u64,
     /// The one step that it is for; without this, it is for the body from its beginning to its end.
     pub step: Option<u64>,
-    /// What it is found by,
+    /// The name that the body gave it, by which later attempts find it.
     pub name: String,
-    /// and for which use of that name, from 0.
+    /// How many memos of the same name the body made before this one.
     pub nth: u64,
     /// What came of it.
     pub value: Json,

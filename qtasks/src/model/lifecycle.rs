@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    job::{Ending, Job, Output, State, Suspect},
+    job::{Ending, NextState, Output, Standing, State, Suspect},
     retry::Retry,
 };
 
@@ -33,79 +33,93 @@ pub enum Verdict {
     Released,
 }
 
-/// What is to become of a job, and what its history says of the attempt that ended.
+/// What is to become of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Its next state.
-    pub next: State,
+    pub next: NextState,
     /// Its failures in a row from now on.
     pub failures: u32,
-    /// Whether it is a [suspect](Job::suspect) from now on, and what is known of it.
+    /// Whether it is a [suspect](Standing::suspect) from now on, and what is known of it. It does not run any more, so that it is
+    /// neither leased nor liable.
     pub suspect: Option<Suspect>,
-    /// Why the attempt ended.
-    pub ending: Ending,
 }
 
-/// Says what becomes of `job` after an attempt that came to `verdict`.
+impl Outcome {
+    /// How a job stands from now on whose latest attempt had this number.
+    pub fn standing(self, attempt: u32) -> Standing {
+        Standing { state: self.next.into(), attempt, failures: self.failures, suspect: self.suspect }
+    }
+}
+
+/// Says what becomes of a job, which stands so `before`, after an attempt that came to `verdict`, and why the attempt ended.
 ///
 /// `progressed` tells whether the attempt made a new step durable, which forgives earlier failures; `chance`, in
 /// `0.0..1.0`, spreads the delay.
-pub fn settle(job: &Job, verdict: Verdict, progressed: bool, retry: &Retry, chance: f64, now: Timestamp) -> Outcome {
-    let before = if progressed { 0 } else { job.failures };
-    let came_to = |next, failures, ending| came_to(job, next, failures, progressed, ending);
+pub fn settle(
+    before: &Standing,
+    verdict: Verdict,
+    progressed: bool,
+    retry: &Retry,
+    chance: f64,
+    now: Timestamp,
+) -> (Outcome, Ending) {
+    let failures = if progressed { 0 } else { before.failures };
+    let came_to = |next, failures, ending| (came_to(before, next, failures, progressed), ending);
     match verdict {
-        Verdict::Done(output) => came_to(State::Done { output }, before, Ending::Done),
+        Verdict::Done(output) => came_to(NextState::Done { output }, failures, Ending::Done),
         Verdict::Failed { error, wait, again } => {
-            let failures = before.saturating_add(1);
+            let failures = failures.saturating_add(1);
             let next = if again && failures <= retry.limit {
-                State::Waiting { due: later(now, wait.unwrap_or_else(|| retry.delay(failures, chance))) }
+                NextState::Waiting { due: later(now, wait.unwrap_or_else(|| retry.delay(failures, chance))) }
             } else {
-                State::Dead { error: error.clone() }
+                NextState::Dead { error: error.clone() }
             };
             came_to(next, failures, Ending::Failed { error })
         }
-        Verdict::Snoozed(wait) => came_to(State::Waiting { due: later(now, wait) }, before, Ending::Snoozed),
+        Verdict::Snoozed(wait) => came_to(NextState::Waiting { due: later(now, wait) }, failures, Ending::Snoozed),
         Verdict::Cancelled(reason) => {
-            came_to(State::Cancelled { reason: reason.clone() }, before, Ending::Cancelled { reason })
+            came_to(NextState::Cancelled { reason: reason.clone() }, failures, Ending::Cancelled { reason })
         }
         Verdict::Discarded(reason) => {
-            came_to(State::Dead { error: reason.clone() }, before, Ending::Discarded { reason })
+            came_to(NextState::Dead { error: reason.clone() }, failures, Ending::Discarded { reason })
         }
-        Verdict::Released => came_to(State::Waiting { due: now }, before, Ending::Released),
+        Verdict::Released => came_to(NextState::Waiting { due: now }, failures, Ending::Released),
     }
 }
 
 /// A suspect stays one until it ends, and what it has survived is not forgotten.
-fn came_to(job: &Job, next: State, failures: u32, progressed: bool, ending: Ending) -> Outcome {
-    let suspect = job.suspect.filter(|_| !next.is_ended());
+fn came_to(before: &Standing, next: NextState, failures: u32, progressed: bool) -> Outcome {
+    let suspect = before.suspect.filter(|_| !next.is_ended());
     let suspect = suspect.map(|Suspect { survived, losses, .. }| Suspect {
         survived,
         losses: if progressed { 0 } else { losses },
         ..Suspect::default()
     });
-    Outcome { next, failures, suspect, ending }
+    Outcome { next, failures, suspect }
 }
 
-/// Says what becomes of a running `job` whose worker is gone. `retry` is that of its task, if this program knows it.
+/// Says what becomes of a job that runs, and stands so `before`, whose worker is gone. `retry` is that of its task, if this
+/// program knows it.
 ///
 /// The first time it is not known whether the job had been started at all, or which of the jobs that the worker held has
 /// killed it: each is due again at once, uncharged, and a [suspect](Suspect) from now on. A suspect is charged if it was
 /// [liable](Suspect::liable). As many failures as `retry` forgives end it, one at least; before that it is due again at
 /// once. A program that does not know the task cannot tell, and leaves the end to one that does.
-pub fn lost(job: &Job, retry: Option<&Retry>, now: Timestamp) -> Outcome {
-    let suspect = job.suspect.unwrap_or_default();
-    let failures = job.failures.saturating_add(u32::from(suspect.liable));
+pub fn lost(before: &Standing, retry: Option<&Retry>, now: Timestamp) -> Outcome {
+    let suspect = before.suspect.unwrap_or_default();
+    let failures = before.failures.saturating_add(u32::from(suspect.liable));
     if suspect.liable && retry.is_some_and(|retry| failures >= retry.limit.max(1)) {
         let error =
             format!("its worker was lost while it ran, failure {failures} in a row: it may be what kills its workers");
-        return Outcome { next: State::Dead { error }, failures, suspect: None, ending: Ending::Lost };
+        return Outcome { next: NextState::Dead { error }, failures, suspect: None };
     }
     let suspect = Suspect {
         survived: suspect.survived.max(lived(&suspect, now)),
         losses: suspect.losses.saturating_add(1),
         ..Suspect::default()
     };
-    Outcome { next: State::Waiting { due: now }, failures, suspect: Some(suspect), ending: Ending::Lost }
+    Outcome { next: NextState::Waiting { due: now }, failures, suspect: Some(suspect) }
 }
 
 /// How long a suspect has lived whose worker is gone, as far as that is known: the time at which a loss is found may be days
@@ -117,23 +131,20 @@ fn lived(suspect: &Suspect, now: Timestamp) -> Duration {
     Duration::min(lived, suspect.turn().saturating_mul(turns))
 }
 
-/// Says what becomes of `job` when a user calls it off; nothing when it has ended already.
-pub fn cancel(job: &Job, reason: &str) -> Option<Outcome> {
-    (!job.state.is_ended()).then(|| Outcome {
-        next: State::Cancelled { reason: reason.to_owned() },
-        failures: job.failures,
-        suspect: None,
-        ending: Ending::Cancelled { reason: reason.to_owned() },
-    })
+/// Says what becomes of a job, which stands so `before`, when a user calls it off, and why the attempt ended if one ran;
+/// nothing when it has ended already.
+pub fn cancel(before: &Standing, reason: &str) -> Option<(Outcome, Ending)> {
+    let outcome = |reason| Outcome { next: NextState::Cancelled { reason }, failures: before.failures, suspect: None };
+    let has_ended = before.state.is_ended();
+    (!has_ended).then(|| (outcome(reason.to_owned()), Ending::Cancelled { reason: reason.to_owned() }))
 }
 
-/// Says what becomes of `job` when a user has it tried again; nothing unless it is dead or cancelled.
-pub fn retry(job: &Job, now: Timestamp) -> Option<Outcome> {
-    matches!(job.state, State::Dead { .. } | State::Cancelled { .. }).then_some(Outcome {
-        next: State::Waiting { due: now },
+/// Says what becomes of a job, which stands so `before`, when a user has it tried again; nothing unless it is dead or cancelled.
+pub fn retry(before: &Standing, now: Timestamp) -> Option<Outcome> {
+    matches!(before.state, State::Dead { .. } | State::Cancelled { .. }).then_some(Outcome {
+        next: NextState::Waiting { due: now },
         failures: 0,
         suspect: None,
-        ending: Ending::Released,
     })
 }
 
@@ -145,37 +156,33 @@ pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{job::JobId, json::Json};
+    use crate::model::json::Json;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn job(failures: u32, state: State) -> Job {
-        Job {
-            id: JobId::new(),
-            task: "t".into(),
-            queue: "default".into(),
-            priority: 0,
-            args: Json::from_stored("{}"),
-            max_time: None,
-            enqueued: NOW,
-            state,
-            attempt: 1,
-            failures,
-            suspect: None,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
-        }
+    fn stands(failures: u32, state: State) -> Standing {
+        Standing { state, attempt: 1, failures, suspect: None }
     }
 
-    fn running(failures: u32) -> Job {
-        job(failures, State::Running { worker: crate::model::job::WorkerId::new() })
+    fn running(failures: u32) -> Standing {
+        stands(failures, State::Running { worker: crate::model::job::WorkerId::new() })
     }
 
-    fn failed(job: &Job, progressed: bool) -> Outcome {
+    /// What [`super::settle`] says becomes of the job.
+    fn settle(
+        before: &Standing,
+        verdict: Verdict,
+        progressed: bool,
+        retry: &Retry,
+        chance: f64,
+        now: Timestamp,
+    ) -> Outcome {
+        super::settle(before, verdict, progressed, retry, chance, now).0
+    }
+
+    fn failed(before: &Standing, progressed: bool) -> Outcome {
         let verdict = Verdict::Failed { error: "no".into(), wait: None, again: true };
-        settle(job, verdict, progressed, &Retry::DEFAULT, 1.0, NOW)
+        settle(before, verdict, progressed, &Retry::DEFAULT, 1.0, NOW)
     }
 
     #[test]
@@ -183,10 +190,10 @@ mod tests {
         for before in 0..3 {
             let outcome = failed(&running(before), false);
             let due = NOW + Duration::from_secs(1 << before);
-            assert_eq!((outcome.next, outcome.failures), (State::Waiting { due }, before + 1));
+            assert_eq!((outcome.next, outcome.failures), (NextState::Waiting { due }, before + 1));
         }
         let outcome = failed(&running(3), false);
-        assert_eq!((outcome.next, outcome.failures), (State::Dead { error: "no".into() }, 4));
+        assert_eq!((outcome.next, outcome.failures), (NextState::Dead { error: "no".into() }, 4));
     }
 
     #[test]
@@ -199,24 +206,24 @@ mod tests {
         let wait = Some(Duration::from_secs(7));
         let verdict = Verdict::Failed { error: "no".into(), wait, again: true };
         let outcome = settle(&running(0), verdict, false, &Retry::DEFAULT, 1.0, NOW);
-        assert_eq!(outcome.next, State::Waiting { due: NOW + Duration::from_secs(7) });
+        assert_eq!(outcome.next, NextState::Waiting { due: NOW + Duration::from_secs(7) });
     }
 
     #[test]
     fn an_error_that_no_try_can_mend_ends_the_job() {
         let verdict = Verdict::Failed { error: "no".into(), wait: None, again: false };
         let outcome = settle(&running(0), verdict, false, &Retry::DEFAULT, 1.0, NOW);
-        assert_eq!(outcome.next, State::Dead { error: "no".into() });
+        assert_eq!(outcome.next, NextState::Dead { error: "no".into() });
     }
 
     #[test]
     fn snoozing_releasing_and_losing_cost_no_failure() {
-        let job = running(2);
-        let snoozed = settle(&job, Verdict::Snoozed(Duration::from_secs(5)), false, &Retry::DEFAULT, 1.0, NOW);
-        assert_eq!(snoozed.next, State::Waiting { due: NOW + Duration::from_secs(5) });
-        let released = settle(&job, Verdict::Released, false, &Retry::DEFAULT, 1.0, NOW);
-        assert_eq!(released.next, State::Waiting { due: NOW });
-        assert_eq!([snoozed.failures, released.failures, lost(&job, Some(&Retry::DEFAULT), NOW).failures], [2; 3]);
+        let before = running(2);
+        let snoozed = settle(&before, Verdict::Snoozed(Duration::from_secs(5)), false, &Retry::DEFAULT, 1.0, NOW);
+        assert_eq!(snoozed.next, NextState::Waiting { due: NOW + Duration::from_secs(5) });
+        let released = settle(&before, Verdict::Released, false, &Retry::DEFAULT, 1.0, NOW);
+        assert_eq!(released.next, NextState::Waiting { due: NOW });
+        assert_eq!([snoozed.failures, released.failures, lost(&before, Some(&Retry::DEFAULT), NOW).failures], [2; 3]);
     }
 
     /// A suspect that runs alone since `NOW`.
@@ -227,16 +234,16 @@ mod tests {
     #[test]
     fn the_first_loss_makes_a_suspect_and_further_ones_are_charged_until_it_is_dead() {
         for (limit, losses) in [(0, 2), (1, 2), (2, 3), (3, 4)] {
-            let (retry, mut job) = (Retry { limit, ..Retry::DEFAULT }, running(0));
+            let (retry, mut before) = (Retry { limit, ..Retry::DEFAULT }, running(0));
             for loss in 1..losses {
-                let outcome = lost(&job, Some(&retry), NOW);
-                assert_eq!((outcome.next, outcome.ending), (State::Waiting { due: NOW }, Ending::Lost));
+                let outcome = lost(&before, Some(&retry), NOW);
+                assert_eq!(outcome.next, NextState::Waiting { due: NOW });
                 let suspect = outcome.suspect.unwrap();
                 assert_eq!((outcome.failures, suspect.losses), (loss - 1, loss), "loss {loss} of {losses}");
-                (job.failures, job.suspect) = (outcome.failures, liable(suspect));
+                (before.failures, before.suspect) = (outcome.failures, liable(suspect));
             }
-            let last = lost(&job, Some(&retry), NOW);
-            let State::Dead { error } = last.next else { panic!("not dead after {losses} losses: {last:?}") };
+            let last = lost(&before, Some(&retry), NOW);
+            let NextState::Dead { error } = last.next else { panic!("not dead after {losses} losses: {last:?}") };
             let said = format!("its worker was lost while it ran, failure {} in a row", losses - 1);
             assert!(error.starts_with(&said), "{error}");
             assert_eq!(last.suspect, None, "what has ended is no suspect");
@@ -246,17 +253,17 @@ mod tests {
     #[test]
     fn a_suspect_that_is_not_liable_is_not_charged() {
         let beside = Suspect { losses: 2, leased: Some(NOW), ..Suspect::default() };
-        let outcome = lost(&Job { suspect: Some(beside), ..running(2) }, Some(&Retry::DEFAULT), NOW);
+        let outcome = lost(&Standing { suspect: Some(beside), ..running(2) }, Some(&Retry::DEFAULT), NOW);
         assert_eq!((outcome.failures, outcome.suspect.unwrap().losses), (2, 3));
     }
 
     #[test]
     fn a_program_that_does_not_know_the_task_charges_a_loss_and_never_ends_the_job() {
-        let mut job = Job { suspect: liable(Suspect::default()), ..running(0) };
+        let mut before = Standing { suspect: liable(Suspect::default()), ..running(0) };
         for failures in 1..100 {
-            let outcome = lost(&job, None, NOW);
-            assert_eq!((outcome.next, outcome.failures), (State::Waiting { due: NOW }, failures));
-            (job.failures, job.suspect) = (outcome.failures, liable(outcome.suspect.unwrap()));
+            let outcome = lost(&before, None, NOW);
+            assert_eq!((outcome.next, outcome.failures), (NextState::Waiting { due: NOW }, failures));
+            (before.failures, before.suspect) = (outcome.failures, liable(outcome.suspect.unwrap()));
         }
     }
 
@@ -264,7 +271,7 @@ mod tests {
     fn a_suspect_keeps_the_longest_it_has_survived() {
         let after = |suspect, seconds| {
             let now = NOW + Duration::from_secs(seconds);
-            lost(&Job { suspect: Some(suspect), ..running(0) }, None, now).suspect.unwrap().survived.as_secs()
+            lost(&Standing { suspect: Some(suspect), ..running(0) }, None, now).suspect.unwrap().survived.as_secs()
         };
         let beside = Suspect { survived: Duration::from_secs(7), losses: 1, leased: Some(NOW), liable: false };
         assert_eq!([3, 25, 90_000].map(|seconds| after(beside, seconds)), [7, 25, 28]);
@@ -292,7 +299,7 @@ mod tests {
     #[test]
     fn a_suspect_stays_one_until_it_ends_or_a_user_has_it_tried_again() {
         let known = Suspect { survived: Duration::from_secs(3), losses: 2, ..Suspect::default() };
-        let suspect = Job { suspect: liable(known), ..running(1) };
+        let suspect = Standing { suspect: liable(known), ..running(1) };
         let after = |verdict, progressed| settle(&suspect, verdict, progressed, &Retry::DEFAULT, 1.0, NOW).suspect;
         assert_eq!(after(Verdict::Failed { error: "no".into(), wait: None, again: true }, false), Some(known));
         assert_eq!(after(Verdict::Snoozed(Duration::ZERO), false), Some(known));
@@ -300,21 +307,21 @@ mod tests {
         assert_eq!(after(Verdict::Done(Output::Value(Json::from_stored("1"))), true), None);
         assert_eq!(after(Verdict::Discarded("no".into()), false), None);
         assert_eq!(after(Verdict::Cancelled("no".into()), false), None);
-        let dead = Job { suspect: Some(known), ..job(4, State::Dead { error: "no".into() }) };
+        let dead = Standing { suspect: Some(known), ..stands(4, State::Dead { error: "no".into() }) };
         assert_eq!(retry(&dead, NOW).unwrap().suspect, None);
     }
 
     #[test]
     fn a_snooze_without_end_is_the_last_moment_there_is() {
         let outcome = settle(&running(0), Verdict::Snoozed(Duration::MAX), false, &Retry::DEFAULT, 1.0, NOW);
-        assert_eq!(outcome.next, State::Waiting { due: Timestamp::MAX });
+        assert_eq!(outcome.next, NextState::Waiting { due: Timestamp::MAX });
     }
 
     #[test]
     fn what_has_ended_cannot_be_cancelled_and_what_has_not_cannot_be_retried() {
-        let done = job(0, State::Done { output: Output::Value(Json::from_stored("1")) });
-        let dead = job(4, State::Dead { error: "no".into() });
-        let waiting = job(0, State::Waiting { due: NOW });
+        let done = stands(0, State::Done { output: Output::Value(Json::from_stored("1")) });
+        let dead = stands(4, State::Dead { error: "no".into() });
+        let waiting = stands(0, State::Waiting { due: NOW });
         assert_eq!(cancel(&done, "stop"), None);
         assert_eq!(cancel(&dead, "stop"), None);
         assert!(cancel(&waiting, "stop").is_some() && cancel(&running(0), "stop").is_some());

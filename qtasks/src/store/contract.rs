@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::{
-        job::{Attempt, Job, JobId, Lease, Memo, NewJob, State, Step, WorkerId},
+        job::{Attempt, Counts, Job, JobCall, JobId, Lease, Memo, NewJob, Standing, State, StateKind, Step, WorkerId},
         pending::PendingStep,
     },
 };
@@ -58,7 +58,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
-    /// from now on, at its next attempt. Of [suspects](Job::suspect) at most one is among them, and none unless
+    /// from now on, at its next attempt. Of [suspects](crate::job::Standing::suspect) at most one is among them, and none unless
     /// `ask.suspects` [allows](super::Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
     /// place of its priority among the others. It is leased at `ask.now`, and [liable](super::Suspects::liable) as asked. All other
     /// suspects are passed over and go on waiting.
@@ -116,13 +116,13 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
-    /// order. A new step sets the failures of its job to 0; a [suspect](Job::suspect) has had no losses from then on, and is
+    /// order. A new step sets the failures of its job to 0; a [suspect](crate::job::Standing::suspect) has had no losses from then on, and is
     /// [liable](crate::model::job::Suspect::liable) no more.
     ///
     /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
     /// ([`Error::Misuse`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>>;
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>>;
 
     /// Runs the handlers of these values in a transaction, each in a savepoint of its own, in order, and appends their steps
     /// in the same one, if the lease holds: what a handler writes and its step are there both or not at all. Without a
@@ -143,12 +143,18 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Moves jobs to their next state; one answer for each settlement, in order, whatever becomes of the others. The attempt
-    /// that ends with it goes into the job's history. A settlement to [`State::Running`] makes the call an error that no
-    /// repetition can mend, and nothing of the call is written.
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>>;
+    /// that ends with it goes into the job's history.
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>>;
 
     /// One job.
     async fn job(&self, id: JobId) -> Result<Option<Job>>;
+
+    /// What changes of a job: how it stands, and its counts. A caller that waits for a job asks this each time the
+    /// [notifier](Self::notifier) has news of it. As it stands here, the whole job is read; a store that can leaves the
+    /// arguments, which may be large, where they are.
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        Ok(self.job(id).await?.map(|job| (job.standing, job.counts)))
+    }
 
     /// Up to `limit` jobs that `filter` lets pass, oldest first, from after `after`.
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>>;
@@ -158,9 +164,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// finds lanes without reading jobs gives all.
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
         const FIRST: usize = 1_000;
-        let waiting = self.jobs(Filter::default().state("waiting"), None, FIRST).await?;
-        let due = waiting.into_iter().filter(|job| matches!(job.state, State::Waiting { due } if due <= now));
-        let lanes: HashSet<_> = due.map(|Job { queue, task, .. }| Lane { queue, task }).collect();
+        let waiting = self.jobs(Filter::default().state(StateKind::Waiting), None, FIRST).await?;
+        let due = waiting.into_iter().filter(|job| matches!(job.standing.state, State::Waiting { due } if due <= now));
+        let lanes: HashSet<_> = due.map(|Job { call: JobCall { queue, task, .. }, .. }| Lane { queue, task }).collect();
         Ok(lanes.into_iter().collect())
     }
 

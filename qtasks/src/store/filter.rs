@@ -1,6 +1,6 @@
 //! Which jobs are listed.
 
-use crate::model::job::Job;
+use crate::model::job::{Job, StateKind};
 
 /// Which jobs to list; the default lets all pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub struct Filter {
     pub task: Option<String>,
     /// Only those of this queue.
     pub queue: Option<String>,
-    /// Only those in the state of this [name](crate::job::State::name).
-    pub state: Option<&'static str>,
+    /// Only those in this state.
+    pub state: Option<StateKind>,
 }
 
 impl Filter {
@@ -25,15 +25,15 @@ impl Filter {
         Self { queue: Some(queue.into()), ..self }
     }
 
-    /// Only jobs in the state of this [name](crate::job::State::name).
-    pub fn state(self, state: &'static str) -> Self {
+    /// Only jobs in this state.
+    pub fn state(self, state: StateKind) -> Self {
         Self { state: Some(state), ..self }
     }
 
     /// Whether `job` passes.
     pub fn passes(&self, job: &Job) -> bool {
-        self.task.as_ref().is_none_or(|task| *task == job.task)
-            && self.queue.as_ref().is_none_or(|queue| *queue == job.queue)
-            && self.state.is_none_or(|state| state == job.state.name())
+        self.task.as_ref().is_none_or(|task| *task == job.call.task)
+            && self.queue.as_ref().is_none_or(|queue| *queue == job.call.queue)
+            && self.state.is_none_or(|state| state == job.standing.state.kind())
     }
 }

@@ -17,13 +17,13 @@ pub struct Ask {
     pub tasks: Arc<[&'static str]>,
     /// How many jobs it takes at most.
     pub limit: usize,
-    /// Whether one [suspect](Job::suspect) may be among them, since it can be started at once.
+    /// Whether one [suspect](crate::job::Standing::suspect) may be among them, since it can be started at once.
     pub suspects: Suspects,
     /// Jobs due at this time or before are due.
     pub now: Timestamp,
 }
 
-/// Whether a [suspect](Job::suspect) may be leased.
+/// Whether a [suspect](crate::job::Standing::suspect) may be leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Suspects {
     /// None: another one has the turn, or no slot is free.
@@ -54,7 +54,7 @@ pub struct Leased {
     pub jobs: Vec<Job>,
     /// When the next job that is not due yet will be, among those that the worker could take.
     pub next_due: Option<Timestamp>,
-    /// Whether a [suspect](Job::suspect) that is due, and that the worker could take, still waits.
+    /// Whether a [suspect](crate::job::Standing::suspect) that is due, and that the worker could take, still waits.
     pub suspects: bool,
 }
 

@@ -15,7 +15,7 @@ pub struct Record {
     pub jobs: Vec<NewJob>,
     /// What the task says of its progress, where that is new.
     pub progress: Option<Progress>,
-    /// Whether the job, a [suspect](crate::job::Job::suspect), has had its turn: it is [liable](crate::job::Suspect::liable) no more.
+    /// Whether the job, a [suspect](crate::job::Standing::suspect), has had its turn: it is [liable](crate::job::Suspect::liable) no more.
     pub passed: bool,
 }
 

@@ -3,28 +3,21 @@
 use jiff::Timestamp;
 
 use crate::model::{
-    job::{Attempt, Job, JobId, Lease, State, Suspect},
-    lifecycle::{self, Verdict},
+    job::{Attempt, Job, JobId, Lease, StateKind},
+    lifecycle::{self, Outcome, Verdict},
     retry::Retry,
 };
 
-/// A job's next state.
+/// What becomes of a job, and on what condition.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    /// The job.
-    pub job: JobId,
-    /// What must still be so for the change to be made,
+    /// The job, and what must still be so of it for the change to be made.
     pub hold: Hold,
-    /// and how many steps the job must have, if that matters: a server that has lost its last seconds, in a power cut or to
-    /// a replica that came too late, may know of the lease and no longer of all steps.
+    /// What becomes of it.
+    pub outcome: Outcome,
+    /// How many steps the job must have for the change to be made, if that matters: a server that has lost its last seconds,
+    /// in a power cut or to a replica that came too late, may know of the lease and no longer of all steps.
     pub steps: Option<u64>,
-    /// The state from then on; never running.
-    pub next: State,
-    /// The failures in a row from then on.
-    pub failures: u32,
-    /// Whether the job is a [suspect](Job::suspect) from then on. It does not run any more, so that it is neither leased nor
-    /// liable.
-    pub suspect: Option<Suspect>,
     /// The attempt that ends with this, for the history.
     pub attempt: Option<Attempt>,
     /// When the change is made.
@@ -32,19 +25,15 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// The job.
+    pub const fn job(&self) -> JobId {
+        self.hold.job()
+    }
+
     /// Gives back a job that was leased and not started.
     pub(crate) fn given_back(job: &Job, lease: Lease, now: Timestamp) -> Self {
-        let outcome = lifecycle::settle(job, Verdict::Released, false, &Retry::DEFAULT, 0.0, now);
-        Self {
-            job: lease.job,
-            hold: Hold::Lease(lease),
-            steps: None,
-            next: outcome.next,
-            failures: outcome.failures,
-            suspect: outcome.suspect,
-            attempt: None,
-            now,
-        }
+        let (outcome, _) = lifecycle::settle(&job.standing, Verdict::Released, false, &Retry::DEFAULT, 0.0, now);
+        Self { hold: Hold::Lease(lease), outcome, steps: None, attempt: None, now }
     }
 }
 
@@ -60,13 +49,33 @@ pub enum Hold {
         /// The last beat that was seen of its worker.
         beat: Option<u64>,
     },
-    /// The job is in the state of this [name](State::name), at this attempt.
+    /// The job is in this state, at this attempt.
     Seen {
-        /// The name of the state.
-        state: &'static str,
+        /// The job.
+        job: JobId,
+        /// The state.
+        state: StateKind,
         /// The attempt.
         attempt: u32,
     },
+}
+
+impl Hold {
+    /// The job that it speaks of.
+    pub const fn job(&self) -> JobId {
+        match self {
+            Self::Lease(lease) | Self::Silent { lease, .. } => lease.job,
+            Self::Seen { job, .. } => *job,
+        }
+    }
+
+    /// The latest attempt at the job.
+    pub const fn attempt(&self) -> u32 {
+        match self {
+            Self::Lease(lease) | Self::Silent { lease, .. } => lease.attempt,
+            Self::Seen { attempt, .. } => *attempt,
+        }
+    }
 }
 
 /// Whether something was written.
@@ -79,9 +88,9 @@ pub enum Written {
     Fenced,
 }
 
-/// Of the attempts of a job so many of the first are kept,
+/// How many of the first attempts at a job are kept.
 pub const FIRST_ATTEMPTS: usize = 10;
-/// and so many of the last.
+/// How many of the last attempts at a job are kept.
 pub const LAST_ATTEMPTS: usize = 90;
 /// A job with no more attempts has all of them kept.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -8,7 +8,7 @@ use super::{Task, TaskExecSchema};
 use crate::{
     error::{Error, Result},
     model::{
-        job::{JobId, NewJob},
+        job::{JobCall, JobId, NewJob},
         json::Json,
         lifecycle::later,
         limits::{Limits, check_name},
@@ -226,15 +226,15 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn job(&self) -> NewJob {
-        NewJob {
+        let call = JobCall {
             id: self.id,
             task: self.task.clone().into_owned(),
             queue: self.queue.clone().into_owned(),
             priority: self.priority,
             args: self.args.clone(),
-            due: self.due,
             max_time: self.max_time,
             enqueued: self.enqueued,
-        }
+        };
+        NewJob { call, due: self.due }
     }
 }

@@ -284,12 +284,12 @@ impl Dispatcher {
                         self.decline(&job, now);
                         continue;
                     }
-                    match seat.take_if(|_| job.suspect.is_some() && !self.floor.stopping.is_cancelled()) {
+                    match seat.take_if(|_| job.standing.suspect.is_some() && !self.floor.stopping.is_cancelled()) {
                         Some(Seat { slot, turn }) => self.start(job, slot, Some(turn)),
                         None => self.ready.push_back(job),
                     }
                 }
-                self.ready.make_contiguous()[first..].sort_by_key(|job| (Reverse(job.priority), job.id));
+                self.ready.make_contiguous()[first..].sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
                 self.next_due = next_due;
                 self.suspects = suspects;
                 self.owed = suspects && seat.is_none();
@@ -319,7 +319,7 @@ impl Dispatcher {
     }
 
     fn lease_of(&self, job: &Job) -> Lease {
-        Lease { job: job.id, attempt: job.attempt, worker: self.floor.id }
+        Lease { job: job.call.id, attempt: job.standing.attempt, worker: self.floor.id }
     }
 
     /// Waits until the next job that is not due yet is.

@@ -273,19 +273,19 @@ impl Answer {
 
 async fn record(store: Arc<RetryingStore>, records: Vec<(Arc<Journal>, Record)>) -> Vec<Answer> {
     let (journals, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
-    match store.persist("record steps", || store.store.record(records.clone())).await {
+    let records: Arc<[Record]> = records.into();
+    match store.persist("record steps", || store.store.record(Arc::clone(&records))).await {
         Ok(written) => {
             let answer = |((journal, record), written): ((_, &Record), _)| match written {
                 Written::Yes => Answer::Wrote(journal, count(record)),
                 Written::Fenced => Answer::Fenced(journal),
             };
-            journals.into_iter().zip(&records).zip(written).map(answer).collect()
+            journals.into_iter().zip(&*records).zip(written).map(answer).collect()
         }
         // No repetition of all of it helps: which of them is to blame shows where each is written by itself.
         Err(_) => {
-            let each =
-                journals.into_iter().zip(records).map(|(journal, record)| record_in_parts(&store, journal, record));
-            join_all(each).await
+            let each = journals.into_iter().zip(&*records);
+            join_all(each.map(|(journal, record)| record_in_parts(&store, journal, record.clone()))).await
         }
     }
 }
@@ -294,10 +294,11 @@ async fn record(store: Arc<RetryingStore>, records: Vec<(Arc<Journal>, Record)>)
 async fn record_in_parts(store: &RetryingStore, journal: Arc<Journal>, record: Record) -> Answer {
     let (mut left, mut written) = (vec![record], Count::default());
     while let Some(record) = left.pop() {
-        match store.persist("record steps", || store.store.record(vec![record.clone()])).await {
-            Ok(answers) if answers == [Written::Yes] => written += count(&record),
+        let alone = Arc::new([record]);
+        match store.persist("record steps", || store.store.record(alone.clone())).await {
+            Ok(answers) if answers == [Written::Yes] => written += count(&alone[0]),
             Ok(_) => return Answer::Fenced(journal),
-            Err(error) if error.is_refusal() => match halves(record) {
+            Err(error) if error.is_refusal() => match halves(&alone[0]) {
                 Some([first, second]) => left.extend([second, first]),
                 None => return Answer::Refused(journal, written, error),
             },
@@ -312,13 +313,14 @@ async fn record_in_parts(store: &RetryingStore, journal: Arc<Journal>, record: R
 
 /// The first and the second half of some steps. Memos stand in one order with them that a record does not tell, and jobs
 /// belong to their memos.
-fn halves(mut record: Record) -> Option<[Record; 2]> {
+fn halves(record: &Record) -> Option<[Record; 2]> {
     if record.steps.len() < 2 || !record.memos.is_empty() {
         return None;
     }
-    let steps = record.steps.split_off(record.steps.len() / 2);
-    let second = Record { steps, ..record.clone() };
-    Some([record, second])
+    let mut first = record.clone();
+    let steps = first.steps.split_off(first.steps.len() / 2);
+    let second = Record { steps, ..first.clone() };
+    Some([first, second])
 }
 
 fn count(record: &Record) -> Count {
@@ -385,15 +387,19 @@ async fn settle(store: Arc<RetryingStore>, settlements: Vec<Settling>) -> Vec<An
 
 /// Settles attempts, in one call if the store refuses none of them; else one that it refuses fails by itself.
 async fn settle_all(store: &RetryingStore, settlements: Vec<Settlement>) -> Vec<Result<Written>> {
-    match store.persist("settle attempts", || store.store.settle(settlements.clone())).await {
+    let settlements: Arc<[Settlement]> = settlements.into();
+    match store.persist("settle attempts", || store.store.settle(Arc::clone(&settlements))).await {
         Ok(written) => written.into_iter().map(Ok).collect(),
         Err(error) if settlements.len() < 2 => vec![Err(error)],
         Err(_) => {
-            let alone = |settlement: Settlement| async move {
-                let written = store.persist("settle an attempt", || store.store.settle(vec![settlement.clone()])).await;
-                written.map(|written| written.first().copied().unwrap_or(Written::Fenced))
+            let alone = |settlement: &Settlement| {
+                let alone = Arc::new([settlement.clone()]);
+                async move {
+                    let written = store.persist("settle an attempt", || store.store.settle(alone.clone())).await;
+                    written.map(|written| written.first().copied().unwrap_or(Written::Fenced))
+                }
             };
-            join_all(settlements.into_iter().map(alone)).await
+            join_all(settlements.iter().map(alone)).await
         }
     }
 }
@@ -414,8 +420,9 @@ mod tests {
         clock::{AppClock, Clock},
         environment::outage::Outage,
         model::{
-            job::{JobId, NewJob, Reply, State, WorkerId},
+            job::{JobCall, JobId, NewJob, NextState, Reply, WorkerId},
             json::Json,
+            lifecycle::Outcome,
         },
         store::{Ask, Memory, Store as _, Suspects},
     };
@@ -425,7 +432,8 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let (id, args) = (JobId::new(), Json::from_stored("{}"));
         let (task, queue) = ("task".to_owned(), "default".to_owned());
-        let job = NewJob { id, task, queue, priority: 0, args, due: now, max_time: None, enqueued: now };
+        let call = JobCall { id, task, queue, priority: 0, args, max_time: None, enqueued: now };
+        let job = NewJob { call, due: now };
         store.enqueue(vec![job]).await.unwrap();
         let worker = WorkerId::new();
         let (queues, tasks) = (["default".to_owned()].into(), ["task"].into());
@@ -434,9 +442,9 @@ mod tests {
     }
 
     fn settlement(lease: Lease) -> Settlement {
-        let next = State::Waiting { due: Timestamp::UNIX_EPOCH };
-        let (hold, now) = (Hold::Lease(lease), Timestamp::UNIX_EPOCH);
-        Settlement { job: lease.job, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now }
+        let next = NextState::Waiting { due: Timestamp::UNIX_EPOCH };
+        let outcome = Outcome { next, failures: 0, suspect: None };
+        Settlement { hold: Hold::Lease(lease), outcome, steps: None, attempt: None, now: Timestamp::UNIX_EPOCH }
     }
 
     #[tokio::test]

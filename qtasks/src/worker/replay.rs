@@ -15,9 +15,9 @@ use crate::{
 
 /// The steps of earlier attempts, which the body has to yield again.
 pub(super) fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Step> {
-    let (floor, id) = (floor.clone(), job.id);
+    let (floor, id) = (floor.clone(), job.call.id);
     let replays = schema.generating.is_some_and(|generating| generating.resume == Resume::Replay);
-    let recorded = if replays { job.steps } else { 0 };
+    let recorded = if replays { job.counts.steps } else { 0 };
     read_back(recorded, move |from| {
         let floor = floor.clone();
         async move { floor.store.persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
@@ -26,14 +26,14 @@ pub(super) fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> R
 
 /// What earlier attempts did once: for the body, and for the step that comes next.
 pub(super) fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, journal: &Arc<Journal>) -> Memos {
-    let first = if schema.generating.is_some() { job.steps } else { 0 };
+    let first = if schema.generating.is_some() { job.counts.steps } else { 0 };
     let recorded = |step: Option<u64>| {
-        let (floor, id) = (floor.clone(), job.id);
+        let (floor, id) = (floor.clone(), job.call.id);
         let page = move |from| {
             let floor = floor.clone();
             async move { floor.store.persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
         };
-        (job.memos > 0).then(|| read_back(job.memos, page))
+        (job.counts.memos > 0).then(|| read_back(job.counts.memos, page))
     };
     Memos::new(journal.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
 }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     execution::stopped::Stopped,
     model::{
-        job::{Attempt, Job, Lease, WorkerId},
+        job::{Attempt, Ending, Job, Lease, WorkerId},
         lifecycle::{self, Outcome},
     },
     store::{Hold, Presence, Settlement, Store, Written},
@@ -95,7 +95,7 @@ impl Rescue {
             if settlements.is_empty() {
                 return Ok(());
             }
-            let written = settle_lost(&**store, settlements).await?;
+            let written = settle_lost(&**store, settlements.into()).await?;
             for ((job, outcome), _) in outcomes.iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
                 telemetry::taken_over(job, lost.presence.worker, lost.silent, outcome);
             }
@@ -108,20 +108,12 @@ impl Rescue {
     /// What becomes of a lost job.
     fn of_lost<'j>(&self, job: &'j Job, beat: Option<u64>) -> Option<((&'j Job, Outcome), Settlement)> {
         let (lease, now) = (job.lease()?, self.floor.app.now());
-        let retry = self.floor.app.registry.get(&job.task).map(|task| task.schema().retry);
-        let outcome = lifecycle::lost(job, retry.as_ref(), now);
-        let ending = outcome.ending.clone();
-        let attempt = Attempt { number: job.attempt, worker: lease.worker, started: None, ended: now, ending };
-        let settlement = Settlement {
-            job: job.id,
-            hold: Hold::Silent { lease, beat },
-            steps: None,
-            next: outcome.next.clone(),
-            failures: outcome.failures,
-            suspect: outcome.suspect,
-            attempt: Some(attempt),
-            now,
-        };
+        let retry = self.floor.app.registry.get(&job.call.task).map(|task| task.schema().retry);
+        let outcome = lifecycle::lost(&job.standing, retry.as_ref(), now);
+        let (number, worker, ending) = (lease.attempt, lease.worker, Ending::Lost);
+        let attempt = Some(Attempt { number, worker, started: None, ended: now, ending });
+        let hold = Hold::Silent { lease, beat };
+        let settlement = Settlement { hold, outcome: outcome.clone(), steps: None, attempt, now };
         Some(((job, outcome), settlement))
     }
 
@@ -131,7 +123,8 @@ impl Rescue {
         let returned = async {
             match store.job(orphan.job).await? {
                 Some(job) => {
-                    store.settle(vec![Settlement::given_back(&job, orphan, self.floor.app.now())]).await.map(drop)
+                    let given_back = Settlement::given_back(&job, orphan, self.floor.app.now());
+                    store.settle(Arc::new([given_back])).await.map(drop)
                 }
                 None => Ok(()),
             }
@@ -144,15 +137,15 @@ impl Rescue {
 }
 
 /// Settles jobs of a worker that is gone. Where the store refuses that of one of them, the others do not wait for it.
-async fn settle_lost(store: &dyn Store, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+async fn settle_lost(store: &dyn Store, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
     match store.settle(settlements.clone()).await {
         Err(error) if error.is_refusal() && settlements.len() > 1 => {}
         came => return came,
     }
     let mut written = Vec::new();
-    for settlement in settlements {
-        let job = settlement.job;
-        match store.settle(vec![settlement]).await {
+    for settlement in &*settlements {
+        let job = settlement.job();
+        match store.settle(Arc::new([settlement.clone()])).await {
             Err(error) if error.is_refusal() => {
                 tracing::warn!(error = crate::error::chain(&error), %job, "a lost job was not taken over");
                 written.push(Written::Fenced);

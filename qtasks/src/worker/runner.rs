@@ -46,7 +46,7 @@ use crate::{
 pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, mut turn: Option<SuspectPermit>) {
     telemetry::starts(&job);
     let started = floor.app.now();
-    let task = floor.app.registry.get(&job.task);
+    let task = floor.app.registry.get(&job.call.task);
     let verdict = match task {
         Some(task) => attempt(&floor, &job, lease, task, turn.as_mut()).await,
         None => Some(Progressed::RELEASED),
@@ -69,8 +69,8 @@ pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, m
 
 /// Says of a lost lease where it went, as far as the store can tell.
 async fn say_why_lost(floor: Arc<Floor>, job: Job) {
-    let found = floor.app.store.job(job.id).await.ok().flatten();
-    telemetry::lost_attempt(&job, found.as_ref());
+    let found = floor.app.store.standing(job.call.id).await.ok().flatten();
+    telemetry::lost_attempt(&job, found.as_ref().map(|(standing, _)| standing));
 }
 
 struct Progressed {
@@ -94,17 +94,17 @@ async fn attempt(
 ) -> Option<Progressed> {
     let schema = task.schema();
     let (wait, recorded) = match schema.generating.map(|generating| generating.checkpoint) {
-        Some(Checkpoint::Within(wait)) => (wait, job.steps),
-        Some(Checkpoint::Each) => (Duration::ZERO, job.steps),
+        Some(Checkpoint::Within(wait)) => (wait, job.counts.steps),
+        Some(Checkpoint::Each) => (Duration::ZERO, job.counts.steps),
         None => (Duration::ZERO, 0),
     };
     let holder = floor.clone();
     let holds = Arc::new(move || holder.held.holds(holder.app.clock.soon()));
-    let next = Count { steps: job.steps, memos: job.memos };
+    let next = Count { steps: job.counts.steps, memos: job.counts.memos };
     let journal = Journal::new(lease, holds, next, wait, floor.flush_requests.clone());
     let memos = memos(floor, job, schema, &journal);
     let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
-    let context = TaskContext::new(job.id, job.attempt, schema, Some(memos), stopping, app);
+    let context = TaskContext::new(job.call.id, job.standing.attempt, schema, Some(memos), stopping, app);
     if !floor.held.start(lease, journal.clone(), Some(context.clone())) {
         return None;
     }
@@ -123,10 +123,10 @@ async fn attempt(
         steps(floor, job, schema),
     );
     let suspect = turn.as_ref().map(|turn| turn.of_body());
-    let (begun, time_up) = time_limit(job.max_time.or(schema.max_time));
+    let (begun, time_up) = time_limit(job.call.max_time.or(schema.max_time));
     let mut time_up = pin!(time_up.fuse());
     // Reading the arguments is the task's own code too.
-    let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.args, attempt)));
+    let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.call.args, attempt)));
     let run = async {
         let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
             Ok(body) => {
@@ -146,7 +146,7 @@ async fn attempt(
     };
     let verdict = beside(run, pass_turn(floor, job, &journal, turn)).await;
     journal.fence();
-    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.steps, skipped: journal.skips().count() })
+    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.counts.steps, skipped: journal.skips().count() })
 }
 
 /// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
@@ -176,7 +176,7 @@ async fn watch_over(
     let stopped = body.stop().await;
     if !stopped {
         tracing::warn!(
-            job = %job.id, task = job.task, attempt = job.attempt,
+            job = %job.call.id, task = job.call.task, attempt = job.standing.attempt,
             "the body cannot be stopped and is left to end by itself; what it still writes is fenced off"
         );
     }
@@ -198,22 +198,22 @@ async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()
 /// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
 /// knows of that first: from then on the job is not to blame when the process is killed.
 async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mut SuspectPermit>) {
-    let (Some(turn), Some(suspect)) = (turn, job.suspect) else { return };
+    let (Some(turn), Some(suspect)) = (turn, job.standing.suspect) else { return };
     tokio::select! {
         biased;
         // The store has taken note of that with the step.
-        () = journal.has_more_than(job.steps) => {}
+        () = journal.has_more_than(job.counts.steps) => {}
         () = sleep(suspect.turn()) => {
-            let record = Record {
+            let record = Arc::new([Record {
                 lease: journal.lease(),
                 steps: Vec::new(),
                 memos: Vec::new(),
                 jobs: Vec::new(),
                 progress: None,
                 passed: true,
-            };
+            }]);
             let written = floor.store.persist("record that a suspect has had its turn", || {
-                floor.app.store.record(vec![record.clone()])
+                floor.app.store.record(record.clone())
             });
             if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
                 return;
@@ -272,26 +272,13 @@ impl<'a> Over<'a> {
     fn settlement(&self, verdict: Verdict, now: Timestamp) -> (Settlement, End<'a>) {
         let Self { job, lease, started, steps, skipped, retry } = self;
         // Only a result is made of all steps. Of none, a server can have lost none.
-        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.steps + steps).filter(|steps| *steps > 0);
-        let outcome = lifecycle::settle(job, verdict, *steps > 0, retry, fastrand::f64(), now);
-        let end = End::new(job, *steps, *skipped, &outcome);
-        let attempt = job::Attempt {
-            number: job.attempt,
-            worker: lease.worker,
-            started: Some(*started),
-            ended: now,
-            ending: outcome.ending,
-        };
-        let settlement = Settlement {
-            job: job.id,
-            hold: Hold::Lease(*lease),
-            steps: needed,
-            next: outcome.next,
-            failures: outcome.failures,
-            suspect: outcome.suspect,
-            attempt: Some(attempt),
-            now,
-        };
+        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.counts.steps + steps).filter(|steps| *steps > 0);
+        let (outcome, ending) = lifecycle::settle(&job.standing, verdict, *steps > 0, retry, fastrand::f64(), now);
+        let end = End::new(job, *steps, *skipped, &outcome, ending.clone());
+        let (number, worker, started) = (lease.attempt, lease.worker, Some(*started));
+        let attempt = job::Attempt { number, worker, started, ended: now, ending };
+        let hold = Hold::Lease(*lease);
+        let settlement = Settlement { hold, outcome, steps: needed, attempt: Some(attempt), now };
         (settlement, end)
     }
 }
@@ -307,7 +294,7 @@ async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) -> bool {
     let mut came = floor.settle(settlement).await;
     if let Some(error) = refusal(&came) {
         let error = chain(error);
-        tracing::warn!(error, job = %job.id, attempt = job.attempt, "what the attempt came to is refused; it has failed");
+        tracing::warn!(error, job = %job.call.id, attempt = job.standing.attempt, "what the attempt came to is refused; it has failed");
         (came, end) = settle_refused(floor, over, error).await;
     }
     match came {
@@ -315,7 +302,7 @@ async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) -> bool {
         Some(Ok(Written::Fenced)) => return false,
         Some(Err(error)) => {
             let error = chain(&error);
-            tracing::error!(error, job = %job.id, attempt = job.attempt, "the attempt cannot be settled; its lease will run out");
+            tracing::error!(error, job = %job.call.id, attempt = job.standing.attempt, "the attempt cannot be settled; its lease will run out");
         }
         None => {}
     }

@@ -92,7 +92,7 @@ async fn all_ended(stage: &Stage, names: &[&str]) {
 
 async fn enqueued(stage: &Stage, task: &str) -> usize {
     let jobs = stage.app.jobs(Filter::default(), None, 1000).await.unwrap();
-    jobs.iter().filter(|job| job.task == task).count()
+    jobs.iter().filter(|job| job.call.task == task).count()
 }
 
 #[qtask]

@@ -46,7 +46,7 @@ async fn a_call_that_is_made_again_with_its_id_is_the_same_job(stage: Stage) {
     let all = stage.app.enqueue_all([named(1).id(id), named(2).into_call(), named(1).id(id)]).await.unwrap();
     assert_eq!((all[0].id(), all[2].id(), count(&stage).await), (id, id, 2));
     let found = stage.app.jobs(Filter::default(), None, 1).await.unwrap().remove(0);
-    assert_eq!((found.id, found.priority, &*found.queue), (id, 3, "default"), "the first call counts");
+    assert_eq!((found.call.id, found.call.priority, &*found.call.queue), (id, 3, "default"), "the first call counts");
 }
 
 async fn an_id_is_that_of_its_job_whatever_has_become_of_it(stage: Stage) {
@@ -76,7 +76,7 @@ async fn an_id_of_another_job_is_an_error_and_changes_nothing(stage: Stage) {
         )
     );
     let found = stage.app.jobs(Filter::default(), None, 9).await.unwrap();
-    assert_eq!((found.len(), &*found[0].task, found[0].args.as_str()), (1, "named", r#"{"n":1}"#));
+    assert_eq!((found.len(), &*found[0].call.task, found[0].call.args.as_str()), (1, "named", r#"{"n":1}"#));
 }
 
 async fn of_many_calls_none_is_enqueued_where_an_id_is_that_of_another_job(stage: Stage) {

@@ -73,7 +73,7 @@ async fn when_once_returns_it_is_durable_and_all_steps_before_it(stage: Stage) {
     let id = stage.app.enqueue(waits_after_once()).await.unwrap().id();
     stage.diary.until("did it once").await;
     let job = stage.store.job(id).await.unwrap().unwrap();
-    assert_eq!((job.steps, job.memos), (1, 2));
+    assert_eq!((job.counts.steps, job.counts.memos), (1, 2));
     stage.diary.note("go on");
     worker.shutdown().await.unwrap();
 }

@@ -77,7 +77,7 @@ async fn a_running_body_that_is_cancelled_is_stopped_and_its_drop_code_runs(stag
     let lease = Lease { job: job.id(), attempt: 1, worker: worker.id() };
     let step = Step { seq: 1, hash: 0, reply: Reply::Value(Json::from_stored("1")) };
     let late = Record { lease, steps: vec![step], memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false };
-    assert_eq!(stage.store.record(vec![late]).await.unwrap(), [Written::Fenced]);
+    assert_eq!(stage.store.record([late].into()).await.unwrap(), [Written::Fenced]);
     worker.shutdown().await.unwrap();
     assert_eq!(job.status().await.unwrap().state, JobState::Cancelled { reason: "called off".into() });
 }

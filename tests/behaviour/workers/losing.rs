@@ -9,8 +9,9 @@ use std::{
 use jiff::Timestamp;
 use qtasks::{
     Clock,
-    job::{Attempt, Ending, Lease, Output, Progress, Reply, State as JobState, Step, Suspect, WorkerId},
+    job::{Attempt, Ending, Lease, NextState, Output, Progress, Reply, Step, Suspect, WorkerId},
     json::{self, Json},
+    lifecycle::Outcome,
     prelude::*,
     sqlite::rusqlite::{self, Connection},
     store::{Ask, Hold, Memory, Record, Settlement, Store, Suspects, Written},
@@ -82,14 +83,14 @@ async fn leased(stage: &Stage, limit: usize) -> Vec<Lease> {
     };
     stage.store.renew(worker, 1).await.unwrap();
     let jobs = stage.store.lease(ask).await.unwrap().jobs;
-    jobs.iter().map(|job| Lease { job: job.id, attempt: job.attempt, worker }).collect()
+    jobs.iter().map(|job| Lease { job: job.call.id, attempt: job.standing.attempt, worker }).collect()
 }
 
 /// Has the jobs of lost workers taken over by a worker that runs none.
 async fn taken_over(stage: &Stage, leases: &[Lease]) {
     let worker = stage.app.worker().queues(["elsewhere"]).start().await.unwrap();
     for lease in leases {
-        let state = async || stage.store.job(lease.job).await.unwrap().unwrap().state;
+        let state = async || stage.store.job(lease.job).await.unwrap().unwrap().standing.state;
         eventually("taken over", async || state().await.name() != "running").await;
     }
     worker.shutdown().await.unwrap();
@@ -108,7 +109,7 @@ async fn a_lost_job_goes_on_after_its_recorded_steps(stage: Stage) {
     let undisturbed = stage.app.run(builds(5)).await.unwrap();
     let job = stage.app.enqueue(builds(5)).await.unwrap();
     let lease = vanished(&stage).await;
-    let written = stage.store.record(record(lease, vec![step(0, 0, 0), step(1, 1, 10)])).await.unwrap();
+    let written = stage.store.record(record(lease, vec![step(0, 0, 0), step(1, 1, 10)]).into()).await.unwrap();
     assert_eq!(written, [Written::Yes]);
     let before = stage.diary.lines().len();
 
@@ -158,27 +159,27 @@ async fn a_job_that_kills_its_workers_takes_no_neighbour_with_it(stage: Stage) {
             continue;
         }
         assert_eq!(leases.len(), 1, "the others are suspects too by now, and run one at a time");
-        let ended = given(leases[0], JobState::Done { output: Output::Value(Json::from_stored("1")) }, None);
-        assert_eq!(stage.store.settle(vec![ended]).await.unwrap(), [Written::Yes]);
+        let ended = given(leases[0], NextState::Done { output: Output::Value(Json::from_stored("1")) }, None);
+        assert_eq!(stage.store.settle([ended].into()).await.unwrap(), [Written::Yes]);
     }
     assert_eq!(kills, 4, "the first is no failure, and the third failure ends it");
     stage.work().await;
     for job in neighbours {
         in_time(job.result()).await.unwrap();
         assert_eq!(job.status().await.unwrap().failures, 0);
-        assert!(stage.store.job(job.id()).await.unwrap().unwrap().suspect.is_none(), "what has ended is no suspect");
+        assert!(
+            stage.store.job(job.id()).await.unwrap().unwrap().standing.suspect.is_none(),
+            "what has ended is no suspect"
+        );
     }
 }
 
 /// The settlement of a job under its lease.
-fn given(lease: Lease, next: JobState, suspect: Option<Suspect>) -> Settlement {
+fn given(lease: Lease, next: NextState, suspect: Option<Suspect>) -> Settlement {
     Settlement {
-        job: lease.job,
         hold: Hold::Lease(lease),
+        outcome: Outcome { next, failures: 0, suspect },
         steps: None,
-        next,
-        failures: 0,
-        suspect,
         attempt: None,
         now: Timestamp::now(),
     }
@@ -190,7 +191,7 @@ async fn a_job_that_gets_on_between_its_losses_is_never_dead(stage: Stage) {
     for seq in 0..7 {
         let lease = vanished(&stage).await;
         let yielded = value + sum;
-        let written = stage.store.record(record(lease, vec![step(seq, yielded, yielded * 10)])).await.unwrap();
+        let written = stage.store.record(record(lease, vec![step(seq, yielded, yielded * 10)]).into()).await.unwrap();
         assert_eq!(written, [Written::Yes]);
         (sum, value) = (sum + yielded * 10, value + 1);
         taken_over(&stage, &[lease]).await;
@@ -208,7 +209,7 @@ async fn a_user_has_a_suspect_tried_again_like_any_other_job(stage: Stage) {
     }
     job.retry().await.unwrap();
     let again = stage.store.job(job.id()).await.unwrap().unwrap();
-    assert_eq!((again.state.name(), again.failures, again.suspect), ("waiting", 0, None));
+    assert_eq!((again.standing.state.name(), again.standing.failures, again.standing.suspect), ("waiting", 0, None));
     stage.work().await;
     assert_eq!(job.result().await.unwrap(), 5);
 }
@@ -258,7 +259,7 @@ async fn a_suspect_waits_no_longer_than_others_of_its_age(stage: Stage) {
     let others = stage.app.enqueue_all((0..20).map(|_| comes_and_goes("other".into()))).await.unwrap();
     let worker = stage.app.worker().concurrency(1).start().await.unwrap();
     stage.diary.until("holds up").await;
-    let state = async || stage.store.job(lease.job).await.unwrap().unwrap().state;
+    let state = async || stage.store.job(lease.job).await.unwrap().unwrap().standing.state;
     eventually("taken over", async || state().await.name() != "running").await;
     stage.diary.note("go on");
     for job in others.iter().chain([&suspect]) {
@@ -278,14 +279,15 @@ async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
     in_time(job.result()).await.unwrap();
     worker.shutdown().await.unwrap();
     let before = (job.status().await.unwrap(), job.result().await.unwrap());
-    let late = stage.store.record(record(lost, vec![step(3, 0, 0)])).await.unwrap();
+    let late = stage.store.record(record(lost, vec![step(3, 0, 0)]).into()).await.unwrap();
     let settlement = Settlement {
-        job: job.id(),
         hold: Hold::Lease(lost),
+        outcome: Outcome {
+            next: NextState::Done { output: Output::Value(Json::from_stored("1")) },
+            failures: 9,
+            suspect: None,
+        },
         steps: None,
-        next: JobState::Done { output: Output::Value(Json::from_stored("1")) },
-        failures: 9,
-        suspect: None,
         attempt: Some(Attempt {
             number: 1,
             worker: lost.worker,
@@ -296,7 +298,7 @@ async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
         now: Timestamp::now(),
     };
     assert_eq!(
-        (late, stage.store.settle(vec![settlement]).await.unwrap()),
+        (late, stage.store.settle([settlement].into()).await.unwrap()),
         (vec![Written::Fenced], vec![Written::Fenced])
     );
     assert_eq!((job.status().await.unwrap(), job.result().await.unwrap()), before);
@@ -306,7 +308,7 @@ async fn a_stream_lives_through_the_loss_of_a_worker(stage: Stage) {
     let job = stage.app.enqueue(builds(4)).await.unwrap();
     let lease = vanished(&stage).await;
     let mut values = job.stream();
-    let _: Vec<Written> = stage.store.record(record(lease, vec![step(0, 0, 0)])).await.unwrap();
+    let _: Vec<Written> = stage.store.record(record(lease, vec![step(0, 0, 0)]).into()).await.unwrap();
     assert_eq!(in_time(values.next()).await.unwrap().unwrap(), 0);
     let worker = stage.app.worker().start().await.unwrap();
     let rest: Vec<_> = in_time(values.map(Result::unwrap).collect()).await;
@@ -319,8 +321,8 @@ async fn suspects_that_hold_up(count: usize) -> (Stage, Vec<JobHandle<()>>, Vec<
     let stage = Stage::in_memory(|builder| builder.clock(Clock::tokio())).await;
     let jobs = stage.app.enqueue_all((0..count).map(|_| holds_up())).await.unwrap();
     for lease in all_vanished(&stage, count).await {
-        let lost = given(lease, JobState::Waiting { due: Timestamp::now() }, Some(Suspect::default()));
-        assert_eq!(stage.store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+        let lost = given(lease, NextState::Waiting { due: Timestamp::now() }, Some(Suspect::default()));
+        assert_eq!(stage.store.settle([lost].into()).await.unwrap(), [Written::Yes]);
     }
     let workers = [stage.app.worker().concurrency(1), stage.app.worker()].map(|worker| worker.start());
     (stage, jobs, futures::future::try_join_all(workers).await.unwrap())
@@ -333,7 +335,8 @@ async fn a_suspect_that_does_not_end_passes_its_turn_on_when_it_has_lived_long_e
     // Time passes here only when nothing is left to do.
     tokio::time::sleep(Duration::from_millis(4_900)).await;
     assert_eq!(stage.diary.count("holds up"), 1);
-    let suspect = async |job: &JobHandle<()>| stage.store.job(job.id()).await.unwrap().unwrap().suspect.unwrap();
+    let suspect =
+        async |job: &JobHandle<()>| stage.store.job(job.id()).await.unwrap().unwrap().standing.suspect.unwrap();
     assert!(suspect(&jobs[0]).await.liable, "it has the turn");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(stage.diary.count("holds up"), 2);
@@ -364,8 +367,8 @@ async fn a_suspect_that_makes_a_step_passes_its_turn_on_at_once(stage: Stage) {
     eventually("all of them handle a value", async || stage.diary.count("handle 1") == 3).await;
     for job in &jobs {
         let job = async || stage.store.job(job.id()).await.unwrap().unwrap();
-        eventually("its step is recorded", async || job().await.steps == 1).await;
-        assert_eq!(job().await.suspect.map(|suspect| (suspect.losses, suspect.liable)), Some((0, false)));
+        eventually("its step is recorded", async || job().await.counts.steps == 1).await;
+        assert_eq!(job().await.standing.suspect.map(|suspect| (suspect.losses, suspect.liable)), Some((0, false)));
     }
     stage.diary.note("go on");
     for job in jobs {

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use qtasks::{
     Retry,
-    job::{Job, JobId, Lease, NewJob, Output, Reply, Step, WorkerId},
+    job::{Job, JobCall, JobId, Lease, NewJob, Output, Reply, Step, WorkerId},
     json::Json,
     lifecycle::{self, Verdict},
     store::{Ask, Hold, Memory, Record, Settlement, Store, Suspects, Written},
@@ -41,14 +41,16 @@ impl Run {
     fn next(&self) -> i64 {
         match self.body {
             Body::Kills(after) | Body::Ends(after) => self.started + after,
-            Body::Steps(_, after) => self.started + after * i64::try_from(self.steps - self.job.steps + 1).unwrap(),
+            Body::Steps(_, after) => {
+                self.started + after * i64::try_from(self.steps - self.job.counts.steps + 1).unwrap()
+            }
             Body::Stays => i64::MAX,
         }
     }
 
     /// When its turn has lasted long enough, if it has it.
     fn passes(&self) -> i64 {
-        let turn = self.job.suspect.expect("a suspect has the turn").turn();
+        let turn = self.job.standing.suspect.expect("a suspect has the turn").turn();
         self.started.saturating_add(turn.as_millis().try_into().unwrap_or(i64::MAX))
     }
 }
@@ -94,17 +96,19 @@ impl World {
         let mut jobs = Vec::new();
         for _ in &bodies {
             jobs.push(NewJob {
-                id: JobId::new(),
-                task: "t".into(),
-                queue: "default".into(),
-                priority: rng.i16(-1..=1),
-                args: Json::from_stored("{}"),
+                call: JobCall {
+                    id: JobId::new(),
+                    task: "t".into(),
+                    queue: "default".into(),
+                    priority: rng.i16(-1..=1),
+                    args: Json::from_stored("{}"),
+                    max_time: None,
+                    enqueued: at(0),
+                },
                 due: at(0),
-                max_time: None,
-                enqueued: at(0),
             });
         }
-        let bodies = jobs.iter().map(|job| job.id).zip(bodies).collect();
+        let bodies = jobs.iter().map(|job| job.call.id).zip(bodies).collect();
         store.enqueue(jobs).await.unwrap();
         Self {
             store,
@@ -126,7 +130,9 @@ impl World {
             let free = self.slots - self.running.len();
             let suspects = match self.turn {
                 Some(_) => Suspects::PassOver,
-                None if self.running.values().any(|run| run.job.suspect.is_some()) => Suspects::OneBesideOthers,
+                None if self.running.values().any(|run| run.job.standing.suspect.is_some()) => {
+                    Suspects::OneBesideOthers
+                }
                 None => Suspects::OneAlone,
             };
             let ask = Ask {
@@ -142,11 +148,11 @@ impl World {
                 return;
             }
             for job in jobs {
-                let (id, lease) = (job.id, job.lease().unwrap());
-                if job.suspect.is_some() {
+                let (id, lease) = (job.call.id, job.lease().unwrap());
+                if job.standing.suspect.is_some() {
                     self.turn = Some(id);
                 }
-                let steps = job.steps;
+                let steps = job.counts.steps;
                 self.running.insert(id, Run { body: self.bodies[&id], job, lease, started: self.now, steps });
             }
         }
@@ -154,7 +160,7 @@ impl World {
 
     /// Goes on to what happens next; gives whether anything does.
     async fn go_on(&mut self) -> bool {
-        let next = self.running.values().map(|run| (run.next(), run.job.id)).min();
+        let next = self.running.values().map(|run| (run.next(), run.job.call.id)).min();
         let passing = self.turn.map(|id| (self.running[&id].passes(), id));
         match (next, passing) {
             (Some(next), Some(passing)) if passing.0 < next.0 => self.pass(passing).await,
@@ -189,14 +195,15 @@ impl World {
     }
 
     async fn record(&self, record: Record) {
-        assert_eq!(self.store.record(vec![record]).await.unwrap(), [Written::Yes]);
+        assert_eq!(self.store.record([record].into()).await.unwrap(), [Written::Yes]);
     }
 
     async fn end(&mut self, id: JobId) {
         let Run { job, lease, .. } = self.running.remove(&id).unwrap();
         let output = Output::Value(Json::from_stored("1"));
-        let outcome = lifecycle::settle(&job, Verdict::Done(output), false, &self.retry, 0.0, at(self.now));
-        self.settle(&job, Hold::Lease(lease), outcome).await;
+        let (outcome, _) =
+            lifecycle::settle(&job.standing, Verdict::Done(output), false, &self.retry, 0.0, at(self.now));
+        self.settle(Hold::Lease(lease), outcome).await;
         self.turn.take_if(|turn| *turn == id);
     }
 
@@ -207,20 +214,18 @@ impl World {
         self.running.clear();
         self.turn = None;
         for job in self.store.held(self.worker, usize::MAX).await.unwrap() {
-            let outcome = lifecycle::lost(&job, Some(&self.retry), at(self.now));
-            let is_poison = matches!(self.bodies[&job.id], Body::Kills(_));
-            assert!(is_poison || outcome.failures == 0, "{:?} was charged: {job:#?}", self.bodies[&job.id]);
+            let outcome = lifecycle::lost(&job.standing, Some(&self.retry), at(self.now));
+            let is_poison = matches!(self.bodies[&job.call.id], Body::Kills(_));
+            assert!(is_poison || outcome.failures == 0, "{:?} was charged: {job:#?}", self.bodies[&job.call.id]);
             let hold = Hold::Silent { lease: job.lease().unwrap(), beat: None };
-            self.settle(&job, hold, outcome).await;
+            self.settle(hold, outcome).await;
         }
         self.worker = WorkerId::new();
     }
 
-    async fn settle(&self, job: &Job, hold: Hold, outcome: lifecycle::Outcome) {
-        let lifecycle::Outcome { next, failures, suspect, .. } = outcome;
-        let now = at(self.now);
-        let settlement = Settlement { job: job.id, hold, steps: None, next, failures, suspect, attempt: None, now };
-        assert_eq!(self.store.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+    async fn settle(&self, hold: Hold, outcome: lifecycle::Outcome) {
+        let settlement = Settlement { hold, outcome, steps: None, attempt: None, now: at(self.now) };
+        assert_eq!(self.store.settle([settlement].into()).await.unwrap(), [Written::Yes]);
     }
 
     async fn job(&self, id: JobId) -> Job {
@@ -246,7 +251,7 @@ async fn ends_well(seed: u64, limit: u32) {
             Body::Ends(_) | Body::Steps(..) => "done",
             Body::Stays => "running",
         };
-        assert_eq!(job.state.name(), state, "{body:?} among {:?}, after {} kills", world.bodies, world.kills);
+        assert_eq!(job.standing.state.name(), state, "{body:?} among {:?}, after {} kills", world.bodies, world.kills);
     }
 }
 

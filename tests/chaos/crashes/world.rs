@@ -126,12 +126,12 @@ impl World {
 
     pub(crate) async fn jobs(&self) -> Vec<JobId> {
         let jobs = self.store.jobs(Filter::default(), self.after, 100).await.unwrap();
-        jobs.into_iter().map(|job| job.id).collect()
+        jobs.into_iter().map(|job| job.call.id).collect()
     }
 
     pub(crate) async fn held_by(&self, worker: WorkerId) -> Vec<JobId> {
         let jobs = self.store.jobs(Filter::default(), self.after, 100).await.unwrap();
-        jobs.into_iter().filter(|job| job.state == State::Running { worker }).map(|job| job.id).collect()
+        jobs.into_iter().filter(|job| job.standing.state == State::Running { worker }).map(|job| job.call.id).collect()
     }
 
     /// After the last process: the observers come to their ends, further ones see it all from every place, and the fates

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use qtasks::{
     Clock, Error, JobHandle, QueueTasks, Worker,
-    job::{Job, JobId, State},
+    job::{Job, JobCall, JobId, State},
     store::{Filter, Store},
 };
 use qtasks_tests::{
@@ -273,12 +273,12 @@ impl Scene {
     }
 
     async fn held_by(&self, worker: qtasks::job::WorkerId) -> Vec<JobId> {
-        let held = self.jobs().await.into_iter().filter(|job| job.state == State::Running { worker });
-        held.map(|job| job.id).collect()
+        let held = self.jobs().await.into_iter().filter(|job| job.standing.state == State::Running { worker });
+        held.map(|job| job.call.id).collect()
     }
 
     async fn all_ended(&self) {
-        while !self.weather.is_calm() || !self.jobs().await.iter().all(|job| job.state.is_ended()) {
+        while !self.weather.is_calm() || !self.jobs().await.iter().all(|job| job.standing.state.is_ended()) {
             sleep(Duration::from_millis(500)).await;
         }
     }
@@ -287,9 +287,10 @@ impl Scene {
         let (mut fates, mut expected) = (BTreeMap::new(), BTreeMap::new());
         let events = self.ledger.events();
         let outside = self.outside().await;
-        for Job { id, task, args, state, .. } in self.jobs().await {
+        for Job { call, standing, .. } in self.jobs().await {
+            let JobCall { id, task, args, .. } = call;
             let n = args.decode::<Value>().unwrap()["n"].as_i64().unwrap();
-            let result = match state.is_ended() {
+            let result = match standing.state.is_ended() {
                 true => outside.any_job(id).await.unwrap().result().await.ok(),
                 false => None,
             };

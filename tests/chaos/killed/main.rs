@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use qtasks::{
-    job::{Ending, WorkerId},
+    job::{Ending, StateKind, WorkerId},
     prelude::*,
     sqlite::rusqlite::Connection,
     store::Filter,
@@ -64,8 +64,8 @@ impl Scene {
 
     /// The number of the last renewal of the worker that holds the job.
     async fn beat(&self, app: &QueueTasks, job: JobId) -> u64 {
-        let holder = app.jobs(Filter::default().state("running"), None, 100).await.unwrap().into_iter();
-        let held = holder.filter(|found| found.id == job).find_map(|job| match job.state {
+        let holder = app.jobs(Filter::default().state(StateKind::Running), None, 100).await.unwrap().into_iter();
+        let held = holder.filter(|found| found.call.id == job).find_map(|job| match job.standing.state {
             qtasks::job::State::Running { worker } => Some(worker),
             _ => None,
         });

@@ -114,7 +114,7 @@ impl Site {
             }
         };
         // A server that lost what it acknowledged may not know the job any more.
-        self.note(ctx, What::Started { steps: job.map_or(0, |job| job.steps) });
+        self.note(ctx, What::Started { steps: job.map_or(0, |job| job.counts.steps) });
     }
 
     fn begun(&self, ctx: &TaskContext, value: u64) -> Entry {

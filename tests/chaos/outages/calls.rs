@@ -70,7 +70,7 @@ async fn restart(server: &Arc<Server>) {
 }
 
 async fn ids(app: &QueueTasks) -> BTreeSet<JobId> {
-    app.jobs(Filter::default(), None, 1_000_000).await.unwrap().into_iter().map(|job| job.id).collect()
+    app.jobs(Filter::default(), None, 1_000_000).await.unwrap().into_iter().map(|job| job.call.id).collect()
 }
 
 async fn enqueues_wait_for_a_restart(kind: Kind) {

@@ -183,7 +183,7 @@ fn starts(worker: &Worker) -> usize {
 async fn none_is_left(store: &dyn Store) {
     loop {
         let jobs = store.jobs(Filter::default(), None, 1_000_000).await.expect("the server is there");
-        if jobs.iter().all(|job| job.state.name() == "done") {
+        if jobs.iter().all(|job| job.standing.state.name() == "done") {
             return;
         }
         sleep(Duration::from_millis(50)).await;

@@ -189,8 +189,8 @@ async fn look(store: &dyn Store, told: &Acknowledged, finding: &mut Finding) -> 
             finding.broken.push(format!("job {number} is there, and {missing}, enqueued before it, is not"));
         }
         let steps = store.steps(*id, 0, 1000).await?;
-        if steps.len() as u64 != job.steps {
-            finding.broken.push(format!("job {number} has {} steps and says {}", steps.len(), job.steps));
+        if steps.len() as u64 != job.counts.steps {
+            finding.broken.push(format!("job {number} has {} steps and says {}", steps.len(), job.counts.steps));
         }
         for (place, step) in (0..).zip(&steps) {
             let reply = Reply::Value(qtasks::json::Json::encode(&(number as u64 * 1000 + place)).unwrap());
@@ -199,10 +199,10 @@ async fn look(store: &dyn Store, told: &Acknowledged, finding: &mut Finding) -> 
             }
         }
         let seen = told.steps.get(id).and_then(|seen| seen.keys().next_back());
-        if seen.is_some_and(|seen| *seen >= job.steps) {
+        if seen.is_some_and(|seen| *seen >= job.counts.steps) {
             finding.lost.push(format!("step {} of job {number} was seen", seen.unwrap()));
         }
-        if told.done.contains(id) && !matches!(job.state, State::Done { .. }) {
+        if told.done.contains(id) && !matches!(job.standing.state, State::Done { .. }) {
             finding.lost.push(format!("job {number} was done"));
         }
     }

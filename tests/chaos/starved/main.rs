@@ -16,7 +16,12 @@ use std::{
 };
 
 use libtest_mimic::Trial;
-use qtasks::{job::Ending, prelude::*, sqlite::rusqlite::Connection, store::Filter};
+use qtasks::{
+    job::{Ending, StateKind},
+    prelude::*,
+    sqlite::rusqlite::Connection,
+    store::Filter,
+};
 use qtasks_tests::{length::by_length, servers::postgres::tell, whole};
 use rustix::process::Signal;
 use scene::{
@@ -156,8 +161,15 @@ async fn hang(scene: Scene) {
     scene.app.enqueue_all((0..500).map(|_| hangs().queue("hanging"))).await.unwrap();
     let hung =
         async |state| scene.app.jobs(Filter::default().task("hangs").state(state), None, 500).await.unwrap().len();
-    let over = within(scene::PATIENCE, async || (hung("dead").await > 64 && hung("running").await == 0).then_some(()));
-    assert!(over.await.is_some(), "{} of them run, and {} are dead", hung("running").await, hung("dead").await);
+    let over = within(scene::PATIENCE, async || {
+        (hung(StateKind::Dead).await > 64 && hung(StateKind::Running).await == 0).then_some(())
+    });
+    assert!(
+        over.await.is_some(),
+        "{} of them run, and {} are dead",
+        hung(StateKind::Running).await,
+        hung(StateKind::Dead).await
+    );
     let job = [scene.enqueue("naps_blocking", naps_blocking(10).max_time(Duration::from_secs(2))).await];
     let _healthy = scene.peer("default");
     each_ends_at_its_first_attempt(&job).await;
@@ -173,9 +185,11 @@ async fn waits_for_a_thread(scene: Scene) {
         jobs.push(scene.job("needs_most_of_its_time", handle.id()).await);
     }
     let count = async |state| scene.app.jobs(Filter::default().state(state), None, MANY).await.unwrap().len();
-    let ended = within(scene::PATIENCE, async || (count("done").await + count("dead").await == MANY).then_some(()));
-    assert!(ended.await.is_some(), "{} are done, {} dead", count("done").await, count("dead").await);
-    assert_eq!((count("done").await, count("dead").await), (MANY, 0), "done and dead");
+    let ended = within(scene::PATIENCE, async || {
+        (count(StateKind::Done).await + count(StateKind::Dead).await == MANY).then_some(())
+    });
+    assert!(ended.await.is_some(), "{} are done, {} dead", count(StateKind::Done).await, count(StateKind::Dead).await);
+    assert_eq!((count(StateKind::Done).await, count(StateKind::Dead).await), (MANY, 0), "done and dead");
 }
 
 async fn outlives(scene: Scene) {

@@ -167,7 +167,7 @@ async fn any_client_with_the_documented_rights_enqueues_by_the_function() {
     let as_client = stage.url.split('?').next().unwrap();
     let id = tell(as_client, &stage.named(enqueue)).unwrap();
     let store = Postgres::open(&stage.owner).await.unwrap();
-    assert_eq!(&*store.job(id.parse().unwrap()).await.unwrap().unwrap().queue, "mail");
+    assert_eq!(&*store.job(id.parse().unwrap()).await.unwrap().unwrap().call.queue, "mail");
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

@@ -70,15 +70,19 @@ async fn options_are_those_of_a_call() {
     call(&connection, None, "t", "{}", r#"{"delay": 1e30, "max_time": 1e30, "queue": null, "id": null}"#).unwrap();
     let found = jobs(&stage).await;
     let job = |is: fn(&Job) -> bool| found.iter().find(|job| is(job)).unwrap();
-    let first = job(|job| job.priority == -7);
-    assert_eq!((&*first.queue, &*first.task, first.args.as_str()), ("mail", "t", r#" {"a" : 1.50} "#));
-    assert_eq!(first.max_time, Some(Duration::from_millis(1_500)));
-    assert_eq!(first.state, State::Waiting { due: first.enqueued + Duration::from_millis(60_001) }, "rounded up");
+    let first = job(|job| job.call.priority == -7);
+    assert_eq!((&*first.call.queue, &*first.call.task, first.call.args.as_str()), ("mail", "t", r#" {"a" : 1.50} "#));
+    assert_eq!(first.call.max_time, Some(Duration::from_millis(1_500)));
+    assert_eq!(
+        first.standing.state,
+        State::Waiting { due: first.call.enqueued + Duration::from_millis(60_001) },
+        "rounded up"
+    );
     let due: Timestamp = "2030-01-02T03:04:05.678Z".parse().unwrap();
-    assert_eq!(job(|job| job.priority == 7).state, State::Waiting { due });
-    let last = job(|job| job.priority == 0);
-    assert_eq!((&*last.queue, last.max_time), ("default", Some(Duration::MAX)));
-    let State::Waiting { due } = last.state else { panic!("{last:?}") };
+    assert_eq!(job(|job| job.call.priority == 7).standing.state, State::Waiting { due });
+    let last = job(|job| job.call.priority == 0);
+    assert_eq!((&*last.call.queue, last.call.max_time), ("default", Some(Duration::MAX)));
+    let State::Waiting { due } = last.standing.state else { panic!("{last:?}") };
     assert!(due > "9999-12-30T00:00:00Z".parse().unwrap());
 }
 
@@ -91,9 +95,16 @@ async fn what_may_be_left_out_may_be_left_out() {
     let found = jobs(&stage).await;
     assert_eq!(found.len(), 3, "each row has an id of its own");
     for job in found {
-        assert_eq!((&*job.queue, job.priority, job.args.as_str(), job.max_time), ("default", 0, "{}", None));
-        assert_eq!(job.state, State::Waiting { due: job.enqueued });
-        assert!(now.duration_since(job.enqueued).abs() < jiff::SignedDuration::from_secs(60), "{}", job.enqueued);
+        assert_eq!(
+            (&*job.call.queue, job.call.priority, job.call.args.as_str(), job.call.max_time),
+            ("default", 0, "{}", None)
+        );
+        assert_eq!(job.standing.state, State::Waiting { due: job.call.enqueued });
+        assert!(
+            now.duration_since(job.call.enqueued).abs() < jiff::SignedDuration::from_secs(60),
+            "{}",
+            job.call.enqueued
+        );
     }
 }
 
@@ -108,8 +119,8 @@ async fn ids_that_sql_makes_sort_by_age() {
     connection.execute(sql, []).unwrap();
     let found = jobs(&stage).await;
     assert_eq!(found.len(), 200);
-    assert!(found.iter().all(|job| job.id > before && job.id.to_string().as_bytes()[14] == b'7'));
-    assert!(found.iter().all(|job| b"89ab".contains(&job.id.to_string().as_bytes()[19])));
+    assert!(found.iter().all(|job| job.call.id > before && job.call.id.to_string().as_bytes()[14] == b'7'));
+    assert!(found.iter().all(|job| b"89ab".contains(&job.call.id.to_string().as_bytes()[19])));
 }
 
 fn millis(id: JobId) -> u64 {
@@ -127,7 +138,7 @@ async fn every_id_is_read_as_it_is() {
         call(&connection, None, "t", "{}", &format!(r#"{{"id": "{id}"}}"#)).unwrap();
         connection.execute(ENQUEUE, params![id.to_bytes(), "t", "{}", None::<&str>]).unwrap();
     }
-    assert_eq!(jobs(&stage).await.iter().map(|job| job.id).collect::<Vec<_>>(), ids);
+    assert_eq!(jobs(&stage).await.iter().map(|job| job.call.id).collect::<Vec<_>>(), ids);
 }
 
 #[tokio::test]
@@ -244,7 +255,7 @@ async fn a_file_whose_text_is_utf_16_takes_an_id_of_bytes() {
     }
     connection.execute(ENQUEUE, params![id.to_bytes(), "doors.welcome", args, r#"{"delay": 0.001}"#]).unwrap();
     let found = app.jobs(Filter::default(), None, 9).await.unwrap();
-    assert_eq!((found[0].id, found[0].args.as_str()), (id, args));
+    assert_eq!((found[0].call.id, found[0].call.args.as_str()), (id, args));
 }
 
 #[tokio::test]

@@ -30,11 +30,11 @@ fn calls() -> Vec<qtasks::Call<welcome>> {
 /// What of a job does not depend on when it was made.
 fn fixed(job: &Job) -> (String, String, i16, Option<Duration>, String) {
     (
-        job.queue.clone(),
-        job.task.clone(),
-        job.priority,
-        job.max_time,
-        job.args.decode::<serde_json::Value>().unwrap().to_string(),
+        job.call.queue.clone(),
+        job.call.task.clone(),
+        job.call.priority,
+        job.call.max_time,
+        job.call.args.decode::<serde_json::Value>().unwrap().to_string(),
     )
 }
 
@@ -50,8 +50,8 @@ async fn are_the_same(stage: &Stage, carry_out: impl AsyncFn(&qtasks::Statement)
         let usual = stage.store.job(usual).await.unwrap().unwrap();
         assert_eq!(fixed(&by_sql), fixed(&usual));
         let wait = |job: &Job| {
-            let qtasks::job::State::Waiting { due } = job.state else { panic!("{job:?}") };
-            due.duration_since(job.enqueued).max(jiff::SignedDuration::ZERO)
+            let qtasks::job::State::Waiting { due } = job.standing.state else { panic!("{job:?}") };
+            due.duration_since(job.call.enqueued).max(jiff::SignedDuration::ZERO)
         };
         let apart = (wait(&by_sql) - wait(&usual)).abs();
         assert!(apart < jiff::SignedDuration::from_secs(60), "{by_sql:?}, not {usual:?}");

@@ -204,7 +204,7 @@ async fn is_restored() {
     let jobs: i64 = file.query_row("SELECT count(*) FROM qtasks_jobs", [], |row| row.get(0)).unwrap();
     assert_eq!((&*found, jobs), ("ok", 1));
     let again = QueueTasks::open(&url).await.unwrap();
-    assert_eq!(again.jobs(Filter::default(), None, 9).await.unwrap()[0].id, kept);
+    assert_eq!(again.jobs(Filter::default(), None, 9).await.unwrap()[0].call.id, kept);
 }
 
 /// What may happen to the files any day is no change of them.

@@ -72,7 +72,7 @@ pub(crate) async fn drain(folder: &Path) {
     let count = enqueue_until_full(&app, folder, 20_000).await;
     in_time(app.worker().run_until_idle()).await.unwrap();
     let jobs = app.jobs(Filter::default(), None, usize::MAX).await.unwrap();
-    assert_eq!(jobs.iter().filter(|job| job.state.name() == "done").count() as u64, count);
+    assert_eq!(jobs.iter().filter(|job| job.standing.state.name() == "done").count() as u64, count);
 }
 
 pub(crate) async fn crowd(folder: &Path) {

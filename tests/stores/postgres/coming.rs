@@ -5,7 +5,7 @@ use std::{pin::pin, sync::Arc};
 use futures::{FutureExt as _, future::BoxFuture};
 use qtasks::{
     Result,
-    job::{Job, JobId, State},
+    job::{Job, JobId, State, StateKind},
     json::Json,
     postgres::Postgres,
     store::{Ask, Filter, Store},
@@ -28,7 +28,7 @@ fn asked(store: &Postgres, ask: &Ask) -> Coming {
 
 /// The ids of what it leases.
 async fn leased(store: &Postgres, ask: &Ask) -> Vec<JobId> {
-    store.lease(ask.clone()).await.unwrap().jobs.iter().map(|job| job.id).collect()
+    store.lease(ask.clone()).await.unwrap().jobs.iter().map(|job| job.call.id).collect()
 }
 
 /// A job is enqueued that a worker waits for who has taken all that waited. Polls ring now and then, so this is tried
@@ -41,11 +41,14 @@ async fn one_comes(store: &Postgres) {
         let mut work = store.notifier().work();
         store.enqueue(vec![job.clone()]).await.unwrap();
         let Some(jobs) = coming.now_or_never() else {
-            assert_eq!(leased(store, &ask).await, [job.id]);
+            assert_eq!(leased(store, &ask).await, [job.call.id]);
             return false;
         };
-        let stored = store.job(job.id).await.unwrap().unwrap();
-        assert_eq!((stored.state.clone(), stored.attempt), (State::Running { worker: ask.worker }, 1));
+        let stored = store.job(job.call.id).await.unwrap().unwrap();
+        assert_eq!(
+            (stored.standing.state.clone(), stored.standing.attempt),
+            (State::Running { worker: ask.worker }, 1)
+        );
         assert_eq!(jobs.unwrap(), [stored]);
         // Nobody else need look for it.
         !work.take_notification()
@@ -68,7 +71,7 @@ async fn jobs_that_the_server_refuses_are_leased_to_nobody() {
     assert_eq!(leased(&store, &asked_for).await, []);
     let check = format!("ALTER TABLE {}.jobs ADD CHECK (args <> 'null')", schema(&url));
     tell(&shared().database(), &check).unwrap();
-    let wrong = qtasks::job::NewJob { args: Json::from_stored("null"), ..new_job() };
+    let wrong = qtasks::job::NewJob::from(qtasks::job::JobCall { args: Json::from_stored("null"), ..new_job().call });
     store.enqueue(vec![new_job(), wrong]).await.unwrap_err();
     assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap(), []);
     assert!((&mut coming).now_or_never().is_none(), "it still waits");
@@ -95,7 +98,7 @@ async fn what_another_process_enqueued_comes_first() {
     in_time(work.notification()).await;
     store.enqueue(vec![second.clone()]).await.unwrap();
     assert!(coming.now_or_never().is_none());
-    assert_eq!(leased(&store, &ask).await, [first.id, second.id]);
+    assert_eq!(leased(&store, &ask).await, [first.call.id, second.call.id]);
 }
 
 /// Until then nobody knows whether they are leased.
@@ -118,7 +121,7 @@ async fn a_question_is_taken_back_when_what_is_being_enqueued_is_there() {
     client.batch_execute("COMMIT").await.unwrap();
     in_time(taken_back).await;
     let answer = coming.now_or_never().expect("it is answered").unwrap();
-    assert_eq!(answer, store.jobs(Filter::default().state("running"), None, 9).await.unwrap());
+    assert_eq!(answer, store.jobs(Filter::default().state(StateKind::Running), None, 9).await.unwrap());
     enqueued.await.unwrap().unwrap();
     assert_eq!([answer.len(), leased(&store, &ask).await.len()].iter().sum::<usize>(), 1);
 }

@@ -52,7 +52,7 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
     assert_eq!(store.job(kept.id()).await.unwrap(), None);
     tx.commit().await.unwrap();
     in_time(work.notification()).await;
-    assert_eq!(store.job(kept.id()).await.unwrap().unwrap().priority, 3);
+    assert_eq!(store.job(kept.id()).await.unwrap().unwrap().call.priority, 3);
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
 }
@@ -126,12 +126,12 @@ async fn options_of_a_call_by_sql_are_those_of_a_call() {
         .parse()
         .unwrap();
     let job = store.job(id).await.unwrap().unwrap();
-    assert_eq!((&*job.queue, job.priority, job.args.as_str()), ("mail", -7, "{}"));
-    assert_eq!(job.max_time, Some(Duration::from_millis(1_500)));
-    assert_eq!(job.state, State::Waiting { due: job.enqueued + Duration::from_secs(60) });
+    assert_eq!((&*job.call.queue, job.call.priority, job.call.args.as_str()), ("mail", -7, "{}"));
+    assert_eq!(job.call.max_time, Some(Duration::from_millis(1_500)));
+    assert_eq!(job.standing.state, State::Waiting { due: job.call.enqueued + Duration::from_secs(60) });
     let id: JobId = tell(&url, &call(r#"{"at": "2030-01-02T03:04:05Z"}"#)).unwrap().parse().unwrap();
     let due: Timestamp = "2030-01-02T03:04:05Z".parse().unwrap();
-    assert_eq!(store.job(id).await.unwrap().unwrap().state, State::Waiting { due });
+    assert_eq!(store.job(id).await.unwrap().unwrap().standing.state, State::Waiting { due });
 
     let own = JobId::new();
     for _ in 0..2 {

@@ -147,7 +147,7 @@ async fn a_live_worker_keeps_its_job_when_another_server_takes_over() {
     eventually("news come from there", news).await;
     let last = new_job();
     idle.enqueue(vec![last.clone()]).await.unwrap();
-    assert!(tell(&new, &format!("SELECT count(*) FROM qtasks.jobs WHERE id = '{}'", last.id)).unwrap() == "1");
+    assert!(tell(&new, &format!("SELECT count(*) FROM qtasks.jobs WHERE id = '{}'", last.call.id)).unwrap() == "1");
     worker.shutdown().await.unwrap();
     looker.shutdown().await.unwrap();
 }

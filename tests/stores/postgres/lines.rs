@@ -3,8 +3,9 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use qtasks::{
-    job::{Lease, Reply, State, Step},
+    job::{Lease, NextState, Reply, Step},
     json::Json,
+    lifecycle::Outcome,
     store::{Hold, Record, Settlement, Store, Written},
 };
 use qtasks_tests::{
@@ -32,14 +33,14 @@ async fn a_dead_line_is_waited_for_once_and_not_for_each_connection() {
     let store = open(&url).await;
     let job = new_job();
     store.enqueue(vec![job.clone()]).await.unwrap();
-    join_all((0..100).map(|_| store.job(job.id))).await;
+    join_all((0..100).map(|_| store.job(job.call.id))).await;
     assert!(line.connections() > 3, "there are several connections");
     line.swallow();
     assert_eq!(
-        whole(&store.job(job.id).await.unwrap_err()),
+        whole(&store.job(job.call.id).await.unwrap_err()),
         "the store could not read a job: no answer from the server within 1 s"
     );
-    assert!(store.job(job.id).await.unwrap().is_some());
+    assert!(store.job(job.call.id).await.unwrap().is_some());
 }
 
 fn step(seq: u64) -> Step {
@@ -55,7 +56,7 @@ async fn who_is_gone_in_the_middle_of_a_transaction_holds_up_nobody() {
     gone.enqueue(vec![new_job()]).await.unwrap();
     let asked = ask(1);
     let job = gone.lease(asked.clone()).await.unwrap().jobs.remove(0);
-    let lease = Lease { job: job.id, attempt: job.attempt, worker: asked.worker };
+    let lease = Lease { job: job.call.id, attempt: job.standing.attempt, worker: asked.worker };
     line.swallow_at("COMMIT");
     // Two of one job take a transaction.
     let records = [step(0), step(1)].map(|step| Record {
@@ -69,17 +70,14 @@ async fn who_is_gone_in_the_middle_of_a_transaction_holds_up_nobody() {
     gone.record(records.into()).await.unwrap_err();
     assert!(line.lost() > 0, "it was gone at the end of the transaction");
     let settlement = Settlement {
-        job: job.id,
         hold: Hold::Lease(lease),
+        outcome: Outcome { next: NextState::Waiting { due: Timestamp::UNIX_EPOCH }, failures: 0, suspect: None },
         steps: None,
-        next: State::Waiting { due: Timestamp::UNIX_EPOCH },
-        failures: 0,
-        suspect: None,
         attempt: None,
         now: NOW,
     };
-    assert_eq!(in_time(other.settle(vec![settlement])).await.unwrap(), [Written::Yes]);
-    assert_eq!(other.job(job.id).await.unwrap().unwrap().steps, 0);
+    assert_eq!(in_time(other.settle([settlement].into())).await.unwrap(), [Written::Yes]);
+    assert_eq!(other.job(job.call.id).await.unwrap().unwrap().counts.steps, 0);
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

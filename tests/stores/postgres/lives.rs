@@ -6,7 +6,8 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use qtasks::{
     Error,
-    job::{Job, State, Suspect, WorkerId},
+    job::{Job, NextState, Suspect, WorkerId},
+    lifecycle::Outcome,
     postgres::Postgres,
     store::{Hold, Presence, Settlement, Store, Written},
 };
@@ -32,8 +33,8 @@ async fn running(store: &Postgres) -> (WorkerId, Job) {
 fn lost(job: &Job, beat: Option<u64>) -> Settlement {
     let hold = Hold::Silent { lease: job.lease().unwrap(), beat };
     let suspect = Some(Suspect::default());
-    let next = State::Waiting { due: NOW };
-    Settlement { job: job.id, hold, steps: None, next, failures: 0, suspect, attempt: None, now: NOW }
+    let next = NextState::Waiting { due: NOW };
+    Settlement { hold, outcome: Outcome { next, failures: 0, suspect }, steps: None, attempt: None, now: NOW }
 }
 
 async fn presence(store: &Postgres, worker: WorkerId) -> Option<Presence> {
@@ -63,7 +64,7 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_soon() {
     let gone = Presence { worker, beat: Some(1), holds: true, gone: true };
     assert_eq!(presence(&other, worker).await, Some(gone));
     assert_eq!(other.held(worker, 9).await.unwrap(), from_ref(&job));
-    assert_eq!(other.settle(vec![lost(&job, Some(1))]).await.unwrap(), [Written::Yes]);
+    assert_eq!(other.settle([lost(&job, Some(1))].into()).await.unwrap(), [Written::Yes]);
     other.forget(worker, Some(1)).await.unwrap();
     assert_eq!(presence(&other, worker).await, None);
 }
@@ -80,7 +81,7 @@ async fn other_processes_hear_of_a_worker_that_left_with_jobs() {
     in_time(there.notification()).await;
     let gone = Presence { worker, beat: None, holds: true, gone: true };
     assert_eq!(presence(&other, worker).await, Some(gone));
-    assert_eq!(other.settle(vec![lost(&job, None)]).await.unwrap(), [Written::Yes]);
+    assert_eq!(other.settle([lost(&job, None)].into()).await.unwrap(), [Written::Yes]);
     assert!(!presence(&other, worker).await.unwrap().holds);
     other.forget(worker, None).await.unwrap();
     assert_eq!(presence(&other, worker).await, None);
@@ -100,7 +101,7 @@ async fn a_worker_that_was_taken_for_gone_can_come_back() {
     let renewed = back.renew(worker, 2).await.unwrap();
     assert_eq!(renewed.leases, [job.lease().unwrap()]);
     assert!(!is_gone(&other, worker).await);
-    assert_eq!(other.settle(vec![lost(&job, Some(1))]).await.unwrap(), [Written::Fenced]);
+    assert_eq!(other.settle([lost(&job, Some(1))].into()).await.unwrap(), [Written::Fenced]);
     assert_eq!(back.renew(worker, 3).await.unwrap().leases, renewed.leases);
 }
 
@@ -136,7 +137,7 @@ async fn a_worker_whose_connections_are_cut_keeps_its_jobs() {
         assert!(!is_gone(&other, worker).await);
         assert_eq!(one.renew(worker, beat).await.unwrap().leases, [job.lease().unwrap()]);
     }
-    assert_eq!(other.settle(vec![lost(&job, Some(1))]).await.unwrap(), [Written::Fenced]);
+    assert_eq!(other.settle([lost(&job, Some(1))].into()).await.unwrap(), [Written::Fenced]);
 }
 
 /// A worker that comes back learns of what was taken, or nothing is taken: it never thinks that it holds what another has.
@@ -148,7 +149,7 @@ async fn a_worker_that_comes_back_knows_what_was_taken() {
         let (worker, job) = running(&store).await;
         let taking = tokio::spawn({
             let (store, job) = (Arc::clone(&store), job.clone());
-            async move { store.settle(vec![lost(&job, Some(1))]).await.unwrap() }
+            async move { store.settle([lost(&job, Some(1))].into()).await.unwrap() }
         });
         let held = store.renew(worker, 2).await.unwrap().leases;
         let taken = taking.await.unwrap() == [Written::Yes];
@@ -169,7 +170,7 @@ async fn a_worker_was_robbed_while_all_connections_were_busy() {
     client.batch_execute(&format!("BEGIN; LOCK TABLE {schema}.steps IN ACCESS EXCLUSIVE MODE")).await.unwrap();
     let reading = tokio::spawn({
         let store = Arc::clone(&store);
-        async move { join_all((0..9).map(|_| store.steps(job.id, 0, 9))).await }
+        async move { join_all((0..9).map(|_| store.steps(job.call.id, 0, 9))).await }
     });
     let busy = format!("SELECT count(*) = 2 FROM pg_locks WHERE relation = '{schema}.steps'::regclass AND NOT granted");
     eventually("both are busy", async || tell(&shared().database(), &busy).unwrap() == "t").await;

@@ -30,7 +30,7 @@ async fn both_names_of_the_scheme_open_it() {
     let job = new_job();
     store::open(&url).await.unwrap().enqueue(vec![job.clone()]).await.unwrap();
     let other = url.replacen("postgres://", "postgresql://", 1);
-    assert!(store::open(&other).await.unwrap().job(job.id).await.unwrap().is_some());
+    assert!(store::open(&other).await.unwrap().job(job.call.id).await.unwrap().is_some());
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
@@ -180,7 +180,7 @@ async fn through_a_pooler_jobs_are_enqueued_and_read_and_no_worker_starts() {
     let job = new_job();
     store.enqueue(vec![job.clone()]).await.unwrap();
     in_time(work.notification()).await;
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().state.name(), "waiting");
+    assert_eq!(store.job(job.call.id).await.unwrap().unwrap().standing.state.name(), "waiting");
     assert_eq!(
         whole(&store.renew(WorkerId::new(), 1).await.unwrap_err()),
         "a worker needs connections of its own to Postgres, and these go through a pooler (`pooler=transaction`); give \

@@ -155,7 +155,7 @@ async fn many_calls_share_few_connections() {
         let store = Arc::clone(&store);
         async move {
             let job = new_job();
-            let id = job.id;
+            let id = job.call.id;
             store.enqueue(vec![job]).await.unwrap();
             store.job(id).await.unwrap().unwrap();
         }

@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use qtasks::{
-    job::{Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, Suspect, WorkerId},
+    job::{
+        Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Memo, NextState, Output, Progress, Reply, Standing, State,
+        Step, Suspect, WorkerId,
+    },
     json::Json,
+    lifecycle::Outcome,
     postgres::Postgres,
     store::{Ask, Hold, Presence, Settlement, Store, Suspects, Written},
 };
@@ -31,10 +35,18 @@ fn worker() -> WorkerId {
     WorkerId::from_bytes(id(10).to_bytes())
 }
 
-/// A job as the old tables have it, in a state, after so many attempts.
-fn job(number: u8, state: State, attempt: u32) -> Job {
-    let call = NewJob { id: id(number), ..new_job() };
-    Job { state, attempt, ..Job::from(call) }
+/// How a job stands after so many attempts.
+fn stands(state: State, attempt: u32) -> Standing {
+    Standing { state, attempt, failures: 0, suspect: None }
+}
+
+fn of_priority(priority: i16, job: Job) -> Job {
+    Job { call: JobCall { priority, ..job.call }, ..job }
+}
+
+/// A job as the old tables have it.
+fn job(number: u8, standing: Standing) -> Job {
+    Job { call: JobCall { id: id(number), ..new_job().call }, standing, counts: Counts::default() }
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
@@ -47,22 +59,21 @@ async fn jobs_of_the_format_1_are_kept_as_they_are() {
     let done = State::Done { output: Output::Value(Json::from_stored("\"done\"")) };
     for expected in [
         Job {
-            args: Json::from_stored("{\"a\": 1}"),
-            max_time: Some(Duration::from_secs(90)),
-            failures: 2,
-            steps: 2,
-            skipped: 1,
-            memos: 1,
-            progress: Some(Progress { done: 1, total: 3 }),
-            ..job(1, running.clone(), 1)
+            call: JobCall {
+                args: Json::from_stored("{\"a\": 1}"),
+                max_time: Some(Duration::from_secs(90)),
+                ..job(1, stands(running.clone(), 1)).call
+            },
+            standing: Standing { failures: 2, ..stands(running.clone(), 1) },
+            counts: Counts { steps: 2, skipped: 1, memos: 1, progress: Some(Progress { done: 1, total: 3 }) },
         },
-        Job { suspect, failures: 2, ..job(2, waiting.clone(), 3) },
-        Job { suspect, priority: 7, ..job(3, waiting, 2) },
-        Job { suspect, ..job(4, running, 2) },
-        job(5, done, 1),
-        Job { failures: 4, ..job(6, State::Dead { error: "no".into() }, 4) },
+        job(2, Standing { suspect, failures: 2, ..stands(waiting.clone(), 3) }),
+        of_priority(7, job(3, Standing { suspect, ..stands(waiting, 2) })),
+        job(4, Standing { suspect, ..stands(running, 2) }),
+        job(5, stands(done, 1)),
+        job(6, Standing { failures: 4, ..stands(State::Dead { error: "no".into() }, 4) }),
     ] {
-        assert_eq!(store.job(expected.id).await.unwrap(), Some(expected));
+        assert_eq!(store.job(expected.call.id).await.unwrap(), Some(expected));
     }
     let steps = [
         Step { seq: 0, hash: u64::MAX, reply: Reply::Value(Json::from_stored("10")) },
@@ -84,12 +95,13 @@ async fn jobs_of_the_format_1_go_on() {
     let held = store.held(worker(), 9).await.unwrap();
     assert_eq!(held.len(), 2);
     let lost = |job: &Job| Settlement {
-        job: job.id,
         hold: Hold::Silent { lease: job.lease().unwrap(), beat: None },
+        outcome: Outcome {
+            next: NextState::Waiting { due: NOW },
+            failures: 0,
+            suspect: Some(Suspect { survived: Duration::from_secs(5), losses: 2, ..Suspect::default() }),
+        },
         steps: None,
-        next: State::Waiting { due: NOW },
-        failures: 0,
-        suspect: Some(Suspect { survived: Duration::from_secs(5), losses: 2, ..Suspect::default() }),
         attempt: None,
         now: NOW,
     };
@@ -98,7 +110,7 @@ async fn jobs_of_the_format_1_go_on() {
     let mut order = Vec::new();
     for _ in 0..4 {
         let leased = store.lease(Ask { suspects: Suspects::OneAlone, ..ask(9) }).await.unwrap();
-        order.extend(leased.jobs.iter().map(|job| job.id));
+        order.extend(leased.jobs.iter().map(|job| job.call.id));
     }
     assert_eq!(order, [3, 2, 1, 4].map(id), "by what they have survived, then by priority and age");
 }
@@ -110,7 +122,7 @@ async fn a_store_of_the_format_2_gets_an_id_that_stays_and_the_rights_on_it_stay
     tell(&url, include_str!("format_2.sql")).unwrap();
     tell(&url, "GRANT EXECUTE ON FUNCTION qtasks.enqueue TO pg_monitor").unwrap();
     let store = open(&url).await;
-    assert_eq!(store.job(id(3)).await.unwrap().unwrap().priority, 7);
+    assert_eq!(store.job(id(3)).await.unwrap().unwrap().call.priority, 7);
     let home = store.home();
     assert_eq!(open(&url).await.home(), home);
     assert_ne!(open(&shared().new_database()).await.home(), home);
@@ -155,25 +167,23 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
     let plant = format!(
         "INSERT INTO qtasks.attempts (job, number, worker, ended, ending)
          SELECT '{id}', n, '{id}', 0, '\"snoozed\"' FROM generate_series(1, 5000) AS n",
-        id = job.id
+        id = job.call.id
     );
     tell(&url, &plant).unwrap();
-    let numbers =
-        async || -> Vec<u32> { store.attempts(job.id).await.unwrap().iter().map(|attempt| attempt.number).collect() };
+    let numbers = async || -> Vec<u32> {
+        store.attempts(job.call.id).await.unwrap().iter().map(|attempt| attempt.number).collect()
+    };
     assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
     let lease = job.lease().unwrap();
     let attempt = Attempt { number: 5001, worker: lease.worker, started: None, ended: NOW, ending: Ending::Snoozed };
     let settlement = Settlement {
-        job: job.id,
         hold: Hold::Lease(lease),
+        outcome: Outcome { next: NextState::Waiting { due: NOW }, failures: 0, suspect: None },
         steps: None,
-        next: State::Waiting { due: NOW },
-        failures: 0,
-        suspect: None,
         attempt: Some(attempt),
         now: NOW,
     };
-    assert_eq!(store.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+    assert_eq!(store.settle([settlement].into()).await.unwrap(), [Written::Yes]);
     assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
     assert_eq!(tell(&url, "SELECT count(*) FROM qtasks.attempts").unwrap(), "100");
 }

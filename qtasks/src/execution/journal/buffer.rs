@@ -181,7 +181,7 @@ impl Buffer {
 
     /// Adds the next memo.
     pub(crate) fn push_memo(&mut self, MemoEntry { step, name, nth, value, job }: MemoEntry) -> Effect {
-        self.bytes += value.as_str().len() + job.as_ref().map_or(0, |job| job.args.as_str().len());
+        self.bytes += value.as_str().len() + job.as_ref().map_or(0, |job| job.call.args.as_str().len());
         let number = self.next.memos;
         self.next.memos += 1;
         self.batch.memos.push(Memo { number, step, name, nth, value });

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::harness::*;
 use crate::{
-    model::job::{Attempt, Ending, Lease, NewJob, WorkerId},
+    model::job::{Attempt, Ending, JobCall, Lease, NewJob, StateKind, WorkerId},
     store::{Ask, Filter, Hold, Settlement, Store, Written},
 };
 
@@ -56,7 +56,7 @@ pub async fn of_many_attempts_the_first_and_the_last_are_kept(store: Arc<dyn Sto
             assert_eq!(store.attempts(id).await, first_and_last(&all), "after {number} attempts");
         }
         if next.is_ended() {
-            let hold = Hold::Seen { state: "dead", attempt: number };
+            let hold = Hold::Seen { job: lease.job, state: StateKind::Dead, attempt: number };
             store.settle(Settlement { hold, ..settlement(lease, waiting(0)) }).await;
             assert_eq!(store.attempts(id).await, first_and_last(&all), "when it is tried again");
         }
@@ -75,7 +75,7 @@ pub async fn a_settlement_that_is_fenced_off_leaves_no_history(store: Arc<dyn St
     let lease = store.running().await;
     let stale = Lease { attempt: 2, ..lease };
     let lost = Some(attempt(lease, Ending::Lost));
-    for hold in [Hold::Lease(stale), Hold::Silent { lease, beat: None }, Hold::Seen { state: "waiting", attempt: 1 }] {
+    for hold in [Hold::Lease(stale), Hold::Silent { lease, beat: None }, seen(lease.job, StateKind::Waiting)] {
         let settlement = Settlement { hold, attempt: lost.clone(), ..settlement(lease, dead()) };
         assert_eq!(store.try_settle(settlement).await, Written::Fenced);
     }
@@ -112,7 +112,7 @@ pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     store.running().await;
     let given_back = store.running().await;
     store.settle(settlement(given_back, waiting(0))).await;
-    store.enqueue([NewJob { due: Timestamp::MIN, enqueued: Timestamp::MIN, ..call() }]).await;
+    store.enqueue([NewJob { call: JobCall { enqueued: Timestamp::MIN, ..call().call }, due: Timestamp::MIN }]).await;
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0);
     assert_eq!(store.jobs(Filter::default()).await.len(), 3);
 }
@@ -122,7 +122,7 @@ pub async fn a_job_that_has_ended_twice_is_pruned_after_its_last_end(store: Arc<
     let store = Subject(store);
     let lease = store.running().await;
     store.settle(Settlement { now: at(100), ..settlement(lease, dead()) }).await;
-    let hold = Hold::Seen { state: "dead", attempt: 1 };
+    let hold = seen(lease.job, StateKind::Dead);
     store.settle(Settlement { hold, ..settlement(lease, waiting(0)) }).await;
     let again = store.lease(ask_for(lease.job, at(200))).await;
     store.settle(Settlement { now: at(300), ..settlement(lease_of(&again[0]), dead()) }).await;
@@ -138,7 +138,7 @@ pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
     let leased = store.lease(ask(WorkerId::new())).await;
     let dead_at = |job, now| Settlement { now: at(now), ..settlement(lease_of(job), dead()) };
     store.settle_all(leased.iter().map(|job| dead_at(job, 100))).await;
-    let hold = Hold::Seen { state: "dead", attempt: 1 };
+    let hold = seen(leased[1].call.id, StateKind::Dead);
     store.settle(Settlement { hold, ..settlement(lease_of(&leased[1]), waiting(0)) }).await;
     let again = store.lease(ask(WorkerId::new())).await;
     store.settle(dead_at(&again[0], 300)).await;
@@ -155,11 +155,11 @@ pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
     for round in 0..3 {
         let jobs = store.enqueue(calls(20)).await;
         let leased = store.lease(Ask { limit: 17, ..ask(WorkerId::new()) }).await;
-        let ended = leased.iter().filter(|job| ![jobs[5], jobs[9]].contains(&job.id));
+        let ended = leased.iter().filter(|job| ![jobs[5], jobs[9]].contains(&job.call.id));
         let ended: Vec<_> = ended.map(|job| settlement(lease_of(job), done())).collect();
         let count = ended.len();
         left.extend(jobs);
-        left.retain(|id| ended.iter().all(|settlement| settlement.job != *id));
+        left.retain(|id| ended.iter().all(|settlement| settlement.job() != *id));
         store.settle_all(ended).await;
         assert_eq!(answer(store.0.prune(at(1), at(1), 100).await), count, "round {round}");
         assert_eq!(ids(&store.jobs(Filter::default()).await), left, "round {round}");
@@ -180,7 +180,7 @@ pub async fn pruning_deletes_all_that_belongs_to_a_job(store: Arc<dyn Store>) {
     store.settle(Settlement { attempt: Some(attempt(gone, Ending::Done)), ..settlement(gone, done()) }).await;
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MIN, 10).await), 1);
     assert_eq!(answer(store.0.job(gone.job).await), None);
-    let new = NewJob { id: gone.job, ..call() };
+    let new = NewJob::from(JobCall { id: gone.job, ..call().call });
     for _ in 0..2 {
         assert_eq!(store.steps(gone.job).await, []);
         assert_eq!(store.attempts(gone.job).await, []);
@@ -188,7 +188,7 @@ pub async fn pruning_deletes_all_that_belongs_to_a_job(store: Arc<dyn Store>) {
         store.enqueue([new.clone()]).await;
     }
     let job = store.job(gone.job).await;
-    assert_eq!((job.attempt, job.steps, job.state), (0, 0, waiting(0)));
+    assert_eq!((job.standing.attempt, job.counts.steps, job.standing.state), (0, 0, waiting(0).into()));
     assert_eq!(store.steps(stays.job).await, [step(0), step(1)]);
 }
 

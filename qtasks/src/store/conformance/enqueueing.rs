@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::harness::*;
 use crate::{
-    model::job::{Job, NewJob, State, WorkerId},
+    model::job::{Counts, Job, JobCall, NewJob, Standing, WorkerId},
     store::{Ask, Filter, Store},
 };
 
@@ -13,35 +13,21 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
     let store = Subject(store);
     let plain = call();
     let special = NewJob {
-        task: "emails.send:v-2_".into(),
-        queue: "mail".into(),
-        priority: -7,
-        args: json(r#"{"to":["a","b"],"n":1.50}"#),
+        call: JobCall {
+            task: "emails.send:v-2_".into(),
+            queue: "mail".into(),
+            priority: -7,
+            args: json(r#"{"to":["a","b"],"n":1.50}"#),
+            max_time: Some(Duration::from_millis(1_500)),
+            enqueued: at(-5),
+            ..call().call
+        },
         due: at(60_000),
-        max_time: Some(Duration::from_millis(1_500)),
-        enqueued: at(-5),
-        ..call()
     };
     store.enqueue([plain.clone(), special.clone()]).await;
     for new in [plain, special] {
-        let job = store.job(new.id).await;
-        let expected = Job {
-            id: new.id,
-            task: new.task,
-            queue: new.queue,
-            priority: new.priority,
-            args: new.args,
-            max_time: new.max_time,
-            enqueued: new.enqueued,
-            state: State::Waiting { due: new.due },
-            attempt: 0,
-            failures: 0,
-            suspect: None,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
-        };
+        let job = store.job(new.call.id).await;
+        let expected = Job { call: new.call, standing: Standing::waiting(new.due), counts: Counts::default() };
         assert_eq!(job, expected);
     }
 }
@@ -50,23 +36,27 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
 pub async fn enqueueing_again_changes_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let first = call();
-    let other = NewJob { args: json("[2]"), priority: 9, due: at(9), ..first.clone() };
+    let other = NewJob { call: JobCall { args: json("[2]"), priority: 9, ..first.call.clone() }, due: at(9) };
     store.enqueue([first.clone(), other.clone()]).await;
-    let waiting = store.job(first.id).await;
-    assert_eq!((&waiting.args, waiting.priority), (&first.args, 0), "of two jobs with one id the first counts");
+    let waiting = store.job(first.call.id).await;
+    assert_eq!(
+        (&waiting.call.args, waiting.call.priority),
+        (&first.call.args, 0),
+        "of two jobs with one id the first counts"
+    );
 
     let neighbour = call();
     store.enqueue([other.clone(), neighbour.clone()]).await;
-    assert_eq!(store.job(first.id).await, waiting);
-    assert_eq!(store.job(neighbour.id).await.attempt, 0, "a job beside one that is known is added");
+    assert_eq!(store.job(first.call.id).await, waiting);
+    assert_eq!(store.job(neighbour.call.id).await.standing.attempt, 0, "a job beside one that is known is added");
 
     let leased = store.lease(Ask { limit: 1, ..ask(WorkerId::new()) }).await;
     store.enqueue([other.clone()]).await;
-    assert_eq!(store.job(first.id).await, leased[0], "a job that runs goes on running");
+    assert_eq!(store.job(first.call.id).await, leased[0], "a job that runs goes on running");
 
     store.settle(settlement(lease_of(&leased[0]), done())).await;
     store.enqueue([other]).await;
-    assert_eq!(store.job(first.id).await.state, done(), "a job that ended stays ended");
+    assert_eq!(store.job(first.call.id).await.standing.state, done().into(), "a job that ended stays ended");
 }
 
 /// All jobs of a call are added at once: nobody sees a part of them.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::harness::*;
 use crate::{
-    model::job::{JobId, Lease, WorkerId},
+    model::job::{JobId, Lease, StateKind, WorkerId},
     store::{Ask, Filter, Hold, Settlement, Store, Written},
 };
 
@@ -17,7 +17,7 @@ pub async fn an_attempt_that_was_retaken_can_write_no_more(store: Arc<dyn Store>
     store.settle(lost(old, BEAT)).await;
     // The same worker may be the one that gets the job again: the attempt alone tells the two apart.
     let new = store.lease(Ask { worker: old.worker, ..ask_for(old.job, now) }).await;
-    assert_eq!((new[0].id, new[0].attempt), (old.job, 2));
+    assert_eq!((new[0].call.id, new[0].standing.attempt), (old.job, 2));
     store.can_not_write(old).await;
     assert_eq!(store.renew(old.worker, 5).await, [lease_of(&new[0])]);
     store.write(record(lease_of(&new[0]), [step(1)])).await;
@@ -68,7 +68,11 @@ pub async fn a_job_that_is_not_there_gives_nothing_and_takes_nothing(store: Arc<
     let lease = Lease { job: id, attempt: 1, worker: WorkerId::new() };
     assert_eq!(store.try_write(record(lease, [step(0)])).await, Written::Fenced);
     assert_eq!(store.try_write(record(lease, [step(5)])).await, Written::Fenced, "gap or not");
-    let holds = [Hold::Lease(lease), Hold::Silent { lease, beat: None }, Hold::Seen { state: "waiting", attempt: 0 }];
+    let holds = [
+        Hold::Lease(lease),
+        Hold::Silent { lease, beat: None },
+        Hold::Seen { job: lease.job, state: StateKind::Waiting, attempt: 0 },
+    ];
     for hold in holds {
         assert_eq!(store.try_settle(Settlement { hold, ..settlement(lease, done()) }).await, Written::Fenced);
     }

@@ -9,9 +9,11 @@ use crate::{
     error::Result,
     model::{
         job::{
-            Attempt, Ending, Job, JobId, Lease, Memo, NewJob, Output, Progress, Reply, State, Step, Suspect, WorkerId,
+            Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, NextState, Output, Progress, Reply, State,
+            StateKind, Step, Suspect, WorkerId,
         },
         json::Json,
+        lifecycle::Outcome,
     },
     store::{Ask, Filter, Hold, Leased, Listener, Presence, Record, Settlement, Store, Suspects, Written},
 };
@@ -27,7 +29,7 @@ pub(super) fn answer<T>(result: Result<T>) -> T {
 impl Subject {
     pub(super) async fn enqueue(&self, jobs: impl IntoIterator<Item = NewJob>) -> Vec<JobId> {
         let jobs: Vec<_> = jobs.into_iter().collect();
-        let ids = jobs.iter().map(|job| job.id).collect();
+        let ids = jobs.iter().map(|job| job.call.id).collect();
         answer(self.0.enqueue(jobs).await);
         ids
     }
@@ -44,7 +46,7 @@ impl Subject {
     pub(super) async fn running(&self) -> Lease {
         let id = JobId::new();
         let ask = ask_for(id, at(0));
-        self.enqueue([NewJob { id, queue: id.to_string(), ..call() }]).await;
+        self.enqueue([NewJob::from(JobCall { id, queue: id.to_string(), ..call().call })]).await;
         self.renew(ask.worker, BEAT).await;
         let leased = self.lease(ask).await;
         assert_eq!(ids(&leased), [id], "a job that is due is leased to who asks for it");
@@ -53,9 +55,9 @@ impl Subject {
 
     /// A suspect that is due.
     pub(super) async fn suspect(&self, priority: i16, suspect: Suspect) -> JobId {
-        let ids = self.enqueue([NewJob { task: "suspect".into(), priority, ..call() }]).await;
+        let ids = self.enqueue([NewJob::from(JobCall { task: "suspect".into(), priority, ..call().call })]).await;
         let leased = self.lease(Ask { tasks: ["suspect"].into(), ..ask(WorkerId::new()) }).await;
-        let lost = Settlement { suspect: Some(suspect), ..settlement(lease_of(&leased[0]), waiting(0)) };
+        let lost = settlement_to(lease_of(&leased[0]), Outcome { suspect: Some(suspect), ..outcome(waiting(0)) });
         self.settle(lost).await;
         ids[0]
     }
@@ -80,7 +82,7 @@ impl Subject {
     }
 
     pub(super) async fn try_write(&self, record: Record) -> Written {
-        let [written] = answer(self.0.record(vec![record]).await)[..] else { panic!("a record gets one answer") };
+        let [written] = answer(self.0.record([record].into()).await)[..] else { panic!("a record gets one answer") };
         written
     }
 
@@ -105,6 +107,12 @@ impl Subject {
         answer(self.0.job(id).await).unwrap_or_else(|| panic!("job {id} is not there"))
     }
 
+    /// Finds that what the store says of how the job stands is what it says of the job.
+    pub(super) async fn stands_as_it_is(&self, id: JobId) {
+        let Job { standing, counts, .. } = self.job(id).await;
+        assert_eq!(answer(self.0.standing(id).await), Some((standing, counts)));
+    }
+
     pub(super) async fn jobs(&self, filter: Filter) -> Vec<Job> {
         answer(self.0.jobs(filter, None, 10_000).await)
     }
@@ -125,13 +133,13 @@ impl Subject {
     pub(super) async fn can_not_write(&self, lease: Lease) {
         let before = (self.job(lease.job).await, self.steps(lease.job).await, self.attempts(lease.job).await);
         let progress = Some(Progress { done: 77, total: 77 });
-        let (memos, jobs) = (vec![memo(before.0.memos, None)], vec![call()]);
-        let enqueued = jobs[0].id;
-        let record = Record { progress, memos, jobs, passed: true, ..record(lease, [step(before.0.steps)]) };
+        let (memos, jobs) = (vec![memo(before.0.counts.memos, None)], vec![call()]);
+        let enqueued = jobs[0].call.id;
+        let record = Record { progress, memos, jobs, passed: true, ..record(lease, [step(before.0.counts.steps)]) };
         assert_eq!(self.try_write(record).await, Written::Fenced, "{lease:?} has recorded");
         for next in [done(), waiting(0), cancelled()] {
             let attempt = Some(attempt(lease, Ending::Done));
-            let settlement = Settlement { failures: 77, attempt, ..settlement(lease, next) };
+            let settlement = Settlement { attempt, ..settlement_to(lease, Outcome { failures: 77, ..outcome(next) }) };
             assert_eq!(self.try_settle(settlement).await, Written::Fenced, "{lease:?} has settled");
         }
         let after = (self.job(lease.job).await, self.steps(lease.job).await, self.attempts(lease.job).await);
@@ -165,14 +173,16 @@ pub(super) fn json(text: &str) -> Json {
 
 pub(super) fn call() -> NewJob {
     NewJob {
-        id: JobId::new(),
-        task: "task".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: json("{}"),
+        call: JobCall {
+            id: JobId::new(),
+            task: "task".into(),
+            queue: "default".into(),
+            priority: 0,
+            args: json("{}"),
+            max_time: None,
+            enqueued: at(0),
+        },
         due: at(0),
-        max_time: None,
-        enqueued: at(0),
     }
 }
 
@@ -224,13 +234,29 @@ pub(super) fn noted(lease: Lease, memos: impl IntoIterator<Item = Memo>) -> Reco
     Record { memos: memos.into_iter().collect(), ..record(lease, []) }
 }
 
-pub(super) fn settlement(lease: Lease, next: State) -> Settlement {
-    let hold = Hold::Lease(lease);
-    Settlement { job: lease.job, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now: at(0) }
+pub(super) fn settlement(lease: Lease, next: NextState) -> Settlement {
+    settlement_to(lease, outcome(next))
+}
+
+pub(super) fn settlement_to(lease: Lease, outcome: Outcome) -> Settlement {
+    Settlement { hold: Hold::Lease(lease), outcome, steps: None, attempt: None, now: at(0) }
+}
+
+pub(super) fn outcome(next: NextState) -> Outcome {
+    Outcome { next, failures: 0, suspect: None }
+}
+
+/// All that there are.
+pub(super) const STATES: [StateKind; 5] =
+    [StateKind::Waiting, StateKind::Running, StateKind::Done, StateKind::Dead, StateKind::Cancelled];
+
+/// That a job was seen in a state, at its first attempt.
+pub(super) fn seen(job: JobId, state: StateKind) -> Hold {
+    Hold::Seen { job, state, attempt: 1 }
 }
 
 pub(super) fn cancel(lease: Lease) -> Settlement {
-    let hold = Hold::Seen { state: "running", attempt: lease.attempt };
+    let hold = Hold::Seen { job: lease.job, state: StateKind::Running, attempt: lease.attempt };
     let ended = attempt(lease, Ending::Cancelled { reason: "enough".into() });
     Settlement { hold, attempt: Some(ended), ..settlement(lease, cancelled()) }
 }
@@ -239,20 +265,20 @@ pub(super) fn attempt(lease: Lease, ending: Ending) -> Attempt {
     Attempt { number: lease.attempt, worker: lease.worker, started: Some(at(1)), ended: at(2), ending }
 }
 
-pub(super) fn waiting(milliseconds: i64) -> State {
-    State::Waiting { due: at(milliseconds) }
+pub(super) fn waiting(milliseconds: i64) -> NextState {
+    NextState::Waiting { due: at(milliseconds) }
 }
 
-pub(super) fn done() -> State {
-    State::Done { output: Output::Value(json("1")) }
+pub(super) fn done() -> NextState {
+    NextState::Done { output: Output::Value(json("1")) }
 }
 
-pub(super) fn dead() -> State {
-    State::Dead { error: "no".into() }
+pub(super) fn dead() -> NextState {
+    NextState::Dead { error: "no".into() }
 }
 
-pub(super) fn cancelled() -> State {
-    State::Cancelled { reason: "enough".into() }
+pub(super) fn cancelled() -> NextState {
+    NextState::Cancelled { reason: "enough".into() }
 }
 
 /// The number of the one renewal of a worker that [`Subject::running`] made.
@@ -265,7 +291,7 @@ pub(super) fn lost(lease: Lease, beat: impl Into<Option<u64>>) -> Settlement {
 }
 
 pub(super) fn ids(jobs: &[Job]) -> Vec<JobId> {
-    jobs.iter().map(|job| job.id).collect()
+    jobs.iter().map(|job| job.call.id).collect()
 }
 
 pub(super) fn sorted(mut leases: Vec<Lease>) -> Vec<Lease> {
@@ -274,6 +300,8 @@ pub(super) fn sorted(mut leases: Vec<Lease>) -> Vec<Lease> {
 }
 
 pub(super) fn lease_of(job: &Job) -> Lease {
-    let State::Running { worker } = job.state else { panic!("job {} is {}, not running", job.id, job.state.name()) };
-    Lease { job: job.id, attempt: job.attempt, worker }
+    let State::Running { worker } = job.standing.state else {
+        panic!("job {} is {}, not running", job.call.id, job.standing.state.name())
+    };
+    Lease { job: job.call.id, attempt: job.standing.attempt, worker }
 }

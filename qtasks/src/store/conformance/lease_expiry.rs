@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::harness::*;
 use crate::{
-    model::job::{NewJob, State, WorkerId},
+    model::job::{JobCall, NewJob, State, WorkerId},
     store::{Ask, Presence, Settlement, Store},
 };
 
@@ -82,7 +82,7 @@ pub async fn clocks_that_differ_and_step_take_no_lease(store: Arc<dyn Store>) {
     let lease = store.running().await;
     for (round, hour) in [HOUR, -HOUR, 0, HOUR, -HOUR].into_iter().enumerate() {
         let now = at(hour);
-        let id = store.enqueue([NewJob { due: now, enqueued: now, ..call() }]).await[0];
+        let id = store.enqueue([NewJob { call: JobCall { enqueued: now, ..call().call }, due: now }]).await[0];
         let other = WorkerId::new();
         store.renew(other, 1).await;
         let leased = store.lease(Ask { now, ..ask(other) }).await;
@@ -129,7 +129,7 @@ pub async fn a_worker_that_left_is_gone(store: Arc<dyn Store>) {
     assert!(!store.presence(left.worker).await.unwrap().gone);
     answer(store.0.leave(left.worker).await);
     store.settle(lost(left, None)).await;
-    assert_eq!(store.job(left.job).await.state, waiting(9_000));
+    assert_eq!(store.job(left.job).await.standing.state, waiting(9_000).into());
     answer(store.0.leave(WorkerId::new()).await);
 }
 
@@ -163,7 +163,7 @@ pub async fn a_renewal_in_time_or_another_takes_the_job(store: Arc<dyn Store>) {
         let renewed = tokio::spawn(async move { renewing.renew(lease.worker, 5).await });
         let taken = tokio::spawn(async move { taking.try_settle(lost(lease, BEAT)).await });
         let (renewed, taken) = (renewed.await.expect("no panic"), taken.await.expect("no panic"));
-        let held = matches!(store.job(lease.job).await.state, State::Running { .. });
+        let held = matches!(store.job(lease.job).await.standing.state, State::Running { .. });
         assert_eq!(held, taken == crate::store::Written::Fenced);
         // The renewal may have come first; the next one tells what became of it.
         assert!(renewed == [lease] || !held, "a lease that no one took is told of");

@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use super::harness::*;
 use crate::{
     error::Result,
-    model::job::{Job, NewJob, State, WorkerId},
+    model::job::{Job, JobCall, NewJob, State, StateKind, WorkerId},
     store::{Ask, Filter, Store},
 };
 
@@ -56,13 +56,13 @@ pub async fn new_jobs_come_to_a_worker_that_waits(store: Arc<dyn Store>) {
     store.renew(waiter.ask.worker, 1).await;
     for round in 0..3 {
         assert_eq!(waiter.came().await, [], "round {round}");
-        let all = store.enqueue([0, 7, -7, 8].map(|priority| NewJob { priority, ..call() })).await;
+        let all = store.enqueue([0, 7, -7, 8].map(|priority| NewJob::from(JobCall { priority, ..call().call }))).await;
         for expected in [[all[3], all[1]], [all[0], all[2]]] {
             let came = waiter.came().await;
             assert_eq!(ids(&came), expected, "round {round}");
             for job in came {
-                assert_eq!((job.attempt, &job), (1, &store.job(job.id).await));
-                assert_eq!(store.held(waiter.ask.worker).await.iter().filter(|held| **held == job.id).count(), 1);
+                assert_eq!((job.standing.attempt, &job), (1, &store.job(job.call.id).await));
+                assert_eq!(store.held(waiter.ask.worker).await.iter().filter(|held| **held == job.call.id).count(), 1);
                 store.settle(settlement(lease_of(&job), done())).await;
             }
         }
@@ -92,16 +92,19 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
     assert_eq!(waiter.came().await, []);
     let known = call();
     store.enqueue([known.clone()]).await;
-    assert_eq!(ids(&waiter.came().await), [known.id]);
+    assert_eq!(ids(&waiter.came().await), [known.call.id]);
     assert_eq!(waiter.came().await, []);
-    let delayed = NewJob { due: at(1), enqueued: at(0), ..call() };
-    let others = [NewJob { task: "other".into(), ..call() }, NewJob { queue: "other".into(), ..call() }];
-    let due = NewJob { due: at(0), enqueued: at(0), ..call() };
+    let delayed = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(1) };
+    let others = [
+        NewJob::from(JobCall { task: "other".into(), ..call().call }),
+        NewJob::from(JobCall { queue: "other".into(), ..call().call }),
+    ];
+    let due = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(0) };
     store.enqueue(others.into_iter().chain([delayed, known, due.clone(), due.clone()])).await;
-    assert_eq!(ids(&waiter.came().await), [due.id]);
+    assert_eq!(ids(&waiter.came().await), [due.call.id]);
     assert_eq!(waiter.came().await, []);
-    assert_eq!(store.jobs(Filter::default().state("waiting")).await.len(), 3);
-    assert!(store.jobs(Filter::default().state("running")).await.iter().all(|job| job.attempt == 1));
+    assert_eq!(store.jobs(Filter::default().state(StateKind::Waiting)).await.len(), 3);
+    assert!(store.jobs(Filter::default().state(StateKind::Running)).await.iter().all(|job| job.standing.attempt == 1));
 }
 
 /// What comes is for others then, or for later.
@@ -125,7 +128,8 @@ pub async fn a_worker_that_waits_no_more_is_given_nothing(store: Arc<dyn Store>)
     }
     drop(dropped);
     let jobs = store.enqueue(calls(3)).await;
-    let running = store.jobs(Filter::default()).await.iter().any(|job| matches!(job.state, State::Running { .. }));
+    let running =
+        store.jobs(Filter::default()).await.iter().any(|job| matches!(job.standing.state, State::Running { .. }));
     assert!(!running, "nobody has asked for it");
     assert_eq!(ids(&store.lease(ask(WorkerId::new())).await), jobs);
 }

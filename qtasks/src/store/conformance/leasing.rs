@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::harness::*;
 use crate::{
-    model::job::{Job, NewJob, State, Suspect, WorkerId},
-    store::{Ask, Record, Settlement, Store, Suspects},
+    model::{
+        job::{Job, JobCall, NewJob, Standing, State, Suspect, WorkerId},
+        lifecycle::Outcome,
+    },
+    store::{Ask, Record, Store, Suspects},
 };
 
 /// A lease changes the state and the attempt of a job and nothing else, and gives the job as it is from then on.
@@ -14,7 +17,10 @@ pub async fn a_leased_job_runs_at_its_next_attempt(store: Arc<dyn Store>) {
     let [id] = store.enqueue([call()]).await[..] else { unreachable!("one job gives one id") };
     let before = store.job(id).await;
     let leased = store.lease(ask(worker)).await;
-    assert_eq!(leased, [Job { state: State::Running { worker }, attempt: 1, ..before }]);
+    assert_eq!(
+        leased,
+        [Job { standing: Standing { state: State::Running { worker }, attempt: 1, ..before.standing }, ..before }]
+    );
     assert_eq!(store.job(id).await, leased[0]);
     assert_eq!(store.lease(ask(worker)).await, [], "a job that runs is not leased, not even to its own worker");
 }
@@ -23,8 +29,8 @@ pub async fn a_leased_job_runs_at_its_next_attempt(store: Arc<dyn Store>) {
 pub async fn the_most_urgent_job_is_leased_first(store: Arc<dyn Store>) {
     let store = Subject(store);
     let priorities = [0, i16::MIN, 5, 0, i16::MAX, -1, 5, 0];
-    let mut jobs: Vec<_> = priorities.map(|priority| NewJob { priority, ..call() }).into();
-    let in_order = [4, 2, 6, 0, 3, 7, 5, 1].map(|place: usize| jobs[place].id);
+    let mut jobs: Vec<_> = priorities.map(|priority| NewJob::from(JobCall { priority, ..call().call })).into();
+    let in_order = [4, 2, 6, 0, 3, 7, 5, 1].map(|place: usize| jobs[place].call.id);
     jobs.reverse();
     for job in jobs {
         store.enqueue([job]).await;
@@ -39,9 +45,10 @@ pub async fn the_most_urgent_job_is_leased_first(store: Arc<dyn Store>) {
 pub async fn urgency_counts_across_queues_and_tasks(store: Arc<dyn Store>) {
     let store = Subject(store);
     let places = [("a", "x", 0), ("b", "x", 1), ("a", "y", 1), ("b", "y", 0), ("a", "x", 1), ("b", "x", 0)];
-    let jobs =
-        places.map(|(queue, task, priority)| NewJob { queue: queue.into(), task: task.into(), priority, ..call() });
-    let in_order = [1, 2, 4, 0, 3, 5].map(|place: usize| jobs[place].id);
+    let jobs = places.map(|(queue, task, priority)| {
+        NewJob::from(JobCall { queue: queue.into(), task: task.into(), priority, ..call().call })
+    });
+    let in_order = [1, 2, 4, 0, 3, 5].map(|place: usize| jobs[place].call.id);
     store.enqueue(jobs).await;
     // A name that is given twice changes nothing.
     let ask = Ask { queues: queues(&["b", "a", "b"]), tasks: ["y", "x", "x"].into(), ..ask(WorkerId::new()) };
@@ -62,15 +69,15 @@ pub async fn a_lease_takes_no_more_than_its_limit(store: Arc<dyn Store>) {
 /// A job is due from its time on, to the millisecond; an urgent one that is not due holds up no other.
 pub async fn a_job_is_not_leased_before_it_is_due(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
-    let late = NewJob { due: at(100), priority: 9, ..call() };
+    let late = NewJob { call: JobCall { priority: 9, ..call().call }, due: at(100) };
     let early = NewJob { due: at(50), ..call() };
     store.enqueue([late.clone(), early.clone()]).await;
 
     for (now, given, next_due) in [
         (at(49), vec![], Some(at(50))),
-        (at(50), vec![early.id], Some(at(100))),
+        (at(50), vec![early.call.id], Some(at(100))),
         (at(99), vec![], Some(at(100))),
-        (at(100), vec![late.id], None),
+        (at(100), vec![late.call.id], None),
     ] {
         let leased = store.lease_all(Ask { now, ..ask(worker) }).await;
         assert_eq!((ids(&leased.jobs), leased.next_due), (given, next_due), "at {now}");
@@ -83,10 +90,10 @@ pub async fn the_next_due_time_is_that_of_a_job_the_worker_could_take(store: Arc
     assert_eq!(store.lease_all(ask(WorkerId::new())).await.next_due, None, "nothing waits in an empty store");
     store
         .enqueue([
-            NewJob { queue: "other".into(), due: at(10), ..call() },
-            NewJob { task: "other".into(), due: at(20), ..call() },
+            NewJob { call: JobCall { queue: "other".into(), ..call().call }, due: at(10) },
+            NewJob { call: JobCall { task: "other".into(), ..call().call }, due: at(20) },
             NewJob { due: at(40), ..call() },
-            NewJob { due: at(30), priority: -1, ..call() },
+            NewJob { call: JobCall { priority: -1, ..call().call }, due: at(30) },
             call(),
             call(),
         ])
@@ -107,35 +114,35 @@ pub async fn a_clock_that_goes_back_makes_jobs_wait_again(store: Arc<dyn Store>)
     store.lease(Ask { limit: 0, now: at(100), ..ask(WorkerId::new()) }).await;
     let before = store.lease_all(Ask { now: at(49), ..ask(WorkerId::new()) }).await;
     assert_eq!((before.jobs, before.next_due), (vec![], Some(at(50))));
-    assert_eq!(ids(&store.lease(Ask { now: at(50), ..ask(WorkerId::new()) }).await), [job.id]);
+    assert_eq!(ids(&store.lease(Ask { now: at(50), ..ask(WorkerId::new()) }).await), [job.call.id]);
 }
 
 /// A worker gets jobs of the queues that it listens to, one or several, and of no other.
 pub async fn jobs_of_other_queues_are_left_alone(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let [a, b, c] = ["a", "b", "c"].map(|queue| NewJob { queue: queue.into(), ..call() });
+    let [a, b, c] = ["a", "b", "c"].map(|queue| NewJob::from(JobCall { queue: queue.into(), ..call().call }));
     store.enqueue([a.clone(), b.clone(), c.clone()]).await;
     let of = |names: &[&str]| Ask { queues: queues(names), ..ask(WorkerId::new()) };
     assert_eq!(ids(&store.lease(of(&[])).await), []);
     assert_eq!(ids(&store.lease(of(&["d", "A", ""])).await), []);
-    assert_eq!(ids(&store.lease(of(&["b"])).await), [b.id]);
-    assert_eq!(ids(&store.lease(of(&["c", "a", "b"])).await), [a.id, c.id]);
+    assert_eq!(ids(&store.lease(of(&["b"])).await), [b.call.id]);
+    assert_eq!(ids(&store.lease(of(&["c", "a", "b"])).await), [a.call.id, c.call.id]);
 }
 
 /// They stay exactly as they are, however often a worker that does not know them asks, and hold up no other job.
 pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let unknown = NewJob { task: "unknown".into(), priority: 9, ..call() };
+    let unknown = NewJob::from(JobCall { task: "unknown".into(), priority: 9, ..call().call });
     let known = call();
     store.enqueue([unknown.clone(), known.clone()]).await;
-    let before = store.job(unknown.id).await;
-    for given in [vec![known.id], vec![], vec![]] {
+    let before = store.job(unknown.call.id).await;
+    for given in [vec![known.call.id], vec![], vec![]] {
         assert_eq!(ids(&store.lease(Ask { limit: 1, ..ask(WorkerId::new()) }).await), given);
     }
     assert_eq!(ids(&store.lease(Ask { tasks: [].into(), ..ask(WorkerId::new()) }).await), []);
-    assert_eq!(store.job(unknown.id).await, before);
+    assert_eq!(store.job(unknown.call.id).await, before);
     let other_worker = Ask { tasks: ["unknown"].into(), ..ask(WorkerId::new()) };
-    assert_eq!(ids(&store.lease(other_worker).await), [unknown.id]);
+    assert_eq!(ids(&store.lease(other_worker).await), [unknown.call.id]);
 }
 
 /// They stay as they are, hold up no other job, and who asks is told of them.
@@ -162,7 +169,12 @@ pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
         suspects.push(store.suspect(priority, Suspect::default()).await);
     }
     let [low, high, middle] = suspects[..] else { unreachable!("there are three") };
-    let others = store.enqueue([NewJob { priority: 7, ..call() }, NewJob { priority: 1, ..call() }]).await;
+    let others = store
+        .enqueue([
+            NewJob::from(JobCall { priority: 7, ..call().call }),
+            NewJob::from(JobCall { priority: 1, ..call().call }),
+        ])
+        .await;
     let asked = |limit| Ask { limit, suspects: Suspects::OneAlone, ..ask(WorkerId::new()) };
     for (limit, given, left) in [
         (1, vec![others[0]], true),
@@ -174,7 +186,7 @@ pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
     ] {
         let leased = store.lease_all(asked(limit)).await;
         assert_eq!((ids(&leased.jobs), leased.suspects), (given, left), "limit {limit}");
-        assert!(leased.jobs.iter().all(|job| job.suspect.is_some() != others.contains(&job.id)));
+        assert!(leased.jobs.iter().all(|job| job.standing.suspect.is_some() != others.contains(&job.call.id)));
     }
 }
 
@@ -189,7 +201,7 @@ pub async fn the_suspect_that_has_survived_least_is_leased_first(store: Arc<dyn 
     let asked = |limit| Ask { limit, suspects: Suspects::OneAlone, ..ask(WorkerId::new()) };
     let in_order = [5, 3, 2, 1, 0, 4].map(|place: usize| suspects[place]);
     assert_eq!(ids(&store.lease(asked(9)).await), in_order[..1]);
-    let urgent = store.enqueue([NewJob { priority: -8, ..call() }]).await;
+    let urgent = store.enqueue([NewJob::from(JobCall { priority: -8, ..call().call })]).await;
     assert_eq!(ids(&store.lease(asked(1)).await), urgent, "the one that has survived least is not urgent");
     for (place, expected) in in_order[1..].iter().enumerate() {
         let leased = store.lease_all(asked(9)).await;
@@ -203,36 +215,36 @@ pub async fn a_suspect_is_leased_with_the_time_and_liable_as_asked(store: Arc<dy
     let known = Suspect { survived: Duration::from_millis(7_001), losses: 3, ..Suspect::default() };
     for (suspects, liable) in [(Suspects::OneAlone, true), (Suspects::OneBesideOthers, false)] {
         let id = store.suspect(0, known).await;
-        assert_eq!(store.job(id).await.suspect, Some(known));
+        assert_eq!(store.job(id).await.standing.suspect, Some(known));
         let leased = store.lease(Ask { suspects, now: at(70), ..ask(WorkerId::new()) }).await;
         let running = Suspect { leased: Some(at(70)), liable, ..known };
-        assert_eq!((leased[0].id, leased[0].suspect), (id, Some(running)));
+        assert_eq!((leased[0].call.id, leased[0].standing.suspect), (id, Some(running)));
         assert_eq!(store.job(id).await, leased[0]);
         let lease = lease_of(&leased[0]);
         store.write(noted(lease, [memo(0, None)])).await;
-        assert_eq!(store.job(id).await.suspect, Some(running), "a memo says nothing");
+        assert_eq!(store.job(id).await.standing.suspect, Some(running), "a memo says nothing");
         store.write(Record { passed: true, ..record(lease, []) }).await;
         let passed = Suspect { liable: false, ..running };
-        assert_eq!(store.job(id).await.suspect, Some(passed));
+        assert_eq!(store.job(id).await.standing.suspect, Some(passed));
         store.write(record(lease, [step(0)])).await;
-        assert_eq!(store.job(id).await.suspect, Some(Suspect { losses: 0, ..passed }));
+        assert_eq!(store.job(id).await.standing.suspect, Some(Suspect { losses: 0, ..passed }));
         store.settle(settlement(lease, done())).await;
     }
     let id = store.suspect(0, known).await;
     let leased = store.lease(Ask { suspects: Suspects::OneAlone, ..ask(WorkerId::new()) }).await;
     store.write(record(lease_of(&leased[0]), [step(0)])).await;
     let after_a_step = Suspect { losses: 0, leased: Some(at(0)), liable: false, ..known };
-    assert_eq!(store.job(id).await.suspect, Some(after_a_step));
+    assert_eq!(store.job(id).await.standing.suspect, Some(after_a_step));
     let ordinary = store.running().await;
     store.write(Record { passed: true, ..record(ordinary, []) }).await;
-    assert_eq!(store.job(ordinary.job).await.suspect, None, "an ordinary job has no turn");
+    assert_eq!(store.job(ordinary.job).await.standing.suspect, None, "an ordinary job has no turn");
 }
 
 /// A time that has not come is the same for all; told of are only those that are due.
 pub async fn suspects_wait_until_they_are_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    store.settle(Settlement { suspect: Some(Suspect::default()), ..settlement(lease, waiting(100)) }).await;
+    store.settle(settlement_to(lease, Outcome { suspect: Some(Suspect::default()), ..outcome(waiting(100)) })).await;
     let (pass, one) = (Suspects::PassOver, Suspects::OneAlone);
     for (now, suspects, given, next_due, left) in [
         (at(99), one, vec![], Some(at(100)), false),
@@ -253,7 +265,7 @@ pub async fn two_workers_never_get_the_same_job(store: Arc<dyn Store>) {
     for turn in 0..10 {
         let worker = workers[turn % 2];
         let jobs = store.lease(Ask { limit: 2, ..ask(worker) }).await;
-        assert!(jobs.iter().all(|job| job.state == State::Running { worker }));
+        assert!(jobs.iter().all(|job| job.standing.state == State::Running { worker }));
         leased.extend(ids(&jobs));
     }
     enqueued.sort();

@@ -7,10 +7,14 @@ use jiff::Timestamp;
 use super::harness::*;
 use crate::{
     model::{
-        job::{Attempt, Ending, Lease, NewJob, Output, Progress, Reply, State, Step, WorkerId},
+        job::{
+            Attempt, Ending, JobCall, Lease, NewJob, NextState, Output, Progress, Reply, State, StateKind, Step,
+            WorkerId,
+        },
         json::Json,
+        lifecycle::Outcome,
     },
-    store::{Ask, Filter, Hold, Record, Settlement, Store, Written},
+    store::{Ask, Filter, Record, Settlement, Store, Written},
 };
 
 /// They do nothing and answer so; a record without steps tells whether the lease holds.
@@ -18,7 +22,7 @@ pub async fn calls_without_anything_in_them_are_fine(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.enqueue([]).await;
     assert_eq!(store.settle_all([]).await, []);
-    assert_eq!(answer(store.0.record(vec![]).await), []);
+    assert_eq!(answer(store.0.record([].into()).await), []);
     assert_eq!(store.jobs(Filter::default()).await, []);
     assert_eq!(answer(store.0.workers().await), []);
     assert_eq!(answer(store.0.prune(at(0), at(0), 10).await), 0);
@@ -57,7 +61,7 @@ pub async fn thousands_at_once_are_fine(store: Arc<dyn Store>) {
     let leases: Vec<_> = leased.iter().map(lease_of).collect();
     assert_eq!(store.renew(worker, 1).await.len(), MANY);
     let records: Vec<_> = leases.iter().map(|lease| record(*lease, [step(0), step(1)])).collect();
-    assert_eq!(answer(store.0.record(records).await), [Written::Yes; MANY]);
+    assert_eq!(answer(store.0.record(records.into()).await), [Written::Yes; MANY]);
     let settlements = leases
         .iter()
         .map(|lease| Settlement { attempt: Some(attempt(*lease, Ending::Done)), ..settlement(*lease, done()) });
@@ -72,9 +76,9 @@ pub async fn large_values_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     let large = Json::encode(&"x".repeat(1 << 20)).expect("a string has a JSON form");
     let text = "y".repeat(1 << 20);
-    store.enqueue([NewJob { args: large.clone(), ..call() }]).await;
+    store.enqueue([NewJob::from(JobCall { args: large.clone(), ..call().call })]).await;
     let leased = store.lease(ask(WorkerId::new())).await;
-    assert_eq!(leased[0].args, large);
+    assert_eq!(leased[0].call.args, large);
     let lease = lease_of(&leased[0]);
     let steps = [
         Step { reply: Reply::Value(large.clone()), ..step(0) },
@@ -83,13 +87,13 @@ pub async fn large_values_are_kept(store: Arc<dyn Store>) {
     store.write(record(lease, steps.clone())).await;
     assert_eq!(store.steps(lease.job).await, steps);
     let failed = attempt(lease, Ending::Failed { error: text.clone() });
-    let next = State::Done { output: Output::Value(large) };
+    let next = NextState::Done { output: Output::Value(large) };
     store.settle(Settlement { attempt: Some(failed.clone()), ..settlement(lease, next.clone()) }).await;
-    assert_eq!(store.job(lease.job).await.state, next);
+    assert_eq!(store.job(lease.job).await.standing.state, next.into());
     assert_eq!(store.attempts(lease.job).await, [failed]);
     let lease = store.running().await;
-    store.settle(settlement(lease, State::Dead { error: text.clone() })).await;
-    assert_eq!(store.job(lease.job).await.state, State::Dead { error: text });
+    store.settle(settlement(lease, NextState::Dead { error: text.clone() })).await;
+    assert_eq!(store.job(lease.job).await.standing.state, State::Dead { error: text });
 }
 
 /// Every character, NUL too; and JSON to the letter, with its spaces, digits and order of keys.
@@ -103,14 +107,15 @@ pub async fn text_of_any_kind_is_kept(store: Arc<dyn Store>) {
         let skipped = Step { reply: Reply::Skipped(text.clone()), ..step(0) };
         store.write(record(lease, [skipped.clone()])).await;
         assert_eq!(store.steps(lease.job).await, [skipped]);
-        for (state, next) in
-            [("running", State::Dead { error: text.clone() }), ("dead", State::Cancelled { reason: text.clone() })]
-        {
-            let hold = Hold::Seen { state, attempt: 1 };
+        for (state, next) in [
+            (StateKind::Running, NextState::Dead { error: text.clone() }),
+            (StateKind::Dead, NextState::Cancelled { reason: text.clone() }),
+        ] {
+            let hold = seen(lease.job, state);
             let failed = attempt(lease, Ending::Failed { error: text.clone() });
-            let attempt = (state == "running").then_some(failed);
+            let attempt = (state == StateKind::Running).then_some(failed);
             store.settle(Settlement { hold, attempt, ..settlement(lease, next.clone()) }).await;
-            assert_eq!(store.job(lease.job).await.state, next);
+            assert_eq!(store.job(lease.job).await.standing.state, next.into());
         }
         assert_eq!(store.attempts(lease.job).await, [attempt(lease, Ending::Failed { error: text })]);
     }
@@ -123,17 +128,17 @@ pub async fn text_of_any_kind_is_kept(store: Arc<dyn Store>) {
         "null",
     ] {
         let value = json(text);
-        let job = NewJob { args: value.clone(), ..call() };
+        let job = NewJob::from(JobCall { args: value.clone(), ..call().call });
         store.enqueue([job.clone()]).await;
         let leased = store.lease(ask(WorkerId::new())).await;
-        assert_eq!(leased[0].args, value);
+        assert_eq!(leased[0].call.args, value);
         let lease = lease_of(&leased[0]);
         let replied = Step { reply: Reply::Value(value.clone()), ..step(0) };
         store.write(record(lease, [replied.clone()])).await;
-        assert_eq!(store.steps(job.id).await, [replied]);
-        let next = State::Done { output: Output::Value(value) };
+        assert_eq!(store.steps(job.call.id).await, [replied]);
+        let next = NextState::Done { output: Output::Value(value) };
         store.settle(settlement(lease, next.clone())).await;
-        assert_eq!(store.job(job.id).await.state, next);
+        assert_eq!(store.job(job.call.id).await.standing.state, next.into());
     }
 }
 
@@ -147,25 +152,29 @@ pub async fn numbers_at_their_ends_are_kept(store: Arc<dyn Store>) {
         let record = Record { progress, ..record(lease, [hashed.clone()]) };
         store.write(record).await;
         assert_eq!(store.steps(lease.job).await, [hashed]);
-        assert_eq!(store.job(lease.job).await.progress, progress);
+        assert_eq!(store.job(lease.job).await.counts.progress, progress);
     }
     for number in [0, 1, i32::MAX as u32, 1 << 31, u32::MAX] {
         let lease = store.running().await;
         let numbered = Attempt { number, ..attempt(lease, Ending::Done) };
         let attempt = Some(numbered.clone());
-        store.settle(Settlement { failures: number, attempt, ..settlement(lease, waiting(0)) }).await;
-        assert_eq!(store.job(lease.job).await.failures, number);
+        store
+            .settle(Settlement { attempt, ..settlement_to(lease, Outcome { failures: number, ..outcome(waiting(0)) }) })
+            .await;
+        assert_eq!(store.job(lease.job).await.standing.failures, number);
         assert_eq!(store.attempts(lease.job).await, [numbered]);
     }
     for priority in [i16::MIN, -1, 0, 1, i16::MAX] {
-        let [id] = store.enqueue([NewJob { priority, ..call() }]).await[..] else { unreachable!("one job, one id") };
-        assert_eq!(store.job(id).await.priority, priority);
+        let [id] = store.enqueue([NewJob::from(JobCall { priority, ..call().call })]).await[..] else {
+            unreachable!("one job, one id")
+        };
+        assert_eq!(store.job(id).await.call.priority, priority);
     }
     let century = Duration::from_secs(100 * 365 * 24 * 3_600);
     for (max_time, at_least) in [(Duration::ZERO, Duration::ZERO), (century, century), (Duration::MAX, century)] {
-        let new = NewJob { max_time: Some(max_time), ..call() };
+        let new = NewJob::from(JobCall { max_time: Some(max_time), ..call().call });
         store.enqueue([new.clone()]).await;
-        let kept = store.job(new.id).await.max_time.expect("a job keeps its time limit");
+        let kept = store.job(new.call.id).await.call.max_time.expect("a job keeps its time limit");
         assert!(kept >= at_least && kept <= max_time, "{max_time:?} became {kept:?}");
     }
 }
@@ -177,25 +186,25 @@ pub async fn times_are_kept_to_the_millisecond(store: Arc<dyn Store>) {
     let fine = at(123) + Duration::from_nanos(456_789);
     for time in [Timestamp::MIN, old, fine, Timestamp::MAX] {
         let kept = |times: &[Timestamp]| times.iter().all(|kept| kept.as_millisecond() == time.as_millisecond());
-        let new = NewJob { due: time, enqueued: time, ..call() };
+        let new = NewJob { call: JobCall { enqueued: time, ..call().call }, due: time };
         store.enqueue([new.clone()]).await;
-        let job = store.job(new.id).await;
-        let State::Waiting { due } = job.state else { panic!("a job that was enqueued waits") };
-        assert!(kept(&[due, job.enqueued]), "{time} became {due} and {}", job.enqueued);
+        let job = store.job(new.call.id).await;
+        let State::Waiting { due } = job.standing.state else { panic!("a job that was enqueued waits") };
+        assert!(kept(&[due, job.call.enqueued]), "{time} became {due} and {}", job.call.enqueued);
         let leased = store.lease(Ask { now: time, ..ask(WorkerId::new()) }).await;
-        assert_eq!(ids(&leased), [new.id], "a job due at {time} is due then");
+        assert_eq!(ids(&leased), [new.call.id], "a job due at {time} is due then");
 
         let lease = lease_of(&leased[0]);
         let ended = Attempt { started: Some(time), ended: time, ..attempt(lease, Ending::Done) };
-        let next = State::Waiting { due: time };
+        let next = NextState::Waiting { due: time };
         store.settle(Settlement { attempt: Some(ended), ..settlement(lease, next) }).await;
         let first = Ask { now: Timestamp::MIN, limit: 0, ..ask(WorkerId::new()) };
         let next_due = store.lease_all(first).await.next_due.map(Timestamp::as_millisecond);
         assert_eq!(next_due, (time > Timestamp::MIN).then(|| time.as_millisecond()));
-        let attempts = store.attempts(new.id).await;
+        let attempts = store.attempts(new.call.id).await;
         assert!(kept(&[attempts[0].started.unwrap_or_default(), attempts[0].ended]), "{time} became {attempts:?}");
 
-        let hold = Hold::Seen { state: "waiting", attempt: 1 };
+        let hold = seen(lease.job, StateKind::Waiting);
         store.settle(Settlement { hold, now: time, ..settlement(lease, dead()) }).await;
     }
     for (before, pruned) in [(Timestamp::MIN, 0), (old, 1), (fine, 1), (Timestamp::MAX, 1)] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::harness::*;
 use crate::{
-    model::job::{JobId, Lease, Memo, NewJob},
+    model::job::{JobCall, JobId, Lease, Memo, NewJob},
     store::{Record, Store, Written},
 };
 
@@ -16,7 +16,7 @@ pub async fn memos_are_kept_in_order(store: Arc<dyn Store>) {
     for (memos, steps, count) in [(0..2, 0..1, 2), (2..3, 1..1, 3), (3..3, 1..4, 3), (3..6, 4..5, 6)] {
         let memos = memos.map(|number| memo(number, None)).collect();
         store.write(Record { memos, ..record(lease, steps.map(step)) }).await;
-        assert_eq!(store.job(lease.job).await.memos, count);
+        assert_eq!(store.job(lease.job).await.counts.memos, count);
     }
     let all: Vec<_> = (0..6).map(|number| memo(number, None)).collect();
     assert_eq!(store.memos(lease.job, None).await, all);
@@ -38,7 +38,7 @@ pub async fn memos_for_a_step_are_found_by_it(store: Arc<dyn Store>) {
     assert_eq!(answer(store.0.memos(lease.job, Some(1), 4, 9).await), [memo(4, Some(1))]);
     assert_eq!(store.memos(lease.job, Some(2)).await, []);
     assert_eq!(store.memos(lease.job, None).await, [memo(2, None)]);
-    assert_eq!(store.job(lease.job).await.memos, 5);
+    assert_eq!(store.job(lease.job).await.counts.memos, 5);
 }
 
 /// What is noted already is passed over, also where it would now say something else, and the rest is appended.
@@ -51,7 +51,7 @@ pub async fn memos_can_be_written_again(store: Arc<dyn Store>) {
     let other = Memo { name: "other".into(), ..memo(1, None) };
     store.write(noted(lease, [other, memo(2, None), memo(2, None)])).await;
     assert_eq!(store.memos(lease.job, None).await, [memo(0, None), memo(1, None), memo(2, None)]);
-    assert_eq!(store.job(lease.job).await.memos, 3);
+    assert_eq!(store.job(lease.job).await.counts.memos, 3);
 }
 
 /// Nothing of such a call is written, and the error is not one that a later try could mend.
@@ -63,12 +63,12 @@ pub async fn a_gap_between_memos_is_an_error_and_writes_nothing(store: Arc<dyn S
         let job = call();
         let jobs = vec![job.clone()];
         let records = vec![noted(other, [memo(0, None)]), Record { memos, jobs, ..record(lease, [step(0)]) }];
-        let error = store.0.record(records).await.expect_err("memos that leave a gap were taken");
+        let error = store.0.record(records.into()).await.expect_err("memos that leave a gap were taken");
         assert!(!error.is_store_trouble(), "whoever tries again after {error:?} does so for ever");
         assert_eq!(store.memos(lease.job, None).await, [memo(0, None)]);
         assert_eq!(store.steps(lease.job).await, []);
         assert_eq!(store.memos(other.job, None).await, [], "a call that fails writes nothing");
-        assert_eq!(answer(store.0.job(job.id).await), None, "a call that fails enqueues nothing");
+        assert_eq!(answer(store.0.job(job.call.id).await), None, "a call that fails enqueues nothing");
     }
 }
 
@@ -80,15 +80,15 @@ pub async fn jobs_of_a_record_are_enqueued_with_it(store: Arc<dyn Store>) {
     let jobs = vec![kept.clone()];
     for _ in 0..2 {
         store.write(Record { jobs: jobs.clone(), ..noted(lease, [memo(0, None)]) }).await;
-        let changed = NewJob { priority: 9, ..kept.clone() };
+        let changed = NewJob::from(JobCall { priority: 9, ..kept.call.clone() });
         store.write(Record { jobs: vec![changed], ..record(lease, [step(0)]) }).await;
     }
-    let found = store.job(kept.id).await;
-    assert_eq!((found.state.name(), found.priority), ("waiting", 0));
+    let found = store.job(kept.call.id).await;
+    assert_eq!((found.standing.state.name(), found.call.priority), ("waiting", 0));
     let stale = Lease { attempt: 7, ..lease };
     let record = Record { jobs: vec![dropped.clone()], ..noted(stale, [memo(1, None)]) };
     assert_eq!(store.try_write(record).await, Written::Fenced);
-    assert_eq!(answer(store.0.job(dropped.id).await), None, "an attempt that is fenced off has enqueued a job");
+    assert_eq!(answer(store.0.job(dropped.call.id).await), None, "an attempt that is fenced off has enqueued a job");
 }
 
 /// A worker that waits for work hears of them.

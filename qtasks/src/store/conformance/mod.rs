@@ -145,7 +145,8 @@ macro_rules! store_conformance {
             steps_are_read_in_pages
             jobs_are_read_in_pages
             lanes_with_due_jobs_are_told
-                jobs_are_filtered
+            jobs_are_filtered
+            how_a_job_stands_is_what_the_job_says
             new_work_rings
             news_of_a_job_rings
             the_end_of_a_job_rings

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::harness::*;
 use crate::{
-    model::job::{NewJob, Progress},
-    store::{Hold, Record, Settlement, Store},
+    model::job::{NewJob, Progress, StateKind},
+    store::{Record, Settlement, Store},
 };
 
 /// After an enqueue, for later too since it tells when to look again, and when a job comes to wait once more.
@@ -34,7 +34,7 @@ pub async fn news_of_a_job_rings(store: Arc<dyn Store>) {
     hear(&mut news, "progress").await;
     store.settle(settlement(lease, waiting(0))).await;
     hear(&mut news, "a job that waits again").await;
-    let hold = Hold::Seen { state: "waiting", attempt: 1 };
+    let hold = seen(lease.job, StateKind::Waiting);
     store.settle(Settlement { hold, ..settlement(lease, cancelled()) }).await;
     hear(&mut news, "a cancelled job").await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::harness::*;
 use crate::{
-    model::job::{JobId, Lease, NewJob, State, WorkerId},
+    model::job::{JobCall, JobId, Lease, NewJob, NextState, StateKind, WorkerId},
     store::{Ask, Filter, Hold, Settlement, Store},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub async fn jobs_that_come_late_are_leased_and_read_in_order(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = calls(60);
-    let in_order: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let in_order: Vec<_> = jobs.iter().map(|job| job.call.id).collect();
     for some in [&jobs[40..], &jobs[..10], &jobs[20..40], &jobs[10..20]] {
         store.enqueue(some.iter().rev().cloned()).await;
     }
@@ -27,7 +27,8 @@ pub async fn jobs_that_come_late_are_leased_and_read_in_order(store: Arc<dyn Sto
 /// Those that are not due by the clock of the worker stay where they are.
 pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let jobs = [0, 30, 0, 20, 0, 40, 0].map(|due| NewJob { due: at(due), enqueued: at(50), ..call() });
+    let jobs =
+        [0, 30, 0, 20, 0, 40, 0].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due) });
     let all = store.enqueue(jobs).await;
     let early = store.lease_all(Ask { limit: 3, now: at(19), ..ask(WorkerId::new()) }).await;
     assert_eq!((ids(&early.jobs), early.next_due), (vec![all[0], all[2], all[4]], Some(at(20))));
@@ -39,32 +40,32 @@ pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: A
 /// Nor is it told to come back for what was called off before its turn.
 pub async fn a_worker_whose_clock_is_behind_hears_when_the_next_job_is_due(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let jobs = [0, 0, 30].map(|due| NewJob { due: at(due), enqueued: at(50), ..call() });
+    let jobs = [0, 0, 30].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due) });
     let all = store.enqueue(jobs).await;
-    store.settle(Settlement { now: at(20), ..change(all[1], "waiting", cancelled()) }).await;
+    store.settle(Settlement { now: at(20), ..change(all[1], StateKind::Waiting, cancelled()) }).await;
     let leased = store.lease_all(Ask { limit: 1, now: at(10), ..ask(WorkerId::new()) }).await;
     assert_eq!((ids(&leased.jobs), leased.next_due), (vec![all[0]], Some(at(30))));
 }
 
 /// A change of a job that never ran.
-fn change(job: JobId, state: &'static str, next: State) -> Settlement {
+fn change(job: JobId, state: StateKind, next: NextState) -> Settlement {
     let lease = Lease { job, attempt: 0, worker: WorkerId::new() };
-    Settlement { hold: Hold::Seen { state, attempt: 0 }, ..settlement(lease, next) }
+    Settlement { hold: Hold::Seen { job, state, attempt: 0 }, ..settlement(lease, next) }
 }
 
 /// Those around it are leased, and itself once it is due again.
 pub async fn a_job_that_was_called_off_before_its_turn_is_passed_over(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = store.enqueue(calls(5)).await;
-    store.settle(change(jobs[1], "waiting", cancelled())).await;
+    store.settle(change(jobs[1], StateKind::Waiting, cancelled())).await;
     let first = store.lease(Ask { limit: 2, ..ask(WorkerId::new()) }).await;
     assert_eq!(ids(&first), [jobs[0], jobs[2]]);
-    store.settle(change(jobs[1], "cancelled", waiting(10))).await;
+    store.settle(change(jobs[1], StateKind::Cancelled, waiting(10))).await;
     assert_eq!(ids(&store.lease(ask(WorkerId::new())).await), jobs[3..]);
     let later = || Ask { now: at(10), ..ask(WorkerId::new()) };
     assert_eq!(ids(&store.lease(later()).await), [jobs[1]]);
     assert_eq!(store.lease(later()).await, []);
-    assert_eq!(store.job(jobs[1]).await.attempt, 1);
+    assert_eq!(store.job(jobs[1]).await.standing.attempt, 1);
 }
 
 /// Also where it was called off in line and is there again, tried again or pruned and enqueued anew, before its turn came;
@@ -74,12 +75,12 @@ pub async fn a_job_that_is_in_line_again_is_leased_once(store: Arc<dyn Store>) {
     let jobs = calls(3);
     for (is_pruned, limit) in [(true, 1), (false, 1), (true, 9), (false, 9)] {
         let all = store.enqueue(jobs.clone()).await;
-        store.settle(change(all[1], "waiting", cancelled())).await;
+        store.settle(change(all[1], StateKind::Waiting, cancelled())).await;
         if is_pruned {
             assert_eq!(answer(store.0.prune(at(1), at(1), 10).await), 1);
             store.enqueue([jobs[1].clone()]).await;
         } else {
-            store.settle(change(all[1], "cancelled", waiting(0))).await;
+            store.settle(change(all[1], StateKind::Cancelled, waiting(0))).await;
         }
         assert_eq!(ids(&store.jobs(Filter::default()).await), all);
         let mut leased = Vec::new();

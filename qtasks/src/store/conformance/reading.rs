@@ -1,11 +1,14 @@
 //! Whatever there is much of is read in pages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::harness::*;
 use crate::{
-    model::job::NewJob,
-    store::{Filter, Store},
+    model::{
+        job::{JobCall, JobId, Lease, NewJob, Progress, Reply, StateKind, Step, Suspect, WorkerId},
+        lifecycle::Outcome,
+    },
+    store::{Ask, Filter, Hold, Record, Settlement, Store, Suspects},
 };
 
 /// From a number on, as many as asked for.
@@ -26,7 +29,7 @@ pub async fn steps_are_read_in_pages(store: Arc<dyn Store>) {
 pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut jobs = calls(7);
-    let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
+    let ids: Vec<_> = jobs.iter().map(|job| job.call.id).collect();
     let between = ids[3];
     jobs.remove(3);
     jobs.reverse();
@@ -47,8 +50,10 @@ pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
 /// Those in which a job is due that waits; not where all that wait are due later, run, or have ended.
 pub async fn lanes_with_due_jobs_are_told(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let in_lane =
-        |queue: &str, task: &str, due| NewJob { queue: queue.into(), task: task.into(), due: at(due), ..call() };
+    let in_lane = |queue: &str, task: &str, due| NewJob {
+        call: JobCall { queue: queue.into(), task: task.into(), ..call().call },
+        due: at(due),
+    };
     let due = async |now| {
         let lanes = answer(store.0.due_lanes(at(now)).await);
         let mut lanes: Vec<_> = lanes.into_iter().map(|lane| format!("{} {}", lane.queue, lane.task)).collect();
@@ -77,13 +82,13 @@ pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
         }
     }
     for (queue, task) in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")] {
-        store.enqueue([NewJob { queue: queue.into(), task: task.into(), ..call() }]).await;
+        store.enqueue([NewJob::from(JobCall { queue: queue.into(), task: task.into(), ..call().call })]).await;
     }
     let all = store.jobs(Filter::default()).await;
     assert_eq!(all.len(), 9);
     for task in [None, Some("x"), Some("none"), Some("")] {
         for queue in [None, Some("a"), Some("b")] {
-            for state in [None, Some("waiting"), Some("running"), Some("done"), Some("dead"), Some("cancelled")] {
+            for state in [None].into_iter().chain(STATES.map(Some)) {
                 let filter = Filter { task: task.map(Into::into), queue: queue.map(Into::into), state };
                 let passing: Vec<_> = all.iter().filter(|job| filter.passes(job)).cloned().collect();
                 assert_eq!(store.jobs(filter.clone()).await, passing, "{filter:?}");
@@ -91,9 +96,39 @@ pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
                 let first = answer(store.0.jobs(filter.clone(), None, 1).await);
                 assert_eq!(first, head, "{filter:?}");
                 if let [first] = &first[..] {
-                    assert_eq!(answer(store.0.jobs(filter.clone(), Some(first.id), 9).await), tail, "{filter:?}");
+                    assert_eq!(answer(store.0.jobs(filter.clone(), Some(first.call.id), 9).await), tail, "{filter:?}");
                 }
             }
         }
+    }
+}
+
+/// In each state, with all that is counted; of a job that is not there nothing.
+pub async fn how_a_job_stands_is_what_the_job_says(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    assert_eq!(answer(store.0.standing(JobId::new()).await), None);
+    let delayed = store.enqueue([NewJob { due: at(9_000), ..call() }]).await[0];
+    let called_off = store.enqueue([call()]).await[0];
+    let first = Hold::Seen { job: called_off, state: StateKind::Waiting, attempt: 0 };
+    let never_ran = Lease { job: called_off, attempt: 0, worker: WorkerId::new() };
+    store.settle(Settlement { hold: first, ..settlement(never_ran, cancelled()) }).await;
+    for id in [delayed, called_off, store.running().await.job] {
+        store.stands_as_it_is(id).await;
+    }
+    for next in [waiting(500), done(), dead(), cancelled()] {
+        let suspect = Some(Suspect { survived: Duration::from_millis(7), losses: 2, ..Suspect::default() });
+        let lost = store.running().await;
+        store.settle(settlement_to(lost, Outcome { failures: 3, suspect, ..outcome(waiting(0)) })).await;
+        store.stands_as_it_is(lost.job).await;
+        let ask = Ask { suspects: Suspects::OneAlone, ..ask_for(lost.job, at(0)) };
+        let lease = lease_of(&store.lease(ask).await[0]);
+        store.stands_as_it_is(lost.job).await;
+        let skipped = Step { reply: Reply::Skipped("no".into()), ..step(1) };
+        let progress = Some(Progress { done: 1, total: 3 });
+        let memos = vec![memo(0, None), memo(1, None), memo(2, None)];
+        store.write(Record { memos, progress, ..record(lease, [step(0), skipped]) }).await;
+        store.stands_as_it_is(lost.job).await;
+        store.settle(settlement_to(lease, Outcome { failures: 4, ..outcome(next) })).await;
+        store.stands_as_it_is(lost.job).await;
     }
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::harness::*;
 use crate::{
-    model::job::{Lease, Progress, Reply, Step, Suspect},
-    store::{Ask, Record, Settlement, Store, Suspects, Written},
+    model::{
+        job::{Lease, Progress, Reply, Step, Suspect},
+        lifecycle::Outcome,
+    },
+    store::{Ask, Record, Store, Suspects, Written},
 };
 
 /// Steps are appended, and read back as they were written; the job counts them.
@@ -16,7 +19,7 @@ pub async fn recorded_steps_are_kept_in_order(store: Arc<dyn Store>) {
     assert_eq!(answer(store.0.last_step(lease.job).await), None);
     for (steps, count) in [(0..3, 3), (3..4, 4), (4..4, 4), (4..9, 9)] {
         store.write(record(lease, steps.map(step))).await;
-        assert_eq!(store.job(lease.job).await.steps, count);
+        assert_eq!(store.job(lease.job).await.counts.steps, count);
         assert_eq!(answer(store.0.last_step(lease.job).await), Some(step(count - 1)));
     }
     assert_eq!(store.steps(lease.job).await, (0..9).map(step).collect::<Vec<_>>());
@@ -35,7 +38,7 @@ pub async fn a_record_can_be_written_again(store: Arc<dyn Store>) {
     store.write(record(lease, [step(3), step(3), step(4), step(4)])).await;
     assert_eq!(store.steps(lease.job).await, [step(0), skipped, step(2), step(3), step(4)]);
     let job = store.job(lease.job).await;
-    assert_eq!((job.steps, job.skipped), (5, 1));
+    assert_eq!((job.counts.steps, job.counts.skipped), (5, 1));
 }
 
 /// Nothing of such a call is written, not even for other jobs, and the error is not one that a later try could mend.
@@ -46,10 +49,10 @@ pub async fn a_gap_between_steps_is_an_error_and_writes_nothing(store: Arc<dyn S
     for steps in [vec![step(2)], vec![step(1), step(3)], vec![step(2), step(1)], vec![step(u64::MAX)]] {
         let progress = Some(Progress { done: 1, total: 2 });
         let records = vec![record(other, [step(0)]), Record { progress, ..record(lease, steps.clone()) }];
-        let error = store.0.record(records).await.expect_err("steps that leave a gap were taken");
+        let error = store.0.record(records.into()).await.expect_err("steps that leave a gap were taken");
         assert!(!error.is_store_trouble(), "whoever tries again after {error:?} does so for ever");
         assert_eq!(store.steps(lease.job).await, [step(0)], "after {steps:?}");
-        assert_eq!(store.job(lease.job).await.progress, None);
+        assert_eq!(store.job(lease.job).await.counts.progress, None);
         assert_eq!(store.steps(other.job).await, [], "a call that fails writes nothing");
     }
     store.write(record(lease, [step(1)])).await;
@@ -60,18 +63,20 @@ pub async fn a_new_step_sets_the_failures_to_0(store: Arc<dyn Store>) {
     let store = Subject(store);
     let old = store.running().await;
     store.write(record(old, [step(0)])).await;
-    store.settle(Settlement { failures: 3, suspect: Some(Suspect::default()), ..settlement(old, waiting(0)) }).await;
+    store
+        .settle(settlement_to(old, Outcome { failures: 3, suspect: Some(Suspect::default()), ..outcome(waiting(0)) }))
+        .await;
     let lease = lease_of(&store.lease(Ask { suspects: Suspects::OneAlone, ..ask_for(old.job, at(0)) }).await[0]);
     let progress = Some(Progress { done: 1, total: 2 });
     for forgiven_nothing in [record(lease, [step(0)]), Record { progress, ..record(lease, []) }] {
         store.write(forgiven_nothing).await;
-        assert_eq!(store.job(lease.job).await.failures, 3);
+        assert_eq!(store.job(lease.job).await.standing.failures, 3);
     }
     assert_eq!(store.try_write(record(old, [step(1)])).await, Written::Fenced);
-    assert_eq!(store.job(lease.job).await.failures, 3);
+    assert_eq!(store.job(lease.job).await.standing.failures, 3);
     store.write(record(lease, [step(0), step(1)])).await;
     let job = store.job(lease.job).await;
-    assert_eq!((job.failures, job.suspect.is_some()), (0, true));
+    assert_eq!((job.standing.failures, job.standing.suspect.is_some()), (0, true));
 }
 
 /// A record that is fenced off keeps no other from being written; two of one job go on from each other.
@@ -85,7 +90,7 @@ pub async fn records_are_answered_in_order(store: Arc<dyn Store>) {
         record(second, [step(0), step(1)]),
         record(first, [step(1), step(2)]),
     ];
-    let written = answer(store.0.record(records).await);
+    let written = answer(store.0.record(records.into()).await);
     assert_eq!(written, [Written::Yes, Written::Fenced, Written::Yes, Written::Yes]);
     assert_eq!(store.steps(first.job).await, [step(0), step(1), step(2)]);
     assert_eq!(store.steps(second.job).await, [step(0), step(1)]);
@@ -102,10 +107,10 @@ pub async fn progress_stays_until_it_is_said_anew(store: Arc<dyn Store>) {
     {
         let record = Record { progress, ..record(lease, steps.map(step)) };
         store.write(record).await;
-        assert_eq!(store.job(lease.job).await.progress, kept);
+        assert_eq!(store.job(lease.job).await.counts.progress, kept);
     }
     store.settle(settlement(lease, done())).await;
-    assert_eq!(store.job(lease.job).await.progress, at_0);
+    assert_eq!(store.job(lease.job).await.counts.progress, at_0);
 }
 
 /// They have a number and stand among the steps; the last step is the last one with a value.
@@ -124,7 +129,7 @@ pub async fn skipped_steps_are_counted_and_never_the_last(store: Arc<dyn Store>)
         let seq = next.seq;
         store.write(record(lease, [next])).await;
         let job = store.job(lease.job).await;
-        assert_eq!((job.steps, job.skipped), (seq + 1, count));
+        assert_eq!((job.counts.steps, job.counts.skipped), (seq + 1, count));
         assert_eq!(answer(store.0.last_step(lease.job).await), last);
     }
     let steps = store.steps(lease.job).await;
@@ -138,7 +143,7 @@ pub async fn a_later_attempt_goes_on_where_the_steps_end(store: Arc<dyn Store>) 
     store.write(record(lease, [step(0), step(1)])).await;
     store.settle(settlement(lease, waiting(0))).await;
     let next = store.lease(ask_for(lease.job, at(0))).await;
-    assert_eq!((next[0].attempt, next[0].steps), (2, 2));
+    assert_eq!((next[0].standing.attempt, next[0].counts.steps), (2, 2));
     store.write(record(lease_of(&next[0]), [step(2)])).await;
     assert_eq!(store.steps(lease.job).await, [step(0), step(1), step(2)]);
 }

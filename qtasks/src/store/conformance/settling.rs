@@ -6,7 +6,10 @@ use jiff::Timestamp;
 
 use super::harness::*;
 use crate::{
-    model::job::{Ending, Job, JobId, Lease, Output, Shape, State, Suspect, WorkerId},
+    model::{
+        job::{Ending, Job, JobId, Lease, NextState, Output, Shape, StateKind, Suspect, WorkerId},
+        lifecycle::Outcome,
+    },
     store::{Ask, Hold, Settlement, Store, Suspects, Written},
 };
 
@@ -14,17 +17,18 @@ use crate::{
 pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
     let store = Subject(store);
     let shapes = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
-    let collected = shapes.map(|shape| State::Done { output: Output::Steps(shape) });
+    let collected = shapes.map(|shape| NextState::Done { output: Output::Steps(shape) });
     for next in [done(), waiting(500), dead(), cancelled()].into_iter().chain(collected) {
         let lease = store.running().await;
         store.write(record(lease, [step(0)])).await;
         let before = store.job(lease.job).await;
         let suspect = Suspect { survived: Duration::from_millis(1), losses: 2, ..Suspect::default() };
         let suspect = Some(suspect).filter(|_| !next.is_ended());
-        let settled = Settlement { failures: 3, suspect, ..settlement(lease, next.clone()) };
+        let outcome = Outcome { next, failures: 3, suspect };
+        let settled = settlement_to(lease, outcome.clone());
         store.settle(settled.clone()).await;
         assert_eq!(store.try_settle(settled).await, Written::Fenced);
-        assert_eq!(store.job(lease.job).await, Job { state: next, failures: 3, suspect, ..before });
+        assert_eq!(store.job(lease.job).await, Job { standing: outcome.standing(1), ..before });
     }
 }
 
@@ -38,14 +42,14 @@ pub async fn a_suspect_stays_one_until_it_is_settled_otherwise(store: Arc<dyn St
     // As long as anything is known of it, and longer.
     for suspect in [known(0, 0), known(86_400_000, u32::MAX), None, known(1, 1)] {
         let lease = lease_of(&store.job(lease.job).await);
-        store.settle(Settlement { suspect, ..settlement(lease, waiting(0)) }).await;
-        assert_eq!(store.job(lease.job).await.suspect, suspect);
+        store.settle(settlement_to(lease, Outcome { suspect, ..outcome(waiting(0)) })).await;
+        assert_eq!(store.job(lease.job).await.standing.suspect, suspect);
         let again = store.lease(Ask { suspects: Suspects::OneBesideOthers, ..ask_for(lease.job, at(0)) }).await;
         let running = suspect.map(|suspect| Suspect { leased: Some(at(0)), ..suspect });
-        assert_eq!((again[0].suspect, store.job(lease.job).await.suspect), (running, running));
-        store.write(record(lease_of(&again[0]), [step(again[0].steps)])).await;
+        assert_eq!((again[0].standing.suspect, store.job(lease.job).await.standing.suspect), (running, running));
+        store.write(record(lease_of(&again[0]), [step(again[0].counts.steps)])).await;
         let after = running.map(|suspect| Suspect { losses: 0, ..suspect });
-        assert_eq!(store.job(lease.job).await.suspect, after);
+        assert_eq!(store.job(lease.job).await.standing.suspect, after);
     }
 }
 
@@ -60,7 +64,7 @@ pub async fn a_job_that_waits_again_is_leased_again_when_it_is_due(store: Arc<dy
         let early = store.lease_all(ask_for(lease.job, at(due - 1))).await;
         assert_eq!((early.jobs, early.next_due), (vec![], Some(at(due))));
         let again = store.lease(ask_for(lease.job, at(due))).await;
-        assert_eq!((again[0].id, again[0].attempt), (lease.job, attempt));
+        assert_eq!((again[0].call.id, again[0].standing.attempt), (lease.job, attempt));
     }
 }
 
@@ -81,7 +85,7 @@ pub async fn only_a_job_of_a_silent_worker_is_taken_from_it(store: Arc<dyn Store
     ] {
         assert_eq!(store.try_settle(lost(lease, beat)).await, Written::Fenced, "{lease:?} at beat {beat:?}");
     }
-    assert_eq!(store.job(lease.job).await.state.name(), "running");
+    assert_eq!(store.job(lease.job).await.standing.state.name(), "running");
     store.settle(lost(lease, 5)).await;
     assert_eq!(store.try_settle(lost(lease, 5)).await, Written::Fenced, "a job that waits is held by no one");
     assert_eq!(store.renew(lease.worker, 6).await, [], "a renewal tells that the lease is gone");
@@ -90,35 +94,36 @@ pub async fn only_a_job_of_a_silent_worker_is_taken_from_it(store: Arc<dyn Store
 /// In the same state and at the same attempt, whichever state that is.
 pub async fn a_job_is_settled_only_as_it_was_seen(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let names = ["waiting", "running", "done", "dead", "cancelled"];
     for state in [None, Some(waiting(0)), Some(done()), Some(dead()), Some(cancelled())] {
         let lease = store.running().await;
         if let Some(state) = &state {
             store.settle(settlement(lease, state.clone())).await;
         }
-        let name = state.map_or("running", |state| state.name());
-        let seen =
-            |state, attempt| Settlement { hold: Hold::Seen { state, attempt }, ..settlement(lease, waiting(700)) };
-        let others = names.into_iter().filter(|other| *other != name).map(|other| (other, 1));
+        let name = state.map_or(StateKind::Running, |state| state.kind());
+        let seen = |state, attempt| {
+            let hold = Hold::Seen { job: lease.job, state, attempt };
+            Settlement { hold, ..settlement(lease, waiting(700)) }
+        };
+        let others = STATES.into_iter().filter(|other| *other != name).map(|other| (other, 1));
         for (other, attempt) in others.chain([(name, 0), (name, 2)]) {
             let written = store.try_settle(seen(other, attempt)).await;
             assert_eq!(written, Written::Fenced, "{name} at attempt 1 was seen as {other} at attempt {attempt}");
         }
         assert_eq!(store.try_settle(seen(name, 1)).await, Written::Yes, "{name} was seen as such");
-        assert_eq!(store.job(lease.job).await.state, waiting(700));
+        assert_eq!(store.job(lease.job).await.standing.state, waiting(700).into());
     }
 }
 
 /// A server may have lost its last seconds: then the job has not all the steps that its result is made of.
 pub async fn a_job_without_all_its_steps_is_not_done(store: Arc<dyn Store>) {
     let store = Subject(store);
-    for hold in [Hold::Lease, |lease: Lease| Hold::Seen { state: "running", attempt: lease.attempt }] {
+    for hold in [Hold::Lease, |lease: Lease| seen(lease.job, StateKind::Running)] {
         let lease = store.running().await;
         store.write(record(lease, [step(0), step(1)])).await;
         let of = |steps| Settlement { hold: hold(lease), steps: Some(steps), ..settlement(lease, done()) };
         let written = store.settle_all([of(3), of(1), of(2)]).await;
         assert_eq!(written, [Written::Fenced, Written::Fenced, Written::Yes]);
-        assert_eq!(store.job(lease.job).await.state, done());
+        assert_eq!(store.job(lease.job).await.standing.state, done().into());
     }
 }
 
@@ -128,11 +133,16 @@ pub async fn a_dead_job_can_be_tried_again(store: Arc<dyn Store>) {
     let lease = store.running().await;
     store.write(record(lease, [step(0)])).await;
     let ended = attempt(lease, Ending::Failed { error: "no".into() });
-    store.settle(Settlement { failures: 4, attempt: Some(ended.clone()), ..settlement(lease, dead()) }).await;
-    let hold = Hold::Seen { state: "dead", attempt: 1 };
+    store
+        .settle(Settlement {
+            attempt: Some(ended.clone()),
+            ..settlement_to(lease, Outcome { failures: 4, ..outcome(dead()) })
+        })
+        .await;
+    let hold = seen(lease.job, StateKind::Dead);
     store.settle(Settlement { hold, ..settlement(lease, waiting(10)) }).await;
     let again = store.lease(ask_for(lease.job, at(10))).await;
-    assert_eq!((again[0].attempt, again[0].failures, again[0].steps), (2, 0, 1));
+    assert_eq!((again[0].standing.attempt, again[0].standing.failures, again[0].counts.steps), (2, 0, 1));
     assert_eq!(store.attempts(lease.job).await, [ended]);
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0, "it is not dead any more");
 }
@@ -151,8 +161,8 @@ pub async fn settlements_are_answered_in_order(store: Arc<dyn Store>) {
         ])
         .await;
     assert_eq!(written, [Written::Fenced, Written::Yes, Written::Yes, Written::Fenced, Written::Fenced]);
-    assert_eq!(store.job(first.job).await.state, cancelled());
-    assert_eq!(store.job(second.job).await.state, done());
+    assert_eq!(store.job(first.job).await.standing.state, cancelled().into());
+    assert_eq!(store.job(second.job).await.standing.state, done().into());
 }
 
 /// Never both, however they meet; state, answers and history agree on which.
@@ -173,7 +183,7 @@ pub async fn a_cancel_wins_or_the_job_completes(store: Arc<dyn Store>) {
             [Written::Fenced, Written::Yes] => &both[1],
             _ => panic!("of a cancel and a completion not exactly one was written: {answers:?}"),
         };
-        assert_eq!(store.job(lease.job).await.state, winner.next);
+        assert_eq!(store.job(lease.job).await.standing.state, winner.outcome.next.clone().into());
         assert_eq!(store.attempts(lease.job).await, winner.attempt.clone().into_iter().collect::<Vec<_>>());
     }
 }
@@ -196,6 +206,6 @@ pub async fn one_of_many_takes_over_a_lost_job(store: Arc<dyn Store>) {
         let settled = answers.iter().filter(|(written, _)| *written == Written::Yes).count();
         let leased: usize = answers.iter().map(|(_, leased)| leased).sum();
         assert_eq!((settled, leased), (1, 1), "a job that is lost once is settled once and leased once");
-        assert_eq!(store.job(lease.job).await.attempt, 2);
+        assert_eq!(store.job(lease.job).await.standing.attempt, 2);
     }
 }

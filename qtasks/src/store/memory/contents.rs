@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Job, JobId, Lease, NewJob, State, Suspect, WorkerId},
+    model::{
+        job::{Attempt, Job, JobId, NewJob, NextState, State, Suspect, WorkerId},
+        lifecycle::Outcome,
+    },
     store::{Ask, GAP, Hold, Leased, Presence, Record, Settlement, Written, trim_attempts},
 };
 
@@ -34,9 +37,9 @@ pub(super) enum Known {
 }
 
 impl Contents {
-    pub(super) fn enqueue(&mut self, jobs: Vec<NewJob>) {
+    pub(super) fn enqueue(&mut self, jobs: impl IntoIterator<Item = NewJob>) {
         for new in jobs {
-            self.jobs.entry(new.id).or_insert_with(|| {
+            self.jobs.entry(new.call.id).or_insert_with(|| {
                 let entry = Entry::new(new);
                 self.index.add(&entry);
                 entry
@@ -82,9 +85,9 @@ impl Contents {
     pub(super) fn run(&mut self, id: JobId, ask: &Ask) -> Job {
         let entry = self.jobs.get_mut(&id).expect("what stands in an index is there");
         self.index.remove(entry);
-        entry.job.state = State::Running { worker: ask.worker };
-        entry.job.attempt += 1;
-        if let Some(suspect) = &mut entry.job.suspect {
+        entry.job.standing.state = State::Running { worker: ask.worker };
+        entry.job.standing.attempt += 1;
+        if let Some(suspect) = &mut entry.job.standing.suspect {
             suspect.leased = Some(to_millisecond(ask.now));
             suspect.liable = ask.suspects.liable();
         }
@@ -121,34 +124,39 @@ impl Contents {
         }
     }
 
-    pub(super) fn record(&mut self, records: Vec<Record>) -> Result<Vec<Written>> {
-        let written = self.check(&records)?;
-        for (record, _) in records.into_iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
-            let entry = self.jobs.get_mut(&record.lease.job).expect("a job that is leased is there");
-            for step in record.steps {
-                if step.seq == entry.job.steps {
-                    entry.job.steps += 1;
-                    entry.job.skipped += u64::from(step.reply.is_skipped());
-                    entry.job.failures = 0;
-                    if let Some(suspect) = &mut entry.job.suspect {
-                        (suspect.losses, suspect.liable) = (0, false);
-                    }
-                    entry.steps.push(step);
-                }
-            }
-            for memo in record.memos {
-                if memo.number == entry.job.memos {
-                    entry.job.memos += 1;
-                    entry.memos.push(memo);
-                }
-            }
-            entry.job.progress = record.progress.or(entry.job.progress);
-            if let Some(suspect) = entry.job.suspect.as_mut().filter(|_| record.passed) {
-                suspect.liable = false;
-            }
-            self.enqueue(record.jobs);
+    pub(super) fn record(&mut self, records: &[Record]) -> Result<Vec<Written>> {
+        let written = self.check(records)?;
+        for (record, _) in records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
+            self.append(record);
+            self.enqueue(record.jobs.iter().cloned());
         }
         Ok(written)
+    }
+
+    fn append(&mut self, record: &Record) {
+        let entry = self.jobs.get_mut(&record.lease.job).expect("a job that is leased is there");
+        let Job { standing, counts, .. } = &mut entry.job;
+        for step in &record.steps {
+            if step.seq == counts.steps {
+                counts.steps += 1;
+                counts.skipped += u64::from(step.reply.is_skipped());
+                standing.failures = 0;
+                if let Some(suspect) = &mut standing.suspect {
+                    (suspect.losses, suspect.liable) = (0, false);
+                }
+                entry.steps.push(step.clone());
+            }
+        }
+        for memo in &record.memos {
+            if memo.number == counts.memos {
+                counts.memos += 1;
+                entry.memos.push(memo.clone());
+            }
+        }
+        counts.progress = record.progress.or(counts.progress);
+        if let Some(suspect) = standing.suspect.as_mut().filter(|_| record.passed) {
+            suspect.liable = false;
+        }
     }
 
     /// Says what becomes of each record, before anything is written: then one with a gap leaves no half behind.
@@ -159,7 +167,8 @@ impl Contents {
             let Some(entry) = entry.filter(|entry| self.holds(entry, Hold::Lease(record.lease))) else {
                 return Ok(Written::Fenced);
             };
-            let (step, memo) = next_numbers.entry(entry.job.id).or_insert((entry.job.steps, entry.job.memos));
+            let (step, memo) =
+                next_numbers.entry(entry.job.call.id).or_insert((entry.job.counts.steps, entry.job.counts.memos));
             let follow = follow(step, record.steps.iter().map(|step| step.seq))
                 && follow(memo, record.memos.iter().map(|memo| memo.number));
             if follow { Ok(Written::Yes) } else { Err(Error::Misuse(GAP)) }
@@ -168,23 +177,14 @@ impl Contents {
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement) -> Written {
-        let entry = self.jobs.get(&settlement.job);
-        let is_whole = |entry: &Entry| settlement.steps.is_none_or(|steps| steps == entry.job.steps);
+        let entry = self.jobs.get(&settlement.job());
+        let is_whole = |entry: &Entry| settlement.steps.is_none_or(|steps| steps == entry.job.counts.steps);
         if !entry.is_some_and(|entry| self.holds(entry, settlement.hold) && is_whole(entry)) {
             return Written::Fenced;
         }
-        let entry = self.jobs.get_mut(&settlement.job).expect("a job that is held is there");
+        let entry = self.jobs.get_mut(&settlement.job()).expect("a job that is held is there");
         self.index.remove(entry);
-        entry.job.state = match settlement.next {
-            State::Waiting { due } => State::Waiting { due: to_millisecond(due) },
-            next => next,
-        };
-        entry.job.failures = settlement.failures;
-        entry.job.suspect = settlement.suspect.map(|suspect| Suspect {
-            survived: Duration::from_millis(suspect.survived.as_millis().try_into().unwrap_or(u64::MAX)),
-            losses: suspect.losses,
-            ..Suspect::default()
-        });
+        entry.job.standing = to_milliseconds(settlement.outcome).standing(entry.job.standing.attempt);
         entry.settled = to_millisecond(settlement.now);
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
             started: attempt.started.map(to_millisecond),
@@ -197,16 +197,11 @@ impl Contents {
     }
 
     pub(super) fn holds(&self, entry: &Entry, hold: Hold) -> bool {
-        let job = &entry.job;
-        match (hold, &job.state) {
-            (Hold::Lease(lease), State::Running { worker }) => {
-                lease == Lease { job: job.id, attempt: job.attempt, worker: *worker }
-            }
-            (Hold::Silent { lease, beat }, State::Running { .. }) => {
-                job.lease() == Some(lease) && self.beat(lease.worker) == beat
-            }
-            (Hold::Seen { state, attempt }, seen) => state == seen.name() && attempt == job.attempt,
-            (Hold::Lease(_) | Hold::Silent { .. }, _) => false,
+        let Job { call, standing, .. } = &entry.job;
+        match hold {
+            Hold::Lease(lease) => standing.lease(call.id) == Some(lease),
+            Hold::Silent { lease, beat } => standing.lease(call.id) == Some(lease) && self.beat(lease.worker) == beat,
+            Hold::Seen { state, attempt, .. } => state == standing.state.kind() && attempt == standing.attempt,
         }
     }
 
@@ -225,6 +220,20 @@ impl Contents {
         }
         old.len()
     }
+}
+
+/// An outcome as every store keeps it.
+fn to_milliseconds(Outcome { next, failures, suspect }: Outcome) -> Outcome {
+    let next = match next {
+        NextState::Waiting { due } => NextState::Waiting { due: to_millisecond(due) },
+        next => next,
+    };
+    let suspect = suspect.map(|suspect| Suspect {
+        survived: Duration::from_millis(suspect.survived.as_millis().try_into().unwrap_or(u64::MAX)),
+        losses: suspect.losses,
+        ..Suspect::default()
+    });
+    Outcome { next, failures, suspect }
 }
 
 /// Whether `numbers` go on from `next` without a gap; those before it do not count.

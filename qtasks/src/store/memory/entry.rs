@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use jiff::Timestamp;
 
-use crate::model::job::{Attempt, Job, JobId, Memo, NewJob, Step};
+use crate::model::job::{Attempt, Job, JobCall, JobId, Memo, NewJob, Step};
 
 /// A job with all that belongs to it.
 pub(super) struct Entry {
@@ -18,14 +18,14 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(new: NewJob) -> Self {
-        let (due, enqueued) = (to_millisecond(new.due), to_millisecond(new.enqueued));
-        let job = Job::from(NewJob { due, enqueued, ..new });
+        let (due, enqueued) = (to_millisecond(new.due), to_millisecond(new.call.enqueued));
+        let job = Job::from(NewJob { call: JobCall { enqueued, ..new.call }, due });
         Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled: enqueued }
     }
 
     pub(super) fn urgency(&self) -> Urgency {
-        let survived = self.job.suspect.map(|suspect| suspect.survived).unwrap_or_default();
-        (survived, Reverse(self.job.priority), self.job.id)
+        let survived = self.job.standing.suspect.map(|suspect| suspect.survived).unwrap_or_default();
+        (survived, Reverse(self.job.call.priority), self.job.call.id)
     }
 }
 

@@ -28,44 +28,45 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn add(&mut self, entry: &Entry) {
         let job = &entry.job;
-        match job.state {
+        match job.standing.state {
             State::Waiting { due } => {
-                let lanes = self.lanes.entry(job.queue.clone()).or_default();
-                let lanes = lanes.entry(job.task.clone()).or_default();
-                lanes[usize::from(job.suspect.is_some())].add(due, entry.urgency());
+                let lanes = self.lanes.entry(job.call.queue.clone()).or_default();
+                let lanes = lanes.entry(job.call.task.clone()).or_default();
+                lanes[usize::from(job.standing.suspect.is_some())].add(due, entry.urgency());
             }
             State::Running { worker } => {
-                self.held.entry(worker).or_default().insert(job.id);
+                self.held.entry(worker).or_default().insert(job.call.id);
             }
             State::Dead { .. } => {
-                self.dead.insert((entry.settled, job.id));
+                self.dead.insert((entry.settled, job.call.id));
             }
             State::Done { .. } | State::Cancelled { .. } => {
-                self.finished.insert((entry.settled, job.id));
+                self.finished.insert((entry.settled, job.call.id));
             }
         }
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
         let job = &entry.job;
-        match job.state {
+        match job.standing.state {
             State::Waiting { due } => {
-                let lane =
-                    self.lane(&job.queue, &job.task, job.suspect.is_some()).expect("a job that waits has a lane");
+                let lane = self
+                    .lane(&job.call.queue, &job.call.task, job.standing.suspect.is_some())
+                    .expect("a job that waits has a lane");
                 lane.remove(due, entry.urgency());
             }
             State::Running { worker } => {
                 let held = self.held.get_mut(&worker).expect("a worker whose job runs holds it");
-                held.remove(&job.id);
+                held.remove(&job.call.id);
                 if held.is_empty() {
                     self.held.remove(&worker);
                 }
             }
             State::Dead { .. } => {
-                self.dead.remove(&(entry.settled, job.id));
+                self.dead.remove(&(entry.settled, job.call.id));
             }
             State::Done { .. } | State::Cancelled { .. } => {
-                self.finished.remove(&(entry.settled, job.id));
+                self.finished.remove(&(entry.settled, job.call.id));
             }
         }
     }

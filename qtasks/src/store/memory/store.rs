@@ -14,8 +14,8 @@ use super::{
     entry::to_millisecond,
 };
 use crate::{
-    error::{Error, Result},
-    model::job::{Attempt, Job, JobId, Memo, NewJob, Step, WorkerId},
+    error::Result,
+    model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
     store::{Ask, Filter, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written},
 };
 
@@ -89,31 +89,24 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
-        let ids: Vec<_> = records.iter().map(|record| record.lease.job).collect();
-        let enqueued = records.iter().any(|record| !record.jobs.is_empty());
-        let written = self.contents().record(records)?;
-        self.notifier.notify_jobs(ids);
-        if enqueued {
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
+        let written = self.contents().record(&records)?;
+        self.notifier.notify_jobs(records.iter().map(|record| record.lease.job));
+        if records.iter().any(|record| !record.jobs.is_empty()) {
             self.notifier.notify_work();
         }
         Ok(written)
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
-        if settlements.iter().any(|settlement| settlement.next.name() == "running") {
-            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
-        }
-        let due_again = settlements.iter().any(|settlement| settlement.next.name() == "waiting");
-        let ids: Vec<_> = settlements.iter().map(|settlement| settlement.job).collect();
-        let ended = settlements.iter().filter(|settlement| settlement.next.is_ended());
-        let ended: Vec<_> = ended.map(|settlement| settlement.job).collect();
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         let mut contents = self.contents();
-        let written = settlements.into_iter().map(|settlement| contents.settle(settlement)).collect();
+        let written = settlements.iter().map(|settlement| contents.settle(settlement.clone())).collect();
         drop(contents);
-        self.notifier.notify_jobs(ids);
-        self.notifier.notify_ends(ended);
-        if due_again {
+        let (ended, due_again): (Vec<_>, Vec<_>) =
+            settlements.iter().partition(|settlement| settlement.outcome.next.is_ended());
+        self.notifier.notify_jobs(settlements.iter().map(Settlement::job));
+        self.notifier.notify_ends(ended.into_iter().map(Settlement::job));
+        if !due_again.is_empty() {
             self.notifier.notify_work();
         }
         Ok(written)
@@ -121,6 +114,11 @@ impl Store for Memory {
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         Ok(self.contents().jobs.get(&id).map(|entry| entry.job.clone()))
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        let contents = self.contents();
+        Ok(contents.jobs.get(&id).map(|entry| (entry.job.standing.clone(), entry.job.counts)))
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

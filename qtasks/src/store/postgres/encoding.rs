@@ -7,34 +7,17 @@ use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
 
 use super::error::Fault;
-pub(super) use crate::store::codec::{limit_millis, millis, time};
+pub(super) use crate::store::codec::{columns::*, limit_millis, millis, time};
 use crate::{
     model::{
-        job::{Attempt, Ending, Job, JobId, Memo, Output, Progress, Reply, Shape, State, Step, Suspect, WorkerId},
+        job::{
+            Attempt, Counts, Ending, Job, JobCall, JobId, Memo, NextState, Output, Progress, Reply, Standing, State,
+            Step, Suspect, WorkerId,
+        },
         json::Json,
     },
-    store::codec::limit,
+    store::codec::{limit, shape_name, shape_of_name},
 };
-
-/// The `state` column.
-pub(super) const LATER: i16 = 0;
-pub(super) const READY: i16 = 1;
-pub(super) const RUNNING: i16 = 2;
-pub(super) const DONE: i16 = 3;
-pub(super) const DEAD: i16 = 4;
-pub(super) const CANCELLED: i16 = 5;
-
-/// The `state` columns, first and last, of the state of this name.
-pub(super) fn codes(name: &str) -> (i16, i16) {
-    match name {
-        "waiting" => (LATER, READY),
-        "running" => (RUNNING, RUNNING),
-        "done" => (DONE, DONE),
-        "dead" => (DEAD, DEAD),
-        "cancelled" => (CANCELLED, CANCELLED),
-        _ => (-1, -1),
-    }
-}
 
 /// A number of things, as the tables and `LIMIT` take it.
 pub(super) fn count(count: impl TryInto<i64>) -> i64 {
@@ -60,39 +43,49 @@ fn unquoted<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
 }
 
 /// What a settled job gave, as the `shape` and `outcome` columns have it.
-pub(super) fn outcome(state: &State) -> (Option<String>, Option<Cow<'_, str>>) {
-    match state {
-        State::Done { output: Output::Value(value) } => (None, Some(value.as_str().into())),
-        State::Done { output: Output::Steps(shape) } => (Some(name(*shape)), None),
-        State::Dead { error: text } | State::Cancelled { reason: text } => (None, Some(quoted(text).into())),
-        State::Waiting { .. } | State::Running { .. } => (None, None),
+pub(super) fn outcome(next: &NextState) -> (Option<&'static str>, Option<Cow<'_, str>>) {
+    match next {
+        NextState::Done { output: Output::Value(value) } => (None, Some(value.as_str().into())),
+        NextState::Done { output: Output::Steps(shape) } => (Some(shape_name(*shape)), None),
+        NextState::Dead { error: text } | NextState::Cancelled { reason: text } => (None, Some(quoted(text).into())),
+        NextState::Waiting { .. } => (None, None),
     }
-}
-
-fn name(shape: Shape) -> String {
-    let name = serde_json::to_value(shape).expect("a shape has a JSON form");
-    name.as_str().expect("which is its name").to_owned()
 }
 
 pub(super) fn ending(ending: &Ending) -> String {
     serde_json::to_string(ending).expect("an ending has a JSON form")
 }
 
-/// The columns of [`job`], of `qtasks.jobs AS j`. What is known of a suspect is one of them, so that it costs others little.
+/// The columns of [`job`], of `qtasks.jobs AS j`.
 macro_rules! job_columns {
     () => {
-        "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, \
-         j.outcome, j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, \
-         CASE WHEN j.suspect THEN ARRAY[j.survived, j.losses, j.leased, j.liable::int::int8] END, j.memos"
+        concat!(
+            "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, ",
+            $crate::store::postgres::encoding::standing_columns!()
+        )
     };
 }
 pub(super) use job_columns;
 
+/// The columns of [`standing`], of `qtasks.jobs AS j`. What is known of a suspect is one of them, so that it costs others little.
+/// They stand last among those of [`job`].
+macro_rules! standing_columns {
+    () => {
+        "j.state, j.due, j.worker, j.shape, \
+         j.outcome, j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, \
+         CASE WHEN j.suspect THEN ARRAY[j.survived, j.losses, j.leased, j.liable::int::int8] END, j.memos"
+    };
+}
+pub(super) use standing_columns;
+
 /// Reads the columns of [`job_columns`].
 pub(super) fn job(row: &Row) -> Result<Job, Fault> {
-    let done: Option<i64> = get(row, 16)?;
-    let total: Option<i64> = get(row, 17)?;
-    Ok(Job {
+    let (standing, counts) = standing_from(row, 7)?;
+    Ok(Job { call: call(row)?, standing, counts })
+}
+
+fn call(row: &Row) -> Result<JobCall, Fault> {
+    Ok(JobCall {
         id: JobId::from_bytes(get::<Uuid>(row, 0)?.into_bytes()),
         task: get(row, 1)?,
         queue: get(row, 2)?,
@@ -100,32 +93,48 @@ pub(super) fn job(row: &Row) -> Result<Job, Fault> {
         args: json(row, 4)?,
         max_time: get::<Option<i64>>(row, 5)?.map(limit),
         enqueued: time(get(row, 6)?),
-        state: state(row)?,
-        attempt: small(row, 12)?,
-        failures: small(row, 13)?,
-        suspect: suspect(row)?,
-        steps: get::<i64>(row, 14)?.cast_unsigned(),
-        skipped: get::<i64>(row, 15)?.cast_unsigned(),
-        memos: get::<i64>(row, 19)?.cast_unsigned(),
-        progress: done
-            .zip(total)
-            .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
     })
 }
 
-fn state(row: &Row) -> Result<State, Fault> {
-    Ok(match get(row, 7)? {
-        LATER | READY => State::Waiting { due: time(get(row, 8)?) },
-        RUNNING => State::Running { worker: worker(row, 9)? },
-        DONE => State::Done { output: output(row)? },
-        DEAD => State::Dead { error: unquoted(row, 11)? },
-        CANCELLED => State::Cancelled { reason: unquoted(row, 11)? },
+/// Reads the columns of [`standing_columns`].
+pub(super) fn standing(row: &Row) -> Result<(Standing, Counts), Fault> {
+    standing_from(row, 0)
+}
+
+/// Reads them where they begin at column `first`.
+fn standing_from(row: &Row, first: usize) -> Result<(Standing, Counts), Fault> {
+    let standing = Standing {
+        state: state(row, first)?,
+        attempt: small(row, first + 5)?,
+        failures: small(row, first + 6)?,
+        suspect: suspect(row, first + 11)?,
+    };
+    let done: Option<i64> = get(row, first + 9)?;
+    let total: Option<i64> = get(row, first + 10)?;
+    let progress = |(done, total): (i64, i64)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() };
+    let counts = Counts {
+        steps: get::<i64>(row, first + 7)?.cast_unsigned(),
+        skipped: get::<i64>(row, first + 8)?.cast_unsigned(),
+        memos: get::<i64>(row, first + 12)?.cast_unsigned(),
+        progress: done.zip(total).map(progress),
+    };
+    Ok((standing, counts))
+}
+
+/// Reads `state, due, worker, shape, outcome`.
+fn state(row: &Row, first: usize) -> Result<State, Fault> {
+    Ok(match get(row, first)? {
+        LATER | READY => State::Waiting { due: time(get(row, first + 1)?) },
+        RUNNING => State::Running { worker: worker(row, first + 2)? },
+        DONE => State::Done { output: output(row, first + 3)? },
+        DEAD => State::Dead { error: unquoted(row, first + 4)? },
+        CANCELLED => State::Cancelled { reason: unquoted(row, first + 4)? },
         unknown => return Err(unreadable(format!("{unknown} is no state of a job"))),
     })
 }
 
-fn suspect(row: &Row) -> Result<Option<Suspect>, Fault> {
-    let Some(known) = get::<Option<Vec<Option<i64>>>>(row, 18)? else { return Ok(None) };
+fn suspect(row: &Row, column: usize) -> Result<Option<Suspect>, Fault> {
+    let Some(known) = get::<Option<Vec<Option<i64>>>>(row, column)? else { return Ok(None) };
     let [survived, losses, leased, liable] = known[..] else {
         return Err(unreadable(format!("{known:?} is not what is known of a suspect")));
     };
@@ -142,10 +151,10 @@ pub(super) fn survived(suspect: &Suspect) -> i64 {
     count(suspect.survived.as_millis())
 }
 
-fn output(row: &Row) -> Result<Output, Fault> {
-    let Some(shape) = get::<Option<&str>>(row, 10)? else { return Ok(Output::Value(json(row, 11)?)) };
-    let known = serde_json::from_value(shape.into());
-    known.map(Output::Steps).map_err(|_| unreadable(format!("`{shape}` is no shape of a result")))
+/// Reads `shape, outcome`.
+fn output(row: &Row, first: usize) -> Result<Output, Fault> {
+    let Some(shape) = get::<Option<&str>>(row, first)? else { return Ok(Output::Value(json(row, first + 1)?)) };
+    shape_of_name(shape).map(Output::Steps).ok_or_else(|| unreadable(format!("`{shape}` is no shape of a result")))
 }
 
 /// Reads `seq, hash, skipped, reply`.

@@ -74,7 +74,7 @@ impl<'t> UserTransaction for InSchema<'t, '_> {
         match job {
             Err(error) => Enqueueing::failed(error),
             Ok(job) => {
-                let (then, home) = (Some(then(job.id)), home.clone());
+                let (then, home) = (Some(then(job.call.id)), home.clone());
                 Enqueueing { done: async move { enqueue_in(transaction, &home, &schema, &job).await }.boxed(), then }
             }
         }
@@ -207,13 +207,13 @@ impl Found {
 
 /// That the job which is there of this id is the same one.
 async fn is_there(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -> Result<()> {
-    let (sql, id) = (in_schema(schema, THERE), encoding::job_id(job.id));
+    let (sql, id) = (in_schema(schema, THERE), encoding::job_id(job.call.id));
     let rows = transaction.query_typed(&sql, &[(&id, Type::UUID)]).await.map_err(|error| failed(error.into()))?;
     // One that has been pruned since was no other.
     let Some(row) = rows.first() else { return Ok(()) };
     let (task, args): (String, String) =
         (encoding::get(row, 0).map_err(failed)?, encoding::get(row, 1).map_err(failed)?);
-    is_of_call(job.id, (&task, &Json::from_stored(args)), (&job.task, &job.args))
+    is_of_call(job.call.id, (&task, &Json::from_stored(args)), (&job.call.task, &job.call.args))
 }
 
 fn failed(fault: Fault) -> Error {

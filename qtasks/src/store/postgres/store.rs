@@ -31,7 +31,7 @@ use crate::store::{
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+    model::job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -250,7 +250,7 @@ impl Store for Postgres {
         self.run("read the time", async move { read::time(&shared.database).await }).await
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
         self.records.ask(Records(records)).await
     }
 
@@ -265,13 +265,18 @@ impl Store for Postgres {
         Some(KIND)
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         self.settlements.ask(Settle(settlements)).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         let shared = Arc::clone(&self.shared);
         self.run("read a job", async move { read::job(&shared.database, id).await }).await
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        let shared = Arc::clone(&self.shared);
+        self.run("read a job", async move { read::standing(&shared.database, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

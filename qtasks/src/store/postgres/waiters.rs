@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, oneshot};
 
 use crate::{
-    model::job::{Job, JobId, NewJob, State, WorkerId},
+    model::job::{Job, JobId, NewJob, WorkerId},
     store::{Ask, FreeSlots, Listener},
 };
 
@@ -44,7 +44,7 @@ impl Waiter {
     }
 
     fn is_for(&self, job: &NewJob) -> bool {
-        self.ask.queues.contains(&job.queue) && self.ask.tasks.contains(&&*job.task)
+        self.ask.queues.contains(&job.call.queue) && self.ask.tasks.contains(&&*job.call.task)
     }
 
     fn answer(self, jobs: Vec<Job>) {
@@ -91,16 +91,12 @@ impl Waiters {
         if assignment.handoffs.is_empty() {
             return None;
         }
-        let mut due: Vec<_> = jobs.iter().filter(|job| job.due <= job.enqueued).collect();
-        due.sort_by_key(|job| (Reverse(job.priority), job.id));
+        let mut due: Vec<_> = jobs.iter().filter(|job| job.due <= job.call.enqueued).collect();
+        due.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
         for Handoff { waiter, jobs } in &mut assignment.handoffs {
             let worker = waiter.ask.worker;
             let theirs = due.extract_if(.., |job| waiter.is_for(job)).take(waiter.room());
-            jobs.extend(theirs.map(|job| Job {
-                state: State::Running { worker },
-                attempt: 1,
-                ..Job::from((**job).clone())
-            }));
+            jobs.extend(theirs.map(|job| (**job).clone().leased_to(worker)));
         }
         assignment.handoffs.iter().any(|handoff| !handoff.jobs.is_empty()).then_some(assignment)
     }
@@ -137,15 +133,16 @@ pub(super) struct Assignment<'c> {
 impl Assignment<'_> {
     /// Which worker each of the jobs is for.
     pub(super) fn workers(&self) -> HashMap<JobId, WorkerId> {
-        let of_hand =
-            |handoff: &Handoff| handoff.jobs.iter().map(|job| (job.id, handoff.waiter.ask.worker)).collect::<Vec<_>>();
+        let of_hand = |handoff: &Handoff| {
+            handoff.jobs.iter().map(|job| (job.call.id, handoff.waiter.ask.worker)).collect::<Vec<_>>()
+        };
         self.handoffs.iter().flat_map(of_hand).collect()
     }
 
     /// Answers with those of the jobs that were leased. Without this no worker learns of them.
     pub(super) fn answer(mut self, leased: &HashSet<JobId>) {
         for Handoff { waiter, mut jobs } in mem::take(&mut self.handoffs) {
-            jobs.retain(|job| leased.contains(&job.id));
+            jobs.retain(|job| leased.contains(&job.call.id));
             if jobs.is_empty() {
                 self.waiters.known().waiters.push(waiter);
             } else {

@@ -19,7 +19,7 @@ use crate::{
 pub(super) type Urgency = (i32, Uuid);
 
 pub(super) fn urgency(job: &NewJob) -> Urgency {
-    (-i32::from(job.priority), encoding::job_id(job.id))
+    (-i32::from(job.call.priority), encoding::job_id(job.call.id))
 }
 
 /// Before everything.
@@ -64,7 +64,7 @@ impl Watermark {
     pub(super) fn took(&self, search: &Search, ask: &Ask, jobs: &[Job]) {
         let mut known = self.known();
         let Some(came) = known.end(search) else { return };
-        let urgency = |job: &Job| (-i32::from(job.priority), encoding::job_id(job.id));
+        let urgency = |job: &Job| (-i32::from(job.call.priority), encoding::job_id(job.call.id));
         let Some(last) = jobs.iter().map(urgency).max() else { return };
         let taken = came.map_or(last, |came| last.min(before(came)));
         known.taken = Some(((Arc::clone(&ask.queues), Arc::clone(&ask.tasks)), taken));
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            job::{JobId, State, WorkerId},
+            job::{Counts, JobCall, JobId, Standing, State, WorkerId},
             json::Json,
         },
         store::Suspects,
@@ -144,26 +144,22 @@ mod tests {
     fn job(id: JobId, priority: i16) -> Job {
         let (worker, enqueued) = (WorkerId::new(), Timestamp::UNIX_EPOCH);
         Job {
-            id,
-            task: "task".into(),
-            queue: "queue".into(),
-            priority,
-            args: Json::from_stored("{}"),
-            max_time: None,
-            enqueued,
-            state: State::Running { worker },
-            attempt: 1,
-            failures: 0,
-            suspect: None,
-            steps: 0,
-            skipped: 0,
-            memos: 0,
-            progress: None,
+            call: JobCall {
+                id,
+                task: "task".into(),
+                queue: "queue".into(),
+                priority,
+                args: Json::from_stored("{}"),
+                max_time: None,
+                enqueued,
+            },
+            standing: Standing { state: State::Running { worker }, attempt: 1, failures: 0, suspect: None },
+            counts: Counts::default(),
         }
     }
 
     fn at(job: &Job) -> Urgency {
-        (-i32::from(job.priority), encoding::job_id(job.id))
+        (-i32::from(job.call.priority), encoding::job_id(job.call.id))
     }
 
     #[test]

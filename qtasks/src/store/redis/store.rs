@@ -23,7 +23,7 @@ use crate::store::{
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Job, JobId, Memo, NewJob, State, Step, WorkerId},
+    model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -202,7 +202,7 @@ impl Store for Redis {
         self.ask("tell the time", |batcher| async move { presence::time(&batcher.link).await.map(Some) }).await
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
         if records.is_empty() {
             return Ok(Vec::new());
         }
@@ -211,10 +211,7 @@ impl Store for Redis {
         written.ok_or(Error::Misuse(GAP))
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
-        if settlements.iter().any(|settlement| matches!(settlement.next, State::Running { .. })) {
-            return Err(Error::Misuse("a job comes to run by a lease, not by a settlement"));
-        }
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
@@ -223,6 +220,10 @@ impl Store for Redis {
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         self.ask("read a job", |batcher| async move { read::job(&batcher.link, id).await }).await
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        self.ask("read a job", |batcher| async move { read::standing(&batcher.link, id).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

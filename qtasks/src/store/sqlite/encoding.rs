@@ -5,66 +5,45 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Row, types::Type};
 
-use super::error::Fault;
-pub(super) use crate::store::codec::{limit_millis, millis, time};
+pub(super) use crate::store::codec::{columns::*, limit_millis, millis, time};
 use crate::{
     model::{
-        job::{Attempt, Ending, Job, JobId, Lease, Memo, Output, Progress, Shape, State, Suspect, WorkerId},
+        job::{
+            Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Memo, NextState, Output, Progress, Standing, State,
+            Suspect, WorkerId,
+        },
         json::Json,
     },
-    store::codec::limit,
+    store::codec::{ENDINGS, limit, read_ending, shape_name, shape_of_name},
 };
-
-/// The `state` column.
-pub(super) const LATER: i64 = 0;
-pub(super) const READY: i64 = 1;
-pub(super) const RUNNING: i64 = 2;
-pub(super) const DONE: i64 = 3;
-pub(super) const DEAD: i64 = 4;
-pub(super) const CANCELLED: i64 = 5;
-
-/// The `state` columns, first and last, of the state of this name.
-pub(super) fn codes(name: &str) -> (i64, i64) {
-    match name {
-        "waiting" => (LATER, READY),
-        "running" => (RUNNING, RUNNING),
-        "done" => (DONE, DONE),
-        "dead" => (DEAD, DEAD),
-        "cancelled" => (CANCELLED, CANCELLED),
-        _ => (-1, -1),
-    }
-}
 
 /// A number of things, as the tables and `LIMIT` take it.
 pub(super) fn count(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
 
-/// The columns that a state other than running takes.
-pub(super) struct Standing<'a> {
-    pub(super) state: i64,
+/// The columns that say what becomes of a job.
+pub(super) struct NextColumns<'a> {
+    pub(super) state: i16,
     pub(super) due: Option<i64>,
     pub(super) ended: Option<i64>,
     pub(super) shape: Option<&'static str>,
     pub(super) outcome: Option<&'a str>,
 }
 
-impl<'a> Standing<'a> {
-    pub(super) fn new(state: &'a State, now: Timestamp) -> Result<Self, Fault> {
+impl<'a> NextColumns<'a> {
+    pub(super) fn new(next: &'a NextState, now: Timestamp) -> Self {
         let ended = Self { state: DONE, due: None, ended: Some(millis(now)), shape: None, outcome: None };
-        Ok(match state {
-            State::Waiting { due } => {
+        match next {
+            NextState::Waiting { due } => {
                 let (due, now) = (millis(*due), millis(now));
                 Self { state: if due <= now { READY } else { LATER }, due: Some(due), ended: None, ..ended }
             }
-            State::Running { .. } => {
-                return Err(Fault::Misuse("a job comes to run by a lease, not by a settlement"));
-            }
-            State::Done { output: Output::Value(value) } => Self { outcome: Some(value.as_str()), ..ended },
-            State::Done { output: Output::Steps(shape) } => Self { shape: Some(shape_name(*shape)), ..ended },
-            State::Dead { error } => Self { state: DEAD, outcome: Some(error), ..ended },
-            State::Cancelled { reason } => Self { state: CANCELLED, outcome: Some(reason), ..ended },
-        })
+            NextState::Done { output: Output::Value(value) } => Self { outcome: Some(value.as_str()), ..ended },
+            NextState::Done { output: Output::Steps(shape) } => Self { shape: Some(shape_name(*shape)), ..ended },
+            NextState::Dead { error } => Self { state: DEAD, outcome: Some(error), ..ended },
+            NextState::Cancelled { reason } => Self { state: CANCELLED, outcome: Some(reason), ..ended },
+        }
     }
 }
 
@@ -85,20 +64,37 @@ macro_rules! job_columns {
             ", ",
             $queue,
             ", j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
-         j.max_time, j.enqueued, j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
-         j.skipped, j.progress_done, j.progress_total, j.memos, ",
-            $suspect
+         j.max_time, j.enqueued, ",
+            $crate::store::sqlite::encoding::standing_columns!($suspect)
         )
     };
 }
 pub(super) use job_columns;
 
+/// The columns of [`standing`], of `qtasks_jobs AS j`. They stand last among those of [`job`].
+macro_rules! standing_columns {
+    () => {
+        $crate::store::sqlite::encoding::standing_columns!("j.suspect, j.survived, j.losses, j.leased, j.liable")
+    };
+    ($suspect:literal) => {
+        concat!(
+            "j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
+         j.skipped, j.progress_done, j.progress_total, j.memos, ",
+            $suspect
+        )
+    };
+}
+pub(super) use standing_columns;
+
 /// Reads the columns of [`job_columns`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let (standing, counts) = standing_from(row, 7)?;
+    Ok(Job { call: call(row)?, standing, counts })
+}
+
+fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
     let rank: i64 = row.get(3)?;
-    let done: Option<i64> = row.get(16)?;
-    let total: Option<i64> = row.get(17)?;
-    Ok(Job {
+    Ok(JobCall {
         id: job_id(row, 0)?,
         task: row.get(1)?,
         queue: row.get(2)?,
@@ -106,27 +102,47 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         args: json(row, 4)?,
         max_time: row.get::<_, Option<i64>>(5)?.map(limit),
         enqueued: time(row.get(6)?),
-        state: state(row)?,
-        attempt: row.get(12)?,
-        failures: row.get(13)?,
-        suspect: suspect(row)?,
-        steps: row.get::<_, i64>(14)?.cast_unsigned(),
-        skipped: row.get::<_, i64>(15)?.cast_unsigned(),
-        memos: row.get::<_, i64>(18)?.cast_unsigned(),
-        progress: done
-            .zip(total)
-            .map(|(done, total)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() }),
     })
 }
 
-fn suspect(row: &Row<'_>) -> rusqlite::Result<Option<Suspect>> {
-    let is_suspect: bool = row.get(19)?;
+/// Reads the columns of [`standing_columns`].
+pub(super) fn standing(row: &Row<'_>) -> rusqlite::Result<(Standing, Counts)> {
+    standing_from(row, 0)
+}
+
+/// Reads them where they begin at column `first`.
+fn standing_from(row: &Row<'_>, first: usize) -> rusqlite::Result<(Standing, Counts)> {
+    let standing = Standing {
+        state: state(row, first)?,
+        attempt: row.get(first + 5)?,
+        failures: row.get(first + 6)?,
+        suspect: suspect(row, first + 12)?,
+    };
+    Ok((standing, counts(row, first + 7)?))
+}
+
+/// Reads `steps, skipped, progress_done, progress_total, memos`.
+fn counts(row: &Row<'_>, first: usize) -> rusqlite::Result<Counts> {
+    let done: Option<i64> = row.get(first + 2)?;
+    let total: Option<i64> = row.get(first + 3)?;
+    let progress = |(done, total): (i64, i64)| Progress { done: done.cast_unsigned(), total: total.cast_unsigned() };
+    Ok(Counts {
+        steps: row.get::<_, i64>(first)?.cast_unsigned(),
+        skipped: row.get::<_, i64>(first + 1)?.cast_unsigned(),
+        memos: row.get::<_, i64>(first + 4)?.cast_unsigned(),
+        progress: done.zip(total).map(progress),
+    })
+}
+
+/// Reads `suspect, survived, losses, leased, liable`.
+fn suspect(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Suspect>> {
+    let is_suspect: bool = row.get(first)?;
     let suspect = || {
         Ok(Suspect {
-            survived: survived(row.get(20)?),
-            losses: row.get(21)?,
-            leased: row.get::<_, Option<i64>>(22)?.map(time),
-            liable: row.get(23)?,
+            survived: survived(row.get(first + 1)?),
+            losses: row.get(first + 2)?,
+            leased: row.get::<_, Option<i64>>(first + 3)?.map(time),
+            liable: row.get(first + 4)?,
         })
     };
     is_suspect.then(suspect).transpose()
@@ -142,44 +158,24 @@ fn survived(millis: i64) -> Duration {
     Duration::from_millis(if millis == i64::MAX { u64::MAX } else { millis.max(0).cast_unsigned() })
 }
 
-fn state(row: &Row<'_>) -> rusqlite::Result<State> {
-    Ok(match row.get(7)? {
-        LATER | READY => State::Waiting { due: time(row.get(8)?) },
-        RUNNING => State::Running { worker: worker_id(row, 9)? },
-        DONE => State::Done { output: output(row)? },
-        DEAD => State::Dead { error: row.get(11)? },
-        CANCELLED => State::Cancelled { reason: row.get(11)? },
-        unknown => return Err(unreadable(7, format!("{unknown} is no state of a job"))),
+/// Reads `state, due, worker, shape, outcome`.
+fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<State> {
+    Ok(match row.get(first)? {
+        LATER | READY => State::Waiting { due: time(row.get(first + 1)?) },
+        RUNNING => State::Running { worker: worker_id(row, first + 2)? },
+        DONE => State::Done { output: output(row, first + 3)? },
+        DEAD => State::Dead { error: row.get(first + 4)? },
+        CANCELLED => State::Cancelled { reason: row.get(first + 4)? },
+        unknown => return Err(unreadable(first, format!("{unknown} is no state of a job"))),
     })
 }
 
-fn output(row: &Row<'_>) -> rusqlite::Result<Output> {
-    let shape: Option<String> = row.get(10)?;
-    let Some(shape) = shape else { return Ok(Output::Value(json(row, 11)?)) };
-    match SHAPES.iter().find(|(_, name)| *name == shape) {
-        Some((shape, _)) => Ok(Output::Steps(*shape)),
-        None => Err(unreadable(10, format!("`{shape}` is no shape of a result"))),
-    }
-}
-
-const SHAPES: [(Shape, &str); 6] = [
-    (Shape::List, "list"),
-    (Shape::Map, "map"),
-    (Shape::Text, "text"),
-    (Shape::Count, "count"),
-    (Shape::Last, "last"),
-    (Shape::Nothing, "nothing"),
-];
-
-fn shape_name(shape: Shape) -> &'static str {
-    match shape {
-        Shape::List => "list",
-        Shape::Map => "map",
-        Shape::Text => "text",
-        Shape::Count => "count",
-        Shape::Last => "last",
-        Shape::Nothing => "nothing",
-    }
+/// Reads `shape, outcome`.
+fn output(row: &Row<'_>, first: usize) -> rusqlite::Result<Output> {
+    let shape: Option<String> = row.get(first)?;
+    let Some(shape) = shape else { return Ok(Output::Value(json(row, first + 1)?)) };
+    let known = shape_of_name(&shape).map(Output::Steps);
+    known.ok_or_else(|| unreadable(first, format!("`{shape}` is no shape of a result")))
 }
 
 /// The `step` column of a memo.
@@ -200,30 +196,13 @@ pub(super) fn memo(row: &Row<'_>) -> rusqlite::Result<Memo> {
 
 /// The `ending` and `error` columns.
 pub(super) fn ending_columns(ending: &Ending) -> (&'static str, Option<&str>) {
-    match ending {
-        Ending::Done => ("done", None),
-        Ending::Failed { error } => ("failed", Some(error)),
-        Ending::Snoozed => ("snoozed", None),
-        Ending::Cancelled { reason } => ("cancelled", Some(reason)),
-        Ending::Discarded { reason } => ("discarded", Some(reason)),
-        Ending::Released => ("released", None),
-        Ending::Lost => ("lost", None),
-    }
+    let (number, error) = crate::store::codec::ending(ending);
+    (ENDINGS[usize::from(number)], error)
 }
 
 /// Reads `number, worker, started, ended, ending, error`.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
-    let ending: String = row.get(4)?;
-    let ending = match ending.as_str() {
-        "done" => Ending::Done,
-        "failed" => Ending::Failed { error: row.get(5)? },
-        "snoozed" => Ending::Snoozed,
-        "cancelled" => Ending::Cancelled { reason: row.get(5)? },
-        "discarded" => Ending::Discarded { reason: row.get(5)? },
-        "released" => Ending::Released,
-        "lost" => Ending::Lost,
-        unknown => return Err(unreadable(4, format!("`{unknown}` is no ending of an attempt"))),
-    };
+    let ending = ending(row)?;
     Ok(Attempt {
         number: row.get(0)?,
         worker: worker_id(row, 1)?,
@@ -231,6 +210,13 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         ended: time(row.get(3)?),
         ending,
     })
+}
+
+fn ending(row: &Row<'_>) -> rusqlite::Result<Ending> {
+    let name: String = row.get(4)?;
+    let number = (0..).zip(ENDINGS).find(|(_, other)| *other == name).map(|(number, _)| number);
+    let known = number.map(|number| read_ending(number, || row.get(5))).transpose()?.flatten();
+    known.ok_or_else(|| unreadable(4, format!("`{name}` is no ending of an attempt")))
 }
 
 /// Reads `id, attempt`, of a job that `worker` holds.
@@ -252,16 +238,4 @@ fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Json> {
 
 fn unreadable(column: usize, why: String) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_shape_is_read_as_it_was_written() {
-        for (shape, name) in SHAPES {
-            assert_eq!(shape_name(shape), name);
-        }
-    }
 }

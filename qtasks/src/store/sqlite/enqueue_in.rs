@@ -25,7 +25,7 @@ impl UserTransaction for &Transaction<'_> {
         let (job, path) = (job?, path(self)?);
         check_home(home, &path)?;
         enqueue_in(self, &path, &job)?;
-        Ok(then(job.id))
+        Ok(then(job.call.id))
     }
 }
 
@@ -81,8 +81,10 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
     let place = || path.display().to_string();
     match found {
         schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
-        schema::FORMAT => match read::job(transaction, job.id).map_err(in_sql)? {
-            Some(found) => is_of_call(job.id, (&found.task, &found.args), (&job.task, &job.args)),
+        schema::FORMAT => match read::job(transaction, job.call.id).map_err(in_sql)? {
+            Some(found) => {
+                is_of_call(job.call.id, (&found.call.task, &found.call.args), (&job.call.task, &job.call.args))
+            }
             None => Ok(()),
         },
         newer if newer > schema::FORMAT => {
@@ -101,7 +103,7 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
 
 /// Gives whether it was not there before.
 fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool> {
-    let lane = intern(&mut *transaction.prepare_cached(sql::INSERT_LANE)?, &job.queue, &job.task)?;
+    let lane = intern(&mut *transaction.prepare_cached(sql::INSERT_LANE)?, &job.call.queue, &job.call.task)?;
     let (mut jobs, mut args) =
         (transaction.prepare_cached(sql::INSERT_JOB)?, transaction.prepare_cached(sql::INSERT_ARGS)?);
     insert_job(&mut jobs, &mut args, lane, job)
@@ -112,6 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         error::chain,
+        model::job::JobCall,
         store::{
             Store,
             sqlite::fixture::{lease, neighbour, new_job, soon, store},
@@ -133,7 +136,7 @@ mod tests {
         transaction.execute("INSERT INTO orders DEFAULT VALUES", []).unwrap();
         enqueue_here(&transaction, &dropped).unwrap();
         transaction.rollback().unwrap();
-        assert_eq!(store.job(dropped.id).await.unwrap(), None);
+        assert_eq!(store.job(dropped.call.id).await.unwrap(), None);
 
         let mut work = store.notifier().work();
         let transaction = connection.transaction().unwrap();
@@ -143,7 +146,7 @@ mod tests {
         transaction.commit().unwrap();
         soon(work.notification()).await;
         let leased = lease(&store, 9).await;
-        assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [kept.id]);
+        assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [kept.call.id]);
         let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
         assert_eq!(orders, 1);
     }
@@ -155,15 +158,16 @@ mod tests {
         let job = new_job();
         store.enqueue(vec![job.clone()]).await.unwrap();
         let transaction = connection.transaction().unwrap();
-        enqueue_here(&transaction, &NewJob { priority: 9, queue: "q".into(), ..job.clone() }).unwrap();
+        enqueue_here(&transaction, &NewJob::from(JobCall { priority: 9, queue: "q".into(), ..job.call.clone() }))
+            .unwrap();
         let said = |job| chain(&enqueue_here(&transaction, &job).unwrap_err());
-        let (id, task) = (job.id, job.task.clone());
+        let (id, task) = (job.call.id, job.call.task.clone());
         assert_eq!(
-            said(NewJob { task: "other".into(), ..job.clone() }),
+            said(NewJob::from(JobCall { task: "other".into(), ..job.call.clone() })),
             format!("job {id} is one of the task `{task}`, not of `other`")
         );
         assert_eq!(
-            said(NewJob { args: crate::model::json::Json::from_stored("[3]"), ..job.clone() }),
+            said(NewJob::from(JobCall { args: crate::model::json::Json::from_stored("[3]"), ..job.call.clone() })),
             format!(
                 "job {id} of the task `{task}` is there with other arguments; an id names one call, so give this one \
                  another"

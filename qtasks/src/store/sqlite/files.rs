@@ -273,8 +273,8 @@ mod tests {
         assert!(is_changed(store.workers().await));
         assert!(is_changed(store.held(worker, 1).await));
         assert!(is_changed(store.forget(worker, None).await));
-        assert!(is_changed(store.record(Vec::new()).await));
-        assert!(is_changed(store.settle(Vec::new()).await));
+        assert!(is_changed(store.record(Vec::new().into()).await));
+        assert!(is_changed(store.settle(Vec::new().into()).await));
         assert!(is_changed(store.prune(jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::UNIX_EPOCH, 1).await));
         assert!(is_changed(soon(store.lease_on_enqueue(ask(1), std::sync::Arc::new(|| 1)).unwrap()).await));
         store.leave(worker).await.unwrap();

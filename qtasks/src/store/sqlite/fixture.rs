@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use super::store::Sqlite;
 use crate::{
     model::{
-        job::{Job, JobId, NewJob, WorkerId},
+        job::{Job, JobCall, JobId, NewJob, WorkerId},
         json::Json,
     },
     store::{Ask, Store, Suspects},
@@ -36,14 +36,16 @@ pub(super) fn neighbour(folder: &TempDir) -> rusqlite::Connection {
 
 pub(super) fn new_job() -> NewJob {
     NewJob {
-        id: JobId::new(),
-        task: "t".into(),
-        queue: "default".into(),
-        priority: 0,
-        args: Json::from_stored("{}"),
+        call: JobCall {
+            id: JobId::new(),
+            task: "t".into(),
+            queue: "default".into(),
+            priority: 0,
+            args: Json::from_stored("{}"),
+            max_time: None,
+            enqueued: NOW,
+        },
         due: NOW,
-        max_time: None,
-        enqueued: NOW,
     }
 }
 

@@ -26,22 +26,22 @@ pub(super) fn insert_job_of(
     job: &NewJob,
     worker: Option<WorkerId>,
 ) -> rusqlite::Result<bool> {
-    let id = job.id.to_bytes();
-    let (due, enqueued) = (encoding::millis(job.due), encoding::millis(job.enqueued));
+    let id = job.call.id.to_bytes();
+    let (due, enqueued) = (encoding::millis(job.due), encoding::millis(job.call.enqueued));
     let state = match worker {
         Some(_) => encoding::RUNNING,
         None if due <= enqueued => encoding::READY,
         None => encoding::LATER,
     };
-    let args = job.args.as_str();
+    let args = job.call.args.as_str();
     let large = args.len() > LARGE;
     let inserted = insert_job.execute(params![
         id,
         lane,
-        -i64::from(job.priority),
+        -i64::from(job.call.priority),
         state,
         due,
-        job.max_time.map(encoding::limit_millis),
+        job.call.max_time.map(encoding::limit_millis),
         enqueued,
         (!large).then_some(args),
         worker.map(WorkerId::to_bytes),

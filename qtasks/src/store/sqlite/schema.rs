@@ -239,7 +239,9 @@ mod tests {
     use crate::{
         error::chain,
         model::{
-            job::{Job, JobId, Lease, NewJob, Output, Reply, State, Step, Suspect, WorkerId},
+            job::{
+                Counts, Job, JobCall, JobId, Lease, NewJob, Output, Reply, Standing, State, Step, Suspect, WorkerId,
+            },
             json::Json,
         },
         store::{
@@ -344,11 +346,9 @@ mod tests {
         let store = Sqlite::open(&url).await.unwrap();
         let known = Some(Suspect::default());
         let job = |id, state, suspect, attempt| Job {
-            state,
-            suspect,
-            attempt,
-            failures: 1,
-            ..NewJob { id, priority: 4, ..new_job() }.into()
+            call: JobCall { id, priority: 4, ..new_job().call },
+            standing: Standing { state, suspect, attempt, failures: 1 },
+            counts: Counts::default(),
         };
         let later = State::Waiting { due: NOW + Duration::from_millis(5) };
         let output = Output::Value(Json::from_stored("7"));
@@ -359,18 +359,21 @@ mod tests {
             job(running, State::Running { worker: holder }, known, 3),
             job(done, State::Done { output }, None, 1),
         ];
-        expected.sort_by_key(|job| job.id);
+        expected.sort_by_key(|job| job.call.id);
         assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap(), expected);
 
         let lease = Lease { job: running, attempt: 3, worker: holder };
         assert_eq!(store.renew(holder, 1).await.unwrap().leases, [lease]);
         let asked = || Ask { suspects: Suspects::OneAlone, ..ask(9) };
         let leased = store.lease(asked()).await.unwrap();
-        assert_eq!(leased.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [suspect, ordinary]);
-        assert_eq!(leased.jobs[0].suspect, Some(Suspect { leased: Some(NOW), liable: true, ..Suspect::default() }));
+        assert_eq!(leased.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [suspect, ordinary]);
+        assert_eq!(
+            leased.jobs[0].standing.suspect,
+            Some(Suspect { leased: Some(NOW), liable: true, ..Suspect::default() })
+        );
         assert_eq!(leased.next_due, Some(NOW + Duration::from_millis(5)));
         let leased = store.lease(Ask { now: leased.next_due.unwrap(), ..asked() }).await.unwrap();
-        assert_eq!(leased.jobs[0].id, delayed);
+        assert_eq!(leased.jobs[0].call.id, delayed);
     }
 
     #[tokio::test]
@@ -387,13 +390,13 @@ mod tests {
         drop(connection);
 
         let store = Sqlite::open(&url).await.unwrap();
-        assert_eq!(store.job(id).await.unwrap(), Some(Job::from(NewJob { id, ..new_job() })));
+        assert_eq!(store.job(id).await.unwrap(), Some(Job::from(NewJob::from(JobCall { id, ..new_job().call }))));
         let other = JobId::new();
         let neighbour = neighbour(&folder);
         neighbour.execute(by_door, params![id.to_string(), "{}"]).unwrap();
         neighbour.execute(by_door, params![other.to_string(), "{}"]).unwrap();
         let leased = store.lease(Ask { now: Timestamp::MAX, ..ask(9) }).await.unwrap();
-        assert_eq!(leased.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [id, other]);
+        assert_eq!(leased.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [id, other]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::store::{
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Job, JobId, Lease, Memo, NewJob, Step, WorkerId},
+    model::job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
 };
 
 inventory::submit! {
@@ -159,7 +159,7 @@ impl Store for Sqlite {
         self.readers.read(DOING, forget).await?.map_err(|error| Error::store(DOING, error))
     }
 
-    async fn record(&self, records: Vec<Record>) -> Result<Vec<Written>> {
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
         self.writer.queue.ask(Records(records)).await
     }
 
@@ -171,12 +171,16 @@ impl Store for Sqlite {
         Some(KIND)
     }
 
-    async fn settle(&self, settlements: Vec<Settlement>) -> Result<Vec<Written>> {
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         self.writer.queue.ask(Settle(settlements)).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {
         self.readers.read("read a job", move |tables| read::job(tables, id)).await
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        self.readers.read("read a job", move |tables| read::standing(tables, id)).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
@@ -238,8 +242,9 @@ mod tests {
     use crate::store::sqlite::fixture::{NOW, ask, lease, neighbour, new_job, place, soon, store};
     use crate::{
         model::{
-            job::{Attempt, Ending, Output, Progress, Reply, Shape, State, Suspect},
+            job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, State, Suspect},
             json::Json,
+            lifecycle::Outcome,
         },
         store::{Hold, Suspects},
     };
@@ -253,21 +258,19 @@ mod tests {
     }
 
     fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
-        let attempt = Attempt { number: job.attempt, worker, started: Some(NOW), ended: NOW, ending: Ending::Done };
+        let attempt =
+            Attempt { number: job.standing.attempt, worker, started: Some(NOW), ended: NOW, ending: Ending::Done };
         Settlement {
-            job: job.id,
-            hold: Hold::Lease(Lease { job: job.id, attempt: job.attempt, worker }),
+            hold: Hold::Lease(Lease { job: job.call.id, attempt: job.standing.attempt, worker }),
+            outcome: Outcome { next: NextState::Done { output }, failures: 0, suspect: None },
             steps: None,
-            next: State::Done { output },
-            failures: 0,
-            suspect: None,
             attempt: Some(attempt),
             now: NOW,
         }
     }
 
     fn worker(job: &Job) -> WorkerId {
-        match job.state {
+        match job.standing.state {
             State::Running { worker } => worker,
             _ => panic!("{job:?} does not run"),
         }
@@ -282,14 +285,14 @@ mod tests {
         let file = neighbour(&folder);
         let plant = "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
                      INSERT INTO qtasks_attempts SELECT ?1, n, ?1, NULL, 0, 'snoozed', NULL FROM n";
-        file.execute(plant, [job.id.to_bytes()]).unwrap();
+        file.execute(plant, [job.call.id.to_bytes()]).unwrap();
         let numbers = async || -> Vec<u32> {
-            store.attempts(job.id).await.unwrap().iter().map(|attempt| attempt.number).collect()
+            store.attempts(job.call.id).await.unwrap().iter().map(|attempt| attempt.number).collect()
         };
         assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
         let mut settled = settlement(&job, worker(&job), Output::Value(Json::from_stored("1")));
         settled.attempt.as_mut().unwrap().number = 5001;
-        assert_eq!(store.settle(vec![settled]).await.unwrap(), [Written::Yes]);
+        assert_eq!(store.settle([settled].into()).await.unwrap(), [Written::Yes]);
         assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
         let rows: i64 = file.query_row("SELECT count(*) FROM qtasks_attempts", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 100);
@@ -300,24 +303,28 @@ mod tests {
         let (_folder, url) = place("");
         let store = Sqlite::open(&url).await.unwrap();
         let large = Json::from_stored(format!("{{\"text\":\"{}\"}}", "x".repeat(5000)));
-        store.enqueue(vec![NewJob { args: large.clone(), priority: -7, ..new_job() }]).await.unwrap();
+        store
+            .enqueue(vec![NewJob::from(JobCall { args: large.clone(), priority: -7, ..new_job().call })])
+            .await
+            .unwrap();
         let job = lease(&store, 1).await.remove(0);
-        assert_eq!((&job.args, job.priority), (&large, -7));
-        let lease = Lease { job: job.id, attempt: 1, worker: worker(&job) };
+        assert_eq!((&job.call.args, job.call.priority), (&large, -7));
+        let lease = Lease { job: job.call.id, attempt: 1, worker: worker(&job) };
         let progress = Some(Progress { done: u64::MAX, total: 3 });
         let skipped = Step { reply: Reply::Skipped("no".into()), ..step(1) };
         let record = Record { progress, ..record(lease, vec![step(0), skipped.clone()]) };
-        assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+        assert_eq!(store.record([record].into()).await.unwrap(), [Written::Yes]);
         let settled = settlement(&job, worker(&job), Output::Steps(Shape::List));
-        assert_eq!(store.settle(vec![settled.clone()]).await.unwrap(), [Written::Yes]);
+        assert_eq!(store.settle([settled.clone()].into()).await.unwrap(), [Written::Yes]);
         drop(store);
 
         let store = Sqlite::open(&url).await.unwrap();
-        let found = store.job(job.id).await.unwrap().unwrap();
-        assert_eq!(found, Job { state: settled.next, steps: 2, skipped: 1, progress, ..job });
-        assert_eq!(store.steps(found.id, 0, 9).await.unwrap(), [step(0), skipped]);
-        assert_eq!(store.last_step(found.id).await.unwrap(), Some(step(0)));
-        assert_eq!(store.attempts(found.id).await.unwrap(), [settled.attempt.unwrap()]);
+        let found = store.job(job.call.id).await.unwrap().unwrap();
+        let counts = Counts { steps: 2, skipped: 1, memos: 0, progress };
+        assert_eq!(found, Job { standing: settled.outcome.standing(1), counts, ..job });
+        assert_eq!(store.steps(found.call.id, 0, 9).await.unwrap(), [step(0), skipped]);
+        assert_eq!(store.last_step(found.call.id).await.unwrap(), Some(step(0)));
+        assert_eq!(store.attempts(found.call.id).await.unwrap(), [settled.attempt.unwrap()]);
     }
 
     #[tokio::test]
@@ -326,26 +333,22 @@ mod tests {
         let store = Sqlite::open(&url).await.unwrap();
         store.enqueue(vec![new_job()]).await.unwrap();
         let job = lease(&store, 1).await.remove(0);
-        let next = State::Waiting { due: NOW };
         let known = Suspect { survived: Duration::from_millis(90_001), losses: 3, ..Suspect::default() };
-        let lost = Settlement {
-            next: next.clone(),
-            failures: 2,
-            suspect: Some(known),
-            ..settlement(&job, worker(&job), Output::Steps(Shape::List))
-        };
-        assert_eq!(store.settle(vec![lost]).await.unwrap(), [Written::Yes]);
+        let outcome = Outcome { next: NextState::Waiting { due: NOW }, failures: 2, suspect: Some(known) };
+        let lost =
+            Settlement { outcome: outcome.clone(), ..settlement(&job, worker(&job), Output::Steps(Shape::List)) };
+        assert_eq!(store.settle([lost].into()).await.unwrap(), [Written::Yes]);
         drop(store);
         let store = Sqlite::open(&url).await.unwrap();
-        let found = store.job(job.id).await.unwrap().unwrap();
-        assert_eq!(found, Job { state: next, failures: 2, suspect: Some(known), ..job });
+        let found = store.job(job.call.id).await.unwrap().unwrap();
+        assert_eq!(found, Job { standing: outcome.standing(1), ..job });
         assert!(lease(&store, 1).await.is_empty(), "it is passed over");
         let asked = Ask { suspects: Suspects::OneAlone, ..ask(1) };
         let leased = store.lease(asked).await.unwrap().jobs.remove(0);
-        assert_eq!(leased.suspect, Some(Suspect { leased: Some(NOW), liable: true, ..known }));
+        assert_eq!(leased.standing.suspect, Some(Suspect { leased: Some(NOW), liable: true, ..known }));
         drop(store);
         let store = Sqlite::open(&url).await.unwrap();
-        assert_eq!(store.job(leased.id).await.unwrap().unwrap(), leased);
+        assert_eq!(store.job(leased.call.id).await.unwrap().unwrap(), leased);
     }
 
     #[tokio::test]
@@ -353,7 +356,7 @@ mod tests {
         let (_folder, url) = place("");
         let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
         let job = new_job();
-        let (mut work, mut news) = (other.notifier().work(), one.notifier().job(job.id));
+        let (mut work, mut news) = (other.notifier().work(), one.notifier().job(job.call.id));
         one.enqueue(vec![job]).await.unwrap();
         soon(work.notification()).await;
         assert_eq!(lease(&other, 1).await.len(), 1);
@@ -365,20 +368,20 @@ mod tests {
         let (_folder, store) = store().await;
         store.enqueue(vec![new_job(), new_job()]).await.unwrap();
         let jobs = lease(&store, 2).await;
-        let lease = Lease { job: jobs[0].id, attempt: 1, worker: worker(&jobs[0]) };
+        let lease = Lease { job: jobs[0].call.id, attempt: 1, worker: worker(&jobs[0]) };
         for steps in (0..10_000).map(step).collect::<Vec<_>>().chunks(1000) {
-            assert_eq!(store.record(vec![record(lease, steps.to_vec())]).await.unwrap(), [Written::Yes]);
+            assert_eq!(store.record([record(lease, steps.to_vec())].into()).await.unwrap(), [Written::Yes]);
         }
         for job in &jobs {
             let settlement = settlement(job, worker(job), Output::Steps(Shape::Count));
-            assert_eq!(store.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+            assert_eq!(store.settle([settlement].into()).await.unwrap(), [Written::Yes]);
         }
         assert_eq!(store.prune(NOW, NOW, 9).await.unwrap(), 0);
         let later = NOW + jiff::SignedDuration::from_secs(1);
         assert_eq!(store.prune(later, later, 9).await.unwrap(), 2);
-        assert_eq!(store.job(jobs[0].id).await.unwrap(), None);
-        assert_eq!(store.steps(jobs[0].id, 0, 9).await.unwrap(), []);
-        assert_eq!(store.attempts(jobs[0].id).await.unwrap(), []);
+        assert_eq!(store.job(jobs[0].call.id).await.unwrap(), None);
+        assert_eq!(store.steps(jobs[0].call.id, 0, 9).await.unwrap(), []);
+        assert_eq!(store.attempts(jobs[0].call.id).await.unwrap(), []);
     }
 
     #[tokio::test]
@@ -386,7 +389,7 @@ mod tests {
         let (_folder, url) = place("");
         let store = Sqlite::open(&url).await.unwrap();
         let job = new_job();
-        let id = job.id;
+        let id = job.call.id;
         {
             let mut call = store.enqueue(vec![job]);
             _ = futures::poll!(&mut call);

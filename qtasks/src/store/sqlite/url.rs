@@ -225,7 +225,7 @@ mod tests {
             let (url, job) = (format!("sqlite:{}/{name}", folder.path().display()), new_job());
             Sqlite::open(&url).await.unwrap().enqueue(vec![job.clone()]).await.unwrap();
             let again = Sqlite::open(&format!("{url}?mode=rw")).await.unwrap();
-            assert!(again.job(job.id).await.unwrap().is_some(), "{url}");
+            assert!(again.job(job.call.id).await.unwrap().is_some(), "{url}");
             assert!(decoded(url.strip_prefix("sqlite:").unwrap()).unwrap().is_file(), "{url}");
         }
     }

@@ -53,7 +53,7 @@ async fn look(floor: &Floor, lookout: &mut Lookout) -> Result<Vec<Unserved>> {
         lookout.seen.retain(|_, worker| others.iter().any(|other| other.worker == *worker));
         for other in others.iter().filter(|other| other.holds) {
             let taken = store.held(other.worker, HELD).await?.into_iter();
-            lookout.seen.extend(taken.map(|job| (Lane { queue: job.queue, task: job.task }, other.worker)));
+            lookout.seen.extend(taken.map(|job| (Lane { queue: job.call.queue, task: job.call.task }, other.worker)));
         }
     }
     Ok(lookout.unserved(due))

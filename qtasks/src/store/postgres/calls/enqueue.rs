@@ -35,7 +35,7 @@ impl BatchedCall for Enqueue {
             let workers = assignment.as_ref().map(Assignment::workers).unwrap_or_default();
             let came = enqueue(&shared.database, &jobs, &workers).await;
             // Where no answer came, it may be done all the same.
-            shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.id)));
+            shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.call.id)));
             let leased = came?;
             shared.broadcast.notifier.notify_jobs(leased.iter().copied());
             if let Some(assignment) = assignment {
@@ -62,8 +62,8 @@ const ENQUEUE: &str = "
 /// first stays.
 pub(crate) fn in_order<'j>(jobs: impl IntoIterator<Item = &'j NewJob>) -> Vec<&'j NewJob> {
     let mut jobs: Vec<_> = jobs.into_iter().collect();
-    jobs.sort_by_key(|job| job.id);
-    jobs.dedup_by_key(|job| job.id);
+    jobs.sort_by_key(|job| job.call.id);
+    jobs.dedup_by_key(|job| job.call.id);
     jobs
 }
 
@@ -77,7 +77,7 @@ pub(crate) async fn enqueue(
     let mut worker_ids = Vec::new();
     if !workers.is_empty() {
         for (job, state) in jobs.iter().zip(&mut columns.states) {
-            let worker = workers.get(&job.id);
+            let worker = workers.get(&job.call.id);
             worker_ids.push(worker.copied().map(encoding::worker_id));
             *state = if worker.is_some() { RUNNING } else { *state };
         }
@@ -109,16 +109,16 @@ impl<'j> Jobs<'j> {
     pub(crate) fn new(jobs: impl IntoIterator<Item = &'j NewJob>) -> Self {
         let mut columns = Self::default();
         for job in jobs {
-            let (due, enqueued) = (encoding::millis(job.due), encoding::millis(job.enqueued));
-            columns.ids.push(encoding::job_id(job.id));
-            columns.queues.push(&job.queue);
-            columns.tasks.push(&job.task);
-            columns.priorities.push(job.priority);
+            let (due, enqueued) = (encoding::millis(job.due), encoding::millis(job.call.enqueued));
+            columns.ids.push(encoding::job_id(job.call.id));
+            columns.queues.push(&job.call.queue);
+            columns.tasks.push(&job.call.task);
+            columns.priorities.push(job.call.priority);
             columns.states.push(if due <= enqueued { READY } else { LATER });
             columns.dues.push(due);
-            columns.limits.push(job.max_time.map(encoding::limit_millis));
+            columns.limits.push(job.call.max_time.map(encoding::limit_millis));
             columns.enqueued.push(enqueued);
-            columns.args.push(Json::as_str(&job.args));
+            columns.args.push(Json::as_str(&job.call.args));
         }
         columns
     }

@@ -28,7 +28,7 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
     } else {
         shared.waiters.fell_behind(ask.worker);
     }
-    shared.broadcast.notifier.notify_jobs(handed.leased.jobs.iter().map(|job| job.id));
+    shared.broadcast.notifier.notify_jobs(handed.leased.jobs.iter().map(|job| job.call.id));
     if handed.missed {
         // What others looked at when we did, they may have left.
         tokio::spawn(async move {
@@ -163,7 +163,7 @@ async fn lease_behind(database: &Database, ask: &Ask, from: Urgency) -> Result<H
             jobs.push(encoding::job(row)?);
         }
     }
-    jobs.sort_by_key(|job| (Reverse(job.priority), job.id));
+    jobs.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
     let Some(row) = rows.first() else { return Err(Fault::refused("a lease was answered with nothing")) };
     let next_due = encoding::get::<Option<i64>>(row, 20)?.map(encoding::time);
     let leased = Leased { jobs, next_due, suspects: encoding::get(row, 21)? };

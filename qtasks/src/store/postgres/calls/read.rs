@@ -5,11 +5,11 @@ use tokio::task::yield_now;
 use tokio_postgres::types::Type;
 
 use crate::{
-    model::job::{Attempt, Job, JobId, Memo, Step},
+    model::job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
     store::{
         FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane,
         postgres::{
-            encoding::{self, job_columns},
+            encoding::{self, job_columns, standing_columns},
             error::Fault,
             pool::{Database, Parameter},
         },
@@ -21,6 +21,13 @@ const JOB: &str = concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE 
 pub(crate) async fn job(database: &Database, id: JobId) -> Result<Option<Job>, Fault> {
     let rows = database.query(JOB, &[(&encoding::job_id(id), Type::UUID)]).await?;
     rows.first().map(encoding::job).transpose()
+}
+
+const STANDING: &str = concat!("SELECT ", standing_columns!(), " FROM qtasks.jobs j WHERE j.id = $1");
+
+pub(crate) async fn standing(database: &Database, id: JobId) -> Result<Option<(Standing, Counts)>, Fault> {
+    let rows = database.query(STANDING, &[(&encoding::job_id(id), Type::UUID)]).await?;
+    rows.first().map(encoding::standing).transpose()
 }
 
 const JOBS: &str = concat!(
@@ -45,7 +52,7 @@ pub(crate) async fn jobs(
     limit: usize,
 ) -> Result<Vec<Job>, Fault> {
     let (after, limit) = (after.map(encoding::job_id), encoding::count(limit));
-    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::codes);
+    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::of_state);
     let sql = if first == encoding::RUNNING && last == encoding::RUNNING { RUNNING_JOBS } else { JOBS };
     let parameters: [Parameter<'_>; 6] = [
         (&after, Type::UUID),

@@ -1,6 +1,6 @@
 //! How steps and memos are appended.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
@@ -19,7 +19,7 @@ use crate::{
     store::{GAP, Record, Written},
 };
 
-pub(crate) struct Records(pub(crate) Vec<Record>);
+pub(crate) struct Records(pub(crate) Arc<[Record]>);
 
 impl BatchedCall for Records {
     type Answer = Vec<Written>;
@@ -31,7 +31,7 @@ impl BatchedCall for Records {
 
     fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
-            let records: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
+            let records: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = record(&shared.database, &records).await;
             shared.broadcast.of_jobs(records.iter().map(|record| record.lease.job));
             shared.of_new(records.iter().flat_map(|record| &record.jobs));
@@ -169,7 +169,7 @@ impl<'r> Columns<'r> {
             .iter()
             .flat_map(|(place, record)| record.jobs.iter().map(|job| (encoding::count(*place), job)))
             .collect();
-        enqueued.sort_by_key(|(_, job)| job.id);
+        enqueued.sort_by_key(|(_, job)| job.call.id);
         columns.enqueued_places = enqueued.iter().map(|(place, _)| *place).collect();
         columns.enqueued = Jobs::new(enqueued.into_iter().map(|(_, job)| job));
         columns

@@ -1,6 +1,6 @@
 //! How jobs come to their next state.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
@@ -14,11 +14,14 @@ use crate::store::postgres::{
     shared::Shared,
 };
 use crate::{
-    model::job::{JobId, State},
+    model::{
+        job::{JobId, NextState, StateKind},
+        lifecycle::Outcome,
+    },
     store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
 };
 
-pub(crate) struct Settle(pub(crate) Vec<Settlement>);
+pub(crate) struct Settle(pub(crate) Arc<[Settlement]>);
 
 impl BatchedCall for Settle {
     type Answer = Vec<Written>;
@@ -30,13 +33,13 @@ impl BatchedCall for Settle {
 
     fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
-            let settlements: Vec<_> = calls.iter().flat_map(|call| &call.0).collect();
+            let settlements: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = settle(&shared.database, &settlements).await;
-            shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job));
-            let ended: Vec<JobId> =
-                settlements.iter().filter(|one| one.next.is_ended()).map(|settlement| settlement.job).collect();
+            shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job()));
+            let ended = settlements.iter().filter(|settlement| settlement.outcome.next.is_ended());
+            let ended: Vec<JobId> = ended.map(|settlement| settlement.job()).collect();
             shared.broadcast.of_ends(ended);
-            if settlements.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. })) {
+            if settlements.iter().any(|settlement| settlement.outcome.next.kind() == StateKind::Waiting) {
                 shared.watermark.forget();
                 shared.broadcast.of_work(None);
             }
@@ -103,9 +106,6 @@ const SETTLE_AND_TRIM: &str = settle!(
 
 /// What the settlements come to, in order: all that are written are so at once.
 pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
-    if settlements.iter().any(|settlement| matches!(settlement.next, State::Running { .. })) {
-        return Err(Fault::Misuse("a job comes to run by a lease, not by a settlement"));
-    }
     let mut written = vec![Written::Fenced; settlements.len()];
     let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
         for row in rows {
@@ -113,7 +113,7 @@ pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
         }
         Ok(())
     };
-    match &rounds(settlements, |settlement| settlement.job)[..] {
+    match &rounds(settlements, |settlement| settlement.job())[..] {
         [] => {}
         [only] => {
             let columns = Columns::new(only);
@@ -167,7 +167,7 @@ struct Columns<'s> {
     states: Vec<i16>,
     dues: Vec<Option<i64>>,
     ends: Vec<Option<i64>>,
-    shapes: Vec<Option<String>>,
+    shapes: Vec<Option<&'static str>>,
     outcomes: Vec<Option<Cow<'s, str>>>,
     failures: Vec<i64>,
     survived: Vec<Option<i64>>,
@@ -196,17 +196,15 @@ impl<'s> Columns<'s> {
     }
 
     fn push(&mut self, place: i64, settlement: &'s Settlement) {
-        let Settlement { job, hold, steps, next, failures, suspect, attempt, now } = settlement;
+        let Settlement { hold, outcome: Outcome { next, failures, suspect }, steps, attempt, now } = settlement;
         let no_state = (-1, -1);
         let (hold, number, worker, beat, (first, last)) = match *hold {
-            // A lease of another job holds nothing.
-            Hold::Lease(lease) | Hold::Silent { lease, .. } if lease.job != *job => (2, 0, None, None, no_state),
             Hold::Lease(lease) => (0, lease.attempt, Some(encoding::worker_id(lease.worker)), None, no_state),
             Hold::Silent { lease, beat } => (1, lease.attempt, Some(encoding::worker_id(lease.worker)), beat, no_state),
-            Hold::Seen { state, attempt } => (2, attempt, None, None, encoding::codes(state)),
+            Hold::Seen { state, attempt, .. } => (2, attempt, None, None, encoding::of_state(state)),
         };
         self.places.push(place);
-        self.jobs.push(encoding::job_id(*job));
+        self.jobs.push(encoding::job_id(settlement.job()));
         self.holds.push(hold);
         self.attempts.push(number.into());
         self.workers.push(worker);
@@ -269,15 +267,14 @@ impl<'s> Columns<'s> {
 }
 
 /// The `state`, `due` and `ended` columns.
-fn standing(next: &State, now: i64) -> (i16, Option<i64>, Option<i64>) {
+fn standing(next: &NextState, now: i64) -> (i16, Option<i64>, Option<i64>) {
     match next {
-        State::Waiting { due } => {
+        NextState::Waiting { due } => {
             let due = encoding::millis(*due);
             (if due <= now { READY } else { LATER }, Some(due), None)
         }
-        State::Running { .. } => unreachable!("refused before"),
-        State::Done { .. } => (DONE, None, Some(now)),
-        State::Dead { .. } => (DEAD, None, Some(now)),
-        State::Cancelled { .. } => (CANCELLED, None, Some(now)),
+        NextState::Done { .. } => (DONE, None, Some(now)),
+        NextState::Dead { .. } => (DEAD, None, Some(now)),
+        NextState::Cancelled { .. } => (CANCELLED, None, Some(now)),
     }
 }

@@ -42,25 +42,25 @@ impl Batch {
 
     fn add(&mut self, job: &NewJob) {
         // Of two with one id the first counts, in whatever lanes they are.
-        if !self.ids.insert(job.id) {
+        if !self.ids.insert(job.call.id) {
             return;
         }
         let due = encoding::millis(job.due);
-        let is_due = due <= encoding::millis(job.enqueued);
+        let is_due = due <= encoding::millis(job.call.enqueued);
         if is_due {
             self.reach = self.reach.max(Some(due));
         }
-        let rank = encoding::rank(job.priority);
+        let rank = encoding::rank(job.call.priority);
         let place = match (is_due, rank) {
             (true, encoding::USUAL) => LINE,
             (true, _) => "ready:",
             (false, _) => "later:",
         };
-        let place = (place, encoding::lane(&job.queue, &job.task));
+        let place = (place, encoding::lane(&job.call.queue, &job.call.task));
         let score = if is_due { rank.into() } else { due };
         let bytes = encoding::new_job(job);
         self.bytes += bytes.len();
-        self.lanes.entry(place).or_default().push(Entry { id: job.id, score, bytes });
+        self.lanes.entry(place).or_default().push(Entry { id: job.call.id, score, bytes });
     }
 
     pub(crate) fn join(mut self, other: Self) -> Self {

@@ -16,7 +16,7 @@ pub(crate) async fn lease(batcher: &Arc<Batcher>, ask: &Ask) -> Result<Leased, F
     let mut leased = Leased::default();
     loop {
         let limit = (ask.limit - leased.jobs.len()).min(AT_ONCE);
-        let has_one = leased.jobs.iter().any(|job| job.suspect.is_some());
+        let has_one = leased.jobs.iter().any(|job| job.standing.suspect.is_some());
         let suspects = if has_one { Suspects::PassOver } else { ask.suspects };
         let (some, ask_again) = lease_some(batcher, ask, limit, suspects).await?;
         let is_last = some.jobs.len() < limit && !ask_again || limit == 0;

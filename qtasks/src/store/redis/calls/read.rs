@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use redis::{Cmd, Value, cmd};
 
 use crate::{
-    model::job::{Attempt, Job, JobId, Memo, Step},
+    model::job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
     store::{
         Filter, Lane,
         redis::{
@@ -28,6 +28,25 @@ pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
     ["j", "p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
     let parts: [Value; 3] = link.ask(&command).await?;
     Parts::of(&parts)?.map(|parts| encoding::job(id, &parts)).transpose()
+}
+
+/// Leaves the arguments where they are: how a job stands that has been leased or cancelled has a value of its own, and before
+/// that the first bytes of the job tell.
+pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, Counts)>> {
+    let mut command = cmd("MGET");
+    ["p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
+    let [standing, counts]: [Value; 2] = link.ask(&command).await?;
+    let mut job = Value::BulkString(Vec::new());
+    if standing == Value::Nil {
+        let mut command = link.command("GETRANGE", "j", id);
+        command.arg(0).arg(encoding::UP_TO_DUE - 1);
+        job = link.ask(&command).await?;
+        // What is not there is an empty text to it.
+        if job == Value::BulkString(Vec::new()) {
+            return Ok(None);
+        }
+    }
+    Parts::of(&[job, standing, counts])?.map(|parts| encoding::standing(&parts)).transpose()
 }
 
 pub(crate) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, limit: usize) -> Read<Vec<Job>> {

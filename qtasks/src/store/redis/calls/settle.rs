@@ -15,9 +15,9 @@ pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -
         let place = encoding::place(&group[0]);
         call.arg(encoding::hold(&group[0])).arg(place).arg(encoding::time_of(&group[0])).arg(group.len());
         for settlement in group {
-            call.arg(encoding::lease(settlement.job, encoding::attempt_of(&settlement.hold)));
-            call.arg(encoding::standing(settlement));
-            if !settlement.next.is_ended() {
+            call.arg(encoding::lease(settlement.job(), settlement.hold.attempt()));
+            call.arg(encoding::settled(settlement));
+            if !settlement.outcome.next.is_ended() {
                 call.arg(settlement.attempt.as_ref().map(encoding::attempt).unwrap_or_default());
             }
         }
@@ -25,10 +25,11 @@ pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -
     let written = written(batcher.ask(call).await?)?.ok_or(Fault::Unreadable)?;
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
     let settled = settled.map(|(settlement, _)| settlement);
-    link.notifier.notify_jobs(settled.clone().map(|settlement| settlement.job));
-    link.notifier
-        .notify_ends(settled.clone().filter(|settlement| settlement.next.is_ended()).map(|settlement| settlement.job));
-    if settled.into_iter().any(|settlement| !settlement.next.is_ended()) {
+    link.notifier.notify_jobs(settled.clone().map(|settlement| settlement.job()));
+    link.notifier.notify_ends(
+        settled.clone().filter(|settlement| settlement.outcome.next.is_ended()).map(|settlement| settlement.job()),
+    );
+    if settled.into_iter().any(|settlement| !settlement.outcome.next.is_ended()) {
         link.notifier.notify_work();
     }
     Ok(written)
@@ -40,8 +41,8 @@ fn groups(settlements: &[Settlement]) -> Vec<&[Settlement]> {
     let mut jobs = HashSet::new();
     settlements
         .chunk_by(|one, next| {
-            jobs.insert(one.job);
-            let together = common(one) == common(next) && !jobs.contains(&next.job);
+            jobs.insert(one.job());
+            let together = common(one) == common(next) && !jobs.contains(&next.job());
             if !together {
                 jobs.clear();
             }

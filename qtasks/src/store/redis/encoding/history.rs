@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     model::{
-        job::{Attempt, Ending, Memo, Reply, Step, WorkerId},
+        job::{Attempt, Memo, Reply, Step, WorkerId},
         json::Json,
     },
     store::{
-        codec::{millis, time},
+        codec::{ending, millis, read_ending, time},
         redis::error::Fault,
     },
 };
@@ -50,21 +50,13 @@ pub(crate) fn read_memo(step: Option<u64>, bytes: &[u8]) -> Read<Memo> {
 
 /// An attempt that has ended: its number, the worker, when it was started and ended, why, and the text of that.
 pub(crate) fn attempt(attempt: &Attempt) -> Vec<u8> {
-    let (code, text) = match &attempt.ending {
-        Ending::Done => (0, ""),
-        Ending::Failed { error } => (1, error.as_str()),
-        Ending::Snoozed => (2, ""),
-        Ending::Cancelled { reason } => (3, reason.as_str()),
-        Ending::Discarded { reason } => (4, reason.as_str()),
-        Ending::Released => (5, ""),
-        Ending::Lost => (6, ""),
-    };
+    let (code, text) = ending(&attempt.ending);
     let mut bytes = attempt.number.to_be_bytes().to_vec();
     bytes.extend(attempt.worker.to_bytes());
     bytes.extend(attempt.started.map_or(UNKNOWN, millis).to_be_bytes());
     bytes.extend(millis(attempt.ended).to_be_bytes());
     bytes.push(code);
-    bytes.extend(text.as_bytes());
+    bytes.extend(text.unwrap_or_default().as_bytes());
     bytes
 }
 
@@ -72,15 +64,6 @@ pub(crate) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
     let mut left = Unread(bytes);
     let (number, worker) = (left.u32()?, WorkerId::from_bytes(left.take()?));
     let (started, ended) = (left.i64()?, time(left.i64()?));
-    let ending = match (left.u8()?, left.rest()?.to_owned()) {
-        (0, _) => Ending::Done,
-        (1, error) => Ending::Failed { error },
-        (2, _) => Ending::Snoozed,
-        (3, reason) => Ending::Cancelled { reason },
-        (4, reason) => Ending::Discarded { reason },
-        (5, _) => Ending::Released,
-        (6, _) => Ending::Lost,
-        _ => return Err(Fault::Unreadable),
-    };
+    let ending = read_ending(left.u8()?, || left.rest().map(str::to_owned))?.ok_or(Fault::Unreadable)?;
     Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending })
 }

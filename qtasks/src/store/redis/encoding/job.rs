@@ -6,17 +6,17 @@ use redis::Value;
 
 use super::{
     bytes::{Read, Unread, job_id, length},
-    codes::{CANCELLED, DEAD, DONE, LIABLE, RUNNING, SHAPES, SUSPECT, UNKNOWN, VALUE, WAITING},
+    codes::{CANCELLED, DEAD, DONE, LIABLE, RUNNING, SUSPECT, UNKNOWN, VALUE, WAITING},
     lane::{lane, names},
 };
 use crate::{
     model::{
-        job::{Job, JobId, NewJob, Output, Progress, State, Suspect, WorkerId},
+        job::{Counts, Job, JobCall, JobId, NewJob, Output, Progress, Standing, State, Suspect, WorkerId},
         json::Json,
     },
     store::{
         Ask,
-        codec::{limit, limit_millis, millis, time},
+        codec::{limit, limit_millis, millis, shape_of_number, time},
         redis::error::Fault,
     },
 };
@@ -30,26 +30,27 @@ pub(crate) const fn rank(priority: i16) -> i16 {
 }
 
 /// A job, which waits for the first time.
-pub(crate) fn new_job(job: &NewJob) -> Vec<u8> {
-    let lane = lane(&job.queue, &job.task);
-    let max_time = job.max_time.map_or(-1, limit_millis);
-    let mut bytes = Vec::with_capacity(30 + lane.len() + job.args.as_str().len());
-    bytes.extend(rank(job.priority).to_be_bytes());
-    bytes.extend(millis(job.due).to_be_bytes());
-    bytes.extend(millis(job.enqueued).to_be_bytes());
+pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
+    let lane = lane(&call.queue, &call.task);
+    let max_time = call.max_time.map_or(-1, limit_millis);
+    let mut bytes = Vec::with_capacity(30 + lane.len() + call.args.as_str().len());
+    bytes.extend(rank(call.priority).to_be_bytes());
+    bytes.extend(millis(*due).to_be_bytes());
+    bytes.extend(millis(call.enqueued).to_be_bytes());
     bytes.extend(max_time.to_be_bytes());
     bytes.extend(length(lane.len()));
     bytes.extend(lane.as_bytes());
-    bytes.extend(job.args.as_str().as_bytes());
+    bytes.extend(call.args.as_str().as_bytes());
     bytes
 }
 
 /// What there is of a job.
 pub(crate) struct Parts<'a> {
+    /// The job, or the first bytes of it.
     job: &'a [u8],
-    /// Where there is that already, how it stands,
+    /// How it stands, once it has been leased or cancelled.
     standing: Option<&'a [u8]>,
-    /// and its counts.
+    /// Its counts, once it has some.
     counts: Option<&'a [u8]>,
 }
 
@@ -79,12 +80,17 @@ pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Jo
     each.iter().map(one).collect()
 }
 
-pub(crate) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Read<Job> {
-    let mut left = Unread(job);
+pub(crate) fn job(id: JobId, parts: &Parts<'_>) -> Read<Job> {
+    let (standing, counts) = standing(parts)?;
+    Ok(Job { call: call(id, parts.job)?, standing, counts })
+}
+
+fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
+    let mut left = Unread(bytes);
     let rank = i16::from_be_bytes(left.take()?);
-    let (due, enqueued, max_time, lane) = (left.i64()?, left.i64()?, left.i64()?, left.u32()?);
+    let (_due, enqueued, max_time, lane) = (left.i64()?, left.i64()?, left.i64()?, left.u32()?);
     let (queue, task) = names(left.text(lane)?).ok_or(Fault::Unreadable)?;
-    let job = Job {
+    Ok(JobCall {
         id,
         task: task.to_owned(),
         queue: queue.to_owned(),
@@ -92,24 +98,27 @@ pub(crate) fn job(id: JobId, Parts { job, standing, counts }: &Parts<'_>) -> Rea
         args: Json::from_stored(left.rest()?),
         max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
-        state: State::Waiting { due: time(due) },
-        attempt: 0,
-        failures: 0,
-        suspect: None,
-        steps: 0,
-        skipped: 0,
-        memos: 0,
-        progress: None,
+    })
+}
+
+/// How a job stands, and its counts; of the job itself the first [`UP_TO_DUE`] bytes are enough.
+pub(crate) fn standing(Parts { job, standing, counts }: &Parts<'_>) -> Read<(Standing, Counts)> {
+    let Some(standing) = standing else {
+        let mut left = Unread(job);
+        let (_rank, due) = (left.take::<2>()?, left.i64()?);
+        return Ok((Standing::waiting(time(due)), Counts::default()));
     };
-    let Some(standing) = standing else { return Ok(job) };
-    let job = standing_as(job, standing)?;
+    let standing = stands(standing)?;
     match counts {
-        Some(counts) => counting(job, counts),
-        None => Ok(job),
+        Some(counts) => counting(standing, counts),
+        None => Ok((standing, Counts::default())),
     }
 }
 
-fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
+/// So many bytes of a job say when it was due first, and what comes before that.
+pub(crate) const UP_TO_DUE: usize = 10;
+
+fn stands(bytes: &[u8]) -> Read<Standing> {
     let mut left = Unread(bytes);
     let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
     let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
@@ -121,7 +130,7 @@ fn standing_as(job: Job, bytes: &[u8]) -> Read<Job> {
         RUNNING => State::Running { worker },
         ended => ended_state(ended, shape, left.rest()?)?,
     };
-    Ok(Job { state, attempt, failures, suspect, ..job })
+    Ok(Standing { state, attempt, failures, suspect })
 }
 
 fn suspect(left: &mut Unread<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
@@ -137,34 +146,37 @@ fn suspect(left: &mut Unread<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>
     Ok(Some(Suspect { survived, losses, leased, liable: flags & LIABLE != 0 }))
 }
 
-fn counting(job: Job, bytes: &[u8]) -> Read<Job> {
+/// The counts, and how a job stands that stood so at its latest lease or settlement: a step since then has forgiven it.
+fn counting(standing: Standing, bytes: &[u8]) -> Read<(Standing, Counts)> {
     let mut left = Unread(bytes);
     let attempt = left.u32()?;
     let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
     let (progressed, progress) = (left.u8()? == 1, Progress { done: left.u64()?, total: left.u64()? });
-    let job = Job { steps, skipped, memos, progress: progressed.then_some(progress), ..job };
-    let has_new_step = matches!(job.state, State::Running { .. }) && attempt == job.attempt;
+    let counts = Counts { steps, skipped, memos, progress: progressed.then_some(progress) };
+    let has_new_step = matches!(standing.state, State::Running { .. }) && attempt == standing.attempt;
     if !has_new_step {
-        return Ok(job);
+        return Ok((standing, counts));
     }
-    let suspect = job.suspect.map(|suspect| Suspect { losses: 0, liable: false, ..suspect });
-    Ok(Job { failures: 0, suspect, ..job })
+    let suspect = standing.suspect.map(|suspect| Suspect { losses: 0, liable: false, ..suspect });
+    Ok((Standing { failures: 0, suspect, ..standing }, counts))
 }
 
 /// A job that stood so before `ask` got it.
 pub(crate) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
-    let before = job(id, parts)?;
+    let Job { call, standing: before, counts } = job(id, parts)?;
     let leased = Some(time(millis(ask.now)));
     let suspect = before.suspect.map(|suspect| Suspect { leased, liable: ask.suspects.liable(), ..suspect });
-    Ok(Job { state: State::Running { worker: ask.worker }, attempt: before.attempt + 1, suspect, ..before })
+    let state = State::Running { worker: ask.worker };
+    let standing = Standing { state, attempt: before.attempt + 1, failures: before.failures, suspect };
+    Ok(Job { call, standing, counts })
 }
 
 fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {
     Ok(match state {
         DONE if shape == VALUE => State::Done { output: Output::Value(Json::from_stored(outcome)) },
         DONE => {
-            let shape = SHAPES.get(usize::from(shape)).ok_or(Fault::Unreadable)?;
-            State::Done { output: Output::Steps(*shape) }
+            let shape = shape_of_number(shape).ok_or(Fault::Unreadable)?;
+            State::Done { output: Output::Steps(shape) }
         }
         DEAD => State::Dead { error: outcome.to_owned() },
         CANCELLED => State::Cancelled { reason: outcome.to_owned() },

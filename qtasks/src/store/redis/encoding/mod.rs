@@ -57,9 +57,9 @@ pub(super) use self::{
     bytes::job_id,
     codes::state_code,
     history::{attempt, is_skipped, memo, read_attempt, read_memo, read_step, step},
-    job::{Parts, USUAL, job, jobs, leased, new_job, rank},
+    job::{Parts, UP_TO_DUE, USUAL, job, jobs, leased, new_job, rank, standing},
     lane::{lane, lane_start, read_lane},
-    settlement::{attempt_of, hold, place, standing, time_of},
+    settlement::{hold, place, settled, time_of},
     worker::{beat, lease, presence, read_lease},
 };
 pub(super) use crate::store::codec::{millis, time};

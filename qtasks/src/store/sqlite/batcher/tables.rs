@@ -14,7 +14,7 @@ use crate::store::sqlite::{
 };
 use crate::{
     error::Result,
-    model::job::{Job, JobId, NewJob, State, WorkerId},
+    model::job::{Job, JobId, NewJob, WorkerId},
 };
 
 /// What the writer works on.
@@ -204,7 +204,7 @@ pub(crate) struct Fresh {
 impl Fresh {
     /// The least is leased first.
     pub(crate) fn urgency(&self) -> (i16, JobId) {
-        (!self.job.priority, self.job.id)
+        (!self.job.call.priority, self.job.call.id)
     }
 
     /// Those of these lanes, the most urgent last; the others stay.
@@ -221,6 +221,6 @@ impl Fresh {
         let Self { lane, job } = self;
         let (insert_job, insert_args) = (&mut tables.sql.insert_job, &mut tables.sql.insert_args);
         let inserted = insert_job_of(insert_job, insert_args, lane, &job, Some(worker))?;
-        Ok(inserted.then(|| Job { state: State::Running { worker }, attempt: 1, ..job.into() }))
+        Ok(inserted.then(|| job.leased_to(worker)))
     }
 }

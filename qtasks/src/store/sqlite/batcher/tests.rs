@@ -130,8 +130,8 @@ async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
             ran.fetch_add(1, Relaxed);
             Some(Reply::Value(Json::from_stored("1")))
         });
-        let State::Running { worker } = job.state else { panic!("{job:?} does not run") };
-        let lease = Lease { job: job.id, attempt: job.attempt, worker };
+        let State::Running { worker } = job.standing.state else { panic!("{job:?} does not run") };
+        let lease = Lease { job: job.call.id, attempt: job.standing.attempt, worker };
         store.transact(Some(lease), vec![Arc::new(PendingStep::new(0, 0, 0, Box::new(run)))]).await
     };
     let came = together(&store, jobs[..10].iter().map(transact)).await;

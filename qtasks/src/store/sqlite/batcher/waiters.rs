@@ -48,7 +48,7 @@ impl Waiter {
         let room = self.room();
         let lanes = tables.lanes(&self.ask.queues, &self.ask.tasks)?;
         let (mut due, mut later): (Vec<_>, Vec<_>) =
-            Fresh::take(tables, &lanes).into_iter().partition(|fresh| fresh.job.due <= fresh.job.enqueued);
+            Fresh::take(tables, &lanes).into_iter().partition(|fresh| fresh.job.due <= fresh.job.call.enqueued);
         while self.jobs.len() < room
             && let Some(fresh) = due.pop()
         {
@@ -56,7 +56,7 @@ impl Waiter {
         }
         later.append(&mut due);
         tables.fresh.get_or_insert_default().append(&mut later);
-        tables.changes.jobs.extend(self.jobs.iter().map(|job| job.id));
+        tables.changes.jobs.extend(self.jobs.iter().map(|job| job.call.id));
         Ok(())
     }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
     use crate::{
         error::Result,
-        model::job::{JobId, NewJob, State},
+        model::job::{JobCall, JobId, NewJob, State},
         store::{
             Filter, Store,
             sqlite::{
@@ -111,12 +111,12 @@ mod tests {
     }
 
     async fn ids(coming: Coming) -> Vec<JobId> {
-        soon(coming).await.unwrap().iter().map(|job| job.id).collect()
+        soon(coming).await.unwrap().iter().map(|job| job.call.id).collect()
     }
 
     async fn states(store: &Sqlite) -> Vec<(JobId, State)> {
         let jobs = store.jobs(Filter::default(), None, 100).await.unwrap();
-        jobs.into_iter().map(|job| (job.id, job.state)).collect()
+        jobs.into_iter().map(|job| (job.call.id, job.standing.state)).collect()
     }
 
     #[tokio::test]
@@ -126,8 +126,8 @@ mod tests {
         let (worker, coming) = (ask.worker, standing(&store, ask).await);
         store.enqueue(vec![job.clone()]).await.unwrap();
         let leased = coming.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
-        assert_eq!((leased[0].id, leased[0].attempt), (job.id, 1));
-        assert_eq!(states(&store).await, [(job.id, State::Running { worker })]);
+        assert_eq!((leased[0].call.id, leased[0].standing.attempt), (job.call.id, 1));
+        assert_eq!(states(&store).await, [(job.call.id, State::Running { worker })]);
         assert!(!work.take_notification(), "nobody needs to look for it");
     }
 
@@ -135,9 +135,9 @@ mod tests {
     async fn of_many_jobs_the_most_urgent_are_leased_and_the_others_wait() {
         let (_folder, store) = store().await;
         let (coming, mut work) = (standing(&store, ask(2)).await, store.notifier().work());
-        let jobs = [0, 7, -7, 8].map(|priority| NewJob { priority, ..new_job() });
+        let jobs = [0, 7, -7, 8].map(|priority| NewJob::from(JobCall { priority, ..new_job().call }));
         store.enqueue(jobs.to_vec()).await.unwrap();
-        assert_eq!(ids(coming).await, [jobs[3].id, jobs[1].id]);
+        assert_eq!(ids(coming).await, [jobs[3].call.id, jobs[1].call.id]);
         assert!(work.take_notification());
         assert_eq!(lease(&store, 9).await.len(), 2);
     }
@@ -153,7 +153,7 @@ mod tests {
             store.enqueue(vec![job.clone()]).await.unwrap();
         }
         for _ in 0..3 {
-            in_order.extend(store.lease(ask.clone()).await.unwrap().jobs.into_iter().map(|job| job.id));
+            in_order.extend(store.lease(ask.clone()).await.unwrap().jobs.into_iter().map(|job| job.call.id));
         }
         // Nothing waits now, until another worker's job does.
         for job in &jobs[2..] {
@@ -161,8 +161,8 @@ mod tests {
             store.enqueue(vec![job.clone()]).await.unwrap();
             in_order.extend(ids(std::mem::replace(&mut coming, asked(&store, ask.clone(), 9))).await);
         }
-        assert_eq!(in_order, jobs.map(|job| job.id));
-        store.enqueue(vec![NewJob { task: "u".into(), ..new_job() }]).await.unwrap();
+        assert_eq!(in_order, jobs.map(|job| job.call.id));
+        store.enqueue(vec![NewJob::from(JobCall { task: "u".into(), ..new_job().call })]).await.unwrap();
         store.enqueue(vec![new_job()]).await.unwrap();
         assert!(coming.now_or_never().is_none());
         assert_eq!(lease(&store, 9).await.len(), 1);
@@ -178,10 +178,10 @@ mod tests {
         neighbour(&folder).execute_batch(refuse).unwrap();
         soon(work.notification()).await;
         let (coming, job) = (standing(&store, ask(1)).await, new_job());
-        store.enqueue(vec![job.clone(), NewJob { priority: -9, ..new_job() }]).await.unwrap_err();
+        store.enqueue(vec![job.clone(), NewJob::from(JobCall { priority: -9, ..new_job().call })]).await.unwrap_err();
         assert_eq!(states(&store).await, []);
         store.enqueue(vec![job.clone()]).await.unwrap();
-        assert_eq!(ids(coming).await, [job.id]);
-        assert!(matches!(states(&store).await[..], [(id, State::Running { .. })] if id == job.id));
+        assert_eq!(ids(coming).await, [job.call.id]);
+        assert!(matches!(states(&store).await[..], [(id, State::Running { .. })] if id == job.call.id));
     }
 }

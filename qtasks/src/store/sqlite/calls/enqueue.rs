@@ -32,8 +32,8 @@ impl Write for Enqueue {
 /// Inserts the jobs, or keeps them for the leases that come last in this transaction.
 pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Result<()> {
     for job in jobs {
-        let lane = tables.lane(&job.queue, &job.task)?;
-        tables.reach(encoding::millis(job.enqueued));
+        let lane = tables.lane(&job.call.queue, &job.call.task)?;
+        tables.reach(encoding::millis(job.call.enqueued));
         match &mut tables.fresh {
             Some(fresh) => fresh.push(Fresh { lane, job: job.clone() }),
             None => tables.insert(lane, job)?,
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::job::{Job, JobId, State},
+        model::job::{Job, JobCall, JobId, Standing, State},
         store::{
             Ask, Leased, Store as _,
             sqlite::{
@@ -76,25 +76,30 @@ mod tests {
     }
 
     fn urgent(priority: i16) -> NewJob {
-        NewJob { priority, ..new_job() }
+        NewJob::from(JobCall { priority, ..new_job().call })
     }
 
     fn ids(jobs: &[Job]) -> Vec<JobId> {
-        jobs.iter().map(|job| job.id).collect()
+        jobs.iter().map(|job| job.call.id).collect()
     }
 
     #[tokio::test]
     async fn a_job_that_is_leased_as_it_comes_is_as_if_it_had_waited() {
-        let large =
-            NewJob { args: crate::model::json::Json::from_stored(format!("\"{}\"", "x".repeat(LARGE))), ..new_job() };
+        let large = NewJob::from(JobCall {
+            args: crate::model::json::Json::from_stored(format!("\"{}\"", "x".repeat(LARGE))),
+            ..new_job().call
+        });
         for job in [urgent(7), large] {
             let (leased, stored) = at_once(&[], std::slice::from_ref(&job), ask(9)).await;
             assert_eq!(leased.jobs, stored);
             let (_folder, store) = store().await;
             store.enqueue(vec![job]).await.unwrap();
             let usual = lease(&store, 9).await.remove(0);
-            let State::Running { worker } = stored[0].state else { panic!("{stored:?} does not run") };
-            assert_eq!(stored[0], Job { state: State::Running { worker }, ..usual });
+            let State::Running { worker } = stored[0].standing.state else { panic!("{stored:?} does not run") };
+            assert_eq!(
+                stored[0],
+                Job { standing: Standing { state: State::Running { worker }, ..usual.standing }, ..usual }
+            );
         }
     }
 
@@ -102,26 +107,32 @@ mod tests {
     async fn new_jobs_and_old_ones_are_leased_by_their_urgency() {
         let (old, new) = ([urgent(0), urgent(5), urgent(-5)], [urgent(1), urgent(0), urgent(9)]);
         let (leased, stored) = at_once(&old, &new, ask(4)).await;
-        assert_eq!(ids(&leased.jobs), [new[2].id, old[1].id, new[0].id, old[0].id]);
-        let waiting = stored.iter().filter(|job| matches!(job.state, State::Waiting { .. }) && job.attempt == 0);
-        assert_eq!(waiting.map(|job| job.id).collect::<Vec<_>>(), [old[2].id, new[1].id]);
+        assert_eq!(ids(&leased.jobs), [new[2].call.id, old[1].call.id, new[0].call.id, old[0].call.id]);
+        let waiting = stored
+            .iter()
+            .filter(|job| matches!(job.standing.state, State::Waiting { .. }) && job.standing.attempt == 0);
+        assert_eq!(waiting.map(|job| job.call.id).collect::<Vec<_>>(), [old[2].call.id, new[1].call.id]);
     }
 
     #[tokio::test]
     async fn a_new_job_is_left_to_those_who_know_it_and_to_its_time() {
         let later = NOW + std::time::Duration::from_secs(5);
-        let (stranger, delayed) = (NewJob { task: "u".into(), ..new_job() }, NewJob { due: later, ..new_job() });
+        let (stranger, delayed) =
+            (NewJob::from(JobCall { task: "u".into(), ..new_job().call }), NewJob { due: later, ..new_job() });
         let (leased, stored) = at_once(&[], &[stranger, delayed], ask(9)).await;
         assert_eq!((leased.jobs, leased.next_due), (Vec::new(), Some(later)));
-        assert!(stored.iter().all(|job| matches!(job.state, State::Waiting { .. })) && stored.len() == 2, "{stored:?}");
+        assert!(
+            stored.iter().all(|job| matches!(job.standing.state, State::Waiting { .. })) && stored.len() == 2,
+            "{stored:?}"
+        );
     }
 
     #[tokio::test]
     async fn a_job_that_is_there_already_is_neither_changed_nor_leased_twice() {
         let job = new_job();
-        let again = NewJob { priority: 3, ..job.clone() };
+        let again = NewJob::from(JobCall { priority: 3, ..job.call.clone() });
         let (leased, stored) = at_once(std::slice::from_ref(&job), &[again], ask(9)).await;
-        assert_eq!((ids(&leased.jobs), leased.jobs[0].priority), (vec![job.id], 0));
+        assert_eq!((ids(&leased.jobs), leased.jobs[0].call.priority), (vec![job.call.id], 0));
         assert_eq!(stored, leased.jobs);
     }
 }

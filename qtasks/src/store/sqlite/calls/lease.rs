@@ -82,7 +82,7 @@ impl Write for Ask {
                 search.look_ahead(&mut tables.sql, cursor)?;
             }
         }
-        tables.changes.jobs.extend(jobs.iter().map(|job| job.id));
+        tables.changes.jobs.extend(jobs.iter().map(|job| job.call.id));
         let suspects = suspects.iter().any(|cursor| !cursor.jobs.is_empty());
         Ok(Leased { jobs, next_due: search.next_due.map(encoding::time), suspects })
     }
@@ -90,15 +90,15 @@ impl Write for Ask {
 
 impl Ask {
     fn run(&self, sql: &mut Statements<'_>, mut job: Job) -> rusqlite::Result<Job> {
-        job.attempt += 1;
-        job.state = State::Running { worker: self.worker };
-        let (id, worker) = (job.id.to_bytes(), self.worker.to_bytes());
-        match &mut job.suspect {
-            None => sql.run.execute(params![id, worker, job.attempt])?,
+        job.standing.attempt += 1;
+        job.standing.state = State::Running { worker: self.worker };
+        let (id, worker) = (job.call.id.to_bytes(), self.worker.to_bytes());
+        match &mut job.standing.suspect {
+            None => sql.run.execute(params![id, worker, job.standing.attempt])?,
             Some(suspect) => {
                 let (now, liable) = (encoding::millis(self.now), self.suspects.liable());
                 (suspect.leased, suspect.liable) = (Some(encoding::time(now)), liable);
-                sql.run_suspect.execute(params![id, worker, job.attempt, now, liable])?
+                sql.run_suspect.execute(params![id, worker, job.standing.attempt, now, liable])?
             }
         };
         Ok(job)
@@ -145,11 +145,11 @@ impl<'n> LaneCursor<'n> {
 
     /// The least is leased first.
     fn urgency(&self) -> Option<(i16, JobId)> {
-        self.jobs.front().map(|job| (!job.priority, job.id))
+        self.jobs.front().map(|job| (!job.call.priority, job.call.id))
     }
 
     fn survived(&self) -> Option<Duration> {
-        self.jobs.front()?.suspect.map(|suspect| suspect.survived)
+        self.jobs.front()?.standing.suspect.map(|suspect| suspect.survived)
     }
 }
 
@@ -194,9 +194,9 @@ impl Search {
             while let Some(row) = rows.next()? {
                 read += 1;
                 let job = encoding::job(row)?;
-                let survived = job.suspect.map_or(0, |suspect| encoding::survived_millis(suspect.survived));
-                cursor.from = (survived, -i64::from(job.priority), job.id.to_bytes());
-                match job.state {
+                let survived = job.standing.suspect.map_or(0, |suspect| encoding::survived_millis(suspect.survived));
+                cursor.from = (survived, -i64::from(job.call.priority), job.call.id.to_bytes());
+                match job.standing.state {
                     // The clock of the process that enqueued it is ahead of the worker's.
                     State::Waiting { due } if encoding::millis(due) > self.now => self.see(Some(encoding::millis(due))),
                     _ => cursor.jobs.push_back(job),
@@ -213,7 +213,7 @@ impl Search {
     fn look_ahead(&mut self, sql: &mut Statements<'_>, cursor: &LaneCursor<'_>) -> rusqlite::Result<()> {
         let mut rows = cursor.read(sql, 64)?;
         while let Some(row) = rows.next()? {
-            if let State::Waiting { due } = encoding::job(row)?.state {
+            if let State::Waiting { due } = encoding::job(row)?.standing.state {
                 self.see(Some(encoding::millis(due)).filter(|due| *due > self.now));
             }
         }

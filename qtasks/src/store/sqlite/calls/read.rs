@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    model::job::{Attempt, Job, JobId, Memo, WorkerId},
+    model::job::{Attempt, Counts, Job, JobId, Memo, Standing, WorkerId},
     store::{
         FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane,
-        sqlite::encoding::{self, job_columns},
+        sqlite::encoding::{self, job_columns, standing_columns},
     },
 };
 
@@ -21,6 +21,12 @@ pub(crate) fn job(connection: &Connection, id: JobId) -> rusqlite::Result<Option
     connection.prepare_cached(JOB)?.query_row([id.to_bytes()], encoding::job).optional()
 }
 
+pub(crate) const STANDING: &str = concat!("SELECT ", standing_columns!(), " FROM qtasks_jobs AS j WHERE j.id = ?1");
+
+pub(crate) fn standing(connection: &Connection, id: JobId) -> rusqlite::Result<Option<(Standing, Counts)>> {
+    connection.prepare_cached(STANDING)?.query_row([id.to_bytes()], encoding::standing).optional()
+}
+
 pub(crate) fn jobs(
     connection: &Connection,
     filter: &Filter,
@@ -28,7 +34,7 @@ pub(crate) fn jobs(
     limit: usize,
 ) -> rusqlite::Result<Vec<Job>> {
     let after = after.map_or(Vec::new(), |id| id.to_bytes().to_vec());
-    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::codes);
+    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::of_state);
     let sql = if (first, last) == (encoding::RUNNING, encoding::RUNNING) { RUNNING_JOBS } else { JOBS };
     let values = params![after, encoding::count(limit), filter.task, filter.queue, first, last];
     connection.prepare_cached(sql)?.query_map(values, encoding::job)?.collect()

@@ -1,6 +1,6 @@
 //! How steps and memos are appended.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, sync::Arc};
 
 use rusqlite::{OptionalExtension, params};
 
@@ -18,7 +18,7 @@ use crate::{
     store::{GAP, Record, Written},
 };
 
-pub(crate) struct Records(pub(crate) Vec<Record>);
+pub(crate) struct Records(pub(crate) Arc<[Record]>);
 
 impl Write for Records {
     type Outcome = Vec<Written>;

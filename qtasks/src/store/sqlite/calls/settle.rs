@@ -1,22 +1,25 @@
 //! How jobs come to their next state.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Statement, params};
 
 use crate::store::sqlite::{
     batcher::{command::Write, tables::Tables},
-    encoding::{self, Standing},
+    encoding::{self, NextColumns},
     error::Fault,
     sql::Statements,
 };
 use crate::{
     error::Result,
-    model::job::{Attempt, Lease, State, Suspect, WorkerId},
+    model::{
+        job::{Attempt, Lease, StateKind, Suspect, WorkerId},
+        lifecycle::Outcome,
+    },
     store::{FIRST_ATTEMPTS, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Settlement, Written},
 };
 
-pub(crate) struct Settle(pub(crate) Vec<Settlement>);
+pub(crate) struct Settle(pub(crate) Arc<[Settlement]>);
 
 impl Write for Settle {
     type Outcome = Vec<Written>;
@@ -27,10 +30,11 @@ impl Write for Settle {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
-        tables.changes.jobs.extend(self.0.iter().map(|settlement| settlement.job));
-        let ended = self.0.iter().filter(|settlement| settlement.next.is_ended());
-        tables.changes.ended.extend(ended.map(|settlement| settlement.job));
-        tables.changes.work |= self.0.iter().any(|settlement| matches!(settlement.next, State::Waiting { .. }));
+        tables.changes.jobs.extend(self.0.iter().map(Settlement::job));
+        let ended = self.0.iter().filter(|settlement| settlement.outcome.next.is_ended());
+        tables.changes.ended.extend(ended.map(Settlement::job));
+        let waits = |settlement: &Settlement| settlement.outcome.next.kind() == StateKind::Waiting;
+        tables.changes.work |= self.0.iter().any(waits);
         self.0.iter().for_each(|settlement| _ = tables.reach(encoding::millis(settlement.now)));
         let (workers, sql) = (&tables.workers, &mut tables.sql);
         let mut judged = HashMap::new();
@@ -44,17 +48,15 @@ fn settle(
     settlement: &Settlement,
     is_silent: &mut impl FnMut(WorkerId, Option<u64>) -> bool,
 ) -> Result<Written, Fault> {
-    let id = settlement.job.to_bytes();
-    let Standing { state, due, ended, shape, outcome } = Standing::new(&settlement.next, settlement.now)?;
-    let (failures, steps) = (settlement.failures, settlement.steps.map(encoding::count));
-    let suspect = settlement.suspect.is_some();
-    let Suspect { survived, losses, .. } = settlement.suspect.unwrap_or_default();
+    let id = settlement.job().to_bytes();
+    let Outcome { next, failures, suspect } = &settlement.outcome;
+    let NextColumns { state, due, ended, shape, outcome } = NextColumns::new(next, settlement.now);
+    let steps = settlement.steps.map(encoding::count);
+    let Suspect { survived, losses, .. } = suspect.unwrap_or_default();
+    let suspect = suspect.is_some();
     let survived = encoding::survived_millis(survived);
     let changed = match settlement.hold {
         Hold::Lease(lease) | Hold::Silent { lease, .. } => {
-            if lease.job != settlement.job {
-                return Ok(Written::Fenced);
-            }
             // A worker is judged only where there is something to take from it.
             if let Hold::Silent { beat, .. } = settlement.hold
                 && !(runs_under(sql, lease)? && is_silent(lease.worker, beat))
@@ -66,8 +68,8 @@ fn settle(
                 state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, worker, steps
             ])?
         }
-        Hold::Seen { state: seen, attempt } => {
-            let (first, last) = encoding::codes(seen);
+        Hold::Seen { state: seen, attempt, .. } => {
+            let (first, last) = encoding::of_state(seen);
             sql.settle_seen.execute(params![
                 state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, first, last, steps
             ])?

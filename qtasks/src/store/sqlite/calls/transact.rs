@@ -161,7 +161,7 @@ mod tests {
     use crate::{
         error::chain,
         model::{
-            job::{Job, NewJob, State, WorkerId},
+            job::{Job, JobCall, NewJob, State, WorkerId},
             json::Json,
         },
         store::{
@@ -197,8 +197,8 @@ mod tests {
         async fn running(&self) -> Lease {
             self.store.enqueue(vec![new_job()]).await.unwrap();
             let job = lease(&self.store, 1).await.remove(0);
-            let State::Running { worker } = job.state else { panic!("{job:?} does not run") };
-            Lease { job: job.id, attempt: job.attempt, worker }
+            let State::Running { worker } = job.standing.state else { panic!("{job:?} does not run") };
+            Lease { job: job.call.id, attempt: job.standing.attempt, worker }
         }
 
         fn work(
@@ -266,7 +266,7 @@ mod tests {
             assert_eq!(scene.transact(lease, &scene.all_insert(range)).await.unwrap(), Transacted::Upto(count));
             assert_eq!(scene.rows(), (0..count.cast_signed()).collect::<Vec<_>>());
             assert_eq!(scene.steps(lease).await, (0..count).map(value).collect::<Vec<_>>());
-            assert_eq!(scene.job(lease).await.steps, count);
+            assert_eq!(scene.job(lease).await.counts.steps, count);
         }
         assert_eq!(scene.ran(), (0..105).collect::<Vec<_>>());
     }
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(scene.rows(), [0, 2]);
         assert_eq!(scene.steps(lease).await, [value(0), skipped(), value(2)]);
         let job = scene.job(lease).await;
-        assert_eq!((job.steps, job.skipped), (3, 1));
+        assert_eq!((job.counts.steps, job.counts.skipped), (3, 1));
     }
 
     #[tokio::test]
@@ -331,7 +331,7 @@ mod tests {
         let step = Step { seq: 2, hash: 2, reply: value(2) };
         let record =
             Record { lease, steps: vec![step], memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false };
-        assert_eq!(scene.store.record(vec![record]).await.unwrap(), [Written::Yes]);
+        assert_eq!(scene.store.record([record].into()).await.unwrap(), [Written::Yes]);
         assert_eq!(scene.transact(lease, &scene.all_insert(3..4)).await.unwrap(), Transacted::Upto(4));
         assert_eq!(scene.steps(lease).await, (0..4).map(value).collect::<Vec<_>>());
     }
@@ -385,10 +385,10 @@ mod tests {
                 assert_eq!(scene.transact(other, &scene.all_insert(1..2)).await.unwrap(), Transacted::Upto(2));
             }
             // The rows of a value are there exactly if its step is.
-            let (steps, rows) = (scene.job(lease).await.steps, scene.rows());
+            let (steps, rows) = (scene.job(lease).await.counts.steps, scene.rows());
             assert_eq!(rows.iter().filter(|row| **row == 10).count() as u64, steps, "{ends}");
             assert_eq!(rows.into_iter().filter(|row| *row < 10).collect::<Vec<_>>(), [0, 1], "{ends}");
-            assert_eq!(scene.job(other).await.steps, 2);
+            assert_eq!(scene.job(other).await.counts.steps, 2);
         }
     }
 
@@ -402,7 +402,7 @@ mod tests {
             tokio::join!(scene.store.transact(Some(lease), vec![strays(0)]), scene.store.enqueue(vec![new_job()]));
         assert_eq!(told.unwrap_err().to_string(), BROKEN);
         enqueued.unwrap();
-        assert_eq!((scene.rows(), scene.job(lease).await.steps), (vec![], 0));
+        assert_eq!((scene.rows(), scene.job(lease).await.counts.steps), (vec![], 0));
     }
 
     #[tokio::test]
@@ -432,7 +432,7 @@ mod tests {
     async fn a_lane_of_a_savepoint_that_was_undone_is_not_remembered() {
         let scene = Scene::new().await;
         let lease = scene.running().await;
-        let elsewhere = || NewJob { queue: "elsewhere".into(), ..new_job() };
+        let elsewhere = || NewJob::from(JobCall { queue: "elsewhere".into(), ..new_job().call });
         let enqueues = |seq, reply| {
             let (job, home) = (elsewhere(), scene.store.home());
             scene.work(seq, move |tx| {
@@ -442,7 +442,7 @@ mod tests {
         };
         assert_eq!(scene.transact(lease, &[enqueues(0, None)]).await.unwrap(), Transacted::Failed(0));
         // Takes the number that the undone one had.
-        scene.store.enqueue(vec![NewJob { queue: "third".into(), ..new_job() }]).await.unwrap();
+        scene.store.enqueue(vec![NewJob::from(JobCall { queue: "third".into(), ..new_job().call })]).await.unwrap();
         let mut work = scene.store.notifier().work();
         assert_eq!(scene.transact(lease, &[enqueues(0, Some(value(0)))]).await.unwrap(), Transacted::Upto(1));
         soon(work.notification()).await;

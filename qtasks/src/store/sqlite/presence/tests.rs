@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     error::{Error, chain},
-    model::job::{Job, State, WorkerId},
+    model::{
+        job::{Job, NextState, WorkerId},
+        lifecycle::Outcome,
+    },
     store::{
         Hold, Notifier, Presence, Settlement, Store, Written,
         sqlite::{
@@ -55,10 +58,15 @@ fn seen(worker: WorkerId, beat: impl Into<Option<u64>>, holds: bool, gone: bool)
 /// Takes over a job whose worker has been silent since `beat`.
 async fn take(store: &Sqlite, job: &Job, beat: impl Into<Option<u64>>) -> Written {
     let hold = Hold::Silent { lease: job.lease().unwrap(), beat: beat.into() };
-    let next = State::Waiting { due: NOW };
-    let job = job.id;
-    let lost = Settlement { job, hold, steps: None, next, failures: 0, suspect: None, attempt: None, now: NOW };
-    store.settle(vec![lost]).await.unwrap()[0]
+    let next = NextState::Waiting { due: NOW };
+    let lost = Settlement {
+        hold,
+        outcome: Outcome { next, failures: 0, suspect: None },
+        steps: None,
+        attempt: None,
+        now: NOW,
+    };
+    store.settle([lost].into()).await.unwrap()[0]
 }
 
 fn meeting(folder: &TempDir) -> PathBuf {

@@ -226,8 +226,9 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            job::{Job, Lease, Reply, State},
+            job::{Lease, NextState, Reply},
             json::Json,
+            lifecycle::Outcome,
         },
         store::{
             Hold, Record, Settlement, Store, Written,
@@ -247,10 +248,7 @@ mod tests {
 
     async fn running(store: &Sqlite) -> Lease {
         store.enqueue(vec![new_job()]).await.unwrap();
-        let Job { id, attempt, state: State::Running { worker }, .. } = lease(store, 1).await.remove(0) else {
-            panic!("it does not run")
-        };
-        Lease { job: id, attempt, worker }
+        lease(store, 1).await[0].lease().expect("a job that was leased runs")
     }
 
     fn record(lease: Lease, range: std::ops::Range<u64>) -> Record {
@@ -273,7 +271,7 @@ mod tests {
         for count in [3, 100, 4, 1, 63, 64, 200, 2, 1, 1] {
             let upto = from + count;
             let records = vec![record(ours, from..upto), record(other, from..upto)];
-            assert_eq!(store.record(records).await.unwrap(), [Written::Yes; 2]);
+            assert_eq!(store.record(records.into()).await.unwrap(), [Written::Yes; 2]);
             from = upto;
             all_are_found(&store, ours, upto).await;
         }
@@ -292,16 +290,13 @@ mod tests {
 
     async fn settle(store: &Sqlite, lease: Lease) {
         let settlement = Settlement {
-            job: lease.job,
             hold: Hold::Lease(lease),
+            outcome: Outcome { next: NextState::Cancelled { reason: String::new() }, failures: 0, suspect: None },
             steps: None,
-            next: State::Cancelled { reason: String::new() },
-            failures: 0,
-            suspect: None,
             attempt: None,
             now: NOW,
         };
-        assert_eq!(store.settle(vec![settlement]).await.unwrap(), [Written::Yes]);
+        assert_eq!(store.settle([settlement].into()).await.unwrap(), [Written::Yes]);
     }
 
     async fn all_are_found(store: &Sqlite, lease: Lease, upto: u64) {
@@ -325,7 +320,7 @@ mod tests {
         let skipped: Vec<_> = (2..200).map(skipped).collect();
         for steps in [vec![step(0)], vec![large(1)], skipped] {
             let record = Record { steps, ..record(lease, 0..0) };
-            assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+            assert_eq!(store.record([record].into()).await.unwrap(), [Written::Yes]);
         }
         assert_eq!(store.last_step(lease.job).await.unwrap(), Some(large(1)));
     }
@@ -338,7 +333,7 @@ mod tests {
         let mut rows = async |seq| {
             let step = Step { seq, hash: 0, reply: Reply::Skipped("no".into()) };
             let record = Record { steps: vec![step], ..record(lease, 0..0) };
-            assert_eq!(store.record(vec![record]).await.unwrap(), [Written::Yes]);
+            assert_eq!(store.record([record].into()).await.unwrap(), [Written::Yes]);
             count.query_row([], |row| row.get::<_, u32>(0)).unwrap() as usize
         };
         let mut before = 0;
