@@ -1,9 +1,18 @@
 //! The values of a job, live and afterwards.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
-use qtasks::{Count, Error, prelude::*};
-use qtasks_tests::{Diary, Stage, in_time, on_every_store};
+use qtasks::{Count, Error, prelude::*, store::Memory};
+use qtasks_tests::{
+    Diary, Stage,
+    edge::{Behind, CarryOut, Edge},
+    in_time,
+    ledger::Ledger,
+    on_every_store,
+};
 use serde_json::Value;
 
 on_every_store![
@@ -230,4 +239,29 @@ async fn a_result_that_is_waited_for_comes_when_the_job_ends(stage: Stage) {
     stage.diary.note("tell 0");
     assert_eq!(in_time(waiting).await.unwrap().unwrap(), [0]);
     worker.shutdown().await.unwrap();
+}
+
+/// Counts the calls of a store by their names.
+#[derive(Debug, Default)]
+struct Counting(Mutex<BTreeMap<&'static str, usize>>);
+
+impl Edge for Counting {
+    async fn pass<T: Send + 'static>(&self, call: &'static str, carry_out: CarryOut<T>) -> qtasks::Result<T> {
+        *self.0.lock().unwrap().entry(call).or_default() += 1;
+        carry_out().await
+    }
+}
+
+/// They may be large, and are the same each time.
+#[tokio::test]
+async fn who_waits_for_a_job_does_not_read_its_arguments() {
+    let store = Arc::new(Behind::new(Counting::default(), Arc::new(Memory::new()), &Ledger::default()));
+    let stage = Stage::on(store.clone()).await;
+    let job = stage.app.enqueue(tells(3)).await.unwrap();
+    (0..3).for_each(|value| stage.diary.note(format!("tell {value}")));
+    let (values, result, ()) = tokio::join!(all(job.stream()), job.result(), stage.work());
+    assert_eq!((values, result.unwrap()), (vec![0, 10, 20], vec![0, 10, 20]));
+    let calls = store.edge.0.lock().unwrap().clone();
+    assert!(calls["standing"] >= 4, "both look before the end and after it: {calls:?}");
+    assert_eq!(calls.get("job"), None, "{calls:?}");
 }

@@ -138,7 +138,7 @@ async fn a_call_that_fails_says_so() {
     for id in error.jobs_in_doubt() {
         stage.app.job::<adds_up>(*id).await.unwrap();
     }
-    shaky.edge.fail("job", [Refused]);
+    shaky.edge.fail("standing", [Refused]);
     let job = stage.app.enqueue(adds_up(1)).await.unwrap();
     assert!(job.result().await.unwrap_err().is_store_trouble());
     shaky.edge.fail("attempts", [Refused]);
@@ -159,18 +159,18 @@ async fn every_call_waits_for_a_store_that_is_away() {
     let app = &stage.app;
     for faults in [[Refused; 3], [AnswerLost; 3], [AnswerLost, Refused, AnswerLost]] {
         let fail = |calls: &[&'static str]| calls.iter().for_each(|call| shaky.edge.fail(call, faults));
-        fail(&["enqueue", "job", "jobs", "attempts", "steps", "settle"]);
+        fail(&["enqueue", "job", "standing", "jobs", "attempts", "steps", "settle"]);
         let job = app.enqueue(adds_up(2)).await.unwrap();
         app.job::<adds_up>(job.id()).await.unwrap();
         assert_eq!(app.jobs(Filter::default(), None, 9).await.unwrap().len(), 1, "{faults:?}");
         assert_eq!(job.status().await.unwrap().attempt, 0);
         job.cancel().await.unwrap();
-        fail(&["job", "settle"]);
+        fail(&["standing", "settle"]);
         job.retry().await.unwrap();
         stage.work().await;
-        fail(&["job", "steps"]);
+        fail(&["standing", "steps"]);
         assert_eq!(job.result().await.unwrap(), [0, 10]);
-        fail(&["job", "steps"]);
+        fail(&["standing", "steps"]);
         assert_eq!(job.stream().map(Result::unwrap).collect::<Vec<_>>().await, [0, 10]);
         fail(&["enqueue"]);
         app.enqueue_json("adds_up", &adds_up { n: 1 }).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_call_waits_no_longer_than_its_store_is_patient() {
         stage.app.enqueue(adds_up(1).id(id)).await.unwrap();
     }
     assert_eq!(stage.app.jobs(Filter::default(), None, 9).await.unwrap().len(), 2);
-    shaky.edge.fail("job", vec![Refused; 1000]);
+    shaky.edge.fail("standing", vec![Refused; 1000]);
     let job = stage.app.enqueue(adds_up(1)).await.unwrap();
     let (cancelled, took) = timed(job.cancel()).await;
     assert!(cancelled.unwrap_err().is_store_trouble() && took.as_secs() == 5);
@@ -236,7 +236,7 @@ fn a_call_waits_without_a_runtime_too() {
     futures::executor::block_on(async {
         let (stage, shaky) = shaky().await;
         shaky.edge.fail("enqueue", [Refused; 2]);
-        shaky.edge.fail("job", [AnswerLost; 2]);
+        shaky.edge.fail("standing", [AnswerLost; 2]);
         let job = stage.app.enqueue(adds_up(1)).await.unwrap();
         job.cancel().await.unwrap();
         assert!(shaky.edge.is_well());
@@ -259,8 +259,8 @@ async fn a_change_that_was_made_and_not_answered_is_not_taken_for_that_of_anothe
     shaky.edge.fail("settle", [Refused]);
     let work = async {
         eventually("it was refused", async || shaky.edge.left("settle") == 0).await;
-        shaky.edge.fail("job", [Late]);
-        eventually("the caller looks again", async || shaky.edge.left("job") == 0).await;
+        shaky.edge.fail("standing", [Late]);
+        eventually("the caller looks again", async || shaky.edge.left("standing") == 0).await;
         stage.work().await;
         shaky.edge.let_through.notify_one();
     };
@@ -499,7 +499,7 @@ async fn counts_up(n: u32) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_job_that_is_pruned_while_it_is_read_is_an_error_and_no_part_of_a_result() {
-    for call in ["steps", "job"] {
+    for call in ["steps", "standing"] {
         let memory = Arc::new(Memory::new());
         let job = {
             let stage = Stage::on(memory.clone()).await;
