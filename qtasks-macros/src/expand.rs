@@ -109,7 +109,7 @@ impl<'a> Expansion<'a> {
         let (q, Task { ident, attrs, .. }) = (&self.q, self.task);
         let (call, constructor, function) = (self.call(), self.constructor(), self.function());
         let (output, schema, start) = (self.output(), self.schema(), self.start());
-        let (arguments, awaited, fallback) = (self.arguments(), self.awaited(), self.fallback());
+        let (awaited, fallback) = (self.awaited(), self.fallback());
         let (no_hidden_result, unheard_echo) = (self.no_hidden_result(), self.unheard_echo());
         let storable = self.task.arguments().filter(|param| param.is_to_check()).map(|param| {
             let (private, ty) = (self.q_at(param.ty.span()), &param.ty);
@@ -132,7 +132,7 @@ impl<'a> Expansion<'a> {
             impl #q::Task for #ident {
                 type Output = #output;
                 #schema
-                #arguments
+                #q::stored_arguments!();
                 #start
             }
 
@@ -218,23 +218,6 @@ impl<'a> Expansion<'a> {
             #[serde(crate = #serde)]
             #vis struct #ident {
                 #(#fields),*
-            }
-        }
-    }
-
-    /// How a call is stored and read back. Where an argument cannot be, that is said once, and not here.
-    fn arguments(&self) -> TokenStream {
-        let q = &self.q;
-        quote! {
-            fn encode(&self) -> ::core::result::Result<#q::Json, #q::serde_json::Error> {
-                #[allow(unused_imports)]
-                use #q::NotStored as _;
-                #q::Arguments::<Self>::encode(self)
-            }
-            fn decode(arguments: &#q::Json) -> ::core::result::Result<Self, #q::Undecodable> {
-                #[allow(unused_imports)]
-                use #q::NotStored as _;
-                #q::Arguments::<Self>::decode(arguments)
             }
         }
     }
@@ -329,26 +312,23 @@ impl<'a> Expansion<'a> {
     fn generator(&self) -> TokenStream {
         let (q, attempt, options) = (&self.q, &self.attempt, &self.task.options);
         let into = self.into();
-        let into = quote_spanned!(at(into.span())=> Into::<#into>::NEW);
         let private = self.q_at(into.span());
         let on_error = if options.skips() { quote!(#q::Skip) } else { quote!(#q::Fail) };
         let retry_on = self.retry_on();
-        let handler = options.generate_handler.as_ref().map(|given| &given.value);
-        let (kind, handler) = match handler {
+        // A message about what the values are collected into points at this.
+        let generator =
+            quote_spanned!(at(into.span())=> #private::Generator::<#into, #on_error>::new(#attempt, #retry_on));
+        let (kind, handler) = match options.generate_handler.as_ref().map(|given| &given.value) {
             Some(path) if self.task.leaves_reply_open() => (quote!(#q::kind_of!(#path)), self.handed(path)),
             Some(path) => (quote!(#q::Kind::INFERRED), self.handed(path)),
             None => (quote!(#q::Kind::INFERRED), quote!(#q::Identity)),
         };
-        let coroutine = self.coroutine();
-        let (generate, wait) = match self.task.awaits {
-            true => (quote!(#q::generate), Some(quote!(.await))),
-            false => (quote!(#q::generate_blocking), None),
+        let body = self.coroutine();
+        let (run, wait) = match self.task.awaits {
+            true => (quote!(#q::Generator::run), Some(quote!(.await))),
+            false => (quote!(#q::Generator::run_blocking), None),
         };
-        quote! {
-            {
-                #generate(#attempt, #private::#into, #on_error, #retry_on, #kind, #handler, #coroutine) #wait
-            }
-        }
+        quote!({ #run(#generator, #kind, #handler, #body) #wait })
     }
 
     /// What a handler takes. That it is none is said here, twice in the same words, which rustc shows once.

@@ -10,11 +10,11 @@ pub mod fallback {
 }
 
 pub use crate::{
-    __kind_of as kind_of,
+    __kind_of as kind_of, __stored_arguments as stored_arguments,
     execution::{
         attempt::Attempt,
         body::{Outcome, Running},
-        drive::{generate, generate_blocking},
+        drive::Generator,
         handler::{
             Identity, Takes, TakesReference, TakesValue,
             probe::{Kind, Probe, ProbeLater, ProbeLaterTry, ProbeNow, ProbeNowTry},
@@ -29,7 +29,7 @@ pub use crate::{
         Checkpoint, Generating, OnError, Resume, TaskExecSchema,
         collect::{Declared, Untyped},
         need::Need,
-        returns::{Collecting as Into, Failure, Fallible, NoResult, Returned},
+        returns::{Failure, Fallible, NoResult, Returned},
     },
     task::{Argument, Arguments, Awaits, CallOfATask, NotStored, Task, is_argument, registry::Registration},
 };

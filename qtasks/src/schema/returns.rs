@@ -64,15 +64,6 @@ pub trait NoResult {
 
 impl<T> NoResult for Returned<T> {}
 
-/// What the values of a task are declared to be collected into.
-#[derive(Debug)]
-pub struct Collecting<D>(PhantomData<fn() -> D>);
-
-impl<D> Collecting<D> {
-    /// The declaration.
-    pub const NEW: Self = Self(PhantomData);
-}
-
 /// What a handler may reply.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be recorded as a value of a task",

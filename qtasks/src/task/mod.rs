@@ -94,6 +94,26 @@ pub trait NotStored<T> {
 
 impl<T> NotStored<T> for Arguments<T> {}
 
+/// How a call is stored and read back: the two functions of [`Task`] for it. Where an argument cannot be stored, they give
+/// no error of their own.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __stored_arguments {
+    () => {
+        fn encode(&self) -> ::core::result::Result<$crate::__private::Json, $crate::__private::serde_json::Error> {
+            #[allow(unused_imports)]
+            use $crate::__private::NotStored as _;
+            $crate::__private::Arguments::<Self>::encode(self)
+        }
+
+        fn decode(arguments: &$crate::__private::Json) -> ::core::result::Result<Self, $crate::__private::Undecodable> {
+            #[allow(unused_imports)]
+            use $crate::__private::NotStored as _;
+            $crate::__private::Arguments::<Self>::decode(arguments)
+        }
+    };
+}
+
 /// Stands for a call that is awaited.
 #[derive(Debug)]
 pub struct CallOfATask;

@@ -6,9 +6,9 @@ use super::{Later, LaterTry, Now, NowTry, Signature};
 
 /// Says which kind a handler is of, or leaves it to inference.
 #[derive(Debug)]
-pub struct Kind<K>(PhantomData<fn() -> K>);
+pub struct Kind<M>(PhantomData<fn() -> M>);
 
-impl<K> Kind<K> {
+impl<M> Kind<M> {
     /// The compiler finds the kind out.
     pub const INFERRED: Self = Self(PhantomData);
 }
@@ -32,7 +32,7 @@ macro_rules! probes {
         #[doc = $doc]
         pub trait $trait {
             /// The kind.
-            fn kind(&self) -> Kind<$kind> {
+            fn kind<X>(&self) -> Kind<($kind, X)> {
                 Kind::INFERRED
             }
         }
