@@ -180,7 +180,7 @@ fn example(key: &Ident) -> Result<&'static str> {
         return Ok(example);
     }
     let hint = match elsewhere(&wrong) {
-        Some(place) => format!("{place}; "),
+        Some(home) => format!("{home}; "),
         None => meant(&wrong).map_or_else(String::new, |name| format!("did you mean `{name}`? ")),
     };
     let all = OPTIONS.map(|(name, _)| name).join(", ");

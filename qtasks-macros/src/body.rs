@@ -36,7 +36,7 @@ pub(crate) struct Yields {
 
 /// Checks `block` and rewrites its yields in place.
 pub(crate) fn rewrite(block: &mut Block, rules: Rules, errors: &mut Errors) -> Yields {
-    let mut body = Body { rules, place: Place::Task, yields: Yields::default(), errors };
+    let mut body = Body { rules, scope: Scope::Task, yields: Yields::default(), errors };
     body.visit_block_mut(block);
     body.yields
 }
@@ -81,7 +81,7 @@ fn passed_on_block(group: &Group) -> Option<Group> {
 
 /// What the tokens at hand belong to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Scope {
     Task,
     Closure,
     Async,
@@ -90,7 +90,7 @@ enum Place {
 
 struct Body<'a> {
     rules: Rules,
-    place: Place,
+    scope: Scope,
     yields: Yields,
     errors: &'a mut Errors,
 }
@@ -133,15 +133,15 @@ impl VisitMut for Body<'_> {
     }
 
     fn visit_expr_closure_mut(&mut self, closure: &mut ExprClosure) {
-        self.within(Place::Closure, |body| visit_mut::visit_expr_closure_mut(body, closure));
+        self.within(Scope::Closure, |body| visit_mut::visit_expr_closure_mut(body, closure));
     }
 
     fn visit_expr_async_mut(&mut self, block: &mut ExprAsync) {
-        self.within(Place::Async, |body| visit_mut::visit_expr_async_mut(body, block));
+        self.within(Scope::Async, |body| visit_mut::visit_expr_async_mut(body, block));
     }
 
     fn visit_expr_const_mut(&mut self, block: &mut ExprConst) {
-        self.within(Place::Item, |body| visit_mut::visit_expr_const_mut(body, block));
+        self.within(Scope::Item, |body| visit_mut::visit_expr_const_mut(body, block));
     }
 
     fn visit_item_mut(&mut self, item: &mut Item) {
@@ -149,16 +149,16 @@ impl VisitMut for Body<'_> {
             Item::Fn(function) if function.attrs.iter().any(is_qtask) => {}
             // What the macro makes is checked where it is used: by the `yield_!` that it meets there.
             Item::Macro(rules) if rules.ident.is_some() => self.note_all(&rules.mac.tokens),
-            _ => self.within(Place::Item, |body| visit_mut::visit_item_mut(body, item)),
+            _ => self.within(Scope::Item, |body| visit_mut::visit_item_mut(body, item)),
         }
     }
 }
 
 impl Body<'_> {
-    fn within(&mut self, place: Place, visit: impl FnOnce(&mut Self)) {
-        let outer = std::mem::replace(&mut self.place, place);
+    fn within(&mut self, scope: Scope, visit: impl FnOnce(&mut Self)) {
+        let outer = std::mem::replace(&mut self.scope, scope);
         visit(self);
-        self.place = outer;
+        self.scope = outer;
     }
 
     /// A yield whose reply is used.
@@ -180,7 +180,7 @@ impl Body<'_> {
     }
 
     fn refuse_reply(&mut self, name: &Ident) {
-        if self.rules.skips && self.place == Place::Task {
+        if self.rules.skips && self.scope == Scope::Task {
             self.errors.at(
                 name,
                 "a value that is skipped has no reply: under `on_error = \"skip\"` write `yield_!(..);` as a statement, or \
@@ -193,7 +193,7 @@ impl Body<'_> {
     fn check(&mut self, path: &Path, input: &TokenStream) {
         let Some(name) = yield_name(path) else { return };
         self.note(name, path.segments.len() == 1);
-        if let Some(message) = misplaced(self.place) {
+        if let Some(message) = misplaced(self.scope) {
             self.errors.at(name, message);
         }
         let values = Punctuated::<Expr, Token![,]>::parse_terminated.parse2(input.clone());
@@ -227,7 +227,7 @@ impl Body<'_> {
     }
 
     fn awaited(&mut self, span: Span) {
-        if self.place == Place::Task && !self.rules.awaits {
+        if self.scope == Scope::Task && !self.rules.awaits {
             self.errors.push(syn::Error::new(span, "`.await` in a `fn` task: make it `async fn`"));
         }
     }
@@ -289,11 +289,11 @@ impl Body<'_> {
         for (at, tree) in tokens.iter().enumerate() {
             match tree {
                 TokenTree::Group(group) => {
-                    let place = match group.delimiter() {
-                        Delimiter::Brace => next_block.take().unwrap_or(self.place),
-                        _ => self.place,
+                    let scope = match group.delimiter() {
+                        Delimiter::Brace => next_block.take().unwrap_or(self.scope),
+                        _ => self.scope,
                     };
-                    self.within(place, |body| output.append(body.group(group)));
+                    self.within(scope, |body| output.append(body.group(group)));
                     continue;
                 }
                 TokenTree::Ident(name) => match (name.to_string().as_str(), &tokens[at + 1..]) {
@@ -302,8 +302,8 @@ impl Body<'_> {
                         self.check(&name.clone().into(), &input.stream());
                     }
                     ("await", _) if ends_with(&tokens[..at], '.') => self.awaited(name.span()),
-                    ("async", _) => next_block = Some(Place::Async),
-                    ("fn", [TokenTree::Ident(_), ..]) => next_block = Some(Place::Item),
+                    ("async", _) => next_block = Some(Scope::Async),
+                    ("fn", [TokenTree::Ident(_), ..]) => next_block = Some(Scope::Item),
                     _ => {}
                 },
                 TokenTree::Punct(punct) if punct.as_char() == ';' => next_block = None,
@@ -320,19 +320,19 @@ impl Body<'_> {
     }
 }
 
-/// Why a `yield_!` may not stand in `place`.
-fn misplaced(place: Place) -> Option<&'static str> {
-    match place {
-        Place::Task => None,
-        Place::Closure => Some(
+/// Why a `yield_!` may not stand in `scope`.
+fn misplaced(scope: Scope) -> Option<&'static str> {
+    match scope {
+        Scope::Task => None,
+        Scope::Closure => Some(
             "`yield_!` cannot be used in a closure: use a `for` loop in the task's own body; if there is no closure here, \
              another attribute may have wrapped this body: put `#[qtask]` first",
         ),
-        Place::Async => Some(
+        Scope::Async => Some(
             "`yield_!` cannot be used in an `async` block: yield from the task's own body; if there is no such block here, \
              another attribute may have wrapped this body: put `#[qtask]` first",
         ),
-        Place::Item => Some(
+        Scope::Item => Some(
             "`yield_!` cannot be used in a nested function: give it a parameter `co: &Co<Y, R>` and call `co.emit(value).await`",
         ),
     }

@@ -2,9 +2,9 @@
 
 mod args;
 mod body;
+mod enclosing;
 mod ends;
 mod expand;
-mod place;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -83,7 +83,7 @@ use proc_macro::TokenStream;
 /// is an error.
 #[proc_macro_attribute]
 pub fn qtask(options: TokenStream, item: TokenStream) -> TokenStream {
-    expand::qtask(options.into(), item.into(), place::is_in_impl()).into()
+    expand::qtask(options.into(), item.into(), enclosing::is_in_impl()).into()
 }
 
 /// All that is wrong with a task, to be said in one go.

@@ -251,13 +251,13 @@ impl Attributes {
     fn new(all: Vec<Attribute>) -> Self {
         let mut attrs = Self::default();
         for attr in all {
-            let place = match attr.path().get_ident().map(Ident::to_string).as_deref() {
+            let list = match attr.path().get_ident().map(Ident::to_string).as_deref() {
                 Some("cfg") => &mut attrs.cfg,
                 Some("doc" | "deprecated") => &mut attrs.outside,
                 Some("allow" | "warn" | "deny" | "forbid") => &mut attrs.lints,
                 _ => &mut attrs.inside,
             };
-            place.push(attr);
+            list.push(attr);
         }
         attrs
     }
@@ -408,16 +408,16 @@ enum Use {
 /// Whether values of `ty` can be stored, and the type be named.
 fn check_type(ty: &Type, used: Use, errors: &mut Errors) -> bool {
     let before = errors.0.len();
-    Stored { used, errors }.visit_type(ty);
+    StorableType { used, errors }.visit_type(ty);
     errors.0.len() == before
 }
 
-struct Stored<'a> {
+struct StorableType<'a> {
     used: Use,
     errors: &'a mut Errors,
 }
 
-impl<'ast> Visit<'ast> for Stored<'_> {
+impl<'ast> Visit<'ast> for StorableType<'_> {
     fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
         let owned = owned(&reference.elem);
         let message = match self.used {

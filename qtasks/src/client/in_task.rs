@@ -13,8 +13,8 @@ use crate::{
     environment::App,
     error::Result,
     execution::{
-        context::{Surroundings, TaskContext},
-        journal::memo::{Made, Wait},
+        context::{Host, TaskContext},
+        journal::memo::{Durability, Made},
         stopped::Stopped,
     },
     model::job::{JobId, Step},
@@ -25,7 +25,7 @@ use crate::{
     worker::retrying::persist,
 };
 
-impl Surroundings for App {
+impl Host for App {
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -128,13 +128,13 @@ impl TaskContext {
             may_enqueue(&*app.store, &job).await?;
             Ok(Made { value: job.id, job: Some(job.job()) })
         };
-        let enqueued = self.make_once("@enqueue", Wait::Durable, make).await?;
+        let enqueued = self.make_once("@enqueue", Durability::Awaited, make).await?;
         Ok(enqueued.map(|id| JobHandle::new(id, app)))
     }
 
     fn app(&self) -> Arc<App> {
-        let surroundings: Arc<dyn Any + Send + Sync> = self.surroundings();
-        surroundings.downcast().expect("what surrounds a task is the application")
+        let host: Arc<dyn Any + Send + Sync> = self.host();
+        host.downcast().expect("what surrounds a task is the application")
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Inner {
 /// Where the values of an attempt go.
 pub(super) enum Keeping {
     /// Into a collection, for the caller that runs the task here and now.
-    Here { slot: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact, skips: Skips },
+    Here { result: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact, skips: Skips },
     /// Into a store, after what is recorded there.
     Stored { journal: Arc<Journal>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
 }
@@ -50,7 +50,7 @@ pub(crate) type Transact = Box<dyn Fn(PendingStep) -> BoxFuture<'static, Result<
 impl Attempt {
     /// An attempt whose result [`collected`](Self::collected) gives.
     pub(crate) fn here(context: TaskContext, states: States, limits: Limits, transact: Transact) -> Self {
-        let keeping = Keeping::Here { slot: Mutex::default(), transact, skips: Skips::default() };
+        let keeping = Keeping::Here { result: Mutex::default(), transact, skips: Skips::default() };
         Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
     }
 
@@ -114,13 +114,13 @@ impl Attempt {
 
     /// The result of an attempt that ran here and now.
     pub(crate) fn collected<T: 'static>(&self) -> Option<T> {
-        let Keeping::Here { slot, .. } = &self.inner.keeping else { return None };
-        let collected = slot.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let Keeping::Here { result, .. } = &self.inner.keeping else { return None };
+        let collected = result.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         collected.downcast().ok().map(|collected| *collected)
     }
 
-    pub(super) fn keep<T: Send + 'static>(slot: &Mutex<Option<Box<dyn Any + Send>>>, value: T) {
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(value));
+    pub(super) fn keep<T: Send + 'static>(result: &Mutex<Option<Box<dyn Any + Send>>>, value: T) {
+        *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(value));
     }
 }
 

@@ -142,8 +142,8 @@ fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
     debug_assert!(attempt.inner.context.task().generating.is_none(), "its schema sends a generator the other way");
     let value = end?;
     match &attempt.inner.keeping {
-        Keeping::Here { slot, .. } => {
-            Attempt::keep(slot, read_back("the returned value", value)?);
+        Keeping::Here { result, .. } => {
+            Attempt::keep(result, read_back("the returned value", value)?);
             Ok(Ended(Output::Steps(job::Shape::Nothing)))
         }
         Keeping::Stored { .. } => {

@@ -56,9 +56,9 @@ pub struct Co<Y, R> {
 }
 
 struct Ends<Y, R> {
-    // A coroutine that is resumed with a value cannot be awaited, so the reply goes beside it, over the line.
+    // A coroutine that is resumed with a value cannot be awaited, so the reply goes beside it, over the exchange.
     inner: sync::Co<Y>,
-    line: Arc<Line<R>>,
+    exchange: Arc<Exchange<R>>,
 }
 
 impl<Y, R> Co<Y, R> {
@@ -74,7 +74,7 @@ impl<Y, R> Co<Y, R> {
     /// None: the attempt ends with an error when the future is dropped before its end.
     pub async fn yield_(&self, value: Y) -> R {
         self.ask(value, ASKED).await;
-        match self.ends.line.reply.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.ends.exchange.reply.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(reply) => reply,
             None => unreachable!("the driver answers before it resumes"),
         }
@@ -94,22 +94,22 @@ impl<Y, R> Co<Y, R> {
         self.ask(value, EMITTED).await;
     }
 
-    async fn ask(&self, value: Y, turn: u8) {
-        let line = &self.ends.line;
-        if !poll_fn(|cx| Poll::Ready(line.begin(turn, cx))).await {
-            return line.refuse().await;
+    async fn ask(&self, value: Y, phase: u8) {
+        let exchange = &self.ends.exchange;
+        if !poll_fn(|cx| Poll::Ready(exchange.begin(phase, cx))).await {
+            return exchange.refuse().await;
         }
-        let _half_way = HalfWay(line);
+        let _unanswered = Unanswered(exchange);
         let mut resumed = pin!(self.ends.inner.yield_(value));
         let is_resumed = poll_fn(|cx| match resumed.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(true),
-            Poll::Pending if line.will_be_polled(cx) => Poll::Pending,
-            Poll::Pending => line.poll_over(cx).map(|()| false),
+            Poll::Pending if exchange.will_be_polled(cx) => Poll::Pending,
+            Poll::Pending => exchange.poll_over(cx).map(|()| false),
         });
         if !is_resumed.await {
             unwind(ENDED).await
         }
-        line.end();
+        exchange.end();
     }
 }
 
@@ -126,7 +126,7 @@ impl<Y, R> fmt::Debug for Co<Y, R> {
 }
 
 /// A value that the body yielded.
-pub(crate) struct Ask<Y> {
+pub(crate) struct YieldedValue<Y> {
     pub(crate) value: Y,
     pub(crate) wants_reply: bool,
 }
@@ -153,9 +153,9 @@ pub enum Misuse {
 }
 
 /// Carries replies to the body, and tells of misuse.
-struct Line<R> {
+struct Exchange<R> {
     reply: Mutex<Option<R>>,
-    turn: AtomicU8,
+    phase: AtomicU8,
     /// Marks the waker with which the driver polls the body, while it does so.
     polling: AtomicUsize,
     /// Whether it is the body that calls this, or what it awaits.
@@ -165,7 +165,7 @@ struct Line<R> {
     has_others: AtomicBool,
 }
 
-/// It is the body's turn,
+/// It is the body's phase,
 const FREE: u8 = 0;
 /// or the driver's: a value was yielded,
 const EMITTED: u8 = 1;
@@ -185,12 +185,12 @@ fn mark(waker: &Waker) -> usize {
 }
 
 // The body is polled by one thread at a time, and the driver looks only between two polls: relaxed accesses suffice.
-impl<R> Line<R> {
+impl<R> Exchange<R> {
     fn new(is_body: fn() -> bool) -> Self {
         Self {
             is_body,
             reply: Mutex::new(None),
-            turn: AtomicU8::new(FREE),
+            phase: AtomicU8::new(FREE),
             polling: AtomicUsize::new(NOT_POLLING),
             others: Mutex::default(),
             has_others: AtomicBool::new(false),
@@ -198,14 +198,14 @@ impl<R> Line<R> {
     }
 
     #[inline]
-    fn begin(&self, turn: u8, cx: &Context<'_>) -> bool {
-        match self.turn.load(Relaxed) {
+    fn begin(&self, phase: u8, cx: &Context<'_>) -> bool {
+        match self.phase.load(Relaxed) {
             FREE if self.will_be_polled(cx) || self.is_body_apart() => {
-                self.turn.store(turn, Relaxed);
+                self.phase.store(phase, Relaxed);
                 return true;
             }
-            FREE => self.turn.store(ELSEWHERE, Relaxed),
-            EMITTED | ASKED => self.turn.store(OVERLAP, Relaxed),
+            FREE => self.phase.store(ELSEWHERE, Relaxed),
+            EMITTED | ASKED => self.phase.store(OVERLAP, Relaxed),
             _ => {}
         }
         false
@@ -220,7 +220,7 @@ impl<R> Line<R> {
     /// Lets no caller go on whose yield is refused. The body is not resumed, as soon as its driver sees the misuse; what it
     /// has spawned ends.
     async fn refuse(&self) {
-        if self.turn.load(Relaxed) == ELSEWHERE && !(self.is_body)() {
+        if self.phase.load(Relaxed) == ELSEWHERE && !(self.is_body)() {
             unwind(ELSEWHERE_SAID).await
         }
         poll_fn(|cx| self.poll_over(cx)).await;
@@ -241,7 +241,7 @@ impl<R> Line<R> {
             others.push(cx.waker().clone());
             self.has_others.store(true, SeqCst);
         }
-        if self.turn.load(SeqCst) == OVER { Poll::Ready(()) } else { Poll::Pending }
+        if self.phase.load(SeqCst) == OVER { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn wake_others(&self) {
@@ -255,7 +255,7 @@ impl<R> Line<R> {
 
     /// The attempt drives the body no further. A yield that still waits is woken, and gets the error.
     fn close(&self) {
-        self.turn.store(OVER, SeqCst);
+        self.phase.store(OVER, SeqCst);
         self.wake_others();
     }
 
@@ -267,10 +267,10 @@ impl<R> Line<R> {
         self.hand_over(FREE);
     }
 
-    /// Ends the driver's turn, if it has one.
+    /// Ends the driver's phase, if it has one.
     fn hand_over(&self, to: u8) {
-        if let EMITTED | ASKED = self.turn.load(Relaxed) {
-            self.turn.store(to, Relaxed);
+        if let EMITTED | ASKED = self.phase.load(Relaxed) {
+            self.phase.store(to, Relaxed);
         }
     }
 }
@@ -278,9 +278,9 @@ impl<R> Line<R> {
 const ELSEWHERE_SAID: &str =
     "a `Co` yields in the body of its task alone, and not in a task or thread that the body spawns";
 
-struct HalfWay<'a, R>(&'a Line<R>);
+struct Unanswered<'a, R>(&'a Exchange<R>);
 
-impl<R> Drop for HalfWay<'_, R> {
+impl<R> Drop for Unanswered<'_, R> {
     fn drop(&mut self) {
         self.0.hand_over(DROPPED);
     }
@@ -289,11 +289,11 @@ impl<R> Drop for HalfWay<'_, R> {
 /// A body under way, seen from the driver.
 pub(crate) struct Coroutine<Y, R, F: Future> {
     generator: sync::Gen<Y, (), F>,
-    line: Arc<Line<R>>,
+    exchange: Arc<Exchange<R>>,
 }
 
 /// What a body did next.
-pub(crate) enum Next<Y, T> {
+pub(crate) enum Resumed<Y, T> {
     Yielded(Y),
     Ended(T),
     Misused(Misuse),
@@ -302,35 +302,35 @@ pub(crate) enum Next<Y, T> {
 impl<Y, R, F: Future> Coroutine<Y, R, F> {
     /// A body that has not begun; `is_body` tells whether the code that calls it is a body's.
     pub(crate) fn new(body: impl FnOnce(Co<Y, R>) -> F, is_body: fn() -> bool) -> Self {
-        let line = Arc::new(Line::new(is_body));
-        let ends = |inner| Co { ends: Arc::new(Ends { inner, line: line.clone() }) };
-        Self { generator: sync::Gen::new(|inner| body(ends(inner))), line }
+        let exchange = Arc::new(Exchange::new(is_body));
+        let ends = |inner| Co { ends: Arc::new(Ends { inner, exchange: exchange.clone() }) };
+        Self { generator: sync::Gen::new(|inner| body(ends(inner))), exchange }
     }
 
     /// Lets the body run up to its next value or its end.
-    pub(crate) fn next(&mut self) -> impl Future<Output = Next<Y, F::Output>> {
-        poll_fn(|cx| self.poll_next(cx))
+    pub(crate) fn resume(&mut self) -> impl Future<Output = Resumed<Y, F::Output>> {
+        poll_fn(|cx| self.poll_resume(cx))
     }
 
     // A value goes this way in a few nanoseconds: a call between, and its copies, are a good part of that.
     #[inline(always)]
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next<Y, F::Output>> {
+    fn poll_resume(&mut self, cx: &mut Context<'_>) -> Poll<Resumed<Y, F::Output>> {
         // A body that waits for something else than a reply takes no notice of being resumed again.
         let resumed = pin!(self.generator.async_resume());
-        if self.line.has_others.load(Relaxed) {
-            self.line.wake_others();
+        if self.exchange.has_others.load(Relaxed) {
+            self.exchange.wake_others();
         }
-        self.line.polling.store(mark(cx.waker()), Relaxed);
+        self.exchange.polling.store(mark(cx.waker()), Relaxed);
         let resumed = resumed.poll(cx);
-        self.line.polling.store(NOT_POLLING, Relaxed);
-        match (resumed, self.line.turn.load(Relaxed)) {
-            (_, OVERLAP) => Poll::Ready(Next::Misused(Misuse::Overlap)),
-            (_, DROPPED) => Poll::Ready(Next::Misused(Misuse::Dropped)),
-            (_, ELSEWHERE) => Poll::Ready(Next::Misused(Misuse::Elsewhere)),
-            (Poll::Ready(GeneratorState::Yielded(value)), _) => Poll::Ready(Next::Yielded(value)),
+        self.exchange.polling.store(NOT_POLLING, Relaxed);
+        match (resumed, self.exchange.phase.load(Relaxed)) {
+            (_, OVERLAP) => Poll::Ready(Resumed::Misused(Misuse::Overlap)),
+            (_, DROPPED) => Poll::Ready(Resumed::Misused(Misuse::Dropped)),
+            (_, ELSEWHERE) => Poll::Ready(Resumed::Misused(Misuse::Elsewhere)),
+            (Poll::Ready(GeneratorState::Yielded(value)), _) => Poll::Ready(Resumed::Yielded(value)),
             (Poll::Ready(GeneratorState::Complete(end)), _) => {
-                self.line.close();
-                Poll::Ready(Next::Ended(end))
+                self.exchange.close();
+                Poll::Ready(Resumed::Ended(end))
             }
             (Poll::Pending, _) => Poll::Pending,
         }
@@ -338,17 +338,17 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
 
     /// Whether the body wants the reply to the value that it yielded.
     pub(crate) fn wants_reply(&self) -> bool {
-        self.line.turn.load(Relaxed) == ASKED
+        self.exchange.phase.load(Relaxed) == ASKED
     }
 
     /// Gives the reply that the body finds when it goes on.
     pub(crate) fn answer(&self, reply: R) {
-        *self.line.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
+        *self.exchange.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
     }
 }
 
 impl<Y, R, F: Future> Drop for Coroutine<Y, R, F> {
     fn drop(&mut self) {
-        self.line.close();
+        self.exchange.close();
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     attempt::{Attempt, Keeping},
     body::{Ended, Outcome, raised},
-    co::{Ask, Co, Coroutine, Next},
+    co::{Co, Coroutine, Resumed, YieldedValue},
     context::{TaskContext, leaving},
     handler::{Handler, probe::Kind},
     inline::Here,
@@ -86,12 +86,12 @@ impl<D: Declared, L: Lenience> Generator<D, L> {
         let Self { attempt, retry_on, .. } = self;
         debug_assert!(attempt.inner.context.task().generating.is_some(), "its schema sends a plain task the other way");
         match &attempt.inner.keeping {
-            Keeping::Here { slot, transact, .. } => {
+            Keeping::Here { result, transact, .. } => {
                 let collection = D::Collection::default();
                 let mut here = Here::<D> { attempt: &attempt, transact, collection, last: None, seq: 0 };
                 let body = drive::<L, _, _, _, _, _, _>(&mut coroutine, &handler, &mut here).await?;
                 D::ended(body).map_err(|error| raised(error, retry_on))?;
-                Attempt::keep(slot, here.collected()?);
+                Attempt::keep(result, here.collected()?);
             }
             Keeping::Stored { journal, recorded, record } => {
                 let record = record.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -124,13 +124,13 @@ where
     F: Future,
 {
     loop {
-        let value = match coroutine.next().await {
-            Next::Yielded(value) => value,
-            Next::Ended(end) => return Ok(end),
-            Next::Misused(misuse) => return Err(Stopped::Misuse(misuse)),
+        let value = match coroutine.resume().await {
+            Resumed::Yielded(value) => value,
+            Resumed::Ended(end) => return Ok(end),
+            Resumed::Misused(misuse) => return Err(Stopped::Misuse(misuse)),
         };
-        let ask = Ask { value, wants_reply: coroutine.wants_reply() };
-        if let Some(reply) = keep.step(ask, handler).await? {
+        let yielded = YieldedValue { value, wants_reply: coroutine.wants_reply() };
+        if let Some(reply) = keep.step(yielded, handler).await? {
             coroutine.answer(reply);
         }
     }

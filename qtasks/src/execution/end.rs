@@ -13,7 +13,7 @@ use super::stopped::Stopped;
 #[derive(Default)]
 pub(crate) struct End {
     is_over: AtomicBool,
-    news: Notify,
+    ended: Notify,
 }
 
 impl End {
@@ -21,7 +21,7 @@ impl End {
     pub(crate) fn come(&self) -> bool {
         let is_first = !self.is_over.swap(true, Release);
         if is_first {
-            self.news.notify_waiters();
+            self.ended.notify_waiters();
         }
         is_first
     }
@@ -33,9 +33,9 @@ impl End {
     /// Waits until the attempt is over.
     pub(crate) async fn over(&self) {
         // Made before the look: a `Notified` misses nothing from then on.
-        let news = self.news.notified();
+        let ended = self.ended.notified();
         if !self.is_over() {
-            news.await;
+            ended.await;
         }
     }
 

@@ -3,14 +3,14 @@
 use super::{
     attempt::{Attempt, Transact, recall},
     body::read_back,
-    co::Ask,
+    co::YieldedValue,
     handler::{
         Handler,
         transactional::{Handling, Replied},
     },
     keep::Keep,
+    mailbox::{Mailbox, take},
     on_error::Lenience,
-    slot::{Slot, take},
     stopped::{Stopped, unencodable},
 };
 use crate::{
@@ -46,20 +46,25 @@ impl<D: Declared> Here<'_, D> {
 }
 
 impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
-    async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
+    async fn step<M, H: Handler<Y, R, M>>(
+        &mut self,
+        yielded: YieldedValue<Y>,
+        handler: &H,
+    ) -> Result<Option<L::Reply<R>>, Stopped> {
         let seq = self.seq;
         self.seq += 1;
         self.attempt.inner.context.in_step(seq);
         let replied = match H::IN_TRANSACTION {
-            None => {
-                handler.handle(ask.value, self.attempt).await.map_err(|error| self.attempt.skipped(L::ON_ERROR, error))
-            }
+            None => handler
+                .handle(yielded.value, self.attempt)
+                .await
+                .map_err(|error| self.attempt.skipped(L::ON_ERROR, error)),
             Some(in_transaction) => {
-                let left = Left { failure: Slot::default(), reply: Slot::default() };
+                let came = Transacted { failure: Mailbox::default(), reply: Mailbox::default() };
                 let attempt = self.attempt.in_transaction(seq);
-                let handling = Handling::new(attempt, L::ON_ERROR, left.failure.clone(), Some(left.reply.clone()));
-                let step = PendingStep::new(seq, 0, 0, in_transaction(handler, ask.value, handling));
-                left.after((self.transact)(step).await)?.map_err(Ok)
+                let handling = Handling::new(attempt, L::ON_ERROR, came.failure.clone(), Some(came.reply.clone()));
+                let step = PendingStep::new(seq, 0, 0, in_transaction(handler, yielded.value, handling));
+                came.after((self.transact)(step).await)?.map_err(Ok)
             }
         };
         let reply = match replied {
@@ -70,11 +75,11 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
                     self.attempt.says_skipped(&error);
                 }
                 let skipped = L::skipped(seq, error)?;
-                return Ok(ask.wants_reply.then_some(skipped));
+                return Ok(yielded.wants_reply.then_some(skipped));
             }
         };
         // The body and the collection see what a record would give back. What neither takes is not encoded.
-        let answer = if ask.wants_reply { Some(L::replied(copy(&reply)?)) } else { None };
+        let for_body = if yielded.wants_reply { Some(L::replied(copy(&reply)?)) } else { None };
         let reply = match D::SHAPE {
             job::Shape::Nothing | job::Shape::Count => reply,
             job::Shape::Last => {
@@ -85,17 +90,17 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         };
         self.attempt.inner.context.before_step(self.seq);
         D::add(&mut self.collection, reply).map_err(|error| unencodable("the handler's reply", error))?;
-        Ok(answer)
+        Ok(for_body)
     }
 }
 
-/// What a handler left that ran in a transaction.
-struct Left<R> {
-    failure: Slot<Stopped>,
-    reply: Slot<Replied<R>>,
+/// What a handler in a transaction comes to.
+struct Transacted<R> {
+    failure: Mailbox<Stopped>,
+    reply: Mailbox<Replied<R>>,
 }
 
-impl<R> Left<R> {
+impl<R> Transacted<R> {
     fn after(self, transacted: error::Result<()>) -> Result<Replied<R>, Stopped> {
         if let Some(stopped) = take(&self.failure) {
             return Err(stopped);

@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use super::{
     attempt::{Attempt, recall},
-    co::Ask,
+    co::YieldedValue,
     handler::{Handler, transactional::Handling},
     journal::{Journal, Recorded},
     keep::Keep,
+    mailbox::{Mailbox, take},
     on_error::Lenience,
-    slot::{Slot, take},
     stopped::{Diverged, Stopped, unencodable},
 };
 use crate::{
@@ -33,12 +33,16 @@ pub(super) struct Stored<'a> {
 }
 
 impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
-    async fn step<M, H: Handler<Y, R, M>>(&mut self, ask: Ask<Y>, handler: &H) -> Result<Option<L::Reply<R>>, Stopped> {
+    async fn step<M, H: Handler<Y, R, M>>(
+        &mut self,
+        yielded: YieldedValue<Y>,
+        handler: &H,
+    ) -> Result<Option<L::Reply<R>>, Stopped> {
         let (seq, context) = (self.seq, &self.attempt.inner.context);
         let Measured { hash, bytes } =
-            json::measure(&ask.value).map_err(|error| unencodable("the yielded value", error))?;
+            json::measure(&yielded.value).map_err(|error| unencodable("the yielded value", error))?;
         if seq < self.recorded {
-            return self.replay::<R, L>(hash, ask.wants_reply).await;
+            return self.replay::<R, L>(hash, yielded.wants_reply).await;
         }
         if self.cursor && self.recorded > 0 && !context.has_asked() {
             return Err(Stopped::Error(Box::new(Error::Misuse(NEVER_ASKED))));
@@ -51,22 +55,22 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         }
         context.in_step(seq);
         if let Some(in_transaction) = H::IN_TRANSACTION {
-            let left = ask.wants_reply.then(Slot::default);
+            let reply = yielded.wants_reply.then(Mailbox::default);
             let attempt = self.attempt.in_transaction(seq);
-            let handling = Handling::new(attempt, L::ON_ERROR, self.journal.failure().clone(), left.clone());
-            self.journal.push_pending(hash, bytes, in_transaction(handler, ask.value, handling));
-            self.kept(ask.wants_reply).await?;
-            let Some(left) = left else { return Ok(None) };
-            let reply = match take(&left).ok_or(Stopped::Released)? {
+            let handling = Handling::new(attempt, L::ON_ERROR, self.journal.failure().clone(), reply.clone());
+            self.journal.push_pending(hash, bytes, in_transaction(handler, yielded.value, handling));
+            self.kept(yielded.wants_reply).await?;
+            let Some(reply) = reply else { return Ok(None) };
+            let reply = match take(&reply).ok_or(Stopped::Released)? {
                 Ok(reply) => L::replied(reply),
                 Err(error) => L::skipped(seq, error)?,
             };
             return Ok(Some(reply));
         }
-        let (kept, reply) = match handler.handle(ask.value, self.attempt).await {
+        let (kept, reply) = match handler.handle(yielded.value, self.attempt).await {
             Ok(reply) => {
                 let json = self.attempt.encode(&reply)?;
-                let recorded = Some(&json).filter(|_| ask.wants_reply && !json::is_exact::<R>()).cloned();
+                let recorded = Some(&json).filter(|_| yielded.wants_reply && !json::is_exact::<R>()).cloned();
                 (job::Reply::Value(json), Ok((reply, recorded)))
             }
             Err(error) => {
@@ -76,8 +80,8 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             }
         };
         self.journal.push(hash, kept);
-        self.kept(ask.wants_reply).await?;
-        if !ask.wants_reply {
+        self.kept(yielded.wants_reply).await?;
+        if !yielded.wants_reply {
             return Ok(None);
         }
         // What a replay would give: the body sees no other.

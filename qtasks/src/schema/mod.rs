@@ -179,7 +179,7 @@ impl TaskExecSchema {
     }
 
     /// Where the task stands.
-    pub(crate) fn place(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         format!("{} ({}:{})", self.module, self.file, self.line)
     }
 }

@@ -63,7 +63,7 @@ impl Registry {
         for registration in registrations {
             let schema = registration.schema();
             if let Some(other) = by_name.insert(schema.name, registration) {
-                let (first, second) = (other.schema().place(), schema.place());
+                let (first, second) = (other.schema().location(), schema.location());
                 return Err(Error::DuplicateTask { name: schema.name, first, second });
             }
         }

@@ -1,4 +1,4 @@
-//! What a running task can ask of its surroundings.
+//! What a running task can ask of its host.
 
 mod once;
 
@@ -67,12 +67,12 @@ struct Inner {
     attempt: u32,
     task: &'static TaskExecSchema,
     /// The step that is handled or comes next.
-    place: Place,
+    position: StepPosition,
     /// Whether the body has asked where to go on.
     asked: AtomicBool,
     memos: Option<Arc<Memos>>,
     stopping: CancellationToken,
-    surroundings: Arc<dyn Surroundings>,
+    host: Arc<dyn Host>,
     exit: Exit,
     /// The end of the attempt, or that of the handler in a transaction.
     end: End,
@@ -81,13 +81,13 @@ struct Inner {
 
 /// The number of a step twice, and one more while its handler runs: a single word, for it is set with each value.
 #[derive(Default)]
-struct Place(AtomicU64);
+struct StepPosition(AtomicU64);
 
-impl Place {
+impl StepPosition {
     fn in_step(seq: u64) -> Self {
-        let place = Self::default();
-        place.set(seq, true);
-        place
+        let position = Self::default();
+        position.set(seq, true);
+        position
     }
 
     #[inline]
@@ -105,7 +105,7 @@ impl Place {
 }
 
 /// What the processes around a task give to it.
-pub(crate) trait Surroundings: Any + Send + Sync {
+pub(crate) trait Host: Any + Send + Sync {
     /// The time.
     fn now(&self) -> Timestamp;
     /// Some random bits.
@@ -125,8 +125,8 @@ struct Exit {
 
 impl TaskContext {
     /// The context of a task that is run here and now.
-    pub(crate) fn here(task: &'static TaskExecSchema, surroundings: Arc<dyn Surroundings>) -> Self {
-        Self::new(JobId::new(), 1, task, None, CancellationToken::new(), surroundings)
+    pub(crate) fn here(task: &'static TaskExecSchema, host: Arc<dyn Host>) -> Self {
+        Self::new(JobId::new(), 1, task, None, CancellationToken::new(), host)
     }
 
     /// The context of an attempt at a job; without memos, nothing of it is recorded.
@@ -136,17 +136,17 @@ impl TaskContext {
         task: &'static TaskExecSchema,
         memos: Option<Memos>,
         stopping: CancellationToken,
-        surroundings: Arc<dyn Surroundings>,
+        host: Arc<dyn Host>,
     ) -> Self {
         let inner = Inner {
             job,
             attempt,
             task,
-            place: Place::default(),
+            position: StepPosition::default(),
             asked: AtomicBool::new(false),
             memos: memos.map(Arc::new),
             stopping,
-            surroundings,
+            host,
             exit: Exit::default(),
             end: End::default(),
             in_transaction: false,
@@ -156,16 +156,16 @@ impl TaskContext {
 
     /// The same for a handler in a transaction: it runs when the body may be at a later step already.
     pub(crate) fn in_transaction(&self, seq: u64) -> Self {
-        let Inner { job, attempt, task, memos, stopping, surroundings, .. } = &*self.inner;
+        let Inner { job, attempt, task, memos, stopping, host, .. } = &*self.inner;
         let inner = Inner {
             job: *job,
             attempt: *attempt,
             task,
-            place: Place::in_step(seq),
+            position: StepPosition::in_step(seq),
             asked: AtomicBool::new(false),
             memos: memos.clone(),
             stopping: stopping.clone(),
-            surroundings: surroundings.clone(),
+            host: host.clone(),
             exit: Exit::default(),
             end: End::default(),
             in_transaction: true,
@@ -220,12 +220,12 @@ impl TaskContext {
     /// An outside service that takes such a key does nothing the second time.
     pub fn idempotency_key(&self) -> String {
         let before = if self.is_between_steps() { "before:" } else { "" };
-        format!("{}:{before}{}", self.inner.job, self.inner.place.seq())
+        format!("{}:{before}{}", self.inner.job, self.inner.position.seq())
     }
 
     /// The number of the step that is handled or comes next.
     pub(crate) fn seq(&self) -> u64 {
-        self.inner.place.seq()
+        self.inner.position.seq()
     }
 
     /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
@@ -244,7 +244,7 @@ impl TaskContext {
     }
 
     fn is_between_steps(&self) -> bool {
-        self.inner.task.generating.is_some() && !self.inner.place.is_handled()
+        self.inner.task.generating.is_some() && !self.inner.position.is_handled()
     }
 
     /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
@@ -354,8 +354,8 @@ impl TaskContext {
         self.inner.memos.is_some()
     }
 
-    pub(crate) fn surroundings(&self) -> Arc<dyn Surroundings> {
-        self.inner.surroundings.clone()
+    pub(crate) fn host(&self) -> Arc<dyn Host> {
+        self.inner.host.clone()
     }
 
     /// Whether the body knows where to go on: one that never asked begins anew.
@@ -367,13 +367,13 @@ impl TaskContext {
     // Called for each value, from the crates of tasks.
     #[inline]
     pub(crate) fn before_step(&self, seq: u64) {
-        self.inner.place.set(seq, false);
+        self.inner.position.set(seq, false);
     }
 
     /// Tells that the handler of step `seq` is called.
     #[inline]
     pub(crate) fn in_step(&self, seq: u64) {
-        self.inner.place.set(seq, true);
+        self.inner.position.set(seq, true);
     }
 
     /// Makes this the current context while `future` runs.

@@ -9,7 +9,7 @@ use super::TaskContext;
 use crate::{
     error::{BoxError, Error, Result},
     execution::{
-        journal::memo::{self, Made, Wait},
+        journal::memo::{self, Durability, Made},
         stopped::Stopped,
     },
     model::{
@@ -142,7 +142,7 @@ impl TaskContext {
     ///
     /// As [`once`](Self::once).
     pub async fn now(&self) -> Timestamp {
-        match self.record(NOW, Wait::No, async { self.inner.surroundings.now() }).await {
+        match self.record(NOW, Durability::Deferred, async { self.inner.host.now() }).await {
             Ok(now) => now,
             Err(stopped) => self.leave(stopped).await,
         }
@@ -154,7 +154,7 @@ impl TaskContext {
     ///
     /// As [`once_blocking`](Self::once_blocking).
     pub fn now_blocking(&self) -> Timestamp {
-        self.block_on(self.record(NOW, Wait::No, async { self.inner.surroundings.now() }))
+        self.block_on(self.record(NOW, Durability::Deferred, async { self.inner.host.now() }))
     }
 
     /// 64 random bits, the same whenever the body runs again; recorded as by [`once`](Self::once), with the next steps.
@@ -169,7 +169,7 @@ impl TaskContext {
     ///
     /// As [`once`](Self::once).
     pub async fn random(&self) -> u64 {
-        match self.record(RANDOM, Wait::No, async { self.inner.surroundings.random() }).await {
+        match self.record(RANDOM, Durability::Deferred, async { self.inner.host.random() }).await {
             Ok(bits) => bits,
             Err(stopped) => self.leave(stopped).await,
         }
@@ -181,7 +181,7 @@ impl TaskContext {
     ///
     /// As [`once_blocking`](Self::once_blocking).
     pub fn random_blocking(&self) -> u64 {
-        self.block_on(self.record(RANDOM, Wait::No, async { self.inner.surroundings.random() }))
+        self.block_on(self.record(RANDOM, Durability::Deferred, async { self.inner.host.random() }))
     }
 
     /// Sleeps for this time, once: a body that runs again sleeps only for what is left of it.
@@ -273,15 +273,15 @@ impl TaskContext {
         if let Err(wrong) = check_name("thing that is done once", name) {
             panic!("{wrong}");
         }
-        self.make_once(name, Wait::Durable, async { work.await.map(Made::from) }).await
+        self.make_once(name, Durability::Awaited, async { work.await.map(Made::from) }).await
     }
 
     /// Notes something under a name of our own, which no user can give.
-    async fn record<T>(&self, name: &str, wait: Wait, make: impl Future<Output = T>) -> Result<T, Stopped>
+    async fn record<T>(&self, name: &str, durability: Durability, make: impl Future<Output = T>) -> Result<T, Stopped>
     where
         T: Serialize + DeserializeOwned,
     {
-        match self.make_once(name, wait, async { Ok::<_, Infallible>(Made::from(make.await)) }).await? {
+        match self.make_once(name, durability, async { Ok::<_, Infallible>(Made::from(make.await)) }).await? {
             Ok(value) => Ok(value),
             Err(never) => match never {},
         }
@@ -290,7 +290,7 @@ impl TaskContext {
     pub(crate) async fn make_once<T, E>(
         &self,
         name: &str,
-        wait: Wait,
+        durability: Durability,
         make: impl Future<Output = Result<Made<T>, E>>,
     ) -> Result<Result<T, E>, Stopped>
     where
@@ -299,7 +299,7 @@ impl TaskContext {
         self.check_may_wait()?;
         self.check_goes_on()?;
         match &self.inner.memos {
-            Some(memos) => memos.once(self.step_of_memo(), name, wait, make, self.end()).await,
+            Some(memos) => memos.once(self.step_of_memo(), name, durability, make, self.end()).await,
             // Here and now nothing is recorded, and the body sees the same.
             None => match self.end().or(make).await? {
                 Ok(made) => self.check_goes_on().and_then(|()| memo::read_back(name, &made.value)).map(Ok),
@@ -310,17 +310,18 @@ impl TaskContext {
 
     /// The step that a memo made now is for, where it is not for the whole body.
     fn step_of_memo(&self) -> Option<u64> {
-        let for_step = self.inner.place.is_handled() || self.resumes_by_cursor();
-        for_step.then(|| self.inner.place.seq())
+        let for_step = self.inner.position.is_handled() || self.resumes_by_cursor();
+        for_step.then(|| self.inner.position.seq())
     }
 
     async fn sleep_once(&self, time: Duration) -> Result<(), Stopped> {
-        let surroundings = &self.inner.surroundings;
-        let end =
-            self.record(SLEEP, Wait::No, async { crate::model::lifecycle::later(surroundings.now(), time) }).await?;
+        let host = &self.inner.host;
+        let end = self
+            .record(SLEEP, Durability::Deferred, async { crate::model::lifecycle::later(host.now(), time) })
+            .await?;
         tokio::select! {
             biased;
-            () = surroundings.sleep_until(end) => self.check_goes_on(),
+            () = host.sleep_until(end) => self.check_goes_on(),
             () = self.end().over() => Err(Stopped::Fenced),
             () = self.inner.stopping.cancelled(), if self.is_between_steps() => Err(Stopped::Released),
         }
@@ -337,7 +338,7 @@ impl TaskContext {
         self.inner.asked.store(true, Relaxed);
         let Some(memos) = &self.inner.memos else { return Ok(Ok(None)) };
         memos.journal.flush().await?;
-        let found = self.end().or(self.inner.surroundings.last_step(self.inner.job)).await?;
+        let found = self.end().or(self.inner.host.last_step(self.inner.job)).await?;
         Ok(found.and_then(|step| step.map(cursor).transpose()))
     }
 

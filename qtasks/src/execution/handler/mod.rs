@@ -44,11 +44,11 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
 
     /// For a handler that runs in the store's own transaction: makes what the store is to run, instead of
     /// [`handle`](Self::handle).
-    const IN_TRANSACTION: Option<MakeRun<Self, Y, R>> = None;
+    const IN_TRANSACTION: Option<BoxHandler<Self, Y, R>> = None;
 }
 
 /// Makes of a handler and a value what the store is to run.
-pub(crate) type MakeRun<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
+pub(crate) type BoxHandler<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
 
 /// The kind of a handler that replies at once.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::{
     execution::{
         attempt::{Attempt, recall},
         context::{leaving, panicked},
-        slot::{Slot, leave},
+        mailbox::{Mailbox, put},
         stopped::Stopped,
     },
     model::{
@@ -34,8 +34,8 @@ use crate::{
 pub struct Handling<R> {
     attempt: Attempt,
     on_error: OnError,
-    failure: Slot<Stopped>,
-    reply: Option<Slot<Replied<R>>>,
+    failure: Mailbox<Stopped>,
+    reply: Option<Mailbox<Replied<R>>>,
     /// That in which the value was yielded: the handler runs elsewhere.
     span: Span,
 }
@@ -51,8 +51,8 @@ impl<R: Reply> Handling<R> {
     pub(crate) fn new(
         attempt: Attempt,
         on_error: OnError,
-        failure: Slot<Stopped>,
-        reply: Option<Slot<Replied<R>>>,
+        failure: Mailbox<Stopped>,
+        reply: Option<Mailbox<Replied<R>>>,
     ) -> Self {
         Self { attempt, on_error, failure, reply, span: Span::current() }
     }
@@ -99,7 +99,7 @@ impl<R: Reply> Handling<R> {
         let keep = || self.kept(handled).map_err(Stopped::plain);
         let kept = self.span.in_scope(|| catch_unwind(AssertUnwindSafe(|| context.clone().sync_scope(keep))));
         let kept = kept.unwrap_or_else(|panic| Err(panicked(&context, panic)));
-        kept.map_err(|stopped| leave(&self.failure, stopped)).ok()
+        kept.map_err(|stopped| put(&self.failure, stopped)).ok()
     }
 
     fn encoded(&self, replied: Result<R, BoxError>) -> Handled<R> {
@@ -123,8 +123,8 @@ impl<R: Reply> Handling<R> {
                 (job::Reply::Skipped(error.clone()), Err(error))
             }
         };
-        if let Some(slot) = &self.reply {
-            leave(slot, replied);
+        if let Some(mailbox) = &self.reply {
+            put(mailbox, replied);
         }
         Ok(kept)
     }

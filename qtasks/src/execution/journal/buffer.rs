@@ -191,14 +191,19 @@ impl Buffer {
 
     /// Adds the next value, which becomes a step in the store. Gives its handler back where that is not to run: an earlier
     /// one has failed, or the lease is lost.
-    pub(crate) fn push_pending(&mut self, hash: u64, bytes: usize, run: BoxedHandler) -> Result<Effect, BoxedHandler> {
+    pub(crate) fn push_pending(
+        &mut self,
+        hash: u64,
+        bytes: usize,
+        handler: BoxedHandler,
+    ) -> Result<Effect, BoxedHandler> {
         if self.goes_on().is_err() {
-            return Err(run);
+            return Err(handler);
         }
         self.in_transactions = true;
         self.bytes += bytes;
         let seq = self.next_step();
-        self.batch.pending.push(Arc::new(PendingStep::new(seq, hash, bytes, run)));
+        self.batch.pending.push(Arc::new(PendingStep::new(seq, hash, bytes, handler)));
         Ok(self.added())
     }
 
@@ -424,7 +429,7 @@ mod tests {
         kind: Kind,
         number: u64,
         bytes: usize,
-        place: Place,
+        stage: Stage,
     }
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -435,7 +440,7 @@ mod tests {
     }
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Place {
+    enum Stage {
         Buffered,
         InFlight,
         Durable,
@@ -452,34 +457,34 @@ mod tests {
             let next = if kind == Kind::Memo { &mut self.next.memos } else { &mut self.next.steps };
             let number = *next;
             *next += 1;
-            self.things.push(Thing { kind, number, bytes, place: Place::Buffered });
+            self.things.push(Thing { kind, number, bytes, stage: Stage::Buffered });
         }
 
-        fn numbers(&self, kind: Kind, place: Place) -> Vec<u64> {
-            let there = self.things.iter().filter(|thing| thing.kind == kind && thing.place == place);
+        fn numbers(&self, kind: Kind, stage: Stage) -> Vec<u64> {
+            let there = self.things.iter().filter(|thing| thing.kind == kind && thing.stage == stage);
             there.map(|thing| thing.number).collect()
         }
 
-        fn put(&mut self, from: Place, to: Place, is: impl Fn(&Thing) -> bool) {
-            let moved = self.things.iter_mut().filter(|thing| thing.place == from && is(thing));
-            moved.for_each(|thing| thing.place = to);
+        fn put(&mut self, from: Stage, to: Stage, is: impl Fn(&Thing) -> bool) {
+            let moved = self.things.iter_mut().filter(|thing| thing.stage == from && is(thing));
+            moved.for_each(|thing| thing.stage = to);
         }
 
         fn durable(&self) -> Count {
-            self.count(|thing| thing.place == Place::Durable)
+            self.count(|thing| thing.stage == Stage::Durable)
         }
 
         fn bytes(&self) -> usize {
-            self.things.iter().filter(|thing| thing.place != Place::Durable).map(|thing| thing.bytes).sum()
+            self.things.iter().filter(|thing| thing.stage != Stage::Durable).map(|thing| thing.bytes).sum()
         }
 
         fn is_full(&self) -> bool {
-            let ahead = self.things.iter().filter(|thing| thing.place != Place::Durable).count();
+            let ahead = self.things.iter().filter(|thing| thing.stage != Stage::Durable).count();
             ahead as u64 >= AHEAD.values || self.bytes() >= AHEAD.bytes
         }
 
         fn is_in_flight(&self, entries: bool) -> bool {
-            let is = |thing: &Thing| thing.place == Place::InFlight && (thing.kind != Kind::Pending) == entries;
+            let is = |thing: &Thing| thing.stage == Stage::InFlight && (thing.kind != Kind::Pending) == entries;
             self.things.iter().any(is)
         }
 
@@ -509,8 +514,8 @@ mod tests {
                 Event::Take => self.take(buffer),
                 Event::Wrote if self.is_in_flight(true) => {
                     let entries = |thing: &Thing| thing.kind != Kind::Pending;
-                    let written = self.count(|thing| thing.place == Place::InFlight && entries(thing));
-                    self.put(Place::InFlight, Place::Durable, entries);
+                    let written = self.count(|thing| thing.stage == Stage::InFlight && entries(thing));
+                    self.put(Stage::InFlight, Stage::Durable, entries);
                     buffer.wrote(written)
                 }
                 Event::Handled(count) if self.is_in_flight(false) && !self.is_in_flight(true) => {
@@ -519,7 +524,7 @@ mod tests {
                 Event::End(end) => {
                     let (effect, unrun) = end(buffer);
                     self.ended = true;
-                    self.things.retain(|thing| thing.place != Place::Buffered || thing.kind != Kind::Pending);
+                    self.things.retain(|thing| thing.stage != Stage::Buffered || thing.kind != Kind::Pending);
                     assert!(unrun.iter().all(|step| step.seq >= buffer.durable.steps));
                     effect
                 }
@@ -550,19 +555,19 @@ mod tests {
             let steps: Vec<_> = batch.steps.iter().map(|step| step.seq).collect();
             let pending: Vec<_> = batch.pending.iter().map(|step| step.seq).collect();
             let memos: Vec<_> = batch.memos.iter().map(|memo| memo.number).collect();
-            assert_eq!(steps, self.numbers(Kind::Step, Place::Buffered));
-            assert_eq!(pending, self.numbers(Kind::Pending, Place::Buffered));
-            assert_eq!(memos, self.numbers(Kind::Memo, Place::Buffered));
+            assert_eq!(steps, self.numbers(Kind::Step, Stage::Buffered));
+            assert_eq!(pending, self.numbers(Kind::Pending, Stage::Buffered));
+            assert_eq!(memos, self.numbers(Kind::Memo, Stage::Buffered));
             assert_eq!(batch.progress.is_some(), mem::take(&mut self.progress));
-            self.put(Place::Buffered, Place::InFlight, |_| true);
+            self.put(Stage::Buffered, Stage::InFlight, |_| true);
             Effect::default()
         }
 
         fn handled(&mut self, buffer: &mut Buffer, count: usize) -> Effect {
-            let in_flight = self.numbers(Kind::Pending, Place::InFlight);
+            let in_flight = self.numbers(Kind::Pending, Stage::InFlight);
             let (done, rest) = in_flight.split_at(count.min(in_flight.len()));
             let upto = buffer.durable.steps + done.len() as u64;
-            self.put(Place::InFlight, Place::Durable, |thing| thing.kind == Kind::Pending && thing.number < upto);
+            self.put(Stage::InFlight, Stage::Durable, |thing| thing.kind == Kind::Pending && thing.number < upto);
             let given = rest.iter().map(|seq| {
                 let thing = self.things.iter().find(|thing| thing.kind == Kind::Pending && thing.number == *seq);
                 Arc::new(PendingStep::new(*seq, 0, thing.unwrap().bytes, Box::new(())))
@@ -570,10 +575,10 @@ mod tests {
             let (effect, unrun) = buffer.handled(upto, given.collect());
             if self.ended {
                 assert_eq!(unrun.len(), rest.len());
-                self.things.retain(|thing| thing.place != Place::InFlight || thing.kind != Kind::Pending);
+                self.things.retain(|thing| thing.stage != Stage::InFlight || thing.kind != Kind::Pending);
             } else {
                 assert!(unrun.is_empty());
-                self.put(Place::InFlight, Place::Buffered, |thing| thing.kind == Kind::Pending);
+                self.put(Stage::InFlight, Stage::Buffered, |thing| thing.kind == Kind::Pending);
             }
             effect
         }
@@ -587,7 +592,7 @@ mod tests {
 
         fn agrees_with(&self, buffer: &Buffer) {
             assert_eq!(buffer.durable, self.durable());
-            let is_empty = self.things.iter().all(|thing| thing.place != Place::Buffered) && !self.progress;
+            let is_empty = self.things.iter().all(|thing| thing.stage != Stage::Buffered) && !self.progress;
             assert_eq!(buffer.batch.is_empty(), is_empty);
             if self.ended {
                 assert!(buffer.goes_on().is_err() && !buffer.is_open());

@@ -23,15 +23,15 @@ use crate::{
 pub(crate) struct Memos {
     pub(crate) journal: Arc<Journal>,
     limits: Limits,
-    for_body: Shelf,
-    for_step: Shelf,
+    for_body: RecordedMemos,
+    for_step: RecordedMemos,
     /// The step that comes next as the attempt begins: earlier attempts noted nothing for later ones.
     first: u64,
     uses: Mutex<Uses>,
 }
 
 /// Recorded memos, in the order in which they were noted.
-struct Shelf(tokio::sync::Mutex<Unread>);
+struct RecordedMemos(tokio::sync::Mutex<Unread>);
 
 struct Unread {
     record: Option<Recorded<Memo>>,
@@ -49,13 +49,13 @@ struct Uses {
     is_closed: bool,
 }
 
-/// Whether whoever does something once waits until that is durable.
+/// Whether a body or handler that did something once waits until that is durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wait {
-    /// It has effects elsewhere.
-    Durable,
-    /// It has none: should it be forgotten, then so are all steps after it.
-    No,
+pub(crate) enum Durability {
+    /// It waits: what it did has effects elsewhere.
+    Awaited,
+    /// It goes on: what it did has no effects, and if that is forgotten, then so are all steps after it.
+    Deferred,
 }
 
 /// What was done, and the job that was enqueued by it.
@@ -79,8 +79,8 @@ impl Memos {
         for_body: Option<Recorded<Memo>>,
         for_step: Option<Recorded<Memo>>,
     ) -> Self {
-        let shelf = |record| Shelf(tokio::sync::Mutex::new(Unread { record, passed: HashMap::new() }));
-        Self { journal, limits, for_body: shelf(for_body), for_step: shelf(for_step), first, uses: Mutex::default() }
+        let memos = |record| RecordedMemos(tokio::sync::Mutex::new(Unread { record, passed: HashMap::new() }));
+        Self { journal, limits, for_body: memos(for_body), for_step: memos(for_step), first, uses: Mutex::default() }
     }
 
     /// What came of the next use of `name` in the body, or in the handler of `step`: in an earlier attempt, or of `make`.
@@ -90,7 +90,7 @@ impl Memos {
         &self,
         step: Option<u64>,
         name: &str,
-        wait: Wait,
+        durability: Durability,
         make: impl Future<Output = Result<Made<T>, E>>,
         end: &End,
     ) -> Result<Result<T, E>, Stopped>
@@ -111,7 +111,7 @@ impl Memos {
         self.journal.wait_for_room().await?;
         let number = self.note(MemoEntry { step, name: name.to_owned(), nth: this.nth, value: json.clone(), job })?;
         this.counts = true;
-        if wait == Wait::Durable {
+        if durability == Durability::Awaited {
             self.durable(number).await?;
         }
         // What a replay would give: the body sees no other.
@@ -180,7 +180,7 @@ fn what(name: &str) -> String {
     format!("what was recorded once as `{name}`")
 }
 
-impl Shelf {
+impl RecordedMemos {
     async fn find(&self, name: &str, nth: u64) -> Result<Option<Json>, Stopped> {
         let mut unread = self.0.lock().await;
         let Unread { record, passed } = &mut *unread;

@@ -16,11 +16,11 @@ use std::{
 use super::{
     buffer::{Ahead, Batch, Buffer, Count, Effect, MemoEntry, Unrun, Wake},
     sync::{AtomicBool, Mutex, MutexGuard, UnboundedSender},
-    waiters::{Ticket, Waiters, Woken},
+    waiters::{WaiterId, Waiters, Woken},
 };
 use crate::{
     execution::{
-        slot::{Slot, take},
+        mailbox::{Mailbox, take},
         stopped::Stopped,
     },
     model::{
@@ -37,16 +37,16 @@ pub(crate) type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
 pub(crate) struct Journal {
     lease: Lease,
     holds: Holds,
-    state: Mutex<State>,
+    state: Mutex<Locked>,
     /// Whether the buffer is open, as of its last change: asked before each value, without the lock. No wait relies on it.
     open: AtomicBool,
-    failure: Slot<Stopped>,
+    failure: Mailbox<Stopped>,
     skips: Skips,
     requests: UnboundedSender<FlushRequest>,
     this: Weak<Self>,
 }
 
-struct State {
+struct Locked {
     buffer: Buffer,
     progress: Waiters,
     end: Waiters,
@@ -81,13 +81,13 @@ impl Journal {
         requests: UnboundedSender<FlushRequest>,
     ) -> Arc<Self> {
         let buffer = Buffer::new(ahead, next, wait);
-        let state = State { buffer, progress: Waiters::default(), end: Waiters::default() };
+        let state = Locked { buffer, progress: Waiters::default(), end: Waiters::default() };
         Arc::new_cyclic(|this| Self {
             lease,
             holds,
             state: Mutex::new(state),
             open: AtomicBool::new(true),
-            failure: Slot::default(),
+            failure: Mailbox::default(),
             skips: Skips::default(),
             requests,
             this: this.clone(),
@@ -118,7 +118,7 @@ impl Journal {
     }
 
     /// Where a handler in a transaction says why it failed, before that is known to last.
-    pub(crate) fn failure(&self) -> &Slot<Stopped> {
+    pub(crate) fn failure(&self) -> &Mailbox<Stopped> {
         &self.failure
     }
 }
@@ -161,11 +161,11 @@ impl Journal {
     }
 
     /// Adds the next value, which becomes a step in the store, unless its handler is not to run any more.
-    pub(crate) fn push_pending(&self, hash: u64, bytes: usize, run: BoxedHandler) {
+    pub(crate) fn push_pending(&self, hash: u64, bytes: usize, handler: BoxedHandler) {
         let mut not_run = None;
         self.change(|buffer| {
-            buffer.push_pending(hash, bytes, run).unwrap_or_else(|run| {
-                not_run = Some(run);
+            buffer.push_pending(hash, bytes, handler).unwrap_or_else(|handler| {
+                not_run = Some(handler);
                 Effect::default()
             })
         });
@@ -296,7 +296,7 @@ impl Journal {
         drop(unrun);
     }
 
-    fn carry_out(&self, mut state: MutexGuard<'_, State>, Effect { flush, mut wake }: Effect) {
+    fn carry_out(&self, mut state: MutexGuard<'_, Locked>, Effect { flush, mut wake }: Effect) {
         let mut unrun = Unrun::new();
         if let Some(wait) = flush
             && !self.request(wait)
@@ -322,15 +322,15 @@ impl Journal {
     }
 
     fn wait<T, F: FnMut(&Buffer) -> Option<T>>(&self, list: List, condition: F) -> Wait<'_, F> {
-        Wait { journal: self, list, condition, ticket: None }
+        Wait { journal: self, list, condition, id: None }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, Locked> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Locked {
     fn woken(&mut self, wake: Wake) -> [Woken; 2] {
         [
             if wake.wakes_progress() { self.progress.take() } else { Woken::default() },
@@ -363,7 +363,7 @@ struct Wait<'a, F> {
     journal: &'a Journal,
     list: List,
     condition: F,
-    ticket: Option<Ticket>,
+    id: Option<WaiterId>,
 }
 
 impl<T, F: FnMut(&Buffer) -> Option<T> + Unpin> Future for Wait<'_, F> {
@@ -379,7 +379,7 @@ impl<T, F: FnMut(&Buffer) -> Option<T> + Unpin> Future for Wait<'_, F> {
                 Poll::Ready(value)
             }
             None => {
-                let replaced = state.list(this.list).register(&mut this.ticket, context.waker());
+                let replaced = state.list(this.list).register(&mut this.id, context.waker());
                 drop(state);
                 drop(replaced);
                 Poll::Pending
@@ -390,8 +390,8 @@ impl<T, F: FnMut(&Buffer) -> Option<T> + Unpin> Future for Wait<'_, F> {
 
 impl<F> Wait<'_, F> {
     fn leave(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            let waker: Option<Waker> = self.journal.state().list(self.list).remove(ticket);
+        if let Some(id) = self.id.take() {
+            let waker: Option<Waker> = self.journal.state().list(self.list).remove(id);
             // After the lock: the last of a task's wakers may take the task with it.
             drop(waker);
         }

@@ -12,7 +12,7 @@ use crate::{
     error::{BoxError, Error},
     execution::{
         attempt::Attempt,
-        handler::{Handler, LaterTry, MakeRun, Signature, inject::Inject},
+        handler::{BoxHandler, Handler, LaterTry, Signature, inject::Inject},
     },
     model::job,
     schema::{need::Need, returns::Reply},
@@ -72,7 +72,7 @@ macro_rules! handlers {
                 ready(Err(Error::Misuse("a handler in a transaction is run by its store").into()))
             }
 
-            const IN_TRANSACTION: Option<MakeRun<Self, Y, R>> = Some(|&handler, value, handling| {
+            const IN_TRANSACTION: Option<BoxHandler<Self, Y, R>> = Some(|&handler, value, handling| {
                 let run = in_transaction(move |tx| {
                     Box::pin(async move {
                         let _attempt = handling.attempt();

@@ -10,7 +10,7 @@ use crate::{
     error::{BoxError, Error},
     execution::{
         attempt::Attempt,
-        handler::{Handler, MakeRun, NowTry, Signature, inject::Inject},
+        handler::{BoxHandler, Handler, NowTry, Signature, inject::Inject},
     },
     schema::{need::Need, returns::Reply},
 };
@@ -35,7 +35,7 @@ macro_rules! handlers {
                 ready(Err(Error::Misuse("a handler in a transaction is run by its store").into()))
             }
 
-            const IN_TRANSACTION: Option<MakeRun<Self, Y, R>> = Some(|&handler, value, handling| {
+            const IN_TRANSACTION: Option<BoxHandler<Self, Y, R>> = Some(|&handler, value, handling| {
                 let run: InTransaction = Box::new(move |tx| {
                     let _attempt = handling.attempt();
                     handling.handle(|| handler(tx, value, $($extra::inject(_attempt)),*).map_err(Into::into))
