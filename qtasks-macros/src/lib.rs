@@ -5,9 +5,12 @@ mod body;
 mod enclosing;
 mod ends;
 mod expand;
+mod form;
+mod rules;
 mod task;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use proc_macro::TokenStream;
 

@@ -1,11 +1,9 @@
-//! What the macro knows of a task, and the rules that a task obeys.
+//! What the macro knows of a task.
 
-use proc_macro2::{Ident, TokenStream};
+use proc_macro2::Ident;
 use quote::ToTokens as _;
 use syn::{
-    Attribute, Block, FnArg, GenericArgument, GenericParam, ItemFn, Lifetime, Pat, PatType, PathArguments, PathSegment,
-    ReturnType, Safety, Signature, Token, Type, TypeImplTrait, TypeReference, Visibility, ext::IdentExt as _,
-    visit::Visit,
+    Attribute, Block, FnArg, ItemFn, Pat, PatType, ReturnType, Signature, Token, Type, Visibility, ext::IdentExt as _,
 };
 
 use crate::{
@@ -13,6 +11,10 @@ use crate::{
     args::{self, Options},
     body::{self, Rules, Yields},
     ends,
+    form::{Use, check_form, check_type},
+    types::{
+        is_no_collection, is_plain, is_type, last_segment, leaves_reply_open, mentions, type_arguments, value_type,
+    },
 };
 
 /// A task.
@@ -79,11 +81,7 @@ impl Task {
         let name = name(&options, &signature.ident, errors);
         let (attrs, ident) = (Attributes::new(attrs), signature.ident.clone());
         let task = Self { options, attrs, vis, ident, name, awaits, params, output, body: *body, yields, signature };
-        task.check_co(errors);
-        task.check_context(errors);
-        task.check_collection(errors);
-        task.check_options(errors);
-        task.check_shadows(errors);
+        task.check(errors);
         if task.generates() {
             ends::check(&written, task.fails(), errors);
         }
@@ -133,35 +131,8 @@ impl Task {
         self.options.echo.as_ref().is_some_and(|given| given.value)
     }
 
-    fn check_co(&self, errors: &mut Errors) {
-        let mut cos = self.params.iter().filter(|param| param.is_co());
-        if let Some(first) = cos.next()
-            && !self.awaits
-        {
-            errors.at(&first.ty, "a `fn` task cannot take a `Co`: make it `async fn`, or use `yield_!`");
-        }
-        for other in cos {
-            errors.at(&other.ty, "a task takes one `Co`: pass `&co` on to whatever needs it");
-        }
-    }
-
-    fn check_context(&self, errors: &mut Errors) {
-        for (at, param) in self.params.iter().enumerate() {
-            match param.role {
-                Role::Context if !self.echoes() => {
-                    errors.at(&param.ty, "a `TaskContext` parameter needs `#[qtask(echo = true)]`: add `echo = true`");
-                }
-                Role::Context if at > 0 => {
-                    errors
-                        .at(&param.ty, "`echo = true` passes one `TaskContext`, as the first parameter: move it there");
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// What it returns, if it yields and that is plainly nothing to collect into.
-    fn no_collection(&self) -> Option<&Type> {
+    pub(crate) fn no_collection(&self) -> Option<&Type> {
         let output = self.output.as_ref().filter(|_| self.generates());
         output.map(value_type).filter(|output| is_no_collection(output))
     }
@@ -169,81 +140,6 @@ impl Task {
     /// Whether there is no collection of its values, which is an error.
     pub(crate) fn collects_nothing(&self) -> bool {
         self.no_collection().is_some()
-    }
-
-    /// The traits would say it too, once for each place that needs the collection.
-    fn check_collection(&self, errors: &mut Errors) {
-        if let Some(output) = self.no_collection() {
-            let collection = format!("Vec<{}>", compact(&output.to_token_stream()));
-            errors.at(
-                output,
-                format!(
-                    "a task that yields returns what its values are collected into: `{collection}`, say, or `Count`"
-                ),
-            );
-        }
-    }
-
-    fn check_options(&self, errors: &mut Errors) {
-        let options = &self.options;
-        if !self.generates() {
-            let given = [
-                options.generate_handler.as_ref().map(|given| &given.key),
-                options.on_error.as_ref().map(|given| &given.key),
-                options.checkpoint.as_ref().map(|given| &given.key),
-                options.resume.as_ref().map(|given| &given.key),
-            ];
-            for key in given.into_iter().flatten() {
-                errors.at(
-                    key,
-                    format!(
-                        "`{key}` is for a task that yields: say `yield_!(value);` in the body, or take `co: Co<Y, R>`"
-                    ),
-                );
-            }
-        } else if let Some(on_error) = &options.on_error
-            && options.skips()
-            && options.generate_handler.is_none()
-        {
-            errors.at(
-                &on_error.key,
-                "`on_error = \"skip\"` is about the handler's errors: add `generate_handler = path`, or leave it out",
-            );
-        }
-        if let Some(resume) = &options.resume
-            && options.goes_on_from_cursor()
-            && options.skips()
-        {
-            errors.at(
-                &resume.key,
-                "`resume = \"cursor\"` goes on from the last reply, and a value that is skipped has none: leave out one of \
-                 `resume` and `on_error`",
-            );
-        }
-        if let Some(retry_on) = &options.retry_on
-            && !self.fails()
-        {
-            errors.at(
-                &retry_on.key,
-                "`retry_on` judges the error of the body: let the task return a `Result<T, E>`, or leave it out",
-            );
-        }
-    }
-
-    /// A function that the options name is called in the body's own function, where a parameter of its name hides it.
-    fn check_shadows(&self, errors: &mut Errors) {
-        let given = [("generate_handler", &self.options.generate_handler), ("retry_on", &self.options.retry_on)];
-        for (key, given) in given {
-            let Some(function) = given.as_ref().and_then(|given| given.value.path.get_ident()) else { continue };
-            for param in self.params.iter().filter(|param| param.ident == *function) {
-                errors.at(
-                    &param.ident,
-                    format!(
-                        "the parameter `{function}` hides the function of `{key} = {function}`: rename the parameter"
-                    ),
-                );
-            }
-        }
     }
 }
 
@@ -334,33 +230,6 @@ impl Role {
     }
 }
 
-/// The rules for everything of a signature but its parameters and its return type.
-fn check_form(signature: &Signature, errors: &mut Errors) {
-    let Signature { constness, safety, abi, generics, variadic, .. } = signature;
-    for param in &generics.params {
-        let message = match param {
-            GenericParam::Lifetime(_) => "a task cannot borrow, since its arguments are stored: leave the lifetime out",
-            _ => "a task cannot be generic, since its arguments are stored: write a task for each type",
-        };
-        errors.at(param, message);
-    }
-    if let Some(clause) = &generics.where_clause {
-        errors.at(clause, "a task cannot have a `where` clause, since it cannot be generic: leave it out");
-    }
-    if let Some(constness) = constness {
-        errors.at(constness, "a task cannot be `const`: leave it out");
-    }
-    if let Safety::Unsafe(unsafety) = safety {
-        errors.at(unsafety, "a task cannot be `unsafe`, since a worker calls it: use an `unsafe` block in its body");
-    }
-    if let Some(abi) = abi {
-        errors.at(abi, "a task cannot be `extern`: leave it out");
-    }
-    if let Some(variadic) = variadic {
-        errors.at(variadic, "a task has a fixed number of parameters: take a `Vec<T>`");
-    }
-}
-
 fn output(output: &ReturnType, errors: &mut Errors) -> Option<Type> {
     match output {
         ReturnType::Default => None,
@@ -396,167 +265,4 @@ fn named(pat: &Pat, errors: &mut Errors) -> Option<(Option<Token![mut]>, Ident)>
             None
         }
     }
-}
-
-/// What a type is used for.
-#[derive(Clone, Copy)]
-enum Use {
-    Parameter,
-    Return,
-}
-
-/// Whether values of `ty` can be stored, and the type be named.
-fn check_type(ty: &Type, used: Use, errors: &mut Errors) -> bool {
-    let before = errors.0.len();
-    StorableType { used, errors }.visit_type(ty);
-    errors.0.len() == before
-}
-
-struct StorableType<'a> {
-    used: Use,
-    errors: &'a mut Errors,
-}
-
-impl<'ast> Visit<'ast> for StorableType<'_> {
-    fn visit_type_reference(&mut self, reference: &'ast TypeReference) {
-        let owned = owned(&reference.elem);
-        let message = match self.used {
-            Use::Parameter => format!("a task cannot borrow its arguments, since they are stored: take {owned}"),
-            Use::Return => format!("a task cannot return what it borrows, since its result is stored: return {owned}"),
-        };
-        self.errors.at(reference, message);
-    }
-
-    fn visit_type_impl_trait(&mut self, opaque: &'ast TypeImplTrait) {
-        self.errors.at(
-            opaque,
-            match self.used {
-                Use::Parameter => {
-                    "the arguments of a task are stored, and their types need names: write one for `impl Trait`"
-                }
-                Use::Return => "the result of a task is stored, and its type needs a name: write one for `impl Trait`",
-            },
-        );
-    }
-
-    fn visit_lifetime(&mut self, lifetime: &'ast Lifetime) {
-        if lifetime.ident != "static" {
-            self.errors
-                .at(lifetime, "what a task takes and returns is stored, so it cannot borrow: name an owned type");
-        }
-    }
-}
-
-/// What to take instead of a reference to `ty`.
-fn owned(ty: &Type) -> String {
-    let ty = ungrouped(ty);
-    let name = last_segment(ty).map(|last| last.ident.to_string());
-    match (ty, name.as_deref()) {
-        (Type::Slice(slice), _) => format!("`Vec<{}>`", compact(&slice.elem.to_token_stream())),
-        (Type::TraitObject(_), _) => "a type with a name".to_owned(),
-        (_, Some("str")) => "`String`".to_owned(),
-        (_, Some("Path")) => "`PathBuf`".to_owned(),
-        (other, _) => format!("`{}`", compact(&other.to_token_stream())),
-    }
-}
-
-/// Tokens as text, with the spaces left out that a path does not need.
-pub(crate) fn compact(tokens: &TokenStream) -> String {
-    let spaced = tokens.to_string();
-    let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let mut text = String::new();
-    let mut chars = spaced.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c != ' ' || (is_word(text.chars().last()) && is_word(chars.peek().copied())) || text.ends_with(',') {
-            text.push(c);
-        }
-    }
-    text
-}
-
-/// Takes off the parentheses, and the invisible delimiters that a type gets which a `macro_rules!` has passed on.
-fn ungrouped(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => ungrouped(&group.elem),
-        Type::Paren(paren) => ungrouped(&paren.elem),
-        other => other,
-    }
-}
-
-fn last_segment(ty: &Type) -> Option<&PathSegment> {
-    match ungrouped(ty) {
-        Type::Path(path) => path.path.segments.last(),
-        _ => None,
-    }
-}
-
-fn type_arguments(segment: &PathSegment) -> Vec<&Type> {
-    let PathArguments::AngleBracketed(arguments) = &segment.arguments else { return Vec::new() };
-    let types = arguments.args.iter().filter_map(|argument| match argument {
-        GenericArgument::Type(ty) => Some(ty),
-        _ => None,
-    });
-    types.collect()
-}
-
-fn leaves_reply_open(output: &Type) -> bool {
-    match (ungrouped(output), last_segment(output)) {
-        (Type::Tuple(tuple), _) => tuple.elems.is_empty(),
-        (_, Some(last)) if last.ident == "Result" => {
-            type_arguments(last).first().is_some_and(|collection| leaves_reply_open(collection))
-        }
-        (_, Some(last)) => last.ident == "Count" || last.ident == "String",
-        _ => false,
-    }
-}
-
-/// The `T` of a `Result<T, E>`, or the type itself.
-fn value_type(ty: &Type) -> &Type {
-    let last = last_segment(ty).filter(|last| last.ident == "Result");
-    last.and_then(|last| type_arguments(last).into_iter().next()).unwrap_or(ty)
-}
-
-/// Something that values are not collected into.
-fn is_no_collection(ty: &Type) -> bool {
-    let named = |last: &PathSegment| ["Option", "Box", "Arc", "Rc"].iter().any(|name| last.ident == name);
-    match ungrouped(ty) {
-        Type::Tuple(tuple) => !tuple.elems.is_empty(),
-        Type::Array(_) | Type::Slice(_) => true,
-        other => is_scalar(other) || last_segment(other).is_some_and(named),
-    }
-}
-
-/// A number, `bool` or `char`.
-fn is_scalar(ty: &Type) -> bool {
-    last_segment(ty).is_some_and(|last| SCALARS.iter().any(|scalar| last.ident == scalar))
-}
-
-/// Whether a type of the language has this name.
-fn is_type(name: &str) -> bool {
-    SCALARS.contains(&name) || name == "str"
-}
-
-const SCALARS: [&str; 16] = [
-    "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize", "f32", "f64", "bool",
-    "char",
-];
-
-/// A type that is known to be storable: a number, a text, or a list or an option of those.
-fn is_plain(ty: &Type) -> bool {
-    let Type::Path(path) = ungrouped(ty) else { return false };
-    let Some(ident) = path.path.get_ident() else {
-        let (Some(last), 1) = (path.path.segments.last(), path.path.segments.len()) else { return false };
-        let types = type_arguments(last);
-        return (last.ident == "Vec" || last.ident == "Option") && types.len() == 1 && is_plain(types[0]);
-    };
-    is_scalar(ty) || ident == "String"
-}
-
-/// Whether `word` stands anywhere in `tokens`.
-fn mentions(tokens: &TokenStream, word: &str) -> bool {
-    tokens.clone().into_iter().any(|tree| match tree {
-        proc_macro2::TokenTree::Ident(ident) => ident == word,
-        proc_macro2::TokenTree::Group(group) => mentions(&group.stream(), word),
-        _ => false,
-    })
 }

@@ -1,0 +1,85 @@
+//! What is known of a task before it runs, in the order of its options.
+
+use std::time::Duration;
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens as _, quote};
+
+use super::expansion::Expansion;
+use crate::{
+    args::{Backoff, Checkpoint},
+    task::{Param, Task},
+    types::compact,
+};
+
+impl Expansion<'_> {
+    pub(super) fn schema(&self) -> TokenStream {
+        let (q, Task { name, options, .. }) = (&self.q, self.task);
+        let set = self.settings();
+        let awaiting = self.task.awaits.then(|| quote!(.awaiting()));
+        let echo = self.task.echoes().then(|| quote!(.echo()));
+        let generating = self.generating();
+        let handler = options.generate_handler.as_ref().map(|given| {
+            let (path, text) = (&given.value, compact(&given.value.to_token_stream()));
+            let takes = self.takes(path);
+            quote!(.handler(#text, || #takes.needs()))
+        });
+        let states: Vec<_> = self.task.params.iter().filter_map(Param::state).collect();
+        let needs = (!states.is_empty()).then(|| quote!(.needs(|| ::std::vec![#(#q::Need::of::<#states>()),*])));
+        quote! {
+            fn schema() -> &'static #q::TaskExecSchema {
+                static SCHEMA: #q::TaskExecSchema =
+                    #q::TaskExecSchema::new(#name, ::core::module_path!(), ::core::file!(), ::core::line!())
+                        #awaiting #echo #generating #handler #needs #set;
+                &SCHEMA
+            }
+        }
+    }
+
+    pub(super) fn generating(&self) -> Option<TokenStream> {
+        let (q, options) = (&self.q, &self.task.options);
+        let into = self.into();
+        let on_error = options.skips().then(|| quote!(.on_error(#q::OnError::Skip)));
+        let checkpoint = options.checkpoint.as_ref().map(|given| match given.value {
+            Checkpoint::Each => quote!(.checkpoint(#q::Checkpoint::Each)),
+            Checkpoint::Within(time) => {
+                let time = duration(time);
+                quote!(.checkpoint(#q::Checkpoint::Within(#time)))
+            }
+        });
+        let resume = options.goes_on_from_cursor().then(|| quote!(.resume(#q::Resume::Cursor)));
+        self.task
+            .generates()
+            .then(|| quote!(.generating(#q::Generating::into::<#into>() #on_error #checkpoint #resume)))
+    }
+
+    /// The options that are plain values.
+    pub(super) fn settings(&self) -> TokenStream {
+        let (q, options) = (&self.q, &self.task.options);
+        let queue = options.queue.as_ref().map(|queue| quote!(.queue(#queue)));
+        let priority = options.priority.map(|priority| quote!(.priority(#priority)));
+        let retry = retry(q, options.retry, options.backoff).map(|retry| quote!(.retry(#retry)));
+        let max_time = options.max_time.map(duration).map(|time| quote!(.max_time(#time)));
+        let tags = &options.tags;
+        let tags = (!tags.is_empty()).then(|| quote!(.tags(&[#(#tags),*])));
+        let description = options.description.as_ref().map(|text| quote!(.description(#text)));
+        quote!(#queue #priority #retry #max_time #tags #description)
+    }
+}
+
+fn retry(q: &TokenStream, limit: Option<u32>, backoff: Option<Backoff>) -> Option<TokenStream> {
+    if limit.is_none() && backoff.is_none() {
+        return None;
+    }
+    let limit = limit.map_or_else(|| quote!(#q::Retry::DEFAULT.limit), |limit| quote!(#limit));
+    let (base, cap) = match backoff {
+        Some(Backoff { base, cap }) => (duration(base), duration(cap)),
+        None => (quote!(#q::Retry::DEFAULT.base), quote!(#q::Retry::DEFAULT.cap)),
+    };
+    Some(quote!(#q::Retry { limit: #limit, base: #base, cap: #cap }))
+}
+
+fn duration(duration: Duration) -> TokenStream {
+    let millis = u64::try_from(duration.as_millis()).expect("read from whole milliseconds");
+    quote!(::core::time::Duration::from_millis(#millis))
+}
