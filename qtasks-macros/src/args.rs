@@ -1,4 +1,4 @@
-//! The options of the attribute, read one by one so that each wrong one is told of.
+//! The options of the attribute, read one by one so that each wrong one gets an error.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use syn::{
 
 use crate::Errors;
 
-/// Every option, with a value to show to whoever got it wrong.
+/// Every option, with a right value for messages about a wrong one.
 const OPTIONS: [(&str, &str); 15] = [
     ("name", "\"emails.send\""),
     ("generate_handler", "handle"),
@@ -54,13 +54,13 @@ pub(crate) struct Options {
     root: Option<Path>,
 }
 
-/// An option whose place in the attribute is needed, because a rule may forbid it.
+/// An option that a rule may forbid: its key is where the message about that points.
 pub(crate) struct Given<T> {
     pub(crate) key: Ident,
     pub(crate) value: T,
 }
 
-/// What the delays between tries grow from, and up to.
+/// The delays between tries grow from `base` up to `cap`.
 #[derive(Clone, Copy)]
 pub(crate) struct Backoff {
     pub(crate) base: Duration,
@@ -81,7 +81,7 @@ pub(crate) enum Checkpoint {
     Within(Duration),
 }
 
-/// How a later attempt comes to where an earlier one ended.
+/// How a later attempt gets to where an earlier one ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
     Replay,
@@ -111,7 +111,7 @@ impl Options {
         options
     }
 
-    /// Where qtasks is.
+    /// The path of qtasks in the user's crate.
     pub(crate) fn root(&self) -> Path {
         self.root.clone().unwrap_or_else(|| parse_quote!(::qtasks))
     }
@@ -187,7 +187,7 @@ fn example(key: &Ident) -> Result<&'static str> {
     Err(Error::new(key.span(), format!("unknown option `{wrong}`: {hint}the options are {all}")))
 }
 
-/// Where something is said that is no option of a task.
+/// Where a setting belongs that is no option of a task.
 fn elsewhere(wrong: &str) -> Option<&'static str> {
     match wrong {
         "delay" | "at" | "eta" | "countdown" => Some("a call has it: `my_task(5).delay(Duration::from_secs(60))`"),
@@ -230,7 +230,7 @@ fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Takes off the invisible delimiters that a value gets which a `macro_rules!` has passed on.
+/// Takes off the invisible delimiters around a value that a `macro_rules!` has passed on.
 fn ungrouped(expr: Expr) -> Expr {
     match expr {
         Expr::Group(group) => ungrouped(*group.expr),
@@ -238,7 +238,7 @@ fn ungrouped(expr: Expr) -> Expr {
     }
 }
 
-/// The value of an option, and one that would be right.
+/// The value of an option, with an example of a right one for messages.
 struct Value {
     expr: Expr,
     example: String,

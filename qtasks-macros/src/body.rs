@@ -1,7 +1,7 @@
-//! The yields of a body: where they may stand, and the rewriting of those whose reply nobody wants.
+//! The yields of a body: checks where they stand, and makes calls of the coroutine's end of them.
 //!
-//! `yield_!(value);` becomes `__co.emit(value).await;`, and `yield_!(value)` as an expression `__co.yield_(value).await`. What
-//! cannot be read here, because a macro of the user's makes it, meets the `macro_rules! yield_` above the body.
+//! `yield_!(value);` becomes `__co.emit(value).await;`, and `yield_!(value)` as an expression `__co.yield_(value).await`. A
+//! `yield_!` that a macro of the user's makes cannot be read here: it meets the `macro_rules! yield_` above the body.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens as _, TokenStreamExt as _, quote, quote_spanned};
@@ -19,16 +19,16 @@ use crate::Errors;
 /// What a body may do.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
-    /// It is that of an `async fn`.
+    /// Whether the body is that of an `async fn`.
     pub(crate) awaits: bool,
-    /// A value may be skipped, and then has no reply.
+    /// Whether a value may be skipped, and so have no reply.
     pub(crate) skips: bool,
 }
 
-/// What was found in a body.
+/// The yields that were found in a body.
 #[derive(Default)]
 pub(crate) struct Yields {
-    /// It says `yield_!`.
+    /// Whether the body says `yield_!`.
     pub(crate) any: bool,
     /// The first `yield_` without a path, which uses what the user imported under that name.
     pub(crate) bare: Option<Ident>,
@@ -41,18 +41,18 @@ pub(crate) fn rewrite(block: &mut Block, rules: Rules, errors: &mut Errors) -> Y
     body.yields
 }
 
-/// The coroutine's own end, a name that no user can say; a message about it points at `span`.
+/// The name of the coroutine's end, which the user's code cannot mention; a message about it points at `span`.
 pub(crate) fn co(span: Span) -> Ident {
     Ident::new("__co", at(span))
 }
 
-/// The span of something that the macro makes, for messages that point at what the user wrote.
+/// A span for code that the macro makes: messages about it point at `span`, which the user wrote.
 pub(crate) fn at(span: Span) -> Span {
     Span::mixed_site().located_at(span)
 }
 
-/// Takes the invisible delimiters off a statement that is a `$block` of a `macro_rules!`: syn wants a semicolon after it,
-/// and rustc does not.
+/// Takes the invisible delimiters off a statement that is a `$block` of a `macro_rules!`: syn wants a semicolon after
+/// such a statement, and rustc does not.
 pub(crate) fn with_visible_blocks(tokens: TokenStream) -> TokenStream {
     let trees: Vec<_> = tokens.into_iter().collect();
     let visible = trees.iter().enumerate().map(|(at, tree)| {
@@ -79,7 +79,7 @@ fn passed_on_block(group: &Group) -> Option<Group> {
     }
 }
 
-/// What the tokens at hand belong to.
+/// The innermost thing that the visited tokens stand in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Task,
@@ -169,7 +169,7 @@ impl Body<'_> {
         self.yielded("yield_", attrs, call)
     }
 
-    /// A yield, as a call of the coroutine's end, which a message shows as the whole of `yield_!(value)`.
+    /// A yield as a call of the coroutine's end, with spans by which a message shows the whole of `yield_!(value)`.
     fn yielded(&mut self, method: &str, attrs: &[Attribute], call: &Macro) -> Expr {
         self.check(&call.path, &call.tokens);
         let value = without_trailing_comma(self.macro_input(call.tokens.clone(), false));
@@ -189,7 +189,7 @@ impl Body<'_> {
         }
     }
 
-    /// Any yield: it stands where it may, and yields one value.
+    /// Checks that a yield stands where it may, and yields one value.
     fn check(&mut self, path: &Path, input: &TokenStream) {
         let Some(name) = yield_name(path) else { return };
         self.note(name, path.segments.len() == 1);
@@ -232,7 +232,7 @@ impl Body<'_> {
         }
     }
 
-    /// What stands between the delimiters of a macro's call, read as Rust as far as it is.
+    /// The input of a macro's call, with its yields rewritten where it can be read as Rust.
     fn macro_input(&mut self, input: TokenStream, braces: bool) -> TokenStream {
         if !concerns_us(&input) {
             return input;
@@ -248,7 +248,7 @@ impl Body<'_> {
         self.pieces(input)
     }
 
-    /// Something like the arms of `tokio::select!`: expressions, and what is none, between separators.
+    /// Input as the arms of `tokio::select!`: expressions and other tokens between separators.
     fn pieces(&mut self, input: TokenStream) -> TokenStream {
         let mut output = TokenStream::new();
         let mut piece = Vec::new();
@@ -282,7 +282,7 @@ impl Body<'_> {
         }
     }
 
-    /// Tokens that are no Rust that we know, one by one.
+    /// Tokens that cannot be read as Rust, one by one.
     fn tokens(&mut self, tokens: &[TokenTree]) -> TokenStream {
         let mut output = TokenStream::new();
         let mut next_block = None;
@@ -358,7 +358,7 @@ fn statement_yield(stmt: &Stmt) -> Option<(Vec<Attribute>, Macro, Option<Token![
     Some((attrs.clone(), call.clone(), semi))
 }
 
-/// What a `macro_rules!` has passed on stands in invisible delimiters.
+/// Takes off the invisible delimiters around an expression that a `macro_rules!` has passed on.
 fn passed_on(expr: &Expr) -> &Expr {
     match expr {
         Expr::Group(group) => passed_on(&group.expr),

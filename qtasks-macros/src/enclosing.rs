@@ -1,5 +1,5 @@
-//! Where the attribute stands in its file. A macro is not told, and of a task in an `impl` rustc would call each part of the
-//! expansion out of place, one by one. So the source is looked at; where it cannot be, rustc says it.
+//! Whether the attribute stands in an `impl`. Rustc does not pass that to a macro, and would give an error for each part of
+//! the expansion that may not stand there. So the macro reads the source file; where it cannot, rustc's errors remain.
 
 use std::fs;
 
@@ -18,16 +18,16 @@ pub(crate) fn stands_in_impl(source: &str, line: usize, column: usize) -> bool {
     let start: usize = source.split_inclusive('\n').take(line - 1).map(str::len).sum();
     let Some((within, _)) = source[start..].char_indices().nth(column - 1) else { return false };
     let (before, attribute) = source.split_at(start + within);
-    // Or the span is that of something else, since a macro has made the attribute.
+    // Where a macro has made the attribute, its span is that of other code.
     attribute.starts_with("#[") && Scan::of(before).ends_in_impl()
 }
 
-/// A walk over source text, by what braces it opens and closes.
+/// A walk over source text that follows its braces.
 struct Scan<'a> {
     rest: &'a str,
     open: Vec<Block>,
     header: Header,
-    /// Parentheses and brackets that are open since the last brace.
+    /// How many parentheses and brackets are open since the last brace.
     nesting: usize,
 }
 
@@ -36,12 +36,12 @@ struct Block {
     nesting: usize,
 }
 
-/// What stands before a brace, since the last brace or semicolon.
+/// The words before a brace, since the last brace or semicolon.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Header {
-    /// Nothing yet but attributes and the like.
+    /// Attributes and visibility at most.
     Start,
-    /// `impl` or `trait`.
+    /// An `impl` or a `trait`.
     Impl,
     Other,
 }

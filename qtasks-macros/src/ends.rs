@@ -1,5 +1,5 @@
-//! What the body of a task that yields ends with: nothing, or `Ok(())`, since its values are its result. Rustc would say it
-//! in types; what is plain to see is said here.
+//! The end of a body that yields: nothing, or `Ok(())`, since the values are the result. Rustc would say so in terms of
+//! types; a wrong end that is plain to see gets a message of ours.
 
 use syn::{
     Block, Expr, ExprAsync, ExprClosure, ExprReturn, Item, Macro, Stmt,
@@ -56,7 +56,7 @@ impl<'ast> Visit<'ast> for Returns<'_> {
     fn visit_item(&mut self, _: &'ast Item) {}
 }
 
-/// An expression that is a value for sure, and not `()`.
+/// Whether an expression is a value other than `()` for sure.
 fn is_value(expr: &Expr) -> bool {
     const MAKERS: [&str; 5] = ["new", "with_capacity", "from", "Some", "from_iter"];
     const METHODS: [&str; 6] = ["collect", "clone", "to_vec", "to_owned", "to_string", "len"];
@@ -99,7 +99,7 @@ fn gives_nothing(end: &Expr) -> bool {
     }
 }
 
-/// A macro whose statement is `()` and goes on.
+/// Whether a call of this macro is `()` as a statement, and the body goes on after it.
 fn is_unit(call: &Macro) -> bool {
     names(call, &["yield_", "println", "print", "eprintln", "eprint", "trace", "debug", "info", "warn", "assert"])
 }

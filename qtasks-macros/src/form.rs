@@ -42,7 +42,7 @@ pub(crate) enum Use {
     Return,
 }
 
-/// Whether values of `ty` can be stored, and the type be named.
+/// Whether values of `ty` can be stored, and `ty` can be named in the expansion.
 pub(crate) fn check_type(ty: &Type, used: Use, errors: &mut Errors) -> bool {
     let before = errors.0.len();
     StorableType { used, errors }.visit_type(ty);

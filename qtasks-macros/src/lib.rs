@@ -56,7 +56,7 @@ use proc_macro::TokenStream;
 /// | `queue = "mail"` | the queue of its jobs, named as tasks are | `"default"` |
 /// | `priority = 10` | an `i16`; higher is leased first | 0 |
 /// | `retry = 5` | how many failures in a row are forgiven: 5 makes 6 tries | 3 |
-/// | `backoff = "1s..1h"` | what the delays between tries grow from, and up to; `"5s"` is both | `"1s..1h"` |
+/// | `backoff = "1s..1h"` | the delays between tries grow from the first to the second; `"5s"` is both | `"1s..1h"` |
 /// | `retry_on = path` | a `fn(&E) -> bool`: whether another try can mend an error of the body | all are tried again |
 /// | `max_time = "30s"` | how long one attempt may last | no limit |
 /// | `tags = ["nightly", "billing"]` | words to find the task by | none |
@@ -76,8 +76,8 @@ use proc_macro::TokenStream;
 ///
 /// A handler is a `fn` or an `async fn` that takes the value, and `State<T>` and `TaskContext` after it if it likes; it
 /// may return a `Result`. With `&qtasks::sqlite::Transaction<'_>` before the value, a `fn` that returns a `Result` runs in
-/// the transaction of the SQLite store in which the step is recorded: what it writes there is there exactly once. So does
-/// an `async fn` with `&mut qtasks::postgres::Transaction<'_>`, in one of the Postgres store.
+/// the transaction of the SQLite store that records the step: its writes are there exactly once. An `async fn` with
+/// `&mut qtasks::postgres::Transaction<'_>` does the same in a transaction of the Postgres store.
 ///
 /// # Other attributes
 ///
@@ -89,7 +89,7 @@ pub fn qtask(options: TokenStream, item: TokenStream) -> TokenStream {
     expand::qtask(options.into(), item.into(), enclosing::is_in_impl()).into()
 }
 
-/// All that is wrong with a task, to be said in one go.
+/// The errors of one task, reported together.
 #[derive(Default)]
 struct Errors(Vec<syn::Error>);
 

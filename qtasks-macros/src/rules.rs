@@ -45,7 +45,7 @@ impl Task {
         }
     }
 
-    /// The traits would say it too, once for each place that needs the collection.
+    /// Without this, the traits would give an error for each use of the collection.
     fn check_collection(&self, errors: &mut Errors) {
         if let Some(output) = self.no_collection() {
             let collection = format!("Vec<{}>", compact(&output.to_token_stream()));
@@ -104,7 +104,8 @@ impl Task {
         }
     }
 
-    /// A function that the options name is called in the body's own function, where a parameter of its name hides it.
+    /// The expansion calls the functions that options name within the body's own function, where a parameter of the same
+    /// name would hide them.
     fn check_shadows(&self, errors: &mut Errors) {
         let given = [("generate_handler", &self.options.generate_handler), ("retry_on", &self.options.retry_on)];
         for (key, given) in given {

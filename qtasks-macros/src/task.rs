@@ -17,13 +17,13 @@ use crate::{
     },
 };
 
-/// A task.
+/// A task, read from the user's function and the options of its attribute.
 pub(crate) struct Task {
     pub(crate) options: Options,
     pub(crate) attrs: Attributes,
     pub(crate) vis: Visibility,
     pub(crate) ident: Ident,
-    /// The name that its jobs are stored under.
+    /// The name under which its jobs are stored.
     pub(crate) name: String,
     pub(crate) awaits: bool,
     pub(crate) params: Vec<Param>,
@@ -34,16 +34,16 @@ pub(crate) struct Task {
     pub(crate) signature: Signature,
 }
 
-/// The attributes of the user's function, by where they go.
+/// The attributes of the user's function, by where the expansion puts them.
 #[derive(Default)]
 pub(crate) struct Attributes {
-    /// To everything that is made.
+    /// Attributes of every item of the expansion.
     pub(crate) cfg: Vec<Attribute>,
-    /// To the struct and its constructor.
+    /// Attributes of the struct and its constructor.
     pub(crate) outside: Vec<Attribute>,
-    /// To the struct, its constructor and the function that holds the body.
+    /// Attributes of the struct, its constructor and the function that holds the body.
     pub(crate) lints: Vec<Attribute>,
-    /// To the function that holds the body.
+    /// Attributes of the function that holds the body.
     pub(crate) inside: Vec<Attribute>,
 }
 
@@ -58,18 +58,18 @@ pub(crate) struct Param {
 
 /// Where the value of a parameter comes from.
 pub(crate) enum Role {
-    /// From the stored arguments.
+    /// The value is a stored argument.
     Argument,
-    /// It is the running task.
+    /// The value is the running task.
     Context,
-    /// From the application's states, by its type.
+    /// The value is the application's state of this type.
     State,
-    /// It is what the body yields through.
+    /// The value is the coroutine's end, through which the body yields.
     Co,
 }
 
 impl Task {
-    /// Reads the user's function; whatever is wrong with it is added to `errors`, and left out of the task if it must be.
+    /// Reads the user's function. Each mistake is added to `errors`; a part that cannot be kept is left out of the task.
     pub(crate) fn new(options: Options, function: ItemFn, errors: &mut Errors) -> Self {
         let ItemFn { attrs, vis, sig: signature, block: mut body, .. } = function;
         check_form(&signature, errors);
@@ -88,17 +88,17 @@ impl Task {
         task
     }
 
-    /// Whether it is a generator.
+    /// Whether the task yields.
     pub(crate) fn generates(&self) -> bool {
         self.yields.any || self.params.iter().any(Param::is_co)
     }
 
-    /// Whether its body ends with a `Result`.
+    /// Whether the body ends with a `Result`.
     pub(crate) fn fails(&self) -> bool {
         self.output.as_ref().and_then(last_segment).is_some_and(|last| last.ident == "Result")
     }
 
-    /// Whether its struct would hide a type of the language.
+    /// Whether the task's struct would hide a type of the language.
     pub(crate) fn hides_type(&self) -> bool {
         is_type(&self.ident.to_string())
     }
@@ -108,7 +108,7 @@ impl Task {
         self.params.iter().filter(|param| matches!(param.role, Role::Argument))
     }
 
-    /// What the worker supplies before the body starts.
+    /// The parameters that the worker supplies before the body starts.
     pub(crate) fn injected(&self) -> impl Iterator<Item = &Param> {
         self.params.iter().filter(|param| matches!(param.role, Role::Context | Role::State))
     }
@@ -118,7 +118,8 @@ impl Task {
         self.output.as_ref().is_none_or(leaves_reply_open)
     }
 
-    /// The `echo` whose running task nothing takes: neither a parameter nor the body, and there is no handler that might.
+    /// The key of an `echo` that is of no use: no parameter and nothing in the body takes the running task, and there is no
+    /// handler that might.
     pub(crate) fn unheard_echo(&self) -> Option<&Ident> {
         let heard = self.options.generate_handler.is_some()
             || self.params.iter().any(|param| matches!(param.role, Role::Context))
@@ -131,13 +132,13 @@ impl Task {
         self.options.echo.as_ref().is_some_and(|given| given.value)
     }
 
-    /// What it returns, if it yields and that is plainly nothing to collect into.
+    /// The return type, if the task yields and values plainly cannot be collected into that type.
     pub(crate) fn no_collection(&self) -> Option<&Type> {
         let output = self.output.as_ref().filter(|_| self.generates());
         output.map(value_type).filter(|output| is_no_collection(output))
     }
 
-    /// Whether there is no collection of its values, which is an error.
+    /// Whether the values have nothing to be collected into, which is an error.
     pub(crate) fn collects_nothing(&self) -> bool {
         self.no_collection().is_some()
     }
@@ -193,8 +194,8 @@ impl Param {
         matches!(self.role, Role::Co)
     }
 
-    /// Whether it is to be said of its type that it can be stored: it is not known to be, and no attribute stores it in
-    /// another way. What serde is to read is handed on as a text, in which `$crate` means nothing.
+    /// Whether the expansion states that the type can be stored: the macro does not know that it can, and no attribute of
+    /// serde's stores it in another way. Serde takes the statement as a text, in which `$crate` means nothing.
     pub(crate) fn is_to_check(&self) -> bool {
         let attrs = self.attrs.inside.iter().map(|attr| attr.meta.to_token_stream());
         let has_own_way = attrs

@@ -17,7 +17,7 @@ pub(crate) fn compact(tokens: &TokenStream) -> String {
     text
 }
 
-/// Takes off the parentheses, and the invisible delimiters that a type gets which a `macro_rules!` has passed on.
+/// Takes off parentheses, and the invisible delimiters around a type that a `macro_rules!` has passed on.
 pub(crate) fn ungrouped(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => ungrouped(&group.elem),
@@ -59,7 +59,7 @@ pub(crate) fn value_type(ty: &Type) -> &Type {
     last.and_then(|last| type_arguments(last).into_iter().next()).unwrap_or(ty)
 }
 
-/// Something that values are not collected into.
+/// Whether values plainly cannot be collected into this type.
 pub(crate) fn is_no_collection(ty: &Type) -> bool {
     let named = |last: &PathSegment| ["Option", "Box", "Arc", "Rc"].iter().any(|name| last.ident == name);
     match ungrouped(ty) {
@@ -69,7 +69,7 @@ pub(crate) fn is_no_collection(ty: &Type) -> bool {
     }
 }
 
-/// A number, `bool` or `char`.
+/// Whether the type is a number, `bool` or `char`.
 pub(crate) fn is_scalar(ty: &Type) -> bool {
     last_segment(ty).is_some_and(|last| SCALARS.iter().any(|scalar| last.ident == scalar))
 }
@@ -84,7 +84,7 @@ pub(crate) const SCALARS: [&str; 16] = [
     "char",
 ];
 
-/// A type that is known to be storable: a number, a text, or a list or an option of those.
+/// Whether the type is known to be storable: a number, a text, or a list or an option of those.
 pub(crate) fn is_plain(ty: &Type) -> bool {
     let Type::Path(path) = ungrouped(ty) else { return false };
     let Some(ident) = path.path.get_ident() else {

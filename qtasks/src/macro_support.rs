@@ -1,10 +1,11 @@
-//! What the code that `#[qtask]` makes refers to. Not for use by hand, and free to change.
+//! The names that the expansion of `#[qtask]` refers to. They are not for use by hand, and may change in any version.
 
 pub use inventory;
 pub use serde;
 pub use serde_json;
 
-/// What a module has that a task with `yield_!` stands in: the macro, for those that did not import it.
+/// The expansion of a task that says `yield_!` imports all of this: so the macro is there for modules without an import of
+/// their own.
 pub mod fallback {
     pub use crate::yield_;
 }

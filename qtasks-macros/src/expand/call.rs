@@ -56,7 +56,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// What says how a call is run, when it is awaited.
+    /// A future that a call never is, so that the message about an awaited call says how a call is run.
     pub(super) fn awaited(&self) -> TokenStream {
         let (q, Task { ident, attrs, .. }) = (&self.q, self.task);
         let (cfg, quiet) = (&attrs.cfg, self.quiet());
@@ -83,13 +83,13 @@ impl Expansion<'_> {
 /// A stored argument.
 fn field(param: &Param, vis: &syn::Visibility, q: &TokenStream) -> TokenStream {
     let Param { attrs, ident, ty, .. } = param;
-    // A message of serde's about the field points at its first token.
+    // A message of serde's about the field points at the first token.
     let docs = (!attrs.has_docs()).then(|| {
         let text = format!(" The argument `{}`.", ident.unraw());
         quote_spanned!(at(ident.span())=> #[doc = #text])
     });
     let (outside, lints, inside) = (&attrs.outside, &attrs.lints, &attrs.inside);
-    // Serde's code takes on trust that the type can be stored, and one place says so when it cannot.
+    // Serde's code takes this bound on trust, and one assertion beside it gives the error where the type cannot be stored.
     let bound = param.is_to_check().then(|| {
         let bound = quote!(for<'a> #ty: #q::Argument<'a>).to_string();
         let bound = syn::LitStr::new(&bound, at(ty.span()));

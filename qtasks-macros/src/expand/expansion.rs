@@ -1,4 +1,4 @@
-//! What becomes of a right task, and of a wrong one.
+//! The items that a right task expands to, and those that stand in for a wrong one.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -12,9 +12,9 @@ use crate::{
 pub(super) struct Expansion<'a> {
     pub(super) task: &'a Task,
     root: Path,
-    /// `qtasks::__private`, through which all that the user did not write is reached.
+    /// The path of `qtasks::__private`, through which the expansion refers to qtasks.
     pub(super) q: TokenStream,
-    /// The attempt that runs, a name that no user can say.
+    /// The name of the attempt that runs, which the user's code cannot mention.
     pub(super) attempt: Ident,
 }
 
@@ -78,7 +78,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// What callers of a wrong task see, so that they are told of no errors but their own.
+    /// A task without its body, in the place of a wrong one: its callers get no errors but their own.
     pub(super) fn stub(&self) -> TokenStream {
         let (q, Task { ident, attrs, vis, signature, .. }) = (&self.q, self.task);
         let (call, cfg, quiet) = (self.call(), &attrs.cfg, self.quiet());
@@ -139,7 +139,7 @@ impl<'a> Expansion<'a> {
         })
     }
 
-    /// What the task's jobs give in the end.
+    /// The type of a job's result.
     pub(super) fn output(&self) -> TokenStream {
         let q = &self.q;
         match &self.task.output {
@@ -154,7 +154,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// A plain task is told from a fallible one by the name of its return type, which an alias may hide.
+    /// An error where an alias hides that a return type is a `Result`: the macro goes by the name.
     pub(super) fn no_hidden_result(&self) -> Option<TokenStream> {
         let output = self.task.output.as_ref()?;
         if self.task.generates() || self.task.fails() {
@@ -170,7 +170,8 @@ impl<'a> Expansion<'a> {
         })
     }
 
-    /// A warning about an `echo` whose running task nothing takes. A handler may take it, which is not to be seen here.
+    /// A warning about an `echo` that is of no use. There is none where a handler may take the running task: its parameters
+    /// are not to be seen here.
     pub(super) fn unheard_echo(&self) -> Option<TokenStream> {
         let key = self.task.unheard_echo()?;
         let (warning, lints) = (Ident::new("ECHO_WITHOUT_A_PARAMETER", key.span()), &self.task.attrs.lints);
@@ -186,7 +187,7 @@ impl<'a> Expansion<'a> {
         })
     }
 
-    /// Keeps a deprecated task from being called a use of itself.
+    /// Keeps the expansion of a deprecated task from being warned of as a use of it.
     pub(super) fn quiet(&self) -> Option<TokenStream> {
         self.task.attrs.is_deprecated().then(|| quote!(#[allow(deprecated)]))
     }

@@ -1,4 +1,4 @@
-//! The body of a task: the function that holds it, and what makes it ready to run.
+//! The function that holds a task's body, and the one that makes the body ready to run.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens as _, quote, quote_spanned};
@@ -42,7 +42,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// Makes the body ready to run.
+    /// The function of the trait that makes the body ready to run.
     pub(super) fn start(&self) -> TokenStream {
         let (q, attempt, ident) = (&self.q, &self.attempt, &self.task.ident);
         let arguments = self.task.arguments().map(|param| &param.ident);
@@ -80,7 +80,8 @@ impl Expansion<'_> {
         }
     }
 
-    /// The types of a `Result` that `retry_on` judges, so that a wrong function is an error there and not in the body.
+    /// The types of the `Result` whose error `retry_on` judges, so that a message about a wrong function points at that
+    /// option and not at the body.
     pub(super) fn types_of_result(&self) -> Option<TokenStream> {
         let (q, output) = (&self.q, self.task.output.as_ref()?);
         let given = self.task.options.retry_on.as_ref();
@@ -93,7 +94,7 @@ impl Expansion<'_> {
                 let path = &given.value;
                 quote!(::core::option::Option::Some(#path))
             }
-            // A message about the error of the body points at what is in the place of the function that would judge it.
+            // A message about the body's error points at this argument.
             None => {
                 let span = self.task.output.as_ref().map_or_else(Span::call_site, |output| output.span());
                 quote_spanned!(at(span)=> ::core::option::Option::None)

@@ -11,14 +11,14 @@ use crate::{
 };
 
 impl Expansion<'_> {
-    /// The body of a generator, as a coroutine that the runtime drives.
+    /// The body of the function: it drives the user's body as a coroutine.
     pub(super) fn generator(&self) -> TokenStream {
         let (q, attempt, options) = (&self.q, &self.attempt, &self.task.options);
         let into = self.into();
         let private = self.q_at(into.span());
         let on_error = if options.skips() { quote!(#q::Skip) } else { quote!(#q::Fail) };
         let retry_on = self.retry_on();
-        // A message about what the values are collected into points at this.
+        // A message about the collection points at this argument.
         let generator =
             quote_spanned!(at(into.span())=> #private::Generator::<#into, #on_error>::new(#attempt, #retry_on));
         let (kind, handler) = match options.generate_handler.as_ref().map(|given| &given.value) {
@@ -34,13 +34,14 @@ impl Expansion<'_> {
         quote!({ #run(#generator, #kind, #handler, #body) #wait })
     }
 
-    /// What a handler takes. That it is none is said here, twice in the same words, which rustc shows once.
+    /// The parameters of a handler. A path that is no handler is an error here: twice, at the same place and in the same
+    /// words, which rustc shows once.
     pub(super) fn takes(&self, path: &ExprPath) -> TokenStream {
         let private = self.q_at(path.span());
         quote_spanned!(at(path.span())=> #private::Takes::of(&#path))
     }
 
-    /// A handler, as its task is given it.
+    /// The handler, as the generator takes it.
     pub(super) fn handed(&self, path: &ExprPath) -> TokenStream {
         let (private, takes) = (self.q_at(path.span()), self.takes(path));
         quote_spanned! {at(path.span())=> {
@@ -62,7 +63,7 @@ impl Expansion<'_> {
 
     pub(super) fn start_of_body(&self) -> TokenStream {
         let (q, into, co) = (&self.q, self.into(), co(Span::call_site()));
-        // An import of the exported macro, which the local one hides, is used by this.
+        // The user's import of the exported macro, which the local one hides, is used here.
         let used = self.task.yields.bare.as_ref().map(|name| quote!(#name!(@used);));
         let yields = if self.task.options.skips() { quote!(emit) } else { quote!(yield_) };
         let user_co = self.task.params.iter().find(|param| param.is_co()).map(|param| {
@@ -78,7 +79,7 @@ impl Expansion<'_> {
                 (@used) => {};
                 ($value:expr $(,)?) => { #co.#yields($value).await };
             }
-            // Says what the body ends with, so that a wrong end is an error there.
+            // Fixes the type of the body's end, so that a message about a wrong end points there.
             #[allow(unreachable_code, clippy::all)]
             if false {
                 let end: <#into as #q::Declared>::Body = loop {};
@@ -88,7 +89,7 @@ impl Expansion<'_> {
         }
     }
 
-    /// What a generator collects its values into.
+    /// The type that the values are collected into.
     pub(super) fn into(&self) -> TokenStream {
         let q = &self.q;
         self.task.output.as_ref().map_or_else(|| quote!(#q::Untyped), ToTokens::to_token_stream)

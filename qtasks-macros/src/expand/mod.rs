@@ -1,4 +1,4 @@
-//! What becomes of a task: a struct, its constructor, the function that holds the body, and an `impl Task`.
+//! The expansion of a task: a struct, its constructor, the function that holds the body, and an `impl Task`.
 
 mod call;
 mod expansion;
@@ -13,7 +13,7 @@ use syn::{Item, ItemFn, TraitItemFn};
 use self::expansion::Expansion;
 use crate::{Errors, args::Options, body, task::Task};
 
-/// Expands the attribute. On an error the task is still there to be called, so that its callers are not in error too.
+/// Expands the attribute. A wrong task still expands to a call, so that its callers get no errors of their own.
 pub(crate) fn qtask(options: TokenStream, item: TokenStream, is_in_impl: bool) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(options, &mut errors);
@@ -33,13 +33,13 @@ pub(crate) fn qtask(options: TokenStream, item: TokenStream, is_in_impl: bool) -
     let task = Task::new(options, function, &mut errors);
     match errors.0.is_empty() {
         true => Expansion::of(&task).whole(),
-        // In its place it would be one mistake after the other.
+        // A stub of this name would cause an error at each use of the type that it hides.
         false if task.hides_type() => with_errors(quote!(), errors),
         false => with_errors(Expansion::of(&task).stub(), errors),
     }
 }
 
-/// The one error of a task in an `impl`, and the method without its body, in which a `yield_!` would be another.
+/// The error of a task in an `impl`, and the method without its body, in which a `yield_!` would be a second error.
 fn method(function: &ItemFn) -> TokenStream {
     let ItemFn { attrs, vis, sig, .. } = function;
     let (at, message) = match sig.receiver() {

@@ -1,4 +1,4 @@
-//! What is known of a task before it runs, in the order of its options.
+//! The schema of a task: its name, how it yields, and its options.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ impl Expansion<'_> {
             .then(|| quote!(.generating(#q::Generating::into::<#into>() #on_error #checkpoint #resume)))
     }
 
-    /// The options that are plain values.
+    /// The settings of the options that are plain values.
     pub(super) fn settings(&self) -> TokenStream {
         let (q, options) = (&self.q, &self.task.options);
         let queue = options.queue.as_ref().map(|queue| quote!(.queue(#queue)));

@@ -1,4 +1,4 @@
-//! One start of a task's body, as the code sees it that the macro makes: what it may ask for, and where its values go.
+//! One start of a task's body, as the macro's code sees it: what the body may ask for, and where its values go.
 
 use std::{
     any::Any,
@@ -21,11 +21,11 @@ use crate::{
     telemetry::Skips,
 };
 
-/// One start of a task's body, seen from the code that the task's macro makes.
+/// One start of a task's body, as the code sees it that the macro makes of the task.
 #[derive(Clone)]
 pub struct Attempt {
     pub(super) inner: Arc<Inner>,
-    /// The context of a handler that sees another one than the body.
+    /// The context of a handler in a transaction, which sees another one than the body.
     apart: Option<TaskContext>,
 }
 
@@ -38,13 +38,13 @@ pub(super) struct Inner {
 
 /// Where the values of an attempt go.
 pub(super) enum Keeping {
-    /// Into a collection, for the caller that runs the task here and now.
+    /// The values go into a collection, for the caller that runs the task here and now.
     Here { result: Mutex<Option<Box<dyn Any + Send>>>, transact: Transact, skips: Skips },
-    /// Into a store, after what is recorded there.
+    /// The values go into a store, after the steps that are recorded there.
     Stored { journal: Arc<Journal>, recorded: u64, record: Mutex<Option<Recorded<job::Step>>> },
 }
 
-/// Has a handler run in a transaction of the store, when a task is run here and now.
+/// Runs a handler in a transaction of the store, for a task that is run here and now.
 pub(crate) type Transact = Box<dyn Fn(PendingStep) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 impl Attempt {
@@ -72,12 +72,13 @@ impl Attempt {
         self.apart.as_ref().unwrap_or(&self.inner.context).clone()
     }
 
-    /// The same for a handler in a transaction.
+    /// The attempt as the handler of step `seq` sees it, in a transaction.
     pub(super) fn in_transaction(&self, seq: u64) -> Self {
         Self { inner: self.inner.clone(), apart: Some(self.inner.context.in_transaction(seq)) }
     }
 
-    /// Waits until a handler in a transaction may not go on, and gives the reason. Here and now, it is dropped instead.
+    /// Waits until a handler in a transaction must stop, and gives the reason. A task that is run here and now has its handler
+    /// dropped instead.
     pub(crate) async fn halted(&self) -> Stopped {
         match &self.inner.keeping {
             Keeping::Here { .. } => std::future::pending().await,
@@ -93,7 +94,7 @@ impl Attempt {
         }
     }
 
-    /// Says that the value which is handled is skipped.
+    /// Logs that the value which is being handled is skipped.
     pub(crate) fn says_skipped(&self, error: &str) {
         let skips = match &self.inner.keeping {
             Keeping::Here { skips, .. } => skips,
@@ -103,11 +104,11 @@ impl Attempt {
         skips.add(context.job_id(), context.task().name, context.attempt(), context.seq(), error);
     }
 
-    /// A state of the application's.
+    /// The application's state of type `T`.
     ///
     /// # Panics
     ///
-    /// When the application was not given one; that is checked before anything is run.
+    /// When the application has none; that is checked before any task runs.
     pub fn state<T: Send + Sync + 'static>(&self) -> State<T> {
         self.inner.states.get().expect("the states of a task are checked before it is run")
     }
@@ -131,16 +132,16 @@ impl fmt::Debug for Attempt {
 }
 
 impl Attempt {
-    /// What is to be recorded of a reply.
+    /// The stored form of a reply.
     pub(crate) fn encode<R: Reply>(&self, reply: &R) -> Result<Json, Stopped> {
         let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;
         self.inner.limits.check_step(&json).map_err(over)?;
         Ok(json)
     }
 
-    /// The text of a handler's error, when the task goes on without the value: as much of it as a step may hold.
+    /// The text of a handler's error, cut to what a step may hold, when the task goes on without the value.
     pub(crate) fn skipped(&self, on_error: OnError, error: BoxError) -> Result<String, Stopped> {
-        // An error that says how the job goes on is obeyed, whatever the task does with others.
+        // An error that says how the job goes on is obeyed, whatever the task does with other errors.
         if on_error == OnError::Fail || is_directive(&*error) {
             return Err(Stopped::Error(error));
         }
@@ -148,7 +149,7 @@ impl Attempt {
     }
 }
 
-/// The reply that is recorded.
+/// Decodes a recorded reply.
 pub(crate) fn recall<R: Reply>(json: &Json) -> Result<R, Stopped> {
     json.decode().map_err(|source| {
         Stopped::Error(Box::new(Error::Decode {

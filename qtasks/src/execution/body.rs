@@ -26,18 +26,18 @@ use crate::{
     schema::returns::{Failure, Value},
 };
 
-/// What an attempt ends with.
+/// The end of an attempt: its output, or what stopped it.
 pub type Outcome = Result<Ended, Stopped>;
 
-/// The body came to its end.
+/// The output of a body that came to its end.
 #[derive(Debug)]
 pub struct Ended(pub(crate) Output);
 
 /// A body that is ready to run.
 pub enum Running {
-    /// It is polled on the runtime.
+    /// A body that is polled on the runtime.
     Async(BoxFuture<'static, Outcome>),
-    /// It is called on a thread that may block.
+    /// A body that is called on a thread that may block.
     Blocking(Box<dyn FnOnce() -> Outcome + Send>),
 }
 
@@ -95,8 +95,8 @@ impl Running {
         }))
     }
 
-    /// The same body with `context` as the current one, the attempt of which ends with it, and a panic of it as an error.
-    /// Nothing of the task's own is left in what it comes to.
+    /// The same body, with `context` as the current context, with the end of the attempt when the body ends, and with an error
+    /// in the place of a panic. The outcome holds no value of the task's own.
     pub(crate) fn guarded(self, context: TaskContext) -> Self {
         match self {
             Self::Async(body) => Self::Async(Box::pin(async move {
@@ -114,7 +114,7 @@ impl Running {
     }
 }
 
-/// A body that may be dropped before its end: a panic of its drop goes no further.
+/// A body that may be dropped before its end: a panic in its drop goes no further.
 struct Dropping(Option<BoxFuture<'static, Outcome>>);
 
 impl Future for Dropping {
@@ -132,12 +132,12 @@ impl Drop for Dropping {
     }
 }
 
-/// What a body came to, without code of the task's own.
+/// The outcome of a body, without values of the task's own, whose code could run when they are dropped.
 fn outcome(context: &TaskContext, caught: Result<Outcome, Box<dyn Any + Send>>) -> Outcome {
     caught.unwrap_or_else(|payload| Err(panicked(context, payload))).map_err(Stopped::plain)
 }
 
-/// The way of a task without steps: what it returned is its result.
+/// The way of a task without steps: the value that it returns is the result.
 fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
     debug_assert!(attempt.inner.context.task().generating.is_none(), "its schema sends a generator the other way");
     let value = end?;
@@ -154,13 +154,13 @@ fn run_task<T: Value>(attempt: &Attempt, end: Result<T, Stopped>) -> Outcome {
     }
 }
 
-/// The error of a body, and whether another try may mend it.
+/// The error of a body; `retry_on` says whether another try may mend it.
 pub(super) fn raised<E: Into<BoxError>>(error: E, retry_on: Option<fn(&E) -> bool>) -> Stopped {
     let mends = retry_on.is_none_or(|retry_on| retry_on(&error));
     if mends { Stopped::Error(error.into()) } else { Stopped::Final(error.into()) }
 }
 
-/// A value as it would be read back from a record.
+/// A value as it is read back after it was recorded.
 pub(super) fn read_back<T: Value>(what: &str, value: T) -> Result<T, Stopped> {
     if json::is_exact::<T>() {
         return Ok(value);

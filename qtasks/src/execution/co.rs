@@ -26,8 +26,8 @@ use crate::runtime::guard::{ENDED, unwind};
 ///
 /// One value at a time: yielding a second before the first is answered, or dropping the future of a yield half way (as
 /// `join!` or a timeout around it would), ends the attempt with an error that says so. So does a yield in a task or thread
-/// that the body has spawned: that is ended by a panic, as is one that yields after the body's end, when nothing else comes
-/// of it.
+/// that the body has spawned, and a panic ends that task or thread. After the body's end such a yield only panics, and nothing
+/// else comes of it.
 ///
 /// ```
 /// use qtasks::prelude::*;
@@ -56,7 +56,7 @@ pub struct Co<Y, R> {
 }
 
 struct Ends<Y, R> {
-    // A coroutine that is resumed with a value cannot be awaited, so the reply goes beside it, over the exchange.
+    // A coroutine that is resumed with a value cannot be awaited, so the reply goes over the exchange.
     inner: sync::Co<Y>,
     exchange: Arc<Exchange<R>>,
 }
@@ -66,8 +66,8 @@ impl<Y, R> Co<Y, R> {
     ///
     /// # Panics
     ///
-    /// Outside of the body: in a task or thread that it has spawned, and after its end. No hook is called about that, and
-    /// with `panic = "abort"` this waits for ever instead.
+    /// Outside of the body: in a task or thread that the body has spawned, and after the body's end. The panic hook is not
+    /// called, and with `panic = "abort"` this waits for ever instead.
     ///
     /// # Cancel safety
     ///
@@ -125,7 +125,7 @@ impl<Y, R> fmt::Debug for Co<Y, R> {
     }
 }
 
-/// A value that the body yielded.
+/// A value that the body yielded, and whether the body waits for the handler's reply.
 pub(crate) struct YieldedValue<Y> {
     pub(crate) value: Y,
     pub(crate) wants_reply: bool,
@@ -134,17 +134,17 @@ pub(crate) struct YieldedValue<Y> {
 /// How a body broke the rule of one value at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Misuse {
-    /// Two yields at once.
+    /// The body yielded a value before the one before was answered.
     #[error(
         "a second value was yielded before the first was answered; yield one value at a time (no `join!` of two yields)"
     )]
     Overlap,
-    /// A yield that was given up.
+    /// The body dropped a yield before it was answered.
     #[error(
         "a yield was dropped before it was answered; do not put a yield into a timeout, a `select!` branch or an abortable future"
     )]
     Dropped,
-    /// A yield elsewhere than in the body.
+    /// Other code than the body yielded a value.
     #[error(
         "a value was yielded outside of the task's body; yield in the body itself and in what it awaits, not in a task or \
          thread that it spawns"
@@ -152,32 +152,36 @@ pub enum Misuse {
     Elsewhere,
 }
 
-/// Carries replies to the body, and tells of misuse.
+/// The state that a body and its driver share: carries replies to the body, and misuse to the driver.
 struct Exchange<R> {
     reply: Mutex<Option<R>>,
+    /// One of the phases below.
     phase: AtomicU8,
-    /// Marks the waker with which the driver polls the body, while it does so.
+    /// The mark of the waker with which the driver polls the body, while it polls.
     polling: AtomicUsize,
-    /// Whether it is the body that calls this, or what it awaits.
+    /// Whether the calling code is the body, or a future that the body awaits.
     is_body: fn() -> bool,
     /// The wakers of yields in a collection of futures, which polls a yield again only after its waker was called.
     others: Mutex<Vec<Waker>>,
     has_others: AtomicBool,
 }
 
-/// It is the body's phase,
+/// The phase in which the body runs.
 const FREE: u8 = 0;
-/// or the driver's: a value was yielded,
+/// The phase in which the driver has a value, and the body wants no reply.
 const EMITTED: u8 = 1;
-/// and this time the body wants the reply.
+/// The phase in which the driver has a value, and the body wants the reply.
 const ASKED: u8 = 2;
+/// The phase after a second yield before the first was answered.
 const OVERLAP: u8 = 3;
+/// The phase after a yield was dropped.
 const DROPPED: u8 = 4;
+/// The phase after a yield outside of the body.
 const ELSEWHERE: u8 = 5;
-/// The body is over.
+/// The phase after the end of the body.
 const OVER: u8 = 6;
 
-/// Nothing polls the body.
+/// The mark while the driver does not poll the body.
 const NOT_POLLING: usize = 0;
 
 fn mark(waker: &Waker) -> usize {
@@ -211,14 +215,14 @@ impl<R> Exchange<R> {
         false
     }
 
-    /// Whether it is the body that yields, though it is polled by another waker, as in a collection of futures.
+    /// Whether the body yields by a future that has a waker of its own, as in a collection of futures.
     #[cold]
     fn is_body_apart(&self) -> bool {
         self.polling.load(Relaxed) != NOT_POLLING && (self.is_body)()
     }
 
-    /// Lets no caller go on whose yield is refused. The body is not resumed, as soon as its driver sees the misuse; what it
-    /// has spawned ends.
+    /// Keeps a caller whose yield is refused from going on. The driver does not resume a body after a misuse; a task or thread
+    /// that the body has spawned ends by a panic.
     async fn refuse(&self) {
         if self.phase.load(Relaxed) == ELSEWHERE && !(self.is_body)() {
             unwind(ELSEWHERE_SAID).await
@@ -227,12 +231,12 @@ impl<R> Exchange<R> {
         unwind(ENDED).await
     }
 
-    /// Whether the driver polls this very task, and so will again.
+    /// Whether the driver is polling with this waker, and so will poll again.
     fn will_be_polled(&self, cx: &Context<'_>) -> bool {
         self.polling.load(Relaxed) == mark(cx.waker())
     }
 
-    /// Waits until the body is over, or it is time to look again.
+    /// Waits until the body is over, and is woken whenever the driver resumes the body.
     #[cold]
     fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
         {
@@ -253,7 +257,7 @@ impl<R> Exchange<R> {
         others.into_iter().for_each(Waker::wake);
     }
 
-    /// The attempt drives the body no further. A yield that still waits is woken, and gets the error.
+    /// Says that the body is driven no further. A yield that still waits is woken, and panics.
     fn close(&self) {
         self.phase.store(OVER, SeqCst);
         self.wake_others();
@@ -267,7 +271,7 @@ impl<R> Exchange<R> {
         self.hand_over(FREE);
     }
 
-    /// Ends the driver's phase, if it has one.
+    /// Ends a phase in which the driver has a value.
     fn hand_over(&self, to: u8) {
         if let EMITTED | ASKED = self.phase.load(Relaxed) {
             self.phase.store(to, Relaxed);
@@ -286,13 +290,13 @@ impl<R> Drop for Unanswered<'_, R> {
     }
 }
 
-/// A body under way, seen from the driver.
+/// A running body, as its driver sees it.
 pub(crate) struct Coroutine<Y, R, F: Future> {
     generator: sync::Gen<Y, (), F>,
     exchange: Arc<Exchange<R>>,
 }
 
-/// What a body did next.
+/// What a body did after it was resumed.
 pub(crate) enum Resumed<Y, T> {
     Yielded(Y),
     Ended(T),
@@ -300,7 +304,7 @@ pub(crate) enum Resumed<Y, T> {
 }
 
 impl<Y, R, F: Future> Coroutine<Y, R, F> {
-    /// A body that has not begun; `is_body` tells whether the code that calls it is a body's.
+    /// A body that has not begun; `is_body` says whether the code that calls it is a body.
     pub(crate) fn new(body: impl FnOnce(Co<Y, R>) -> F, is_body: fn() -> bool) -> Self {
         let exchange = Arc::new(Exchange::new(is_body));
         let ends = |inner| Co { ends: Arc::new(Ends { inner, exchange: exchange.clone() }) };
@@ -312,10 +316,10 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
         poll_fn(|cx| self.poll_resume(cx))
     }
 
-    // A value goes this way in a few nanoseconds: a call between, and its copies, are a good part of that.
+    // A value takes this way in a few nanoseconds, and a call with its copies would be a good part of that.
     #[inline(always)]
     fn poll_resume(&mut self, cx: &mut Context<'_>) -> Poll<Resumed<Y, F::Output>> {
-        // A body that waits for something else than a reply takes no notice of being resumed again.
+        // Resuming a body again does nothing while it waits for something else than a reply.
         let resumed = pin!(self.generator.async_resume());
         if self.exchange.has_others.load(Relaxed) {
             self.exchange.wake_others();
@@ -341,7 +345,7 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
         self.exchange.phase.load(Relaxed) == ASKED
     }
 
-    /// Gives the reply that the body finds when it goes on.
+    /// Puts the reply where the body finds it when it is resumed.
     pub(crate) fn answer(&self, reply: R) {
         *self.exchange.reply.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply);
     }

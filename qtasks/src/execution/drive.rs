@@ -1,8 +1,8 @@
 //! Runs one attempt: without I/O, and without a clock of its own.
 //!
-//! A task that does not yield goes through [`run_task`], one that does through [`Generator::run_task_gen`], which drives the body
-//! as a coroutine and hands each value to the handler. What was handled goes to a [`Journal`] and from there to a store, or,
-//! when the task runs here and now, into the collection itself.
+//! A task that does not yield goes through [`run_task`], one that does through [`Generator::run_task_gen`], which drives the
+//! body as a coroutine and hands each value to the handler. A reply goes to a [`Journal`] and from there to a store, or, when
+//! the task runs here and now, into the collection itself.
 
 use std::{future::Future, marker::PhantomData, sync::PoisonError};
 
@@ -106,7 +106,7 @@ impl<D: Declared, L: Lenience> Generator<D, L> {
     }
 }
 
-/// Whether it is a body that calls this, and not what it has spawned.
+/// Whether the code that calls this is a body, and not a task or thread that a body has spawned.
 fn is_body() -> bool {
     TaskContext::has_current()
 }

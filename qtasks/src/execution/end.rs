@@ -1,4 +1,4 @@
-//! The end of an attempt, for what its body has left behind: tasks and threads that hold its context or its `Co`.
+//! The end of an attempt, for the tasks and threads that its body has left behind and that hold its context or its `Co`.
 
 use std::sync::atomic::{
     AtomicBool,
@@ -17,7 +17,7 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// The attempt is over; gives whether it was not before.
+    /// Ends the attempt; gives whether this was the first call.
     pub(crate) fn come(&self) -> bool {
         let is_first = !self.is_over.swap(true, Release);
         if is_first {
@@ -32,14 +32,14 @@ impl End {
 
     /// Waits until the attempt is over.
     pub(crate) async fn over(&self) {
-        // Made before the look: a `Notified` misses nothing from then on.
+        // A `Notified` misses no notification from its making on, so it is made before the look.
         let ended = self.ended.notified();
         if !self.is_over() {
             ended.await;
         }
     }
 
-    /// What `work` gives, unless the attempt is over before.
+    /// The output of `work`, unless the attempt is over first.
     pub(crate) async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopped> {
         tokio::select! {
             biased;

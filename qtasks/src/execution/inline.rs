@@ -1,4 +1,4 @@
-//! A task that is run here and now: its replies go into the collection itself.
+//! The replies of a task that is run here and now: they go into the collection itself.
 
 use super::{
     attempt::{Attempt, Transact, recall},
@@ -27,13 +27,13 @@ pub(super) struct Here<'a, D: Declared> {
     pub(super) attempt: &'a Attempt,
     pub(super) transact: &'a Transact,
     pub(super) collection: D::Collection,
-    /// What would be recorded of the last reply, where that alone is collected.
+    /// The stored form of the last reply, for a collection that keeps no other.
     pub(super) last: Option<Json>,
     pub(super) seq: u64,
 }
 
 impl<D: Declared> Here<'_, D> {
-    /// The result, as a worker's would be read. A last reply that is null is read as none.
+    /// The result, as it would be read from a worker's record: there, a last reply that is null is no reply.
     pub(super) fn collected(self) -> Result<D::Collection, Stopped> {
         if D::SHAPE != job::Shape::Last {
             return Ok(self.collection);
@@ -78,7 +78,8 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
                 return Ok(yielded.wants_reply.then_some(skipped));
             }
         };
-        // The body and the collection see what a record would give back. What neither takes is not encoded.
+        // The body and the collection see the reply as it would be read back from a record. A reply that neither takes is not
+        // encoded.
         let for_body = if yielded.wants_reply { Some(L::replied(copy(&reply)?)) } else { None };
         let reply = match D::SHAPE {
             job::Shape::Nothing | job::Shape::Count => reply,
@@ -94,7 +95,7 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
     }
 }
 
-/// What a handler in a transaction comes to.
+/// Where a handler in a transaction puts its reply or its failure.
 struct Transacted<R> {
     failure: Mailbox<Stopped>,
     reply: Mailbox<Replied<R>>,

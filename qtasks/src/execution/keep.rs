@@ -1,9 +1,9 @@
-//! Where the reply of a value goes.
+//! What is done with each value of a task that yields, whether the replies go to a store or into a collection.
 
 use super::{co::YieldedValue, handler::Handler, on_error::Lenience, stopped::Stopped};
 use crate::schema::returns::Reply;
 
-/// Has a value handled and keeps the reply; gives it when the body wants it.
+/// Hands a value to the handler and keeps the reply; gives the reply to a body that wants it.
 pub(super) trait Keep<Y, R: Reply, L: Lenience> {
     async fn step<M, H: Handler<Y, R, M>>(
         &mut self,

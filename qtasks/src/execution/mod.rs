@@ -1,4 +1,4 @@
-//! One attempt of a task: its body, the handlers of what it yields, and the steps that come of that.
+//! One attempt of a task: its body, the handlers of its values, and the steps that are recorded of them.
 
 pub(crate) mod attempt;
 pub(crate) mod body;

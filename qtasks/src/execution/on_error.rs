@@ -1,4 +1,4 @@
-//! What becomes of a value whose handler fails.
+//! What a task does with a value whose handler fails.
 
 use super::stopped::{Diverged, Stopped};
 use crate::{
@@ -8,14 +8,14 @@ use crate::{
 
 /// What an error of the handler does to a value's reply.
 pub trait Lenience: Send + Sync + 'static {
-    /// The reply, as the body gets it.
+    /// The type in which the body gets a reply.
     type Reply<R: Reply>: Send;
-    /// The same, for the schema.
+    /// The same choice, for the schema.
     const ON_ERROR: OnError;
 
-    /// A reply that is one.
+    /// What the body gets for a value that was handled.
     fn replied<R: Reply>(reply: R) -> Self::Reply<R>;
-    /// An error in the place of a reply.
+    /// What the body gets for a value that was skipped.
     fn skipped<R: Reply>(seq: u64, error: String) -> Result<Self::Reply<R>, Stopped>;
 }
 
@@ -31,7 +31,7 @@ impl Lenience for Fail {
         reply
     }
 
-    // The record holds a skipped step and the task no longer skips: another program than the one that recorded it.
+    // A record with a skipped step comes from another version of the task, which skipped.
     fn skipped<R: Reply>(seq: u64, _error: String) -> Result<R, Stopped> {
         Err(Stopped::Diverged(Diverged::Value { seq }))
     }

@@ -1,4 +1,4 @@
-//! A task that a worker runs: its replies go to the journal, and come from the record where they are recorded.
+//! The replies of a task that a worker runs: they go to the journal, or come from the record where they are recorded.
 
 use serde::Serialize;
 
@@ -17,17 +17,22 @@ use crate::{
     model::{
         job,
         json::{self, Measured},
+        pending::BoxedHandler,
     },
     schema::{Checkpoint, Generating, Resume, returns::Reply},
 };
 
-/// Keeps steps on the journal, and answers from the record what is recorded.
+/// Keeps new steps on the journal, and answers recorded ones from the record.
 pub(super) struct Stored<'a> {
     attempt: &'a Attempt,
     journal: &'a Journal,
+    /// Whether each step is durable before the body goes on.
     each: bool,
+    /// Whether the body goes on from its last step by itself.
     cursor: bool,
+    /// The number of the step that comes next.
     seq: u64,
+    /// How many steps are recorded.
     recorded: u64,
     record: Recorded<job::Step>,
 }
@@ -38,34 +43,21 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         yielded: YieldedValue<Y>,
         handler: &H,
     ) -> Result<Option<L::Reply<R>>, Stopped> {
-        let (seq, context) = (self.seq, &self.attempt.inner.context);
+        let seq = self.seq;
         let Measured { hash, bytes } =
             json::measure(&yielded.value).map_err(|error| unencodable("the yielded value", error))?;
         if seq < self.recorded {
             return self.replay::<R, L>(hash, yielded.wants_reply).await;
         }
-        if self.cursor && self.recorded > 0 && !context.has_asked() {
-            return Err(Stopped::Error(Box::new(Error::Misuse(NEVER_ASKED))));
-        }
-        if context.is_shutting_down() {
-            return Err(Stopped::Released);
-        }
+        self.check_goes_on()?;
         if !self.journal.is_open() {
             self.journal.wait_for_room().await?;
         }
-        context.in_step(seq);
-        if let Some(in_transaction) = H::IN_TRANSACTION {
-            let reply = yielded.wants_reply.then(Mailbox::default);
-            let attempt = self.attempt.in_transaction(seq);
-            let handling = Handling::new(attempt, L::ON_ERROR, self.journal.failure().clone(), reply.clone());
-            self.journal.push_pending(hash, bytes, in_transaction(handler, yielded.value, handling));
-            self.kept(yielded.wants_reply).await?;
-            let Some(reply) = reply else { return Ok(None) };
-            let reply = match take(&reply).ok_or(Stopped::Released)? {
-                Ok(reply) => L::replied(reply),
-                Err(error) => L::skipped(seq, error)?,
-            };
-            return Ok(Some(reply));
+        self.attempt.inner.context.in_step(seq);
+        if let Some(call) = H::IN_TRANSACTION {
+            let YieldedValue { value, wants_reply } = yielded;
+            let step = |handling| (hash, bytes, call(handler, value, handling));
+            return self.handle_in_store::<R, L>(step, wants_reply).await;
         }
         let (kept, reply) = match handler.handle(yielded.value, self.attempt).await {
             Ok(reply) => {
@@ -84,7 +76,7 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
         if !yielded.wants_reply {
             return Ok(None);
         }
-        // What a replay would give: the body sees no other.
+        // The body sees the reply as a replay would give it.
         let reply = match reply {
             Ok((_, Some(recorded))) => L::replied(recall(&recorded)?),
             Ok((reply, None)) => L::replied(reply),
@@ -109,7 +101,36 @@ impl<'a> Stored<'a> {
         Self { attempt, journal, each, cursor, seq, recorded, record }
     }
 
-    /// A step is on the journal: waits until it is durable, where the body may not go on before.
+    /// Refuses to handle a value when the body would yield recorded ones twice, or the worker stops.
+    fn check_goes_on(&self) -> Result<(), Stopped> {
+        let context = &self.attempt.inner.context;
+        if self.cursor && self.recorded > 0 && !context.has_asked() {
+            return Err(Stopped::Error(Box::new(Error::Misuse(NEVER_ASKED))));
+        }
+        if context.is_shutting_down() { Err(Stopped::Released) } else { Ok(()) }
+    }
+
+    /// Puts a value on the journal whose handler runs in the store; waits for its reply, if the body wants that.
+    async fn handle_in_store<R: Reply, L: Lenience>(
+        &mut self,
+        step: impl FnOnce(Handling<R>) -> (u64, usize, BoxedHandler),
+        wants_reply: bool,
+    ) -> Result<Option<L::Reply<R>>, Stopped> {
+        let seq = self.seq;
+        let reply = wants_reply.then(Mailbox::default);
+        let attempt = self.attempt.in_transaction(seq);
+        let handling = Handling::new(attempt, L::ON_ERROR, self.journal.failure().clone(), reply.clone());
+        let (hash, bytes, handler) = step(handling);
+        self.journal.push_pending(hash, bytes, handler);
+        self.kept(wants_reply).await?;
+        let Some(reply) = reply else { return Ok(None) };
+        match take(&reply).ok_or(Stopped::Released)? {
+            Ok(reply) => Ok(Some(L::replied(reply))),
+            Err(error) => L::skipped(seq, error).map(Some),
+        }
+    }
+
+    /// Goes on to the next step once this one is on the journal; waits until it is durable, where the body has to.
     async fn kept(&mut self, wants_reply: bool) -> Result<(), Stopped> {
         self.seq += 1;
         self.attempt.inner.context.before_step(self.seq);
@@ -126,7 +147,7 @@ impl<'a> Stored<'a> {
         wants_reply: bool,
     ) -> Result<Option<L::Reply<R>>, Stopped> {
         let seq = self.seq;
-        // The job has as many steps as it says, unless it is gone.
+        // A record that ends before the job's count of steps is that of a job that is gone.
         let step = self.record.next().await?.ok_or(Stopped::Released)?;
         if step.hash != hash {
             return Err(Stopped::Diverged(Diverged::Value { seq }));
@@ -142,7 +163,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// The body ended: it must have yielded all that is recorded.
+    /// Checks, when the body has ended, that it has yielded all recorded values.
     pub(super) fn ended(&self) -> Result<(), Stopped> {
         if self.seq < self.recorded {
             return Err(Stopped::Diverged(Diverged::End { seq: self.seq, recorded: self.recorded }));

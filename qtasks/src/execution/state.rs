@@ -1,4 +1,4 @@
-//! What tasks share: the states of the application, and how handlers get them.
+//! The states of the application, which its tasks and handlers share.
 
 use std::{
     any::{Any, TypeId},
@@ -8,8 +8,8 @@ use std::{
     sync::Arc,
 };
 
-/// Something of the application's that tasks and handlers share: given once to
-/// [`QueueTasks::builder().state(..)`](crate::Builder::state), taken as a parameter.
+/// A value of the application's that tasks and handlers share. The program gives it once to
+/// [`QueueTasks::builder().state(..)`](crate::Builder::state), and a task or handler takes it as a parameter.
 ///
 /// ```standalone_crate
 /// use qtasks::prelude::*;

@@ -1,4 +1,4 @@
-//! How an attempt ends otherwise than well, and what the task may say of how to go on.
+//! How an attempt ends that does not come to its end, and the errors by which a task says how its job goes on.
 
 use std::{
     any::Any,
@@ -17,7 +17,7 @@ use crate::{
     telemetry,
 };
 
-/// An error that says how the job goes on. It is obeyed wherever it stands in an error's chain of sources.
+/// An error that says how the job goes on. The worker obeys it wherever it stands in an error's chain of sources.
 ///
 /// In a function that returns `Result<T, TaskError>`, `?` takes texts, boxed errors, and the errors of the standard library,
 /// serde_json, jiff, tokio and qtasks: they are failures as any other. Others come in by [`TaskError::from`], as in
@@ -156,15 +156,16 @@ enum Directive {
 pub enum Stopped {
     /// The body or its handler gave an error.
     Error(BoxError),
-    /// The body gave an error that `retry_on` says no try can mend.
+    /// The body gave an error that no try can mend, as `retry_on` says.
     Final(BoxError),
     /// The body yielded something else than what its record holds.
     Diverged(Diverged),
     /// The body yielded two values at once, or gave up a yield.
     Misuse(Misuse),
-    /// What an error of the body or its handler came to, which is code of the task's own and is gone by now.
+    /// The body or its handler gave an error, of which only the text and the verdict are left: the error itself held code of the
+    /// task's own and was dropped.
     Said {
-        /// Its text.
+        /// The text of the error.
         text: String,
         /// How the job goes on.
         verdict: Verdict,
@@ -173,14 +174,14 @@ pub enum Stopped {
     Panic(String),
     /// The attempt took longer than it may.
     TimeUp(Duration),
-    /// The worker stops: the job is to be given back.
+    /// The worker stops: it gives the job back.
     Released,
-    /// The lease is lost: whatever the attempt came to, nobody wants to know.
+    /// The lease is lost: the outcome of the attempt no longer counts.
     Fenced,
 }
 
 impl Stopped {
-    /// What the attempt came to; nothing when its lease is lost.
+    /// What becomes of the job; `None` when the lease is lost.
     pub(crate) fn verdict(self) -> Option<Verdict> {
         let how = self.how();
         let verdict = match self.plain() {
@@ -195,7 +196,7 @@ impl Stopped {
         Some(verdict)
     }
 
-    /// How an attempt fails that ends with this.
+    /// The word for this kind of failure in telemetry.
     fn how(&self) -> &'static str {
         match self {
             Self::Error(error) if error.downcast_ref().is_some_and(Error::is_of_arguments) => "undecodable",
@@ -206,7 +207,7 @@ impl Stopped {
         }
     }
 
-    /// The same without code of the task's own: its error tells what it has to say, and is dropped, behind a guard.
+    /// The same without code of the task's own: its error is turned into text and dropped, behind a guard.
     pub(crate) fn plain(self) -> Self {
         match self {
             Self::Error(error) => guarded(|| Self::said(error, true)),
@@ -229,7 +230,7 @@ impl Stopped {
         Self::Said { text, verdict }
     }
 
-    /// The error of a panic, with what it was called with, which is dropped.
+    /// The error of a panic, made of its payload, which is dropped.
     pub(crate) fn panic(payload: Box<dyn Any + Send>) -> Self {
         let text = match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
             (Some(text), _) => bounded(text),
@@ -241,7 +242,7 @@ impl Stopped {
     }
 }
 
-/// What `work` gives, which runs code of the task's own, or the error of its panic.
+/// The output of `work`, which runs code of the task's own, or the error of its panic.
 fn guarded(work: impl FnOnce() -> Stopped) -> Stopped {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(Stopped::panic)
 }
@@ -272,37 +273,37 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// A body did something else than in an earlier attempt; no handler ran for it.
+/// A body that yields other values than in an earlier attempt. No handler has run for the value that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Diverged {
-    /// It yielded another value.
+    /// The body yielded another value than the recorded one.
     #[error(
         "diverged at step {seq}: the body yielded another value than the one recorded; a body must yield the same values \
          each time it runs"
     )]
     Value {
-        /// The step.
+        /// The number of the step.
         seq: u64,
     },
-    /// It ended too early.
+    /// The body ended before it had yielded all recorded values.
     #[error(
         "diverged at step {seq}: the body ended where {recorded} steps are recorded; a body must yield the same values each \
          time it runs"
     )]
     End {
-        /// The step that it should have yielded next.
+        /// The number of the step that was expected next.
         seq: u64,
         /// How many steps are recorded.
         recorded: u64,
     },
 }
 
-/// Something of the task cannot be encoded.
+/// The error for a value of the task that cannot be encoded.
 pub(crate) fn unencodable(what: &str, source: serde_json::Error) -> Stopped {
     Stopped::Error(Box::new(Error::Encode { what: what.to_owned(), source: source.into() }))
 }
 
-/// Something of the task is too large.
+/// The error for a value of the task that is too large.
 pub(crate) fn over(error: OverLimit) -> Stopped {
     Stopped::Error(Box::new(error))
 }

@@ -1,4 +1,4 @@
-//! Waits for some time to pass that need no runtime: one thread wakes all who wait.
+//! Waits for a time that need no runtime: one thread of the process wakes them all.
 
 use std::{
     collections::BTreeMap,
@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Waits until so much time has passed.
+/// Waits for this time.
 ///
-/// It goes by tokio's clock where a test has paused that, and by the system's everywhere else: on any runtime, on one
-/// without timers, and on none.
+/// The wait goes by tokio's clock where a test has paused that, and by the system's everywhere else: on any runtime, on one
+/// without timers, and without a runtime.
 ///
 /// # Cancel safety
 ///
@@ -27,21 +27,21 @@ pub(crate) async fn sleep(time: Duration) {
     }
 }
 
-/// Whether tokio's clock is paused here: only then is it not the system's.
+/// Whether tokio's clock is paused here: only then does it differ from the system's.
 pub(crate) fn is_clock_paused() -> bool {
     let before = Instant::now();
     let tokios = tokio::time::Instant::now().into_std();
     tokios < before || tokios > Instant::now()
 }
 
-/// A future that is ready from some time on, by the system's clock.
+/// A future that is ready from a time on, by the system's clock.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     due: Instant,
     set: Option<Set>,
 }
 
-/// What an alarm is known by, and who is woken by it.
+/// An alarm's entry among those of the process, under which its waker is removed or replaced.
 #[derive(Debug)]
 struct Set {
     number: u64,
@@ -49,7 +49,7 @@ struct Set {
 }
 
 impl Alarm {
-    /// One that is ready after this time, and wakes who waits for it then.
+    /// An alarm that is ready after this time, and then wakes the task that waits for it.
     pub(crate) fn after(time: Duration) -> Self {
         let now = Instant::now();
         // A wait without end is one of a hundred years.
@@ -103,9 +103,9 @@ struct Alarms {
 
 struct All {
     by_time: BTreeMap<(Instant, u64), Waker>,
-    /// How many there were.
+    /// How many alarms have been set so far, the number of the last one.
     count: u64,
-    /// Whether there is a thread that wakes.
+    /// Whether the thread that wakes has been started.
     is_served: bool,
 }
 
@@ -145,7 +145,7 @@ impl Alarms {
 
     fn remove(&self, due: Instant, number: u64) {
         let removed = self.all().by_time.remove(&(due, number));
-        // Not under the lock: what a waker drops is not ours.
+        // After the lock: dropping a waker may run other code than ours.
         drop(removed);
     }
 
@@ -166,7 +166,7 @@ impl Alarms {
         }
     }
 
-    /// Waits until some are due, and gives who is to be woken.
+    /// Waits until alarms are due, and takes out their wakers.
     fn wait(&self) -> Vec<Waker> {
         let mut all = self.all();
         loop {

@@ -1,8 +1,7 @@
-//! Keeps tokio's clock where it is, where a test has paused it, while something runs on a thread of ours.
+//! Keeps a paused clock of tokio's from moving while a thread of ours works.
 //!
-//! Tokio moves a paused clock on to the next timer when its runtime has nothing to do. It knows of what runs by
-//! `spawn_blocking` and waits for that, and knows nothing of other threads: a time limit of minutes would pass in the moment
-//! in which a body runs on one.
+//! Tokio moves a paused clock on to the next timer when its runtime has nothing to do. It waits for work of `spawn_blocking`,
+//! and knows nothing of other threads: while a body runs on one, a time limit of minutes would pass in a moment.
 
 use std::{
     cell::RefCell,
@@ -25,7 +24,7 @@ pub(crate) struct ClockHold {
 }
 
 impl ClockHold {
-    /// Holds the clock of this runtime: by a task for tokio to wait for, which ends when this is dropped.
+    /// Holds the clock of this runtime, by a blocking task that tokio waits for and that ends when this is dropped.
     pub(crate) fn of(runtime: &Handle) -> Self {
         let (release, released) = mpsc::channel();
         #[expect(clippy::disallowed_methods, reason = "it is released when the hold is dropped")]
@@ -34,8 +33,8 @@ impl ClockHold {
     }
 }
 
-/// The hold of a body that runs on a thread. It is let go while the thread waits for what the runtime does, a timer say, and
-/// taken again by what ends this wait, before the runtime may find that it has nothing to do.
+/// The hold of a body that runs on a thread. The thread lets go of it while it waits for the runtime, for a timer say. The
+/// waker that ends the wait takes it again, before the runtime can find that it has nothing to do.
 #[derive(Debug)]
 pub(crate) struct BodyHold {
     runtime: Handle,
@@ -45,7 +44,7 @@ pub(crate) struct BodyHold {
 #[derive(Debug, Default)]
 struct State {
     hold: Option<ClockHold>,
-    /// What the thread waits for, by the address of its waker.
+    /// The wait that the thread is in, by the address of its waker.
     waits_for: Option<usize>,
     given_up: bool,
 }
@@ -62,7 +61,7 @@ impl BodyHold {
         Arc::new(Self { runtime, state: Mutex::new(state) })
     }
 
-    /// Runs a body, whose waits let go of the clock.
+    /// Runs a body, during whose waits the clock is not held.
     pub(crate) fn around<T>(hold: Option<Arc<Self>>, body: impl FnOnce() -> T) -> T {
         CURRENT.set(hold);
         let outcome = body();
@@ -70,7 +69,7 @@ impl BodyHold {
         outcome
     }
 
-    /// Lets go of the clock for good: the attempt has the outcome, or does not wait for it any more.
+    /// Lets go of the clock for good: the attempt has the outcome, or no longer waits for it.
     pub(crate) fn give_up(&self) {
         let mut state = self.state();
         state.given_up = true;
@@ -92,7 +91,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 fn block_on_holding<F: Future>(hold: Arc<BodyHold>, future: F) -> F::Output {
     let mut future = pin!(future);
-    let wait = Arc::new(Wait { hold, woken: Condvar::new(), is_woken: AtomicBool::new(false) });
+    let wait = Arc::new(ThreadWait { hold, woken: Condvar::new(), is_woken: AtomicBool::new(false) });
     let waker = Waker::from(wait.clone());
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -102,15 +101,15 @@ fn block_on_holding<F: Future>(hold: Arc<BodyHold>, future: F) -> F::Output {
     }
 }
 
-/// One wait of a body's thread.
-struct Wait {
+/// A wait of a body's thread, and its waker.
+struct ThreadWait {
     hold: Arc<BodyHold>,
     woken: Condvar,
-    /// Changed under the lock of the hold.
+    /// Whether the waker was called; changed under the lock of the hold.
     is_woken: AtomicBool,
 }
 
-impl Wait {
+impl ThreadWait {
     fn until_woken(self: &Arc<Self>) {
         let mut state = self.hold.state();
         while !self.is_woken.swap(false, Relaxed) {
@@ -126,11 +125,11 @@ impl Wait {
     }
 }
 
-impl Wake for Wait {
+impl Wake for ThreadWait {
     fn wake(self: Arc<Self>) {
         let mut state = self.hold.state();
         self.is_woken.store(true, Relaxed);
-        // Of several waits inside each other, the thread is in the innermost one: what wakes another does not let it go on.
+        // Of nested waits the thread is in the innermost one, and a waker of another one does not let it go on.
         if state.waits_for == Some(self.address()) && state.hold.is_none() && !state.given_up {
             state.hold = Some(ClockHold::of(&self.hold.runtime));
         }

@@ -1,5 +1,5 @@
-//! What lies below all: threads, clocks that are paused in tests, waits, and guards around the user's code. Nothing here knows of
-//! jobs.
+//! The ground of all other folders: threads, clocks that tests pause, waits, and guards around the user's code. Nothing here
+//! knows of jobs.
 
 pub(crate) mod alarm;
 pub(crate) mod clock_hold;

@@ -1,4 +1,4 @@
-//! Threads of the crate's own, for work that may block or never return: no runtime and no other pool holds it up.
+//! Threads of the crate's own, for work that may block or never return: it holds up no runtime and no other pool.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,15 +12,15 @@ use std::{
 /// How long a thread without work waits for more before it ends.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// A few threads that run closures, in the order in which these are given. When the pool is dropped, the closures that
-/// wait in queue are still run, and then the threads end.
+/// A few threads that run closures, in the order in which the closures come. When the pool is dropped, its threads still run
+/// the closures in the queue, and then end.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
 }
 
 impl Pool {
-    /// A pool that has no threads yet. At `most` so many will run work at a time, those with
-    /// [abandoned](Ticket::abandon) work not counted; each has the `name`.
+    /// A pool that has no threads yet. At `most` so many will run work at a time, not counting those with
+    /// [abandoned](Ticket::abandon) work; each has the `name`.
     pub(crate) fn new(name: &'static str, most: usize) -> Self {
         Self::lingering(name, most, LINGER)
     }
@@ -30,12 +30,12 @@ impl Pool {
         Self { shared: Arc::new(Shared { name, most: most.max(1), linger, state, changed }) }
     }
 
-    /// Runs `work` on a thread of the pool as soon as one is free, behind all work that was given before. A panic ends
-    /// the work and nothing else.
+    /// Runs `work` on a thread of the pool as soon as one is free, after all work that came before. A panic ends the work
+    /// and nothing else.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread, and the pool has none that could run the work later. Then the work is dropped.
+    /// When the system gives no thread, and the pool has none that could run the work later. The work is dropped then.
     pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) -> io::Result<Ticket> {
         let mut state = self.shared.state();
         let number = state.add(Box::new(work));
@@ -43,7 +43,7 @@ impl Pool {
             && state.threads == 0
         {
             let refused = state.take_back(number);
-            // Not under the lock: to drop the work may run code of the user's.
+            // After the lock: dropping the work may run code of the user's.
             drop(state);
             drop(refused);
             return Err(error);
@@ -67,17 +67,17 @@ impl Drop for Pool {
     }
 }
 
-/// Stands for work that was given to a [`Pool`]. To drop it changes nothing.
+/// Work that was given to a [`Pool`]. Dropping the ticket changes nothing.
 pub(crate) struct Ticket {
     shared: Arc<Shared>,
     number: u64,
 }
 
 impl Ticket {
-    /// Says that the work may never return. From now on its thread does not count, so that another one is started when
-    /// there is more work; should the work return after all, its thread ends.
+    /// Gives up waiting for the work, which may never return. From now on its thread does not count, so that the pool starts
+    /// another one when there is more work. If the work returns after all, its thread ends.
     ///
-    /// Work that still waits in queue keeps its place there, and counts as abandoned from its start.
+    /// Work that is still in the queue keeps its place there, and counts as abandoned from its start.
     pub(crate) fn abandon(&self) {
         let mut state = self.shared.state();
         state.change(self.number, |work| work.abandoned = true);
@@ -97,20 +97,21 @@ type Work = Box<dyn FnOnce() + Send>;
 
 struct State {
     queue: VecDeque<(u64, Work)>,
-    /// All work that has not returned.
+    /// The work that has not returned, by its number.
     unreturned: HashMap<u64, WorkState>,
     next_number: u64,
-    /// Threads that are there, without those that run abandoned work,
+    /// How many threads there are, without those that run abandoned work.
     threads: usize,
-    /// and those of them that are without work: each takes one from the queue when it next looks.
+    /// How many of these threads have no work: each takes one from the queue when it next looks.
     free: usize,
+    /// How many threads run abandoned work.
     abandoned: usize,
     closed: bool,
-    /// How a thread is started; tests have it fail.
+    /// Starts a thread; tests put a function here that fails.
     start: fn(Arc<Shared>) -> io::Result<()>,
 }
 
-/// How far work has come.
+/// Whether work that has not returned has begun, and whether the pool still waits for it.
 #[derive(Clone, Copy, Default)]
 struct WorkState {
     running: bool,
@@ -118,7 +119,7 @@ struct WorkState {
 }
 
 impl WorkState {
-    /// Whether it has a thread that does not count.
+    /// Whether the work has a thread that does not count.
     fn is_left_behind(self) -> bool {
         self.running && self.abandoned
     }
@@ -146,13 +147,13 @@ impl State {
         number
     }
 
-    /// Takes the work back that was added last.
+    /// Takes back the work that was added last.
     fn take_back(&mut self, number: u64) -> Option<Work> {
         self.unreturned.remove(&number);
         self.queue.pop_back_if(|(last, _)| *last == number).map(|(_, work)| work)
     }
 
-    /// Changes the work of work that has not returned, and counts its thread as abandoned if that is what it came to.
+    /// Changes the state of work that has not returned, and counts its thread as abandoned if it is from now on.
     fn change(&mut self, number: u64, change: impl FnOnce(&mut WorkState)) {
         let Some(work) = self.unreturned.get_mut(&number) else { return };
         let before = *work;
@@ -163,7 +164,7 @@ impl State {
         }
     }
 
-    /// Whether more work waits than threads are free, and another thread may be started.
+    /// Whether there is more work in the queue than free threads, and another thread may be started.
     fn needs_thread(&self, most: usize) -> bool {
         self.queue.len() > self.free && self.threads < most
     }
@@ -174,7 +175,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts threads for the work that waits, as long as there may be more of them.
+    /// Starts threads for the work in the queue, as long as there may be more threads.
     fn start_threads(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         while state.needs_thread(self.most) {
             (state.start)(Arc::clone(self))?;
@@ -184,11 +185,11 @@ impl Shared {
         Ok(())
     }
 
-    /// The same where an error cannot be returned: the next call of the pool tries again.
+    /// Starts threads where an error cannot be returned: the next call of the pool tries again.
     fn start_threads_or_warn(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let started = self.start_threads(&mut state);
         let waiting = state.queue.len();
-        // Not under the lock: the warning may run code of the user's.
+        // After the lock: the warning may run code of the user's.
         drop(state);
         if let Err(error) = started {
             tracing::warn!(%error, threads = self.name, waiting, "work waits for a thread, and the system gives none");
@@ -199,7 +200,7 @@ impl Shared {
         thread::Builder::new().name(self.name.to_owned()).spawn(move || self.serve()).map(drop)
     }
 
-    /// What a thread does from its start to its end.
+    /// The loop of a thread: takes work and runs it, until there is none for a while or the pool is dropped.
     fn serve(self: Arc<Self>) {
         let mut state = self.state();
         loop {
@@ -217,7 +218,7 @@ impl Shared {
             state = self.state();
             if state.unreturned.remove(&number).is_some_and(WorkState::is_left_behind) {
                 state.abandoned -= 1;
-                // It has been replaced, unless no thread could be started.
+                // Another thread has replaced this one, unless none could be started.
                 if !state.needs_thread(self.most) {
                     return;
                 }
@@ -228,10 +229,10 @@ impl Shared {
     }
 }
 
-/// Runs `work`, and keeps what it throws from the thread.
+/// Runs `work`, whose panic does not end the thread.
 fn guard(work: Work) {
     if let Err(thrown) = catch_unwind(AssertUnwindSafe(work)) {
-        // What was thrown may throw again when it is dropped, and what that throws is never dropped.
+        // The payload may itself panic when it is dropped, and the payload of that panic is never dropped.
         mem::forget(catch_unwind(AssertUnwindSafe(|| drop(thrown))));
     }
 }

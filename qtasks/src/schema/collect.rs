@@ -34,7 +34,7 @@ pub trait Collection {
             qtasks::Last, a Result of one of them, or nothing"
 )]
 pub trait Declared {
-    /// The collection.
+    /// The collection, without the `Result` around it.
     type Collection: Default + Send + 'static;
     /// What the body ends with: `()`, or `Result<(), E>`.
     type Body;
@@ -43,11 +43,11 @@ pub trait Declared {
     /// How the replies are put together.
     const SHAPE: Shape;
 
-    /// Whether the body ended well.
+    /// Turns the body's end into a `Result`.
     #[doc(hidden)]
     fn ended(body: Self::Body) -> Result<(), Self::Error>;
 
-    /// The last reply alone, read from its record, where that is all that is collected.
+    /// The collection made of the recorded last reply alone, for a collection that keeps no other.
     #[doc(hidden)]
     fn last(_reply: Option<&Json>) -> Result<Self::Collection, serde_json::Error> {
         Ok(Self::Collection::default())
@@ -192,7 +192,7 @@ impl<C: Collect<R>, R, E> Collect<R> for Result<C, E> {
     }
 }
 
-/// The return type of a task that declares none: a list of whatever the replies are.
+/// The return type of a task that declares none: a list of the replies, of any types.
 #[derive(Debug)]
 pub enum Untyped {}
 
@@ -214,7 +214,7 @@ impl<R: Serialize> Collect<R> for Untyped {
     }
 }
 
-/// How many values a task yielded, those that were skipped left out; a plain number in JSON.
+/// How many values a task yielded, without those that were skipped; a plain number in JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Count(pub u64);
@@ -231,7 +231,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// The last reply of a task, if there was one; the value or null in JSON.
+/// The last reply of a task, if the task yielded; the value or null in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Last<R>(pub Option<R>);

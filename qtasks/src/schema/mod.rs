@@ -1,4 +1,4 @@
-//! What is known of a task before it runs.
+//! The schema of a task: its name, its options, and what it needs, known before it runs.
 
 pub(crate) mod collect;
 pub(crate) mod need;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use self::{collect::Declared, need::Need};
 use crate::model::{job::Shape, retry::Retry};
 
-/// What is known of a task: its name, how it runs, its options, where it stands.
+/// What is known of a task before it runs: its name, how it runs, its options, where it stands.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TaskExecSchema {
     /// The name under which its jobs are stored.
     pub name: &'static str,
-    /// Whether it is an `async fn`.
+    /// Whether the task is an `async fn`.
     pub awaiting: bool,
-    /// How it yields; nothing for a task that does not. This chooses between the executor's two ways, `run_task_gen` and
-    /// `run_task`.
+    /// How the task yields; `None` for a task that does not. This chooses between the executor's two ways, `run_task_gen`
+    /// and `run_task`.
     pub generating: Option<Generating>,
     /// Whether the running task is passed to the function.
     pub echo: bool,
@@ -30,71 +30,72 @@ pub struct TaskExecSchema {
     pub retry: Retry,
     /// How long one attempt may last.
     pub max_time: Option<Duration>,
-    /// Words to find it by.
+    /// Words to find the task by.
     pub tags: &'static [&'static str],
-    /// What it is for.
+    /// What the task is for.
     pub description: Option<&'static str>,
-    /// The path of its handler, as written.
+    /// The path of its handler, as the attribute names it.
     pub handler: Option<&'static str>,
-    /// The module that it stands in.
+    /// The module that the task stands in.
     pub module: &'static str,
-    /// The file that it stands in.
+    /// The file that the task stands in.
     pub file: &'static str,
-    /// The line that it stands at.
+    /// The line of the task's attribute in that file.
     pub line: u32,
+    /// What the task takes from its application, and what its handler takes.
     needs: [Option<Needs>; 2],
 }
 
-/// Lists what a function takes from its application.
+/// Lists what a function takes from the application.
 type Needs = fn() -> Vec<Need>;
 
 /// How a task yields.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Generating {
-    /// What its replies are collected into.
+    /// What the replies are collected into.
     pub shape: Shape,
-    /// What an error of its handler does.
+    /// What an error of the handler does.
     pub on_error: OnError,
-    /// When its steps are made durable.
+    /// When the steps are made durable.
     pub checkpoint: Checkpoint,
-    /// How a later attempt comes to where an earlier one ended.
+    /// How a later attempt gets to where an earlier one ended.
     pub resume: Resume,
 }
 
-/// How a later attempt comes to the first value that is not recorded.
+/// How a later attempt gets to the first value that is not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resume {
     /// The body runs again, and its first values are answered from the record.
     Replay,
-    /// The body itself goes on from its last step.
+    /// The body asks for the last step, and yields what comes after it.
     Cursor,
 }
 
 /// What an error of a handler does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnError {
-    /// It ends the attempt.
+    /// The error ends the attempt.
     Fail,
-    /// It is recorded in the value's place, and the task goes on.
+    /// The error is recorded in the value's place, and the task goes on.
     Skip,
 }
 
 /// When the steps of a task are made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
-    /// Each before the body goes on.
+    /// Each step is durable before the body goes on.
     Each,
     /// The commit of a step starts within this time of its handler's return.
     Within(Duration),
 }
 
 impl Checkpoint {
-    /// Within 5 ms.
+    /// The commit of a step starts within 5 ms.
     pub const DEFAULT: Self = Self::Within(Duration::from_millis(5));
 }
 
-/// What `#[qtask]` says of a task, one option at a time.
+/// The expansion of `#[qtask]` makes a schema with these, one option at a time.
 #[doc(hidden)]
 impl TaskExecSchema {
     pub const fn new(name: &'static str, module: &'static str, file: &'static str, line: u32) -> Self {

@@ -1,15 +1,15 @@
-//! What a task needs of its application.
+//! What a task or its handler must find in the application.
 
 use std::any::{TypeId, type_name};
 
-/// What a task or its handler takes from its application.
+/// Something that a task or its handler takes from the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A `State` of this type.
+    /// A `State` of a type.
     State {
-        /// The type.
+        /// The type, by which the state is found.
         id: TypeId,
-        /// Its name.
+        /// The name of the type, for the error when the state is missing.
         type_name: &'static str,
     },
     /// A transaction of this kind of store.

@@ -1,4 +1,4 @@
-//! What the functions of tasks and handlers may give.
+//! What the functions of tasks and handlers may return.
 
 use std::marker::PhantomData;
 
@@ -36,9 +36,9 @@ impl<E: Into<BoxError>> Failure for E {}
     note = "`#[qtask]` tells a `Result` by its name: call this type by another"
 )]
 pub trait Fallible {
-    /// The value, when all is well.
+    /// The `T` of a `Result<T, E>`.
     type Value: Send + 'static;
-    /// The error otherwise.
+    /// The `E` of a `Result<T, E>`.
     type Error;
 }
 
@@ -47,18 +47,18 @@ impl<T: Send + 'static, E> Fallible for Result<T, E> {
     type Error = E;
 }
 
-/// Finds out whether a type is a `Result`, whatever its name: `Returned::<T>::IS_RESULT`, with [`NoResult`] in scope.
+/// Tells whether a type is a `Result`, whatever its name: by `Returned::<T>::IS_RESULT`, with [`NoResult`] in scope.
 #[derive(Debug)]
 pub struct Returned<T>(PhantomData<fn() -> T>);
 
 impl<T, E> Returned<Result<T, E>> {
-    /// It is one.
+    /// A type that is a `Result` has this constant of its own.
     pub const IS_RESULT: bool = true;
 }
 
-/// What the constant of [`Returned`] hides where it has one.
+/// Gives every other type the constant that [`Returned`] has of its own for a `Result`.
 pub trait NoResult {
-    /// It is none.
+    /// A type without a constant of its own is no `Result`.
     const IS_RESULT: bool = false;
 }
 

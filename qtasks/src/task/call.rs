@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A call of the task `T` with options; what the methods of [`CallOptions`] make of a call.
+/// A call of the task `T` with options, as the methods of [`CallOptions`] make it.
 #[derive(Clone, Debug)]
 #[must_use = "a call does nothing until it is enqueued or run"]
 pub struct Call<T> {
@@ -105,14 +105,14 @@ pub trait CallOptions: Sized {
         call
     }
 
-    /// The id of the job, in place of a new one: a call that is made again with the id of the first time makes no second
-    /// job, however the first time ended.
+    /// The id of the job, in place of a new one: a call that is made again with the same id makes no second job, however
+    /// the first call ended.
     ///
-    /// Where a job of this id is there, of the same task and with the same arguments, it is the job of this call, whether it
-    /// waits, runs or has ended, and the other options of the call change nothing; once it is pruned, it is not there any
-    /// more. If the task or the arguments are others, that is [`Error::OtherTask`] or [`Error::OtherArguments`].
+    /// If the store has a job of this id, of the same task and with the same arguments, that is the job of this call, whether
+    /// it waits, runs or has ended, and the other options of the call change nothing. A job that was pruned is not there any
+    /// more. If the task or the arguments are others, the call fails with [`Error::OtherTask`] or [`Error::OtherArguments`].
     ///
-    /// Jobs are leased in the order of their ids, which is that of their making: take a [`JobId::new()`](JobId::new).
+    /// Jobs are leased in the order of their ids, which is that of their making: so make the id with [`JobId::new()`](JobId::new).
     fn id(self, id: JobId) -> Call<Self::Task> {
         let mut call = self.into_call();
         call.options.id = Some(id);
@@ -139,9 +139,9 @@ impl<T: Task> CallOptions for Call<T> {
 }
 
 impl Options {
-    /// As the SQL of a store takes them, over those of the task.
+    /// The options as the SQL of a store takes them; the task's own where the call has none.
     fn in_sql(&self, schema: &TaskExecSchema) -> serde_json::Value {
-        /// What a store takes at most, and a driver can send: the year 9999 comes before.
+        /// The longest time that stores take and drivers can send, which ends after the year 9999.
         const LONGEST: Duration = Duration::from_secs(253_402_207_200);
         let seconds = |time: Duration| time.min(LONGEST).as_secs_f64();
         let mut options = serde_json::Map::new();
@@ -159,7 +159,7 @@ impl Options {
     }
 }
 
-/// A time to the millisecond. Long ago is as good as before that: databases know no year before the first.
+/// A time to the millisecond, and none before 1970: that is due in any case, and databases know no year before the first.
 fn in_sql(time: Timestamp) -> String {
     const LONG_AGO: Timestamp = Timestamp::UNIX_EPOCH;
     let time = time.max(LONG_AGO);
@@ -167,7 +167,7 @@ fn in_sql(time: Timestamp) -> String {
 }
 
 impl<T: Task> Call<T> {
-    /// The job that this call is, and its options as the SQL of a store takes them.
+    /// The job that this call makes, and its options as the SQL of a store takes them.
     pub(crate) fn prepare_in_sql(self, limits: &Limits, now: Timestamp) -> Result<(Prepared, serde_json::Value)> {
         let options = self.options.clone();
         let job = self.prepare(limits, now)?;
@@ -180,7 +180,7 @@ impl<T: Task> Call<T> {
         (self.task, self.options.max_time.or(T::schema().max_time))
     }
 
-    /// The job that this call is, enqueued `now`.
+    /// The job that this call makes, enqueued `now`.
     pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
         let schema = T::schema();
         let Options { priority, queue, due, max_time, id } = self.options;
@@ -209,11 +209,11 @@ impl<T: Task> Call<T> {
     }
 }
 
-/// A job to be enqueued, as often as that takes: each time it is the same one.
+/// A job to be enqueued. The call to the store may be repeated: it enqueues the same job each time.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) id: JobId,
-    /// Whether the caller has given the id, and not we.
+    /// Whether the caller chose the id.
     pub(crate) has_own_id: bool,
     pub(crate) task: Cow<'static, str>,
     pub(crate) queue: Cow<'static, str>,

@@ -1,4 +1,4 @@
-//! What is known of a task: the trait behind `#[qtask]`, and the schema.
+//! The trait behind `#[qtask]`, and what its implementation by the macro needs.
 
 pub(crate) mod call;
 pub(crate) mod registry;
@@ -23,17 +23,17 @@ use crate::{
     note = "mark a function with `#[qtask]` and call it: `app.enqueue(my_task(5))`"
 )]
 pub trait Task: Sized + Send + 'static {
-    /// What a job of this task gives in the end.
+    /// The result of a job of this task.
     type Output: Send + 'static;
 
     /// What is known of the task.
     fn schema() -> &'static TaskExecSchema;
 
-    /// The arguments, as they are stored.
+    /// Encodes the arguments, as they are stored.
     #[doc(hidden)]
     fn encode(&self) -> Result<Json, serde_json::Error>;
 
-    /// A call with stored arguments.
+    /// Decodes stored arguments to a call.
     #[doc(hidden)]
     fn decode(arguments: &Json) -> Result<Self, Undecodable>;
 
@@ -44,8 +44,8 @@ pub trait Task: Sized + Send + 'static {
 
 /// What can be an argument of a task.
 ///
-/// The lifetime is what lets the expansion state this where it may not hold: rustc takes such a clause on trust. So a type
-/// that is no argument is one error, at the parameter, and not one at each place where serde's code needs it.
+/// Because of the lifetime, rustc takes a clause with this bound on trust, also where it does not hold. So a type that is no
+/// argument is one error, at the parameter, and not one at each place where serde's code needs it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a task: take `State<{Self}>`, or derive `Serialize` and `Deserialize` for it",
     label = "can neither be stored nor read back",
@@ -67,26 +67,26 @@ pub const fn is_argument<T: for<'a> Argument<'a>>() {}
 pub struct Arguments<T>(PhantomData<fn() -> T>);
 
 impl<T: Serialize + DeserializeOwned> Arguments<T> {
-    /// The arguments, as they are stored.
+    /// Encodes the arguments, as they are stored.
     pub fn encode(call: &T) -> Result<Json, serde_json::Error> {
         Json::encode(call)
     }
 
-    /// A call with stored arguments.
+    /// Decodes stored arguments to a call.
     pub fn decode(arguments: &Json) -> Result<T, Undecodable> {
         arguments.decode()
     }
 }
 
-/// Stands in for the functions of [`Arguments`] in a program that does not compile, since one of them is [no
-/// argument](Argument): its callers are in no error.
+/// Stands in for the functions of [`Arguments`] where one of them is [no argument](Argument). Such a program does not
+/// compile; this keeps the code that calls the functions from errors of its own.
 pub trait NotStored<T> {
-    /// Never called.
+    /// Never called: the program does not compile.
     fn encode(_call: &T) -> Result<Json, serde_json::Error> {
         unreachable!("an argument that cannot be stored is a compile error")
     }
 
-    /// Never called.
+    /// Never called: the program does not compile.
     fn decode(_arguments: &Json) -> Result<T, Undecodable> {
         unreachable!("an argument that cannot be stored is a compile error")
     }
@@ -94,8 +94,8 @@ pub trait NotStored<T> {
 
 impl<T> NotStored<T> for Arguments<T> {}
 
-/// How a call is stored and read back: the two functions of [`Task`] for it. Where an argument cannot be stored, they give
-/// no error of their own.
+/// The two functions of [`Task`] by which a call is stored and read back. Where an argument cannot be stored, they cause no
+/// error of their own.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __stored_arguments {
@@ -114,12 +114,12 @@ macro_rules! __stored_arguments {
     };
 }
 
-/// Stands for a call that is awaited.
+/// The type whose [`Awaits`] a call would need to be awaited.
 #[derive(Debug)]
 pub struct CallOfATask;
 
-/// What nothing has: it is for the message of a call that is awaited. The call is no `Self` of it, since then rustc would
-/// have a text of its own.
+/// A trait without implementations: its message is what the compiler says of a call that is awaited. The call is a
+/// parameter and not `Self`, since for `Self` rustc would have a text of its own.
 #[diagnostic::on_unimplemented(
     message = "`{T}(..)` is a call of a task, which does nothing until it is enqueued or run",
     label = "write `app.enqueue({T}(..)).await?`, or `app.run({T}(..)).await?` to run it here and now"

@@ -10,7 +10,7 @@ use crate::{
     model::json::Json,
 };
 
-/// A task, as it makes itself known at link time.
+/// A task's entry in the registry, which the linker collects.
 #[derive(Debug)]
 pub struct Registration {
     schema: fn() -> &'static TaskExecSchema,
@@ -20,7 +20,7 @@ pub struct Registration {
 inventory::collect!(Registration);
 
 impl Registration {
-    /// Makes `T` known.
+    /// The entry of the task `T`.
     pub const fn of<T: Task>() -> Self {
         Self { schema: T::schema, start: start::<T> }
     }

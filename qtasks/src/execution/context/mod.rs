@@ -1,4 +1,4 @@
-//! What a running task can ask of its host.
+//! What a running task can ask of the application that runs it.
 
 mod once;
 
@@ -68,18 +68,18 @@ struct Inner {
     task: &'static TaskExecSchema,
     /// The step that is handled or comes next.
     position: StepPosition,
-    /// Whether the body has asked where to go on.
+    /// Whether the body has asked for its last step.
     asked: AtomicBool,
     memos: Option<Arc<Memos>>,
     stopping: CancellationToken,
     host: Arc<dyn Host>,
     exit: Exit,
-    /// The end of the attempt, or that of the handler in a transaction.
+    /// The end of the attempt, or of the handler in a transaction.
     end: End,
     in_transaction: bool,
 }
 
-/// The number of a step twice, and one more while its handler runs: a single word, for it is set with each value.
+/// The number of a step, and whether its handler runs: in a single word, since it is set with each value.
 #[derive(Default)]
 struct StepPosition(AtomicU64);
 
@@ -104,11 +104,11 @@ impl StepPosition {
     }
 }
 
-/// What the processes around a task give to it.
+/// The application that runs a task, as the task's context uses it.
 pub(crate) trait Host: Any + Send + Sync {
-    /// The time.
+    /// The time of day.
     fn now(&self) -> Timestamp;
-    /// Some random bits.
+    /// 64 random bits.
     fn random(&self) -> u64;
     /// Waits until a time of day.
     fn sleep_until(&self, time: Timestamp) -> BoxFuture<'static, ()>;
@@ -116,7 +116,7 @@ pub(crate) trait Host: Any + Send + Sync {
     fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>>;
 }
 
-/// The way out for a body that cannot go on, whatever it would return.
+/// The way out for a body that cannot go on: the reason is the end of the attempt, whatever the body returns.
 #[derive(Default)]
 struct Exit {
     reason: Mutex<Option<Stopped>>,
@@ -129,7 +129,7 @@ impl TaskContext {
         Self::new(JobId::new(), 1, task, None, CancellationToken::new(), host)
     }
 
-    /// The context of an attempt at a job; without memos, nothing of it is recorded.
+    /// The context of an attempt at a job. Without `memos`, nothing that the attempt does once is recorded.
     pub(crate) fn new(
         job: JobId,
         attempt: u32,
@@ -154,7 +154,7 @@ impl TaskContext {
         Self { inner: Arc::new(inner) }
     }
 
-    /// The same for a handler in a transaction: it runs when the body may be at a later step already.
+    /// The context of the handler of step `seq` in a transaction: while it runs, the body may be at a later step already.
     pub(crate) fn in_transaction(&self, seq: u64) -> Self {
         let Inner { job, attempt, task, memos, stopping, host, .. } = &*self.inner;
         let inner = Inner {
@@ -173,8 +173,8 @@ impl TaskContext {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Whether this is the context of a handler in a transaction. Nothing in there may wait for the store, which waits
-    /// for the handler.
+    /// Whether this is the context of a handler in a transaction. Such a handler may not wait for the store, which waits for
+    /// the handler.
     pub(crate) fn is_in_transaction(&self) -> bool {
         self.inner.in_transaction
     }
@@ -189,12 +189,12 @@ impl TaskContext {
             .expect("`TaskContext::current` is for a running task; a task that it spawned is no longer it")
     }
 
-    /// The context of the task that calls this, if one does.
+    /// The context of the task that calls this, if a task does.
     pub fn try_current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Whether there is one, which is asked for each value.
+    /// Whether a task calls this; asked for each value.
     pub(crate) fn has_current() -> bool {
         CURRENT.try_with(|_| ()).is_ok()
     }
@@ -228,8 +228,8 @@ impl TaskContext {
         self.inner.position.seq()
     }
 
-    /// Says how far the task is; `status()` of the job tells it to whoever asks. Written with the next steps, soon
-    /// otherwise; of several in between only the last is kept. After the end of the attempt this does nothing.
+    /// Reports how far the task is; `status()` of the job shows it. The report is written with the next steps, or soon if there
+    /// are none; of several reports in between only the last is kept. After the end of the attempt this does nothing.
     pub fn progress(&self, done: u64, total: u64) {
         if let Some(memos) = &self.inner.memos
             && !self.is_over()
@@ -247,16 +247,16 @@ impl TaskContext {
         self.inner.task.generating.is_some() && !self.inner.position.is_handled()
     }
 
-    /// Runs what would be awaited in an `async fn`, on the thread of a `fn` task.
+    /// Waits on the thread of a `fn` task for what an `async fn` would await.
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Stopped>>) -> T {
         self.wait_for(work).unwrap_or_else(|stopped| self.unwind(stopped))
     }
 
-    /// The same for work that gives a result.
+    /// Waits as [`block_on`](Self::block_on) does, for work that gives a result.
     pub(crate) fn try_block_on<T>(&self, work: impl Future<Output = Result<Result<T>, Stopped>>) -> Result<T> {
         match self.wait_for(work) {
             Ok(done) => done,
-            // On its own thread, a body ends the sooner by unwinding.
+            // A body that is still running on its own thread ends sooner by unwinding.
             Err(stopped) if self.is_current() && !self.is_over() => self.unwind(stopped),
             Err(stopped) => Err(pollster::block_on(self.after_leaving(stopped))),
         }
@@ -273,7 +273,7 @@ impl TaskContext {
         clock_hold::block_on(work)
     }
 
-    /// Refuses what is recorded, in a handler for the end of which the record waits.
+    /// Refuses work that is recorded in a handler in a transaction: the record waits for the handler's end.
     pub(crate) fn check_may_wait(&self) -> Result<(), Stopped> {
         if !self.is_in_transaction() {
             return Ok(());
@@ -284,25 +284,26 @@ impl TaskContext {
         ))))
     }
 
-    /// Ends the attempt for this reason. The executor drops the body; a task or thread that the body left behind unwinds.
+    /// Ends the attempt for this reason. The driver drops the body; a task that the body left behind unwinds.
     pub(crate) async fn leave<T>(&self, stopped: Stopped) -> T {
         self.after_leaving(stopped).await;
         guard::unwind(ENDED).await
     }
 
-    /// The same for what can be given an error.
+    /// Ends the attempt for this reason; a caller that the body left behind gets an error.
     pub(crate) async fn try_leave<T>(&self, stopped: Stopped) -> Result<T> {
         Err(self.after_leaving(stopped).await)
     }
 
-    /// Ends the attempt for this reason, and goes on only where it does so without the caller.
+    /// Ends the attempt for this reason, and goes on when the attempt is over: only a caller that the body left behind is
+    /// there to see that.
     async fn after_leaving(&self, stopped: Stopped) -> Error {
         self.inner.exit.take(stopped);
         self.end().over().await;
         Error::AttemptEnded { job: self.inner.job, attempt: self.inner.attempt }
     }
 
-    /// Ends the attempt for this reason from within a `fn` body, or the thread that the body has left behind.
+    /// Ends the attempt for this reason from a `fn` body, or ends a thread that the body has left behind.
     fn unwind(&self, stopped: Stopped) -> ! {
         self.inner.exit.take(stopped);
         guard::unwind_thread(ENDED)
@@ -322,7 +323,7 @@ impl TaskContext {
         self.end().is_over()
     }
 
-    /// Says that the attempt is over, or the handler in a transaction. What it has left behind gets nothing more from this
+    /// Ends the attempt, or the handler in a transaction. Tasks and threads that it left behind get nothing more from this
     /// context.
     pub(crate) fn end_attempt(&self) {
         if self.inner.end.come()
@@ -333,12 +334,12 @@ impl TaskContext {
         }
     }
 
-    /// Tells that the attempt is over when this is dropped.
+    /// A guard that ends the attempt when it is dropped.
     pub(crate) fn ending(&self) -> Ending {
         Ending(self.clone())
     }
 
-    /// Waits until the body has taken the way out, and gives the reason.
+    /// Waits until the body takes the way out, and gives the reason.
     pub(crate) async fn left(&self) -> Stopped {
         self.inner.exit.taken.cancelled().await;
         self.exit_reason().unwrap_or(Stopped::Fenced)
@@ -349,7 +350,7 @@ impl TaskContext {
         self.inner.exit.reason().take()
     }
 
-    /// Whether what the task does is recorded: not where it runs here and now.
+    /// Whether the attempt is recorded, which it is not when the task runs here and now.
     pub(crate) fn is_recorded(&self) -> bool {
         self.inner.memos.is_some()
     }
@@ -358,19 +359,19 @@ impl TaskContext {
         self.inner.host.clone()
     }
 
-    /// Whether the body knows where to go on: one that never asked begins anew.
+    /// Whether the body has asked for its last step: a body that has not begins anew.
     pub(crate) fn has_asked(&self) -> bool {
         self.inner.asked.load(Relaxed)
     }
 
-    /// Tells that step `seq` comes next.
+    /// Notes that step `seq` comes next.
     // Called for each value, from the crates of tasks.
     #[inline]
     pub(crate) fn before_step(&self, seq: u64) {
         self.inner.position.set(seq, false);
     }
 
-    /// Tells that the handler of step `seq` is called.
+    /// Notes that the handler of step `seq` is called.
     #[inline]
     pub(crate) fn in_step(&self, seq: u64) {
         self.inner.position.set(seq, true);
@@ -387,7 +388,7 @@ impl TaskContext {
     }
 }
 
-/// Stands for the part of an attempt with which it ends.
+/// Ends the attempt when it is dropped.
 pub(crate) struct Ending(TaskContext);
 
 impl Drop for Ending {
@@ -415,7 +416,7 @@ impl fmt::Debug for TaskContext {
     }
 }
 
-/// Why something of the task unwound: it panicked, or took the way out.
+/// Why code of the task unwound: it took the way out, or panicked.
 pub(crate) fn panicked(context: &TaskContext, payload: Box<dyn Any + Send>) -> Stopped {
     match context.exit_reason() {
         Some(reason) => {

@@ -1,4 +1,4 @@
-//! What a body does once: it is recorded, and given again whenever the body runs again.
+//! Work that a body does once: its value is recorded, and given again whenever the body runs again.
 
 use std::{any::type_name, convert::Infallible, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -24,15 +24,15 @@ const RANDOM: &str = "@random";
 const SLEEP: &str = "@sleep";
 
 impl TaskContext {
-    /// Does something once: what came of it is recorded, and given again whenever the body runs again.
+    /// Does `work` once: its value is recorded, and given again whenever the body runs again.
     ///
-    /// This is how a body reads what may change: a file, a query, an answer from the network. It is recorded under `name` and
-    /// the number of its use, so that the same name can be used again and again, in a loop say. When this returns, what
-    /// came of it is durable. After a crash in between, `work` runs once more. It stands in one order with the steps, and
-    /// is never part of streams or results.
+    /// This is how a body reads what may change: a file, a query, an answer from the network. The value is recorded under
+    /// `name` and the number of its use, so that the same name can be used again and again, in a loop say. When this returns,
+    /// the value is durable. After a crash before that, `work` runs once more. The value stands in one order with the steps,
+    /// and is never part of streams or results.
     ///
-    /// In a handler, and in the body of a task with `resume = "cursor"`, it is recorded for the step that is handled or
-    /// comes next: once that step is durable, it is forgotten.
+    /// In a handler, and in the body of a task with `resume = "cursor"`, the value is recorded for the step that is handled or
+    /// comes next: once that step is durable, the value is forgotten.
     ///
     /// ```
     /// use qtasks::prelude::*;
@@ -55,13 +55,13 @@ impl TaskContext {
     /// # }
     /// ```
     ///
-    /// What `work` gives may be as large as a step. If it is larger, has no JSON form, or was recorded by another version of
-    /// the task as something that is no `T`, the attempt ends there with an error that says so.
+    /// The value may be as large as a step. If it is larger, has no JSON form, or was recorded by another version of the task
+    /// as something that is no `T`, the attempt ends there with an error that says so.
     ///
     /// # Panics
     ///
-    /// When `name` is not 1 to 128 letters, digits and `_.:-`; and [after the end of the attempt](TaskContext), `work`
-    /// undone if that came before.
+    /// When `name` is not 1 to 128 letters, digits and `_.:-`; and [after the end of the attempt](TaskContext): if the attempt
+    /// ended before the call, `work` is not done.
     ///
     /// # Cancel safety
     ///
@@ -79,8 +79,8 @@ impl TaskContext {
         }
     }
 
-    /// [`once`](Self::once) for work that may fail: an error is given back and not recorded, and the next try counts as
-    /// the same use.
+    /// [`once`](Self::once) for work that may fail: an error is returned and not recorded, and the next try counts as the same
+    /// use.
     ///
     /// # Errors
     ///
@@ -108,7 +108,7 @@ impl TaskContext {
     ///
     /// # Panics
     ///
-    /// As [`once`](Self::once); and where that ends the attempt, this unwinds. It does not interrupt `work`.
+    /// As [`once`](Self::once); and where that ends the attempt, this unwinds. The end of the attempt does not interrupt `work`.
     pub fn once_blocking<T: Serialize + DeserializeOwned>(&self, name: &str, work: impl FnOnce() -> T) -> T {
         match self.block_on(self.attempt_once(name, async { Ok::<T, Infallible>(work()) })) {
             Ok(value) => value,
@@ -159,7 +159,7 @@ impl TaskContext {
 
     /// 64 random bits, the same whenever the body runs again; recorded as by [`once`](Self::once), with the next steps.
     ///
-    /// Whoever needs many seeds a generator with them. They are not for secrets.
+    /// For many random numbers, seed a generator with these bits. They are not for secrets.
     ///
     /// # Panics
     ///
@@ -184,9 +184,10 @@ impl TaskContext {
         self.block_on(self.record(RANDOM, Durability::Deferred, async { self.inner.host.random() }))
     }
 
-    /// Sleeps for this time, once: a body that runs again sleeps only for what is left of it.
+    /// Sleeps for this time, once: a body that runs again sleeps only for the rest of it.
     ///
-    /// The job keeps its place in the worker meanwhile; to leave it, return [`TaskError::snooze`](crate::TaskError::snooze).
+    /// The job keeps its slot in the worker meanwhile; to free the slot, return
+    /// [`TaskError::snooze`](crate::TaskError::snooze).
     /// When the worker stops, a generator that sleeps in its body is given back at once.
     ///
     /// # Panics
@@ -211,8 +212,8 @@ impl TaskContext {
         self.block_on(self.sleep_once(time));
     }
 
-    /// The last step of the job, where there is one: its number and the handler's reply. A task with `resume = "cursor"`
-    /// goes on from there instead of yielding everything again.
+    /// The last step of the job, if there is one: its number and the handler's reply. A task with `resume = "cursor"` goes on
+    /// from there instead of yielding everything again.
     ///
     /// ```
     /// use qtasks::{Count, prelude::*};
@@ -276,7 +277,7 @@ impl TaskContext {
         self.make_once(name, Durability::Awaited, async { work.await.map(Made::from) }).await
     }
 
-    /// Notes something under a name of our own, which no user can give.
+    /// Records a value under a name of our own, which the user's code cannot give.
     async fn record<T>(&self, name: &str, durability: Durability, make: impl Future<Output = T>) -> Result<T, Stopped>
     where
         T: Serialize + DeserializeOwned,
@@ -300,7 +301,7 @@ impl TaskContext {
         self.check_goes_on()?;
         match &self.inner.memos {
             Some(memos) => memos.once(self.step_of_memo(), name, durability, make, self.end()).await,
-            // Here and now nothing is recorded, and the body sees the same.
+            // Here and now nothing is recorded, and the body sees the value as it would be read back.
             None => match self.end().or(make).await? {
                 Ok(made) => self.check_goes_on().and_then(|()| memo::read_back(name, &made.value)).map(Ok),
                 Err(error) => Ok(Err(error)),
@@ -308,7 +309,7 @@ impl TaskContext {
         }
     }
 
-    /// The step that a memo made now is for, where it is not for the whole body.
+    /// The step that a memo made now is for, unless it is for the whole body.
     fn step_of_memo(&self) -> Option<u64> {
         let for_step = self.inner.position.is_handled() || self.resumes_by_cursor();
         for_step.then(|| self.inner.position.seq())
@@ -342,7 +343,7 @@ impl TaskContext {
         Ok(found.and_then(|step| step.map(cursor).transpose()))
     }
 
-    /// Refuses to begin anything for an attempt that is over.
+    /// Refuses to begin work for an attempt that is over.
     pub(crate) fn check_goes_on(&self) -> Result<(), Stopped> {
         if self.is_over() { Err(Stopped::Fenced) } else { Ok(()) }
     }

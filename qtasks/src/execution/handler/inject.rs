@@ -1,4 +1,4 @@
-//! What a handler takes after the value.
+//! The parameters of a handler after the value.
 
 use crate::{
     execution::{attempt::Attempt, context::TaskContext, state::State},
@@ -11,9 +11,9 @@ use crate::{
     label = "neither `State<T>` nor `TaskContext`"
 )]
 pub trait Inject: Sized {
-    /// The state that this asks for, if it is one.
+    /// What the application must have for this parameter.
     fn need() -> Option<Need>;
-    /// Takes it from the attempt.
+    /// Takes the value of the parameter from the attempt.
     fn inject(attempt: &Attempt) -> Self;
 }
 

@@ -42,12 +42,12 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
     /// Handles one value.
     fn handle(&self, value: Y, attempt: &Attempt) -> Self::Future;
 
-    /// For a handler that runs in the store's own transaction: makes what the store is to run, instead of
+    /// For a handler that runs in a transaction of the store: makes the call that the store runs, in the place of
     /// [`handle`](Self::handle).
     const IN_TRANSACTION: Option<BoxHandler<Self, Y, R>> = None;
 }
 
-/// Makes of a handler and a value what the store is to run.
+/// Makes the call of a handler with a value that the store runs in a transaction.
 pub(crate) type BoxHandler<H, Y, R> = fn(&H, Y, Handling<R>) -> BoxedHandler;
 
 /// The kind of a handler that replies at once.
@@ -135,7 +135,7 @@ macro_rules! handlers {
     };
 }
 
-/// What a function gives, and what it needs, whatever the values it handles.
+/// The output and the needs of a handler function, without regard to the values that it handles.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
@@ -145,7 +145,7 @@ macro_rules! handlers {
             `async fn(&mut qtasks::postgres::Transaction<'_>, Y) -> Result<R, E>`, whose future is `Send`"
 )]
 pub trait Signature<A> {
-    /// What a call of the function gives.
+    /// The output of a call of the function.
     type Output;
 
     /// What the function takes from the application.
@@ -156,7 +156,7 @@ handlers!();
 handlers!(A1);
 handlers!(A1, A2);
 
-/// The handler of a task without one: the value is its own reply.
+/// The handler of a task that names none: each value is its own reply.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity;
 
@@ -174,12 +174,12 @@ impl<Y> Handler<Y, Y, (Same, ())> for Identity {
 
 /// A handler whose first parameter is a reference.
 ///
-/// It fits a task that yields `&'static` values. Taken as it is, it would have the compiler expect a reference of whatever is
-/// yielded, and advise to borrow there, which never helps.
+/// Such a handler fits a task that yields `&'static` values. Without this wrapper, the compiler would expect a reference of
+/// every yielded value and advise to borrow there, which never helps.
 #[derive(Clone, Copy, Debug)]
 pub struct Borrowing<H>(H);
 
-/// A value that a handler takes which takes a reference.
+/// A value that fits a handler which takes a reference.
 #[diagnostic::on_unimplemented(
     message = "the handler takes a reference, and the task yields `{Self}`",
     label = "let it take the value itself: `{Self}`",
@@ -213,7 +213,7 @@ where
     }
 }
 
-/// What a handler takes: the arguments `A`, and what the application must have for them.
+/// The parameters `A` of a handler, and what the application must have for them.
 #[derive(Debug)]
 pub struct Takes<H, A> {
     needs: fn() -> Vec<Need>,
@@ -221,23 +221,23 @@ pub struct Takes<H, A> {
 }
 
 impl<H: Signature<A>, A> Takes<H, A> {
-    /// What `handler` takes.
+    /// The parameters of `handler`.
     pub fn of(_handler: &H) -> Self {
         Self { needs: H::needs, arguments: PhantomData }
     }
 }
 
-// Without a bound: what is no handler is an error of `of`, and not here again.
+// Without a bound: a function that is no handler is an error of `of`, and not once more of this.
 impl<H, A> Takes<H, A> {
-    /// What it takes from the application.
+    /// What the handler takes from the application.
     pub fn needs(&self) -> Vec<Need> {
         (self.needs)()
     }
 }
 
-/// Handlers of references. Method look-up tries this before [`TakesValue`].
+/// Wraps a handler of references. Method look-up tries this before [`TakesValue`].
 pub trait TakesReference<H> {
-    /// The handler, for a task whose values say whether it fits.
+    /// The handler in a wrapper that leaves it to the task's values whether it fits.
     fn pass(&self, handler: H) -> Borrowing<H> {
         Borrowing(handler)
     }
@@ -247,9 +247,9 @@ impl<H, Y: ?Sized> TakesReference<H> for Takes<H, (&Y,)> {}
 impl<H, Y: ?Sized, A1> TakesReference<H> for Takes<H, (&Y, A1)> {}
 impl<H, Y: ?Sized, A1, A2> TakesReference<H> for Takes<H, (&Y, A1, A2)> {}
 
-/// All other handlers, as they are.
+/// Passes on any other handler as it is.
 pub trait TakesValue<H> {
-    /// The handler.
+    /// The handler itself.
     fn pass(&self, handler: H) -> H {
         handler
     }

@@ -1,4 +1,4 @@
-//! What surrounds a handler that runs in the store's own transaction: its context, and what becomes of its reply.
+//! A handler that runs in a transaction of the store: with the context of its step, and with a place for its reply.
 
 use std::{
     fmt,
@@ -36,18 +36,18 @@ pub struct Handling<R> {
     on_error: OnError,
     failure: Mailbox<Stopped>,
     reply: Option<Mailbox<Replied<R>>>,
-    /// That in which the value was yielded: the handler runs elsewhere.
+    /// The span in which the value was yielded, since the handler runs on another task or thread.
     span: Span,
 }
 
-/// What a handler came to: its reply and what to record of it, its error, or what ends the attempt in any case.
+/// The outcome of a handler: its reply with the stored form, its error, or what ends the attempt in any case.
 pub(crate) type Handled<R> = Result<Result<(Json, R), BoxError>, Stopped>;
 
 /// A reply, or the text of the error under `on_error = "skip"`.
 pub(crate) type Replied<R> = Result<R, String>;
 
 impl<R: Reply> Handling<R> {
-    /// Leaves what ends the attempt in `failure`, and the reply in `reply`, if somebody waits for it.
+    /// Puts what ends the attempt into `failure`, and the reply into `reply` if the body waits for it.
     pub(crate) fn new(
         attempt: Attempt,
         on_error: OnError,
@@ -57,12 +57,12 @@ impl<R: Reply> Handling<R> {
         Self { attempt, on_error, failure, reply, span: Span::current() }
     }
 
-    /// What the handler's parameters after the value are taken from.
+    /// The attempt that the handler's parameters after the value are taken from.
     pub fn attempt(&self) -> &Attempt {
         &self.attempt
     }
 
-    /// Calls the handler; gives what to record. Without that, nothing that the handler wrote may stay.
+    /// Calls the handler; gives what to record. If that is `None`, the transaction must be rolled back.
     pub fn handle(&self, handler: impl FnOnce() -> Result<R, BoxError>) -> Option<job::Reply> {
         let context = self.attempt.context();
         let handle = || self.encoded(context.clone().sync_scope(handler));
@@ -70,7 +70,7 @@ impl<R: Reply> Handling<R> {
         self.keep(handled.unwrap_or_else(|panic| Err(panicked(&context, panic))))
     }
 
-    /// Polls the handler, unless its attempt is to end, to what [`keep`](Self::keep) takes.
+    /// Polls the handler to its end, unless the attempt ends before; [`keep`](Self::keep) takes the outcome.
     pub async fn poll(&self, handler: impl Future<Output = Result<R, BoxError>>) -> Handled<R> {
         let context = self.attempt.context();
         let handle = leaving(&context, async {
@@ -84,7 +84,7 @@ impl<R: Reply> Handling<R> {
             Either::Left((stopped, _)) => Either::Left(stopped),
             Either::Right((handled, _)) => Either::Right(handled),
         };
-        // What it holds is dropped here and not by the store, which need not expect that it unwinds.
+        // The handler's future is dropped here and not by the store, which need not expect that a drop unwinds.
         drop_within(|| handled.set(None));
         match came {
             Either::Left(stopped) => Err(stopped),
@@ -93,7 +93,7 @@ impl<R: Reply> Handling<R> {
         }
     }
 
-    /// Leaves what the handler came to for whoever waits for it; gives what to record.
+    /// Puts the reply or the failure where the attempt finds it; gives what to record.
     pub fn keep(&self, handled: Handled<R>) -> Option<job::Reply> {
         let context = self.attempt.context();
         let keep = || self.kept(handled).map_err(Stopped::plain);
@@ -111,7 +111,7 @@ impl<R: Reply> Handling<R> {
 
     fn kept(&self, handled: Handled<R>) -> Result<job::Reply, Stopped> {
         let (kept, replied) = match handled? {
-            // The body sees what a replay would give.
+            // The body sees the reply as a replay would give it.
             Ok((json, reply)) => {
                 let is_read_back = self.reply.is_some() && !json::is_exact::<R>();
                 let reply = if is_read_back { recall(&json)? } else { reply };
@@ -130,8 +130,8 @@ impl<R: Reply> Handling<R> {
     }
 }
 
-/// The handler has run, or is not to run. A reply that nothing waits for any more may be dropped here, by a thread of the
-/// store's.
+/// Ends the handler's context, whether the handler has run or not. A reply that the body no longer waits for may be dropped
+/// here, by a thread of the store's.
 impl<R> Drop for Handling<R> {
     fn drop(&mut self) {
         self.attempt.context().end_attempt();

@@ -1,5 +1,5 @@
-//! What an attempt has handled and its store does not hold yet, as a machine that only decides: it has no lock, no
-//! runtime and no clock, and says after each change what is to be done about it.
+//! The steps and memos of an attempt that the store does not hold yet, as a machine that only decides: it has no lock, no
+//! runtime and no clock, and returns after each change what is to be done.
 
 use std::{mem, ops::AddAssign, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Progress alone is worth a write ten times a second.
+/// How long progress waits for steps to be written with: progress alone is worth ten writes a second.
 const PROGRESS_WAIT: Duration = Duration::from_millis(100);
 
 /// The steps and memos of one attempt on their way to the store, in one order.
@@ -26,9 +26,9 @@ pub(crate) struct Buffer {
     /// Bytes of all steps and memos that are not durable, those in flight among them.
     bytes: usize,
     in_flight: InFlight,
-    /// How long what is in the batch may wait, as the recorder was last asked.
+    /// Within what time the recorder was last asked to write the batch.
     announced: Option<Duration>,
-    /// Whether handlers run in transactions of the store.
+    /// Whether handlers of this attempt run in transactions of the store.
     in_transactions: bool,
     fenced: bool,
     failed: bool,
@@ -38,9 +38,9 @@ pub(crate) struct Buffer {
 /// How far a body may run ahead of its last durable step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ahead {
-    /// Steps and memos.
+    /// The limit of steps and memos.
     pub(crate) values: u64,
-    /// Bytes of replies, memos, and values that are not handled yet.
+    /// The limit of bytes of replies, of memos, and of values that are not handled yet.
     pub(crate) bytes: usize,
 }
 
@@ -52,9 +52,9 @@ impl Ahead {
 /// Bytes that the recorder has taken and that are not durable.
 #[derive(Default)]
 struct InFlight {
-    /// Those of steps and memos,
+    /// The bytes of steps and memos.
     entries: usize,
-    /// and those of values whose handlers run in the store.
+    /// The bytes of values whose handlers run in the store.
     pending: usize,
 }
 
@@ -77,13 +77,13 @@ impl Count {
         self.steps >= other.steps && self.memos >= other.memos
     }
 
-    /// How many there are from `other` on.
+    /// How many steps and memos there are from `other` on.
     fn since(self, other: Self) -> u64 {
         self.steps - other.steps + self.memos - other.memos
     }
 }
 
-/// What the recorder takes out of a buffer to write it in one piece.
+/// What the recorder takes out of a buffer and writes in one call.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) steps: Vec<Step>,
@@ -100,34 +100,35 @@ impl Batch {
     }
 }
 
-/// What an attempt did once, before it has a number.
+/// A memo without its number, which it gets in the buffer.
 #[derive(Debug)]
 pub(crate) struct MemoEntry {
     pub(crate) step: Option<u64>,
     pub(crate) name: String,
     pub(crate) nth: u64,
     pub(crate) value: Json,
-    /// The job that was enqueued by it.
+    /// The job that the attempt enqueued by this memo.
     pub(crate) job: Option<NewJob>,
 }
 
-/// What a change of a buffer leaves to be done.
+/// What is to be done after a change of a buffer.
 #[must_use]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effect {
-    /// The recorder is to write the batch within this time; at once when it is zero.
+    /// Within what time the recorder is to write the batch, if it was not asked for that already; zero means at once.
     pub(crate) flush: Option<Duration>,
+    /// Which waits are to look again.
     pub(crate) wake: Wake,
 }
 
-/// Which of those that wait may have to look again.
+/// Which waits may be over after a change, and so are to look again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wake {
     #[default]
     None,
-    /// Those that wait for room, for steps to be durable, or for the lease.
+    /// The waits for room, for durable steps, and for the lease.
     Progress,
-    /// Those that wait for nothing but the end, which need not look again at each step.
+    /// The waits for nothing but the end, which need not look again at each step.
     End,
     All,
 }
@@ -148,12 +149,12 @@ impl From<Wake> for Effect {
     }
 }
 
-/// Values whose handlers will not run. Dropping them runs code of the task's own, so a lock is released first.
+/// Values whose handlers will not run. Dropping them runs code of the task's own: so their caller releases its lock first.
 pub(crate) type Unrun = Vec<Arc<PendingStep>>;
 
 /// Changes that the body makes.
 impl Buffer {
-    /// A buffer whose next step and memo have these numbers, to be written within `wait` of their making.
+    /// A buffer whose next step and memo have the numbers `next`. The recorder is asked to write each within `wait`.
     pub(crate) fn new(ahead: Ahead, next: Count, wait: Duration) -> Self {
         Self {
             ahead,
@@ -189,8 +190,8 @@ impl Buffer {
         self.added()
     }
 
-    /// Adds the next value, which becomes a step in the store. Gives its handler back where that is not to run: an earlier
-    /// one has failed, or the lease is lost.
+    /// Adds the next value, whose handler runs in the store and makes a step of it. Gives the handler back where it must not
+    /// run: an earlier handler has failed, or the lease is lost.
     pub(crate) fn push_pending(
         &mut self,
         hash: u64,
@@ -207,14 +208,14 @@ impl Buffer {
         Ok(self.added())
     }
 
-    /// Takes note of how far the task is.
+    /// Keeps the progress that the task reports, in the place of an earlier one.
     pub(crate) fn report(&mut self, progress: Progress) -> Effect {
         self.batch.progress = Some(progress);
         let wait = self.announced.unwrap_or(PROGRESS_WAIT);
         self.announce(wait)
     }
 
-    /// Asks that all that was added be written at once; gives what is durable when that is [done](Self::flushed).
+    /// Asks for a write of everything at once; also gives the counts that are durable when it is [done](Self::flushed).
     pub(crate) fn flush(&mut self) -> (Effect, Count) {
         let effect = if self.batch.is_empty() { Effect::default() } else { self.announce(Duration::ZERO) };
         (effect, self.next)
@@ -225,7 +226,7 @@ impl Buffer {
         self.next.steps - 1
     }
 
-    /// A full buffer is written at once, so that a body that waits for room need not ask for it.
+    /// A full buffer is written at once, so that a body that waits for room need not ask for a write.
     fn added(&mut self) -> Effect {
         let wait = if self.is_full() { Duration::ZERO } else { self.wait };
         self.announce(wait)
@@ -242,26 +243,27 @@ impl Buffer {
 
 /// Changes that the recorder makes, and what ends an attempt.
 impl Buffer {
-    /// Takes what there is to write.
+    /// Takes out everything that is to be written.
     pub(crate) fn take(&mut self) -> Batch {
         self.announced = None;
         let pending = bytes_of(&self.batch.pending);
         self.in_flight.entries += self.bytes - self.in_flight.entries - self.in_flight.pending - pending;
         self.in_flight.pending += pending;
-        // The next ones are likely to be as many.
+        // The next batch is likely to be as large.
         let steps = Vec::with_capacity(self.batch.steps.len());
         mem::replace(&mut self.batch, Batch { steps, ..Batch::default() })
     }
 
-    /// So many steps and memos more, those that were taken, are written.
+    /// Counts the steps and memos that were taken as durable: `written` of them.
     pub(crate) fn wrote(&mut self, written: Count) -> Effect {
         self.bytes -= mem::take(&mut self.in_flight.entries);
         self.reach(Count { steps: self.durable.steps + written.steps, memos: self.durable.memos + written.memos });
         Wake::Progress.into()
     }
 
-    /// The steps before number `upto`, the handlers of which ran in transactions, are written. The `rest` did not get its
-    /// turn, and is to be taken again soon, before what was added since; it is given back where it is not to run.
+    /// Counts the steps before number `upto`, whose handlers ran in transactions, as durable. The store did not come to the
+    /// `rest`, which goes back into the batch, before the values that were added since, and is to be written at once. The
+    /// `rest` is given back where its handlers must not run.
     pub(crate) fn handled(&mut self, upto: u64, mut rest: Unrun) -> (Effect, Unrun) {
         self.bytes -= mem::take(&mut self.in_flight.pending);
         self.reach(Count { steps: upto.max(self.durable.steps), memos: self.durable.memos });
@@ -274,40 +276,39 @@ impl Buffer {
         (Effect { wake: Wake::Progress, ..self.announce(Duration::ZERO) }, Unrun::new())
     }
 
-    /// A store that says more than it was given is not believed.
+    /// Takes over what is durable, but no more than was added: a store that claims more is not believed.
     fn reach(&mut self, durable: Count) {
         let Count { steps, memos } = self.next;
         self.durable = Count { steps: durable.steps.min(steps), memos: durable.memos.min(memos) };
     }
 
-    /// Nothing of this attempt is waited for any more, and none of its values handled.
+    /// Ends all waits, and lets no more handlers run: the lease is lost, or the attempt is over.
     pub(crate) fn fence(&mut self) -> (Effect, Unrun) {
         self.fenced = true;
         self.end()
     }
 
-    /// A handler failed in a transaction and left nothing behind, or the store refuses what is to be written: handlers of later
-    /// values do not run.
+    /// Lets no more handlers run: one failed in a transaction, which was rolled back, or the store refuses a write.
     pub(crate) fn fail(&mut self) -> (Effect, Unrun) {
         self.failed = true;
         self.end()
     }
 
     fn end(&mut self) -> (Effect, Unrun) {
-        // They hold the attempt, which holds this.
+        // The pending values hold the attempt, which holds this buffer: they are taken out to break the circle.
         (Wake::All.into(), mem::take(&mut self.batch.pending))
     }
 
-    /// Handlers that run in transactions are to stop where they are.
+    /// Makes handlers that run in transactions stop where they are.
     pub(crate) fn halt(&mut self) -> Effect {
         self.halted = true;
         Wake::End.into()
     }
 }
 
-/// What is waited for. Each is nothing as long as the wait goes on.
+/// Conditions of waits: each is `None` as long as the wait goes on.
 impl Buffer {
-    /// The body may run ahead by one more value; `holds` says whether the lease does.
+    /// The wait until the body may run ahead by one more value; `holds` says whether the lease holds.
     pub(crate) fn has_room(&self, holds: impl FnOnce() -> bool) -> Option<Result<(), Stopped>> {
         match self.goes_on() {
             Ok(()) if self.is_full() => None,
@@ -315,7 +316,7 @@ impl Buffer {
         }
     }
 
-    /// The lease holds: one that ran out may be renewed, or have passed on to another worker.
+    /// The wait until the lease holds: one that ran out may be renewed, or have passed on to another worker.
     pub(crate) fn held(&self, holds: impl FnOnce() -> bool) -> Option<Result<(), Stopped>> {
         match self.goes_on() {
             Ok(()) => holds().then_some(Ok(())),
@@ -323,7 +324,7 @@ impl Buffer {
         }
     }
 
-    /// So much is durable.
+    /// The wait until so many steps and memos are durable.
     pub(crate) fn flushed(&self, all: Count) -> Option<Result<(), Stopped>> {
         match self.goes_on() {
             Ok(()) => self.durable.reaches(all).then_some(Ok(())),
@@ -331,8 +332,8 @@ impl Buffer {
         }
     }
 
-    /// Handlers that run in transactions are to stop; the error says why, unless they were halted for a reason that the
-    /// buffer does not know.
+    /// The wait until handlers that run in transactions must stop. The error says why, unless they were halted for a reason
+    /// that the buffer does not know.
     pub(crate) fn halted(&self) -> Option<Result<(), Stopped>> {
         match self.goes_on() {
             Ok(()) => self.halted.then_some(Ok(())),

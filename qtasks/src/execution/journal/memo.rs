@@ -1,4 +1,4 @@
-//! What an attempt does once: found in the record of earlier attempts, or done now and noted for later ones.
+//! Work that an attempt does once: its value is found in the record of earlier attempts, or made now and noted for later ones.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ pub(crate) struct Memos {
     limits: Limits,
     for_body: RecordedMemos,
     for_step: RecordedMemos,
-    /// The step that comes next as the attempt begins: earlier attempts noted nothing for later ones.
+    /// The step that comes next as the attempt begins. Earlier attempts noted nothing for the steps after it.
     first: u64,
     uses: Mutex<Uses>,
 }
@@ -35,7 +35,7 @@ struct RecordedMemos(tokio::sync::Mutex<Unread>);
 
 struct Unread {
     record: Option<Recorded<Memo>>,
-    /// Read before they were asked for.
+    /// Memos that were read before the body asked for them.
     passed: HashMap<(String, u64), Json>,
 }
 
@@ -43,7 +43,7 @@ struct Unread {
 #[derive(Default)]
 struct Uses {
     in_body: HashMap<String, u64>,
-    /// In the step of this number.
+    /// The number of a step, and the uses in it.
     in_step: (u64, HashMap<String, u64>),
     /// Whether the attempt is over.
     is_closed: bool,
@@ -58,7 +58,7 @@ pub(crate) enum Durability {
     Deferred,
 }
 
-/// What was done, and the job that was enqueued by it.
+/// The value of work that was done, and the job that it enqueued.
 pub(crate) struct Made<T> {
     pub(crate) value: T,
     pub(crate) job: Option<NewJob>,
@@ -71,7 +71,7 @@ impl<T> From<T> for Made<T> {
 }
 
 impl Memos {
-    /// The memos of an attempt whose next step is `first`; `for_body` and `for_step` are those that are recorded.
+    /// The memos of an attempt whose next step is `first`; `for_body` and `for_step` are the recorded ones.
     pub(crate) fn new(
         journal: Arc<Journal>,
         limits: Limits,
@@ -83,9 +83,10 @@ impl Memos {
         Self { journal, limits, for_body: memos(for_body), for_step: memos(for_step), first, uses: Mutex::default() }
     }
 
-    /// What came of the next use of `name` in the body, or in the handler of `step`: in an earlier attempt, or of `make`.
+    /// The value of the next use of `name` in the body, or in the handler of `step`: that of an earlier attempt, or what
+    /// `make` gives.
     ///
-    /// An error of `make` is not noted, and the use not counted. At the `end` of the attempt this ends with an error.
+    /// If `make` fails, nothing is noted and the use does not count. At the `end` of the attempt this ends with an error.
     pub(crate) async fn once<T, E>(
         &self,
         step: Option<u64>,
@@ -114,11 +115,11 @@ impl Memos {
         if durability == Durability::Awaited {
             self.durable(number).await?;
         }
-        // What a replay would give: the body sees no other.
+        // The body sees the value as a replay would give it.
         decode(name, &json).map(Ok)
     }
 
-    /// Adds a memo and gives its number, unless the attempt is over: all that it adds is durable before it is settled.
+    /// Adds a memo and gives its number, unless the attempt is over: the memos of an attempt are durable before it is settled.
     fn note(&self, entry: MemoEntry) -> Result<u64, Stopped> {
         let uses = self.uses();
         if uses.is_closed {
@@ -127,7 +128,7 @@ impl Memos {
         Ok(self.journal.push_memo(entry))
     }
 
-    /// Waits until a memo is durable. Should the attempt end at that moment, it is all the same.
+    /// Waits until a memo is durable; it may be, though the attempt ends meanwhile.
     async fn durable(&self, number: u64) -> Result<(), Stopped> {
         match self.journal.flush().await {
             Err(Stopped::Fenced) if self.journal.has_memo(number) => Ok(()),
@@ -135,7 +136,7 @@ impl Memos {
         }
     }
 
-    /// From now on nothing is added: the attempt is over.
+    /// Adds no more memos from now on: the attempt is over.
     pub(crate) fn close(&self) {
         self.uses().is_closed = true;
     }
@@ -159,7 +160,7 @@ impl Memos {
     }
 }
 
-/// What came of something that was done once, as it would be read back from a record.
+/// The value of work that was done once, as it is read back after it was recorded.
 pub(crate) fn read_back<T: Serialize + DeserializeOwned>(name: &str, value: &T) -> Result<T, Stopped> {
     decode(name, &encode(name, value)?)
 }
@@ -191,7 +192,7 @@ impl RecordedMemos {
         if let Some(value) = passed.remove(&key) {
             return Ok(Some(value));
         }
-        // Nearly always the next one is the one: a body that runs again asks for the same things in the same order.
+        // It is nearly always the next memo: a body that runs again asks for the same values in the same order.
         while let Some(reading) = record {
             match reading.next().await? {
                 Some(memo) if memo.name == name && memo.nth == nth => return Ok(Some(memo.value)),
@@ -226,7 +227,7 @@ impl Uses {
         }
     }
 
-    /// Takes back a use that came to nothing, unless others have followed it.
+    /// Takes back a use that made nothing, unless other uses have followed it.
     fn undo(&mut self, step: Option<u64>, name: &str, nth: u64) {
         if let Some(count) = self.of(step).get_mut(name).filter(|count| **count == nth + 1) {
             *count = nth;
@@ -234,7 +235,7 @@ impl Uses {
     }
 }
 
-/// A use of a name that counts only if something comes of it: it may fail, or be given up half way.
+/// A use of a name, which counts only if it makes a value: it may fail, or be dropped half way.
 struct Use<'a> {
     memos: &'a Memos,
     step: Option<u64>,

@@ -1,4 +1,4 @@
-//! The way of an attempt's steps and memos to their store, and back from it when the attempt begins.
+//! The way of an attempt's steps and memos to the store, and back from it when a later attempt begins.
 
 mod buffer;
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_did_not_get_their_turn_come_before_those_that_were_added_since() {
+    fn values_that_were_not_handled_come_before_those_that_were_added_since() {
         let (journal, mut requests) = journal(Duration::from_secs(60));
         push_pending_steps(&journal, 3);
         let taken = journal.take().pending;

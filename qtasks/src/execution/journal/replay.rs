@@ -1,4 +1,4 @@
-//! What earlier attempts recorded, as the body comes to it.
+//! The record of earlier attempts, read page after page as the body comes to it.
 
 use std::vec;
 
@@ -10,23 +10,23 @@ use crate::{
     model::job::{Memo, Step},
 };
 
-/// What earlier attempts recorded, page after page.
+/// The steps or the memos that earlier attempts recorded, read page after page.
 #[derive(Debug)]
 pub(crate) struct Recorded<T> {
-    /// Where further pages come from; nothing after the last.
+    /// Where further pages come from; `None` after the last.
     pages: Option<mpsc::Receiver<Result<Vec<T>>>>,
     page: vec::IntoIter<T>,
-    /// The number that comes next.
+    /// The number that is expected next.
     next: u64,
-    /// How many the job has.
+    /// How many steps or memos the job has.
     end: u64,
 }
 
-/// What is recorded under a number.
+/// A part of the record that has a number: a step or a memo.
 pub(crate) trait Numbered {
-    /// What it is called.
+    /// The name of such a part, for errors.
     const NAME: &'static str;
-    /// Whether each number below the last is read; of memos, those for other steps are left out.
+    /// Whether every number is read. It is not so for memos: those for other steps are left out.
     const WHOLE: bool;
 
     fn number(&self) -> u64;
@@ -50,7 +50,7 @@ impl Numbered for Memo {
     }
 }
 
-/// The record is not what it must be, so that a body would go on from wrong answers.
+/// A record with a gap, a repetition or a wrong end. A body that went on from it would get wrong answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Torn {
     #[error(
@@ -66,22 +66,22 @@ enum Torn {
 }
 
 impl<T: Numbered> Recorded<T> {
-    /// What comes over `pages`, of a job that has `end` of them; an empty page is the last one.
+    /// The record that comes over `pages`, of a job that has `end` steps or memos; an empty page is the last one.
     pub(crate) fn new(pages: mpsc::Receiver<Result<Vec<T>>>, end: u64) -> Self {
         Self { pages: Some(pages), page: Vec::new().into_iter(), next: 0, end }
     }
 
-    /// Nothing.
+    /// An empty record, that of a first attempt.
     pub(crate) fn none() -> Self {
         Self { pages: None, page: Vec::new().into_iter(), next: 0, end: 0 }
     }
 
-    /// The next one, or nothing after the last.
+    /// The next step or memo; `None` after the last.
     ///
     /// # Errors
     ///
-    /// What the store says when a page cannot be read, and where the pages do not go on at the number expected. The attempt
-    /// is [`Released`](Stopped::Released) when its runtime ends before the pages do.
+    /// The store's error when a page cannot be read, and an error where the pages do not go on at the number expected. The
+    /// attempt is [`Released`](Stopped::Released) when its runtime ends before the pages do.
     ///
     /// # Cancel safety
     ///
@@ -131,7 +131,7 @@ mod tests {
         Memo { number, step: None, name: "name".into(), nth: number, value: Json::from_stored("1") }
     }
 
-    /// What is read from these pages: the numbers, and how it ends.
+    /// The numbers that are read from these pages, and how the reading ends.
     fn read<T: Numbered>(pages: &[&[u64]], end: u64, made: fn(u64) -> T) -> (Vec<u64>, String) {
         let (sender, receiver) = mpsc::channel(9);
         for page in pages {

@@ -1,8 +1,8 @@
-//! A buffer behind a lock: shared by the body that fills it, the recorder that empties it, and all that wait for it.
+//! A buffer behind a lock: the body fills it, the recorder empties it, and others wait for it.
 //!
-//! There is one lock. Every wait computes its condition under it, and registers its waker before it is released; every
-//! change takes the wakers out under it, and wakes them after it is released. So no change falls between the look of a
-//! wait and its sleep. `interleavings.rs` includes this file once more, with locks of `loom`, and tries all orders.
+//! There is one lock. Every wait computes its condition under the lock, and registers its waker before it releases the lock;
+//! every change takes the wakers out under the lock, and wakes them after it. So no change falls between the look of a wait
+//! and its sleep. `interleavings.rs` includes this file once more, with locks of `loom`, and tries all orders.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ use crate::{
     telemetry::Skips,
 };
 
-/// Says whether a worker's leases still hold, by its own clock.
+/// Whether the worker's leases still hold, by the worker's own clock.
 pub(crate) type Holds = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The steps and memos of one attempt on their way to the store, in one order.
@@ -38,7 +38,8 @@ pub(crate) struct Journal {
     lease: Lease,
     holds: Holds,
     state: Mutex<Locked>,
-    /// Whether the buffer is open, as of its last change: asked before each value, without the lock. No wait relies on it.
+    /// Whether the buffer is open, as of its last change. The body reads it before each value, without the lock; no wait relies
+    /// on it.
     open: AtomicBool,
     failure: Mailbox<Stopped>,
     skips: Skips,
@@ -60,7 +61,7 @@ pub(crate) struct FlushRequest {
 }
 
 impl Journal {
-    /// A journal whose next step and memo have these numbers, to be written within `wait` of their making.
+    /// A journal whose next step and memo have the numbers `next`. The recorder is asked to write each within `wait`.
     pub(crate) fn new(
         lease: Lease,
         holds: Holds,
@@ -71,7 +72,7 @@ impl Journal {
         Self::ahead_by(Ahead::OF_A_BODY, lease, holds, next, wait, requests)
     }
 
-    /// The same for a body that may run ahead by so much.
+    /// The same, with other limits of how far the body may run ahead.
     pub(crate) fn ahead_by(
         ahead: Ahead,
         lease: Lease,
@@ -112,18 +113,18 @@ impl Journal {
         self.state().buffer.is_fenced()
     }
 
-    /// Whether nothing that was added later is to be written: a handler failed, or the store has refused something.
+    /// Whether no more handlers are to run: one has failed, or the store has refused a write.
     pub(crate) fn has_failed(&self) -> bool {
         self.state().buffer.has_failed()
     }
 
-    /// Where a handler in a transaction says why it failed, before that is known to last.
+    /// Where a handler in a transaction puts the reason of its failure, before the store says whether the failure counts.
     pub(crate) fn failure(&self) -> &Mailbox<Stopped> {
         &self.failure
     }
 }
 
-/// What the body does.
+/// Calls of the body.
 impl Journal {
     /// Whether [`wait_for_room`](Self::wait_for_room) has nothing to wait for.
     pub(crate) fn is_open(&self) -> bool {
@@ -160,7 +161,7 @@ impl Journal {
         self.state().buffer.has_memo(number)
     }
 
-    /// Adds the next value, which becomes a step in the store, unless its handler is not to run any more.
+    /// Adds the next value, whose handler runs in the store and makes a step of it; drops it if handlers must not run any more.
     pub(crate) fn push_pending(&self, hash: u64, bytes: usize, handler: BoxedHandler) {
         let mut not_run = None;
         self.change(|buffer| {
@@ -171,12 +172,12 @@ impl Journal {
         });
     }
 
-    /// Takes note of how far the task is.
+    /// Keeps the progress that the task reports.
     pub(crate) fn progress(&self, progress: Progress) {
         self.change(|buffer| buffer.report(progress));
     }
 
-    /// Asks that all that was added be written at once, and waits for it.
+    /// Asks for a write of everything at once, and waits until all of it is durable.
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
         let mut all = Count::default();
         self.change(|buffer| {
@@ -187,8 +188,8 @@ impl Journal {
         self.wait(List::Progress, |buffer| buffer.flushed(all)).await
     }
 
-    /// The last [`flush`](Self::flush). The error is that of a handler which failed in a transaction, whatever the body
-    /// came to meanwhile.
+    /// The last [`flush`](Self::flush). If a handler failed in a transaction, its error is the error of the attempt, however
+    /// the body has ended meanwhile.
     pub(crate) async fn finish(&self) -> Result<(), Stopped> {
         self.flush().await.map_err(|stopped| match stopped {
             Stopped::Fenced => stopped,
@@ -196,15 +197,15 @@ impl Journal {
         })
     }
 
-    /// Waits until the handlers of all values before have run, where they run in transactions: in the store, nothing
-    /// that comes after them may overtake them.
+    /// Waits until the handlers of all earlier values have run, where they run in transactions: in the store, nothing that
+    /// comes after a value may overtake it.
     pub(crate) async fn handlers_done(&self) -> Result<(), Stopped> {
         let in_transactions = self.state().buffer.in_transactions();
         if in_transactions { self.flush().await } else { Ok(()) }
     }
 }
 
-/// What the attempt waits for beside its body.
+/// Waits of the attempt beside its body.
 impl Journal {
     /// Waits until the job has more durable steps than so many.
     pub(crate) async fn has_more_than(&self, steps: u64) {
@@ -221,58 +222,60 @@ impl Journal {
         self.wait(List::End, |buffer| buffer.is_fenced().then_some(())).await;
     }
 
-    /// Waits until handlers that run in transactions are to stop, and gives the reason.
+    /// Waits until handlers that run in transactions must stop, and gives the reason.
     pub(crate) async fn halted(&self) -> Stopped {
         let halted = self.wait(List::End, Buffer::halted).await;
         halted.err().or_else(|| take(&self.failure)).unwrap_or(Stopped::Released)
     }
 }
 
-/// What the recorder does.
+/// Calls of the recorder.
 impl Journal {
-    /// Takes what there is to write.
+    /// Takes out everything that is to be written.
     pub(crate) fn take(&self) -> Batch {
         self.state().buffer.take()
     }
 
-    /// Says that so many steps and memos more, those that were taken, are written.
+    /// Says that the store has written the steps and memos that were taken, so many of them.
     pub(crate) fn wrote(&self, written: Count) {
         self.change(|buffer| buffer.wrote(written));
     }
 
-    /// Says that the steps before number `upto`, the handlers of which ran in transactions, are written. The `rest` did
-    /// not get its turn, and is to be taken again soon.
+    /// Says that the store has written the steps before number `upto`, whose handlers ran in transactions. The store did not
+    /// come to the `rest`, which is to be taken again soon.
     pub(crate) fn handled(&self, upto: u64, rest: Vec<Arc<PendingStep>>) {
         self.end(|buffer| buffer.handled(upto, rest));
     }
 
-    /// Says that a handler failed in a transaction and left nothing behind, or that the store refuses what is to be written:
-    /// handlers of later values do not run, and the attempt ends. [`finish`](Self::finish) gives the reason: what the handler said, or else `otherwise`.
+    /// Says that a handler failed in a transaction, which was rolled back, or that the store refuses a write: handlers of later
+    /// values do not run, and the attempt ends. [`finish`](Self::finish) gives the reason: the handler's error if there is
+    /// one, and `otherwise` if not.
     pub(crate) fn fail(&self, otherwise: Stopped) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(otherwise);
         self.end(Buffer::fail);
     }
 
-    /// Says that handlers ran and what they wrote did not last, whatever they said: the job is to be given back.
+    /// Says that handlers ran and the store did not commit their writes: the job is to be given back, whatever the handlers
+    /// returned.
     pub(crate) fn release(&self) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopped::Released);
         self.end(Buffer::fail);
     }
 }
 
-/// What befalls the attempt.
+/// Events from outside of the attempt.
 impl Journal {
     /// Says that the lease was renewed.
     pub(crate) fn renewed(&self) {
         self.change(|_| Wake::Progress.into());
     }
 
-    /// Says that nothing of this attempt is waited for any more, for its lease is lost or it has ended.
+    /// Says that the lease is lost or the attempt has ended: all waits end.
     pub(crate) fn fence(&self) {
         self.end(Buffer::fence);
     }
 
-    /// Has handlers that run in transactions stop where they are. Their attempt ends for this reason, unless all that was
+    /// Makes handlers that run in transactions stop where they are. The attempt ends for this `reason`, unless everything
     /// added is durable by then.
     pub(crate) fn halt(&self, reason: Stopped) {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
@@ -280,7 +283,7 @@ impl Journal {
     }
 }
 
-/// The lock, and what is done under it.
+/// The lock, and how changes and waits use it.
 impl Journal {
     fn change(&self, change: impl FnOnce(&mut Buffer) -> Effect) {
         let mut state = self.state();
@@ -288,7 +291,7 @@ impl Journal {
         self.carry_out(state, effect);
     }
 
-    /// The same for a change that gives back values whose handlers will not run.
+    /// Makes a change that gives back values whose handlers will not run, and drops them after the lock.
     fn end(&self, change: impl FnOnce(&mut Buffer) -> (Effect, Unrun)) {
         let mut state = self.state();
         let (effect, unrun) = change(&mut state.buffer);
@@ -301,7 +304,7 @@ impl Journal {
         if let Some(wait) = flush
             && !self.request(wait)
         {
-            // Nothing is written any more once the worker is gone, and then the lease runs out.
+            // Without a recorder the worker is gone: nothing is written any more, and the lease runs out.
             (Effect { wake, .. }, unrun) = state.buffer.fence();
         }
         self.open.store(state.buffer.is_open(), Relaxed);
@@ -309,13 +312,13 @@ impl Journal {
             return;
         }
         let woken = state.woken(wake);
-        // What wakers do, and what values do when they are dropped, may come back here.
+        // Wakers, and values that are dropped, may call this journal again.
         drop(state);
         woken.into_iter().for_each(Woken::wake);
         drop(unrun);
     }
 
-    /// Asks for a write; gives whether there is a recorder to hear of it.
+    /// Asks the recorder for a write; gives whether there is a recorder.
     fn request(&self, wait: Duration) -> bool {
         let journal = self.this.upgrade().expect("a journal is held by its caller");
         self.requests.send(FlushRequest { journal, wait }).is_ok()
@@ -346,15 +349,16 @@ impl Locked {
     }
 }
 
-/// Which changes a wait is woken by.
+/// The list of waiters that a wait stands in, which says what changes wake it.
 #[derive(Clone, Copy)]
 enum List {
+    /// Waits that every change may end.
     Progress,
-    /// The end alone.
+    /// Waits that only the end of the attempt ends.
     End,
 }
 
-/// Waits until `condition` gives something.
+/// A wait until `condition` gives a value.
 ///
 /// # Cancel safety
 ///
@@ -392,7 +396,7 @@ impl<F> Wait<'_, F> {
     fn leave(&mut self) {
         if let Some(id) = self.id.take() {
             let waker: Option<Waker> = self.journal.state().list(self.list).remove(id);
-            // After the lock: the last of a task's wakers may take the task with it.
+            // After the lock: dropping the last waker of a task may drop the task.
             drop(waker);
         }
     }

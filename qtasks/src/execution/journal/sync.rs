@@ -1,4 +1,4 @@
-//! What the shell is locked with; its tests put that of `loom` in its place.
+//! The locks and the sender that the shell uses; its tests put those of `loom` in their place.
 
 pub(super) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 

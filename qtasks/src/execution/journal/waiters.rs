@@ -1,12 +1,13 @@
-//! The wakers of futures that wait for one kind of change. They stand under the lock that guards the change.
+//! The wakers of futures that wait for one kind of change. The lock that guards the change guards them too.
 
 use std::{mem, task::Waker};
 
-/// Futures that wait; hardly ever more than one, for which nothing is allocated.
+/// Futures that wait. There is hardly ever more than one, which needs no allocation.
 #[derive(Default)]
 pub(crate) struct Waiters {
     first: Option<Waiter>,
     more: Vec<Waiter>,
+    /// How many ids were given so far.
     numbered: u64,
 }
 
@@ -15,12 +16,12 @@ struct Waiter {
     waker: Waker,
 }
 
-/// The number under which a future waits. It is never given again, so that a future which has been woken cannot take
-/// another one for itself.
+/// The number under which a future waits. No number is given twice, so that a future which was woken cannot remove another
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WaiterId(u64);
 
-/// Wakers that were taken out, to be woken when the lock is released.
+/// Waiters that were taken out, to be woken after the lock is released.
 #[must_use]
 #[derive(Default)]
 pub(crate) struct Woken {
@@ -29,8 +30,7 @@ pub(crate) struct Woken {
 }
 
 impl Waiters {
-    /// Has `waker` woken by the next change. Gives the waker that it takes the place of, to be dropped when the lock is
-    /// released.
+    /// Lets the next change wake `waker`. Gives the waker that it replaces, to be dropped after the lock is released.
     pub(crate) fn register(&mut self, id: &mut Option<WaiterId>, waker: &Waker) -> Option<Waker> {
         let waits = id.and_then(|id| self.iter_mut().find(|waiter| waiter.id == id));
         match waits {
@@ -54,8 +54,7 @@ impl Waiters {
         id
     }
 
-    /// Forgets a future that waits no longer, unless it was woken; gives its waker, to be dropped when the lock is
-    /// released.
+    /// Removes a future that waits no longer, unless it was woken. Gives its waker, to be dropped after the lock is released.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<Waker> {
         let waiter = self.first.take_if(|waiter| waiter.id == id).or_else(|| {
             let at = self.more.iter().position(|waiter| waiter.id == id)?;
@@ -64,7 +63,7 @@ impl Waiters {
         waiter.map(|waiter| waiter.waker)
     }
 
-    /// Takes out all of them.
+    /// Takes out all waiters.
     pub(crate) fn take(&mut self) -> Woken {
         Woken { first: self.first.take(), more: mem::take(&mut self.more) }
     }

@@ -4,10 +4,10 @@ use serde::de::Error as _;
 use serde_json::Value;
 use serde_path_to_error::Error;
 
-/// So long a text of the JSON must be to be looked for in an error; a shorter one stands in any.
+/// The length from which a text of the JSON is hidden where an error quotes it. Shorter texts stand in any error by chance.
 const TELLING: usize = 4;
 
-/// The error without values of the `text` that could not be decoded.
+/// The error, without the values of the `text` that could not be decoded.
 pub(crate) fn without_values(error: Error<serde_json::Error>, text: &str) -> Error<serde_json::Error> {
     let said = error.inner().to_string();
     let hidden = unquoted(&said).unwrap_or_else(|| without_texts(said.clone(), text));
@@ -17,7 +17,7 @@ pub(crate) fn without_values(error: Error<serde_json::Error>, text: &str) -> Err
     Error::new(error.path().clone(), serde_json::Error::custom(hidden))
 }
 
-/// What serde says of a value of the wrong kind, without the value: it stands between two marks, behind what kind it is.
+/// Serde's text about a value of the wrong kind, without the value: serde puts that between quotes, after the kind.
 fn unquoted(said: &str) -> Option<String> {
     let begins = ["invalid type: ", "invalid value: ", "unknown variant", "unknown field"];
     let begin = begins.into_iter().find(|begin| said.starts_with(begin))?;
@@ -30,7 +30,7 @@ fn unquoted(said: &str) -> Option<String> {
     Some(format!("{begin}{}{end}", kind.trim_end()))
 }
 
-/// What the author of a type says, without the texts that stand in the JSON.
+/// The text of a type's own error, without the texts that stand in the JSON.
 fn without_texts(mut said: String, text: &str) -> String {
     fn hide(value: &Value, said: &mut String) {
         match value {

@@ -12,22 +12,22 @@ use smol_str::SmolStr;
 
 use super::{discreet, finite, scratch::scratch};
 
-/// Why a text is not the value that was asked for, and the path to the part that does not fit.
+/// Why a text could not be decoded, with the path to the part that does not fit.
 pub type Undecodable = serde_path_to_error::Error<serde_json::Error>;
 
-/// A value in its stored form: JSON text that is carried as it is, never parsed on the way.
+/// A value in its stored form: JSON text, which nothing parses on its way to the store and back.
 ///
-/// Cloning copies a short text, and shares a longer one.
+/// A clone copies a short text, and shares a longer one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Json(SmolStr);
 
 impl Json {
-    /// Encodes `value`.
+    /// Encodes `value` as compact JSON.
     ///
     /// # Errors
     ///
-    /// What serde reports: a map whose keys are not strings, say, or an error of the type's own `Serialize`; and a number
-    /// that is not finite, which JSON does not have.
+    /// The error of serde: a map whose keys are not strings, say, or an error of the type's own `Serialize`. A number that is
+    /// not finite is an error too, since JSON has none.
     pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         scratch(|text| {
             let mut nulls = false;
@@ -43,13 +43,13 @@ impl Json {
         })
     }
 
-    /// Takes text that is known to be JSON, as a store reads it back.
+    /// Takes text that is known to be JSON: a store has it from [`as_str`](Self::as_str).
     pub fn from_stored(text: impl AsRef<str>) -> Self {
         Self(SmolStr::new(text))
     }
 
-    /// Decodes the value; an error names the path to the part that does not fit, and does not quote it: what is decoded may
-    /// be a secret, and errors are logged.
+    /// Decodes the value. An error names the path to the part that does not fit, and does not quote that part: it may be a
+    /// secret, and errors are logged.
     ///
     /// # Errors
     ///
@@ -63,13 +63,13 @@ impl Json {
         &self.0
     }
 
-    /// Whether it is the same value, also where it is written in another way: a server may sort the keys of an object.
+    /// Whether both are the same value, however they are written: a server may sort the keys of an object.
     pub(crate) fn means(&self, other: &Self) -> bool {
         let value = |json: &Self| json.decode::<serde_json::Value>().ok();
         self == other || value(self).is_some_and(|own| value(other) == Some(own))
     }
 
-    /// How many arrays and objects stand inside each other at the deepest place.
+    /// How deep arrays and objects are nested.
     pub fn depth(&self) -> usize {
         depth(&self.0)
     }
@@ -112,7 +112,7 @@ impl Formatter for NullSpotter<'_> {
     }
 }
 
-/// Whether each value of this type is read back from JSON as it was, as far as is known without a look.
+/// Whether each value of this type is known to be read back from JSON as it was.
 pub(crate) fn is_exact<T: 'static>() -> bool {
     macro_rules! is_one_of {
         ($($type:ty)*) => { [$(TypeId::of::<$type>()),*].contains(&TypeId::of::<T>()) };
@@ -120,13 +120,13 @@ pub(crate) fn is_exact<T: 'static>() -> bool {
     is_one_of! { () bool char i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize String }
 }
 
-/// The deepest text that is read: one level more than serde_json reads by itself.
+/// The nesting of the deepest text that is read: one level more than serde_json reads by itself.
 pub(crate) const DEEPEST: usize = 128;
 
 /// Reads JSON text down to [`DEEPEST`].
 pub(crate) fn reader(text: &str) -> serde_json::Deserializer<StrRead<'_>> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    // Text that is deeper keeps the limit, for it could overflow the stack; a shorter one cannot be as deep.
+    // Deeper text keeps the limit, since it could overflow the stack. A shorter text cannot be as deep.
     if text.len() / 2 >= DEEPEST && depth(text) == DEEPEST {
         reader.disable_recursion_limit();
     }

@@ -12,16 +12,16 @@ use serde::{
 
 type Checked = Result<(), serde_json::Error>;
 
-/// Walks through `value`, at every depth.
+/// Checks the numbers of `value`, at every depth.
 ///
 /// # Errors
 ///
-/// When there is a number that is not finite, and what the value's own `Serialize` reports.
+/// The first number that is not finite, or the error of the value's own `Serialize`.
 pub(crate) fn check<T: Serialize + ?Sized>(value: &T) -> Checked {
     value.serialize(Finite)
 }
 
-/// Writes nothing, and looks at numbers.
+/// A serializer that writes nothing, and looks at numbers.
 struct Finite;
 
 fn finite(number: f64) -> Checked {
@@ -126,7 +126,7 @@ impl SerializeMap for Finite {
     type Ok = ();
     type Error = serde_json::Error;
 
-    // Of a key serde_json itself refuses a number that is not finite.
+    // Serde_json itself refuses a key that is a number and not finite.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Checked {
         Ok(())
     }

@@ -10,23 +10,24 @@ use super::{finite, scratch::scratch};
 
 /// The hash of a yielded value: XXH3-64 of its JSON with the keys of every object sorted.
 ///
-/// It stays the same for ever, since stored records are compared with it. The algorithm is that of
+/// The hash stays the same for ever, since stored records are compared with it. The algorithm is that of
 /// <https://github.com/Cyan4973/xxHash>, with seed 0.
 ///
 /// # Errors
 ///
-/// What serde reports of the value, and a number in it that is not finite.
+/// The error of serde, or a number that is not finite.
 pub fn hash<T: Serialize + ?Sized>(value: &T) -> Result<u64, serde_json::Error> {
     measure(value).map(|measured| measured.hash)
 }
 
-/// What is known of a value from its JSON.
+/// The hash and the size of a value.
 pub(crate) struct Measured {
     pub(crate) hash: u64,
+    /// The length of the value's JSON.
     pub(crate) bytes: usize,
 }
 
-/// The [`hash`] of a value, and how large it is.
+/// Measures a value.
 pub(crate) fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measured, serde_json::Error> {
     scratch(|text| {
         let mut nulls = false;
@@ -46,8 +47,9 @@ struct Sorted<'a> {
     nulls: &'a mut bool,
 }
 
-/// An object under way: where its entries begin, and for each where it starts and where its key ends.
+/// An object that is being written.
 struct Object {
+    /// For each entry, the position of its start and that of its key's end.
     entries: Vec<(usize, usize)>,
 }
 
@@ -71,7 +73,7 @@ impl Object {
     }
 }
 
-/// The methods that only write go to the compact form, and to `text` in place of the writer.
+/// Methods that write the compact form, into `text` in place of the writer.
 macro_rules! compact {
     ($($method:ident($($argument:ident: $type:ty),*)),* $(,)?) => {$(
         fn $method<W: ?Sized + io::Write>(&mut self, _: &mut W $(, $argument: $type)*) -> io::Result<()> {
@@ -114,7 +116,7 @@ impl Formatter for Sorted<'_> {
         Ok(())
     }
 
-    // Every entry ends in a comma, the last one too: then entries can change places.
+    // Every entry ends in a comma, also the last one: so entries can change places.
     fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
         self.text.push(b',');
         Ok(())

@@ -1,4 +1,4 @@
-//! Encoded values: what a store keeps of arguments, replies and results, and the hash of a yielded value.
+//! Encoded values: arguments, replies and results as a store keeps them, and the hash of a yielded value.
 
 mod discreet;
 mod encoded;

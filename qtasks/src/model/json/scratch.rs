@@ -1,4 +1,4 @@
-//! Memory to write into that a thread uses again and again.
+//! A buffer for encoded text, which each thread uses again and again.
 
 use std::cell::Cell;
 
@@ -6,12 +6,12 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Text of more bytes than this is rare, and its room is given back.
+/// A longer text is rare, and its memory is freed.
 const SCRATCH_KEPT: usize = 64 << 10;
 
-/// Lends an empty text to write into: one that this thread has used before, for values are encoded very often.
+/// Lends an empty buffer to write into. The thread keeps it for the next time, since values are encoded very often.
 pub(super) fn scratch<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-    // What is encoded may encode something itself, and then finds a new one here.
+    // A value that encodes another one meanwhile finds a new buffer here.
     let mut text = SCRATCH.take();
     let written = write(&mut text);
     if text.capacity() <= SCRATCH_KEPT {

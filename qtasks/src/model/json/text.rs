@@ -1,11 +1,11 @@
 //! How long a text is as JSON, without writing it.
 
-/// How many bytes a text has as JSON.
+/// How many bytes a text takes as JSON, with its quotes.
 pub(crate) fn bytes_of_text(text: &str) -> usize {
     text.chars().map(bytes_of_char).sum::<usize>() + 2
 }
 
-/// As much of the start of a text as has no more than so many bytes within the quotes of its JSON.
+/// The longest start of a text that takes at most so many `bytes` as JSON, without its quotes.
 pub(crate) fn start_of_text(text: &str, bytes: usize) -> &str {
     let mut left = bytes;
     let end = text.char_indices().find(|(_, char)| match left.checked_sub(bytes_of_char(*char)) {

@@ -31,7 +31,7 @@ impl Pool {
         soon(&format!("{:?} does not come to {counts:?}", self.counts()), || self.counts() == counts);
     }
 
-    /// Has the system give no more threads, or give them again.
+    /// Lets the system give no more threads, or give threads again.
     fn set_start(&self, start: fn(Arc<Shared>) -> io::Result<()>) {
         self.shared.state().start = start;
     }
@@ -41,7 +41,7 @@ fn no_start(_: Arc<Shared>) -> io::Result<()> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
-/// Work that runs until it is told to end.
+/// Work that runs until the test ends it.
 struct Stuck {
     ticket: Ticket,
     begun: mpsc::Receiver<ThreadId>,

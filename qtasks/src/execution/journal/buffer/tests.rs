@@ -7,7 +7,7 @@ use super::*;
 const AHEAD: Ahead = Ahead { values: 5, bytes: 20 };
 const WAIT: Duration = Duration::from_secs(1);
 
-/// What may happen to a buffer, in any order.
+/// A change of a buffer; changes come in any order.
 #[derive(Clone, Debug)]
 enum Event {
     Push(usize),
@@ -16,12 +16,12 @@ enum Event {
     Flush,
     Take,
     Wrote,
-    /// So many of the values in flight were handled.
+    /// The store handled so many of the values in flight.
     Handled(usize),
     End(fn(&mut Buffer) -> (Effect, Unrun)),
 }
 
-/// What the buffer is to be like, the slow way: each thing that was added, and where it is.
+/// A slow model of the buffer: each thing that was added, and where it is.
 #[derive(Default)]
 struct Model {
     in_transactions: bool,
@@ -29,7 +29,7 @@ struct Model {
     next: Count,
     progress: bool,
     ended: bool,
-    /// All counts that a flush has asked for.
+    /// The counts that each flush waits for.
     flushes: Vec<Count>,
     announced: Option<Duration>,
 }
@@ -96,7 +96,7 @@ impl Model {
         self.things.iter().any(is)
     }
 
-    /// Has the same happen to the buffer and to this, where it may happen.
+    /// Makes the same change to the buffer and to this model, if it is possible now.
     fn play(&mut self, buffer: &mut Buffer, event: &Event) {
         let effect = match *event {
             Event::Push(bytes) if self.in_transactions => self.push_pending(buffer, bytes),
@@ -153,7 +153,7 @@ impl Model {
         )
     }
 
-    /// Takes what is there, unless something is in flight: there is one write at a time.
+    /// Takes everything out, unless something is in flight: there is one write at a time.
     fn take(&mut self, buffer: &mut Buffer) -> Effect {
         if self.is_in_flight(true) || self.is_in_flight(false) {
             return Effect::default();
