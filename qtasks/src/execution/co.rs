@@ -319,7 +319,7 @@ impl<Y, R, F: Future> Coroutine<Y, R, F> {
     // A value takes this way in a few nanoseconds, and a call with its copies would be a good part of that.
     #[inline(always)]
     fn poll_resume(&mut self, cx: &mut Context<'_>) -> Poll<Resumed<Y, F::Output>> {
-        // Resuming a body again does nothing while it waits for something else than a reply.
+        // Resuming a body does nothing while the body waits for anything else than a reply.
         let resumed = pin!(self.generator.async_resume());
         if self.exchange.has_others.load(Relaxed) {
             self.exchange.wake_others();

@@ -158,7 +158,7 @@ pub enum Stopped {
     Error(BoxError),
     /// The body gave an error that no try can mend, as `retry_on` says.
     Final(BoxError),
-    /// The body yielded something else than what its record holds.
+    /// The body yielded other values than its record holds.
     Diverged(Diverged),
     /// The body yielded two values at once, or gave up a yield.
     Misuse(Misuse),
@@ -207,7 +207,7 @@ impl Stopped {
         }
     }
 
-    /// The same without code of the task's own: its error is turned into text and dropped, behind a guard.
+    /// The same without code of the task's own: an error is turned into text and dropped, behind a guard.
     pub(crate) fn plain(self) -> Self {
         match self {
             Self::Error(error) => guarded(|| Self::said(error, true)),

@@ -19,8 +19,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool that has no threads yet. At `most` so many will run work at a time, not counting those with
-    /// [abandoned](Ticket::abandon) work; each has the `name`.
+    /// A pool that has no threads yet. Its threads are called `name`; at `most` so many run work at a time, without those that
+    /// run [abandoned](Ticket::abandon) work.
     pub(crate) fn new(name: &'static str, most: usize) -> Self {
         Self::lingering(name, most, LINGER)
     }

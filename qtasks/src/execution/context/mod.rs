@@ -37,10 +37,10 @@ tokio::task_local! {
 /// that either calls through [`TaskContext::current`].
 ///
 /// A context is of use as long as its attempt goes on: until the body has returned or was dropped, its time is up, or its
-/// lease is lost. What the body has spawned and did not wait for gets an answer after that too, and one that waits gets
-/// it then: methods that give a [`Result`](crate::Result) give [`Error::AttemptEnded`]; all others cannot, and end by a
-/// panic the task or thread that called them (the panic hook is not called; with `panic = "abort"` they wait for ever
-/// instead). Nothing is recorded or enqueued by such a call.
+/// lease is lost. A task or thread that the body has spawned and left behind may call a method after that, or be waiting in
+/// one then. Methods that return a [`Result`](crate::Result) return [`Error::AttemptEnded`] to it; all others end the task or
+/// thread by a panic (without a call of the panic hook; with `panic = "abort"` they wait for ever instead). Such a call
+/// records and enqueues nothing.
 ///
 /// ```
 /// use qtasks::prelude::*;

@@ -21,8 +21,8 @@ pub(crate) struct Buffer {
     /// How long a step or memo may wait before it is written.
     wait: Duration,
     batch: Batch,
-    next: Count,
-    durable: Count,
+    next: EntryCount,
+    durable: EntryCount,
     /// Bytes of all steps and memos that are not durable, those in flight among them.
     bytes: usize,
     in_flight: InFlight,
@@ -58,21 +58,21 @@ struct InFlight {
     pending: usize,
 }
 
-/// How many steps and memos there are, which are also the numbers of the next ones.
+/// How many steps and memos there are; these are also the numbers of the next ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Count {
+pub(crate) struct EntryCount {
     pub(crate) steps: u64,
     pub(crate) memos: u64,
 }
 
-impl AddAssign for Count {
+impl AddAssign for EntryCount {
     fn add_assign(&mut self, more: Self) {
         self.steps += more.steps;
         self.memos += more.memos;
     }
 }
 
-impl Count {
+impl EntryCount {
     fn reaches(self, other: Self) -> bool {
         self.steps >= other.steps && self.memos >= other.memos
     }
@@ -155,7 +155,7 @@ pub(crate) type Unrun = Vec<Arc<PendingStep>>;
 /// Changes that the body makes.
 impl Buffer {
     /// A buffer whose next step and memo have the numbers `next`. The recorder is asked to write each within `wait`.
-    pub(crate) fn new(ahead: Ahead, next: Count, wait: Duration) -> Self {
+    pub(crate) fn new(ahead: Ahead, next: EntryCount, wait: Duration) -> Self {
         Self {
             ahead,
             wait,
@@ -216,7 +216,7 @@ impl Buffer {
     }
 
     /// Asks for a write of everything at once; also gives the counts that are durable when it is [done](Self::flushed).
-    pub(crate) fn flush(&mut self) -> (Effect, Count) {
+    pub(crate) fn flush(&mut self) -> (Effect, EntryCount) {
         let effect = if self.batch.is_empty() { Effect::default() } else { self.announce(Duration::ZERO) };
         (effect, self.next)
     }
@@ -255,9 +255,9 @@ impl Buffer {
     }
 
     /// Counts the steps and memos that were taken as durable: `written` of them.
-    pub(crate) fn wrote(&mut self, written: Count) -> Effect {
+    pub(crate) fn wrote(&mut self, written: EntryCount) -> Effect {
         self.bytes -= mem::take(&mut self.in_flight.entries);
-        self.reach(Count { steps: self.durable.steps + written.steps, memos: self.durable.memos + written.memos });
+        self.reach(EntryCount { steps: self.durable.steps + written.steps, memos: self.durable.memos + written.memos });
         Wake::Progress.into()
     }
 
@@ -266,7 +266,7 @@ impl Buffer {
     /// `rest` is given back where its handlers must not run.
     pub(crate) fn handled(&mut self, upto: u64, mut rest: Unrun) -> (Effect, Unrun) {
         self.bytes -= mem::take(&mut self.in_flight.pending);
-        self.reach(Count { steps: upto.max(self.durable.steps), memos: self.durable.memos });
+        self.reach(EntryCount { steps: upto.max(self.durable.steps), memos: self.durable.memos });
         if rest.is_empty() || self.goes_on().is_err() {
             return (Wake::Progress.into(), rest);
         }
@@ -277,9 +277,9 @@ impl Buffer {
     }
 
     /// Takes over what is durable, but no more than was added: a store that claims more is not believed.
-    fn reach(&mut self, durable: Count) {
-        let Count { steps, memos } = self.next;
-        self.durable = Count { steps: durable.steps.min(steps), memos: durable.memos.min(memos) };
+    fn reach(&mut self, durable: EntryCount) {
+        let EntryCount { steps, memos } = self.next;
+        self.durable = EntryCount { steps: durable.steps.min(steps), memos: durable.memos.min(memos) };
     }
 
     /// Ends all waits, and lets no more handlers run: the lease is lost, or the attempt is over.
@@ -324,8 +324,8 @@ impl Buffer {
         }
     }
 
-    /// The wait until so many steps and memos are durable.
-    pub(crate) fn flushed(&self, all: Count) -> Option<Result<(), Stopped>> {
+    /// The wait until `all` these steps and memos are durable.
+    pub(crate) fn flushed(&self, all: EntryCount) -> Option<Result<(), Stopped>> {
         match self.goes_on() {
             Ok(()) => self.durable.reaches(all).then_some(Ok(())),
             ended => Some(ended),

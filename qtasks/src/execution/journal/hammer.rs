@@ -17,7 +17,10 @@ use std::{
 use fastrand::Rng;
 use tokio::sync::mpsc;
 
-use super::{Batch, Count, FlushRequest, Journal, MemoEntry, buffer::Ahead};
+use super::{
+    Batch, FlushRequest, Journal, MemoEntry,
+    buffer::{Ahead, EntryCount},
+};
 use crate::{
     execution::stopped::Stopped,
     model::{
@@ -30,10 +33,10 @@ use crate::{
 const VALUES: u64 = 10_000;
 /// The attempts of the short form.
 const ATTEMPTS: u64 = 20;
-/// An attempt that has not ended by then hangs.
+/// An attempt that has not ended after this time hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What kind of values an attempt has, and whether it is fenced or its lease comes and goes.
+/// An attempt with random limits, of which some are fenced or have a lease that comes and goes.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     seed: u64,
@@ -55,7 +58,7 @@ impl Attempt {
         }
     }
 
-    /// Runs to its end; gives how many steps were durable then.
+    /// Runs the attempt to its end; gives how many steps are durable then.
     fn run(self) -> u64 {
         let (requests, requested) = mpsc::unbounded_channel();
         let lease = Lease { job: JobId::default(), attempt: 1, worker: WorkerId::default() };
@@ -63,7 +66,7 @@ impl Attempt {
         let holds = lease_holds.clone();
         let holds = Arc::new(move || holds.load(Relaxed));
         let wait = Duration::from_secs(60);
-        let journal = Journal::ahead_by(self.ahead, lease, holds, Count::default(), wait, requests);
+        let journal = Journal::ahead_by(self.ahead, lease, holds, EntryCount::default(), wait, requests);
         let recorder = thread::spawn(move || self.record(requested));
         let (beside, ends) = (journal.clone(), over.clone());
         let trouble = thread::spawn(move || self.trouble(&beside, &lease_holds, &ends));
@@ -107,18 +110,18 @@ impl Attempt {
         journal.flush().await
     }
 
-    /// Writes what comes; gives how many steps came, which must go on without a gap.
+    /// Writes all that the journal has, whose numbers must go on without a gap; gives how many steps there were.
     fn record(self, mut requests: mpsc::UnboundedReceiver<FlushRequest>) -> u64 {
-        let (mut rng, mut written) = (Rng::with_seed(self.seed), Count::default());
+        let (mut rng, mut written) = (Rng::with_seed(self.seed), EntryCount::default());
         while let Some(FlushRequest { journal, .. }) = requests.blocking_recv() {
             let Batch { steps, mut pending, memos, .. } = journal.take();
             let numbers = steps.iter().map(|step| step.seq).chain(pending.iter().map(|step| step.seq));
             assert!(numbers.eq((written.steps..).take(steps.len() + pending.len())), "{self:?}");
             assert!(memos.iter().map(|memo| memo.number).eq((written.memos..).take(memos.len())), "{self:?}");
-            let entries = Count { steps: steps.len() as u64, memos: memos.len() as u64 };
-            if entries != Count::default() {
+            let entries = EntryCount { steps: steps.len() as u64, memos: memos.len() as u64 };
+            if entries != EntryCount::default() {
                 journal.wrote(entries);
-                written = Count { steps: written.steps + entries.steps, memos: written.memos + entries.memos };
+                written = EntryCount { steps: written.steps + entries.steps, memos: written.memos + entries.memos };
             }
             if !pending.is_empty() {
                 written.steps += rng.u64(1..=pending.len() as u64);

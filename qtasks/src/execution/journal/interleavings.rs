@@ -18,7 +18,7 @@ use loom::{
 
 use self::shell::{FlushRequest, Journal};
 use super::{
-    buffer::{self, Ahead, Count, MemoEntry},
+    buffer::{self, Ahead, EntryCount, MemoEntry},
     waiters,
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-// The same file with the locks of `sync` here.
+// The file `shell.rs` once more, with the locks of this file's `sync`.
 #[allow(clippy::duplicate_mod, dead_code)]
 #[path = "shell.rs"]
 mod shell;
@@ -48,12 +48,12 @@ mod sync {
     }
 }
 
-/// A body may run ahead by so many values.
+/// How far a body may run ahead.
 const AHEAD: Ahead = Ahead { values: 2, bytes: 1 << 20 };
-/// One more, so that it has to wait.
+/// The values of a body: one more than it may run ahead by, so that it has to wait.
 const VALUES: u64 = 3;
 
-/// What stands around a journal: its recorder, and its lease.
+/// A journal with its recorder and its lease.
 struct Scene {
     journal: Arc<Journal>,
     recorder: thread::JoinHandle<()>,
@@ -66,7 +66,7 @@ impl Scene {
         Self::recorded_by(record, lease_holds)
     }
 
-    /// One whose recorder does this when it is asked to write.
+    /// A journal whose recorder calls `record` when it is asked to write.
     fn recorded_by(record: fn(&Journal), lease_holds: bool) -> Self {
         let (end, requests) = loom::sync::mpsc::channel();
         let lease = Lease { job: JobId::default(), attempt: 1, worker: WorkerId::default() };
@@ -74,7 +74,7 @@ impl Scene {
         let holds = lease_holds.clone();
         let holds = Arc::new(move || holds.load(Relaxed));
         let requested = sync::UnboundedSender(end.clone());
-        let journal = Journal::ahead_by(AHEAD, lease, holds, Count::default(), Duration::from_secs(60), requested);
+        let journal = Journal::ahead_by(AHEAD, lease, holds, EntryCount::default(), Duration::from_secs(60), requested);
         let recorder = thread::spawn(move || {
             while let Ok(Some(FlushRequest { journal, .. })) = requests.recv() {
                 record(&journal);
@@ -83,7 +83,7 @@ impl Scene {
         Self { journal, recorder, end, lease_holds }
     }
 
-    /// Has this done by another thread, whenever it comes to it.
+    /// Lets another thread `act`, at any time.
     fn meanwhile(&self, act: impl FnOnce(&Journal, &AtomicBool) + 'static) -> thread::JoinHandle<()> {
         let (journal, lease_holds) = (self.journal.clone(), self.lease_holds.clone());
         thread::spawn(move || act(&journal, &lease_holds))
@@ -98,11 +98,12 @@ impl Scene {
 fn record(journal: &Journal) {
     let batch = journal.take();
     if !batch.is_empty() {
-        journal.wrote(Count { steps: batch.steps.len() as u64, memos: batch.memos.len() as u64 });
+        journal.wrote(EntryCount { steps: batch.steps.len() as u64, memos: batch.memos.len() as u64 });
     }
 }
 
-/// What `future` gives. It is not dropped where `loom` has found a deadlock: that would lock, and so abort the tests.
+/// The output of `future`. Where `loom` has found a deadlock, the future is not dropped: that would take a lock, and so abort
+/// the tests.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unparks(thread::current())));
     let mut future = ManuallyDrop::new(Box::pin(future));
@@ -129,7 +130,7 @@ fn value() -> Reply {
     Reply::Value(Json::from_stored("1"))
 }
 
-/// Yields all values, as the executor does; gives how many.
+/// Yields all values, as the driver does; gives how many steps are durable.
 async fn body(journal: &Journal) -> Result<u64, Stopped> {
     body_of(VALUES, journal).await
 }
@@ -145,7 +146,7 @@ async fn body_of(values: u64, journal: &Journal) -> Result<u64, Stopped> {
     Ok(journal.steps())
 }
 
-/// Tries the orders of `model` in which no thread is stopped more often than so in between.
+/// Tries the orders of `model` in which threads are interrupted at most so often.
 fn explore(stops: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(stops);
@@ -255,9 +256,9 @@ fn those_that_wait_for_the_end_hear_of_it() {
 fn a_suspect_that_waits_for_its_first_step_hears_of_it() {
     explore(4, || {
         let scene = Scene::new(true);
-        let turn = scene.meanwhile(|journal, _| block_on(journal.has_more_than(0)));
+        let suspect = scene.meanwhile(|journal, _| block_on(journal.has_more_than(0)));
         scene.journal.push(0, value());
-        turn.join().unwrap();
+        suspect.join().unwrap();
         scene.end();
     });
 }

@@ -49,7 +49,7 @@ struct Uses {
     is_closed: bool,
 }
 
-/// Whether a body or handler that did something once waits until that is durable.
+/// Whether a body or handler that has made a memo waits until it is durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// It waits: what it did has effects elsewhere.

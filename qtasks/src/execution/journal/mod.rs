@@ -12,7 +12,7 @@ mod sync;
 mod waiters;
 
 pub(crate) use self::{
-    buffer::{Batch, Count, MemoEntry},
+    buffer::{Batch, EntryCount as Count, MemoEntry},
     replay::{Numbered, Recorded},
     shell::{FlushRequest, Journal},
 };
@@ -33,7 +33,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::{
-        buffer::{Ahead, Unrun},
+        buffer::{Ahead, EntryCount, Unrun},
         *,
     };
     use crate::{
@@ -50,7 +50,7 @@ mod tests {
     fn journal(wait: Duration) -> (Arc<Journal>, mpsc::UnboundedReceiver<FlushRequest>) {
         let (requests, received) = mpsc::unbounded_channel();
         let lease = Lease { job: JobId::new(), attempt: 1, worker: WorkerId::new() };
-        (Journal::new(lease, Arc::new(|| true), Count::default(), wait, requests), received)
+        (Journal::new(lease, Arc::new(|| true), EntryCount::default(), wait, requests), received)
     }
 
     fn push(journal: &Journal, count: usize) {
@@ -81,7 +81,7 @@ mod tests {
             [requests.try_recv().unwrap().wait, requests.try_recv().unwrap().wait],
             [Duration::from_secs(60), Duration::ZERO]
         );
-        let taken = Count { steps: journal.take().steps.len() as u64, memos: 0 };
+        let taken = EntryCount { steps: journal.take().steps.len() as u64, memos: 0 };
         assert!(journal.wait_for_room().now_or_never().is_none(), "what is in flight is not durable");
         journal.wrote(taken);
         assert!(journal.wait_for_room().now_or_never().is_some());
@@ -92,7 +92,7 @@ mod tests {
         let (journal, _requests) = journal(Duration::ZERO);
         journal.push(0, Reply::Value(Json::from_stored("1".repeat(AHEAD.bytes))));
         assert!(journal.wait_for_room().now_or_never().is_none());
-        journal.wrote(Count { steps: journal.take().steps.len() as u64, memos: 0 });
+        journal.wrote(EntryCount { steps: journal.take().steps.len() as u64, memos: 0 });
         assert!(journal.wait_for_room().now_or_never().is_some());
     }
 
@@ -103,7 +103,7 @@ mod tests {
         let is_good = Arc::new(AtomicBool::new(false));
         let good = is_good.clone();
         let journal =
-            Journal::new(lease, Arc::new(move || good.load(Relaxed)), Count::default(), Duration::ZERO, requests);
+            Journal::new(lease, Arc::new(move || good.load(Relaxed)), EntryCount::default(), Duration::ZERO, requests);
         let mut room = pin!(journal.wait_for_room());
         assert!(room.as_mut().now_or_never().is_none());
         is_good.store(true, Relaxed);

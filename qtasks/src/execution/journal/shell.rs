@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    buffer::{Ahead, Batch, Buffer, Count, Effect, MemoEntry, Unrun, Wake},
+    buffer::{Ahead, Batch, Buffer, Effect, EntryCount, MemoEntry, Unrun, Wake},
     sync::{AtomicBool, Mutex, MutexGuard, UnboundedSender},
     waiters::{WaiterId, Waiters, Woken},
 };
@@ -65,7 +65,7 @@ impl Journal {
     pub(crate) fn new(
         lease: Lease,
         holds: Holds,
-        next: Count,
+        next: EntryCount,
         wait: Duration,
         requests: UnboundedSender<FlushRequest>,
     ) -> Arc<Self> {
@@ -77,7 +77,7 @@ impl Journal {
         ahead: Ahead,
         lease: Lease,
         holds: Holds,
-        next: Count,
+        next: EntryCount,
         wait: Duration,
         requests: UnboundedSender<FlushRequest>,
     ) -> Arc<Self> {
@@ -179,7 +179,7 @@ impl Journal {
 
     /// Asks for a write of everything at once, and waits until all of it is durable.
     pub(crate) async fn flush(&self) -> Result<(), Stopped> {
-        let mut all = Count::default();
+        let mut all = EntryCount::default();
         self.change(|buffer| {
             let (effect, count) = buffer.flush();
             all = count;
@@ -207,7 +207,7 @@ impl Journal {
 
 /// Waits of the attempt beside its body.
 impl Journal {
-    /// Waits until the job has more durable steps than so many.
+    /// Waits until the job has more durable steps than `steps`.
     pub(crate) async fn has_more_than(&self, steps: u64) {
         self.wait(List::Progress, |buffer| (buffer.steps() > steps).then_some(())).await;
     }
@@ -236,8 +236,8 @@ impl Journal {
         self.state().buffer.take()
     }
 
-    /// Says that the store has written the steps and memos that were taken, so many of them.
-    pub(crate) fn wrote(&self, written: Count) {
+    /// Says that the store has written the steps and memos that were taken: `written` of them.
+    pub(crate) fn wrote(&self, written: EntryCount) {
         self.change(|buffer| buffer.wrote(written));
     }
 

@@ -155,8 +155,8 @@ fn depth(text: &str) -> usize {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::hash::hash;
     use super::*;
+    use crate::model::json::hash;
 
     #[derive(Serialize)]
     #[serde(rename_all = "lowercase")]

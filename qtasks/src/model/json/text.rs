@@ -5,7 +5,7 @@ pub(crate) fn bytes_of_text(text: &str) -> usize {
     text.chars().map(bytes_of_char).sum::<usize>() + 2
 }
 
-/// The longest start of a text that takes at most so many `bytes` as JSON, without its quotes.
+/// The longest start of a text that takes at most `bytes` bytes as JSON, without its quotes.
 pub(crate) fn start_of_text(text: &str, bytes: usize) -> &str {
     let mut left = bytes;
     let end = text.char_indices().find(|(_, char)| match left.checked_sub(bytes_of_char(*char)) {

@@ -73,8 +73,8 @@ impl Stuck {
 
 /// Runs work that returns at once, and waits for it.
 fn run(pool: &Pool) -> ThreadId {
-    let (told, ran) = mpsc::channel();
-    pool.run(move || told.send(thread::current().id()).unwrap()).unwrap();
+    let (sender, ran) = mpsc::channel();
+    pool.run(move || sender.send(thread::current().id()).unwrap()).unwrap();
     ran.recv_timeout(Duration::from_secs(30)).expect("the work is run")
 }
 
@@ -121,12 +121,12 @@ fn threads_end_with_the_pool_and_not_before_all_work_is_done() {
     let shared = Arc::downgrade(&pool.shared);
     let stuck = Stuck::given_to(&pool);
     stuck.begun();
-    let (told, ran) = mpsc::channel();
+    let (sender, ran) = mpsc::channel();
     for number in 0..10 {
-        let told = told.clone();
-        pool.run(move || told.send(number).unwrap()).unwrap();
+        let sender = sender.clone();
+        pool.run(move || sender.send(number).unwrap()).unwrap();
     }
-    drop((pool, told));
+    drop((pool, sender));
     stuck.end();
     assert_eq!(ran.iter().collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     soon("threads do not end", || shared.strong_count() == 0);
@@ -235,8 +235,8 @@ fn work_that_is_abandoned_in_line_runs_when_its_turn_comes_and_does_not_count() 
 fn without_any_thread_the_error_is_given_and_the_work_dropped() {
     let pool = Pool::new("test", 1);
     pool.set_start(no_start);
-    let (told, ran) = mpsc::channel::<()>();
-    let error = pool.run(move || told.send(()).unwrap()).err().expect("no thread runs it");
+    let (sender, ran) = mpsc::channel::<()>();
+    let error = pool.run(move || sender.send(()).unwrap()).err().expect("no thread runs it");
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     assert_eq!(ran.try_recv(), Err(mpsc::TryRecvError::Disconnected), "the work is dropped");
     pool.set_start(Shared::start);

@@ -26,11 +26,11 @@ enum Event {
 struct Model {
     in_transactions: bool,
     things: Vec<Thing>,
-    next: Count,
+    next: EntryCount,
     progress: bool,
     ended: bool,
     /// The counts that each flush waits for.
-    flushes: Vec<Count>,
+    flushes: Vec<EntryCount>,
     announced: Option<Duration>,
 }
 
@@ -56,9 +56,9 @@ enum Stage {
 }
 
 impl Model {
-    fn count(&self, is: impl Fn(&Thing) -> bool) -> Count {
+    fn count(&self, is: impl Fn(&Thing) -> bool) -> EntryCount {
         let count = |memos| self.things.iter().filter(|thing| is(thing) && (thing.kind == Kind::Memo) == memos).count();
-        Count { steps: count(false) as u64, memos: count(true) as u64 }
+        EntryCount { steps: count(false) as u64, memos: count(true) as u64 }
     }
 
     fn add(&mut self, kind: Kind, bytes: usize) {
@@ -78,7 +78,7 @@ impl Model {
         moved.for_each(|thing| thing.stage = to);
     }
 
-    fn durable(&self) -> Count {
+    fn durable(&self) -> EntryCount {
         self.count(|thing| thing.stage == Stage::Durable)
     }
 
@@ -245,7 +245,7 @@ proptest! {
         end in prop::option::of(end()),
         after in prop::collection::vec(event(), 0..20),
     ) {
-        let (mut buffer, mut model) = (Buffer::new(AHEAD, Count::default(), WAIT), Model { in_transactions, ..Model::default() });
+        let (mut buffer, mut model) = (Buffer::new(AHEAD, EntryCount::default(), WAIT), Model { in_transactions, ..Model::default() });
         for event in before.iter().chain(&end).chain(&after) {
             model.play(&mut buffer, event);
             model.agrees_with(&buffer);
@@ -255,18 +255,18 @@ proptest! {
 
 #[test]
 fn a_store_that_says_more_than_it_was_given_is_not_believed() {
-    let mut buffer = Buffer::new(AHEAD, Count { steps: 3, memos: 1 }, WAIT);
+    let mut buffer = Buffer::new(AHEAD, EntryCount { steps: 3, memos: 1 }, WAIT);
     _ = buffer.push(0, Reply::Value(Json::from_stored("1")));
     _ = buffer.take();
-    _ = buffer.wrote(Count { steps: 9, memos: 9 });
-    assert_eq!(buffer.durable, Count { steps: 4, memos: 1 });
+    _ = buffer.wrote(EntryCount { steps: 9, memos: 9 });
+    assert_eq!(buffer.durable, EntryCount { steps: 4, memos: 1 });
     _ = buffer.handled(99, Unrun::new());
     assert!(buffer.steps() == 4 && buffer.is_open());
 }
 
 #[test]
 fn a_handler_that_is_to_stop_learns_why_if_the_buffer_knows() {
-    let mut buffer = Buffer::new(AHEAD, Count::default(), WAIT);
+    let mut buffer = Buffer::new(AHEAD, EntryCount::default(), WAIT);
     assert!(buffer.halted().is_none());
     assert_eq!(buffer.halt().wake, Wake::End);
     assert!(matches!(buffer.halted(), Some(Ok(()))) && buffer.goes_on().is_ok());
