@@ -1,8 +1,10 @@
 //! The rows of the table, in its order: one file each.
 
 mod cursor;
+mod drain;
 mod drive;
 mod enqueue;
+mod footprint;
 mod generator;
 mod held;
 mod idle;
@@ -25,6 +27,8 @@ pub(crate) const ROWS: &[Row] = &[
     drive::ROW,
     enqueue::ROW,
     jobs::ROW,
+    drain::SHALLOW,
+    drain::DEEP,
     steps::ROW,
     generator::ROW,
     replay::ROW,
@@ -39,4 +43,8 @@ pub(crate) const ROWS: &[Row] = &[
     size::JOB,
     size::STEP,
     held::ROW,
+    footprint::LOG,
+    footprint::DEAD,
+    footprint::GROWTH,
+    footprint::OLD_SNAPSHOT,
 ];

@@ -5,6 +5,7 @@ mod enqueueing;
 mod failover;
 mod lines;
 mod lives;
+mod marks;
 mod opening;
 mod pooler;
 mod servers;

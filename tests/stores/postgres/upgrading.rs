@@ -126,13 +126,41 @@ async fn a_store_of_the_format_2_gets_an_id_that_stays_and_the_rights_on_it_stay
     let home = store.home();
     assert_eq!(open(&url).await.home(), home);
     assert_ne!(open(&shared().new_database()).await.home(), home);
-    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|3");
+    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|4");
     let rights = "SELECT proacl::text LIKE '%pg_monitor=X%' FROM pg_proc WHERE proname = 'enqueue'";
     assert_eq!(tell(&url, rights).unwrap(), "t");
     let again = format!(r#"SELECT qtasks.enqueue('task', '{{"a": 1}}', '{{"id": "{}"}}')"#, id(1));
     assert_eq!(tell(&url, &again).unwrap(), id(1).to_string());
     let other = tell(&url, &again.replace("1}", "2}")).unwrap_err();
     assert!(other.contains("is there with other arguments"), "{other}");
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn jobs_of_the_format_3_go_on_and_the_rights_on_their_tables_are_there_for_the_new_ones() {
+    let url = old();
+    tell(&url, include_str!("format_2.sql")).unwrap();
+    tell(&url, include_str!("format_3.sql")).unwrap();
+    tell(&url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA qtasks TO pg_monitor").unwrap();
+    tell(&url, "GRANT SELECT ON ALL TABLES IN SCHEMA qtasks TO PUBLIC").unwrap();
+    let before = "SELECT id FROM qtasks.format, qtasks.jobs WHERE store IS NOT NULL ORDER BY id";
+    let ids = tell(&url, before).unwrap();
+    let store = open(&url).await;
+    assert_eq!(tell(&url, before).unwrap(), ids);
+    for table in ["jobs", "lanes", "leases"] {
+        let of = |role: &str, may: &str| format!("has_table_privilege('{role}', 'qtasks.{table}', '{may}')");
+        let asked = [of("pg_monitor", "SELECT"), of("pg_monitor", "DELETE"), of("pg_signal_backend", "SELECT")];
+        assert_eq!(tell(&url, &format!("SELECT {}", asked.join(", "))).unwrap(), "t|t|t", "{table}");
+        let denied = of("pg_signal_backend", "INSERT");
+        assert_eq!(tell(&url, &format!("SELECT {denied}")).unwrap(), "f", "{table}");
+    }
+    assert_eq!(store.held(worker(), 9).await.unwrap().len(), 2);
+    let mut order = Vec::new();
+    for _ in 0..2 {
+        let leased = store.lease(Ask { suspects: Suspects::OneAlone, ..ask(9) }).await.unwrap();
+        order.extend(leased.jobs.iter().map(|job| job.call.id));
+    }
+    assert_eq!(order, [3, 2].map(id));
 }
 
 /// It has to wait for others, and to make an index of all jobs.

@@ -13,7 +13,14 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{calls::enqueue::Jobs, encoding, error::Fault, notify::CHANNEL, schema::FORMAT, url::in_schema};
+use super::{
+    calls::enqueue::{Jobs, stand},
+    encoding,
+    error::Fault,
+    notify::CHANNEL,
+    schema::FORMAT,
+    url::in_schema,
+};
 use crate::{
     error::{Error, Result},
     model::{
@@ -126,16 +133,22 @@ impl<T> fmt::Debug for Enqueueing<'_, T> {
 
 /// Gives what is known of the tables, and whether the job was added; it is if the format is the one known, the tables are
 /// those of the application, and the id is new.
-const ENQUEUE_IN: &str = "
+const ENQUEUE_IN: &str = concat!(
+    "
     WITH found AS MATERIALIZED (
         SELECT max(format) AS format, bool_or(store = $12 AND current_database() = $13) AS is_ours FROM qtasks.format
     ), added AS (
-        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args)
-        SELECT n.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[],
-            $8::int8[], $9::text[]) AS n, found WHERE found.format = $10 AND found.is_ours
-        ON CONFLICT (id) DO NOTHING RETURNING id
-    ) SELECT found.format, found.is_ours, EXISTS (SELECT FROM added), current_database()::text, pg_notify($11, '- work')
-    FROM found";
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, fresh, line)
+        SELECT n.*, ",
+    stand!(),
+    "
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
+            $9::text[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args), found WHERE found.format = $10 AND found.is_ours
+        ON CONFLICT (id) DO NOTHING RETURNING id, fresh
+    ) SELECT found.format, found.is_ours, added.id IS NOT NULL, current_database()::text,
+        pg_notify($11, '- work' || CASE WHEN added.fresh THEN ':' || added.id ELSE '' END)
+    FROM found LEFT JOIN added ON true"
+);
 
 /// What [`ENQUEUE_IN`] gives.
 struct Found {

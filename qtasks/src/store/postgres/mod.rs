@@ -41,6 +41,7 @@ mod encoding;
 mod enqueue_in;
 mod error;
 mod handler;
+mod leases;
 mod line;
 mod lookout;
 mod notify;

@@ -13,11 +13,7 @@ use tokio::{sync::Notify, time::sleep};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{
-    error::Fault,
-    pool::Database,
-    watermark::{Urgency, Watermark},
-};
+use super::{error::Fault, pool::Database, watermark::Watermark};
 use crate::{model::job::JobId, store::Notifier};
 
 /// News are told no more often than this.
@@ -48,8 +44,8 @@ pub(super) struct Broadcast {
 struct Untold {
     /// A worker has left that held jobs.
     lost: bool,
-    /// There is work, and where the first of it is, if that is known.
-    work: Option<Option<Urgency>>,
+    /// There is work, and the first of the fresh jobs, if there are some.
+    work: Option<Option<Uuid>>,
     /// There is too much to tell.
     all: bool,
     jobs: HashSet<JobId>,
@@ -76,14 +72,12 @@ impl Broadcast {
         self.some.notify_one();
     }
 
-    /// There is work, there or behind, where that is known.
-    pub(super) fn of_work(&self, first: Option<Urgency>) {
+    /// There is work: jobs in line, or fresh ones from this one on.
+    pub(super) fn of_work(&self, first: Option<Uuid>) {
         self.notifier.notify_work();
         let mut untold = self.untold();
-        untold.work = Some(match (untold.work, first) {
-            (None, first) => first,
-            (Some(told), first) => told.zip(first).map(|(told, first)| told.min(first)),
-        });
+        let before = untold.work.flatten();
+        untold.work = Some(before.into_iter().chain(first).min());
         drop(untold);
         self.some.notify_one();
     }
@@ -175,15 +169,12 @@ impl Broadcast {
                 (Some(("end", id)), _) if let Ok(id) = Uuid::parse_str(id) => {
                     self.notifier.notify_ends([JobId::from_bytes(id.into_bytes())]);
                 }
-                (Some(("work", place)), _) if let Some(first) = read_place(place) => {
+                (Some(("work", first)), _) if let Ok(first) = Uuid::parse_str(first) => {
                     watermark.came(first);
                     self.notifier.notify_work();
                 }
                 (None, "lost") => self.notifier.notify_lost(),
-                (None, "work") => {
-                    watermark.forget();
-                    self.notifier.notify_work();
-                }
+                (None, "work") => self.notifier.notify_work(),
                 _ => {
                     watermark.forget();
                     self.notifier.notify_all();
@@ -208,7 +199,7 @@ impl Untold {
             return text;
         }
         match self.work {
-            Some(Some((rank, id))) => _ = write!(text, " work:{rank}:{}", id.simple()),
+            Some(Some(first)) => _ = write!(text, " work:{}", first.simple()),
             Some(None) => text.push_str(" work"),
             None => {}
         }
@@ -219,11 +210,6 @@ impl Untold {
         }
         text
     }
-}
-
-fn read_place(text: &str) -> Option<Urgency> {
-    let (rank, id) = text.split_once(':')?;
-    Some((rank.parse().ok()?, Uuid::parse_str(id).ok()?))
 }
 
 #[cfg(test)]
@@ -254,7 +240,7 @@ mod tests {
     fn news_of_many_jobs_fit_into_what_postgres_takes() {
         let broadcast = Broadcast::new();
         broadcast.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
-        broadcast.of_work(Some((0, Uuid::nil())));
+        broadcast.of_work(Some(Uuid::nil()));
         let text = broadcast.untold().text(&broadcast.teller);
         assert!(text.len() < 8_000 && text.contains(" job:"));
         broadcast.of_jobs([JobId::new()]);

@@ -26,17 +26,35 @@ macro_rules! instance {
 }
 pub(super) use instance;
 
+/// Finds a row of `leases` with a job that the worker runs.
+macro_rules! held {
+    ($worker:literal) => {
+        concat!(
+            "SELECT FROM qtasks.leases l WHERE l.worker = ",
+            $worker,
+            " AND EXISTS (SELECT FROM qtasks.jobs j WHERE j.id = ANY (l.jobs) AND j.state = 2 AND j.worker = l.worker)
+            ORDER BY l.number DESC LIMIT 1"
+        )
+    };
+}
+
 /// A worker that holds jobs stays known: its jobs can be taken at once.
-const LEAVE: &str = "
+const LEAVE: &str = concat!(
+    "
     WITH held AS MATERIALIZED (
-        SELECT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1) AS any
+        SELECT EXISTS (",
+    held!("$1"),
+    ") AS any
+    ), stale AS (
+        DELETE FROM qtasks.leases l USING held WHERE l.worker = $1 AND NOT held.any
     ), stays AS (
         INSERT INTO qtasks.workers (id, sign, signed, lost) SELECT $1, $2, false, true FROM held WHERE held.any
         ON CONFLICT (id) DO UPDATE SET signed = false, beat = NULL, lost = true
     ), goes AS (
         DELETE FROM qtasks.workers w USING held WHERE w.id = $1 AND NOT held.any
     )
-    SELECT held.any FROM held";
+    SELECT held.any FROM held"
+);
 
 /// Forgets a worker; gives whether it held jobs.
 pub(super) async fn leave(database: &Database, worker: WorkerId) -> Result<bool, Fault> {
@@ -45,20 +63,27 @@ pub(super) async fn leave(database: &Database, worker: WorkerId) -> Result<bool,
     rows.first().map_or(Ok(false), |row| encoding::get(row, 0))
 }
 
-/// From one worker that holds jobs to the next by the index, however many jobs each of them holds.
-const WORKERS: &str = "
-    WITH RECURSIVE holder AS (
-        (SELECT j.worker FROM qtasks.jobs j WHERE j.state = 2 ORDER BY j.worker LIMIT 1)
+/// From one worker that leased jobs to the next by the index, however many rows there are of each; of these the last are the
+/// most likely ones to name a job that runs.
+const WORKERS: &str = concat!(
+    "
+    WITH RECURSIVE one AS (
+        (SELECT l.worker FROM qtasks.leases l ORDER BY l.worker LIMIT 1)
         UNION ALL
-        SELECT (SELECT j.worker FROM qtasks.jobs j WHERE j.state = 2 AND j.worker > h.worker ORDER BY j.worker LIMIT 1)
-        FROM holder h WHERE h.worker IS NOT NULL
+        SELECT (SELECT l.worker FROM qtasks.leases l WHERE l.worker > o.worker ORDER BY l.worker LIMIT 1)
+        FROM one o WHERE o.worker IS NOT NULL
+    ), holder AS MATERIALIZED (
+        SELECT o.worker FROM one o WHERE o.worker IS NOT NULL AND EXISTS (",
+    held!("o.worker"),
+    ")
     ), known AS MATERIALIZED (
         SELECT w.id, w.beat, w.lost FROM qtasks.workers w
     )
     SELECT k.id, k.beat, k.lost, EXISTS (SELECT FROM holder h WHERE h.worker = k.id) FROM known k
     UNION ALL
     SELECT h.worker, NULL, false, true FROM holder h
-    WHERE h.worker IS NOT NULL AND NOT EXISTS (SELECT FROM known k WHERE k.id = h.worker)";
+    WHERE NOT EXISTS (SELECT FROM known k WHERE k.id = h.worker)"
+);
 
 pub(super) async fn workers(database: &Database) -> Result<Vec<Presence>, Fault> {
     let presence = |row| {
@@ -72,8 +97,13 @@ pub(super) async fn workers(database: &Database) -> Result<Vec<Presence>, Fault>
     database.query(WORKERS, &[]).await?.iter().map(presence).collect()
 }
 
-const HELD: &str =
-    concat!("SELECT ", job_columns!(), " FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1 LIMIT $2");
+const HELD: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM qtasks.jobs j
+    WHERE j.id = ANY (ARRAY(SELECT unnest(l.jobs) FROM qtasks.leases l WHERE l.worker = $1))
+        AND j.state = 2 AND j.worker = $1 LIMIT $2"
+);
 
 pub(super) async fn held(database: &Database, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Fault> {
     let (worker, limit) = (encoding::worker_id(worker), encoding::count(limit));
@@ -81,9 +111,14 @@ pub(super) async fn held(database: &Database, worker: WorkerId, limit: usize) ->
     rows.iter().map(encoding::job).collect()
 }
 
-const FORGET: &str = "
-    DELETE FROM qtasks.workers w WHERE w.id = $1 AND w.beat IS NOT DISTINCT FROM $2
-        AND NOT EXISTS (SELECT FROM qtasks.jobs j WHERE j.state = 2 AND j.worker = $1)";
+const FORGET: &str = concat!(
+    "
+    WITH gone AS (
+        DELETE FROM qtasks.workers w WHERE w.id = $1 AND w.beat IS NOT DISTINCT FROM $2 AND NOT EXISTS (",
+    held!("$1"),
+    ") RETURNING w.id
+    ) DELETE FROM qtasks.leases l USING gone WHERE l.worker = gone.id"
+);
 
 /// Forgets a worker that holds nothing and has not renewed since `beat`.
 pub(super) async fn forget(database: &Database, worker: WorkerId, beat: Option<u64>) -> Result<(), Fault> {

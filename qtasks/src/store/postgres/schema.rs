@@ -22,8 +22,16 @@ use crate::error::{Error, Result};
 /// 5 cancelled. JSON stands as text, for `jsonb` keeps neither the order of keys nor numbers as they were written, and
 /// neither type keeps every text that JSON can say. What errors say is JSON too: Postgres keeps no text with a NUL in it.
 ///
-/// No index has a column that a step changes, and pages have room left, so that Postgres keeps the changed row beside the
-/// old one and no index needs to know (a HOT update). The `step` of a memo is -1 where it is for the whole body.
+/// A job that is due when it is enqueued, at priority 0, is `fresh`. Nothing that is changed of it by a lease, a step or an
+/// end that is no failure stands in an index, and pages have room left: so Postgres keeps the changed row beside the old one, no
+/// index needs to know (a HOT update), and the next look at the page clears the old one away. Columns that seldom change
+/// come first, and the arguments last, so that the server's log has of a change only what lies between. Fresh jobs are found by
+/// their ids, from the low-water mark of their lane on (`lanes`); which transaction has brought a job stands in `came`, for
+/// those that come to light behind the mark. All other jobs that wait stand in a `line`: 0 for those that are due later, 1 in
+/// the order of their leasing, 2 for suspects. What is leased together is one row of `leases`, and is looked for only when a
+/// worker is lost. The attempt that ended a job well stands in the job's own row, as its `worker` and `started`.
+///
+/// The `step` of a memo is -1 where it is for the whole body.
 ///
 /// Each second a worker writes its next `beat` into a table of its own; there is none once the worker has left. It is
 /// `lost` once it has left or another process has found its lock free. `signed` says that it holds a lock, on the server
@@ -112,6 +120,85 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ALTER TABLE qtasks.format ADD COLUMN store uuid NOT NULL DEFAULT gen_random_uuid();
 ",
         include_str!("enqueue_3.sql")
+    ),
+    concat!(
+        "
+    ALTER TABLE qtasks.jobs RENAME TO jobs_3;
+    CREATE TABLE qtasks.jobs (
+        id uuid NOT NULL,
+        queue text COLLATE \"C\" NOT NULL,
+        task text COLLATE \"C\" NOT NULL,
+        priority smallint NOT NULL,
+        fresh boolean NOT NULL DEFAULT false,
+        max_time bigint,
+        enqueued bigint NOT NULL,
+        came xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        due bigint NOT NULL,
+        failures bigint NOT NULL DEFAULT 0,
+        steps bigint NOT NULL DEFAULT 0,
+        skipped bigint NOT NULL DEFAULT 0,
+        memos bigint NOT NULL DEFAULT 0,
+        progress_done bigint,
+        progress_total bigint,
+        survived bigint,
+        losses bigint,
+        leased bigint,
+        liable boolean,
+        suspect boolean NOT NULL DEFAULT false,
+        line smallint,
+        state smallint NOT NULL,
+        attempt bigint NOT NULL DEFAULT 0,
+        worker uuid,
+        started bigint,
+        ended bigint,
+        shape text,
+        outcome text,
+        args text NOT NULL
+    ) WITH (fillfactor = 40, toast_tuple_target = 512, autovacuum_vacuum_scale_factor = 0.05);
+    INSERT INTO qtasks.jobs (id, queue, task, priority, max_time, enqueued, due, state, line, suspect, liable, attempt, failures,
+        steps, skipped, memos, progress_done, progress_total, survived, losses, leased, ended, worker, shape, outcome, args)
+    SELECT id, queue, task, priority, max_time, enqueued, due, state,
+        CASE WHEN state = 0 THEN 0 WHEN state = 1 AND suspect THEN 2 WHEN state = 1 THEN 1 END, suspect, liable, attempt, failures,
+        steps, skipped, memos, progress_done, progress_total, survived, losses, leased, ended, worker, shape, outcome, args
+    FROM qtasks.jobs_3;
+    CREATE TABLE qtasks.lanes (
+        queue text COLLATE \"C\" NOT NULL,
+        task text COLLATE \"C\" NOT NULL,
+        upto uuid NOT NULL,
+        seen pg_snapshot NOT NULL,
+        PRIMARY KEY (queue, task)
+    ) WITH (fillfactor = 50);
+    CREATE TABLE qtasks.leases (
+        worker uuid NOT NULL,
+        number bigint GENERATED ALWAYS AS IDENTITY,
+        jobs uuid[] NOT NULL,
+        PRIMARY KEY (worker, number)
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+    INSERT INTO qtasks.leases (worker, jobs) SELECT worker, array_agg(id) FROM qtasks.jobs WHERE state = 2 GROUP BY worker;
+    DO $rights$
+    DECLARE
+        known record;
+    BEGIN
+        FOR known IN
+            SELECT DISTINCT r.grantee, r.privilege_type AS may, p.rolname AS role
+            FROM pg_class c, aclexplode(c.relacl) r LEFT JOIN pg_roles p ON p.oid = r.grantee
+            WHERE c.oid = 'qtasks.jobs_3'::regclass AND r.grantee <> c.relowner
+                AND r.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+        LOOP
+            EXECUTE format('GRANT %s ON qtasks.jobs, qtasks.lanes, qtasks.leases TO %s', known.may,
+                CASE known.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(known.role) END);
+        END LOOP;
+    END
+    $rights$;
+    DROP TABLE qtasks.jobs_3;
+    ALTER TABLE qtasks.jobs ADD PRIMARY KEY (id);
+    CREATE INDEX jobs_fresh ON qtasks.jobs (queue, task, id) WHERE fresh;
+    CREATE INDEX jobs_came ON qtasks.jobs (came, id);
+    CREATE INDEX jobs_later ON qtasks.jobs (queue, task, due) WHERE line = 0;
+    CREATE INDEX jobs_ready ON qtasks.jobs (queue, task, (-(priority::int4)), id) WHERE line = 1;
+    CREATE INDEX jobs_suspects ON qtasks.jobs (queue, task, survived, (-(priority::int4)), id) WHERE line = 2;
+",
+        include_str!("enqueue_4.sql")
     ),
 ];
 

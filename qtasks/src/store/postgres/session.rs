@@ -67,7 +67,8 @@ const RENEW: &str = concat!(
 const HELD: &str = "
     SELECT c.now, j.id, j.attempt
     FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 AS now) c
-    LEFT JOIN qtasks.jobs j ON j.state = 2 AND j.worker = $1";
+    LEFT JOIN qtasks.jobs j ON j.id = ANY (ARRAY(SELECT unnest(l.jobs) FROM qtasks.leases l WHERE l.worker = $1))
+        AND j.state = 2 AND j.worker = $1";
 
 const LOCK: &str = "SELECT w.id, pg_try_advisory_lock(w.sign) FROM unnest($1::uuid[], $2::int8[]) AS w(id, sign)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(sign) FROM unnest($1::int8[]) AS w(sign)";

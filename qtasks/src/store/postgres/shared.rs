@@ -1,11 +1,13 @@
 //! What all calls of a store share.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use uuid::Uuid;
 
 use super::{
+    encoding,
     error::Fault,
+    leases::Leases,
     notify::Broadcast,
     pool::Database,
     presence,
@@ -26,16 +28,22 @@ pub(super) struct Shared {
     pub(super) broadcast: Arc<Broadcast>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) watermark: Watermark,
+    pub(super) leases: Leases,
+    /// The transaction and the id of the job behind which the next ones to prune are looked for.
+    pub(super) pruned_upto: Mutex<(u64, Uuid)>,
     pub(super) waiters: Waiters,
 }
 
 impl Shared {
     /// These jobs have come to wait.
     pub(super) fn of_new<'j>(&self, jobs: impl Iterator<Item = &'j NewJob>) {
-        if let Some(first) = jobs.map(watermark::urgency).min() {
-            self.watermark.came(first);
-            self.broadcast.of_work(Some(first));
+        let mut jobs = jobs.peekable();
+        if jobs.peek().is_none() {
+            return;
         }
+        let first = jobs.filter(|job| watermark::is_fresh(job)).map(|job| encoding::job_id(job.call.id)).min();
+        first.into_iter().for_each(|first| self.watermark.came(first));
+        self.broadcast.of_work(first);
     }
 
     pub(super) async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
@@ -48,6 +56,7 @@ impl Shared {
     pub(super) async fn leave(&self, worker: WorkerId) -> Result<(), Fault> {
         self.sessions.hide(worker);
         self.waiters.fell_behind(worker);
+        self.leases.forget(worker);
         if presence::leave(&self.database, worker).await? {
             self.broadcast.of_loss();
         }

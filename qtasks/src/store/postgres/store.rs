@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use super::{
     batcher::Batcher,
     calls::{enqueue::Enqueue, lease, prune, read, record::Records, settle::Settle, transact},
     error::Fault,
+    leases::Leases,
     notify::Broadcast,
     pool::Database,
     presence, schema, server,
@@ -108,6 +109,8 @@ impl Postgres {
             broadcast: Arc::new(Broadcast::new()),
             sessions: Arc::new(Sessions::new()),
             watermark: Watermark::default(),
+            leases: Leases::default(),
+            pruned_upto: Mutex::default(),
             waiters: Waiters::default(),
         });
         let begun = begin(Arc::clone(&shared), of_sessions.runtime().handle().clone());
@@ -152,9 +155,10 @@ async fn begin(shared: Arc<Shared>, of_sessions: Handle) -> Result<()> {
         let opened = kept.await.map_err(|error| Error::store(LISTENING, error))?;
         opened.map_err(|fault| fault.into_error(LISTENING))?;
     }
-    tokio::spawn(
-        async move { join!(shared.broadcast.tell(&shared.database), shared.broadcast.listen(&shared.watermark)) },
-    );
+    tokio::spawn(async move {
+        let Shared { database, broadcast, watermark, leases, .. } = &*shared;
+        join!(broadcast.tell(database), broadcast.listen(watermark), leases.tidy(database))
+    });
     Ok(())
 }
 
@@ -311,7 +315,7 @@ impl Store for Postgres {
 
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
         let shared = Arc::clone(&self.shared);
-        self.run("prune old jobs", async move { prune::prune(&shared.database, finished, dead, limit).await }).await
+        self.run("prune old jobs", async move { prune::prune(&shared, finished, dead, limit).await }).await
     }
 
     fn patience(&self) -> Duration {

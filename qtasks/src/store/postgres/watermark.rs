@@ -1,11 +1,15 @@
-//! Up to where nothing waits any more.
+//! A low-water mark, from which a search for fresh jobs begins.
 //!
-//! Postgres keeps the index entries of jobs that were taken until no transaction could see them, and that is as long as
-//! somebody keeps a transaction open. A search that began at the most urgent place would pass over all of them each time.
-//! So a store remembers how far it has taken everything, and begins there. It begins anew when it was told of work without
-//! being told where, and now and then in any case.
+//! Fresh jobs stand in their index by id until they are pruned, whatever becomes of them. So a store remembers how far it has
+//! taken all of them, and begins there. That is no more than a shortcut: behind it stand jobs whose lease was rolled back, and
+//! those whose notification was lost. A search of everything, which begins at the [marks](super::calls::mark) in the database
+//! and looks for what has come to light behind these, is made when nothing else is found, when a job has come that is older
+//! than the last ones taken, and now and then.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use uuid::Uuid;
 
@@ -15,84 +19,133 @@ use crate::{
     store::Ask,
 };
 
-/// Minus the priority, and the id: what is less is leased first.
-pub(super) type Urgency = (i32, Uuid);
+/// Of so many searches at least one is of everything.
+const ONE_OF: u32 = 128;
+/// So many jobs are leased between two marks, and
+const JOBS_A_MARK: usize = 10_000;
+/// where less is leased, so many searches of everything are made.
+const SEARCHES_A_MARK: u32 = 64;
+/// A job that is older than this beside the last one taken may stand behind the mark in the database, which stays a second
+/// behind the time.
+const LATE: Duration = Duration::from_millis(500);
 
-pub(super) fn urgency(job: &NewJob) -> Urgency {
-    (-i32::from(job.call.priority), encoding::job_id(job.call.id))
-}
-
-/// Before everything.
-const START: Urgency = (i32::MIN, Uuid::nil());
-
-/// Up to where a store has taken everything.
+/// Up to where a store has taken all fresh jobs.
 #[derive(Default)]
 pub(super) struct Watermark(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// Up to where, for the lanes of the last lease.
-    taken: Option<(Lanes, Urgency)>,
-    /// What came to wait while leases were under way, of each the most urgent.
-    under_way: Vec<(u64, Option<Urgency>)>,
-    leases: u64,
+    /// Up to where, for the lanes of the last lease. Without it the next search is of everything.
+    taken: Option<(Lanes, Uuid)>,
+    /// What came while leases were under way, of each the first.
+    under_way: Vec<(u64, Option<Uuid>)>,
+    searches: u64,
+    /// Since the last search of everything.
+    narrow: u32,
+    /// Since the last mark.
+    leased: usize,
+    everywhere: u32,
+    is_marking: bool,
 }
 
 /// The queues and tasks that were asked for.
 type Lanes = (Arc<[String]>, Arc<[&'static str]>);
 
-/// A lease that is under way.
+/// A search that is under way.
 pub(super) struct Search {
     number: u64,
-    /// What is not less urgent than this need not be looked for.
-    pub(super) from: Urgency,
+    /// Jobs with lesser ids need not be looked for.
+    pub(super) from: Uuid,
+    /// Whether what came to light behind the marks is looked for too.
+    pub(super) everywhere: bool,
+}
+
+/// Whether a job is found by its id: it is due when it is enqueued, and of no particular priority.
+pub(super) fn is_fresh(job: &NewJob) -> bool {
+    job.call.priority == 0 && job.due <= job.call.enqueued
+}
+
+/// The queues and tasks that are asked for, each once.
+pub(super) fn lanes(ask: &Ask) -> (Vec<&str>, Vec<&'static str>) {
+    (once_each(ask.queues.iter().map(String::as_str)), once_each(ask.tasks.iter().copied()))
+}
+
+fn once_each<'t>(names: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl Watermark {
-    /// Begins a lease.
+    /// Begins a search.
     pub(super) fn search(&self, ask: &Ask) -> Search {
         let mut known = self.known();
-        known.leases += 1;
-        let number = known.leases;
+        known.searches += 1;
+        let number = known.searches;
         known.under_way.push((number, None));
         let is_same = |lanes: &Lanes| lanes.0 == ask.queues && lanes.1 == ask.tasks;
-        let from = known.taken.as_ref().filter(|(lanes, _)| is_same(lanes)).map_or(START, |(_, taken)| *taken);
-        Search { number, from }
+        let from = known.taken.as_ref().filter(|(lanes, _)| is_same(lanes)).map(|(_, taken)| *taken);
+        let from = from.filter(|_| known.narrow < ONE_OF);
+        known.narrow = if from.is_some() { known.narrow + 1 } else { 0 };
+        known.everywhere += u32::from(from.is_none());
+        Search { number, from: from.unwrap_or_default(), everywhere: from.is_none() }
     }
 
-    /// Ends a lease that has taken all that it found, up to the last of `jobs`.
+    /// Ends a search that has taken all that it found, up to the last of `jobs`.
     pub(super) fn took(&self, search: &Search, ask: &Ask, jobs: &[Job]) {
         let mut known = self.known();
         let Some(came) = known.end(search) else { return };
-        let urgency = |job: &Job| (-i32::from(job.call.priority), encoding::job_id(job.call.id));
-        let Some(last) = jobs.iter().map(urgency).max() else { return };
-        let taken = came.map_or(last, |came| last.min(before(came)));
+        let fresh = jobs.iter().filter(|job| job.call.priority == 0).map(|job| encoding::job_id(job.call.id));
+        let Some(last) = fresh.max() else { return };
+        let last = last.max(search.from);
+        let taken = came.map_or(last, |came| last.min(came));
         known.taken = Some(((Arc::clone(&ask.queues), Arc::clone(&ask.tasks)), taken));
     }
 
-    /// Ends a lease that has left something behind, or may have.
+    /// Ends a search that has left something behind, or may have.
     pub(super) fn left(&self, search: &Search) {
         let mut known = self.known();
         known.end(search);
         known.taken = None;
     }
 
-    /// Jobs have come to wait, the first of them there.
-    pub(super) fn came(&self, first: Urgency) {
+    /// Fresh jobs have come, the first of them with this id.
+    pub(super) fn came(&self, first: Uuid) {
         let mut known = self.known();
         for (_, came) in &mut known.under_way {
             *came = Some(came.map_or(first, |came| came.min(first)));
         }
-        if let Some((_, taken)) = &mut known.taken {
-            *taken = (*taken).min(before(first));
+        match &mut known.taken {
+            Some((_, taken)) if is_late(first, *taken) => known.taken = None,
+            Some((_, taken)) => *taken = (*taken).min(first),
+            None => {}
         }
     }
 
-    /// Jobs may have come to wait anywhere.
+    /// Jobs may have come anywhere.
     pub(super) fn forget(&self) {
         let mut known = self.known();
         known.taken = None;
         known.under_way.clear();
+    }
+
+    /// Whether it is time to mark in the database how far lanes have been taken, now that so many more jobs were leased.
+    /// Where it is, [`marked`](Self::marked) is to follow.
+    pub(super) fn is_mark_due(&self, leased: usize) -> bool {
+        let mut known = self.known();
+        known.leased += leased;
+        let is_due = known.leased >= JOBS_A_MARK || known.leased > 0 && known.everywhere >= SEARCHES_A_MARK;
+        let begins = is_due && !known.is_marking;
+        if begins {
+            (known.leased, known.everywhere, known.is_marking) = (0, 0, true);
+        }
+        begins
+    }
+
+    /// A mark has been made, or not.
+    pub(super) fn marked(&self) {
+        self.known().is_marking = false;
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -101,19 +154,21 @@ impl Watermark {
 }
 
 impl Known {
-    /// What came to wait meanwhile; nothing where that was forgotten.
-    fn end(&mut self, search: &Search) -> Option<Option<Urgency>> {
+    /// What came meanwhile; nothing where that was forgotten.
+    fn end(&mut self, search: &Search) -> Option<Option<Uuid>> {
         let place = self.under_way.iter().position(|(number, _)| *number == search.number)?;
         Some(self.under_way.swap_remove(place).1)
     }
 }
 
-/// The place just before.
-fn before((rank, id): Urgency) -> Urgency {
-    match id.as_u128().checked_sub(1) {
-        Some(id) => (rank, Uuid::from_u128(id)),
-        None => (rank - 1, Uuid::max()),
-    }
+/// Whether a job with this id may stand behind the mark, when jobs have been taken up to another one.
+fn is_late(id: Uuid, taken: Uuid) -> bool {
+    millis(id).saturating_add(LATE.as_millis()) < millis(taken)
+}
+
+/// The time in an id of version 7; of others, something.
+fn millis(id: Uuid) -> u128 {
+    id.as_u128() >> 80
 }
 
 #[cfg(test)]
@@ -158,19 +213,20 @@ mod tests {
         }
     }
 
-    fn at(job: &Job) -> Urgency {
-        (-i32::from(job.call.priority), encoding::job_id(job.call.id))
+    fn id(job: &Job) -> Uuid {
+        encoding::job_id(job.call.id)
     }
 
     #[test]
     fn the_next_search_begins_where_all_was_taken() {
         let (watermark, ask) = (Watermark::default(), ask("queue"));
-        let jobs = [job(JobId::new(), 5), job(JobId::new(), 0), job(JobId::new(), 0)];
+        let jobs = [job(JobId::new(), 5), job(JobId::new(), 0), job(JobId::new(), 0), job(JobId::new(), 3)];
         let search = watermark.search(&ask);
-        assert_eq!(search.from, START);
+        assert!(search.everywhere && search.from.is_nil());
         watermark.took(&search, &ask, &jobs);
-        assert_eq!(watermark.search(&ask).from, at(&jobs[2]));
-        assert_eq!(watermark.search(&self::ask("other")).from, START);
+        let search = watermark.search(&ask);
+        assert_eq!((search.from, search.everywhere), (id(&jobs[2]), false));
+        assert!(watermark.search(&self::ask("other")).everywhere);
     }
 
     #[test]
@@ -179,29 +235,68 @@ mod tests {
         let (early, late) = (job(JobId::new(), 0), job(JobId::new(), 0));
         let search = watermark.search(&ask);
         watermark.took(&search, &ask, std::slice::from_ref(&late));
-        watermark.came(at(&early));
-        assert!(watermark.search(&ask).from < at(&early));
+        watermark.came(id(&early));
+        assert_eq!(watermark.search(&ask).from, id(&early));
 
-        // While it is under way too.
+        // While a search is under way too.
         let search = watermark.search(&ask);
-        watermark.came(at(&early));
+        watermark.came(id(&early));
         watermark.took(&search, &ask, std::slice::from_ref(&late));
-        assert!(watermark.search(&ask).from < at(&early));
+        assert_eq!(watermark.search(&ask).from, id(&early));
     }
 
     #[test]
-    fn where_it_is_not_known_what_is_left_the_search_begins_anew() {
+    fn what_comes_from_long_ago_is_looked_for_behind_the_marks() {
+        let (watermark, ask) = (Watermark::default(), ask("queue"));
+        let last = job(JobId::new(), 0);
+        let search = watermark.search(&ask);
+        watermark.took(&search, &ask, std::slice::from_ref(&last));
+        watermark.came(Uuid::from_u128(id(&last).as_u128() - (501 << 80)));
+        assert!(watermark.search(&ask).everywhere);
+    }
+
+    #[test]
+    fn where_it_is_not_known_what_is_left_the_search_is_one_of_everything() {
         let (watermark, ask) = (Watermark::default(), ask("queue"));
         let last = job(JobId::new(), 0);
         let search = watermark.search(&ask);
         watermark.took(&search, &ask, std::slice::from_ref(&last));
         let search = watermark.search(&ask);
         watermark.left(&search);
-        assert_eq!(watermark.search(&ask).from, START);
+        assert!(watermark.search(&ask).everywhere);
 
         let search = watermark.search(&ask);
         watermark.forget();
         watermark.took(&search, &ask, std::slice::from_ref(&last));
-        assert_eq!(watermark.search(&ask).from, START);
+        assert!(watermark.search(&ask).everywhere);
+    }
+
+    #[test]
+    fn now_and_then_a_search_is_one_of_everything_in_any_case() {
+        let (watermark, ask) = (Watermark::default(), ask("queue"));
+        let last = job(JobId::new(), 0);
+        let mut narrow = 0;
+        for _ in 0..2 * ONE_OF {
+            let search = watermark.search(&ask);
+            narrow += u32::from(!search.everywhere);
+            watermark.took(&search, &ask, std::slice::from_ref(&last));
+        }
+        assert!((ONE_OF..2 * ONE_OF - 1).contains(&narrow), "{narrow}");
+    }
+
+    #[test]
+    fn a_mark_is_due_when_much_was_leased_or_little_for_long_and_one_at_a_time() {
+        let (watermark, ask) = (Watermark::default(), ask("queue"));
+        assert!(!watermark.is_mark_due(JOBS_A_MARK - 1));
+        assert!(watermark.is_mark_due(1));
+        assert!(!watermark.is_mark_due(2 * JOBS_A_MARK), "one is under way");
+        watermark.marked();
+        assert!(watermark.is_mark_due(0));
+        watermark.marked();
+        for _ in 0..SEARCHES_A_MARK {
+            _ = watermark.search(&ask);
+        }
+        assert!(!watermark.is_mark_due(0), "nothing was leased");
+        assert!(watermark.is_mark_due(1));
     }
 }

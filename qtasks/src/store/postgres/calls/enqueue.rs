@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use tokio_postgres::types::Type;
 
 use crate::model::{
-    job::{JobId, NewJob, WorkerId},
+    job::{JobId, Lease, NewJob, WorkerId},
     json::Json,
 };
 use crate::store::postgres::{
@@ -36,7 +36,15 @@ impl BatchedCall for Enqueue {
             let came = enqueue(&shared.database, &jobs, &workers).await;
             // Where no answer came, it may be done all the same.
             shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.call.id)));
-            let leased = came?;
+            let rows = came?;
+            for LeaseRow { worker, number, jobs } in &rows {
+                shared.leases.add(
+                    *worker,
+                    *number,
+                    jobs.iter().map(|job| Lease { job: *job, attempt: 1, worker: *worker }),
+                );
+            }
+            let leased: HashSet<_> = rows.into_iter().flat_map(|row| row.jobs).collect();
             shared.broadcast.notifier.notify_jobs(leased.iter().copied());
             if let Some(assignment) = assignment {
                 assignment.answer(&leased);
@@ -46,17 +54,38 @@ impl BatchedCall for Enqueue {
     }
 }
 
-/// A job whose id is there already is left as it is. Gives those that are added as running ones.
-const ENQUEUE: &str = "
+/// What `fresh` and `line` are of a new job `n`.
+macro_rules! stand {
+    () => {
+        "n.state = 1 AND n.priority = 0, CASE WHEN n.state = 0 OR n.state = 1 AND n.priority <> 0 THEN n.state END"
+    };
+}
+pub(crate) use stand;
+
+/// A job whose id is there already is left as it is. Gives those that are added as running ones, as they stand in `leases`.
+const ENQUEUE: &str = concat!(
+    "
     WITH added AS (
         INSERT INTO qtasks.jobs
-            (id, queue, task, priority, state, due, max_time, enqueued, args, worker, attempt)
-        SELECT n.*, CASE WHEN n.worker IS NULL THEN 0 ELSE 1 END
+            (id, queue, task, priority, state, due, max_time, enqueued, args, worker, attempt, fresh, line)
+        SELECT n.*, CASE WHEN n.worker IS NULL THEN 0 ELSE 1 END, ",
+    stand!(),
+    "
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
             $9::text[], $10::uuid[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, worker)
         ON CONFLICT (id) DO NOTHING
         RETURNING id, worker
-    ) SELECT id FROM added WHERE worker IS NOT NULL";
+    ) INSERT INTO qtasks.leases (worker, jobs)
+        SELECT worker, array_agg(id) FROM added WHERE worker IS NOT NULL GROUP BY worker
+        RETURNING worker, number, jobs"
+);
+
+/// Jobs that a worker got together.
+pub(crate) struct LeaseRow {
+    worker: WorkerId,
+    number: i64,
+    jobs: Vec<JobId>,
+}
 
 /// The jobs by their ids: else two processes that add the same jobs could each wait for the other. Of two with one id the
 /// first stays.
@@ -67,12 +96,12 @@ pub(crate) fn in_order<'j>(jobs: impl IntoIterator<Item = &'j NewJob>) -> Vec<&'
     jobs
 }
 
-/// Adds the jobs, which are in order; those for which there is a worker run there from now on. Gives those that do.
+/// Adds the jobs, which are in order; those for which there is a worker run there from now on. Gives those that do, by worker.
 pub(crate) async fn enqueue(
     database: &Database,
     jobs: &[&NewJob],
     workers: &HashMap<JobId, WorkerId>,
-) -> Result<HashSet<JobId>, Fault> {
+) -> Result<Vec<LeaseRow>, Fault> {
     let mut columns = Jobs::new(jobs.iter().copied());
     let mut worker_ids = Vec::new();
     if !workers.is_empty() {
@@ -83,12 +112,17 @@ pub(crate) async fn enqueue(
         }
     }
     if jobs.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(Vec::new());
     }
     let worker_ids = (&worker_ids as _, Type::UUID_ARRAY);
     let parameters: Vec<Parameter<'_>> = columns.parameters().into_iter().chain([worker_ids]).collect();
     let rows = database.query(ENQUEUE, &parameters).await?;
-    rows.iter().map(|row| Ok(JobId::from_bytes(encoding::get::<uuid::Uuid>(row, 0)?.into_bytes()))).collect()
+    let lease_row = |row| {
+        let jobs: Vec<uuid::Uuid> = encoding::get(row, 2)?;
+        let jobs = jobs.into_iter().map(|id| JobId::from_bytes(id.into_bytes())).collect();
+        Ok(LeaseRow { worker: encoding::worker(row, 0)?, number: encoding::get(row, 1)?, jobs })
+    };
+    rows.iter().map(lease_row).collect()
 }
 
 /// Jobs to add, by column.

@@ -2,6 +2,7 @@
 
 pub(super) mod enqueue;
 pub(super) mod lease;
+pub(super) mod mark;
 pub(super) mod prune;
 pub(super) mod read;
 pub(super) mod record;

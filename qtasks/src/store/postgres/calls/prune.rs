@@ -1,18 +1,32 @@
 //! How old jobs go away.
 
+use std::sync::PoisonError;
+
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
-use crate::store::postgres::{encoding, error::Fault, pool::Database};
+use crate::store::postgres::{
+    encoding,
+    error::Fault,
+    pool::{Database, Parameter},
+    shared::Shared,
+};
 
-/// Deletes jobs that are old enough, and what belongs to them where that is little; gives how many these were, and whether
-/// much is left of one. Such a one is deleted first and its steps bit by bit, so that nobody ever sees half of it.
+/// Deletes jobs that are old enough, and what belongs to them where that is little; gives how many these were. One of which
+/// much is left is deleted first and its steps bit by bit, so that nobody ever sees half of it.
+///
+/// Jobs are looked through in the order in which they came, from one of them on: a page at a time, as long as there are some
+/// on it that came long enough ago. Gives too the last job of the page, and whether there may be more to delete on this
+/// page, and behind it.
 const PRUNE: &str = "
-    WITH old AS MATERIALIZED (
-        SELECT o.id FROM (VALUES (3::int2, $1::int8), (5::int2, $1), (4::int2, $2)) AS ended(state, before), LATERAL (
-            SELECT j.id FROM qtasks.jobs j WHERE j.state = ended.state AND j.state >= 3 AND j.ended < ended.before
-            ORDER BY j.ended LIMIT $3 FOR UPDATE SKIP LOCKED) o
-        LIMIT $3
+    WITH page AS MATERIALIZED (
+        SELECT j.came, j.id, j.enqueued, j.state >= 3 AND j.ended < CASE j.state WHEN 4 THEN $2 ELSE $1 END AS is_old
+        FROM qtasks.jobs j WHERE (j.came, j.id) > ($4::text::xid8, $5::uuid) ORDER BY j.came, j.id LIMIT 2000
+    ), old AS MATERIALIZED (
+        SELECT j.id FROM qtasks.jobs j WHERE j.id = ANY (ARRAY(SELECT id FROM page WHERE is_old LIMIT $3))
+            AND j.state >= 3 AND j.ended < CASE j.state WHEN 4 THEN $2 ELSE $1 END
+        FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM qtasks.jobs j USING old WHERE j.id = old.id RETURNING j.id, j.steps + j.memos AS more
     ), attempts AS (
@@ -24,7 +38,10 @@ const PRUNE: &str = "
     ), large AS (
         INSERT INTO qtasks.pruned SELECT id FROM gone WHERE more > 1000 ON CONFLICT DO NOTHING
     )
-    SELECT count(*), coalesce(bool_or(more > 1000), false) FROM gone";
+    SELECT (SELECT count(*) FROM gone), last.came::text, last.id,
+        (SELECT count(*) FROM page WHERE is_old) > $3,
+        (SELECT count(*) = 2000 AND min(enqueued) < greatest($1::int8, $2::int8) FROM page)
+    FROM (SELECT) AS one LEFT JOIN (SELECT came, id FROM page ORDER BY came DESC, id DESC LIMIT 1) AS last ON true";
 
 /// Deletes some of what is left of jobs that are gone; gives whether there is more.
 const SWEEP: &str = "
@@ -49,23 +66,70 @@ const SWEEP: &str = "
 /// Jobs that one statement deletes at most.
 const AT_ONCE: usize = 500;
 
-pub(crate) async fn prune(
+pub(crate) async fn prune(shared: &Shared, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Fault> {
+    let began = from(shared);
+    let (mut deleted, mut is_second_round) = (0, began == START);
+    while deleted < limit {
+        let page = prune_page(&shared.database, finished, dead, (limit - deleted).min(AT_ONCE), from(shared)).await?;
+        deleted += page.deleted;
+        while encoding::get(&shared.database.query(SWEEP, &[]).await?[0], 0)? {}
+        match page.next {
+            Some(next) if !is_second_round || began == START || next < began => set_from(shared, next),
+            _ if is_second_round => {
+                set_from(shared, START);
+                break;
+            }
+            _ => {
+                set_from(shared, START);
+                is_second_round = true;
+            }
+        }
+    }
+    Ok(deleted)
+}
+
+/// The transaction that brought a job, and the job's id.
+type Position = (u64, Uuid);
+
+/// Before all jobs.
+const START: Position = (0, Uuid::nil());
+
+fn from(shared: &Shared) -> Position {
+    *shared.pruned_upto.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn set_from(shared: &Shared, position: Position) {
+    *shared.pruned_upto.lock().unwrap_or_else(PoisonError::into_inner) = position;
+}
+
+struct Page {
+    deleted: usize,
+    /// Behind which job to go on, where there may be more to delete.
+    next: Option<Position>,
+}
+
+async fn prune_page(
     database: &Database,
     finished: Timestamp,
     dead: Timestamp,
     limit: usize,
-) -> Result<usize, Fault> {
+    from: Position,
+) -> Result<Page, Fault> {
     let (finished, dead) = (encoding::millis(finished), encoding::millis(dead));
-    let mut deleted = 0;
-    loop {
-        let room = encoding::count((limit - deleted).min(AT_ONCE));
-        let parameters = [(&finished as _, Type::INT8), (&dead as _, Type::INT8), (&room as _, Type::INT8)];
-        let rows = database.query(PRUNE, &parameters).await?;
-        let jobs: i64 = encoding::get(&rows[0], 0)?;
-        deleted += jobs as usize;
-        while encoding::get(&database.query(SWEEP, &[]).await?[0], 0)? {}
-        if jobs < room || deleted >= limit {
-            return Ok(deleted);
-        }
-    }
+    let (limit, came) = (encoding::count(limit), from.0.to_string());
+    let parameters: [Parameter<'_>; 5] = [
+        (&finished, Type::INT8),
+        (&dead, Type::INT8),
+        (&limit, Type::INT8),
+        (&came, Type::TEXT),
+        (&from.1, Type::UUID),
+    ];
+    let rows = database.query(PRUNE, &parameters).await?;
+    let Some(row) = rows.first() else { return Err(Fault::refused("a search for old jobs was answered with nothing")) };
+    let (more_here, more_behind): (bool, bool) = (encoding::get(row, 3)?, encoding::get(row, 4)?);
+    let last = encoding::get::<Option<&str>>(row, 1)?.and_then(|came| came.parse().ok());
+    let behind = last.zip(encoding::get::<Option<Uuid>>(row, 2)?).filter(|_| more_behind);
+    let deleted = encoding::get::<i64>(row, 0)? as usize;
+    // What another process has locked is passed over.
+    Ok(Page { deleted, next: if more_here && deleted > 0 { Some(from) } else { behind } })
 }

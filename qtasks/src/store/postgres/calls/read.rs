@@ -37,9 +37,10 @@ const JOBS: &str = concat!(
       AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
 );
 
-/// They are few among many, so they are found by their index and then sorted.
+/// They are few among many, so they are found by what was leased, and then sorted.
 const RUNNING_JOBS: &str = concat!(
-    "WITH running AS MATERIALIZED (SELECT j.* FROM qtasks.jobs j WHERE j.state = 2) SELECT ",
+    "WITH running AS MATERIALIZED (SELECT j.* FROM qtasks.jobs j
+        WHERE j.id = ANY (ARRAY(SELECT unnest(l.jobs) FROM qtasks.leases l)) AND j.state = 2) SELECT ",
     job_columns!(),
     " FROM running j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
       AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
@@ -74,24 +75,42 @@ pub(crate) async fn jobs(
     Ok(jobs)
 }
 
-/// Goes by index from lane to lane, so that the many jobs of each are not looked at.
+/// Goes by index from lane to lane, so that the many jobs of each are not looked at. Of fresh jobs those behind the mark are
+/// left out; they are few, and not there for long.
 const DUE_LANES: &str = "
-    WITH RECURSIVE ready AS (
-        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 1 ORDER BY j.queue, j.task LIMIT 1)
+    WITH RECURSIVE fresh AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.fresh ORDER BY j.queue, j.task LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.task FROM fresh r, LATERAL (
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.fresh AND (j.queue, j.task) > (r.queue, r.task)
+            ORDER BY j.queue, j.task LIMIT 1) n
+    ), ready AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 1 ORDER BY j.queue, j.task LIMIT 1)
         UNION ALL
         SELECT n.queue, n.task FROM ready r, LATERAL (
-            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 1 AND (j.queue, j.task) > (r.queue, r.task)
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 1 AND (j.queue, j.task) > (r.queue, r.task)
+            ORDER BY j.queue, j.task LIMIT 1) n
+    ), suspect AS (
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 2 ORDER BY j.queue, j.task LIMIT 1)
+        UNION ALL
+        SELECT n.queue, n.task FROM suspect r, LATERAL (
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 2 AND (j.queue, j.task) > (r.queue, r.task)
             ORDER BY j.queue, j.task LIMIT 1) n
     ), later AS (
-        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 0 ORDER BY j.queue, j.task LIMIT 1)
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 0 ORDER BY j.queue, j.task LIMIT 1)
         UNION ALL
         SELECT n.queue, n.task FROM later r, LATERAL (
-            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.state = 0 AND (j.queue, j.task) > (r.queue, r.task)
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 0 AND (j.queue, j.task) > (r.queue, r.task)
             ORDER BY j.queue, j.task LIMIT 1) n
     )
-    SELECT queue, task FROM ready
+    SELECT f.queue, f.task FROM fresh f LEFT JOIN qtasks.lanes k ON k.queue = f.queue AND k.task = f.task
+        AND pg_snapshot_xmax(k.seen) <= pg_snapshot_xmax(pg_current_snapshot())
+    WHERE EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = f.queue AND j.task = f.task AND j.fresh
+        AND j.id >= coalesce(k.upto, '00000000-0000-0000-0000-000000000000') AND j.state = 1 AND j.line IS NULL)
+    UNION SELECT queue, task FROM ready
+    UNION SELECT queue, task FROM suspect
     UNION SELECT l.queue, l.task FROM later l WHERE EXISTS (
-        SELECT FROM qtasks.jobs j WHERE j.queue = l.queue AND j.task = l.task AND j.state = 0 AND j.due <= $1)";
+        SELECT FROM qtasks.jobs j WHERE j.queue = l.queue AND j.task = l.task AND j.line = 0 AND j.due <= $1)";
 
 pub(crate) async fn due_lanes(database: &Database, now: Timestamp) -> Result<Vec<Lane>, Fault> {
     let rows = database.list(DUE_LANES, &[(&encoding::millis(now), Type::INT8)]).await?;
@@ -137,7 +156,10 @@ const ATTEMPTS: &str = "
     SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 AND (
         number > (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number LIMIT 1 OFFSET $2 - 1)
         AND number < (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $3 - 1)
-    ) IS NOT TRUE ORDER BY number";
+    ) IS NOT TRUE
+    UNION ALL
+    SELECT attempt, worker, started, ended, '\"done\"' FROM qtasks.jobs WHERE id = $1 AND state = 3 AND worker IS NOT NULL
+    ORDER BY number";
 
 pub(crate) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attempt>, Fault> {
     let (id, first, last) = (encoding::job_id(id), encoding::count(FIRST_ATTEMPTS), encoding::count(LAST_ATTEMPTS));

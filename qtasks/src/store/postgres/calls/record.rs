@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::{enqueue::Jobs, settle::rounds};
+use super::{
+    enqueue::{Jobs, stand},
+    settle::rounds,
+};
 use crate::store::postgres::{
     batcher::{BatchedCall, dealt_out},
     encoding,
@@ -41,18 +44,18 @@ impl BatchedCall for Records {
 }
 
 /// Gives the numbers of the records whose lease holds, and whether all follow on what is recorded; else nothing is written.
-/// `state + 0` keeps Postgres from going through the index of all jobs that run.
 ///
 /// `steps` and `memos` are the first number that is new to the job, by what the record holds, and the one behind the last.
 /// The last parameter has the places of the records that say that a suspect has had its turn, which are few.
-pub(crate) const RECORD: &str = "
+pub(crate) const RECORD: &str = concat!(
+    "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
             $8::int8[], $9::int8[], $10::int8[])
             AS a(place, job, worker, attempt, first_step, next_step, first_memo, next_memo, done, total)
     ), held AS MATERIALIZED (
         SELECT a.*, j.steps, j.memos FROM asked a JOIN qtasks.jobs j ON j.id = a.job
-        WHERE j.state + 0 = 2 AND j.worker = a.worker AND j.attempt = a.attempt
+        WHERE j.state = 2 AND j.worker = a.worker AND j.attempt = a.attempt
         FOR UPDATE OF j
     ), whole AS MATERIALIZED (
         SELECT coalesce(bool_and(steps >= first_step AND memos >= first_memo), true) AS yes FROM held
@@ -71,8 +74,10 @@ pub(crate) const RECORD: &str = "
             AS m(place, step, number, name, nth, value)
         JOIN held h ON h.place = m.place WHERE m.number >= h.memos AND (SELECT yes FROM whole)
     ), enqueued AS (
-        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args)
-        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, fresh, line)
+        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args, ",
+    stand!(),
+    "
         FROM unnest($22::uuid[], $23::text[], $24::text[], $25::int2[], $26::int2[], $27::int8[], $28::int8[],
             $29::int8[], $30::text[], $31::int8[])
             AS n(id, queue, task, priority, state, due, max_time, enqueued, args, place)
@@ -88,7 +93,8 @@ pub(crate) const RECORD: &str = "
             progress_done = coalesce(h.done, j.progress_done), progress_total = coalesce(h.total, j.progress_total)
         FROM held h WHERE j.id = h.job AND (SELECT yes FROM whole)
     )
-    SELECT h.place, w.yes FROM held h CROSS JOIN whole w";
+    SELECT h.place, w.yes FROM held h CROSS JOIN whole w"
+);
 
 /// What the records come to, in order: all that are written are so at once, and none is where one leaves a gap.
 pub(crate) async fn record(database: &Database, records: &[&Record]) -> Result<Vec<Written>, Fault> {

@@ -15,7 +15,7 @@ use crate::store::postgres::{
 };
 use crate::{
     model::{
-        job::{JobId, NextState, StateKind},
+        job::{Attempt, Ending, JobId, Lease, NextState, StateKind},
         lifecycle::Outcome,
     },
     store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
@@ -35,12 +35,15 @@ impl BatchedCall for Settle {
         Box::pin(async move {
             let settlements: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = settle(&shared.database, &settlements).await;
+            if came.is_ok() {
+                // Also where it was fenced off: then the lease does not hold.
+                shared.leases.ended(settlements.iter().filter_map(|settlement| lease(settlement.hold)));
+            }
             shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job()));
             let ended = settlements.iter().filter(|settlement| settlement.outcome.next.is_ended());
             let ended: Vec<JobId> = ended.map(|settlement| settlement.job()).collect();
             shared.broadcast.of_ends(ended);
             if settlements.iter().any(|settlement| settlement.outcome.next.kind() == StateKind::Waiting) {
-                shared.watermark.forget();
                 shared.broadcast.of_work(None);
             }
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
@@ -53,14 +56,16 @@ macro_rules! settle {
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::int2[], $4::int8[], $5::uuid[], $6::int8[], $7::int2[],
             $8::int2[], $9::int2[], $10::int8[], $11::int8[], $12::text[], $13::text[], $14::int8[], $15::int8[], $22::int8[],
-            $23::int8[])
+            $23::int8[], $24::bool[], $25::int8[])
             AS a(place, job, hold, attempt, worker, beat, first, last, state, due, ended, shape, outcome, failures, survived,
-                steps, losses)
+                steps, losses, ends_well, started)
     ), holders AS MATERIALIZED (
         SELECT w.id, w.beat FROM qtasks.workers w WHERE w.id IN (SELECT a.worker FROM asked a WHERE a.hold = 1)
         ORDER BY w.id FOR SHARE
     ), settled AS (
-        UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended, worker = NULL,
+        UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended,
+            line = CASE a.state WHEN 0 THEN 0 WHEN 1 THEN CASE WHEN a.survived IS NULL THEN 1 ELSE 2 END END,
+            worker = CASE WHEN a.ends_well THEN j.worker END, started = CASE WHEN a.ends_well THEN a.started END,
             shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.survived IS NOT NULL,
             survived = a.survived, losses = a.losses, leased = NULL, liable = NULL
         FROM asked a WHERE j.id = a.job AND j.attempt = a.attempt
@@ -76,12 +81,17 @@ macro_rules! settle {
         FROM unnest($16::int8[], $17::int8[], $18::uuid[], $19::int8[], $20::int8[], $21::text[])
             AS t(place, number, worker, started, ended, ending)
         JOIN settled s ON s.place = t.place
+        UNION ALL
+        SELECT j.id, j.attempt, j.worker, j.started, j.ended, '\"done\"'
+        FROM asked a JOIN settled s ON s.place = a.place JOIN qtasks.jobs j ON j.id = a.job
+        WHERE a.hold = 2 AND j.state = 3 AND j.worker IS NOT NULL
         ON CONFLICT DO NOTHING
     )", $trim, "
     SELECT place FROM settled") };
 }
 
-/// Gives the numbers of the settlements that were written.
+/// Gives the numbers of the settlements that were written. An attempt that ends a job well stays in the job's row, and moves
+/// into the history if the job goes on all the same.
 ///
 /// A process that takes over the jobs of a silent worker locks the row in which the worker renews: when the worker renews at
 /// that moment, it learns afterwards of what was taken, or nothing is taken.
@@ -131,6 +141,24 @@ pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
     Ok(written)
 }
 
+/// The lease that a settlement ends.
+fn lease(hold: Hold) -> Option<Lease> {
+    match hold {
+        Hold::Lease(lease) | Hold::Silent { lease, .. } => Some(lease),
+        Hold::Seen { .. } => None,
+    }
+}
+
+/// Whether the job's row says all that there is to say of the attempt that ends with it.
+fn ends_well(settlement: &Settlement, attempt: &Attempt) -> bool {
+    let Attempt { number, worker, ended, ending, .. } = attempt;
+    settlement.outcome.next.kind() == StateKind::Done
+        && *ending == Ending::Done
+        && *number <= KEPT_ATTEMPTS
+        && encoding::millis(*ended) == encoding::millis(settlement.now)
+        && matches!(settlement.hold, Hold::Lease(lease) if (lease.attempt, lease.worker) == (*number, *worker))
+}
+
 /// The things with their places, in rounds in which no two are of one `key`, sorted by that: a statement changes a row once,
 /// and two that lock rows in one order never wait for each other.
 pub(crate) fn rounds<'t, T, K: Ord + Copy + std::hash::Hash>(
@@ -173,6 +201,8 @@ struct Columns<'s> {
     survived: Vec<Option<i64>>,
     losses: Vec<Option<i64>>,
     steps: Vec<Option<i64>>,
+    ends_well: Vec<bool>,
+    starts: Vec<Option<i64>>,
     ended: Ended,
 }
 
@@ -222,7 +252,12 @@ impl<'s> Columns<'s> {
         self.survived.push(suspect.as_ref().map(encoding::survived));
         self.losses.push(suspect.map(|suspect| suspect.losses.into()));
         self.steps.push(steps.map(encoding::count));
-        if let Some(attempt) = attempt {
+        let in_own_row = attempt.as_ref().filter(|attempt| ends_well(settlement, attempt));
+        self.ends_well.push(in_own_row.is_some());
+        self.starts.push(in_own_row.and_then(|attempt| attempt.started).map(encoding::millis));
+        if let Some(attempt) = attempt
+            && in_own_row.is_none()
+        {
             self.ended.places.push(place);
             self.ended.numbers.push(attempt.number.into());
             self.ended.workers.push(encoding::worker_id(attempt.worker));
@@ -237,7 +272,7 @@ impl<'s> Columns<'s> {
         if has_more { SETTLE_AND_TRIM } else { SETTLE }
     }
 
-    fn parameters(&self) -> [Parameter<'_>; 23] {
+    fn parameters(&self) -> [Parameter<'_>; 25] {
         [
             (&self.places, Type::INT8_ARRAY),
             (&self.jobs, Type::UUID_ARRAY),
@@ -262,6 +297,8 @@ impl<'s> Columns<'s> {
             (&self.ended.endings, Type::TEXT_ARRAY),
             (&self.steps, Type::INT8_ARRAY),
             (&self.losses, Type::INT8_ARRAY),
+            (&self.ends_well, Type::BOOL_ARRAY),
+            (&self.starts, Type::INT8_ARRAY),
         ]
     }
 }

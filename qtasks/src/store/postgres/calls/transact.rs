@@ -56,11 +56,11 @@ const END: &str = "
 
 /// `state + 0` keeps Postgres from going through the index of all jobs that run.
 const RECORDED: &str =
-    "SELECT j.steps FROM qtasks.jobs j WHERE j.id = $1 AND j.state + 0 = 2 AND j.worker = $2 AND j.attempt = $3";
+    "SELECT j.steps FROM qtasks.jobs j WHERE j.id = $1 AND j.state = 2 AND j.worker = $2 AND j.attempt = $3";
 
 /// The same, behind a commit that is under way.
 const RECORDED_AT_LAST: &str = "SELECT j.steps FROM qtasks.jobs j
-    WHERE j.id = $1 AND j.state + 0 = 2 AND j.worker = $2 AND j.attempt = $3 FOR UPDATE";
+    WHERE j.id = $1 AND j.state = 2 AND j.worker = $2 AND j.attempt = $3 FOR UPDATE";
 
 const MEDDLED: &str = "a handler left the transaction in a state in which its step cannot be recorded";
 const BROKEN: &str = "what handlers wrote cannot be committed";
