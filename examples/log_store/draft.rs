@@ -143,6 +143,6 @@ fn is_next(next: &mut u64, number: u64) -> Result<bool> {
             Ok(true)
         }
         // Not an `Error::Store`, after which the same call would be made again.
-        Ordering::Greater => Err(Error::Misuse("the steps or memos to record leave a gap in their numbers")),
+        Ordering::Greater => Err(Error::BrokenContract("the steps or memos to record leave a gap in their numbers")),
     }
 }

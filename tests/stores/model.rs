@@ -633,7 +633,7 @@ impl Known {
         let entry = self.find(record.lease.job).unwrap();
         for step in record.steps {
             if step.seq > entry.steps.len() as u64 {
-                return Err(Error::Misuse("a gap"));
+                return Err(Error::BrokenContract("a gap"));
             }
             if step.seq == entry.steps.len() as u64 {
                 entry.steps.push(step);
@@ -644,7 +644,7 @@ impl Known {
         }
         for memo in record.memos {
             if memo.number > entry.memos.len() as u64 {
-                return Err(Error::Misuse("a gap"));
+                return Err(Error::BrokenContract("a gap"));
             }
             if memo.number == entry.memos.len() as u64 {
                 entry.memos.push(memo);

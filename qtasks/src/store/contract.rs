@@ -121,7 +121,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     ///
     /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
-    /// ([`Error::Misuse`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
+    /// ([`Error::BrokenContract`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
     async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>>;
 
     /// Runs the handlers of these values in a transaction, each in a savepoint of its own, in order, and appends their steps
@@ -134,7 +134,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Only for a store that has [transactions](Self::transactions).
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         let _ = (lease, works);
-        Err(Error::Misuse("this store has no transactions for handlers to run in"))
+        Err(Error::Unsupported("this store has no transactions for handlers to run in"))
     }
 
     /// The kind of transactions that handlers can run in here, if there are any: that which they must be written for.

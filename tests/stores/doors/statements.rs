@@ -92,8 +92,10 @@ async fn a_statement_is_checked_as_a_call_is() {
     let error = stage.app.statement(welcome("x".repeat(1 << 20))).unwrap_err();
     assert!(matches!(error, Error::OverLimit(_)), "{error}");
     let app = QueueTasks::open("memory:").await.unwrap();
+    let error = app.statement(welcome("Ada".into())).unwrap_err();
+    assert!(matches!(error, Error::Unsupported(_)), "another store takes it: {error}");
     assert_eq!(
-        app.statement(welcome("Ada".into())).unwrap_err().to_string(),
+        error.to_string(),
         "only a store on SQLite or Postgres takes jobs by SQL; open one, or enqueue with `app.enqueue(..)`"
     );
 }

@@ -171,7 +171,7 @@ impl Contents {
                 next_numbers.entry(entry.job.call.id).or_insert((entry.job.counts.steps, entry.job.counts.memos));
             let follow = follow(step, record.steps.iter().map(|step| step.seq))
                 && follow(memo, record.memos.iter().map(|memo| memo.number));
-            if follow { Ok(Written::Yes) } else { Err(Error::Misuse(GAP)) }
+            if follow { Ok(Written::Yes) } else { Err(Error::BrokenContract(GAP)) }
         };
         records.iter().map(check).collect()
     }

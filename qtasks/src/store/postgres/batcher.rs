@@ -87,7 +87,7 @@ async fn serve<C: BatchedCall>(mut waiting: mpsc::UnboundedReceiver<Pending<C>>,
 async fn carry_out<C: BatchedCall>(calls: &[C], shared: &Shared) -> Vec<Result<C::Answer, Fault>> {
     match C::carry_out(calls, shared).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
-        Err(Fault::Misuse(_) | Fault::Refused(_)) if calls.len() > 1 => {
+        Err(Fault::Misuse(_) | Fault::Contract(_) | Fault::Refused(_)) if calls.len() > 1 => {
             let mut each = Vec::with_capacity(calls.len());
             for call in calls {
                 let alone = C::carry_out(std::slice::from_ref(call), shared).await;

@@ -13,8 +13,12 @@ const UNENCRYPTED: &str = "; `?sslmode=disable` goes without, over networks that
 /// What went wrong; cloned for each of the calls that shared a statement.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// No repetition mends it.
+    /// A handler does with its transaction what it may not.
     Misuse(&'static str),
+    /// This way to connect to the server has not what the call needs.
+    Unsupported(&'static str),
+    /// The call breaks the contract of a store.
+    Contract(&'static str),
     /// The server has answered with an error: about something in the statement, it may be.
     Refused(Trouble),
     /// It has not answered,
@@ -37,6 +41,8 @@ impl Fault {
     pub(super) fn into_error(self, doing: &'static str) -> Error {
         match self {
             Self::Misuse(why) => Error::Misuse(why),
+            Self::Unsupported(why) => Error::Unsupported(why),
+            Self::Contract(why) => Error::BrokenContract(why),
             Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
             Self::Newer { place, found, known } => Error::NewerStore { place, found, known },
             Self::Silent(_) => Error::store(doing, self.to_string()),
@@ -125,7 +131,7 @@ impl Fault {
     fn answer(&self) -> Option<&DbError> {
         match self {
             Self::Refused(trouble) | Self::Away(trouble) => trouble.said().downcast_ref(),
-            Self::Misuse(_) | Self::Silent(_) | Self::Newer { .. } => None,
+            Self::Misuse(_) | Self::Unsupported(_) | Self::Contract(_) | Self::Silent(_) | Self::Newer { .. } => None,
         }
     }
 }
@@ -153,7 +159,7 @@ const UNSENDABLE: [&str; 2] = ["error serializing parameter", "error encoding me
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Misuse(why) => f.write_str(why),
+            Self::Misuse(why) | Self::Unsupported(why) | Self::Contract(why) => f.write_str(why),
             Self::Refused(trouble) | Self::Away(trouble) => f.write_str(&chain(trouble)),
             Self::Silent(patience) => write!(f, "no answer from the server within {} s", patience.as_secs_f64()),
             Self::Newer { place, found, .. } => write!(f, "the store at `{place}` has the format {found}"),

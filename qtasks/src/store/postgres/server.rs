@@ -15,7 +15,7 @@ const UNSAID: &str = "these connections to Postgres go through a pooler, such as
 /// Refuses a server that cannot be a store, and warns of one that may forget.
 pub(super) async fn check(database: &Database) -> Result<()> {
     let rows = match database.query(ASKED, &[]).await {
-        Err(fault) if fault.is_of_a_pooler() => return Err(Error::Misuse(UNSAID)),
+        Err(fault) if fault.is_of_a_pooler() => return Err(Error::Unsupported(UNSAID)),
         rows => rows.map_err(|fault| fault.into_error("reach its database"))?,
     };
     let unread = |fault: super::error::Fault| fault.into_error("read what its server is");
@@ -34,7 +34,7 @@ pub(super) async fn check(database: &Database) -> Result<()> {
     }
     // It is off in all our connections.
     if !database.place.pooled && encoding::get(row, 7).map_err(unread)? {
-        return Err(Error::Misuse(UNSAID));
+        return Err(Error::Unsupported(UNSAID));
     }
     for (column, setting, lost) in [
         (4, "fsync", "a crash of the server's machine may lose or break the whole database"),

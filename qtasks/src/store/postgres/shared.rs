@@ -48,7 +48,7 @@ impl Shared {
 
     pub(super) async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
         if self.database.place.pooled {
-            return Err(Fault::Misuse(NO_SESSION));
+            return Err(Fault::Unsupported(NO_SESSION));
         }
         self.sessions.renew(&self.database.place, worker, beat).await
     }

@@ -208,7 +208,7 @@ impl Store for Redis {
         }
         let written =
             self.write("record steps", |batcher| async move { record::record(&batcher, &records).await }).await?;
-        written.ok_or(Error::Misuse(GAP))
+        written.ok_or(Error::BrokenContract(GAP))
     }
 
     async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {

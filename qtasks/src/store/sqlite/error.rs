@@ -29,8 +29,12 @@ pub(super) enum Fault {
     /// The files are not those that were opened.
     #[error("{0}")]
     Changed(Arc<str>),
+    /// A handler does with its transaction what it may not.
     #[error("{0}")]
     Misuse(&'static str),
+    /// The call breaks the contract of a store.
+    #[error("{0}")]
+    Contract(&'static str),
     #[error("the store panicked: {0}")]
     Panicked(Arc<str>),
     #[error("its writer has ended")]
@@ -64,6 +68,7 @@ impl Fault {
     pub(super) fn into_error(self, doing: &'static str, path: &Path) -> Error {
         match self {
             Self::Misuse(why) => Error::Misuse(why),
+            Self::Contract(why) => Error::BrokenContract(why),
             Self::Changed(why) => {
                 Error::StoreChanged { place: path.display().to_string(), why: why.as_ref().to_owned() }
             }

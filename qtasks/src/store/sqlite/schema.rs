@@ -323,8 +323,7 @@ mod tests {
         let (folder, url) = place("");
         let connection = migrated(&folder, &MIGRATIONS[..5]);
         connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
-        let holder = WorkerId::new();
-        let [suspect, delayed, ordinary, running, done] = [(); 5].map(|()| JobId::new());
+        let (holder, [suspect, delayed, ordinary, running, done]) = (WorkerId::new(), [(); 5].map(|()| JobId::new()));
         for (id, state, is_suspect, attempt, worker, outcome) in [
             (suspect, 1, true, 2, None, None),
             (delayed, 0, true, 2, None, None),

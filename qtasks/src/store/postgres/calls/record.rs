@@ -102,7 +102,7 @@ pub(crate) async fn record(database: &Database, records: &[&Record]) -> Result<V
     let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
         for row in rows {
             if !encoding::get::<bool>(&row, 1)? {
-                return Err(Fault::Misuse(GAP));
+                return Err(Fault::Contract(GAP));
             }
             written[encoding::get::<i64>(&row, 0)? as usize] = Written::Yes;
         }

@@ -76,7 +76,7 @@ pub(crate) async fn transact(
 ) -> Result<Transacted, Fault> {
     let place = &shared.database.place;
     if place.pooled {
-        return Err(Fault::Misuse(POOLED));
+        return Err(Fault::Unsupported(POOLED));
     }
     if let Some(lease) = lease
         && works.iter().any(|work| work.is_taken())
@@ -212,7 +212,7 @@ impl HandlerRun<'_> {
         let (begun, mut steps, mut next) = (Instant::now(), Vec::new(), recorded);
         for work in self.works.iter().filter(|work| work.seq >= recorded) {
             if work.seq != next {
-                return Err(Fault::Misuse("the values to handle leave a gap in their numbers"));
+                return Err(Fault::Contract("the values to handle leave a gap in their numbers"));
             }
             // One of each call gets its turn, however slow those before it were.
             if next > recorded && begun.elapsed() > LONG {

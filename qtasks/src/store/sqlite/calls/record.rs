@@ -85,7 +85,7 @@ fn missing<T>(things: &[T], number: impl Fn(&T) -> u64, recorded: i64) -> Result
                 next += 1;
                 new.push(thing);
             }
-            Ordering::Greater => return Err(Fault::Misuse(GAP)),
+            Ordering::Greater => return Err(Fault::Contract(GAP)),
         }
     }
     Ok(new)

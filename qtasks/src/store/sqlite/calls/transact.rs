@@ -80,7 +80,7 @@ impl Transact {
         let mut came = Transacted::Upto(next);
         for work in self.works.iter().filter(|work| work.seq >= recorded.cast_unsigned()) {
             if work.seq != next {
-                return Err(Fault::Misuse("the values to handle leave a gap in their numbers"));
+                return Err(Fault::Contract("the values to handle leave a gap in their numbers"));
             }
             // One of each call gets its turn, however slow those before it were.
             if came != Transacted::Upto(recorded.cast_unsigned()) && tables.begun.elapsed() > self.long {

@@ -1,59 +1,61 @@
 //! What can go wrong, said so that a caller can act on it.
 
-use std::{
-    error::Error as StdError,
-    fmt::{self, Write},
-};
+mod text;
 
+use std::{error::Error as StdError, fmt};
+
+use self::text::chain_until;
+pub(crate) use self::text::{bounded, sources};
 use crate::model::{job::JobId, limits::OverLimit};
 
-/// A result of qtasks.
+/// A result whose error is qtasks' own, where no other is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Any error, as user code raises it.
+/// Any error that user code raises.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// What can go wrong.
+/// What can go wrong when a program uses the queue.
 ///
-/// The text of each says what went wrong as a whole, the text of its sources included, so that no caller needs to ask for
-/// those; `{:?}` is the same text, since that is what a `main` that returns an error shows.
+/// The text of an error has the text of all its sources in it, so that no caller needs to ask for those. `{:?}` gives the same
+/// text, since that is what a `main` that returns an error shows.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "fields whose names say what they are have no docs")]
 pub enum Error {
     /// The URL names no store that this build has.
     #[error("no store for `{url}`; this build knows {known}")]
     UnknownStore {
         /// The URL, without its password.
         url: String,
-        /// The forms that are known.
+        /// The forms of URLs that this build knows.
         known: String,
     },
 
-    /// The store did not do what it was asked to.
+    /// The store did not carry out a call. The same call may succeed later.
     #[error("the store could not {doing}: {}", chain(&**source))]
     Store {
-        /// What it was asked to do.
+        /// What the call was to do.
         doing: &'static str,
         /// The driver's own error.
         source: BoxError,
     },
 
-    /// The store did not say whether jobs were enqueued, also not when it was asked again until the time was over.
+    /// The store did not answer whether jobs were enqueued, although the call was made again until the time was over.
     #[error("{}: {source}", in_doubt(jobs))]
     InDoubt {
         /// The jobs that may be there.
         jobs: Vec<JobId>,
-        /// Why there was no answer.
+        /// The error of the last try.
         source: Box<Error>,
     },
 
-    /// The store will never do what it was asked to, however often: the text says what is too large for it, say,
-    /// or what a constraint does not allow. Nothing of the call is done.
+    /// The store will never carry out this call, however often it is made: something is too large for it, say, or a constraint
+    /// does not allow it. Nothing of the call is done.
     #[error("the store refuses to {doing}: {}", chain(&**source))]
     Refused {
-        /// What it was asked to do.
+        /// What the call was to do.
         doing: &'static str,
-        /// Why, in the driver's own words where there are some.
+        /// The reason, in the driver's own words where there are some.
         source: BoxError,
     },
 
@@ -63,22 +65,16 @@ pub enum Error {
          or use another store"
     )]
     NewerStore {
-        /// Where the store is.
         place: String,
-        /// Its format.
+        /// The format of the store.
         found: i64,
-        /// The newest format that is understood.
+        /// The newest format that this qtasks knows.
         known: i64,
     },
 
     /// The file or database belongs to something else.
     #[error("`{place}` is not a store of qtasks: {why}")]
-    ForeignStore {
-        /// Where it is.
-        place: String,
-        /// What was found.
-        why: String,
-    },
+    ForeignStore { place: String, why: String },
 
     /// A transaction is on another file, database or schema than the application's store.
     #[error(
@@ -92,40 +88,32 @@ pub enum Error {
         store: String,
     },
 
-    /// A file of the store was removed, renamed or replaced while this program had it open. The store is of no use any more:
-    /// what would be written could not be found by others. Workers stop.
+    /// A file of the store was removed, renamed or replaced while this program had it open. The store is of no use any more,
+    /// since other programs would not find what this one writes to it. Workers stop.
     #[error(
         "the store at `{place}` has changed under the running program: {why}; nothing more is written, for it would be \
          lost: see to the files, and start the program again"
     )]
     StoreChanged {
-        /// Where the store is.
         place: String,
         /// Which file it is, and what has happened to it.
         why: String,
     },
 
-    /// Something does not fit into a job.
+    /// Arguments, a value or a name are larger than the limits allow.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
 
     /// A value has no JSON form.
     #[error("{what} cannot be encoded as JSON: {}", chain(&**source))]
-    Encode {
-        /// What was to be encoded.
-        what: String,
-        /// What serde says.
-        source: BoxError,
-    },
+    Encode { what: String, source: BoxError },
 
     /// Stored JSON is not of the type that was asked for.
     #[error("{what} cannot be read as `{as_type}`: {}", chain(&**source))]
     Decode {
-        /// What was to be read.
         what: String,
-        /// The type that was asked for.
         as_type: &'static str,
-        /// What serde says, with the path to the part that does not fit.
+        /// The error of serde, with the path to the part that does not fit.
         source: BoxError,
     },
 
@@ -135,59 +123,38 @@ pub enum Error {
 
     /// The job belongs to another task.
     #[error("job {id} is one of the task `{found}`, not of `{asked}`")]
-    OtherTask {
-        /// The job.
-        id: JobId,
-        /// Its task.
-        found: String,
-        /// The task that was asked for.
-        asked: String,
-    },
+    OtherTask { id: JobId, found: String, asked: String },
 
-    /// There is a job of the id that a call was given, with other arguments.
+    /// The store has a job of the id that a call was given, with other arguments.
     #[error(
         "job {id} of the task `{task}` is there with other arguments; an id names one call, so give this one another"
     )]
-    OtherArguments {
-        /// The job.
-        id: JobId,
-        /// Its task.
-        task: String,
-    },
+    OtherArguments { id: JobId, task: String },
 
     /// The job ended in an error.
     #[error("job {id} is dead: {error}")]
     Dead {
-        /// The job.
         id: JobId,
         /// The text of its last error.
         error: String,
     },
 
-    /// The job was called off.
+    /// The job was cancelled, by a caller or by its task.
     #[error("job {id} was cancelled: {reason}")]
-    Cancelled {
-        /// The job.
-        id: JobId,
-        /// Why.
-        reason: String,
-    },
+    Cancelled { id: JobId, reason: String },
 
-    /// What was asked for does not fit the job's state.
+    /// The job is in a state in which it cannot be what the caller wished.
     #[error("job {id} is {state}, so it cannot be {wish}")]
     WrongState {
-        /// The job.
         id: JobId,
-        /// Its state.
         state: &'static str,
-        /// What was wished.
+        /// What the job cannot be in this state, as `cancelled` or `retried`.
         wish: &'static str,
     },
 
-    /// A value's handler failed and the task goes on without it; an item of a stream.
+    /// The handler of a value failed, and the task goes on without that value; an item of a stream.
     #[error("step {seq} was skipped: {error}")]
     Skipped {
-        /// The number of the step.
         seq: u64,
         /// The text of the handler's error.
         error: String,
@@ -203,29 +170,16 @@ pub enum Error {
     /// Two tasks have one name.
     #[error("two tasks are named `{name}`: {first} and {second}; give one of them `name = \"..\"`")]
     DuplicateTask {
-        /// The name.
         name: &'static str,
-        /// Where the one stands.
+        /// The file and line of the one.
         first: String,
-        /// Where the other stands.
+        /// The file and line of the other.
         second: String,
-    },
-
-    /// A task with this name is not linked into this program.
-    #[error("no task named `{name}`; is its crate mentioned (`use emails as _;`) in this binary?")]
-    UnknownTask {
-        /// The name.
-        name: String,
     },
 
     /// A task needs a state that the application was not given.
     #[error("the task `{task}` needs a `State<{state}>`; give it with `QueueTasks::builder().state(..)`")]
-    MissingState {
-        /// The task.
-        task: &'static str,
-        /// The type.
-        state: &'static str,
-    },
+    MissingState { task: &'static str, state: &'static str },
 
     /// A task has a handler that runs in transactions which the store does not have.
     #[error(
@@ -233,36 +187,47 @@ pub enum Error {
          (`{kind}:..`), or let the handler take the value alone"
     )]
     NoTransactions {
-        /// The task.
         task: &'static str,
-        /// The kind of store that the handler is written for.
+        /// The kind of store whose transactions the handler takes.
         kind: &'static str,
     },
 
     /// The body of a job that ran here and now ended in an error.
     #[error("the task `{task}` failed: {error}")]
     Failed {
-        /// The task.
         task: &'static str,
-        /// The text of the error with those below it.
+        /// The text of the error and of its sources.
         error: String,
     },
 
-    /// A context was used after the end of its attempt, or that came while the caller waited.
+    /// A context was used after the end of its attempt, or the attempt ended while the caller waited.
     #[error(
         "the attempt of this context has ended (attempt {attempt} of job {job}): a body has to wait for the tasks and \
          threads that it starts; to enqueue something after its end, give them the application"
     )]
     AttemptEnded {
-        /// The job.
         job: JobId,
         /// The number of the attempt, from 1.
         attempt: u32,
     },
 
-    /// The worker or the application is not what it must be for this.
+    /// The store was away while a worker stopped, so that its jobs could not be given back. They go on elsewhere when their
+    /// leases have run out.
+    #[error("the store was away while the worker stopped; its jobs go on when their leases have run out")]
+    NotGivenBack,
+
+    /// The program uses qtasks in a way that cannot work: the text says what to change in the program.
     #[error("{0}")]
     Misuse(&'static str),
+
+    /// The store, or this way to connect to it, has not what the call needs: the text says which store or URL has.
+    #[error("{0}")]
+    Unsupported(&'static str),
+
+    /// A call of a store breaks the rules of its [contract](crate::store::Store), as steps do that leave a gap in their numbers.
+    /// Workers of qtasks make no such call: it shows a bug in a worker, or in a program that calls a store by itself.
+    #[error("{0}")]
+    BrokenContract(&'static str),
 }
 
 impl fmt::Debug for Error {
@@ -272,12 +237,12 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
-    /// Whether this is a step that was skipped: the stream goes on after it.
+    /// Whether this is the error of a skipped step: the stream goes on after it.
     pub const fn is_skipped(&self) -> bool {
         matches!(self, Self::Skipped { .. })
     }
 
-    /// The number of the step that the error is about, where it is about one.
+    /// The number of the step that was skipped, where the error is about one.
     pub const fn seq(&self) -> Option<u64> {
         match self {
             Self::Skipped { seq, .. } => Some(*seq),
@@ -285,7 +250,7 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later: the store is away, locked or full.
+    /// Whether the same call may succeed later, since the store is away, locked or full.
     pub const fn is_store_trouble(&self) -> bool {
         match self {
             Self::Store { .. } => true,
@@ -294,7 +259,7 @@ impl Error {
         }
     }
 
-    /// The jobs that may have been enqueued although the call failed; those of [`Error::InDoubt`]. To enqueue the same call
+    /// The jobs that may have been enqueued although the call failed: those of [`Error::InDoubt`]. Enqueueing the same call
     /// again with its [`id`](crate::CallOptions::id) makes no second job.
     pub fn jobs_in_doubt(&self) -> &[JobId] {
         match self {
@@ -303,7 +268,7 @@ impl Error {
         }
     }
 
-    /// Whether the store has said that no repetition helps: the call itself is to blame.
+    /// Whether the store will never carry out this call: the call itself is to blame.
     pub(crate) const fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::OverLimit(_))
     }
@@ -323,7 +288,12 @@ impl Error {
     }
 }
 
-/// What is to be known of jobs that may have been enqueued.
+/// The text of `error` and of all its sources, each once, cut where it is [too long](bounded).
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    chain_until(error, |error| error.is::<Error>())
+}
+
+/// The text about jobs that may have been enqueued.
 fn in_doubt(jobs: &[JobId]) -> String {
     match jobs {
         [id] => format!(
@@ -338,112 +308,13 @@ fn in_doubt(jobs: &[JobId]) -> String {
     }
 }
 
-/// As many bytes are kept of a text that comes from a task: what errors, panics and reasons say.
-const LONGEST: usize = 16 << 10;
-/// So many sources are asked of an error. One that is its own source would have them without end.
-const DEEPEST: usize = 128;
-
-/// The text of `error` and of all that stand behind it, each said once; not more than is [kept](bounded).
-pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut text = Text::default();
-    for (place, error) in sources(error).enumerate() {
-        let Text { said, is_cut } = said(error);
-        // Many errors already quote their source.
-        if place == 0 {
-            _ = text.write_str(&said);
-        } else if !text.said.ends_with(&said) {
-            _ = text.write_str(": ").and_then(|()| text.write_str(&said));
-        }
-        text.is_cut |= is_cut;
-        // Ours say what stands behind them.
-        if text.is_cut || error.is::<Error>() {
-            break;
-        }
-    }
-    text.finish()
-}
-
-/// An error and what stands behind it.
-pub(crate) fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    fn behind<'e>(error: &&'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
-        let error: &'e (dyn StdError + 'static) = *error;
-        error.source()
-    }
-    std::iter::successors(Some(error), behind).take(DEEPEST)
-}
-
-/// The start of a text that is too long to be kept, with a note that says so; or all of it.
-pub(crate) fn bounded(text: &str) -> String {
-    let mut kept = Text::default();
-    _ = kept.write_str(text);
-    kept.finish()
-}
-
-/// What an error says of itself, as far as that is kept. Its `Display` may fail, which `to_string` would panic at.
-fn said(error: &(dyn StdError + 'static)) -> Text {
-    let mut text = Text::default();
-    match write!(text, "{error}") {
-        Err(_) if !text.is_cut => Text { said: "an error that cannot tell its text".to_owned(), is_cut: false },
-        _ => text,
-    }
-}
-
-/// A text that grows no further than it is kept.
-#[derive(Default)]
-struct Text {
-    said: String,
-    is_cut: bool,
-}
-
-impl Text {
-    fn finish(self) -> String {
-        if self.is_cut { self.said + "… (cut after 16 KiB)" } else { self.said }
-    }
-}
-
-impl Write for Text {
-    fn write_str(&mut self, more: &str) -> fmt::Result {
-        let room = LONGEST - self.said.len();
-        self.said.push_str(&more[..more.floor_char_boundary(room)]);
-        self.is_cut |= more.len() > room;
-        // Whatever is said further costs no time.
-        if self.is_cut { Err(fmt::Error) } else { Ok(()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[derive(Debug)]
-    struct Mute;
-
-    impl fmt::Display for Mute {
-        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-            Err(fmt::Error)
-        }
-    }
-
-    impl StdError for Mute {}
-
     #[derive(Debug, thiserror::Error)]
     #[error("outer")]
     struct Outer(#[source] BoxError);
-
-    #[test]
-    fn an_error_whose_display_fails_has_a_text() {
-        assert_eq!(chain(&Mute), "an error that cannot tell its text");
-        assert_eq!(chain(&Outer(Mute.into())), "outer: an error that cannot tell its text");
-    }
-
-    #[test]
-    fn a_long_text_is_cut_between_two_characters_and_says_so() {
-        let long = format!("a{}", "ж".repeat(20 << 20));
-        for text in [bounded(&long), chain(&*BoxError::from(long.clone())), chain(&Outer(long.clone().into()))] {
-            assert!(text.len() < LONGEST + 32 && text.ends_with("ж… (cut after 16 KiB)"), "{} bytes", text.len());
-        }
-        assert_eq!(bounded("short"), "short");
-    }
 
     #[test]
     fn the_text_of_an_error_says_all_and_nothing_twice() {
@@ -475,33 +346,7 @@ mod tests {
     fn the_text_of_an_error_is_bounded_whatever_stands_behind_it() {
         let error = Error::store("hear us", Outer("x".repeat(20 << 20).into()));
         for text in [error.to_string(), chain(&error)] {
-            assert!(text.len() < LONGEST + 64 && text.ends_with("x… (cut after 16 KiB)"), "{} bytes", text.len());
+            assert!(text.len() < text::LONGEST + 64 && text.ends_with("x… (cut after 16 KiB)"), "{} bytes", text.len());
         }
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("again")]
-    struct Circle;
-
-    #[derive(Debug)]
-    struct Itself;
-
-    impl fmt::Display for Itself {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("x")
-        }
-    }
-
-    impl StdError for Itself {
-        fn source(&self) -> Option<&(dyn StdError + 'static)> {
-            Some(self)
-        }
-    }
-
-    #[test]
-    fn an_error_that_is_its_own_source_has_an_end() {
-        assert_eq!(chain(&Itself), "x");
-        assert_eq!(chain(&Outer(Circle.into())), "outer: again");
-        assert_eq!(sources(&Itself).count(), DEEPEST);
     }
 }
