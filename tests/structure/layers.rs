@@ -344,7 +344,7 @@ fn a_planted_import_is_found_however_it_is_written() {
         [("lib", "pub use self::model::job;"), ("model/mod", "pub mod job;"), ("model/job", "pub struct Job;")];
     for planted in [
         "use crate::worker::Worker;",
-        "use crate::{model::job::Job, worker::shared::Floor};",
+        "use crate::{model::job::Job, worker::shared::WorkerShared};",
         "fn f() { crate::worker::start(); }",
         "fn f(worker: &crate::worker::Worker) {}",
         "mod inner { use super::super::super::worker::Worker; }",

@@ -1,4 +1,4 @@
-//! What every part of an application shares.
+//! What every part of an application shares: its store, clock, states and limits.
 
 pub(crate) mod outage;
 pub(crate) mod patience;
@@ -23,7 +23,7 @@ use crate::{
     task::registry::Registry,
 };
 
-/// What all parts of an application share.
+/// One application, as its clients, workers and tasks see it.
 pub(crate) struct App {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) states: States,
@@ -35,12 +35,12 @@ pub(crate) struct App {
     pub(crate) outage: Arc<Outage>,
 }
 
-/// How long jobs are kept after their end.
+/// How long the store keeps jobs after their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retention {
-    /// Those that are done or cancelled.
+    /// For jobs that are done or cancelled.
     pub(crate) finished: Duration,
-    /// Those that are dead.
+    /// For jobs that are dead.
     pub(crate) dead: Duration,
 }
 
@@ -51,17 +51,17 @@ impl Default for Retention {
 }
 
 impl App {
-    /// A job, which is read as soon as the store is there.
+    /// Reads a job, and waits for a store that is away.
     pub(crate) async fn job(&self, id: JobId) -> Result<Job> {
         patiently(&*self.store, || self.store.job(id)).await?.ok_or(Error::NoSuchJob(id))
     }
 
-    /// How a job stands, and its counts, read as soon as the store is there.
+    /// Reads how a job stands, and its counts, and waits for a store that is away.
     pub(crate) async fn standing(&self, id: JobId) -> Result<(Standing, Counts)> {
         patiently(&*self.store, || self.store.standing(id)).await?.ok_or(Error::NoSuchJob(id))
     }
 
-    /// The time of day, for what goes into the store. Where a server tells it, it is asked again now and then.
+    /// The time of day, for what goes into the store. Where that is a server's, the server is asked for it again now and then.
     pub(crate) fn now(self: &Arc<Self>) -> Timestamp {
         if self.clock.is_to_ask()
             && let Ok(runtime) = Handle::try_current()
@@ -72,8 +72,8 @@ impl App {
         self.clock.now()
     }
 
-    /// Asks the server for its time, if the store has one, and again where the answer takes long. Without an answer the time
-    /// is as good as it was.
+    /// Learns the time of the store's server, if there is one: asks again where an answer took too long to be exact. Without
+    /// an answer the clock stays as it is.
     pub(crate) async fn learn_time(&self) {
         for _ in 0..3 {
             self.ask_time().await;
@@ -92,22 +92,22 @@ impl App {
         }
     }
 
-    /// Runs a handler in a transaction of its own.
+    /// Runs a handler in a transaction of its own, for a task that runs without a job.
     pub(crate) fn transact(&self) -> Transact {
         let store = self.store.clone();
         Box::new(move |work| {
             let store = store.clone();
-            // What the handler came to, it says by itself.
+            // The handler itself keeps its reply or its error.
             Box::pin(async move { store.transact(None, vec![Arc::new(work)]).await.map(drop) })
         })
     }
 
-    /// Whether the application has all that these tasks and their handlers take.
+    /// Checks that the application has all states and transactions that these tasks and their handlers take.
     pub(crate) fn check_needs(&self, schemas: impl IntoIterator<Item = &'static TaskExecSchema>) -> Result<()> {
         schemas.into_iter().find_map(|schema| self.lack(schema)).map_or(Ok(()), Err)
     }
 
-    /// What the application lacks to run this task.
+    /// The first thing that the application lacks to run this task, as an error.
     pub(crate) fn lack(&self, schema: &TaskExecSchema) -> Option<Error> {
         let task = schema.name;
         schema.all_needs().find_map(|need| match need {

@@ -1,4 +1,4 @@
-//! Says when the store does not do what it is asked to: once at the beginning, once a minute, and once when that is over.
+//! Logs that the store fails: once when that begins, once a minute while it lasts, and once when it is over.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,12 +11,13 @@ use crate::{
     telemetry,
 };
 
+/// How often an outage is logged while it lasts.
 const EVERY: Duration = Duration::from_secs(60);
-/// An outage that begins so soon after another is said only when it lasts as long: a store that fails now and then would
-/// fill the log.
+/// An outage that begins less than this after the last one is logged only when it has lasted as long: otherwise a store that
+/// fails now and then would fill the log.
 const CALM: Duration = Duration::from_secs(10);
 
-/// What is known of the store by all who ask it in vain.
+/// The outage of a store, as all parts of an application see it together.
 #[derive(Debug)]
 pub(crate) struct Outage {
     clock: Arc<AppClock>,
@@ -25,15 +26,15 @@ pub(crate) struct Outage {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many ask in vain,
-    asking: usize,
-    /// since when one does,
+    /// How many callers the store fails at this moment.
+    callers: usize,
+    /// When this outage began.
     since: Option<Uptime>,
-    /// and whether one has not any more since then.
+    /// Whether the store has answered one of the callers since the outage began.
     answered: bool,
-    /// When it was last said that the store is away, in this outage.
-    said: Option<Uptime>,
-    /// When the last outage ended that was said.
+    /// When this outage was last logged.
+    reported: Option<Uptime>,
+    /// When the last outage ended that was logged.
     ended: Option<Uptime>,
 }
 
@@ -42,35 +43,36 @@ impl Outage {
         Arc::new(Self { clock, state: Mutex::default() })
     }
 
-    /// Takes note that something failed of which the store was asked; in `trouble` until it is [over](Self::over).
-    pub(crate) fn failed(self: &Arc<Self>, trouble: &mut Option<Trouble>, doing: &str, error: &Error) {
+    /// Records that a call of the store failed, and logs the outage where that is due. `failing` counts the caller until it is
+    /// dropped; after a call that succeeds, [`FailingCaller::answered`] drops it.
+    pub(crate) fn failed(self: &Arc<Self>, failing: &mut Option<FailingCaller>, doing: &str, error: &Error) {
         telemetry::try_fails(doing, error);
         let now = self.clock.uptime();
         let mut state = self.state();
-        if trouble.is_none() {
-            state.asking += 1;
-            *trouble = Some(Trouble(self.clone()));
+        if failing.is_none() {
+            state.callers += 1;
+            *failing = Some(FailingCaller(self.clone()));
         }
         let since = *state.since.get_or_insert(now);
         let away = now.since(since);
         let is_calm = state.ended.is_none_or(|ended| now.since(ended) >= CALM);
-        let said = state.said;
-        let is_to_say = said.map_or(is_calm || away >= CALM, |said| now.since(said) >= EVERY);
-        if !is_to_say {
+        let reported = state.reported;
+        let is_due = reported.map_or(is_calm || away >= CALM, |reported| now.since(reported) >= EVERY);
+        if !is_due {
             return;
         }
-        state.said = Some(now);
-        // Not under the lock: what listens may ask the store.
+        state.reported = Some(now);
+        // Not under the lock: a subscriber of `tracing` may call the store.
         drop(state);
-        match said {
+        match reported {
             None => telemetry::store_fails(doing, error),
             Some(_) => telemetry::store_fails_still(away, doing, error),
         }
     }
 
-    /// Whether it is known that the store fails.
+    /// Whether the store fails at this moment, as far as any caller has seen.
     pub(crate) fn is_under_way(&self) -> bool {
-        self.state().asking > 0
+        self.state().callers > 0
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,29 +80,29 @@ impl Outage {
     }
 }
 
-/// One who asks in vain.
+/// A caller whose calls the store fails, counted in the outage until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Trouble(Arc<Outage>);
+pub(crate) struct FailingCaller(Arc<Outage>);
 
-impl Trouble {
-    /// The store has done what it was asked to.
-    pub(crate) fn over(self) {
+impl FailingCaller {
+    /// Records that the store has carried out the call, and counts the caller no more.
+    pub(crate) fn answered(self) {
         self.0.state().answered = true;
     }
 }
 
-impl Drop for Trouble {
+impl Drop for FailingCaller {
     fn drop(&mut self) {
         let now = self.0.clock.uptime();
         let mut state = self.0.state();
-        state.asking -= 1;
-        if state.asking > 0 {
+        state.callers -= 1;
+        if state.callers > 0 {
             return;
         }
-        let State { since, answered, said, .. } = std::mem::take(&mut *state);
-        state.ended = said.map(|_| now);
+        let State { since, answered, reported, .. } = std::mem::take(&mut *state);
+        state.ended = reported.map(|_| now);
         drop(state);
-        if let (Some(since), true, true) = (since, answered, said.is_some()) {
+        if let (Some(since), true, true) = (since, answered, reported.is_some()) {
             telemetry::store_is_back(now.since(since));
         }
     }

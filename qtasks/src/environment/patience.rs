@@ -1,4 +1,4 @@
-//! A store that is away is waited for: a call is made again until it is answered, or its time is over.
+//! Waits for a store that is away: makes a call again until the store answers it, or the caller's time is over.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::{
     store::{Listener, Store},
 };
 
-/// Pauses between two tries double from this one on,
+/// The pause after the first try. It doubles with each further try.
 const SHORTEST: Duration = Duration::from_millis(20);
-/// up to this one.
+/// The longest pause between two tries.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Makes a call of `store`, and makes it again while the store is away, for as long as its [patience](Store::patience)
-/// lasts: that is the time of all tries together. Each call of a store can be made again without harm.
+/// Makes a call of `store`, and makes it again while the store is away, as long as its [patience](Store::patience) lasts:
+/// that is the time of all tries together. Each call of a store can be made again without harm.
 ///
 /// # Errors
 ///
-/// Those of the call that no repetition mends; the last one, when the time is over.
+/// Those of the call that no repetition mends; when the time is over, that of the last try.
 pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(
     store: &dyn Store,
     call: impl FnMut() -> F,
@@ -29,21 +29,21 @@ pub(crate) async fn patiently<T, F: Future<Output = Result<T>>>(
     Patience::new(store).call(call).await
 }
 
-/// What is left of the time that a caller waits for a store.
+/// The time that a caller waits for a store, over all its calls and their tries.
 pub(crate) struct Patience<'s> {
     store: &'s dyn Store,
     since: Instant,
     pause: Duration,
-    /// What came of the last try, and what rings when the store is back; once a try has failed.
-    trouble: Option<(Error, Listener)>,
+    /// The error of the last try, and what notifies when the store is back. There is none before the first try has failed.
+    last_failure: Option<(Error, Listener)>,
 }
 
 impl<'s> Patience<'s> {
     pub(crate) fn new(store: &'s dyn Store) -> Self {
-        Self { store, since: Instant::now(), pause: SHORTEST, trouble: None }
+        Self { store, since: Instant::now(), pause: SHORTEST, last_failure: None }
     }
 
-    /// Makes a call, again and again until it is answered.
+    /// Makes a call, and makes it again until the store answers it.
     ///
     /// # Errors
     ///
@@ -57,57 +57,57 @@ impl<'s> Patience<'s> {
         }
     }
 
-    /// Makes a call once. The first try has the time that the store itself gives it, and later ones what is left.
+    /// Makes a call once. The first try may take as long as the store itself allows, and later ones the time that is left.
     ///
     /// # Errors
     ///
-    /// Those of the call; the last one, when the time is over.
+    /// Those of the call; when the time is over, that of the last try.
     pub(crate) async fn once<T>(&mut self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        if self.trouble.is_none() {
+        if self.last_failure.is_none() {
             return call.await;
         }
-        match select(Box::pin(call), Box::pin(sleep(self.left()))).await {
+        match select(Box::pin(call), Box::pin(sleep(self.time_left()))).await {
             Either::Left((answer, _)) => answer,
-            Either::Right(((), _)) => Err(self.trouble.take().map_or_else(timed_out, |(error, _)| error)),
+            Either::Right(((), _)) => Err(self.last_failure.take().map_or_else(timed_out, |(error, _)| error)),
         }
     }
 
-    /// Waits before the next try; less long where the store rings.
+    /// Waits before the next try, until the pause is over or the store notifies.
     ///
     /// # Errors
     ///
-    /// The error, when the time is over.
+    /// The error of the last try, when the time is over.
     pub(crate) async fn wait(&mut self, error: Error) -> Result<()> {
-        if self.left().is_zero() {
+        if self.time_left().is_zero() {
             return Err(error);
         }
         tracing::debug!(error = crate::error::chain(&error), pause = ?self.pause, "a call is made again");
-        let mut back = match self.trouble.take() {
-            Some((_, back)) => back,
+        let mut listener = match self.last_failure.take() {
+            Some((_, listener)) => listener,
             None => self.store.notifier().work(),
         };
-        // A try that failed may have rung too, and so may those of others.
-        back.take_notification();
+        // A try that failed may have notified too, and so may those of other callers.
+        listener.take_notification();
         // Not all callers at the same time.
-        let pause = self.pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(self.left());
+        let pause = self.pause.mul_f64(0.75 + fastrand::f64() / 2.0).min(self.time_left());
         sleep(pause / 4).await;
-        select(Box::pin(back.notification()), Box::pin(sleep(pause * 3 / 4))).await;
+        select(Box::pin(listener.notification()), Box::pin(sleep(pause * 3 / 4))).await;
         self.pause = (self.pause * 2).min(LONGEST);
-        self.trouble = Some((error, back));
+        self.last_failure = Some((error, listener));
         Ok(())
     }
 
-    /// Whether a call was made more than once, so that an earlier try may have been carried out.
+    /// Whether a call was made more than once, so that the store may have carried out an earlier try.
     pub(crate) fn has_tried_again(&self) -> bool {
         self.pause > SHORTEST
     }
 
-    fn left(&self) -> Duration {
+    fn time_left(&self) -> Duration {
         self.store.patience().saturating_sub(self.since.elapsed())
     }
 }
 
-/// The time is over, and nothing has gone wrong before: then no try is cut short.
+/// The error of a try that was cut short without an earlier error. There is none such: the first try is never cut short.
 fn timed_out() -> Error {
     Error::store("answer in time", "the time for it is over")
 }

@@ -1,13 +1,13 @@
-//! A body under way, within its time.
+//! A body that runs, and the time that it may take.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 use tracing::{Instrument as _, Span};
 
-use super::called::{self, Called};
+use super::thread_body::{self, ThreadBody};
 use crate::{
-    environment::suspects,
+    environment::suspects::RunningSuspect,
     execution::{
         body::{Outcome, Running},
         stopped::Stopped,
@@ -18,13 +18,13 @@ use crate::{
 /// How long an aborted body may take to be dropped before it is left alone.
 const DROPPING: Duration = Duration::from_secs(1);
 
-/// What `body` comes to here and now, if it does so in time.
+/// Runs `body` in the caller's own task, for as long as `max_time` allows.
 pub(crate) async fn within(max_time: Option<Duration>, body: Running, hold: Option<Arc<BodyHold>>) -> Outcome {
     let (begun, time_up) = time_limit(max_time);
     let outcome = async {
         match body {
             Running::Async(body) => begin(body, begun).await,
-            Running::Blocking(body) => called::call(body, begun, hold).outcome().await,
+            Running::Blocking(body) => thread_body::start(body, begun, hold).outcome().await,
         }
     };
     tokio::select! {
@@ -34,10 +34,11 @@ pub(crate) async fn within(max_time: Option<Duration>, body: Running, hold: Opti
     }
 }
 
-/// Tells that a body has begun, where that matters.
+/// Where a body sends that it has begun, if its time is limited.
 type Begun = Option<oneshot::Sender<()>>;
 
-/// Where to tell that a body has begun, and what ends when its time is up. A body that waits for its thread has not begun.
+/// Where the body sends that it has begun, and a future that ends when its time is up. The time runs from the begin of the
+/// body, not while it waits for a thread.
 pub(super) fn time_limit(max_time: Option<Duration>) -> (Begun, impl Future<Output = Duration>) {
     let (begun, begins) = max_time.map(|_| oneshot::channel()).unzip();
     let time_up = async move {
@@ -60,40 +61,40 @@ async fn begin<T>(body: impl Future<Output = T>, begun: Begun) -> T {
     body.await
 }
 
-/// A body under way, on a task or a thread of its own: one that never lets go cannot keep its attempt from being settled.
+/// A body that runs, on a task or a thread of its own: so one that never returns cannot keep its attempt from being settled.
 pub(super) enum Body {
-    Polled(JoinHandle<Outcome>),
-    Called(Called),
+    OnRuntime(JoinHandle<Outcome>),
+    OnThread(ThreadBody),
 }
 
 impl Body {
-    /// Starts it in the current span; `suspect` is dropped when it has ended, however long that takes.
+    /// Starts the body in the current span; `suspect` is dropped when the body has ended, however long that takes.
     pub(super) fn start(
         body: Running,
         begun: Begun,
-        suspect: Option<suspects::Running>,
+        suspect: Option<RunningSuspect>,
         hold: Option<Arc<BodyHold>>,
     ) -> Self {
         match (in_current_span(body), suspect) {
-            (Running::Async(body), None) => Self::Polled(tokio::spawn(begin(body, begun))),
-            (Running::Async(body), Some(suspect)) => Self::Polled(tokio::spawn(async move {
+            (Running::Async(body), None) => Self::OnRuntime(tokio::spawn(begin(body, begun))),
+            (Running::Async(body), Some(suspect)) => Self::OnRuntime(tokio::spawn(async move {
                 let _suspect = suspect;
                 begin(body, begun).await
             })),
-            (Running::Blocking(body), None) => Self::Called(called::call(body, begun, hold)),
+            (Running::Blocking(body), None) => Self::OnThread(thread_body::start(body, begun, hold)),
             (Running::Blocking(body), Some(suspect)) => {
                 let body = move || {
                     let _suspect = suspect;
                     body()
                 };
-                Self::Called(called::call(Box::new(body), begun, hold))
+                Self::OnThread(thread_body::start(Box::new(body), begun, hold))
             }
         }
     }
 
     pub(super) async fn outcome(&mut self) -> Outcome {
         match self {
-            Self::Polled(body) => match body.await {
+            Self::OnRuntime(body) => match body.await {
                 Ok(outcome) => outcome,
                 Err(error) => match error.try_into_panic() {
                     Ok(payload) => Err(Stopped::panic(payload)),
@@ -101,23 +102,24 @@ impl Body {
                     Err(_) => Err(Stopped::Released),
                 },
             },
-            Self::Called(body) => body.outcome().await,
+            Self::OnThread(body) => body.outcome().await,
         }
     }
 
-    /// Stops the body, so that its drop code runs; gives whether that could be done.
+    /// Stops the body, so that its drop code runs; gives whether it has stopped. A body on a thread cannot be stopped, and is
+    /// left to end by itself.
     pub(super) async fn stop(self) -> bool {
         match self {
-            Self::Polled(body) => {
+            Self::OnRuntime(body) => {
                 body.abort();
                 tokio::time::timeout(DROPPING, body).await.is_ok()
             }
-            Self::Called(body) => body.abandon(),
+            Self::OnThread(body) => body.abandon(),
         }
     }
 }
 
-/// The same body, polled in the current span. Called ones are called in it anyhow.
+/// The same body, polled in the current span. A body on a thread is called in that span anyhow.
 fn in_current_span(body: Running) -> Running {
     let span = Span::current();
     match body {

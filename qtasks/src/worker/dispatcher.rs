@@ -1,4 +1,4 @@
-//! Gets jobs from the store and starts their attempts.
+//! Leases jobs from the store and starts their attempts.
 
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 
@@ -8,92 +8,100 @@ use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
 use super::{
-    called, runner,
-    shared::{Floor, Slot},
+    runner,
+    shared::{JobPermit, WorkerShared},
+    thread_body,
 };
 use crate::{
     clock::Uptime,
-    environment::{outage::Trouble, suspects::SuspectPermit},
+    environment::{outage::FailingCaller, suspects::SuspectPermit},
     error::Result,
     model::job::{Job, Lease},
     store::{Ask, Leased, Settlement, Suspects},
     telemetry,
 };
 
-/// Gets jobs from the store and starts their attempts.
+/// Leases jobs for one worker and starts their attempts, as far as there are free slots.
 pub(crate) struct Dispatcher {
-    floor: Arc<Floor>,
+    shared: Arc<WorkerShared>,
     ask: Ask,
     tasks: Tasks,
     slots: Arc<Semaphore>,
     concurrency: usize,
-    /// Leased and not started yet.
+    /// The jobs that are leased and not started yet.
     ready: VecDeque<Job>,
+    /// When the next job comes due, as the store last answered.
     next_due: Option<Timestamp>,
-    /// Whether suspects wait,
-    suspects: bool,
-    /// and whether they would have been passed over whatever else waits, for want of a seat.
-    owed: bool,
-    /// What was waited for to make up a seat.
-    turn: Option<SuspectPermit>,
+    /// Whether due suspects wait in the store.
+    suspects_wait: bool,
+    /// Whether the last lease passed suspects over because one could not be started at once.
+    suspects_passed_over: bool,
+    /// The permit of the next suspect, while a slot for it is yet to become free.
+    suspect_permit: Option<SuspectPermit>,
     idle: watch::Sender<bool>,
-    /// While no jobs can be leased.
-    trouble: Option<Trouble>,
+    /// There while no jobs can be leased.
+    failing: Option<FailingCaller>,
 }
 
-/// The tasks that jobs are leased of: all that the program knows and has the states for, but not those whose bodies are
-/// called on threads while too many threads hang in bodies that were given up.
+/// The tasks whose jobs are leased: all that the program knows and has the states for. While too many threads hang in
+/// abandoned bodies, those with bodies on threads are left out.
 struct Tasks {
     all: Arc<[&'static str]>,
     without_threads: Arc<[&'static str]>,
-    hang: bool,
+    threads_hang: bool,
 }
 
 impl Tasks {
-    fn of(floor: &Floor) -> Self {
-        let schemas = || floor.app.registry.schemas().filter(|task| floor.app.lack(task).is_none());
+    fn of(shared: &WorkerShared) -> Self {
+        let schemas = || shared.app.registry.schemas().filter(|task| shared.app.lack(task).is_none());
         let all = schemas().map(|task| task.name).collect();
         let without_threads = schemas().filter(|task| task.awaiting).map(|task| task.name).collect();
-        Self { all, without_threads, hang: false }
+        Self { all, without_threads, threads_hang: false }
     }
 
     fn have_changed(&mut self) -> bool {
-        let abandoned = called::abandoned();
-        let hang = abandoned > called::TOO_MANY_ABANDONED;
-        if hang && !self.hang {
+        let abandoned = thread_body::abandoned();
+        let hang = abandoned > thread_body::TOO_MANY_ABANDONED;
+        if hang && !self.threads_hang {
             tracing::warn!(abandoned, "no more jobs of `fn` tasks are leased until bodies return that were given up");
         }
-        std::mem::replace(&mut self.hang, hang) != hang
+        std::mem::replace(&mut self.threads_hang, hang) != hang
     }
 
     fn to_lease(&self) -> Arc<[&'static str]> {
-        if self.hang { self.without_threads.clone() } else { self.all.clone() }
+        if self.threads_hang { self.without_threads.clone() } else { self.all.clone() }
     }
 
-    /// Waits until it may be time to look whether bodies have returned.
+    /// Waits a second while threads hang: then abandoned bodies may have returned.
     async fn may_change(&self) {
-        if !self.hang {
+        if !self.threads_hang {
             return std::future::pending().await;
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-/// Leases on jobs that are yet to come, and when they were asked for.
-type Coming = Option<(BoxFuture<'static, Result<Vec<Job>>>, Uptime)>;
+/// The store's answer to a lease on jobs that are yet to be enqueued, and when the worker asked for it; nothing while it has
+/// not asked.
+type LeaseAhead = Option<(BoxFuture<'static, Result<Vec<Job>>>, Uptime)>;
 
-/// What a suspect needs to be started at once when it is leased: only then is a further loss its own.
-struct Seat {
-    slot: Slot,
-    turn: SuspectPermit,
+/// What it takes to start a suspect in the moment in which it is leased: only then is a further loss its own.
+struct SuspectStart {
+    permit: JobPermit,
+    suspect_permit: SuspectPermit,
 }
 
 impl Dispatcher {
-    /// One that listens to `queues`, runs `concurrency` jobs at once, and tells when it has nothing to do.
-    pub(crate) fn new(floor: Arc<Floor>, queues: Arc<[String]>, concurrency: usize, idle: watch::Sender<bool>) -> Self {
-        let tasks = Tasks::of(&floor);
+    /// A dispatcher that listens to `queues`, runs `concurrency` jobs at once, and sends to `idle` whether it has nothing to do.
+    pub(crate) fn new(
+        shared: Arc<WorkerShared>,
+        queues: Arc<[String]>,
+        concurrency: usize,
+        idle: watch::Sender<bool>,
+    ) -> Self {
+        let tasks = Tasks::of(&shared);
         let ask = Ask {
-            worker: floor.id,
+            worker: shared.id,
             queues,
             tasks: tasks.all.clone(),
             limit: 0,
@@ -102,137 +110,138 @@ impl Dispatcher {
         };
         let slots = Arc::new(Semaphore::new(concurrency));
         Self {
-            floor,
+            shared,
             ask,
             tasks,
             slots,
             concurrency,
             ready: VecDeque::new(),
             next_due: None,
-            suspects: false,
-            owed: false,
-            turn: None,
+            suspects_wait: false,
+            suspects_passed_over: false,
+            suspect_permit: None,
             idle,
-            trouble: None,
+            failing: None,
         }
     }
 
     pub(crate) async fn run(mut self) {
-        let mut news = self.floor.app.store.notifier().work();
-        let stopping = self.floor.stopping.clone();
-        let (mut look, mut coming) = (true, Coming::None);
+        let mut work = self.shared.app.store.notifier().work();
+        let stopping = self.shared.stopping.clone();
+        let (mut look_for_jobs, mut ahead) = (true, LeaseAhead::None);
         while !stopping.is_cancelled() {
             if self.tasks.have_changed() {
-                self.take_back(coming.take()).await;
+                self.stop_leasing_ahead(ahead.take()).await;
                 self.ask.tasks = self.tasks.to_lease();
-                look = true;
+                look_for_jobs = true;
             }
-            coming = coming.or_else(|| self.ask_ahead());
-            // Or jobs that come would put off those whose time has come.
-            look |= self.next_due.is_some_and(|due| due < self.floor.app.now());
-            // Before jobs that were leased ahead take all slots: a suspect would wait for as long as there are any.
-            let seat = if self.owed { self.seat() } else { None };
+            ahead = ahead.or_else(|| self.lease_ahead());
+            // Otherwise jobs that are enqueued would put off those that have come due.
+            look_for_jobs |= self.next_due.is_some_and(|due| due < self.shared.app.now());
+            // Before the ready jobs take all slots: a suspect would wait as long as there are any.
+            let suspect_start = if self.suspects_passed_over { self.suspect_start() } else { None };
             self.start_ready();
-            if seat.is_some() || look && self.is_short() {
-                let seat = seat.or_else(|| self.seat());
-                look = self.lease(seat, &mut coming).await;
+            if suspect_start.is_some() || look_for_jobs && self.is_short() {
+                let suspect_start = suspect_start.or_else(|| self.suspect_start());
+                look_for_jobs = self.lease(suspect_start, &mut ahead).await;
                 continue;
             }
-            let idle = !look && self.is_idle();
-            // The last attempt may have left a job due, and has rung for it before it was gone.
-            if idle && news.take_notification() {
-                look = true;
+            let idle = !look_for_jobs && self.is_idle();
+            // The last attempt may have left a job due. Then the store notified of that before the attempt was gone.
+            if idle && work.take_notification() {
+                look_for_jobs = true;
                 continue;
             }
-            // Or the job is leased already.
-            if let Some(jobs) = arrived(&mut coming).now_or_never() {
-                look |= !self.accept(jobs).await;
+            // Or the last attempt enqueued a job, which is leased already.
+            if let Some(jobs) = arrived(&mut ahead).now_or_never() {
+                look_for_jobs |= !self.accept(jobs).await;
                 continue;
             }
             self.idle.send_replace(idle);
             tokio::select! {
-                // News first: an attempt that has settled may have left a job to look at.
+                // Jobs and notifications first: an attempt that has settled may have left a job to look for.
                 biased;
-                jobs = arrived(&mut coming) => look |= !self.accept(jobs).await,
-                () = news.wait() => look = true,
-                () = self.due(), if !look => look = true,
+                jobs = arrived(&mut ahead) => look_for_jobs |= !self.accept(jobs).await,
+                () = work.wait() => look_for_jobs = true,
+                () = self.due(), if !look_for_jobs => look_for_jobs = true,
                 () = self.tasks.may_change() => {}
-                turn = self.next_turn() => self.turn = Some(turn),
-                () = self.slot_or_settlement(look) => {}
+                suspect_permit = self.next_suspect_permit() => self.suspect_permit = Some(suspect_permit),
+                () = self.slot_or_settlement(look_for_jobs) => {}
                 () = stopping.cancelled() => {}
             }
         }
-        self.take_back(coming).await;
-        self.give_back().await;
+        self.stop_leasing_ahead(ahead).await;
+        self.give_back_ready().await;
     }
 
-    /// Starts jobs that are leased, as far as there are slots.
+    /// Starts the jobs that are ready, as far as there are free slots.
     fn start_ready(&mut self) {
         while let Some(job) = self.ready.pop_front() {
-            let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            let Ok(permit) = self.slots.clone().try_acquire_owned() else {
                 self.ready.push_front(job);
                 return;
             };
-            self.start(job, slot, None);
+            self.start(job, permit, None);
         }
     }
 
-    fn start(&self, job: Job, slot: Slot, turn: Option<SuspectPermit>) {
+    fn start(&self, job: Job, permit: JobPermit, suspect_permit: Option<SuspectPermit>) {
         let lease = self.lease_of(&job);
         let span = telemetry::process(&job);
-        // In a box: a runtime moves what it is given several times, and this is large.
-        let attempt = Box::pin(runner::run(self.floor.clone(), job, lease, slot, turn));
+        // In a box: a runtime moves a future several times, and this one is large.
+        let attempt = Box::pin(runner::run(self.shared.clone(), job, lease, permit, suspect_permit));
         if span.is_disabled() {
-            self.floor.attempts.spawn(attempt);
+            self.shared.attempts.spawn(attempt);
         } else {
-            self.floor.attempts.spawn(attempt.instrument(span));
+            self.shared.attempts.spawn(attempt.instrument(span));
         }
     }
 
-    /// A seat for a suspect, if a slot is free and no other suspect of this application runs.
-    fn seat(&mut self) -> Option<Seat> {
-        let turn = self.turn.take().or_else(|| self.floor.app.suspects.try_take())?;
-        let slot = self.slots.clone().try_acquire_owned().ok()?;
-        Some(Seat { slot, turn })
+    /// What it takes to start a suspect, if a slot is free and no other suspect of this application has the turn.
+    fn suspect_start(&mut self) -> Option<SuspectStart> {
+        let suspect_permit = self.suspect_permit.take().or_else(|| self.shared.app.suspects.try_take())?;
+        let permit = self.slots.clone().try_acquire_owned().ok()?;
+        Some(SuspectStart { permit, suspect_permit })
     }
 
-    /// Whether it is time to lease more: not for each job that ends, but when half of what was leased ahead is gone.
+    /// Whether it is time to lease more: not for each job that ends, but when half of the ready jobs are gone.
     fn is_short(&self) -> bool {
         self.ready.len() <= self.concurrency / 2
     }
 
-    /// How many more jobs to lease: as many as run at once may be ready beside those that run.
+    /// How many more jobs to lease: beside those that run, as many again may be ready.
     fn room(&self) -> usize {
         (self.concurrency + self.slots.available_permits()).saturating_sub(self.ready.len())
     }
 
-    /// Asks for jobs that are yet to come, for slots that are free then; not while the leases may be lost.
-    fn ask_ahead(&self) -> Coming {
-        let (asked, slots) = (self.floor.app.clock.uptime(), self.slots.clone());
-        if !self.floor.held.holds(asked) {
+    /// Asks the store to lease jobs in the commit that enqueues them, for slots that are free then. Asks nothing while the
+    /// worker's leases may be lost.
+    fn lease_ahead(&self) -> LeaseAhead {
+        let (asked, slots) = (self.shared.app.clock.uptime(), self.slots.clone());
+        if !self.shared.leases.holds(asked) {
             return None;
         }
-        let ask = Ask { limit: self.concurrency, now: self.floor.app.now(), ..self.ask.clone() };
-        Some((self.floor.app.store.lease_on_enqueue(ask, Arc::new(move || slots.available_permits()))?, asked))
+        let ask = Ask { limit: self.concurrency, now: self.shared.app.now(), ..self.ask.clone() };
+        Some((self.shared.app.store.lease_on_enqueue(ask, Arc::new(move || slots.available_permits()))?, asked))
     }
 
-    /// Takes over leases on jobs that have come; gives whether the store has answered.
+    /// Enters jobs that were leased as they were enqueued; gives whether the store has answered.
     async fn accept(&mut self, (jobs, asked): (Result<Vec<Job>>, Uptime)) -> bool {
-        let (now, got) = (self.floor.app.now(), self.floor.app.clock.uptime());
+        let (now, got) = (self.shared.app.now(), self.shared.app.clock.uptime());
         match jobs {
             Ok(jobs) if !jobs.is_empty() => {
                 for job in jobs {
-                    if self.floor.held.insert(self.lease_of(&job), asked, got) {
+                    if self.shared.leases.insert(self.lease_of(&job), asked, got) {
                         self.ready.push_back(job);
                     } else {
                         self.decline(&job, now);
                     }
                 }
             }
-            // An answer to nobody's question would come again at once.
+            // The store keeps no such question, and would answer the next one at once too.
             Ok(_) => self.pause().await,
             Err(error) => {
-                self.floor.app.outage.failed(&mut self.trouble, "lease jobs as they come", &error);
+                self.shared.app.outage.failed(&mut self.failing, "lease jobs as they come", &error);
                 self.pause().await;
                 return false;
             }
@@ -240,65 +249,67 @@ impl Dispatcher {
         true
     }
 
-    /// Takes back the question for jobs that are yet to come.
-    async fn take_back(&mut self, mut coming: Coming) {
-        if coming.is_none() {
+    /// Takes back what [`lease_ahead`](Self::lease_ahead) asked for, and enters the jobs that came before that.
+    async fn stop_leasing_ahead(&mut self, mut ahead: LeaseAhead) {
+        if ahead.is_none() {
             return;
         }
-        // Where the store is locked for longer, their leases run out.
-        _ = tokio::time::timeout(Duration::from_secs(5), self.floor.app.store.stop_lease_on_enqueue(self.floor.id))
+        // Where the store does not answer in time, the leases on such jobs run out.
+        _ = tokio::time::timeout(Duration::from_secs(5), self.shared.app.store.stop_lease_on_enqueue(self.shared.id))
             .await;
-        if let Some(jobs) = arrived(&mut coming).now_or_never() {
+        if let Some(jobs) = arrived(&mut ahead).now_or_never() {
             self.accept(jobs).await;
         }
     }
 
-    /// Leases as many jobs as there is room for, a suspect among them if there is a seat for it; gives whether there may
-    /// be more.
-    async fn lease(&mut self, mut seat: Option<Seat>, coming: &mut Coming) -> bool {
-        let now = self.floor.app.now();
-        let asked = self.floor.app.clock.uptime();
-        if !self.floor.held.holds(asked) {
-            // What it took now could pass on to another worker before it is started.
+    /// Leases as many jobs as there is room for, and a suspect if one can be started; gives whether there may be more.
+    async fn lease(&mut self, mut suspect_start: Option<SuspectStart>, ahead: &mut LeaseAhead) -> bool {
+        let now = self.shared.app.now();
+        let asked = self.shared.app.clock.uptime();
+        if !self.shared.leases.holds(asked) {
+            // Another worker could take over what this one leased now, before it is started.
             self.pause().await;
             return true;
         }
-        let limit = self.room() + usize::from(seat.is_some());
-        let suspects = seat.as_ref().map(|seat| seat.turn.ask()).unwrap_or_default();
+        let limit = self.room() + usize::from(suspect_start.is_some());
+        let suspects =
+            suspect_start.as_ref().map(|suspect_start| suspect_start.suspect_permit.ask()).unwrap_or_default();
         let ask = Ask { limit, suspects, now, ..self.ask.clone() };
-        let leased = self.floor.app.store.lease(ask).await;
-        // What came meanwhile may have come before these, or after them.
+        let leased = self.shared.app.store.lease(ask).await;
+        // Jobs that were leased ahead meanwhile are put in order with these below.
         let first = self.ready.len();
-        if let Some(jobs) = arrived(coming).now_or_never() {
+        if let Some(jobs) = arrived(ahead).now_or_never() {
             self.accept(jobs).await;
         }
         match leased {
             Ok(Leased { jobs, next_due, suspects }) => {
-                if let Some(trouble) = self.trouble.take() {
-                    trouble.over();
+                if let Some(failing) = self.failing.take() {
+                    failing.answered();
                 }
                 let more = jobs.len() == limit;
-                let got = self.floor.app.clock.uptime();
+                let got = self.shared.app.clock.uptime();
                 for job in jobs {
-                    if !self.floor.held.insert(self.lease_of(&job), asked, got) {
+                    if !self.shared.leases.insert(self.lease_of(&job), asked, got) {
                         self.decline(&job, now);
                         continue;
                     }
-                    match seat.take_if(|_| job.standing.suspect.is_some() && !self.floor.stopping.is_cancelled()) {
-                        Some(Seat { slot, turn }) => self.start(job, slot, Some(turn)),
+                    match suspect_start
+                        .take_if(|_| job.standing.suspect.is_some() && !self.shared.stopping.is_cancelled())
+                    {
+                        Some(SuspectStart { permit, suspect_permit }) => self.start(job, permit, Some(suspect_permit)),
                         None => self.ready.push_back(job),
                     }
                 }
                 self.ready.make_contiguous()[first..].sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
                 self.next_due = next_due;
-                self.suspects = suspects;
-                self.owed = suspects && seat.is_none();
+                self.suspects_wait = suspects;
+                self.suspects_passed_over = suspects && suspect_start.is_none();
                 more
             }
             Err(error) => {
-                drop(seat);
-                self.floor.app.outage.failed(&mut self.trouble, "lease jobs", &error);
-                // Nothing rings when a store is back.
+                drop(suspect_start);
+                self.shared.app.outage.failed(&mut self.failing, "lease jobs", &error);
+                // The store does not notify when it is back.
                 self.pause().await;
                 true
             }
@@ -308,70 +319,69 @@ impl Dispatcher {
     async fn pause(&self) {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            () = self.floor.stopping.cancelled() => {}
+            () = self.shared.stopping.cancelled() => {}
         }
     }
 
-    /// Gives back a job whose lease may have been lost before its answer came; if it was, that changes nothing.
+    /// Gives back a job whose lease may have been lost before the store's answer came. If it was lost, this changes nothing.
     fn decline(&self, job: &Job, now: Timestamp) {
-        let (floor, settlement) = (self.floor.clone(), Settlement::given_back(job, self.lease_of(job), now));
-        self.floor.attempts.spawn(async move { floor.settle(settlement).await });
+        let (shared, settlement) = (self.shared.clone(), Settlement::given_back(job, self.lease_of(job), now));
+        self.shared.attempts.spawn(async move { shared.settle(settlement).await });
     }
 
     fn lease_of(&self, job: &Job) -> Lease {
-        Lease { job: job.call.id, attempt: job.standing.attempt, worker: self.floor.id }
+        Lease { job: job.call.id, attempt: job.standing.attempt, worker: self.shared.id }
     }
 
-    /// Waits until the next job that is not due yet is.
+    /// Waits until the next job comes due.
     async fn due(&self) {
         let Some(due) = self.next_due else { return std::future::pending().await };
-        self.floor.app.clock.sleep_until(due).await;
+        self.shared.app.clock.sleep_until(due).await;
     }
 
-    /// Waits until a suspect that waits can have a seat.
-    async fn next_turn(&self) -> SuspectPermit {
-        if !self.owed {
+    /// Waits until a suspect that was passed over can be started, and gives the permit for it.
+    async fn next_suspect_permit(&self) -> SuspectPermit {
+        if !self.suspects_passed_over {
             return std::future::pending().await;
         }
         drop(self.slots.acquire().await);
-        self.floor.app.suspects.take().await
+        self.shared.app.suspects.take().await
     }
 
-    /// Waits until a job that is ready can be started, or more may be leased, or, when there is neither, until the last
-    /// attempt has settled.
-    async fn slot_or_settlement(&self, look: bool) {
-        if !self.ready.is_empty() || look {
+    /// Waits for a free slot while there are jobs to start or to look for, and else until the last attempt has settled.
+    async fn slot_or_settlement(&self, look_for_jobs: bool) {
+        if !self.ready.is_empty() || look_for_jobs {
             drop(self.slots.acquire().await);
         } else {
-            self.floor.held.emptied().await;
+            self.shared.leases.emptied().await;
         }
     }
 
     fn is_idle(&self) -> bool {
-        let due = self.next_due.is_some_and(|due| due <= self.floor.app.now());
-        !due && !self.suspects && self.ready.is_empty() && self.floor.held.is_empty()
+        let due = self.next_due.is_some_and(|due| due <= self.shared.app.now());
+        !due && !self.suspects_wait && self.ready.is_empty() && self.shared.leases.is_empty()
     }
 
-    /// Gives back what was leased and not started.
-    async fn give_back(mut self) {
-        let now = self.floor.app.now();
+    /// Gives back the jobs that were leased and not started.
+    async fn give_back_ready(mut self) {
+        let now = self.shared.app.now();
         let jobs: Vec<_> = self.ready.drain(..).collect();
         let settlements = jobs.iter().map(|job| {
             let lease = self.lease_of(job);
-            let floor = &self.floor;
+            let shared = &self.shared;
             async move {
-                floor.settle(Settlement::given_back(job, lease, now)).await;
-                floor.held.remove(lease);
+                shared.settle(Settlement::given_back(job, lease, now)).await;
+                shared.leases.remove(lease);
             }
         });
         futures::future::join_all(settlements).await;
     }
 }
 
-/// Waits for leases on jobs that are yet to come; without a question for them, for ever.
-async fn arrived(coming: &mut Coming) -> (Result<Vec<Job>>, Uptime) {
-    let Some((jobs, asked)) = coming else { return std::future::pending().await };
+/// Waits for the answer to a lease ahead; for ever where there is none.
+async fn arrived(ahead: &mut LeaseAhead) -> (Result<Vec<Job>>, Uptime) {
+    let Some((jobs, asked)) = ahead else { return std::future::pending().await };
     let arrived = (jobs.await, *asked);
-    *coming = None;
+    *ahead = None;
     arrived
 }

@@ -9,9 +9,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::shared::Floor;
+use super::shared::WorkerShared;
 use crate::{
-    environment::outage::Trouble,
+    environment::outage::FailingCaller,
     error::{Error, Result},
     execution::stopped::Stopped,
     model::job::Lease,
@@ -19,44 +19,45 @@ use crate::{
 
 /// How long a lease lasts without being renewed.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
+/// How often leases are renewed.
 const EVERY: Duration = Duration::from_secs(1);
 const RENEWING: &str = "renew leases";
 
 /// The number of a worker's first renewal, which makes it known.
 pub(crate) const FIRST_BEAT: u64 = 1;
 
-/// Renews the leases of a worker.
+/// Renews the leases of a worker, and raises the number by which other workers see that it lives.
 pub(crate) struct Heartbeat {
-    floor: Arc<Floor>,
+    shared: Arc<WorkerShared>,
     beat: u64,
-    /// Where leases go that only the store knows, to be given back.
+    /// Takes leases that only the store knows to the rescue, which gives them back.
     orphans: mpsc::UnboundedSender<Lease>,
 }
 
 impl Heartbeat {
-    pub(crate) fn new(floor: Arc<Floor>, orphans: mpsc::UnboundedSender<Lease>) -> Self {
-        Self { floor, beat: FIRST_BEAT, orphans }
+    pub(crate) fn new(shared: Arc<WorkerShared>, orphans: mpsc::UnboundedSender<Lease>) -> Self {
+        Self { shared, beat: FIRST_BEAT, orphans }
     }
 
     /// Starts the thread that renews the leases until `finished`, and then has the store forget the worker.
     ///
-    /// It is a thread with a runtime of its own, on which nothing else is done: whatever keeps the processors or the
-    /// program's own runtime busy cannot starve it. On tokio's clock it is a task of the worker's runtime, for that clock
-    /// stands elsewhere on another one.
+    /// The thread has a runtime of its own, on which nothing else runs: neither busy processors nor a busy runtime of the
+    /// program can starve it. On tokio's clock the heartbeat is a task of the worker's runtime, since each runtime has a
+    /// clock of its own.
     pub(crate) fn start(self, finished: CancellationToken) -> Result<oneshot::Receiver<()>> {
         let (ended, end) = oneshot::channel();
-        let is_tokios = self.floor.app.clock.is_tokios();
+        let is_tokios = self.shared.app.clock.is_tokios();
         let beating = async move {
-            let floor = self.floor.clone();
+            let shared = self.shared.clone();
             self.run(finished).await;
-            // Bodies that cannot be stopped may go on, as when their runtime has ended.
-            floor.held.doubt();
-            if let Err(error) = floor.app.store.leave(floor.id).await {
+            // Bodies that could not be stopped may go on, as when their runtime has ended.
+            shared.leases.doubt();
+            if let Err(error) = shared.app.store.leave(shared.id).await {
                 let error = crate::error::chain(&error);
                 tracing::warn!(error, "the store was not told that the worker left; its leases will run out");
             }
-            // Before the worker is told: when that has stopped, its store may be opened again.
-            drop(floor);
+            // Before the stop of the worker goes on: when that is over, the store may be opened again.
+            drop(shared);
             let _ = ended.send(());
         };
         if is_tokios {
@@ -75,37 +76,37 @@ impl Heartbeat {
     }
 
     async fn run(mut self, finished: CancellationToken) {
-        let (floor, again) = (self.floor.clone(), Notify::new());
+        let (shared, again) = (self.shared.clone(), Notify::new());
         tokio::select! {
             biased;
             () = finished.cancelled() => {}
-            () = heed_doubts(&floor, &again) => {}
+            () = heed_doubts(&shared, &again) => {}
             () = self.beat_on(&again) => {}
         }
     }
 
-    /// Renews again and again, until the worker may not go on.
+    /// Renews once a second, until the worker may not go on.
     async fn beat_on(&mut self, again: &Notify) {
-        let mut trouble: Option<Trouble> = None;
+        let mut failing: Option<FailingCaller> = None;
         loop {
-            // However long the answer takes: a lease has room for two renewals that fail.
+            // From the question on, however long the answer takes: a lease has room for two renewals that fail.
             let (next, soonest) = (Instant::now() + EVERY, Duration::from_millis(100));
-            // An answer that comes later is of no use. What has been asked may be carried out all the same.
+            // A later answer is of no use. The store may carry out what was asked all the same.
             let renewed = timeout(LEASE, AssertUnwindSafe(self.renew()).catch_unwind()).await.map_or_else(
                 |_| Err(Error::store(RENEWING, "it has not answered in time")),
                 |caught| caught.unwrap_or_else(panicked),
             );
             match renewed {
                 Ok(()) => {
-                    if let Some(trouble) = trouble.take() {
-                        trouble.over();
+                    if let Some(failing) = failing.take() {
+                        failing.answered();
                     }
                 }
                 Err(error @ (Error::NewerStore { .. } | Error::StoreChanged { .. })) => {
                     self.stop_worker(error);
                     return std::future::pending().await;
                 }
-                Err(error) => self.floor.app.outage.failed(&mut trouble, RENEWING, &error),
+                Err(error) => self.shared.app.outage.failed(&mut failing, RENEWING, &error),
             }
             tokio::select! {
                 biased;
@@ -116,45 +117,46 @@ impl Heartbeat {
     }
 
     async fn renew(&mut self) -> Result<()> {
-        let Floor { app, held, id, .. } = &*self.floor;
+        let WorkerShared { app, leases, id, .. } = &*self.shared;
         self.beat += 1;
-        let round = held.renewing();
-        // Before the time that others count from: then our own is never the later one.
+        let round = leases.renewing();
+        // Before the store raises the beat, from which other workers count: so this worker's lease never ends later by its
+        // own clock than by theirs.
         let asked = app.clock.uptime();
         let renewed = app.store.renew(*id, self.beat).await?;
         let now = app.clock.uptime();
-        let orphans = held.compare(round, &renewed.leases);
-        held.renewed(round, now, asked + LEASE);
+        let orphans = leases.compare(round, &renewed.leases);
+        leases.renewed(round, now, asked + LEASE);
         if let Some(time) = renewed.now {
             app.clock.learn(time, asked, now);
         }
         for orphan in orphans {
-            // Without the rescue the worker is about to end, and the leases with it.
+            // Where the rescue is gone, the worker is about to end, and the leases with it.
             let _ = self.orphans.send(orphan);
         }
         Ok(())
     }
 
-    /// Has the worker stop by itself: what it would still write is not what the store has now.
+    /// Stops the worker: what it would write no longer fits what the store has now.
     fn stop_worker(&self, error: Error) {
         tracing::error!(error = crate::error::chain(&error), "the worker stops, and gives its jobs back");
-        *self.floor.trouble() = Some(error);
-        self.floor.stopping.cancel();
+        *self.shared.stop_cause() = Some(error);
+        self.shared.stopping.cancel();
     }
 }
 
-/// The store's own code has panicked: that is an error like any other, for the next renewal may do better.
+/// The error of a panic in the store's own code. It is an error like any other, since the next renewal may succeed.
 fn panicked(payload: Box<dyn Any + Send>) -> Result<()> {
     Err(Error::store(RENEWING, Stopped::panic(payload)))
 }
 
-/// Hears of each doubt about the leases at once, whatever the heartbeat waits for, and has them renewed.
-async fn heed_doubts(floor: &Floor, again: &Notify) {
-    let mut doubts = floor.app.store.notifier().doubt();
+/// Has the leases renewed as soon as the store raises a doubt about them, whatever the heartbeat waits for.
+async fn heed_doubts(shared: &WorkerShared, again: &Notify) {
+    let mut doubts = shared.app.store.notifier().doubt();
     loop {
-        // A doubt is nothing that could be looked for.
+        // Only the notification: a doubt leaves no trace in the store to look for.
         doubts.notification().await;
-        floor.held.doubt();
+        shared.leases.doubt();
         again.notify_one();
     }
 }

@@ -1,10 +1,9 @@
-//! Leases jobs and runs them, until it is told to stop.
+//! A worker leases jobs and runs them until it stops.
 
 pub(crate) mod body;
-pub(crate) mod called;
+pub(crate) mod delayed;
 pub(crate) mod dispatcher;
 pub(crate) mod heartbeat;
-pub(crate) mod later;
 pub(crate) mod lease_table;
 pub(crate) mod maintenance;
 pub(crate) mod recorder;
@@ -15,6 +14,8 @@ pub(crate) mod runner;
 pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod stopping;
+pub(crate) mod thread_body;
+pub(crate) mod writes;
 
 use std::{
     fmt,
@@ -33,12 +34,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     dispatcher::Dispatcher,
     heartbeat::{FIRST_BEAT, Heartbeat},
-    lease_table::Held,
+    lease_table::LeaseTable,
     maintenance::{pruner, unserved},
     recorder::Recorder,
     rescue::Rescue,
     retrying::RetryingStore,
-    shared::Floor,
+    shared::WorkerShared,
     signals::Signals,
 };
 use crate::{
@@ -78,7 +79,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long running bodies may go on after the worker was told to stop; 25 s by default.
+    /// How long running bodies may go on after the worker begins to stop; 25 s by default.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
@@ -111,8 +112,8 @@ impl WorkerBuilder {
         }
         let queues = self.queue_names();
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
-        let is_heard = |task: &&TaskExecSchema| queues.iter().any(|queue| queue == task.queue);
-        self.app.check_needs(self.app.registry.schemas().filter(is_heard))?;
+        let is_listened_to = |task: &&TaskExecSchema| queues.iter().any(|queue| queue == task.queue);
+        self.app.check_needs(self.app.registry.schemas().filter(is_listened_to))?;
 
         let (id, clock) = (WorkerId::new(), &self.app.clock);
         let asked = clock.uptime();
@@ -123,7 +124,7 @@ impl WorkerBuilder {
         Worker::start(id, self, queues.into(), asked + heartbeat::LEASE, runtime)
     }
 
-    /// Runs every job that is due, and those that come due meanwhile, and stops when none is left; for tests.
+    /// Runs every job that is due, and every job that comes due meanwhile, and stops when none is left; for tests.
     ///
     /// # Errors
     ///
@@ -147,12 +148,12 @@ impl WorkerBuilder {
     }
 }
 
-/// The current runtime, if bodies and waits can go on in it.
+/// The current runtime, checked to have timers.
 fn runtime_with_timers() -> Result<Handle> {
     let runtime = Handle::try_current().map_err(|_| {
         Error::Misuse("a worker needs a tokio runtime: start it within one, as `#[tokio::main]` makes it")
     })?;
-    // Tokio says only by a panic that a runtime has no timers.
+    // Only a panic shows that a runtime of tokio has no timers.
     catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).map_err(|_| {
         Error::Misuse(
             "a worker needs timers, and this tokio runtime has none: build it with `enable_time` or `enable_all`",
@@ -170,13 +171,13 @@ impl fmt::Debug for WorkerBuilder {
 /// A worker that runs. Dropping it stops it as [`shutdown`](Self::shutdown) does, without waiting.
 #[must_use = "a worker stops when it is dropped"]
 pub struct Worker {
-    floor: Arc<Floor>,
+    shared: Arc<WorkerShared>,
     idle: watch::Receiver<bool>,
-    /// The parts to stop once all attempts have ended, and to wait for.
+    /// Cancelled when all attempts have ended, to end the heartbeat and the other parts.
     finished: CancellationToken,
     parts: TaskTracker,
     leases_ended: Option<oneshot::Receiver<()>>,
-    /// Where all this runs, from wherever the worker is dropped.
+    /// The runtime of the worker: its drop needs it, and may happen outside of it.
     runtime: Handle,
 }
 
@@ -191,59 +192,60 @@ impl Worker {
         let WorkerBuilder { app, concurrency, grace, .. } = builder;
         let (flush_requests, requests) = mpsc::unbounded_channel();
         let (settlements, settled) = mpsc::unbounded_channel();
-        let floor = Arc::new(Floor {
+        let shared = Arc::new(WorkerShared {
             app: app.clone(),
             store: RetryingStore::new(app.store.clone(), app.outage.clone()),
             id,
-            held: Held::default(),
+            leases: LeaseTable::default(),
             flush_requests,
             stopping: CancellationToken::new(),
             given_up: CancellationToken::new(),
             settlements,
             attempts: TaskTracker::new(),
-            trouble: Mutex::default(),
+            stop_cause: Mutex::default(),
             grace,
         });
-        floor.held.renewed(floor.held.renewing(), app.clock.uptime(), renewed);
+        shared.leases.renewed(shared.leases.renewing(), app.clock.uptime(), renewed);
         let (finished, parts) = (CancellationToken::new(), TaskTracker::new());
         let (orphaned, orphans) = mpsc::unbounded_channel();
-        let leases_ended = Heartbeat::new(floor.clone(), orphaned).start(finished.clone())?;
+        let leases_ended = Heartbeat::new(shared.clone(), orphaned).start(finished.clone())?;
         parts.spawn(end_with_runtime(finished.clone()));
         // A store that never answers holds up no stop for ever.
-        let given_up = || floor.given_up.clone();
-        parts.spawn(unless(given_up(), Rescue::new(floor.clone(), orphans).run(finished.clone())));
-        let recorder = Recorder::new(floor.store.clone(), requests, settled);
+        let given_up = || shared.given_up.clone();
+        parts.spawn(run_unless(given_up(), Rescue::new(shared.clone(), orphans).run(finished.clone())));
+        let recorder = Recorder::new(shared.store.clone(), requests, settled);
         parts.spawn(recorder.run(finished.clone(), given_up()));
-        parts.spawn(unless(given_up(), pruner::run(app.clone(), floor.stopping.clone())));
-        parts.spawn(unless(given_up(), unserved::run(floor.clone(), queues.clone())));
+        parts.spawn(run_unless(given_up(), pruner::run(app.clone(), shared.stopping.clone())));
+        parts.spawn(run_unless(given_up(), unserved::run(shared.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);
-        let dispatcher = Dispatcher::new(floor.clone(), queues, concurrency, idling);
-        floor.attempts.spawn(dispatcher.run());
-        Ok(Self { floor, idle, finished, parts, leases_ended: Some(leases_ended), runtime })
+        let dispatcher = Dispatcher::new(shared.clone(), queues, concurrency, idling);
+        shared.attempts.spawn(dispatcher.run());
+        Ok(Self { shared, idle, finished, parts, leases_ended: Some(leases_ended), runtime })
     }
 
     /// The worker's id, as the history of attempts names it.
     pub fn id(&self) -> WorkerId {
-        self.floor.id
+        self.shared.id
     }
 
-    /// Stops gracefully: leases no more; generators stop at their next yield, other bodies have the grace to end; what
-    /// was not ended is given back, without a failure.
+    /// Stops gracefully. The worker leases no more jobs. Generators stop at their next yield; other bodies have the grace to
+    /// end. Jobs that have not ended are given back, without a failure.
     ///
-    /// A stop that takes longer says by `tracing` what it waits for: the bodies that run, or the store with its last error.
-    /// That is news while the grace lasts, and a warning from 5 s after it on, each time after twice as long.
+    /// A stop that takes longer logs by `tracing` what it waits for: the bodies that run, or the store with its last error. It
+    /// logs at the level `INFO` while the grace lasts, and at `WARN` from 5 s after it on, each time after twice as long.
     ///
     /// # Errors
     ///
-    /// [`Error::Misuse`] when the store is away for longer than the grace, so that jobs could not be given back: they go on
-    /// elsewhere when their leases have run out. [`Error::NewerStore`] when the worker has stopped by itself, since a newer
-    /// qtasks has changed the store; likewise [`Error::StoreChanged`], since the files of the store were removed or replaced.
+    /// [`Error::NotGivenBack`] when the store is away for longer than the grace, so that jobs could not be given back: they go
+    /// on elsewhere when their leases have run out. [`Error::NewerStore`] when the worker has stopped by itself because a newer
+    /// qtasks has changed the store, and [`Error::StoreChanged`] when it has because the files of the store were removed or
+    /// replaced.
     pub async fn shutdown(mut self) -> Result<()> {
         self.stop().await
     }
 
-    /// Waits for SIGINT or SIGTERM, and stops gracefully; at a second one, at once. Returns also when the worker has stopped
-    /// by itself.
+    /// Waits for SIGINT or SIGTERM, and then stops gracefully; at a second signal it stops at once. Returns also when the worker
+    /// has stopped by itself.
     ///
     /// # Errors
     ///
@@ -252,65 +254,65 @@ impl Worker {
         let mut signals = Signals::listen()?;
         tokio::select! {
             () = signals.next() => tracing::info!("stopping; a second signal stops at once"),
-            () = self.floor.stopping.cancelled() => {}
+            () = self.shared.stopping.cancelled() => {}
         }
         tokio::select! {
             stopped = self.stop() => return stopped,
             () = signals.next() => {}
         }
-        self.floor.given_up.cancel();
+        self.shared.given_up.cancel();
         self.stop().await
     }
 
     async fn stop(&mut self) -> Result<()> {
-        let floor = self.floor.clone();
+        let shared = self.shared.clone();
         tokio::select! {
             biased;
             stopped = self.end() => stopped,
-            () = stopping::report(&floor) => unreachable!("it is said as long as the stop takes"),
+            () = stopping::report(&shared) => unreachable!("the report goes on as long as the stop"),
         }
     }
 
     async fn end(&mut self) -> Result<()> {
-        let floor = &self.floor;
-        floor.stopping.cancel();
-        floor.attempts.close();
-        // Bodies get the grace; settling what they came to gets as long again when the store is away.
-        let mut patience =
-            pin!(tokio::time::sleep(floor.grace.saturating_mul(2).saturating_add(Duration::from_secs(5))));
+        let shared = &self.shared;
+        shared.stopping.cancel();
+        shared.attempts.close();
+        // Bodies have the grace. Where the store is away, settling their jobs may take as long again.
+        let mut time_to_end =
+            pin!(tokio::time::sleep(shared.grace.saturating_mul(2).saturating_add(Duration::from_secs(5))));
         let in_time = tokio::select! {
-            () = floor.attempts.wait() => true,
-            () = patience.as_mut() => false,
-            () = floor.given_up.cancelled() => true,
+            () = shared.attempts.wait() => true,
+            () = time_to_end.as_mut() => false,
+            () = shared.given_up.cancelled() => true,
         };
         if !in_time {
-            tracing::warn!("the worker stops at once, and no longer waits for {}", stopping::waits(floor));
-            floor.given_up.cancel();
+            tracing::warn!("the worker stops at once, and no longer waits for {}", stopping::waits(shared));
+            shared.given_up.cancel();
         }
         self.finished.cancel();
         self.parts.close();
         tokio::select! {
             biased;
             () = self.parts.wait() => {}
-            () = patience, if in_time => floor.given_up.cancel(),
+            () = time_to_end, if in_time => shared.given_up.cancel(),
         }
         self.parts.wait().await;
         if let Some(ended) = self.leases_ended.take() {
-            // The thread may wait for a store that is away; then the leases run out by themselves.
+            // The heartbeat may wait for a store that is away; then the leases run out by themselves.
             let _ = tokio::time::timeout(Duration::from_secs(5), ended).await;
         }
-        if let Some(trouble) = self.floor.trouble().take() {
-            return Err(trouble);
+        if let Some(stop_cause) = self.shared.stop_cause().take() {
+            return Err(stop_cause);
         }
         if in_time {
             return Ok(());
         }
-        Err(Error::Misuse("the store was away while the worker stopped; its jobs go on when their leases have run out"))
+        Err(Error::NotGivenBack)
     }
 }
 
-/// Does `work` until it is done or `given_up`.
-async fn unless(given_up: CancellationToken, work: impl Future<Output = ()>) {
+/// Does `work` until it is done or the worker stops at once.
+async fn run_unless(given_up: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         biased;
         () = given_up.cancelled() => {}
@@ -320,10 +322,10 @@ async fn unless(given_up: CancellationToken, work: impl Future<Output = ()>) {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.floor.stopping.cancel();
-        self.floor.attempts.close();
+        self.shared.stopping.cancel();
+        self.shared.attempts.close();
         // Also when the runtime ends before the attempts do: then their leases must run out.
-        let (attempts, finish) = (self.floor.attempts.clone(), self.finished.clone().drop_guard());
+        let (attempts, finish) = (self.shared.attempts.clone(), self.finished.clone().drop_guard());
         self.runtime.spawn(async move {
             attempts.wait().await;
             drop(finish);
@@ -331,7 +333,8 @@ impl Drop for Worker {
     }
 }
 
-/// Tells the thread that renews the leases to end, also when the runtime ends, which drops this.
+/// Waits until the worker is `finished`, or its runtime ends and drops this; either ends the heartbeat, which has a runtime of
+/// its own.
 async fn end_with_runtime(finished: CancellationToken) {
     let _finish = finished.clone().drop_guard();
     finished.cancelled().await;
@@ -339,6 +342,6 @@ async fn end_with_runtime(finished: CancellationToken) {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker {}", self.floor.id)
+        write!(f, "worker {}", self.shared.id)
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::shared::Floor;
+use super::shared::WorkerShared;
 use crate::{
     error::Result,
     execution::journal::{Journal, Numbered, Recorded, memo::Memos},
@@ -13,32 +13,32 @@ use crate::{
     store::PAGE,
 };
 
-/// The steps of earlier attempts, which the body has to yield again.
-pub(super) fn steps(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema) -> Recorded<Step> {
-    let (floor, id) = (floor.clone(), job.call.id);
+/// The steps of earlier attempts, which the body has to yield again; none for a task that resumes by a cursor.
+pub(super) fn steps(shared: &Arc<WorkerShared>, job: &Job, schema: &TaskExecSchema) -> Recorded<Step> {
+    let (shared, id) = (shared.clone(), job.call.id);
     let replays = schema.generating.is_some_and(|generating| generating.resume == Resume::Replay);
     let recorded = if replays { job.counts.steps } else { 0 };
     read_back(recorded, move |from| {
-        let floor = floor.clone();
-        async move { floor.store.persist("read recorded steps", || floor.app.store.steps(id, from, PAGE)).await }
+        let shared = shared.clone();
+        async move { shared.store.persist("read recorded steps", || shared.app.store.steps(id, from, PAGE)).await }
     })
 }
 
-/// What earlier attempts did once: for the body, and for the step that comes next.
-pub(super) fn memos(floor: &Arc<Floor>, job: &Job, schema: &TaskExecSchema, journal: &Arc<Journal>) -> Memos {
+/// The memos of earlier attempts: those of the body, and those of the handler of the step that comes next.
+pub(super) fn memos(shared: &Arc<WorkerShared>, job: &Job, schema: &TaskExecSchema, journal: &Arc<Journal>) -> Memos {
     let first = if schema.generating.is_some() { job.counts.steps } else { 0 };
     let recorded = |step: Option<u64>| {
-        let (floor, id) = (floor.clone(), job.call.id);
+        let (shared, id) = (shared.clone(), job.call.id);
         let page = move |from| {
-            let floor = floor.clone();
-            async move { floor.store.persist("read memos", || floor.app.store.memos(id, step, from, PAGE)).await }
+            let shared = shared.clone();
+            async move { shared.store.persist("read memos", || shared.app.store.memos(id, step, from, PAGE)).await }
         };
         (job.counts.memos > 0).then(|| read_back(job.counts.memos, page))
     };
-    Memos::new(journal.clone(), floor.app.limits, first, recorded(None), recorded(Some(first)))
+    Memos::new(journal.clone(), shared.app.limits, first, recorded(None), recorded(Some(first)))
 }
 
-/// Reads what earlier attempts recorded, page after page, as the body comes to it: all whose number is below `end`.
+/// Reads what earlier attempts recorded, all whose number is below `end`: page after page, as the body comes to it.
 fn read_back<T: Numbered + Send + 'static, F>(end: u64, page_from: impl Fn(u64) -> F + Send + 'static) -> Recorded<T>
 where
     F: Future<Output = Result<Vec<T>>> + Send,

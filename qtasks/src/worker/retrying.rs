@@ -1,4 +1,4 @@
-//! Calls of a store that are tried again until it carries them out, and what it said last.
+//! Calls of a store that are made again until the store carries them out, and the error that it gave last.
 
 use std::{
     fmt,
@@ -15,21 +15,19 @@ use crate::{
     store::Store,
 };
 
-/// A store that may be away, for what has to be written all the same.
+/// A store, and what is known of the calls that it fails: for what has to be written although the store may be away.
 pub(crate) struct RetryingStore {
     pub(crate) store: Arc<dyn Store>,
-    /// How many calls it has refused, which are to be tried again.
+    /// How many calls have failed and are made again.
     failing: AtomicUsize,
     last_error: Mutex<String>,
     outage: Arc<Outage>,
 }
 
-/// The calls that a store refuses.
-pub(crate) struct Trouble {
-    /// How many there are.
-    pub(crate) calls: usize,
-    /// What the store said last.
-    pub(crate) error: String,
+/// The calls that a store fails at this moment.
+pub(crate) struct FailingCalls {
+    calls: usize,
+    last_error: String,
 }
 
 impl RetryingStore {
@@ -37,23 +35,23 @@ impl RetryingStore {
         Arc::new(Self { store, failing: AtomicUsize::new(0), last_error: Mutex::default(), outage })
     }
 
-    /// Calls `write` until the store is there to carry it out.
+    /// Calls `write` until the store carries it out, or gives an error that no repetition mends.
     pub(crate) async fn persist<T, F>(&self, doing: &str, write: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let mut failing = None;
         insist(&self.outage, doing, write, |error| {
-            failing.get_or_insert_with(|| Failing::new(&self.failing));
+            failing.get_or_insert_with(|| FailingCall::new(&self.failing));
             *self.last_error() = error;
         })
         .await
     }
 
-    /// Which calls it refuses at this moment, if any.
-    pub(crate) fn trouble(&self) -> Option<Trouble> {
+    /// The calls that fail at this moment, if there are any.
+    pub(crate) fn failing_calls(&self) -> Option<FailingCalls> {
         let calls = self.failing.load(Relaxed);
-        (calls > 0).then(|| Trouble { calls, error: self.last_error().clone() })
+        (calls > 0).then(|| FailingCalls { calls, last_error: self.last_error().clone() })
     }
 
     fn last_error(&self) -> MutexGuard<'_, String> {
@@ -61,7 +59,7 @@ impl RetryingStore {
     }
 }
 
-/// Calls `write` until the store is there to carry it out.
+/// Calls `write` until the store carries it out, or gives an error that no repetition mends.
 pub(crate) async fn persist<T, F: Future<Output = Result<T>>>(
     outage: &Arc<Outage>,
     doing: &str,
@@ -74,24 +72,24 @@ async fn insist<T, F>(
     outage: &Arc<Outage>,
     doing: &str,
     write: impl Fn() -> F,
-    mut refused: impl FnMut(String),
+    mut failed: impl FnMut(String),
 ) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let mut trouble = None;
+    let mut failing = None;
     let mut wait = Duration::from_millis(50);
     loop {
         match write().await {
             Err(error @ Error::Store { .. }) => {
-                outage.failed(&mut trouble, doing, &error);
-                refused(chain(&error));
+                outage.failed(&mut failing, doing, &error);
+                failed(chain(&error));
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(5));
             }
             answer => {
-                if let Some(trouble) = trouble {
-                    trouble.over();
+                if let Some(failing) = failing {
+                    failing.answered();
                 }
                 return answer;
             }
@@ -99,29 +97,29 @@ where
     }
 }
 
-/// Counts a call that fails, until it is carried out or given up.
-struct Failing<'a>(&'a AtomicUsize);
+/// Counts a call that fails, until it is carried out or dropped.
+struct FailingCall<'a>(&'a AtomicUsize);
 
-impl<'a> Failing<'a> {
+impl<'a> FailingCall<'a> {
     fn new(failing: &'a AtomicUsize) -> Self {
         failing.fetch_add(1, Relaxed);
         Self(failing)
     }
 }
 
-impl Drop for Failing<'_> {
+impl Drop for FailingCall<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for FailingCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let calls = if self.calls == 1 {
             "1 call so far, which is"
         } else {
             &format!("{} calls so far, which are", self.calls)
         };
-        write!(f, "the store has refused {calls} tried again; its last error: {}", self.error)
+        write!(f, "the store has refused {calls} tried again; its last error: {}", self.last_error)
     }
 }

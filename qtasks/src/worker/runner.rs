@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use super::{
     body::{Body, time_limit},
     replay::{memos, steps},
-    shared::{Floor, Slot},
+    shared::{JobPermit, WorkerShared},
 };
 use crate::{
     environment::suspects::SuspectPermit,
@@ -43,33 +43,39 @@ use crate::{
 
 /// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
 /// of a suspect when that is durable, or before, when it has [passed](pass_turn).
-pub(crate) async fn run(floor: Arc<Floor>, job: Job, lease: Lease, slot: Slot, mut turn: Option<SuspectPermit>) {
+pub(crate) async fn run(
+    shared: Arc<WorkerShared>,
+    job: Job,
+    lease: Lease,
+    permit: JobPermit,
+    mut turn: Option<SuspectPermit>,
+) {
     telemetry::starts(&job);
-    let started = floor.app.now();
-    let task = floor.app.registry.get(&job.call.task);
+    let started = shared.app.now();
+    let task = shared.app.registry.get(&job.call.task);
     let verdict = match task {
-        Some(task) => attempt(&floor, &job, lease, task, turn.as_mut()).await,
+        Some(task) => attempt(&shared, &job, lease, task, turn.as_mut()).await,
         None => Some(Progressed::RELEASED),
     };
-    drop(slot);
+    drop(permit);
     let is_settled = match verdict {
         Some(Progressed { verdict, steps, skipped }) => {
             let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
-            settle(&floor, &Over { job: &job, lease, started, steps, skipped, retry }, verdict).await
+            settle(&shared, &Over { job: &job, lease, started, steps, skipped, retry }, verdict).await
         }
         None => false,
     };
-    floor.held.remove(lease);
+    shared.leases.remove(lease);
     drop(turn);
     if !is_settled && telemetry::lost_is_heard() {
         // Not here: the worker would wait for it when it stops.
-        tokio::spawn(say_why_lost(floor, job).in_current_span());
+        tokio::spawn(say_why_lost(shared, job).in_current_span());
     }
 }
 
 /// Says of a lost lease where it went, as far as the store can tell.
-async fn say_why_lost(floor: Arc<Floor>, job: Job) {
-    let found = floor.app.store.standing(job.call.id).await.ok().flatten();
+async fn say_why_lost(shared: Arc<WorkerShared>, job: Job) {
+    let found = shared.app.store.standing(job.call.id).await.ok().flatten();
     telemetry::lost_attempt(&job, found.as_ref().map(|(standing, _)| standing));
 }
 
@@ -86,7 +92,7 @@ impl Progressed {
 
 /// What the attempt came to; nothing when its lease is lost, for then it is no longer ours to say.
 async fn attempt(
-    floor: &Arc<Floor>,
+    shared: &Arc<WorkerShared>,
     job: &Job,
     lease: Lease,
     task: &'static Registration,
@@ -98,31 +104,31 @@ async fn attempt(
         Some(Checkpoint::Each) => (Duration::ZERO, job.counts.steps),
         None => (Duration::ZERO, 0),
     };
-    let holder = floor.clone();
-    let holds = Arc::new(move || holder.held.holds(holder.app.clock.soon()));
+    let holder = shared.clone();
+    let holds = Arc::new(move || holder.leases.holds(holder.app.clock.soon()));
     let next = Count { steps: job.counts.steps, memos: job.counts.memos };
-    let journal = Journal::new(lease, holds, next, wait, floor.flush_requests.clone());
-    let memos = memos(floor, job, schema, &journal);
-    let (stopping, app) = (floor.stopping.clone(), floor.app.clone());
+    let journal = Journal::new(lease, holds, next, wait, shared.flush_requests.clone());
+    let memos = memos(shared, job, schema, &journal);
+    let (stopping, app) = (shared.stopping.clone(), shared.app.clone());
     let context = TaskContext::new(job.call.id, job.standing.attempt, schema, Some(memos), stopping, app);
-    if !floor.held.start(lease, journal.clone(), Some(context.clone())) {
+    if !shared.leases.start(lease, journal.clone(), Some(context.clone())) {
         return None;
     }
     // Where a body does not yield, nothing else keeps it from running beside one that somebody else has begun.
     tokio::select! {
         biased;
         held = journal.held() => held.ok()?,
-        () = floor.grace_is_over() => return Some(Progressed::RELEASED),
+        () = shared.grace_is_over() => return Some(Progressed::RELEASED),
     }
     let attempt = Attempt::stored(
         context.clone(),
-        floor.app.states.clone(),
-        floor.app.limits,
+        shared.app.states.clone(),
+        shared.app.limits,
         journal.clone(),
         recorded,
-        steps(floor, job, schema),
+        steps(shared, job, schema),
     );
-    let suspect = turn.as_ref().map(|turn| turn.of_body());
+    let suspect = turn.as_ref().map(|turn| turn.for_body());
     let (begun, time_up) = time_limit(job.call.max_time.or(schema.max_time));
     let mut time_up = pin!(time_up.fuse());
     // Reading the arguments is the task's own code too.
@@ -130,8 +136,8 @@ async fn attempt(
     let run = async {
         let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
             Ok(body) => {
-                let body = Body::start(body.guarded(context.clone()), begun, suspect, floor.app.clock.hold());
-                watch_over(floor, job, &journal, body, time_up.as_mut()).await
+                let body = Body::start(body.guarded(context.clone()), begun, suspect, shared.app.clock.hold());
+                watch_over(shared, job, &journal, body, time_up.as_mut()).await
             }
             Err(stopped) => stopped.verdict(),
         };
@@ -139,12 +145,12 @@ async fn attempt(
         context.end_attempt();
         // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only
         // then: that came first, whatever the body came to by running ahead of it.
-        match finish(floor, &journal, time_up).await {
+        match finish(shared, &journal, time_up).await {
             Ok(()) => verdict,
             Err(stopped) => stopped.verdict(),
         }
     };
-    let verdict = beside(run, pass_turn(floor, job, &journal, turn)).await;
+    let verdict = beside(run, pass_turn(shared, job, &journal, turn)).await;
     journal.fence();
     Some(Progressed { verdict: verdict?, steps: journal.steps() - job.counts.steps, skipped: journal.skips().count() })
 }
@@ -152,13 +158,13 @@ async fn attempt(
 /// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
 /// failed behind it.
 async fn watch_over(
-    floor: &Arc<Floor>,
+    shared: &Arc<WorkerShared>,
     job: &Job,
     journal: &Journal,
     mut body: Body,
     time_up: impl Future<Output = Duration>,
 ) -> Option<Verdict> {
-    let polled = matches!(body, Body::Polled(_));
+    let polled = matches!(body, Body::OnRuntime(_));
     let stop = tokio::select! {
         biased;
         outcome = body.outcome() => return of(outcome),
@@ -166,7 +172,7 @@ async fn watch_over(
         // One that is called, and cannot be stopped, learns of it at its next yield.
         () = journal.handler_failed(), if polled => Stop::Handler,
         limit = time_up => Stop::TimeUp(limit),
-        () = floor.grace_is_over() => Stop::Worker,
+        () = shared.grace_is_over() => Stop::Worker,
     };
     match stop {
         Stop::TimeUp(limit) => journal.halt(Stopped::TimeUp(limit)),
@@ -197,7 +203,7 @@ async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()
 
 /// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
 /// knows of that first: from then on the job is not to blame when the process is killed.
-async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mut SuspectPermit>) {
+async fn pass_turn(shared: &WorkerShared, job: &Job, journal: &Journal, turn: Option<&mut SuspectPermit>) {
     let (Some(turn), Some(suspect)) = (turn, job.standing.suspect) else { return };
     tokio::select! {
         biased;
@@ -212,8 +218,8 @@ async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mu
                 progress: None,
                 passed: true,
             }]);
-            let written = floor.store.persist("record that a suspect has had its turn", || {
-                floor.app.store.record(record.clone())
+            let written = shared.store.persist("record that a suspect has had its turn", || {
+                shared.app.store.record(record.clone())
             });
             if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
                 return;
@@ -224,19 +230,23 @@ async fn pass_turn(floor: &Floor, job: &Job, journal: &Journal, turn: Option<&mu
 }
 
 /// Waits until all is durable that was handled. Handlers in transactions may not go on for longer than a body.
-async fn finish(floor: &Floor, journal: &Journal, time_up: impl Future<Output = Duration>) -> Result<(), Stopped> {
+async fn finish(
+    shared: &WorkerShared,
+    journal: &Journal,
+    time_up: impl Future<Output = Duration>,
+) -> Result<(), Stopped> {
     let reason = tokio::select! {
         biased;
         finished = journal.finish() => return finished,
         limit = time_up => Stopped::TimeUp(limit),
-        () = floor.grace_is_over() => Stopped::Released,
+        () = shared.grace_is_over() => Stopped::Released,
     };
     journal.halt(reason);
     tokio::select! {
         biased;
         finished = journal.finish() => finished,
         // Nothing is written any more.
-        () = floor.given_up.cancelled() => Err(Stopped::Fenced),
+        () = shared.given_up.cancelled() => Err(Stopped::Fenced),
     }
 }
 
@@ -288,14 +298,14 @@ const REFUSED: &str = "the store refuses what the attempt came to, and the text 
 
 /// Settles an attempt. One that came to something which the store refuses has failed, in the store's own words, which are
 /// short. Gives whether the lease was not lost before.
-async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) -> bool {
+async fn settle(shared: &WorkerShared, over: &Over<'_>, verdict: Verdict) -> bool {
     let job = over.job;
-    let (settlement, mut end) = over.settlement(verdict, floor.app.now());
-    let mut came = floor.settle(settlement).await;
+    let (settlement, mut end) = over.settlement(verdict, shared.app.now());
+    let mut came = shared.settle(settlement).await;
     if let Some(error) = refusal(&came) {
         let error = chain(error);
         tracing::warn!(error, job = %job.call.id, attempt = job.standing.attempt, "what the attempt came to is refused; it has failed");
-        (came, end) = settle_refused(floor, over, error).await;
+        (came, end) = settle_refused(shared, over, error).await;
     }
     match came {
         Some(Ok(Written::Yes)) => end.say(),
@@ -310,19 +320,23 @@ async fn settle(floor: &Floor, over: &Over<'_>, verdict: Verdict) -> bool {
 }
 
 /// Settles an attempt as one that has failed, with ever less that the store could refuse, rather than again and again.
-async fn settle_refused<'a>(floor: &Floor, over: &Over<'a>, error: String) -> (Option<Result<Written>>, End<'a>) {
+async fn settle_refused<'a>(
+    shared: &WorkerShared,
+    over: &Over<'a>,
+    error: String,
+) -> (Option<Result<Written>>, End<'a>) {
     let failed = |error: &str| {
-        over.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, floor.app.now())
+        over.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, shared.app.now())
     };
     let (last, last_end) = failed(REFUSED);
     let without_trace = Settlement { attempt: None, ..last };
     for (settlement, end) in [failed(&error), failed(REFUSED)] {
-        let came = floor.settle(settlement).await;
+        let came = shared.settle(settlement).await;
         if refusal(&came).is_none() {
             return (came, end);
         }
     }
-    (floor.settle(without_trace).await, last_end)
+    (shared.settle(without_trace).await, last_end)
 }
 
 fn refusal(came: &Option<Result<Written>>) -> Option<&Error> {

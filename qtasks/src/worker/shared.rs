@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{lease_table::Held, recorder::Settlements, retrying::RetryingStore};
+use super::{lease_table::LeaseTable, recorder::Settlements, retrying::RetryingStore};
 use crate::{
     environment::App,
     error::{Error, Result},
@@ -17,46 +17,47 @@ use crate::{
     store::{Settlement, Written},
 };
 
-/// What the parts of a worker share.
-pub(crate) struct Floor {
+/// What the dispatcher, the attempts, the recorder, the heartbeat and the rescue of one worker share.
+pub(crate) struct WorkerShared {
     pub(crate) app: Arc<App>,
-    /// That of the application, for what is tried again.
+    /// The store of the application, for calls that are made again until it carries them out.
     pub(crate) store: Arc<RetryingStore>,
     pub(crate) id: WorkerId,
-    pub(crate) held: Held,
+    pub(crate) leases: LeaseTable,
     pub(crate) flush_requests: mpsc::UnboundedSender<FlushRequest>,
-    /// Told when the worker is to stop gracefully,
+    /// Cancelled when the worker is to stop gracefully.
     pub(crate) stopping: CancellationToken,
-    /// and when at once.
+    /// Cancelled when the worker is to stop at once.
     pub(crate) given_up: CancellationToken,
     pub(crate) settlements: Settlements,
     pub(crate) attempts: TaskTracker,
     /// Why the worker has stopped by itself, if it has.
-    pub(crate) trouble: Mutex<Option<Error>>,
+    pub(crate) stop_cause: Mutex<Option<Error>>,
     pub(crate) grace: Duration,
 }
 
-/// The right to run one job.
-pub(crate) type Slot = OwnedSemaphorePermit;
+/// The right to run one job: one of as many as the worker runs at once.
+pub(crate) type JobPermit = OwnedSemaphorePermit;
 
-impl Floor {
-    pub(crate) fn trouble(&self) -> MutexGuard<'_, Option<Error>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+impl WorkerShared {
+    pub(crate) fn stop_cause(&self) -> MutexGuard<'_, Option<Error>> {
+        self.stop_cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker is given up first. An error
-    /// is one that no repetition mends.
+    /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker stops at once before that.
+    /// An error is one that no repetition mends.
     pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Result<Written>> {
         let (answer, written) = oneshot::channel();
         self.settlements.send((settlement, answer)).ok()?;
         written.await.ok()
     }
 
-    /// Waits until bodies may not go on: the grace after the worker was told to stop is over, or it is to stop at once.
+    /// Waits until bodies may not go on: the grace of a worker that stops is over, or it stops at once. A worker that has
+    /// stopped by itself gives its bodies no grace.
     pub(crate) async fn grace_is_over(&self) {
         let grace = async {
             self.stopping.cancelled().await;
-            if self.trouble().is_none() {
+            if self.stop_cause().is_none() {
                 tokio::time::sleep(self.grace).await;
             }
         };

@@ -1,45 +1,45 @@
-//! Says what the stop of a worker waits for.
+//! Logs what the stop of a worker waits for.
 
 use std::{fmt::Write as _, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{called, shared::Floor};
+use super::{shared::WorkerShared, thread_body};
 use crate::{execution::context::TaskContext, model::job::Lease};
 
-/// How long a stop takes before it says so for the first time; each time after that it takes twice as long. Without an end to
-/// that, a clock that a test has paused would run from one to the next.
+/// How long a stop takes before that is logged for the first time. Each further time comes after twice as long: at equal
+/// intervals, a clock that a test has paused would run from one to the next without an end.
 const FIRST: Duration = Duration::from_secs(5);
 
-/// So many jobs are named.
+/// How many jobs are named; the others are counted.
 const NAMED: usize = 10;
 
-/// Says again and again what the stop of a worker waits for: as news while bodies may go on, and as a warning when their grace
-/// is over.
-pub(crate) async fn report(floor: &Floor) {
+/// Logs at growing intervals what the stop of a worker waits for: as information while bodies have their grace, and as a
+/// warning when that is over.
+pub(crate) async fn report(shared: &WorkerShared) {
     let begun = Instant::now();
-    let news = at_growing_intervals(|| {
-        tracing::info!(after = ?begun.elapsed(), grace = ?floor.grace, "the worker is stopping and waits for {}", waits(floor));
+    let during_grace = at_growing_intervals(|| {
+        tracing::info!(after = ?begun.elapsed(), grace = ?shared.grace, "the worker is stopping and waits for {}", waits(shared));
     });
-    _ = timeout(floor.grace, news).await;
+    _ = timeout(shared.grace, during_grace).await;
     at_growing_intervals(|| {
-        tracing::warn!(after = ?begun.elapsed(), "the worker is still stopping: it waits for {}", waits(floor));
+        tracing::warn!(after = ?begun.elapsed(), "the worker is still stopping: it waits for {}", waits(shared));
     })
     .await;
 }
 
-async fn at_growing_intervals(say: impl Fn()) {
+async fn at_growing_intervals(log: impl Fn()) {
     let mut wait = FIRST;
     loop {
         sleep(wait).await;
-        say();
+        log();
         wait = wait.saturating_mul(2);
     }
 }
 
-/// What is waited for, in words.
-pub(crate) fn waits(floor: &Floor) -> String {
-    let mut under_way = floor.held.all();
+/// What the stop waits for, as a sentence of the log.
+pub(crate) fn waits(shared: &WorkerShared) -> String {
+    let mut under_way = shared.leases.all();
     under_way.sort_by_key(|(lease, _)| lease.job);
     let runs = |(_, context): &(Lease, Option<TaskContext>)| context.as_ref().is_some_and(|context| !context.is_over());
     let (bodies, ended): (Vec<_>, Vec<_>) = under_way.into_iter().partition(runs);
@@ -53,18 +53,20 @@ pub(crate) fn waits(floor: &Floor) -> String {
     if waits.is_empty() {
         waits.push("the store to answer".to_owned());
     }
-    waits.extend(floor.store.trouble().map(|trouble| trouble.to_string()));
-    let hung = called::abandoned();
-    if hung > 0 {
-        waits.push(format!("besides, bodies of `fn` tasks that were to stop go on in this process, {hung} in number"));
+    waits.extend(shared.store.failing_calls().map(|failing| failing.to_string()));
+    let abandoned = thread_body::abandoned();
+    if abandoned > 0 {
+        waits.push(format!(
+            "besides, bodies of `fn` tasks that were to stop go on in this process, {abandoned} in number"
+        ));
     }
     waits.join("; ")
 }
 
 fn names(jobs: &[(Lease, Option<TaskContext>)]) -> String {
     let mut names = String::new();
-    for (place, (lease, context)) in jobs.iter().take(NAMED).enumerate() {
-        let between = if place == 0 { "" } else { ", " };
+    for (position, (lease, context)) in jobs.iter().take(NAMED).enumerate() {
+        let between = if position == 0 { "" } else { ", " };
         let task = context.as_ref().map_or("not started", |context| context.task().name);
         let on_thread =
             if context.as_ref().is_some_and(|context| !context.task().awaiting) { ", on a thread" } else { "" };

@@ -100,8 +100,9 @@ async fn stopped_without_a_store(mood: u8) -> (Said, JobId, Duration) {
     store.edge.0.store(mood, Relaxed);
     stage.diary.note("go on");
     let begun = Instant::now();
-    let error = worker.shutdown().await.unwrap_err().to_string();
-    assert!(error.starts_with("the store was away while the worker stopped"), "{error}");
+    let error = worker.shutdown().await.unwrap_err();
+    assert!(matches!(error, Error::NotGivenBack), "{error}");
+    assert!(error.to_string().starts_with("the store was away while the worker stopped"), "{error}");
     (said, job.id(), begun.elapsed())
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(60);
-/// Few enough that no other write waits long for a batch.
+/// How many jobs one call deletes: few enough that no other write waits long for it.
 const BATCH: usize = 500;
 
 /// Prunes once a minute until `stopping`.
