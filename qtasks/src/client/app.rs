@@ -1,4 +1,4 @@
-//! The application: a store, the tasks of this program, and what they share.
+//! The application: a store, the tasks of this program, and the states that they share.
 
 use std::{
     fmt,
@@ -34,7 +34,7 @@ use crate::{
     worker::{WorkerBuilder, body::within},
 };
 
-/// The application: opens a store, enqueues calls of tasks, and starts workers. Cloning is cheap.
+/// The application: it opens a store, enqueues calls of tasks, and starts workers. Cloning is cheap.
 ///
 /// ```
 /// use qtasks::prelude::*;
@@ -70,29 +70,28 @@ impl QueueTasks {
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::build`]. A server that is away is an error at once, as a wrong URL is, which looks the same; the
-    /// calls of an application that is open wait for one.
+    /// Those of [`Builder::build`]. A server that is away is an error at once, since a wrong URL looks the same. Once the
+    /// application is open, its calls wait for a server that is away.
     pub async fn open(url: &str) -> Result<Self> {
         Self::builder().store(url).build().await
     }
 
-    /// An application with more to say than the URL of its store.
+    /// The long form of [`open`](Self::open), with more options than the URL of the store.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
     /// Enqueues a call. When this returns, the job is durable.
     ///
-    /// A store that is away is waited for, as the `timeout` of its URL says: the call is made again until it is answered,
-    /// and the job is enqueued once however often that is.
+    /// The call waits for a store that is away, for as long as the `timeout` of its URL allows. It is made again until the store
+    /// answers, and enqueues the job once however often that is.
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when they do not fit
-    /// into the store; [`Error::OtherTask`] and
-    /// [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another job; [`Error::InDoubt`] when
-    /// the store did not answer in time: then the job may or may not have been enqueued, and its id is
-    /// [in the error](Error::jobs_in_doubt).
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when the store does not take
+    /// them; [`Error::OtherTask`] and [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another
+    /// job; [`Error::InDoubt`] when the store did not answer in time: then the job may or may not have been enqueued, and its
+    /// id is [in the error](Error::jobs_in_doubt).
     ///
     /// # Cancel safety
     ///
@@ -101,7 +100,7 @@ impl QueueTasks {
         self.enqueue_prepared(self.prepare(call)?).await
     }
 
-    /// Enqueues many calls in one round trip, all of them or none; the handles come in their order.
+    /// Enqueues many calls in one round trip, all of them or none; the handles come in the order of the calls.
     ///
     /// # Errors
     ///
@@ -115,8 +114,8 @@ impl QueueTasks {
         Ok(jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect())
     }
 
-    /// Enqueues a call within a transaction of the caller's own on the same store: the job exists if that commits. The
-    /// [`id`](CallOptions::id) of a call means here what it means elsewhere, as far as the transaction sees.
+    /// Enqueues a call within the caller's own transaction on the same store: the job exists if that commits. The
+    /// [`id`](CallOptions::id) of a call has its usual meaning, among the jobs that the transaction sees.
     ///
     /// For SQLite it takes a `&rusqlite::Transaction` and answers at once:
     ///
@@ -145,17 +144,17 @@ impl QueueTasks {
     /// # }
     /// ```
     ///
-    /// For Postgres it takes a `&mut tokio_postgres::Transaction`, of `qtasks::postgres::tokio_postgres`, and its answer is
-    /// to be awaited: `app.enqueue_in(&mut tx, welcome("Ada".into())).await?`. For transactions of other drivers there is
+    /// For Postgres it takes a `&mut tokio_postgres::Transaction`, of `qtasks::postgres::tokio_postgres`, and the caller awaits
+    /// its answer: `app.enqueue_in(&mut tx, welcome("Ada".into())).await?`. For transactions of other drivers there is
     /// [`statement`](Self::statement).
     ///
     /// # Errors
     ///
-    /// [`Error::OtherStore`] when the transaction is on another file or database than the application's store, as is each where
-    /// that is `memory:`; a database to which the store's file is attached is another one. Besides, those of
+    /// [`Error::OtherStore`] when the transaction is on another file or database than the application's store; where that is
+    /// `memory:`, each is. A database to which the store's file is attached is another one. Besides, those of
     /// [`enqueue`](Self::enqueue), [`Error::ForeignStore`] when the tables are not those of this qtasks, and
     /// [`Error::StoreChanged`]. After an [`Error::OtherTask`], [`Error::OtherArguments`] or [`Error::OtherStore`] the transaction
-    /// goes on; after others that Postgres has answered with it does not.
+    /// can go on; after any other error that Postgres itself gave it cannot.
     pub fn enqueue_in<X: store::UserTransaction, C: CallOptions>(
         &self,
         tx: X,
@@ -165,11 +164,11 @@ impl QueueTasks {
         tx.enqueue(&self.app.store.home(), self.prepare(call).map(|job| job.job()), move |id| JobHandle::new(id, app))
     }
 
-    /// A call as SQL, for a driver that qtasks does not know, in the driver's own transaction on the same store: sqlx, sea-orm,
-    /// diesel. The job exists if that commits.
+    /// A call as SQL, for a driver that qtasks does not know, as those of sqlx, sea-orm and diesel: the driver carries it out in
+    /// its own transaction on the same store. The job exists if that commits.
     ///
-    /// Nothing is done with the store here, and the id of the job is known already. To carry the statement out twice makes no
-    /// second job. A [`delay`](CallOptions::delay) is counted from when it is carried out.
+    /// This does not call the store, and the id of the job is known already. A statement that is carried out twice makes no
+    /// second job. A [`delay`](CallOptions::delay) counts from when the statement is carried out.
     ///
     /// ```standalone_crate
     /// use qtasks::{prelude::*, sqlite::rusqlite};
@@ -193,14 +192,14 @@ impl QueueTasks {
     /// # }
     /// ```
     ///
-    /// On SQLite it is an insertion into the view `qtasks_enqueue`, which a connection with `PRAGMA trusted_schema = OFF` may
-    /// not make, and which takes SQLite 3.38; on Postgres a call of the function `enqueue` in the schema of the store. There
-    /// arguments may have 1 MiB at most, whatever the [`Limits`] are. What they refuse is an error of the driver.
+    /// On SQLite the statement inserts into the view `qtasks_enqueue`. That takes SQLite 3.38, and a connection with
+    /// `PRAGMA trusted_schema = OFF` may not do it. On Postgres the statement calls the function `enqueue` in the schema of the
+    /// store. Both take arguments of up to 1 MiB, whatever the [`Limits`] are. What they refuse is an error of the driver.
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::Misuse`] where the store is neither
-    /// on SQLite nor on Postgres.
+    /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::Unsupported`] where the store is
+    /// neither on SQLite nor on Postgres.
     pub fn statement<C: CallOptions>(&self, call: C) -> Result<Statement> {
         let sql = sql(&self.app.store.home())?;
         let (job, options) = call.into_call().prepare_in_sql(&self.app.limits, self.app.now())?;
@@ -236,7 +235,7 @@ impl QueueTasks {
         self.enqueue_prepared(job).await
     }
 
-    /// Runs a call here and now: one try, nothing stored.
+    /// Runs a call here and now: one try, and nothing is stored.
     ///
     /// # Errors
     ///
@@ -315,7 +314,7 @@ impl QueueTasks {
     }
 }
 
-/// The task with its arguments as a worker would read them. Where reading them panics, that is a failure of the task.
+/// The task with its arguments as a worker would read them. A panic in reading them is a failure of the task.
 fn as_stored<T: Task>(task: T, failed: impl FnOnce(Stopped) -> Error) -> Result<T> {
     let what = || format!("the arguments of `{}`", T::schema().name);
     let args = task.encode().map_err(|source| Error::Encode { what: what(), source: source.into() })?;
@@ -333,7 +332,7 @@ impl fmt::Debug for QueueTasks {
     }
 }
 
-/// What an application is made of, one part at a time.
+/// Makes an application, one option at a time.
 #[derive(Default)]
 #[must_use = "an application is made by `.build().await`"]
 pub struct Builder {
@@ -364,19 +363,20 @@ impl Builder {
         self
     }
 
-    /// What is too much, in place of [`Limits::DEFAULT`].
+    /// Size limits, checked at enqueue and at each step, in place of [`Limits::DEFAULT`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// How long ended jobs are kept: those that are done or cancelled, and those that are dead. 7 and 30 days by default.
+    /// How long ended jobs are kept: `finished` for those that are done or cancelled, 7 days by default, and `dead` for those
+    /// that are dead, 30 days by default.
     pub fn retention(mut self, finished: Duration, dead: Duration) -> Self {
         self.retention = Retention { finished, dead };
         self
     }
 
-    /// Where the time is read; the system, by default.
+    /// The clock that the application goes by; the system's by default.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self

@@ -1,4 +1,4 @@
-//! Enqueues jobs so that each call makes its jobs once, whatever becomes of the store meanwhile.
+//! Enqueues jobs so that each call makes its jobs once, even where the store is away meanwhile.
 
 use std::collections::HashMap;
 
@@ -10,17 +10,17 @@ use crate::{
     task::call::Prepared,
 };
 
-/// Enqueues the jobs, all of them or none, and waits for a store that is away. The ids of the jobs are known from the first
-/// try on, so that no try makes a second one.
+/// Enqueues the jobs, all of them or none, and waits for a store that is away. The jobs have their ids before the first try, so
+/// that no further try makes a second job.
 ///
 /// # Errors
 ///
-/// [`Error::InDoubt`] when the store did not answer in time; [`Error::OtherTask`] and [`Error::OtherArguments`] when the id
-/// that a caller has given is that of another job.
+/// [`Error::InDoubt`] when the store did not answer in time; [`Error::OtherTask`] and [`Error::OtherArguments`] when a caller
+/// has given the id of another job.
 pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
     let mut patience = Patience::new(store);
     if jobs.len() > 1 {
-        // Before, so that none is enqueued where one cannot be.
+        // Before the call, so that none is enqueued where one cannot be.
         agree(jobs)?;
         check(&mut patience, store, jobs).await?;
     }
@@ -32,7 +32,7 @@ pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<()> 
     }
 }
 
-/// Whether the job may be enqueued with another write: not where its id comes from the caller and is that of another job.
+/// Checks that the job may be enqueued in a later write: its id, where the caller has given it, is not that of another job.
 ///
 /// # Errors
 ///
@@ -43,23 +43,23 @@ pub(crate) async fn may_enqueue(store: &dyn Store, job: &Prepared) -> Result<()>
 
 async fn enqueue_within(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
     patience.call(|| store.enqueue(jobs.iter().map(Prepared::job).collect())).await?;
-    // Afterwards, for only then nobody can come between.
+    // After the call, since only then no other caller can come between.
     check(patience, store, jobs).await
 }
 
-/// Whether jobs may be there although their call ended in this error. One that no repetition mends says so of the last try,
-/// and not of those before.
+/// Whether jobs may be there although their call ended in this error. An error that no repetition mends is that of the last
+/// try: the store may have carried out an earlier one.
 fn is_in_doubt(error: &Error, patience: &Patience<'_>) -> bool {
     let is_known = matches!(error, Error::OtherTask { .. } | Error::OtherArguments { .. });
     !is_known && (error.is_store_trouble() || patience.has_tried_again())
 }
 
-/// Those whose ids come from the caller, and not from us.
+/// The jobs whose ids the caller has given.
 fn named(jobs: &[Prepared]) -> impl Iterator<Item = &Prepared> {
     jobs.iter().filter(|job| job.has_own_id)
 }
 
-/// Whether jobs of one id are of one call.
+/// Checks that jobs of one id are of one call.
 fn agree(jobs: &[Prepared]) -> Result<()> {
     let mut known = HashMap::new();
     for job in named(jobs) {
@@ -69,10 +69,10 @@ fn agree(jobs: &[Prepared]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the jobs that the store has of ids from the caller are those of these calls.
+/// Checks that the store has, under the ids that the caller has given, the jobs of these calls.
 async fn check(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
     for job in named(jobs) {
-        // One that has been pruned since was no other.
+        // A job that has been pruned since was the one of this call.
         if let Some(found) = patience.call(|| store.job(job.id)).await? {
             job.is_that(&found.call.task, &found.call.args)?;
         }

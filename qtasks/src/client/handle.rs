@@ -1,4 +1,4 @@
-//! A job seen from outside: its result, its values as they come, its state.
+//! A job as a program sees it: its result, its values as they become durable, its state.
 
 use std::{any::type_name, fmt, marker::PhantomData, sync::Arc};
 
@@ -32,7 +32,7 @@ pub struct JobHandle<C> {
     output: PhantomData<fn() -> C>,
 }
 
-/// Where a job stands, as [`JobHandle::status`] tells it. As JSON it can be shown as it is; the arguments are not in it.
+/// Where a job stands, as [`JobHandle::status`] gives it. As JSON it can be shown as it is: the arguments are not in it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Status {
@@ -44,15 +44,15 @@ pub struct Status {
     pub enqueued: Timestamp,
     /// Its state.
     pub state: State,
-    /// The number of its latest attempt; 0 before the first.
+    /// The number of the latest attempt; 0 before the first.
     pub attempt: u32,
-    /// Failures in a row, without a new step between them.
+    /// How many attempts in a row have failed without a new step.
     pub failures: u32,
-    /// Durable steps.
+    /// How many durable steps the job has.
     pub steps: u64,
-    /// Those of them that were skipped.
+    /// How many of the steps are skipped values.
     pub skipped: u64,
-    /// What the task last said of its progress.
+    /// The progress that the task last reported.
     pub progress: Option<Progress>,
     /// How many attempts have ended, also those that [`attempts`](Self::attempts) leaves out.
     pub attempts_ended: u64,
@@ -75,7 +75,7 @@ impl<C> JobHandle<C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Dead`] and [`Error::Cancelled`] hold the task's own words. [`Error::NoSuchJob`] when the job was pruned,
+    /// [`Error::Dead`] and [`Error::Cancelled`], with the text that the task gave. [`Error::NoSuchJob`] when the job was pruned,
     /// or is not committed yet. [`Error::Store`] when the store cannot be read.
     ///
     /// # Cancel safety
@@ -108,11 +108,11 @@ impl<C> JobHandle<C> {
         }
     }
 
-    /// Waits for the values that the job has and will have, from the first on, and for its end; live, from any process.
+    /// Gives the values of the job from the first on, live and from any process, until the job ends.
     ///
-    /// Each value comes once it is durable: a crash takes none of them back. An `Err` is the last item, unless it
+    /// Each value comes when it is durable: a crash takes none of them back. An `Err` is the last item, unless it
     /// [is a skipped step](Error::is_skipped). The stream is `Unpin`, and can be dropped at any time.
-    // A type parameter for the items, since only then is a job without values an error that says so.
+    // A type parameter for the items: only so does the compiler's error for a job without values say that it has none.
     pub fn stream<R>(&self) -> BoxStream<'static, Result<R>>
     where
         C: Collection<Item = R>,
@@ -121,7 +121,7 @@ impl<C> JobHandle<C> {
         self.stream_from(0)
     }
 
-    /// Waits for the values from step number `seq` on; as [`stream`](Self::stream).
+    /// Gives the values from step number `seq` on; as [`stream`](Self::stream).
     pub fn stream_from<R>(&self, seq: u64) -> BoxStream<'static, Result<R>>
     where
         C: Collection<Item = R>,
@@ -130,7 +130,7 @@ impl<C> JobHandle<C> {
         stream::values(self.app.clone(), self.id, seq)
     }
 
-    /// Waits for the values, read as `R`; as [`stream`](Self::stream).
+    /// Gives the values, read as `R`; as [`stream`](Self::stream).
     pub fn stream_as<R: DeserializeOwned + Send + 'static>(&self) -> BoxStream<'static, Result<R>> {
         stream::values(self.app.clone(), self.id, 0)
     }
@@ -164,12 +164,12 @@ impl<C> JobHandle<C> {
         })
     }
 
-    /// Calls the job off. A running body is stopped within about a second; from now on it can write nothing.
+    /// Cancels the job. The worker stops a running body within about a second; from now on that body can write nothing.
     ///
     /// # Errors
     ///
     /// [`Error::WrongState`] when the job has ended: a job completes or is cancelled, never both. [`Error::Store`] when the
-    /// store did not answer in time: then the job may or may not be cancelled, and to cancel it again tells.
+    /// store did not answer in time: then the job may or may not be cancelled, and to cancel it again shows which.
     ///
     /// # Cancel safety
     ///
@@ -184,12 +184,12 @@ impl<C> JobHandle<C> {
         self.change("cancelled", decide, is_done).await
     }
 
-    /// Has a job that is dead or cancelled tried again, from its first value that is not recorded.
+    /// Makes a job that is dead or cancelled due again. It goes on at its first value that is not recorded.
     ///
     /// # Errors
     ///
     /// [`Error::WrongState`] when the job is neither. [`Error::Store`] when the store did not answer in time: then the job
-    /// may or may not be tried again, and its [`status`](Self::status) tells.
+    /// may or may not be tried again, and its [`status`](Self::status) shows which.
     ///
     /// # Cancel safety
     ///
@@ -201,8 +201,8 @@ impl<C> JobHandle<C> {
         self.change("retried", decide, is_done).await
     }
 
-    /// Changes the job as `decide` says. A change that was asked for and not answered may have been made: that is so where
-    /// `is_done` says it of the job as it is now, and as it was seen before.
+    /// Changes the job as `decide` says, and decides anew when the job changes meanwhile. The store may have made a change
+    /// without an answer: `is_done` says so of the job as it is now, and of what was seen of it before.
     async fn change(
         &self,
         wish: &'static str,
@@ -211,7 +211,7 @@ impl<C> JobHandle<C> {
     ) -> Result<()> {
         let store = &*self.app.store;
         let mut patience = Patience::new(store);
-        // How the job was when a try was made that may have been carried out.
+        // What was seen of the job before the first try that the store may have carried out.
         let mut before = None;
         loop {
             let found = patience.call(|| store.standing(self.id)).await?;
@@ -237,12 +237,12 @@ impl<C> JobHandle<C> {
         }
     }
 
-    /// What holds as long as nothing becomes of the job.
+    /// What holds as long as the job does not change.
     fn seen(&self, standing: &Standing) -> Hold {
         Hold::Seen { job: self.id, state: standing.state.kind(), attempt: standing.attempt }
     }
 
-    /// That the job comes to this, as long as it stands as it was read.
+    /// The settlement that gives the job this outcome, if the job has not changed since it was read.
     fn settlement(&self, standing: &Standing, outcome: Outcome, ending: Option<Ending>, now: Timestamp) -> Settlement {
         let attempt = |(Lease { attempt: number, worker, .. }, ending)| Attempt {
             number,
@@ -266,7 +266,7 @@ impl<C> JobHandle<C> {
         }
     }
 
-    /// The replies that a result of this shape is made of: all of them.
+    /// All replies that a result of this shape is made of.
     async fn replies(&self, counts: &Counts, shape: Shape) -> Result<Vec<Json>> {
         let store = &*self.app.store;
         match shape {

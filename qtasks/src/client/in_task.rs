@@ -1,4 +1,4 @@
-//! What a running task gets from the application around it.
+//! What a running task gets from its application: the time, chance, its last step, and to enqueue jobs.
 
 use std::{any::Any, sync::Arc};
 
@@ -44,11 +44,11 @@ impl Host for App {
     }
 }
 
-type Handle<C> = JobHandle<<<C as CallOptions>::Task as Task>::Output>;
+type HandleOf<C> = JobHandle<<<C as CallOptions>::Task as Task>::Output>;
 
 impl TaskContext {
-    /// Enqueues a call, once: a body that runs again gets the same job, and so does a handler that is called again for the
-    /// same value. When this returns, the job is durable.
+    /// Enqueues a call, once. A body that runs again gets the same job, and so does a handler that is called again for the same
+    /// value. When this returns, the job is durable.
     ///
     /// ```
     /// use qtasks::prelude::*;
@@ -79,8 +79,8 @@ impl TaskContext {
     /// # }
     /// ```
     ///
-    /// The job and the memo of it are written in one commit, and only while the lease holds: an attempt that was fenced
-    /// off enqueues nothing.
+    /// The store writes the job and the memo of it in one commit, and only while the lease holds: an attempt that was fenced off
+    /// enqueues nothing.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl TaskContext {
     /// # Cancel safety
     ///
     /// The job may be enqueued although the future was dropped.
-    pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
+    pub async fn enqueue<C: CallOptions>(&self, call: C) -> Result<HandleOf<C>> {
         match self.enqueue_once(call).await {
             Ok(enqueued) => enqueued,
             Err(stopped) => self.try_leave(stopped).await,
@@ -108,11 +108,11 @@ impl TaskContext {
     /// # Panics
     ///
     /// As [`once_blocking`](Self::once_blocking).
-    pub fn enqueue_blocking<C: CallOptions>(&self, call: C) -> Result<Handle<C>> {
+    pub fn enqueue_blocking<C: CallOptions>(&self, call: C) -> Result<HandleOf<C>> {
         self.try_block_on(self.enqueue_once(call))
     }
 
-    async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<Handle<C>>, Stopped> {
+    async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<HandleOf<C>>, Stopped> {
         let app = self.app();
         let prepare = |call: C| call.into_call().prepare(&app.limits, app.now());
         if !self.is_recorded() {
@@ -138,7 +138,7 @@ impl TaskContext {
     }
 }
 
-/// Enqueues a job for a task that is run here and now. What has begun of that does not end with the attempt half way.
+/// Enqueues a job for a task that runs here and now. Once this has begun, the end of the attempt does not cut it short.
 async fn enqueue_here<C>(app: Arc<App>, job: Prepared) -> Result<JobHandle<C>> {
     let id = job.id;
     enqueue(&*app.store, &[job]).await?;

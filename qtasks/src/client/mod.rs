@@ -1,4 +1,4 @@
-//! What a program has in hand that uses the queue: the application, its jobs, and their steps as they come.
+//! What a program that uses the queue has in hand: the application, its jobs, and their steps as they become durable.
 
 pub(crate) mod app;
 pub(crate) mod enqueuing;

@@ -12,36 +12,38 @@ use crate::{
     store::{Listener, PAGE, Store},
 };
 
-/// The values of job `id` from step number `from` on, then its end.
+/// The values of the job `id` from step number `from` on, as they become durable, and then its end.
 pub(crate) fn values<R: DeserializeOwned + Send + 'static>(
     app: Arc<App>,
     id: JobId,
     from: u64,
 ) -> BoxStream<'static, Result<R>> {
-    let news = app.store.notifier().job(id);
-    let reader = Reader { app, id, from, news, page: VecDeque::new(), over: false };
+    let changes = app.store.notifier().job(id);
+    let reader = Reader { app, id, from, changes, page: VecDeque::new(), is_over: false };
     stream::unfold(reader, |mut reader| async {
         let item = reader.next().await?.and_then(|step| read(reader.id, step));
-        reader.over = item.as_ref().is_err_and(|error| !error.is_skipped());
+        reader.is_over = item.as_ref().is_err_and(|error| !error.is_skipped());
         Some((item, reader))
     })
     .fuse()
     .boxed()
 }
 
+/// Reads the steps of one job, page after page.
 struct Reader {
     app: Arc<App>,
     id: JobId,
+    /// The number of the next step.
     from: u64,
-    news: Listener,
+    changes: Listener,
     page: VecDeque<Step>,
-    over: bool,
+    is_over: bool,
 }
 
 impl Reader {
     /// The next step, or the error that the job ended in; nothing after its end.
     async fn next(&mut self) -> Option<Result<Step>> {
-        if self.over {
+        if self.is_over {
             return None;
         }
         loop {
@@ -49,34 +51,34 @@ impl Reader {
                 self.from = step.seq + 1;
                 return Some(Ok(step));
             }
-            match self.turn().await {
-                Ok(Turn::Page) => {}
-                Ok(Turn::Wait) => self.news.wait().await,
-                Ok(Turn::End(State::Done { .. })) => return None,
-                Ok(Turn::End(state)) => return Some(Err(unhappy_end(self.id, state))),
+            match self.read_more().await {
+                Ok(NextRead::Page) => {}
+                Ok(NextRead::UpToDate) => self.changes.wait().await,
+                Ok(NextRead::Ended(State::Done { .. })) => return None,
+                Ok(NextRead::Ended(state)) => return Some(Err(unhappy_end(self.id, state))),
                 Err(error) => return Some(Err(error)),
             }
         }
     }
 
-    async fn turn(&mut self) -> Result<Turn> {
+    /// Reads the next page, or finds that there is none now or ever.
+    async fn read_more(&mut self) -> Result<NextRead> {
         let store = &self.app.store;
-        // The state is read before the steps: what ended then has no further ones.
+        // The state is read before the steps: a job that had ended then has no further ones.
         let (Standing { state, .. }, Counts { steps, .. }) = self.app.standing(self.id).await?;
         if self.from < steps {
             self.page = page(&**store, self.id, steps, self.from).await?.into();
-            return Ok(Turn::Page);
+            return Ok(NextRead::Page);
         }
-        Ok(if state.is_ended() { Turn::End(state) } else { Turn::Wait })
+        Ok(if state.is_ended() { NextRead::Ended(state) } else { NextRead::UpToDate })
     }
 }
 
-/// Steps of a job from number `from` on, of which it has some, `count` being how many it has in all: as many as are read at a
-/// time, and all that are there.
+/// A page of the steps of a job from number `from` on, where it has more: `count` in all.
 ///
 /// # Errors
 ///
-/// When they are not whole, as when the job is pruned at that moment: [`Error::NoSuchJob`].
+/// Where steps are missing: [`Error::NoSuchJob`] when the job has been pruned meanwhile, and else [`Error::Store`].
 pub(crate) async fn page(store: &dyn Store, id: JobId, count: u64, from: u64) -> Result<Vec<Step>> {
     let steps = patiently(store, || store.steps(id, from, PAGE)).await?;
     let least = (count - from).min(PAGE as u64);
@@ -86,7 +88,7 @@ pub(crate) async fn page(store: &dyn Store, id: JobId, count: u64, from: u64) ->
     Err(not_whole(store, id, count).await?)
 }
 
-/// Why not all `count` steps of a job could be read.
+/// Why some of the `count` steps of a job are missing, as an error.
 pub(crate) async fn not_whole(store: &dyn Store, id: JobId, count: u64) -> Result<Error> {
     Ok(match patiently(store, || store.standing(id)).await? {
         None => Error::NoSuchJob(id),
@@ -94,10 +96,13 @@ pub(crate) async fn not_whole(store: &dyn Store, id: JobId, count: u64) -> Resul
     })
 }
 
-enum Turn {
+/// What a reader has found after the steps that it has.
+enum NextRead {
     Page,
-    Wait,
-    End(State),
+    /// No further steps yet.
+    UpToDate,
+    /// No further steps ever.
+    Ended(State),
 }
 
 fn read<R: DeserializeOwned>(id: JobId, step: Step) -> Result<R> {
@@ -111,7 +116,7 @@ fn read<R: DeserializeOwned>(id: JobId, step: Step) -> Result<R> {
     }
 }
 
-/// The error that a job which did not end well gives to whoever waits for it.
+/// The error that callers get who wait for a job that did not end well.
 pub(crate) fn unhappy_end(id: JobId, state: State) -> Error {
     match state {
         State::Dead { error } => Error::Dead { id, error },
