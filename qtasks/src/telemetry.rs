@@ -1,8 +1,8 @@
-//! What is said of jobs through `tracing`. All names of spans, fields and events stand here.
+//! What is logged of jobs through `tracing`. All names of spans, fields and events are here.
 //!
 //! Names with a dot are those of OpenTelemetry's
 //! [conventions for messaging](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/), which may still
-//! change, or our own beside them. No argument, value or reply is among what is said: an error says what its author wrote.
+//! change, or our own beside them. No argument, value or reply is logged; of an error, the text that its author wrote.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// The span of an attempt, from its start to its settlement: what its body and its handler say stands in it.
+/// The span of an attempt, from its start to its settlement: what its body and its handler log is within it.
 ///
-/// What stands in it is put before each of the user's lines by a subscriber that prints them. So it says what a reader looks
-/// for, and how an exporter is to call it.
+/// A subscriber that prints the user's lines puts the fields of this span before each. So they are what a reader looks for,
+/// and the names that an exporter needs.
 pub(crate) fn process(job: &Job) -> Span {
     info_span!(
         target: "qtasks",
@@ -42,7 +42,7 @@ pub(crate) fn process(job: &Job) -> Span {
     )
 }
 
-/// Says of the span of the attempt how it failed: `failed`, `panicked`, `timed_out`, `diverged`, `undecodable` or `lost`.
+/// Records in the span of the attempt how it failed: `failed`, `panicked`, `timed_out`, `diverged`, `undecodable` or `lost`.
 pub(crate) fn failed(how: &'static str) {
     let span = Span::current();
     span.record("error.type", how);
@@ -56,12 +56,12 @@ pub(crate) fn starts(job: &Job) {
     );
 }
 
-/// How an attempt ended, for when that is settled.
+/// How an attempt ended, to be logged when that is settled.
 pub(crate) struct End<'j> {
     job: &'j Job,
-    /// How many steps it has added,
+    /// How many steps the attempt has added.
     steps: u64,
-    /// and how many values were skipped.
+    /// How many values the attempt has skipped.
     skipped: u64,
     ending: Ending,
     failures: u32,
@@ -79,8 +79,8 @@ impl<'j> End<'j> {
         Self { job, steps, skipped, ending, failures: *failures, next: next.kind(), due }
     }
 
-    /// Says it, once it is written.
-    pub(crate) fn say(self) {
+    /// Logs the end of the attempt, which is written by now.
+    pub(crate) fn log(self) {
         let Self { job, steps, skipped, ending, failures, next, due } = self;
         let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
         let span = Span::current();
@@ -116,12 +116,12 @@ fn dead(job: &Job, failures: u32, error: &str) {
     );
 }
 
-/// Whether anybody listens to what is said of lost attempts.
-pub(crate) fn lost_is_heard() -> bool {
+/// Whether a subscriber listens to what is logged of lost attempts.
+pub(crate) fn lost_is_logged() -> bool {
     event_enabled!(target: "qtasks", Level::INFO)
 }
 
-/// Says why an attempt may not go on, by what the store has of the job now.
+/// Logs why an attempt may not go on, by what the store has of the job now.
 pub(crate) fn lost_attempt(job: &Job, found: Option<&Standing>) {
     let now = found.map(|found| &found.state);
     let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
@@ -141,7 +141,7 @@ pub(crate) fn lost_attempt(job: &Job, found: Option<&Standing>) {
     failed("lost");
 }
 
-/// Says that a job is taken over from a worker that is gone: one that has ended, or was silent for so long.
+/// Logs that a job is taken over from a worker that is gone: one that has ended, or was silent for so long.
 pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, outcome: &Outcome) {
     let Outcome { failures, next, .. } = outcome;
     let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
@@ -160,7 +160,7 @@ pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, ou
     }
 }
 
-/// So many skipped values of an attempt are shown; the others are counted.
+/// How many skipped values of an attempt are logged; the others are counted.
 const SHOWN: u64 = 3;
 
 /// How many values of an attempt were skipped.
@@ -172,7 +172,7 @@ impl Skips {
         self.0.load(Relaxed)
     }
 
-    /// Takes note of another one, and says so of the first.
+    /// Counts another skipped value, and logs the first ones.
     pub(crate) fn add(&self, job: JobId, task: &str, attempt: u32, seq: u64, error: &str) {
         if self.0.fetch_add(1, Relaxed) < SHOWN {
             warn!(target: "qtasks", %job, task, attempt, seq, error, "a value is skipped: its handler failed");
@@ -180,7 +180,7 @@ impl Skips {
     }
 }
 
-/// Says that the store fails for the first time.
+/// Logs that an outage of the store begins.
 pub(crate) fn store_fails(doing: &str, error: &Error) {
     let error = crate::error::chain(error);
     warn!(
@@ -189,24 +189,24 @@ pub(crate) fn store_fails(doing: &str, error: &Error) {
     );
 }
 
-/// Says that the store fails still, after so long.
+/// Logs that the store still fails, after so long.
 pub(crate) fn store_fails_still(away: Duration, doing: &str, error: &Error) {
     let (away, error) = (away.as_secs(), crate::error::chain(error));
     warn!(target: "qtasks", away, doing, error, "the store is still away");
 }
 
-/// Says of one try that it failed.
+/// Logs that one try failed.
 pub(crate) fn try_fails(doing: &str, error: &Error) {
     debug!(target: "qtasks", doing, error = crate::error::chain(error), "the store did not do this; trying again");
 }
 
-/// Says that the store fails no more, after so long.
+/// Logs that an outage of the store is over, after so long.
 pub(crate) fn store_is_back(away: Duration) {
     warn!(target: "qtasks", away = away.as_secs(), "the store does again what it is asked to");
 }
 
-/// Says of a lane that its jobs are due, and that no worker has been seen that runs them.
-pub(crate) fn nobody_knows(queue: &str, task: &str) {
+/// Warns of a lane with due jobs whose task no worker has been seen to know.
+pub(crate) fn task_unserved(queue: &str, task: &str) {
     warn!(
         target: "qtasks", task, queue,
         "jobs are due of a task that no running worker is seen to know; is its crate mentioned (`use emails as _;`) in the \
@@ -214,7 +214,8 @@ pub(crate) fn nobody_knows(queue: &str, task: &str) {
     );
 }
 
-pub(crate) fn nobody_listens(queue: &str, task: &str) {
+/// Warns of a lane with due jobs in a queue to which no worker has been seen to listen.
+pub(crate) fn queue_unserved(queue: &str, task: &str) {
     warn!(
         target: "qtasks", queue, task,
         "jobs are due in a queue that no running worker is seen to listen to; start one with `.queues([..])`"

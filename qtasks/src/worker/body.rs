@@ -35,7 +35,7 @@ pub(crate) async fn within(max_time: Option<Duration>, body: Running, hold: Opti
 }
 
 /// Where a body sends that it has begun, if its time is limited.
-type Begun = Option<oneshot::Sender<()>>;
+pub(super) type Begun = Option<oneshot::Sender<()>>;
 
 /// Where the body sends that it has begun, and a future that ends when its time is up. The time runs from the begin of the
 /// body, not while it waits for a thread.

@@ -1,4 +1,4 @@
-//! Takes one leased job through its attempt: start the body, watch over it, make durable what it handled, settle.
+//! Takes one leased job through its attempt. Each stage is a type: `Leased`, `Started`, `Ran`, `Flushed`, `Settled`.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,16 +16,16 @@ use tokio::time::sleep;
 use tracing::Instrument as _;
 
 use super::{
-    body::{Body, time_limit},
+    body::{Begun, Body, time_limit},
     replay::{memos, steps},
-    shared::{JobPermit, WorkerShared},
+    shared::{JobPermit, Settled, WorkerShared},
 };
 use crate::{
-    environment::suspects::SuspectPermit,
-    error::{Error, Result, chain},
+    environment::suspects::{RunningSuspect, SuspectPermit},
+    error::chain,
     execution::{
         attempt::Attempt,
-        body::{Ended, Outcome},
+        body::{Ended, Running},
         context::TaskContext,
         journal::{Count, Journal},
         stopped::Stopped,
@@ -35,162 +35,252 @@ use crate::{
         lifecycle::{self, Verdict},
         retry::Retry,
     },
-    schema::Checkpoint,
+    schema::{Checkpoint, TaskExecSchema},
     store::{Hold, Record, Settlement, Written},
     task::registry::Registration,
     telemetry::{self, End},
 };
 
-/// Runs one attempt of `job`, which is leased, and settles it. The slot is free again when the body has ended, the turn
-/// of a suspect when that is durable, or before, when it has [passed](pass_turn).
+/// Runs one attempt of `job`, which is leased, and settles it. The job's permit is free again when the body has ended. That of
+/// a suspect is free when the end is durable, and its turn before that, when it has [passed](Started::pass_turn).
 pub(crate) async fn run(
     shared: Arc<WorkerShared>,
     job: Job,
     lease: Lease,
     permit: JobPermit,
-    mut turn: Option<SuspectPermit>,
+    mut suspect_permit: Option<SuspectPermit>,
 ) {
     telemetry::starts(&job);
-    let started = shared.app.now();
-    let task = shared.app.registry.get(&job.call.task);
-    let verdict = match task {
-        Some(task) => attempt(&shared, &job, lease, task, turn.as_mut()).await,
-        None => Some(Progressed::RELEASED),
-    };
+    let leased = Leased { shared: &shared, job: &job, lease, began: shared.app.now() };
+    let flushed = leased.attempt(suspect_permit.as_mut()).await;
     drop(permit);
-    let is_settled = match verdict {
-        Some(Progressed { verdict, steps, skipped }) => {
-            let retry = task.map_or(Retry::DEFAULT, |task| task.schema().retry);
-            settle(&shared, &Over { job: &job, lease, started, steps, skipped, retry }, verdict).await
-        }
-        None => false,
+    let settled = match flushed {
+        Ok(flushed) => flushed.settle().await,
+        Err(LeaseLost) => Settled::LeaseLost,
     };
     shared.leases.remove(lease);
-    drop(turn);
-    if !is_settled && telemetry::lost_is_heard() {
+    drop(suspect_permit);
+    if matches!(settled, Settled::LeaseLost) && telemetry::lost_is_logged() {
         // Not here: the worker would wait for it when it stops.
-        tokio::spawn(say_why_lost(shared, job).in_current_span());
+        tokio::spawn(log_lost(shared, job).in_current_span());
     }
 }
 
-/// Says of a lost lease where it went, as far as the store can tell.
-async fn say_why_lost(shared: Arc<WorkerShared>, job: Job) {
+/// Logs of an attempt that lost its lease what became of the job, as far as the store knows.
+async fn log_lost(shared: Arc<WorkerShared>, job: Job) {
     let found = shared.app.store.standing(job.call.id).await.ok().flatten();
     telemetry::lost_attempt(&job, found.as_ref().map(|(standing, _)| standing));
 }
 
-struct Progressed {
-    verdict: Verdict,
-    steps: u64,
-    skipped: u64,
+/// The lease of the attempt is lost: the store would fence off whatever the attempt came to.
+struct LeaseLost;
+
+fn verdict_of(stopped: Stopped) -> Result<Verdict, LeaseLost> {
+    stopped.verdict().ok_or(LeaseLost)
 }
 
-impl Progressed {
-    /// The attempt has done nothing, and gives the job back.
-    const RELEASED: Self = Self { verdict: Verdict::Released, steps: 0, skipped: 0 };
-}
-
-/// What the attempt came to; nothing when its lease is lost, for then it is no longer ours to say.
-async fn attempt(
-    shared: &Arc<WorkerShared>,
-    job: &Job,
+/// A job whose lease the worker has got, before its body is started.
+#[derive(Clone, Copy)]
+struct Leased<'a> {
+    shared: &'a Arc<WorkerShared>,
+    job: &'a Job,
     lease: Lease,
-    task: &'static Registration,
-    turn: Option<&mut SuspectPermit>,
-) -> Option<Progressed> {
-    let schema = task.schema();
-    let (wait, recorded) = match schema.generating.map(|generating| generating.checkpoint) {
-        Some(Checkpoint::Within(wait)) => (wait, job.counts.steps),
-        Some(Checkpoint::Each) => (Duration::ZERO, job.counts.steps),
-        None => (Duration::ZERO, 0),
-    };
-    let holder = shared.clone();
-    let holds = Arc::new(move || holder.leases.holds(holder.app.clock.soon()));
-    let next = Count { steps: job.counts.steps, memos: job.counts.memos };
-    let journal = Journal::new(lease, holds, next, wait, shared.flush_requests.clone());
-    let memos = memos(shared, job, schema, &journal);
-    let (stopping, app) = (shared.stopping.clone(), shared.app.clone());
-    let context = TaskContext::new(job.call.id, job.standing.attempt, schema, Some(memos), stopping, app);
-    if !shared.leases.start(lease, journal.clone(), Some(context.clone())) {
-        return None;
-    }
-    // Where a body does not yield, nothing else keeps it from running beside one that somebody else has begun.
-    tokio::select! {
-        biased;
-        held = journal.held() => held.ok()?,
-        () = shared.grace_is_over() => return Some(Progressed::RELEASED),
-    }
-    let attempt = Attempt::stored(
-        context.clone(),
-        shared.app.states.clone(),
-        shared.app.limits,
-        journal.clone(),
-        recorded,
-        steps(shared, job, schema),
-    );
-    let suspect = turn.as_ref().map(|turn| turn.for_body());
-    let (begun, time_up) = time_limit(job.call.max_time.or(schema.max_time));
-    let mut time_up = pin!(time_up.fuse());
-    // Reading the arguments is the task's own code too.
-    let start = catch_unwind(AssertUnwindSafe(|| task.start(&job.call.args, attempt)));
-    let run = async {
-        let verdict = match start.unwrap_or_else(|payload| Err(Stopped::panic(payload))) {
-            Ok(body) => {
-                let body = Body::start(body.guarded(context.clone()), begun, suspect, shared.app.clock.hold());
-                watch_over(shared, job, &journal, body, time_up.as_mut()).await
-            }
-            Err(stopped) => stopped.verdict(),
-        };
-        // Also where the body goes on, which could not be stopped.
-        context.end_attempt();
-        // An attempt that ends in an error first makes durable what it handled. A handler in a transaction may fail only
-        // then: that came first, whatever the body came to by running ahead of it.
-        match finish(shared, &journal, time_up).await {
-            Ok(()) => verdict,
-            Err(stopped) => stopped.verdict(),
-        }
-    };
-    let verdict = beside(run, pass_turn(shared, job, &journal, turn)).await;
-    journal.fence();
-    Some(Progressed { verdict: verdict?, steps: journal.steps() - job.counts.steps, skipped: journal.skips().count() })
+    began: Timestamp,
 }
 
-/// Waits for the end of the body, and stops it when its time is up, its worker stops, its lease is lost, or what it yielded
-/// failed behind it.
-async fn watch_over(
-    shared: &Arc<WorkerShared>,
-    job: &Job,
-    journal: &Journal,
-    mut body: Body,
-    time_up: impl Future<Output = Duration>,
-) -> Option<Verdict> {
-    let polled = matches!(body, Body::OnRuntime(_));
-    let stop = tokio::select! {
-        biased;
-        outcome = body.outcome() => return of(outcome),
-        () = journal.lost() => Stop::Lost,
-        // One that is called, and cannot be stopped, learns of it at its next yield.
-        () = journal.handler_failed(), if polled => Stop::Handler,
-        limit = time_up => Stop::TimeUp(limit),
-        () = shared.grace_is_over() => Stop::Worker,
-    };
-    match stop {
-        Stop::TimeUp(limit) => journal.halt(Stopped::TimeUp(limit)),
-        Stop::Worker => journal.halt(Stopped::Released),
-        Stop::Lost | Stop::Handler => {}
+/// What came of the start of a leased job.
+enum Start<'a> {
+    Started(Started<'a>),
+    /// The worker stops, before the body could be started.
+    WorkerStops,
+    LeaseLost,
+}
+
+impl<'a> Leased<'a> {
+    /// Runs the job as far as its end is to be settled. A job whose task is unknown, or that the worker cannot start any more,
+    /// is given back.
+    async fn attempt(self, suspect_permit: Option<&mut SuspectPermit>) -> Result<Flushed<'a>, LeaseLost> {
+        let Some(task) = self.shared.app.registry.get(&self.job.call.task) else {
+            return Ok(self.released(Retry::DEFAULT));
+        };
+        match self.start(task).await {
+            Start::Started(started) => started.run(suspect_permit).await,
+            Start::WorkerStops => Ok(self.released(task.schema().retry)),
+            Start::LeaseLost => Err(LeaseLost),
+        }
     }
-    let stopped = body.stop().await;
-    if !stopped {
-        tracing::warn!(
-            job = %job.call.id, task = job.call.task, attempt = job.standing.attempt,
-            "the body cannot be stopped and is left to end by itself; what it still writes is fenced off"
+
+    /// Makes the journal and the context of the attempt, and waits until the lease holds for sure.
+    async fn start(self, task: &'static Registration) -> Start<'a> {
+        let Self { shared, job, lease, .. } = self;
+        let journal = self.journal(task.schema());
+        let memos = memos(shared, job, task.schema(), &journal);
+        let (stopping, app) = (shared.stopping.clone(), shared.app.clone());
+        let context = TaskContext::new(job.call.id, job.standing.attempt, task.schema(), Some(memos), stopping, app);
+        if !shared.leases.start(lease, journal.clone(), Some(context.clone())) {
+            return Start::LeaseLost;
+        }
+        // A body that does not yield never asks whether the lease holds: so here, or it could run beside one that another
+        // worker has started.
+        let is_held = tokio::select! {
+            biased;
+            held = journal.held() => held.is_ok(),
+            () = shared.grace_is_over() => return Start::WorkerStops,
+        };
+        if is_held { Start::Started(Started { leased: self, task, journal, context }) } else { Start::LeaseLost }
+    }
+
+    fn journal(&self, schema: &TaskExecSchema) -> Arc<Journal> {
+        let wait = match schema.generating.map(|generating| generating.checkpoint) {
+            Some(Checkpoint::Within(wait)) => wait,
+            Some(Checkpoint::Each) | None => Duration::ZERO,
+        };
+        let shared = self.shared.clone();
+        let holds = Arc::new(move || shared.leases.holds(shared.app.clock.soon()));
+        let next = Count { steps: self.job.counts.steps, memos: self.job.counts.memos };
+        Journal::new(self.lease, holds, next, wait, self.shared.flush_requests.clone())
+    }
+
+    /// The end of an attempt that has done nothing, and gives the job back.
+    fn released(self, retry: Retry) -> Flushed<'a> {
+        let end = AttemptEnd { leased: self, steps: 0, skipped: 0, retry };
+        Flushed { end, verdict: Verdict::Released }
+    }
+}
+
+/// An attempt whose lease holds, so that its body may start.
+struct Started<'a> {
+    leased: Leased<'a>,
+    task: &'static Registration,
+    journal: Arc<Journal>,
+    context: TaskContext,
+}
+
+impl<'a> Started<'a> {
+    /// Runs the body, makes durable what it handled, and meanwhile passes the turn of a suspect.
+    async fn run(self, suspect_permit: Option<&mut SuspectPermit>) -> Result<Flushed<'a>, LeaseLost> {
+        let running_suspect = suspect_permit.as_ref().map(|permit| permit.for_body());
+        let max_time = self.leased.job.call.max_time.or(self.task.schema().max_time);
+        let (begun, time_up) = time_limit(max_time);
+        let mut time_up = pin!(time_up.fuse());
+        let body = self.body();
+        let run = async {
+            let ran = self.run_body(body, begun, running_suspect, time_up.as_mut()).await;
+            ran.flush(time_up).await
+        };
+        let flushed = beside(run, self.pass_turn(suspect_permit)).await;
+        self.journal.fence();
+        flushed
+    }
+
+    /// The body with its arguments. Reading those is code of the task's own too, and may panic.
+    fn body(&self) -> Result<Running, Stopped> {
+        let Leased { shared, job, .. } = self.leased;
+        let schema = self.task.schema();
+        let attempt = Attempt::stored(
+            self.context.clone(),
+            shared.app.states.clone(),
+            shared.app.limits,
+            self.journal.clone(),
+            if schema.generating.is_some() { job.counts.steps } else { 0 },
+            steps(shared, job, schema),
         );
+        catch_unwind(AssertUnwindSafe(|| self.task.start(&job.call.args, attempt)))
+            .unwrap_or_else(|payload| Err(Stopped::panic(payload)))
     }
-    match stop {
-        Stop::Lost => None,
-        Stop::Worker | Stop::Handler => Some(Verdict::Released),
-        Stop::TimeUp(limit) => Stopped::TimeUp(limit).verdict(),
+
+    async fn run_body(
+        &self,
+        body: Result<Running, Stopped>,
+        begun: Begun,
+        running_suspect: Option<RunningSuspect>,
+        time_up: impl Future<Output = Duration>,
+    ) -> Ran<'_, 'a> {
+        let verdict = match body {
+            Ok(body) => {
+                let hold = self.leased.shared.app.clock.hold();
+                let body = Body::start(body.guarded(self.context.clone()), begun, running_suspect, hold);
+                self.watch_over(body, time_up).await
+            }
+            Err(stopped) => verdict_of(stopped),
+        };
+        // Also where the body could not be stopped, and goes on.
+        self.context.end_attempt();
+        Ran { started: self, verdict }
     }
+
+    /// Waits for the end of the body. Stops it when its time is up, the worker stops, the lease is lost, or the handler of a
+    /// value that it yielded has failed behind it.
+    async fn watch_over(&self, mut body: Body, time_up: impl Future<Output = Duration>) -> Result<Verdict, LeaseLost> {
+        let (journal, is_on_runtime) = (&self.journal, matches!(body, Body::OnRuntime(_)));
+        let stop = tokio::select! {
+            biased;
+            outcome = body.outcome() => return match outcome {
+                Ok(Ended(output)) => Ok(Verdict::Done(output)),
+                Err(stopped) => verdict_of(stopped),
+            },
+            () = journal.lost() => Stop::LeaseLost,
+            // A body on a thread cannot be stopped, and learns of it at its next yield.
+            () = journal.handler_failed(), if is_on_runtime => Stop::HandlerFailed,
+            limit = time_up => Stop::TimeUp(limit),
+            () = self.leased.shared.grace_is_over() => Stop::WorkerStops,
+        };
+        match stop {
+            Stop::TimeUp(limit) => journal.halt(Stopped::TimeUp(limit)),
+            Stop::WorkerStops => journal.halt(Stopped::Released),
+            Stop::LeaseLost | Stop::HandlerFailed => {}
+        }
+        if !body.stop().await {
+            let job = self.leased.job;
+            tracing::warn!(
+                job = %job.call.id, task = job.call.task, attempt = job.standing.attempt,
+                "the body cannot be stopped and is left to end by itself; what it still writes is fenced off"
+            );
+        }
+        match stop {
+            Stop::LeaseLost => Err(LeaseLost),
+            Stop::WorkerStops | Stop::HandlerFailed => Ok(Verdict::Released),
+            Stop::TimeUp(limit) => verdict_of(Stopped::TimeUp(limit)),
+        }
+    }
+
+    /// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
+    /// records that first: from then on the job is not to blame when the process is killed.
+    async fn pass_turn(&self, suspect_permit: Option<&mut SuspectPermit>) {
+        let Leased { shared, job, lease, .. } = self.leased;
+        let (Some(permit), Some(suspect)) = (suspect_permit, job.standing.suspect) else { return };
+        tokio::select! {
+            biased;
+            // The store has recorded that together with the step.
+            () = self.journal.has_more_than(job.counts.steps) => {}
+            () = sleep(suspect.turn()) => {
+                let record = Arc::new([Record {
+                    lease,
+                    steps: Vec::new(),
+                    memos: Vec::new(),
+                    jobs: Vec::new(),
+                    progress: None,
+                    passed: true,
+                }]);
+                let written = shared.store.persist("record that a suspect has had its turn", || {
+                    shared.app.store.record(record.clone())
+                });
+                if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
+                    return;
+                }
+            }
+        }
+        permit.pass();
+    }
+}
+
+/// Why a body is stopped.
+enum Stop {
+    LeaseLost,
+    /// The journal has the reason.
+    HandlerFailed,
+    WorkerStops,
+    TimeUp(Duration),
 }
 
 /// Does `work`, and meanwhile the `other`, which is dropped where it takes longer.
@@ -201,35 +291,28 @@ async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()
     }
 }
 
-/// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
-/// knows of that first: from then on the job is not to blame when the process is killed.
-async fn pass_turn(shared: &WorkerShared, job: &Job, journal: &Journal, turn: Option<&mut SuspectPermit>) {
-    let (Some(turn), Some(suspect)) = (turn, job.standing.suspect) else { return };
-    tokio::select! {
-        biased;
-        // The store has taken note of that with the step.
-        () = journal.has_more_than(job.counts.steps) => {}
-        () = sleep(suspect.turn()) => {
-            let record = Arc::new([Record {
-                lease: journal.lease(),
-                steps: Vec::new(),
-                memos: Vec::new(),
-                jobs: Vec::new(),
-                progress: None,
-                passed: true,
-            }]);
-            let written = shared.store.persist("record that a suspect has had its turn", || {
-                shared.app.store.record(record.clone())
-            });
-            if !matches!(written.await.as_deref(), Ok([Written::Yes])) {
-                return;
-            }
-        }
-    }
-    turn.pass();
+/// An attempt whose body has ended, or was left to end by itself. Its last steps may not be durable yet.
+struct Ran<'s, 'a> {
+    started: &'s Started<'a>,
+    verdict: Result<Verdict, LeaseLost>,
 }
 
-/// Waits until all is durable that was handled. Handlers in transactions may not go on for longer than a body.
+impl<'a> Ran<'_, 'a> {
+    /// Waits until all is durable that the attempt handled, also where the body ended in an error. The handler of a value may
+    /// fail only here, in its transaction: that counts, for it came before the end of the body, which ran ahead of it.
+    async fn flush(self, time_up: impl Future<Output = Duration>) -> Result<Flushed<'a>, LeaseLost> {
+        let Started { leased, task, journal, .. } = self.started;
+        let verdict = match finish(leased.shared, journal, time_up).await {
+            Ok(()) => self.verdict?,
+            Err(stopped) => verdict_of(stopped)?,
+        };
+        let (steps, skipped) = (journal.steps() - leased.job.counts.steps, journal.skips().count());
+        let end = AttemptEnd { leased: *leased, steps, skipped, retry: task.schema().retry };
+        Ok(Flushed { end, verdict })
+    }
+}
+
+/// Waits until the journal is written. Handlers in transactions may not go on for longer than a body.
 async fn finish(
     shared: &WorkerShared,
     journal: &Journal,
@@ -245,100 +328,84 @@ async fn finish(
     tokio::select! {
         biased;
         finished = journal.finish() => finished,
-        // Nothing is written any more.
+        // The recorder writes nothing more.
         () = shared.given_up.cancelled() => Err(Stopped::Fenced),
     }
 }
 
-enum Stop {
-    Lost,
-    /// The journal knows why.
-    Handler,
-    Worker,
-    TimeUp(Duration),
+/// An attempt whose steps are durable, and what it came to, which is to be settled.
+struct Flushed<'a> {
+    end: AttemptEnd<'a>,
+    verdict: Verdict,
 }
 
-fn of(outcome: Outcome) -> Option<Verdict> {
-    match outcome {
-        Ok(Ended(output)) => Some(Verdict::Done(output)),
-        Err(stopped) => stopped.verdict(),
+impl Flushed<'_> {
+    /// Settles the attempt. Where the store refuses what it came to, the attempt has failed, with the store's own words as the
+    /// error: those are short.
+    async fn settle(self) -> Settled {
+        let Self { end, verdict } = self;
+        let Leased { shared, job, .. } = end.leased;
+        let (settlement, mut said) = end.settlement(verdict, shared.app.now());
+        let mut settled = shared.settle(settlement).await;
+        if let Some(error) = settled.refusal() {
+            let error = chain(error);
+            tracing::warn!(error, job = %job.call.id, attempt = job.standing.attempt, "what the attempt came to is refused; it has failed");
+            (settled, said) = end.settle_refused(error).await;
+        }
+        match &settled {
+            Settled::Written => said.log(),
+            Settled::Failed(error) => {
+                let error = chain(error);
+                tracing::error!(error, job = %job.call.id, attempt = job.standing.attempt, "the attempt cannot be settled; its lease will run out");
+            }
+            Settled::LeaseLost | Settled::GivenUp => {}
+        }
+        settled
     }
 }
 
-/// An attempt that is over.
-struct Over<'a> {
-    job: &'a Job,
-    lease: Lease,
-    started: Timestamp,
-    /// How many it has added,
+/// An attempt that is over, and what it has added to the job.
+struct AttemptEnd<'a> {
+    leased: Leased<'a>,
+    /// How many steps the attempt has added.
     steps: u64,
-    /// and how many values were skipped.
+    /// How many values the attempt has skipped.
     skipped: u64,
     retry: Retry,
 }
 
-impl<'a> Over<'a> {
-    /// How it is settled, and what is said of it when that is written.
+/// The error of an attempt where the store refuses even its own words about why.
+const REFUSED: &str = "the store refuses what the attempt came to, and the text that says why";
+
+impl<'a> AttemptEnd<'a> {
+    /// The settlement of the attempt with this verdict, and what is logged when that is written.
     fn settlement(&self, verdict: Verdict, now: Timestamp) -> (Settlement, End<'a>) {
-        let Self { job, lease, started, steps, skipped, retry } = self;
+        let Self { leased: Leased { job, lease, began, .. }, steps, skipped, retry } = self;
         // Only a result is made of all steps. Of none, a server can have lost none.
         let needed = matches!(verdict, Verdict::Done(_)).then_some(job.counts.steps + steps).filter(|steps| *steps > 0);
         let (outcome, ending) = lifecycle::settle(&job.standing, verdict, *steps > 0, retry, fastrand::f64(), now);
         let end = End::new(job, *steps, *skipped, &outcome, ending.clone());
-        let (number, worker, started) = (lease.attempt, lease.worker, Some(*started));
+        let (number, worker, started) = (lease.attempt, lease.worker, Some(*began));
         let attempt = job::Attempt { number, worker, started, ended: now, ending };
         let hold = Hold::Lease(*lease);
         let settlement = Settlement { hold, outcome, steps: needed, attempt: Some(attempt), now };
         (settlement, end)
     }
-}
 
-/// What is said of an attempt of which the store does not keep its own words either.
-const REFUSED: &str = "the store refuses what the attempt came to, and the text that says why";
-
-/// Settles an attempt. One that came to something which the store refuses has failed, in the store's own words, which are
-/// short. Gives whether the lease was not lost before.
-async fn settle(shared: &WorkerShared, over: &Over<'_>, verdict: Verdict) -> bool {
-    let job = over.job;
-    let (settlement, mut end) = over.settlement(verdict, shared.app.now());
-    let mut came = shared.settle(settlement).await;
-    if let Some(error) = refusal(&came) {
-        let error = chain(error);
-        tracing::warn!(error, job = %job.call.id, attempt = job.standing.attempt, "what the attempt came to is refused; it has failed");
-        (came, end) = settle_refused(shared, over, error).await;
-    }
-    match came {
-        Some(Ok(Written::Yes)) => end.say(),
-        Some(Ok(Written::Fenced)) => return false,
-        Some(Err(error)) => {
-            let error = chain(&error);
-            tracing::error!(error, job = %job.call.id, attempt = job.standing.attempt, "the attempt cannot be settled; its lease will run out");
+    /// Settles the attempt as failed, each time with less that the store could refuse, so that this has an end.
+    async fn settle_refused(&self, error: String) -> (Settled, End<'a>) {
+        let shared = self.leased.shared;
+        let failed = |error: &str| {
+            self.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, shared.app.now())
+        };
+        let (last, last_end) = failed(REFUSED);
+        let without_trace = Settlement { attempt: None, ..last };
+        for (settlement, end) in [failed(&error), failed(REFUSED)] {
+            let settled = shared.settle(settlement).await;
+            if settled.refusal().is_none() {
+                return (settled, end);
+            }
         }
-        None => {}
+        (shared.settle(without_trace).await, last_end)
     }
-    true
-}
-
-/// Settles an attempt as one that has failed, with ever less that the store could refuse, rather than again and again.
-async fn settle_refused<'a>(
-    shared: &WorkerShared,
-    over: &Over<'a>,
-    error: String,
-) -> (Option<Result<Written>>, End<'a>) {
-    let failed = |error: &str| {
-        over.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, shared.app.now())
-    };
-    let (last, last_end) = failed(REFUSED);
-    let without_trace = Settlement { attempt: None, ..last };
-    for (settlement, end) in [failed(&error), failed(REFUSED)] {
-        let came = shared.settle(settlement).await;
-        if refusal(&came).is_none() {
-            return (came, end);
-        }
-    }
-    (shared.settle(without_trace).await, last_end)
-}
-
-fn refusal(came: &Option<Result<Written>>) -> Option<&Error> {
-    came.as_ref()?.as_ref().err().filter(|error| error.is_refusal())
 }

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{lease_table::LeaseTable, recorder::Settlements, retrying::RetryingStore};
 use crate::{
     environment::App,
-    error::{Error, Result},
+    error::Error,
     execution::journal::FlushRequest,
     model::job::WorkerId,
     store::{Settlement, Written},
@@ -44,12 +44,18 @@ impl WorkerShared {
         self.stop_cause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a settlement to the recorder, and waits until it is written; nothing when the worker stops at once before that.
-    /// An error is one that no repetition mends.
-    pub(crate) async fn settle(&self, settlement: Settlement) -> Option<Result<Written>> {
+    /// Hands a settlement to the recorder, and waits until it is written.
+    pub(crate) async fn settle(&self, settlement: Settlement) -> Settled {
         let (answer, written) = oneshot::channel();
-        self.settlements.send((settlement, answer)).ok()?;
-        written.await.ok()
+        if self.settlements.send((settlement, answer)).is_err() {
+            return Settled::GivenUp;
+        }
+        match written.await {
+            Ok(Ok(Written::Yes)) => Settled::Written,
+            Ok(Ok(Written::Fenced)) => Settled::LeaseLost,
+            Ok(Err(error)) => Settled::Failed(error),
+            Err(_) => Settled::GivenUp,
+        }
     }
 
     /// Waits until bodies may not go on: the grace of a worker that stops is over, or it stops at once. A worker that has
@@ -64,6 +70,28 @@ impl WorkerShared {
         tokio::select! {
             () = grace => {}
             () = self.given_up.cancelled() => {}
+        }
+    }
+}
+
+/// What came of a settlement.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    Written,
+    /// The lease was lost before, so that nothing is written.
+    LeaseLost,
+    /// The store has answered with an error that no repetition mends.
+    Failed(Error),
+    /// The worker stops at once, and no longer waits for the store.
+    GivenUp,
+}
+
+impl Settled {
+    /// The error of a store that will never take this settlement.
+    pub(crate) fn refusal(&self) -> Option<&Error> {
+        match self {
+            Self::Failed(error) if error.is_refusal() => Some(error),
+            _ => None,
         }
     }
 }

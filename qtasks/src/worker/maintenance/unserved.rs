@@ -81,8 +81,8 @@ enum Unserved {
 impl Unserved {
     fn warn(&self) {
         match self {
-            Self::Task(Lane { queue, task }) => telemetry::nobody_knows(queue, task),
-            Self::Queue(Lane { queue, task }) => telemetry::nobody_listens(queue, task),
+            Self::Task(Lane { queue, task }) => telemetry::task_unserved(queue, task),
+            Self::Queue(Lane { queue, task }) => telemetry::queue_unserved(queue, task),
         }
     }
 }
