@@ -1,7 +1,7 @@
-//! What time it is: read by the processes only, passed to everything below them.
+//! The time. Only the parts of an application read it; everything below them gets it as an argument.
 //!
-//! There are two times. The time of day says when jobs are due; it may be set, and where there is a server, all processes
-//! go by the server's. The [`Uptime`] says whether leases hold; it is never set.
+//! There are two times. The time of day says when jobs are due. It may be set, and where the store has a server, all processes
+//! go by the server's. The [`Uptime`] says whether leases hold. It is never set.
 
 use std::{
     ops::Add,
@@ -17,33 +17,33 @@ use tokio::time::{Instant, sleep};
 
 use crate::runtime::clock_hold::BodyHold;
 
-/// Where an application reads the time.
+/// The clock that an application goes by.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub enum Clock {
-    /// From the system; and on a store with a server, from that.
+    /// The system's clock; on a store with a server, the server's.
     #[default]
     System,
-    /// From tokio, counted from a given time on: a test that pauses tokio's clock need not wait for delays to pass.
+    /// Tokio's clock, counted from a given time on: a test that pauses tokio's clock need not wait for delays to pass.
     ///
-    /// A clock that is paused does not run ahead while a `fn` body runs on its thread, unless it waits for qtasks there, nor
-    /// while a SQLite file is written or read.
+    /// A paused clock does not run ahead while a `fn` body runs on its thread, unless the body waits for qtasks there, nor while
+    /// a SQLite file is written or read.
     Tokio {
-        /// The time at which counting began.
+        /// The time of day at which counting began.
         start: Timestamp,
-        /// Tokio's time then.
+        /// Tokio's time at that moment.
         origin: Instant,
     },
 }
 
 impl Clock {
-    /// Tokio's clock, which stands at the system's time now.
+    /// Tokio's clock, set to the system's time now.
     #[expect(clippy::disallowed_methods, reason = "the clock that others ask")]
     pub fn tokio() -> Self {
         Self::Tokio { start: Timestamp::now(), origin: Instant::now() }
     }
 
-    /// The time.
+    /// The time of day.
     pub fn now(&self) -> Timestamp {
         match self {
             #[expect(clippy::disallowed_methods, reason = "the clock that others ask")]
@@ -53,7 +53,7 @@ impl Clock {
     }
 }
 
-/// How long the machine has been up, the time in which it was suspended included.
+/// How long the machine has been up, including the time in which it was suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Uptime(Duration);
 
@@ -68,7 +68,7 @@ impl Uptime {
         self.0.as_nanos().try_into().unwrap_or(u64::MAX)
     }
 
-    /// How long it is from `earlier` to this; nothing when that is later.
+    /// How long it is from `earlier` to this; zero when `earlier` is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -86,47 +86,55 @@ impl Add<Duration> for Uptime {
 #[derive(Debug)]
 pub(crate) struct AppClock {
     own: Clock,
-    /// What the time by the server is ahead of the uptime, in nanoseconds; [`UNKNOWN`] before a server has told it.
-    server: AtomicI64,
-    /// The uptime at which the server was last asked for it beside renewals, in nanoseconds.
+    /// How far the server's time of day is ahead of the uptime, in nanoseconds; [`UNKNOWN`] before a server has answered.
+    server_ahead: AtomicI64,
+    /// The uptime at which the server was last asked for its time beside renewals, in nanoseconds.
     asked: AtomicU64,
-    /// The uptime at which it told it, and how long that took, in nanoseconds.
-    told: AtomicU64,
+    /// The uptime of the last answer that was taken or agreed with what is known, in nanoseconds.
+    learned: AtomicU64,
+    /// How long the answer took from which [`server_ahead`](Self::server_ahead) is known, in nanoseconds.
     round_trip: AtomicI64,
-    /// The latest time that was given by it, in nanoseconds since 1970.
+    /// The latest time of day that this clock has given by the server, in nanoseconds since 1970.
     latest: AtomicI64,
 }
 
 const UNKNOWN: i64 = i64::MIN;
 
-/// A round trip that takes no longer tells the time of a server well enough; in nanoseconds.
+/// A round trip of this length gives the server's time exactly enough; in nanoseconds.
 const SHORT: i64 = 20_000_000;
-/// Clocks that are corrected by no more than this are not turned back; in nanoseconds.
+/// A correction by no more than this does not turn the clock back; in nanoseconds.
 const LITTLE: i64 = 100_000_000;
-/// So long the time of a server is good without being asked for again. Clocks drift by less than a millisecond in it.
+/// How long the server's time is good before it is asked again. Clocks drift by less than a millisecond in that time.
 const FRESH: Duration = Duration::from_secs(10);
-/// How often a wait for a time of day looks at the clock: it may have been set, and the machine may have been asleep.
+/// How often a wait for a time of day looks at the clock, which may have been set, or the machine asleep.
 const LOOK: Duration = Duration::from_secs(1);
 
 impl AppClock {
     pub(crate) fn new(own: Clock) -> Self {
-        let [server, latest] = [UNKNOWN; 2].map(AtomicI64::new);
-        Self { own, server, asked: AtomicU64::new(0), told: AtomicU64::new(0), round_trip: AtomicI64::new(0), latest }
+        let [server_ahead, latest] = [UNKNOWN; 2].map(AtomicI64::new);
+        Self {
+            own,
+            server_ahead,
+            asked: AtomicU64::new(0),
+            learned: AtomicU64::new(0),
+            round_trip: AtomicI64::new(0),
+            latest,
+        }
     }
 
-    /// Whether it is tokio's clock, which stands still where tests have paused it.
+    /// Whether this is tokio's clock, which stands still where a test has paused it.
     pub(crate) fn is_tokios(&self) -> bool {
         matches!(self.own, Clock::Tokio { .. })
     }
 
-    /// For a body that runs on a thread: holds tokio's clock where it is, if the application goes by it.
+    /// What holds tokio's clock where it is while a body runs on a thread, if the application goes by that clock.
     pub(crate) fn hold(&self) -> Option<Arc<BodyHold>> {
         self.is_tokios().then(BodyHold::new)
     }
 
-    /// The time of day, by the server's clock as far as it is known. A correction by little does not turn it back.
+    /// The time of day, by the server's clock where that is known. A small correction does not turn it back.
     pub(crate) fn now(&self) -> Timestamp {
-        let ahead = self.server.load(Relaxed);
+        let ahead = self.server_ahead.load(Relaxed);
         if ahead == UNKNOWN {
             return self.own.now();
         }
@@ -140,8 +148,8 @@ impl AppClock {
         Timestamp::from_nanosecond(latest.max(now).into()).unwrap_or_else(|_| self.own.now())
     }
 
-    /// Takes note that a server which was `asked` for its time then has answered `now`. The time of the server is that of
-    /// some moment in the round trip; so an answer which agrees with what is known within that says nothing new.
+    /// Takes the answer of a server that was `asked` for its time, and answered `now`. The server's time is that of some moment in
+    /// the round trip: an answer that agrees with what is known within that length brings nothing new.
     pub(crate) fn learn(&self, server: Timestamp, asked: Uptime, now: Uptime) {
         if self.is_tokios() {
             return;
@@ -149,26 +157,26 @@ impl AppClock {
         let round_trip = i64::try_from(now.since(asked).as_nanos()).unwrap_or(i64::MAX);
         let between = i128::from(asked.nanoseconds()) + i128::from(round_trip) / 2;
         let Ok(ahead) = i64::try_from(server.as_nanosecond() - between) else { return };
-        let (known, kept) = (self.server.load(Relaxed), self.round_trip.load(Relaxed));
+        let (known, kept) = (self.server_ahead.load(Relaxed), self.round_trip.load(Relaxed));
         let is_stale = known == UNKNOWN || self.is_old(now);
         let agrees = known.saturating_sub(ahead).saturating_abs() <= round_trip.saturating_add(kept) / 2;
         if agrees && round_trip >= kept {
-            self.told.store(now.nanoseconds(), Relaxed);
+            self.learned.store(now.nanoseconds(), Relaxed);
         } else if is_stale || round_trip <= kept.max(SHORT) {
-            self.server.store(ahead, Relaxed);
-            self.told.store(now.nanoseconds(), Relaxed);
+            self.server_ahead.store(ahead, Relaxed);
+            self.learned.store(now.nanoseconds(), Relaxed);
             self.round_trip.store(round_trip, Relaxed);
         }
     }
 
-    /// Whether the time of the server was told well enough, or there is none.
+    /// Whether the server's time is known exactly enough, or there is no server.
     pub(crate) fn is_exact(&self) -> bool {
-        self.server.load(Relaxed) == UNKNOWN || self.round_trip.load(Relaxed) <= SHORT
+        self.server_ahead.load(Relaxed) == UNKNOWN || self.round_trip.load(Relaxed) <= SHORT
     }
 
-    /// Whether there is a server which is to be asked again for its time. Gives true to one caller, which is to ask.
+    /// Whether there is a server that is to be asked again for its time. Gives true to one caller, and that has to ask.
     pub(crate) fn is_to_ask(&self) -> bool {
-        if self.server.load(Relaxed) == UNKNOWN {
+        if self.server_ahead.load(Relaxed) == UNKNOWN {
             return false;
         }
         let (asked, now) = (self.asked.load(Relaxed), self.uptime());
@@ -176,9 +184,9 @@ impl AppClock {
         !is_asked && self.is_old(now) && self.asked.compare_exchange(asked, now.nanoseconds(), Relaxed, Relaxed).is_ok()
     }
 
-    /// Whether the server has not told its time for long.
+    /// Whether the last answer of the server is too old.
     fn is_old(&self, now: Uptime) -> bool {
-        now.since(Uptime::from_nanoseconds(self.told.load(Relaxed))) > FRESH
+        now.since(Uptime::from_nanoseconds(self.learned.load(Relaxed))) > FRESH
     }
 
     /// The uptime, which is never set.
@@ -189,8 +197,7 @@ impl AppClock {
         }
     }
 
-    /// The same, never behind it and up to thirty milliseconds ahead, in a fraction of the time: for what is asked before
-    /// each value.
+    /// The same, never behind and up to thirty milliseconds ahead, in a fraction of the time: for a question before each value.
     pub(crate) fn soon(&self) -> Uptime {
         match self.own {
             Clock::System => Uptime(ticks::now() + ticks::LAG),
@@ -198,21 +205,21 @@ impl AppClock {
         }
     }
 
-    /// Waits until a time of day, whenever that is.
+    /// Waits until this time of day, also where the clock is set meanwhile.
     ///
     /// # Cancel safety
     ///
     /// Dropping it changes nothing.
     pub(crate) async fn sleep_until(&self, time: Timestamp) {
         loop {
-            let left = time.duration_since(self.now());
-            if left <= SignedDuration::ZERO {
+            let remaining = time.duration_since(self.now());
+            if remaining <= SignedDuration::ZERO {
                 return;
             }
-            // A millisecond more, for stores keep whole ones.
-            let left = left.unsigned_abs().saturating_add(Duration::from_millis(1));
-            // Tokio's clock is not set while it counts, and paused it must not be moved in small steps.
-            sleep(if self.is_tokios() { left } else { left.min(LOOK) }).await;
+            // A millisecond more, since stores keep whole ones.
+            let remaining = remaining.unsigned_abs().saturating_add(Duration::from_millis(1));
+            // Tokio's clock is never set while it counts, and a paused one must not be moved in small steps.
+            sleep(if self.is_tokios() { remaining } else { remaining.min(LOOK) }).await;
         }
     }
 }
@@ -230,7 +237,7 @@ mod boot {
     }
 }
 
-/// Where a suspend cannot be counted, the time since the first look.
+/// The time since the first look, where the time of a suspend cannot be counted.
 #[cfg(not(target_os = "linux"))]
 mod boot {
     use std::{
@@ -245,8 +252,8 @@ mod boot {
     }
 }
 
-/// The uptime as of the last tick of the kernel. It leaves that where a process can read it at once, of the clock that does
-/// not count a suspend, `CLOCK_MONOTONIC_COARSE`; so the uptime is read anew when that has ticked.
+/// The uptime as of the last tick of the kernel. A process can read the coarse clock `CLOCK_MONOTONIC_COARSE` without a call of
+/// the kernel, but that does not count a suspend. So the uptime is read anew when the coarse clock has ticked.
 #[cfg(target_os = "linux")]
 mod ticks {
     use std::{
@@ -271,7 +278,7 @@ mod ticks {
         let tick: Duration = clock_gettime(ClockId::MonotonicCoarse).try_into().unwrap_or_default();
         let tick = nanoseconds(tick);
         if TICK.load(Acquire) != tick {
-            // Never back: a thread may be held up between its look and its note.
+            // Never back: a thread may be held up between reading the tick and storing it.
             UPTIME.fetch_max(nanoseconds(boot::now()), Relaxed);
             TICK.store(tick, Release);
         }
@@ -349,7 +356,7 @@ mod tests {
         let clock = AppClock::new(Clock::System);
         let long_ago = clock.uptime();
         clock.learn(day(3), long_ago, long_ago + Duration::from_millis(80));
-        clock.told.store(0, Relaxed);
+        clock.learned.store(0, Relaxed);
         assert!(clock.is_to_ask() && !clock.is_to_ask(), "one caller asks");
         let asked = clock.uptime();
         clock.learn(day(5), asked, asked + Duration::from_millis(90));
@@ -360,15 +367,15 @@ mod tests {
     fn an_answer_that_agrees_with_what_is_known_changes_nothing() {
         let clock = AppClock::new(Clock::System);
         let asked = clock.uptime();
-        let told = |milliseconds: i64| day(3) + SignedDuration::from_millis(milliseconds);
-        clock.learn(told(0), asked, asked + Duration::from_millis(4));
-        let known = clock.server.load(Relaxed);
+        let learned = |milliseconds: i64| day(3) + SignedDuration::from_millis(milliseconds);
+        clock.learn(learned(0), asked, asked + Duration::from_millis(4));
+        let known = clock.server_ahead.load(Relaxed);
         for off in [-3, 3] {
-            clock.learn(told(off), asked, asked + Duration::from_millis(6));
-            assert_eq!(clock.server.load(Relaxed), known, "{off} ms off");
+            clock.learn(learned(off), asked, asked + Duration::from_millis(6));
+            assert_eq!(clock.server_ahead.load(Relaxed), known, "{off} ms off");
         }
-        clock.learn(told(50), asked, asked + Duration::from_millis(6));
-        assert!(clock.server.load(Relaxed) > known, "it was set");
+        clock.learn(learned(50), asked, asked + Duration::from_millis(6));
+        assert!(clock.server_ahead.load(Relaxed) > known, "it was set");
     }
 
     #[test]
