@@ -28,7 +28,11 @@ fn items(paragraph: &str) -> Vec<&str> {
 }
 
 fn path_of(name: &str) -> PathBuf {
-    if name.starts_with("tests/") { root().join(name) } else { root().join("qtasks/src").join(name) }
+    if name.starts_with("tests/") || name.starts_with("qtasks-macros/") {
+        root().join(name)
+    } else {
+        root().join("qtasks/src").join(name)
+    }
 }
 
 /// The names of a paragraph that none of its files holds, and its files that are not there.

@@ -191,7 +191,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{execution::journal::Count, model::job::WorkerId};
+    use crate::{execution::journal::EntryCount, model::job::WorkerId};
 
     const LASTING: Duration = Duration::from_secs(3);
     const NOW: Uptime = Uptime::from_nanoseconds(7);
@@ -203,7 +203,7 @@ mod tests {
     /// A journal whose lease holds as far as it can tell.
     fn journal(lease: Lease) -> Arc<Journal> {
         let (requests, _) = mpsc::unbounded_channel();
-        Journal::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, requests)
+        Journal::new(lease, Arc::new(|| true), EntryCount::default(), Duration::ZERO, requests)
     }
 
     #[test]
@@ -322,7 +322,7 @@ mod tests {
         ] {
             let (table, lease, now, looked) = (Arc::new(LeaseTable::default()), lease(), NOW, Arc::default());
             let (requests, _kept) = mpsc::unbounded_channel();
-            let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::ZERO, requests);
+            let journal = Journal::new(lease, Arc::new(|| true), EntryCount::default(), Duration::ZERO, requests);
             journal.push_pending(0, 0, Box::new(Looks(table.clone(), Arc::clone(&looked))));
             table.renewed(table.renewing(), now, now + LASTING);
             assert!(table.insert(lease, now, now) && table.start(lease, journal.clone(), None));

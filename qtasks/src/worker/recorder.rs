@@ -246,7 +246,7 @@ mod tests {
     use crate::{
         clock::{AppClock, Clock},
         environment::outage::Outage,
-        execution::journal::Count,
+        execution::journal::EntryCount,
         model::{
             job::{JobCall, JobId, NewJob, NextState, Reply, WorkerId},
             json::Json,
@@ -285,7 +285,8 @@ mod tests {
         let recorder = Recorder::new(RetryingStore::new(store.clone(), outage), requests, settlements);
         let finished = CancellationToken::new();
         let running = tokio::spawn(recorder.run(finished.clone(), CancellationToken::new()));
-        let journal = Journal::new(lease, Arc::new(|| true), Count::default(), Duration::from_secs(60), flush_requests);
+        let journal =
+            Journal::new(lease, Arc::new(|| true), EntryCount::default(), Duration::from_secs(60), flush_requests);
         journal.push(1, Reply::Value(Json::from_stored("1")));
         journal.flush().await.unwrap();
         let (settled, written) = oneshot::channel();

@@ -27,7 +27,7 @@ use crate::{
         attempt::Attempt,
         body::{Ended, Running},
         context::TaskContext,
-        journal::{Count, Journal},
+        journal::{EntryCount, Journal},
         stopped::Stopped,
     },
     model::{
@@ -137,7 +137,7 @@ impl<'a> Leased<'a> {
         };
         let shared = self.shared.clone();
         let holds = Arc::new(move || shared.leases.holds(shared.app.clock.soon()));
-        let next = Count { steps: self.job.counts.steps, memos: self.job.counts.memos };
+        let next = EntryCount { steps: self.job.counts.steps, memos: self.job.counts.memos };
         Journal::new(self.lease, holds, next, wait, self.shared.flush_requests.clone())
     }
 

@@ -13,7 +13,7 @@ use super::retrying::RetryingStore;
 use crate::{
     error::{Error, Result, chain},
     execution::{
-        journal::{Count, Journal},
+        journal::{EntryCount, Journal},
         stopped::Stopped,
     },
     model::{job::Lease, pending::PendingStep},
@@ -26,9 +26,9 @@ pub(super) type Settling = (Settlement, oneshot::Sender<Result<Written>>);
 
 /// What a write came to, and the journal to report that to.
 pub(super) enum WriteOutcome {
-    Wrote(Arc<Journal>, Count),
+    Wrote(Arc<Journal>, EntryCount),
     /// So many steps and memos are written, and the store refuses the next.
-    Refused(Arc<Journal>, Count, Error),
+    Refused(Arc<Journal>, EntryCount, Error),
     Fenced(Arc<Journal>),
     /// The journal knows the outcome already.
     Reported(Arc<Journal>),
@@ -78,7 +78,7 @@ pub(super) async fn record(store: Arc<RetryingStore>, records: Vec<(Arc<Journal>
 
 /// Records as much of what one attempt has handled as the store does not refuse.
 async fn record_in_parts(store: &RetryingStore, journal: Arc<Journal>, record: Record) -> WriteOutcome {
-    let (mut rest, mut written) = (vec![record], Count::default());
+    let (mut rest, mut written) = (vec![record], EntryCount::default());
     while let Some(record) = rest.pop() {
         let alone = Arc::new([record]);
         match store.persist("record steps", || store.store.record(alone.clone())).await {
@@ -109,8 +109,8 @@ fn halves(record: &Record) -> Option<[Record; 2]> {
     Some([first, second])
 }
 
-fn count(record: &Record) -> Count {
-    Count { steps: record.steps.len() as u64, memos: record.memos.len() as u64 }
+fn count(record: &Record) -> EntryCount {
+    EntryCount { steps: record.steps.len() as u64, memos: record.memos.len() as u64 }
 }
 
 /// The outcome of a run of handlers. Panics of the handlers are caught where they run, so any other is a panic of ours.

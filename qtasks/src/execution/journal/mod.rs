@@ -12,7 +12,7 @@ mod sync;
 mod waiters;
 
 pub(crate) use self::{
-    buffer::{Batch, EntryCount as Count, MemoEntry},
+    buffer::{Batch, EntryCount, MemoEntry},
     replay::{Numbered, Recorded},
     shell::{FlushRequest, Journal},
 };
