@@ -35,6 +35,13 @@ impl Renewals {
         let link = Arc::clone(&self.link);
         self.engine.run("renew leases", async move { renew(&link, worker, beat).await }).await
     }
+
+    /// Has the server forget a worker, behind its last renewal: that may be under way although its caller is gone, and would
+    /// bring the worker back.
+    pub(super) async fn leave(&self, worker: WorkerId, notifier: Arc<Notifier>) -> Result<()> {
+        let link = Arc::clone(&self.link);
+        self.engine.ask("let a worker leave", async move { leave(&link, worker, &notifier).await }).await
+    }
 }
 
 async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
@@ -64,11 +71,11 @@ fn server_time(seconds: i64, microseconds: i64) -> Timestamp {
     encoding::time(seconds.saturating_mul(1000).saturating_add(microseconds / 1000))
 }
 
-pub(super) async fn leave(link: &Link, worker: WorkerId) -> Result<(), Fault> {
+async fn leave(link: &Link, worker: WorkerId, notifier: &Notifier) -> Result<(), Fault> {
     let mut call = link.call(|scripts| &scripts.leave);
     call.arg(&worker.to_bytes());
     if link.ask::<bool>(&call).await? {
-        link.notifier.notify_lost();
+        notifier.notify_lost();
     }
     Ok(())
 }

@@ -183,7 +183,7 @@ impl Store for Redis {
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        self.ask("let a worker leave", |batcher| async move { presence::leave(&batcher.link, worker).await }).await
+        self.renewals.leave(worker, Arc::clone(&self.batcher.link.notifier)).await
     }
 
     async fn workers(&self) -> Result<Vec<Presence>> {
