@@ -1,0 +1,221 @@
+//! The calls of a store that an operation comes to, as things stand in the model.
+
+use jiff::{SignedDuration, Timestamp};
+use qtasks::{
+    Result, Retry,
+    job::{Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, Progress, Reply, StateKind, Step, WorkerId},
+    json::Json,
+    lifecycle::{self, Outcome},
+    store::{Ask, Filter, Hold, Record, Renewed, Settlement, Store},
+};
+
+use crate::{
+    at, id,
+    model::{Model, holder},
+    operations::{Claim, Holding, New, Operation, Settling, Writing},
+    worker_id,
+};
+
+/// One call of a store.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Enqueue(Vec<NewJob>),
+    Lease(Ask),
+    Renew(WorkerId, u64),
+    Leave(WorkerId),
+    Forget(WorkerId, Option<u64>),
+    Workers,
+    Held(WorkerId),
+    Record(Vec<Record>),
+    Settle(Vec<Settlement>),
+    Prune(Timestamp, Timestamp),
+    Jobs(Filter, Option<JobId>),
+    Steps(JobId, u64, usize),
+    LastStep(JobId),
+    Standing(JobId),
+    Memos(JobId, Option<u64>, u64),
+    Attempts(JobId),
+}
+
+impl Call {
+    /// Makes the call and gives the answer as text. Where the order is the store's own, it is that of the ids; what an
+    /// error says is the store's own too.
+    pub(crate) async fn make(self, store: &dyn Store) -> String {
+        fn text(answer: Result<impl std::fmt::Debug>) -> String {
+            answer.map_or_else(|_| "an error".to_owned(), |answer| format!("{answer:#?}"))
+        }
+        match self {
+            Self::Enqueue(jobs) => text(store.enqueue(jobs).await),
+            Self::Lease(ask) => text(store.lease(ask).await),
+            Self::Renew(worker, beat) => text(store.renew(worker, beat).await.map(|Renewed { mut leases, .. }| {
+                leases.sort_by_key(|lease| lease.job);
+                leases
+            })),
+            Self::Leave(worker) => text(store.leave(worker).await),
+            Self::Forget(worker, beat) => text(store.forget(worker, beat).await),
+            // Of a worker without jobs a store need not know anything.
+            Self::Workers => text(store.workers().await.map(|mut workers| {
+                workers.retain(|presence| presence.holds);
+                workers.sort_by_key(|presence| presence.worker);
+                workers
+            })),
+            Self::Held(worker) => text(store.held(worker, 1_000).await.map(|mut jobs| {
+                jobs.sort_by_key(|job| job.call.id);
+                jobs
+            })),
+            Self::Record(records) => text(store.record(records.into()).await),
+            Self::Settle(settlements) => text(store.settle(settlements.into()).await),
+            Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
+            Self::Jobs(filter, after) => text(store.jobs(filter, after, 3).await),
+            Self::Steps(job, from, limit) => text(store.steps(job, from, limit).await),
+            Self::Standing(job) => text(store.standing(job).await),
+            Self::LastStep(job) => text(store.last_step(job).await),
+            Self::Memos(job, step, from) => text(store.memos(job, step, from, 1_000).await),
+            Self::Attempts(job) => text(store.attempts(job).await),
+        }
+    }
+}
+
+pub(crate) fn new_job((job, queue, task, priority, delay): New, now: Timestamp) -> NewJob {
+    NewJob {
+        call: JobCall {
+            id: id(job),
+            task: task.into(),
+            queue: queue.into(),
+            priority,
+            args: Json::from_stored(format!("[{job}]")),
+            max_time: None,
+            enqueued: now,
+        },
+        due: now + SignedDuration::from_millis(delay),
+    }
+}
+
+pub(crate) fn take_over(job: &Job, beat: Option<u64>, now: Timestamp) -> Settlement {
+    let outcome = lifecycle::lost(&job.standing, Some(&Retry::DEFAULT), now);
+    let lease = job.lease().unwrap();
+    let (number, worker, ending) = (lease.attempt, lease.worker, Ending::Lost);
+    let attempt = Attempt { number, worker, started: Some(now), ended: now, ending };
+    Settlement { hold: Hold::Silent { lease, beat }, outcome, steps: None, attempt: Some(attempt), now }
+}
+
+impl Operation {
+    /// The calls that it comes to, as things stand in the model.
+    pub(crate) async fn calls(self, model: &Model, now: Timestamp) -> Vec<Call> {
+        let ago = |milliseconds: i64| Timestamp::from_millisecond(now.as_millisecond() - milliseconds).unwrap();
+        vec![match self {
+            Self::Wait(_) => return vec![],
+            Self::Enqueue(new) => Call::Enqueue(new.into_iter().map(|new| new_job(new, now)).collect()),
+            Self::Lease { worker, queues, tasks, limit, suspects, behind } => Call::Lease(Ask {
+                worker: worker_id(worker),
+                queues: queues.into_iter().map(Into::into).collect(),
+                tasks: tasks.into(),
+                limit,
+                suspects,
+                now: ago(behind),
+            }),
+            Self::Renew { worker, beat } => Call::Renew(worker_id(worker), beat),
+            Self::Leave { worker } => Call::Leave(worker_id(worker)),
+            Self::Forget { worker, beat } => Call::Forget(worker_id(worker), beat),
+            Self::TakeOver { worker, limit } => {
+                let worker = worker_id(worker);
+                let beat = model.known.lock().unwrap().beat(worker);
+                let held = model.held(worker, limit).await.unwrap();
+                let settle = Call::Settle(held.iter().map(|job| take_over(job, beat, now)).collect());
+                return vec![Call::Workers, Call::Held(worker), settle];
+            }
+            Self::Record(writings) => {
+                Call::Record(writings.into_iter().map(|writing| writing.record(model, now)).collect())
+            }
+            Self::Settle(settlings) => {
+                Call::Settle(settlings.into_iter().map(|settling| settling.settlement(model, now)).collect())
+            }
+            Self::Prune { finished, dead } => Call::Prune(ago(finished), ago(dead)),
+            Self::Jobs { task, queue, state, after } => {
+                let mut filter = Filter::default();
+                filter.task = task.map(Into::into);
+                filter.queue = queue.map(Into::into);
+                filter.state = state;
+                Call::Jobs(filter, after.map(id))
+            }
+            Self::Steps { job, from, limit } => {
+                return vec![Call::Standing(id(job)), Call::Steps(id(job), from, limit)];
+            }
+        }]
+    }
+}
+
+impl Claim {
+    fn lease(&self, model: &Model) -> Lease {
+        let job = model.find(id(self.job));
+        let holder = job.as_ref().and_then(holder);
+        Lease {
+            job: id(self.job),
+            attempt: job.map_or(0, |job| job.standing.attempt).saturating_add_signed(self.attempt_off.into()),
+            worker: self.other_worker.map(worker_id).or(holder).unwrap_or(worker_id(0)),
+        }
+    }
+}
+
+impl Writing {
+    fn record(self, model: &Model, now: Timestamp) -> Record {
+        let lease = self.claim.lease(model);
+        let job = model.find(lease.job);
+        let (next, next_memo) = job.map_or((0, 0), |job| (job.counts.steps, job.counts.memos));
+        let seqs = next.saturating_add_signed(self.from.into())..;
+        let numbers = next_memo.saturating_add_signed(self.memos_from.into())..;
+        let steps = seqs.zip(self.skipped).map(|(seq, skipped)| Step {
+            seq,
+            hash: u64::MAX - seq,
+            reply: if skipped { Reply::Skipped("no".into()) } else { Reply::Value(Json::from_stored("7")) },
+        });
+        let memos = numbers.zip(self.for_step).map(|(number, for_step)| Memo {
+            number,
+            step: for_step.then_some(next),
+            name: "name".into(),
+            nth: u64::MAX / 2 - number,
+            value: Json::from_stored("\"once\""),
+        });
+        let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0), now));
+        let progress = self.progress.map(|done| Progress { done, total: 9 });
+        Record {
+            lease,
+            steps: steps.collect(),
+            memos: memos.collect(),
+            jobs: jobs.collect(),
+            progress,
+            passed: self.passed,
+        }
+    }
+}
+
+impl Settling {
+    fn settlement(self, model: &Model, now: Timestamp) -> Settlement {
+        let lease = self.claim.lease(model);
+        let job = model.find(lease.job);
+        let seen = job.as_ref().map_or(StateKind::Waiting, |job| job.standing.state.kind());
+        let hold = match self.hold {
+            Holding::Lease => Hold::Lease(lease),
+            Holding::Silent(off) => {
+                let beat = model.known.lock().unwrap().beat(lease.worker);
+                Hold::Silent { lease, beat: beat.map(|beat| beat + off) }
+            }
+            Holding::Seen => Hold::Seen { job: lease.job, state: seen, attempt: lease.attempt },
+            Holding::SeenAs(state) => Hold::Seen { job: lease.job, state, attempt: lease.attempt },
+        };
+        // Only an attempt under way can end.
+        let ending = self.ending.filter(|_| seen == StateKind::Running);
+        let attempt = ending.map(|ending| Attempt {
+            number: lease.attempt,
+            worker: lease.worker,
+            started: Some(at(0)),
+            ended: now,
+            ending,
+        });
+        let has = job.as_ref().map_or(0, |job| job.counts.steps);
+        let steps = self.steps_from.map(|from| has.saturating_add_signed(from.into()));
+        let Self { next, failures, .. } = self;
+        let suspect = self.suspect.filter(|_| !next.is_ended());
+        Settlement { hold, outcome: Outcome { next, failures, suspect }, steps, attempt, now }
+    }
+}

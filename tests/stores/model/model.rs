@@ -1,0 +1,297 @@
+//! A store that is plain to see through.
+
+use std::{
+    cmp::Reverse,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use qtasks::{
+    Error, Result,
+    job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
+    store::{
+        Ask, Filter, Hold, Leased, Notifier, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
+        trim_attempts,
+    },
+};
+
+/// A store that is plain to see through: lists, searched from end to end.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) known: Mutex<Known>,
+    notifier: Notifier,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    jobs: Vec<Entry>,
+    /// Each with the number of its last renewal; none, where it has left.
+    workers: Vec<(WorkerId, Option<u64>)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    job: Job,
+    steps: Vec<Step>,
+    memos: Vec<Memo>,
+    attempts: Vec<Attempt>,
+    ended: Timestamp,
+}
+
+impl Model {
+    pub(crate) fn find(&self, id: JobId) -> Option<Job> {
+        self.known.lock().unwrap().find(id).map(|entry| entry.job.clone())
+    }
+}
+
+impl Known {
+    fn find(&mut self, id: JobId) -> Option<&mut Entry> {
+        self.jobs.iter_mut().find(|entry| entry.job.call.id == id)
+    }
+
+    fn enqueue(&mut self, new: NewJob) {
+        if self.find(new.call.id).is_some() {
+            return;
+        }
+        let job = new.into();
+        self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![], ended: Timestamp::MAX });
+    }
+
+    fn sorted(&self) -> Vec<Job> {
+        let mut jobs: Vec<_> = self.jobs.iter().map(|entry| entry.job.clone()).collect();
+        jobs.sort_by_key(|job| job.call.id);
+        jobs
+    }
+
+    pub(crate) fn beat(&self, worker: WorkerId) -> Option<u64> {
+        self.workers.iter().find(|(known, _)| *known == worker)?.1
+    }
+
+    fn holding(&self, worker: WorkerId) -> bool {
+        self.jobs.iter().any(|entry| holder(&entry.job) == Some(worker))
+    }
+
+    fn forget(&mut self, worker: WorkerId) {
+        self.workers.retain(|(known, _)| *known != worker);
+    }
+
+    fn holds(&self, job: &Job, hold: Hold) -> bool {
+        match hold {
+            Hold::Lease(lease) => holder(job) == Some(lease.worker) && job.standing.attempt == lease.attempt,
+            Hold::Silent { lease, beat } => job.lease() == Some(lease) && self.beat(lease.worker) == beat,
+            Hold::Seen { state, attempt, .. } => job.standing.attempt == attempt && job.standing.state.kind() == state,
+        }
+    }
+
+    fn write(&mut self, record: Record) -> Result<Written> {
+        let hold = Hold::Lease(record.lease);
+        if !self.find(record.lease.job).map(|entry| entry.job.clone()).is_some_and(|job| self.holds(&job, hold)) {
+            return Ok(Written::Fenced);
+        }
+        let entry = self.find(record.lease.job).unwrap();
+        for step in record.steps {
+            if step.seq > entry.steps.len() as u64 {
+                return Err(Error::BrokenContract("a gap"));
+            }
+            if step.seq == entry.steps.len() as u64 {
+                entry.steps.push(step);
+                entry.job.standing.failures = 0;
+                entry.job.standing.suspect =
+                    entry.job.standing.suspect.map(|known| Suspect { losses: 0, liable: false, ..known });
+            }
+        }
+        for memo in record.memos {
+            if memo.number > entry.memos.len() as u64 {
+                return Err(Error::BrokenContract("a gap"));
+            }
+            if memo.number == entry.memos.len() as u64 {
+                entry.memos.push(memo);
+            }
+        }
+        entry.job.counts.memos = entry.memos.len() as u64;
+        entry.job.counts.steps = entry.steps.len() as u64;
+        entry.job.counts.skipped =
+            entry.steps.iter().filter(|step| matches!(step.reply, Reply::Skipped(_))).count() as u64;
+        if record.progress.is_some() {
+            entry.job.counts.progress = record.progress;
+        }
+        if record.passed {
+            entry.job.standing.suspect = entry.job.standing.suspect.map(|known| Suspect { liable: false, ..known });
+        }
+        record.jobs.into_iter().for_each(|job| self.enqueue(job));
+        Ok(Written::Yes)
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Written {
+        let job = self.find(settlement.job()).map(|entry| entry.job.clone());
+        let is_whole = |job: &Job| settlement.steps.is_none_or(|steps| steps == job.counts.steps);
+        if !job.is_some_and(|job| self.holds(&job, settlement.hold) && is_whole(&job)) {
+            return Written::Fenced;
+        }
+        let entry = self.find(settlement.job()).unwrap();
+        entry.job.standing = settlement.outcome.standing(entry.job.standing.attempt);
+        entry.attempts.extend(settlement.attempt);
+        trim_attempts(&mut entry.attempts);
+        entry.ended = settlement.now;
+        Written::Yes
+    }
+}
+
+pub(crate) fn holder(job: &Job) -> Option<WorkerId> {
+    match job.standing.state {
+        State::Running { worker } => Some(worker),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl Store for Model {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+        let mut known = self.known.lock().unwrap();
+        jobs.into_iter().for_each(|job| known.enqueue(job));
+        Ok(())
+    }
+
+    async fn lease(&self, ask: Ask) -> Result<Leased> {
+        let mut known = self.known.lock().unwrap();
+        let mut waiting: Vec<_> = known.jobs.iter_mut().map(|entry| &mut entry.job).collect();
+        waiting.retain(|job| ask.queues.contains(&job.call.queue) && ask.tasks.contains(&job.call.task.as_str()));
+        let due = |job: &Job| match job.standing.state {
+            State::Waiting { due } => Some(due),
+            _ => None,
+        };
+        let next_due = waiting.iter().filter_map(|job| due(job)).filter(|due| *due > ask.now).min();
+        waiting.retain(|job| due(job).is_some_and(|due| due <= ask.now));
+        waiting.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
+        let (mut jobs, mut suspects) = (Vec::new(), false);
+        let by_survival = |job: &Job| Some((job.standing.suspect?.survived, Reverse(job.call.priority), job.call.id));
+        let suspect = waiting.iter().filter_map(|job| by_survival(job)).min().map(|(_, _, id)| id);
+        let suspect = suspect.filter(|_| ask.suspects != Suspects::PassOver);
+        for job in waiting {
+            if jobs.len() == ask.limit || job.standing.suspect.is_some() && suspect != Some(job.call.id) {
+                suspects |= job.standing.suspect.is_some();
+                continue;
+            }
+            job.standing.state = State::Running { worker: ask.worker };
+            job.standing.attempt += 1;
+            let liable = ask.suspects == Suspects::OneAlone;
+            job.standing.suspect = job.standing.suspect.map(|known| Suspect { leased: Some(ask.now), liable, ..known });
+            jobs.push(job.clone());
+        }
+        Ok(Leased { jobs, next_due, suspects })
+    }
+
+    async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed> {
+        let mut known = self.known.lock().unwrap();
+        known.forget(worker);
+        known.workers.push((worker, Some(beat)));
+        let leases = known.sorted().iter().filter_map(Job::lease).filter(|lease| lease.worker == worker).collect();
+        Ok(Renewed { leases, now: None })
+    }
+
+    async fn leave(&self, worker: WorkerId) -> Result<()> {
+        let mut known = self.known.lock().unwrap();
+        known.forget(worker);
+        if known.holding(worker) {
+            known.workers.push((worker, None));
+        }
+        Ok(())
+    }
+
+    async fn workers(&self) -> Result<Vec<Presence>> {
+        let known = self.known.lock().unwrap();
+        let mut workers: Vec<_> = known.jobs.iter().filter_map(|entry| holder(&entry.job)).collect();
+        workers.sort();
+        workers.dedup();
+        let presence = |worker| Presence {
+            worker,
+            beat: known.beat(worker),
+            holds: true,
+            gone: known.workers.contains(&(worker, None)),
+        };
+        Ok(workers.into_iter().map(presence).collect())
+    }
+
+    async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>> {
+        let mut held = self.known.lock().unwrap().sorted();
+        held.retain(|job| holder(job) == Some(worker));
+        held.truncate(limit);
+        Ok(held)
+    }
+
+    async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
+        let mut known = self.known.lock().unwrap();
+        if known.beat(worker) == beat && !known.holding(worker) {
+            known.forget(worker);
+        }
+        Ok(())
+    }
+
+    async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
+        let mut known = self.known.lock().unwrap();
+        let mut after = known.clone();
+        let written = records.iter().cloned().map(|record| after.write(record)).collect::<Result<_>>()?;
+        *known = after;
+        Ok(written)
+    }
+
+    async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
+        let mut known = self.known.lock().unwrap();
+        Ok(settlements.iter().cloned().map(|settlement| known.settle(settlement)).collect())
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>> {
+        Ok(self.find(id))
+    }
+
+    async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
+        Ok(self.find(id).map(|job| (job.standing, job.counts)))
+    }
+
+    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
+        let mut jobs = self.known.lock().unwrap().sorted();
+        jobs.retain(|job| filter.passes(job) && after.is_none_or(|after| job.call.id > after));
+        jobs.truncate(limit);
+        Ok(jobs)
+    }
+
+    async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {
+        let mut steps = self.known.lock().unwrap().find(id).map_or(vec![], |entry| entry.steps.clone());
+        steps.retain(|step| step.seq >= from);
+        steps.truncate(limit);
+        Ok(steps)
+    }
+
+    async fn last_step(&self, id: JobId) -> Result<Option<Step>> {
+        let mut steps = self.steps(id, 0, usize::MAX).await?;
+        steps.retain(|step| !matches!(step.reply, Reply::Skipped(_)));
+        Ok(steps.pop())
+    }
+
+    async fn memos(&self, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Result<Vec<Memo>> {
+        let mut memos = self.known.lock().unwrap().find(id).map_or(vec![], |entry| entry.memos.clone());
+        memos.retain(|memo| memo.step == step && memo.number >= from);
+        memos.truncate(limit);
+        Ok(memos)
+    }
+
+    async fn attempts(&self, id: JobId) -> Result<Vec<Attempt>> {
+        Ok(self.known.lock().unwrap().find(id).map_or(vec![], |entry| entry.attempts.clone()))
+    }
+
+    async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize> {
+        let mut known = self.known.lock().unwrap();
+        let before = known.jobs.len();
+        known.jobs.retain(|entry| {
+            let limit = if entry.job.standing.state.name() == "dead" { dead } else { finished };
+            !(entry.job.standing.state.is_ended() && entry.ended < limit)
+        });
+        assert!(before - known.jobs.len() <= limit, "which jobs go first is for each store to say");
+        Ok(before - known.jobs.len())
+    }
+
+    fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+}

@@ -1,0 +1,182 @@
+//! What calls come to on a Redis server: who hears of them, and what is kept there.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use qtasks::{
+    job::{NewJob, NextState, StateKind},
+    store::{Ask, Hold, Settlement, Written},
+};
+use qtasks_tests::{
+    eventually, in_time,
+    servers::{free_port, redis},
+};
+
+use crate::{ask, lasting, new_job, open, settlement};
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn processes_wake_each_other() {
+    let url = redis::url();
+    let (one, other) = (open(&url).await, open(&url).await);
+    let job = new_job();
+    let (mut work, mut news) = (other.notifier().work(), other.notifier().job(job.call.id));
+    let (mut end, mut lost) = (other.notifier().end(job.call.id), other.notifier().lost());
+    one.enqueue(vec![job.clone()]).await.unwrap();
+    in_time(work.notification()).await;
+    let asked = ask();
+    let leased = one.lease(asked.clone()).await.unwrap().jobs.remove(0);
+    one.leave(asked.worker).await.unwrap();
+    in_time(lost.notification()).await;
+    assert!(!news.take_notification() && !end.take_notification());
+    let (outcome, _) = qtasks::lifecycle::cancel(&leased.standing, "enough").unwrap();
+    let settlement = settlement(&leased, outcome.next, asked.now);
+    assert_eq!(one.settle([settlement].into()).await.unwrap(), [Written::Yes]);
+    in_time(news.notification()).await;
+    in_time(end.notification()).await;
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn applications_on_one_server_do_not_see_each_other() {
+    let (one, other) = (open(&redis::url()).await, open(&redis::url()).await);
+    one.enqueue(vec![new_job()]).await.unwrap();
+    assert_eq!(other.lease(ask()).await.unwrap().jobs, []);
+    assert_eq!(one.lease(ask()).await.unwrap().jobs.len(), 1);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let later = NewJob { due: Timestamp::now(), ..new_job() };
+    store.enqueue(vec![new_job(), new_job(), later]).await.unwrap();
+    assert_eq!(store.lease(Ask { limit: 1, now: Timestamp::UNIX_EPOCH, ..ask() }).await.unwrap().jobs.len(), 1);
+    let delete = "for _, job in ipairs(redis.call('KEYS', '*:j:*')) do redis.call('DEL', job) end";
+    server.tell(&format!("EVAL \"{delete}\" 0")).unwrap();
+    let job = new_job();
+    store.enqueue(vec![job.clone()]).await.unwrap();
+    let asked = ask();
+    let leased = store.lease(asked.clone()).await.unwrap().jobs;
+    assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [job.call.id]);
+    assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
+    assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn the_keys_of_an_application_are_followed_through_a_cluster() {
+    let node = || {
+        let bus = free_port().to_string();
+        (redis::Redis::start(&["--cluster-enabled", "yes", "--cluster-port", &bus]), bus)
+    };
+    let ((one, bus), (other, _)) = (node(), node());
+    assert_eq!(one.tell("CLUSTER ADDSLOTSRANGE 0 16383").unwrap(), "+OK");
+    assert_eq!(other.tell(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", one.port)).unwrap(), "+OK");
+    for node in [&one, &other] {
+        let is_ok = async || node.tell("CLUSTER INFO").unwrap().contains("cluster_state:ok");
+        eventually("the cluster stands", is_ok).await;
+    }
+    // None of the keys are on the other node, which says where they are.
+    let [here, there] = [&one, &other].map(|node| format!("redis://127.0.0.1:{}?app=shop", node.port));
+    let (here, there) = (open(&here).await, open(&there).await);
+    let job = new_job();
+    let mut work = here.notifier().work();
+    there.enqueue(vec![job.clone()]).await.unwrap();
+    in_time(work.notification()).await;
+    assert_eq!(here.lease(ask()).await.unwrap().jobs[0].call.id, job.call.id);
+    assert_eq!(there.job(job.call.id).await.unwrap().unwrap().standing.attempt, 1);
+}
+
+/// How many scripts the server has run.
+fn scripts(server: &redis::Redis) -> usize {
+    let stats = server.tell("INFO commandstats").unwrap();
+    let (_, rest) = stats.split_once("cmdstat_evalsha:calls=").unwrap();
+    rest.split_once(',').unwrap().0.parse().unwrap()
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn jobs_that_are_enqueued_at_the_same_time_share_a_call() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    store.enqueue(vec![new_job()]).await.unwrap();
+    let before = scripts(&server);
+    let enqueued = join_all((0..100).map(|_| store.enqueue(vec![new_job()]))).await;
+    assert!(enqueued.iter().all(Result::is_ok));
+    let calls = scripts(&server) - before;
+    assert!(calls < 20, "{calls} calls for 100 jobs");
+    assert_eq!(store.jobs(Default::default(), None, usize::MAX).await.unwrap().len(), 101);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn nothing_is_left_of_jobs_that_were_pruned() {
+    const JOBS: usize = 50;
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let keys = |of: &str| {
+        let script = format!("local keys = redis.call('KEYS', '{of}') table.sort(keys) return table.concat(keys, ' ')");
+        server.tell(&format!("EVAL \"{script}\" 0")).unwrap()
+    };
+    // It stays longer than all others, which come after it.
+    let first = new_job();
+    store.enqueue(vec![first.clone()]).await.unwrap();
+    for is_last in [false, false, true] {
+        store.enqueue((0..JOBS).map(|_| new_job()).collect()).await.unwrap();
+        let asked = ask();
+        let leased = store.lease(asked.clone()).await.unwrap().jobs;
+        assert_eq!(leased.len(), JOBS + 1);
+        let cancelled = NextState::Cancelled { reason: "enough".into() };
+        let settlements = leased.iter().map(|job| {
+            let stays = job.call.id == first.call.id && !is_last;
+            let next = if stays { NextState::Waiting { due: Timestamp::UNIX_EPOCH } } else { cancelled.clone() };
+            settlement(job, next, asked.now)
+        });
+        assert!(store.settle(settlements.collect()).await.unwrap().iter().all(|written| *written == Written::Yes));
+        let pruned = store.prune(Timestamp::MAX, Timestamp::MAX, usize::MAX).await.unwrap();
+        assert_eq!(pruned, JOBS + usize::from(is_last));
+        assert_eq!(keys("*:ids"), "", "what is pruned stands in no list");
+        store.leave(asked.worker).await.unwrap();
+    }
+    assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
+    let prefix = keys("*:format").replace("format", "");
+    assert_eq!(keys("*"), format!("{prefix}format {prefix}reach"));
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn thousands_that_were_called_off_in_line_are_passed_over_some_at_a_time() {
+    let server = lasting();
+    let store = open(&server.url()).await;
+    let jobs: Vec<_> = (0..10_001).map(|_| new_job()).collect();
+    let last = jobs.last().unwrap().call.id;
+    store.enqueue(jobs.clone()).await.unwrap();
+    // From behind, for the first in line can go at once.
+    let cancelled = jobs.iter().rev().skip(1).map(|job| Settlement {
+        hold: Hold::Seen { job: job.call.id, state: StateKind::Waiting, attempt: 0 },
+        ..settlement(&job.clone().into(), NextState::Cancelled { reason: "enough".into() }, Timestamp::UNIX_EPOCH)
+    });
+    store.settle(cancelled.collect()).await.unwrap();
+    let before = scripts(&server);
+    let leased = store.lease(Ask { limit: 1, ..ask() }).await.unwrap().jobs;
+    assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [last]);
+    assert_eq!(scripts(&server) - before, 3);
+    assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_dropped_call_is_carried_out() {
+    let url = redis::url();
+    let store = open(&url).await;
+    let job = new_job();
+    let id = job.call.id;
+    {
+        let mut call = store.enqueue(vec![job]);
+        _ = futures::poll!(&mut call);
+    }
+    drop(store);
+    let store = open(&url).await;
+    eventually("it is there", async || store.job(id).await.unwrap().is_some()).await;
+}
