@@ -20,15 +20,15 @@ fn lose_nothing(store: &str, more: &[&str]) {
 /// That another worker takes over in time; there is one job at a time, so that none waits for its turn, and whoever has it
 /// is killed.
 fn goes_on(store: &str, within: &str) {
-    let alone = ["--workers", "2", "--jobs", "1", "--values", by_length("300", "1000"), "--longest", "500"];
-    let some = by_length(["3", "3"], ["3", "6"]);
+    let alone = ["--workers", "2", "--jobs", "1", "--values", by_length("100", "1000"), "--longest", "500"];
+    let some = by_length(["3", "2"], ["3", "6"]);
     kills(&[&["--store", store, "--within", within, "--kills", some[0], "--seconds", some[1]], &alone[..]].concat());
 }
 
 /// The same with three workers whose clocks are ten seconds behind, right, and ten seconds ahead.
 fn by_other_clocks(store: &str) {
     let clocks = ["--skew", "10", "--workers", "3"];
-    let some = by_length(["4", "2", "500"], ["8", "10", "3000"]);
+    let some = by_length(["4", "1", "300"], ["8", "10", "3000"]);
     kills(&[&["--store", store, "--kills", some[0], "--seconds", some[1], "--values", some[2]], &clocks[..]].concat());
 }
 

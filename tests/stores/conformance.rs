@@ -12,10 +12,10 @@ mod sqlite {
     use std::sync::Arc;
 
     use qtasks::store::sqlite::Sqlite;
-    use tempfile::TempDir;
+    use qtasks_tests::light_folder;
 
     qtasks::store_conformance!(async || {
-        let folder = TempDir::new().unwrap();
+        let folder = light_folder();
         let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
         let store = Sqlite::open(&url).await.unwrap();
         (folder, Arc::new(store) as _)

@@ -80,7 +80,7 @@ impl Place {
 
     /// In a SQLite file that goes away with this.
     pub fn sqlite() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let folder = light_folder();
         let url = format!("sqlite:{}", folder.path().join("jobs.db").display());
         Self { url, folder: Some(folder) }
     }
@@ -252,6 +252,17 @@ impl fmt::Debug for NotesDrop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.1)
     }
+}
+
+/// A temporary folder whose syncs cost nothing, where the system has one: for tests that do not ask what survives a power cut,
+/// and that write little.
+///
+/// # Panics
+///
+/// When no folder can be made.
+pub fn light_folder() -> TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
 }
 
 /// What `future` gives, which must not take long.

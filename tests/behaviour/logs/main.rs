@@ -81,6 +81,14 @@ impl Scenes {
         self.note(scene);
     }
 
+    /// Has a worker run until this is said, and notes what is said meanwhile.
+    async fn work_until(&mut self, last: &str, scene: &str) {
+        let worker = worker_of(&self.app).start().await.unwrap();
+        self.said.until(last).await;
+        worker.shutdown().await.unwrap();
+        self.note(scene);
+    }
+
     /// Notes what has been said of this scene.
     fn note(&mut self, scene: &str) {
         self.log += &format!("# {scene}\n{}\n", masked(self.said.take().iter().filter(|line| is_of_qtasks(line))));
@@ -91,6 +99,12 @@ impl Scenes {
 async fn a_program_that_fails_in_every_way_says_so() {
     let _turn = TURN.lock().await;
     let mut scenes = Scenes::open().await;
+    tasks_end_in_every_way(&mut scenes).await;
+    tasks_are_ended(&mut scenes).await;
+    insta::assert_snapshot!(scenes.log);
+}
+
+async fn tasks_end_in_every_way(scenes: &mut Scenes) {
     let app = scenes.app.clone();
     app.enqueue(tasks::says_something()).await.unwrap();
     scenes.work("an `async fn` task, its handler, and what it has spawned say something").await;
@@ -99,7 +113,7 @@ async fn a_program_that_fails_in_every_way_says_so() {
     app.enqueue(tasks::says_something_in_a_transaction()).await.unwrap();
     scenes.work("a handler in a transaction says something").await;
     app.enqueue(tasks::fails_once()).await.unwrap();
-    scenes.work("fails, is tried again, and ends well").await;
+    scenes.work_until("the attempt ends well", "fails, is tried again, and ends well").await;
     app.enqueue(tasks::fails()).await.unwrap();
     scenes.work("fails for the last time").await;
     app.enqueue(tasks::gives_up()).await.unwrap();
@@ -115,14 +129,18 @@ async fn a_program_that_fails_in_every_way_says_so() {
     app.enqueue(tasks::skips_in_a_transaction(2)).await.unwrap();
     scenes.work("skips two values in transactions").await;
     app.enqueue(tasks::diverges()).await.unwrap();
-    scenes.work("fails, and yields another value than the one recorded").await;
+    scenes.work_until("the job is dead", "fails, and yields another value than the one recorded").await;
     app.enqueue_json("wants_a_number", &serde_json::json!({ "number": "a secret" })).await.unwrap();
     scenes.work("its arguments cannot be read").await;
     app.enqueue(tasks::snoozes()).await.unwrap();
-    scenes.work("goes on later").await;
+    scenes.work_until("the attempt ends well", "goes on later").await;
     app.enqueue(tasks::calls_itself_off()).await.unwrap();
     scenes.work("is cancelled by its task").await;
+}
 
+/// By a user, by the end of a worker, and by the loss of one.
+async fn tasks_are_ended(scenes: &mut Scenes) {
+    let app = scenes.app.clone();
     let job = app.enqueue(tasks::never_ends()).await.unwrap();
     let worker = worker_of(&app).start().await.unwrap();
     eventually("runs", async || job.status().await.unwrap().state.name() == "running").await;
@@ -148,22 +166,16 @@ async fn a_program_that_fails_in_every_way_says_so() {
     scenes.note("is lost with its process, and taken over");
     job.cancel().await.unwrap();
     scenes.said.until("was cancelled").await;
-
-    app.enqueue_json("elsewhere.task", &serde_json::json!({})).await.unwrap();
-    app.enqueue(tasks::fails().queue("unheard")).await.unwrap();
-    scenes.said.take();
-    scenes.said.until_times("jobs are due", 2).await;
     worker.shutdown().await.unwrap();
-    scenes.note("a task that no worker knows, and a queue that none listens to");
-    insta::assert_snapshot!(scenes.log);
 }
 
 /// Passes the time until a job has ended, whatever its error.
 async fn ended<T>(app: &QueueTasks, jobs: impl IntoIterator<Item = JobHandle<T>>) {
-    in_time(worker_of(app).run_until_idle()).await.unwrap();
+    let worker = worker_of(app).start().await.unwrap();
     for job in jobs {
-        assert!(job.status().await.unwrap().state.is_ended());
+        eventually("it ends", async || job.status().await.unwrap().state.is_ended()).await;
     }
+    worker.shutdown().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-//! Tasks that fail, each in its own way.
+//! Tasks that fail, each in its own way. Those that are tried again wait for a moment, so that the failure is said before the
+//! next attempt starts.
 
 use std::time::Duration;
 
@@ -52,7 +53,7 @@ fn failure() -> NotResized {
     NotResized("wide".parse::<u8>().unwrap_err())
 }
 
-#[qtask(backoff = "1ms..1ms")]
+#[qtask(backoff = "100ms..100ms")]
 pub(crate) async fn fails_once() -> anyhow::Result<u32> {
     if TaskContext::current().attempt() == 1 { Err(failure().into()) } else { Ok(1) }
 }
@@ -79,7 +80,7 @@ pub(crate) async fn takes_too_long() {
 
 #[qtask(max_time = "10ms", retry = 0)]
 pub(crate) fn takes_too_long_on_a_thread() {
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_millis(500));
 }
 
 fn refuses(value: u32) -> Result<u32, String> {
@@ -104,7 +105,7 @@ pub(crate) async fn skips_in_a_transaction(n: u32) -> Vec<u32> {
     }
 }
 
-#[qtask(retry = 1, backoff = "1ms..1ms", checkpoint = "each")]
+#[qtask(retry = 1, backoff = "100ms..100ms", checkpoint = "each")]
 pub(crate) async fn diverges() -> Result<Vec<u32>, String> {
     yield_!(TaskContext::current().attempt());
     Err("the first attempt".to_owned())
@@ -140,7 +141,7 @@ pub(crate) async fn wants_a_character(character: char) -> char {
 #[qtask]
 pub(crate) async fn snoozes() -> Result<u32, TaskError> {
     match TaskContext::current().attempt() {
-        1 => Err(TaskError::snooze(Duration::from_millis(1))),
+        1 => Err(TaskError::snooze(Duration::from_millis(100))),
         attempt => Ok(attempt),
     }
 }

@@ -11,4 +11,5 @@ mod stopping;
 mod streams;
 mod torn;
 mod trouble;
+mod unserved;
 mod waiting;

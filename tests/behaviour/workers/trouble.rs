@@ -424,7 +424,7 @@ async fn waits_between_its_values(diary: State<Diary>) -> Vec<i64> {
     yield_!(1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_handler_is_called_while_the_lease_may_have_passed_on() {
     let (stage, shaky) = shaky().await;
     let worker = stage.app.worker().start().await.unwrap();

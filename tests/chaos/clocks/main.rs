@@ -20,7 +20,7 @@ use scene::{Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run
 use tasks::{dozes, dozes_blocking, naps, naps_blocking, tells_when, ticks, ticks_blocking};
 
 /// Most of the time is spent waiting, so that many can do so at once, however few processors there are.
-const AT_ONCE: usize = 20;
+const AT_ONCE: usize = 30;
 const RIGHT: SignedDuration = SignedDuration::ZERO;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MISSING: &str = "clocks are shifted on Linux, where there is a C compiler";

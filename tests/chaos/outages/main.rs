@@ -34,7 +34,7 @@ use server::{Kind, Server};
 use tokio::time::sleep;
 
 /// Most of the time is spent waiting, so that many can do so at once, however few processors there are.
-const AT_ONCE: usize = 13;
+const AT_ONCE: usize = 26;
 /// With this a call ends soon that nobody answers.
 const IMPATIENT: &str = "&timeout=2";
 

@@ -49,8 +49,10 @@ const JOBS: usize = 4 * CONCURRENCY;
 /// How often a job comes that does not yield.
 const SOMETIMES: Duration = Duration::from_millis(200);
 /// How long a handler takes, in milliseconds: so jobs take long enough for something to happen meanwhile. In the short form
-/// there is less to do at a time.
-const PAUSES: [&str; 2] = ["40", "20"];
+/// there is less to do at a time,
+const PAUSES: [&str; 2] = ["80", "20"];
+/// and a job has fewer values, so that it takes as long.
+const MOST_VALUES: [u64; 2] = [20, 40];
 
 /// What there is.
 pub(crate) struct Scene {
@@ -211,7 +213,7 @@ async fn enqueue_yielding(app: &QueueTasks, over: &AtomicBool) -> JoinSet<Follow
     while !over.load(Relaxed) {
         let slot = slots.clone().acquire_owned().await.expect("it is never closed");
         let (app, kind) = (app.clone(), Kind::ALL[rng.usize(..Kind::ALL.len())]);
-        let (first, count) = (rng.u64(..1_000_000), rng.u64(1..40));
+        let (first, count) = (rng.u64(..1_000_000), rng.u64(1..by_length(MOST_VALUES[0], MOST_VALUES[1])));
         following.spawn(async move {
             let _slot = slot;
             let watch = Watch::default();

@@ -110,9 +110,10 @@ async fn lists(scene: Scene) {
 /// for that. Gives the processes, and the jobs of those who live.
 async fn one_is_frozen(scene: &Scene) -> ([Peer; 3], Vec<Job>) {
     let peers = ["default", "other", "frozen"].map(|queue| scene.peer(queue));
-    let mut jobs = vec![scene.enqueue("naps", naps(14_000)).await];
-    jobs.push(scene.enqueue("naps_blocking", naps_blocking(14_000)).await);
-    jobs.push(scene.enqueue("naps of the other", naps(14_000).queue("other")).await);
+    let long = by_length(9_000, 14_000);
+    let mut jobs = vec![scene.enqueue("naps", naps(long)).await];
+    jobs.push(scene.enqueue("naps_blocking", naps_blocking(long)).await);
+    jobs.push(scene.enqueue("naps of the other", naps(long).queue("other")).await);
     let taken = [scene.enqueue("naps of the frozen one", naps(20_000).queue("frozen")).await];
     all_run(&jobs).await;
     all_run(&taken).await;
@@ -122,6 +123,8 @@ async fn one_is_frozen(scene: &Scene) -> ([Peer; 3], Vec<Job>) {
 
 /// An operator, a dump or a migration of the user's locks tables; one that is frozen may have rows locked, too.
 async fn tables_are_locked(scene: Scene, tables: &'static str) {
+    // Leases last three seconds.
+    let (newcomer, end) = by_length((3.5, 5.0), (4.0, 6.0));
     let (_peers, jobs) = one_is_frozen(&scene).await;
     let (database, schema) = scene.url.split_once('?').unwrap();
     let schema = schema.split(['=', '&']).nth(1).unwrap();
@@ -130,13 +133,13 @@ async fn tables_are_locked(scene: Scene, tables: &'static str) {
              FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' AND tablename LIKE '{tables}' LOOP
                  EXECUTE format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', '{schema}', name);
              END LOOP;
-             PERFORM pg_sleep(6);
+             PERFORM pg_sleep({end});
          END $$"
     );
     let database = database.to_owned();
     let locked = tokio::task::spawn_blocking(move || tell(&database, &lock));
     // The time is what befalls them.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs_f64(newcomer)).await;
     let _newcomer = scene.peer_to_come("elsewhere");
     locked.await.unwrap().unwrap();
     each_ends_at_its_first_attempt(&jobs).await;
@@ -147,10 +150,11 @@ async fn is_locked(scene: Scene) {
     let neighbour = Connection::open(scene.file("jobs.db")).unwrap();
     neighbour.busy_timeout(Duration::from_secs(30)).unwrap();
     neighbour.execute_batch("BEGIN IMMEDIATE").unwrap();
-    // The time is what befalls them.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    // The time is what befalls them, and leases last three seconds.
+    let (before, with_newcomer) = by_length((4.0, 1.5), (6.0, 3.0));
+    tokio::time::sleep(Duration::from_secs_f64(before)).await;
     let _newcomer = scene.peer_to_come("elsewhere");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs_f64(with_newcomer)).await;
     neighbour.execute_batch("COMMIT").unwrap();
     each_ends_at_its_first_attempt(&jobs).await;
 }

@@ -83,6 +83,8 @@ impl Postgres {
                 "-clisten_addresses=127.0.0.1".to_owned(),
                 "-cunix_socket_directories=".to_owned(),
                 "-cmax_connections=300".to_owned(),
+                // Shared memory of a server that is killed would stay; its folder goes.
+                "-cdynamic_shared_memory_type=mmap".to_owned(),
             ];
             let arguments = arguments.iter().map(|&argument| argument.to_owned());
             unprivileged("postgres").into_iter().chain(own).chain(arguments).collect::<Vec<_>>()
@@ -218,7 +220,7 @@ fn make_cluster(folder: &Path) {
 fn template() -> PathBuf {
     let version = Command::new(program("initdb")).arg("--version").output().expect("Postgres is installed");
     let version = String::from_utf8_lossy(&version.stdout).replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-    Path::new(env!("OUT_DIR")).join(format!("{version}{}", geteuid().as_raw()))
+    Path::new(env!("OUT_DIR")).join(format!("{version}{}-small", geteuid().as_raw()))
 }
 
 /// Copies a folder with all that is in it, and whose it is.
@@ -232,9 +234,9 @@ fn initialize(folder: &Path) {
     fs::write(&password, "secret").expect("a file is written");
     give_away(&[folder, &password]);
     let mut command = unprivileged("initdb");
-    command.extend(
-        ["--auth=scram-sha-256", "--username=tests", "--encoding=UTF8", "--locale=C", "--no-sync"].map(str::to_owned),
-    );
+    // Small segments, for each server has a copy of them.
+    let options = ["--auth=scram-sha-256", "--username=tests", "--encoding=UTF8", "--locale=C", "--no-sync"];
+    command.extend(options.into_iter().chain(["--wal-segsize=1"]).map(str::to_owned));
     command.extend([
         format!("--pwfile={}", password.display()),
         "-D".to_owned(),
