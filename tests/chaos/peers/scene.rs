@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use libtest_mimic::{Arguments, Completion, Trial};
 use qtasks::{Status, job::Ending, prelude::*};
 use qtasks_tests::{clock::Clock, servers};
@@ -160,7 +160,7 @@ pub(crate) struct Job {
 
 impl Job {
     pub(crate) async fn status(&self) -> Status {
-        self.handle.status().await.expect("the store can be read")
+        insist(async || self.handle.status().await).await
     }
 
     /// Waits until it has made so many steps.
@@ -222,7 +222,18 @@ pub(crate) async fn each_ends_at_its_first_attempt(jobs: &[Job]) {
 
 /// How the jobs stand.
 pub(crate) async fn statuses(jobs: &[Job]) -> Vec<Status> {
-    try_join_all(jobs.iter().map(|job| job.handle.status())).await.expect("the store can be read")
+    join_all(jobs.iter().map(Job::status)).await
+}
+
+/// What the store answers, asked again while it is too busy to do so in time.
+async fn insist<T>(ask: impl AsyncFn() -> qtasks::Result<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Err(error) if error.is_store_trouble() && Instant::now() < end => tokio::time::sleep(LOOK).await,
+            answer => return answer.expect("the store can be read"),
+        }
+    }
 }
 
 /// How the jobs stand, for those who read of a failure.

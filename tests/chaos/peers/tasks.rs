@@ -81,6 +81,18 @@ pub(crate) fn needs_most_of_its_time() {
     thread::sleep(Duration::from_secs(2));
 }
 
+/// Yields a value in so many milliseconds until a file is there.
+#[qtask(checkpoint = "each")]
+pub(crate) async fn ticks_until(file: PathBuf, milliseconds: u64) -> Vec<u64> {
+    for tick in 0.. {
+        yield_!(tick);
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        if file.exists() {
+            break;
+        }
+    }
+}
+
 /// Goes on when a file is there.
 #[qtask(retry = 50)]
 pub(crate) async fn waits_for(file: PathBuf) {

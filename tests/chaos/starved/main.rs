@@ -27,7 +27,7 @@ use rustix::process::Signal;
 use scene::{
     Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, touch, trial, within,
 };
-use tasks::{burns, hangs, naps, naps_blocking, needs_most_of_its_time, ticks, waits_for};
+use tasks::{burns, hangs, naps, naps_blocking, needs_most_of_its_time, ticks, ticks_until, waits_for};
 
 /// Most of them wait most of their time.
 const AT_ONCE: usize = 10;
@@ -64,10 +64,23 @@ fn main() -> ExitCode {
     run(AT_ONCE, trials)
 }
 
-/// Jobs that last for longer than two leases, in the short form than one, in the queue `default`.
+/// Jobs that run in the queue `default` until they are told to end.
 async fn long_jobs(scene: &Scene) -> Vec<Job> {
-    let ticking = by_length(18, 32);
-    vec![scene.enqueue("naps", naps(ticking * 250)).await, scene.enqueue("ticks", ticks(ticking, 250)).await]
+    let end = scene.file("end");
+    let jobs = vec![
+        scene.enqueue("waits_for", waits_for(end.clone())).await,
+        scene.enqueue("ticks_until", ticks_until(end, 250)).await,
+    ];
+    all_run(&jobs).await;
+    jobs
+}
+
+/// Lets them go on for longer than two leases, in the short form than one, and end undisturbed.
+async fn last_long(scene: &Scene, jobs: &[Job]) {
+    // The time is what befalls them.
+    tokio::time::sleep(Duration::from_millis(by_length(4_500, 8_000))).await;
+    touch(&scene.file("end"));
+    each_ends_at_its_first_attempt(jobs).await;
 }
 
 async fn asks_and_burns(scene: Scene) {
@@ -86,11 +99,10 @@ async fn asks_and_burns(scene: Scene) {
 async fn blocks(scene: Scene) {
     let (mut peer, _onlooker) = (scene.peer("default"), scene.peer("elsewhere"));
     let jobs = long_jobs(&scene).await;
-    all_run(&jobs).await;
     // What is asked waits for a thread then, with all that it has been given already.
     peer.tell(&format!("ask {}", jobs[0].handle.id()));
     peer.tell(by_length("block 4", "block 8"));
-    each_ends_at_its_first_attempt(&jobs).await;
+    last_long(&scene, &jobs).await;
 }
 
 async fn lists(scene: Scene) {
@@ -101,9 +113,8 @@ async fn lists(scene: Scene) {
     }
     let (mut peer, _onlooker) = (scene.peer("default"), scene.peer("elsewhere"));
     let jobs = long_jobs(&scene).await;
-    all_run(&jobs).await;
     peer.tell("list");
-    each_ends_at_its_first_attempt(&jobs).await;
+    last_long(&scene, &jobs).await;
 }
 
 /// Two workers, and one that is frozen: while something is locked, those who live would like to take over its job, and wait
