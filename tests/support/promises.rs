@@ -247,11 +247,7 @@ pub fn check(events: &[Event], fates: &BTreeMap<JobId, Fate>, expected: &BTreeMa
                 }
             }
             Event::StopEnded { worker, well: true, holds } => {
-                for job in holds {
-                    let what = format!("worker {worker} reported a graceful stop and still holds job {job}");
-                    report.violated(Promise::I10, *job, None, what.clone());
-                    report.violated(Promise::I12, *job, None, what);
-                }
+                holds.iter().for_each(|job| report.held_after_a_stop(*worker, *job));
             }
             Event::StopBegun { .. } | Event::StopEnded { .. } | Event::Killed { .. } | Event::Resumed { .. } => {}
             Event::Frozen { worker } => {
@@ -287,6 +283,12 @@ struct Report {
 }
 
 impl Report {
+    fn held_after_a_stop(&mut self, worker: WorkerId, job: JobId) {
+        let what = format!("worker {worker} reported a graceful stop and still holds job {job}");
+        self.violated(Promise::I10, job, None, what.clone());
+        self.violated(Promise::I12, job, None, what);
+    }
+
     fn violated(&mut self, promise: Promise, job: JobId, seq: Option<u64>, what: String) {
         self.verdict.violations.push(Violation { promise, job: Some(job), seq, what });
     }
