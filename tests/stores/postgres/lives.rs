@@ -281,3 +281,33 @@ async fn all_who_hold_jobs_are_seen_whether_they_are_known_or_not() {
     found.sort_by_key(|presence| presence.worker);
     assert_eq!(found, expected);
 }
+
+/// A renewal may still be under way when nothing waits for it any more.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_renewal_that_is_under_way_does_not_bring_back_a_worker_that_left() {
+    let url = shared().new_database();
+    let store = open(&url).await;
+    let (worker, _) = running(&store).await;
+    // A renewal looks at the format first, and to leave takes no look at it.
+    let holder = connect(&url).await;
+    holder.batch_execute("BEGIN; LOCK TABLE qtasks.format IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    assert!(futures::poll!(std::pin::pin!(store.renew(worker, 2))).is_pending());
+    let mut leaving = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.leave(worker).await }
+    });
+    let waits =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    eventually("the renewal waits", async || tell(&url, waits).unwrap() == "t").await;
+    // If it does not wait for the renewal, it is done by then.
+    let before = tokio::time::timeout(Duration::from_millis(200), &mut leaving).await;
+    holder.batch_execute("COMMIT").await.unwrap();
+    if before.is_err() {
+        in_time(leaving).await.unwrap().unwrap();
+    }
+    // This one is answered after the first.
+    store.renew(WorkerId::new(), 1).await.unwrap();
+    let seen = presence(&store, worker).await.unwrap();
+    assert_eq!((seen.beat, seen.gone), (None, true));
+}

@@ -7,14 +7,14 @@
 //! All of this runs on a thread of its own, so that renewals wait for nothing that calls are busy with.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures::join;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Mutex as AsyncMutex, Notify, OwnedMutexGuard, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_postgres::{Row, types::Type};
@@ -76,6 +76,8 @@ const UNLOCK: &str = "SELECT pg_advisory_unlock(sign) FROM unnest($1::int8[]) AS
 /// The sessions of a store, one after the other, and the workers that live here.
 pub(super) struct Sessions {
     living: Mutex<HashSet<WorkerId>>,
+    /// Held while a worker renews or leaves, each its own.
+    turns: Mutex<HashMap<WorkerId, Arc<AsyncMutex<()>>>>,
     left: Notify,
     /// That which there is, or why there is none.
     current: watch::Sender<Result<Arc<Session>, Fault>>,
@@ -84,12 +86,13 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new() -> Self {
         let current = watch::Sender::new(Err(Fault::away("it is being made")));
-        Self { living: Mutex::default(), left: Notify::new(), current }
+        Self { living: Mutex::default(), turns: Mutex::default(), left: Notify::new(), current }
     }
 
     /// Renews the leases of a worker, which lives here from now on. If the connection is lost meanwhile, that is done on the
     /// next one.
     pub(super) async fn renew(&self, place: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+        let _turn = self.turn(worker).await;
         self.living().insert(worker);
         let (begun, patience) = (Instant::now(), place.patience_of_sessions());
         loop {
@@ -101,10 +104,19 @@ impl Sessions {
         }
     }
 
-    /// Has a worker not show any more that it lives.
-    pub(super) fn hide(&self, worker: WorkerId) {
+    /// Has a worker not show any more that it lives. Its last renewal may be under way although its caller is gone, and would
+    /// bring the worker back: this waits for that one, and others wait for what is given.
+    pub(super) async fn hide(&self, worker: WorkerId) -> OwnedMutexGuard<()> {
+        let turn = self.turn(worker).await;
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
         self.living().remove(&worker);
         self.left.notify_one();
+        turn
+    }
+
+    async fn turn(&self, worker: WorkerId) -> OwnedMutexGuard<()> {
+        let turn = Arc::clone(self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(worker).or_default());
+        turn.lock_owned().await
     }
 
     async fn session(&self, patience: Duration) -> Result<Arc<Session>, Fault> {

@@ -54,7 +54,6 @@ impl Shared {
     }
 
     pub(super) async fn leave(&self, worker: WorkerId) -> Result<(), Fault> {
-        self.sessions.hide(worker);
         self.waiters.fell_behind(worker);
         self.leases.forget(worker);
         if presence::leave(&self.database, worker).await? {

@@ -230,8 +230,15 @@ impl Store for Postgres {
     }
 
     async fn leave(&self, worker: WorkerId) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        self.run("forget a worker", async move { shared.leave(worker).await }).await
+        let (shared, sessions) = (Arc::clone(&self.shared), self.of_sessions.runtime().handle().clone());
+        self.run("forget a worker", async move {
+            let hiding = Arc::clone(&shared);
+            // There, so that it comes behind the renewals that were asked for before.
+            let hidden = sessions.spawn(async move { hiding.sessions.hide(worker).await });
+            let _turn = hidden.await.map_err(Fault::away)?;
+            shared.leave(worker).await
+        })
+        .await
     }
 
     async fn workers(&self) -> Result<Vec<Presence>> {
