@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::model::job::Ending;
 use crate::model::job::Shape;
 
-/// Milliseconds since 1970.
+/// A time in whole milliseconds since 1970, as all stores keep it.
 pub(crate) fn millis(time: Timestamp) -> i64 {
     time.as_millisecond()
 }
@@ -55,7 +55,7 @@ pub(crate) mod columns {
     }
 }
 
-/// The shapes with their names, each at the place of its number.
+/// The shapes with their names, each at the index that is its number.
 const SHAPES: [(Shape, &str); 6] = [
     (Shape::List, "list"),
     (Shape::Map, "map"),
@@ -83,7 +83,7 @@ pub(crate) fn shape_of_number(number: u8) -> Option<Shape> {
     SHAPES.get(usize::from(number)).map(|(shape, _)| *shape)
 }
 
-/// Why attempts end, each at the place of its number: the names stand for it in SQLite, the numbers in Redis.
+/// Why attempts end, each at the index that is its number: the names stand for it in SQLite, the numbers in Redis.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) const ENDINGS: [&str; 7] = ["done", "failed", "snoozed", "cancelled", "discarded", "released", "lost"];
 
@@ -101,7 +101,7 @@ pub(crate) fn ending(ending: &Ending) -> (u8, Option<&str>) {
     }
 }
 
-/// Why an attempt ended, by its number; `text` reads the text where one goes with it. Nothing where no ending has the number.
+/// Why an attempt ended, by its number; `text` reads the text where one goes with it. `None` where no ending has the number.
 #[cfg(any(feature = "redis", feature = "sqlite"))]
 pub(crate) fn read_ending<E>(number: u8, text: impl FnOnce() -> Result<String, E>) -> Result<Option<Ending>, E> {
     Ok(Some(match number {
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn every_shape_stands_at_its_number_and_has_the_name_that_json_has_for_it() {
-        for (place, (shape, name)) in SHAPES.iter().enumerate() {
-            assert_eq!(*shape as usize, place);
+        for (index, (shape, name)) in SHAPES.iter().enumerate() {
+            assert_eq!(*shape as usize, index);
             assert_eq!(serde_json::to_value(shape).unwrap(), *name);
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// A place where jobs are kept.
+/// Keeps jobs, and hands them to workers.
 ///
 /// Every call is atomic and durable: when it returns, what it wrote survives a crash of the process, and for a store
 /// that promises it, of the machine. A call that returns an error may or may not have been carried out; each can be
@@ -54,13 +54,13 @@ use crate::{
 ///   ends a job, and [`notify_all`](Notifier::notify_all) to changes by another process. A notification too many does no harm.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
-    /// Adds the jobs, all of them or none. A job whose id is there already is left as it is.
+    /// Adds the jobs, all of them or none. A job whose id is there already stays as it is.
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
     /// from now on, at its next attempt. Of [suspects](crate::job::Standing::suspect) at most one is among them, and none unless
     /// `ask.suspects` [allows](super::Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
-    /// place of its priority among the others. It is leased at `ask.now`, and [liable](super::Suspects::liable) as asked. All other
+    /// position of its priority among the others. It is leased at `ask.now`, and [liable](super::Suspects::liable) as asked. All other
     /// suspects are passed over and go on waiting.
     ///
     /// The lease lasts as long as the worker [renews](Self::renew) it.
@@ -77,21 +77,22 @@ pub trait Store: Debug + Send + Sync + 'static {
         None
     }
 
-    /// When this returns, [`lease_on_enqueue`](Self::lease_on_enqueue) of this worker has answered: with nothing, if nothing came.
+    /// When this returns, [`lease_on_enqueue`](Self::lease_on_enqueue) of this worker has answered: without jobs, if none was
+    /// leased to it.
     async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
         let _ = worker;
     }
 
-    /// Says that `worker` lives: `beat` is the next number of a count of its own, which others [see](Self::workers) change.
-    /// Gives the leases that the worker holds, those that were not renewed for long included, as long as no one took them.
+    /// Says that `worker` lives: `beat` is the next number of its own count, which other workers [see](Self::workers) change.
+    /// Gives the leases that the worker holds. A lease that was not renewed for long is among them until another worker takes it.
     ///
     /// The first call makes the worker known, as does the first after [`leave`](Self::leave). A worker makes this call each
     /// second, from a thread of its own, and loses its jobs when it cannot: so it must wait for nothing that other calls
     /// are busy with. A store whose tables or keys have become those of a newer qtasks answers
     /// [`Error::NewerStore`], one that is not where it was [`Error::StoreChanged`], and the worker stops.
     ///
-    /// Where a store could be wrong in [seeing](Presence::gone) that a worker of its own process is gone, it raises a
-    /// [doubt](Notifier::notify_doubt) for it.
+    /// If the store may wrongly show a worker of its own process as [gone](Presence::gone), it raises a lease
+    /// [doubt](Notifier::notify_doubt).
     async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed>;
 
     /// Forgets `worker`, if it is known. Leases that it still holds can be taken at once: it is [gone](Presence::gone).
@@ -146,12 +147,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// that ends with it goes into the job's history.
     async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>>;
 
-    /// One job.
+    /// The job of this id, if there is one.
     async fn job(&self, id: JobId) -> Result<Option<Job>>;
 
     /// What changes of a job: how it stands, and its counts. A caller that waits for a job asks this each time the
-    /// [notifier](Self::notifier) has news of it. As it stands here, the whole job is read; a store that can leaves the
-    /// arguments, which may be large, where they are.
+    /// [notifier](Self::notifier) says that the job has changed. The default reads the whole job; a store does well to leave the
+    /// arguments, which may be large, unread.
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         Ok(self.job(id).await?.map(|job| (job.standing, job.counts)))
     }
@@ -160,8 +161,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>>;
 
     /// The lanes in which jobs are due that wait at `now`, each once and in no order. A worker asks this once a minute, to say
-    /// of which no worker takes any. As it stands here it knows of those of the first thousand jobs that wait; a store that
-    /// finds lanes without reading jobs gives all.
+    /// of which no worker takes any. The default finds the lanes of the first thousand jobs that wait; a store that finds lanes
+    /// without reading jobs gives all.
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
         const FIRST: usize = 1_000;
         let waiting = self.jobs(Filter::default().state(StateKind::Waiting), None, FIRST).await?;
@@ -189,18 +190,18 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// ended before `finished`, by the `now` of the [`Settlement`] that ended them. Gives how many it deleted.
     async fn prune(&self, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize>;
 
-    /// How long a caller waits for a store that is away: an application makes the same call again for so long, where it ends
-    /// in an [`Error::Store`]. Workers wait without an end.
+    /// How long a caller waits for a store that is away: while a call ends in an [`Error::Store`], the application makes it again
+    /// for this long. Workers wait without an end.
     fn patience(&self) -> Duration {
         Duration::from_secs(5)
     }
 
-    /// Says that the application goes by tokio's clock, which its tests may pause. Tokio moves such a clock on whenever its
+    /// Tells the store that the application goes by tokio's clock, which its tests may pause. Tokio moves such a clock on whenever its
     /// runtime has nothing to do; a store that carries calls out on threads of its own holds the clock from now on while the
     /// caller waits for one, as `tokio::task::spawn_blocking` does.
     fn hold_clock(&self) {}
 
-    /// Where the jobs are, for those who enqueue in transactions of their own.
+    /// Where the jobs are, for applications that enqueue in transactions of their own.
     fn home(&self) -> Home {
         Home::Apart
     }
@@ -225,9 +226,9 @@ pub enum Home {
     Schema {
         /// The database, as the server calls it.
         database: String,
-        /// The schema there.
+        /// The schema in that database which has the tables.
         name: String,
-        /// What tells the tables there from those of other stores.
+        /// The id of the store, which no other store's tables have.
         store: Uuid,
     },
 }

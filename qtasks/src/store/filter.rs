@@ -2,7 +2,7 @@
 
 use crate::model::job::{Job, StateKind};
 
-/// Which jobs to list; the default lets all pass.
+/// Which jobs to list. The default lets all pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Filter {

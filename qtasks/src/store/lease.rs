@@ -9,48 +9,48 @@ use crate::model::job::{Job, WorkerId};
 /// What a worker asks for when it leases jobs.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Who asks.
+    /// The worker that asks.
     pub worker: WorkerId,
-    /// The queues it listens to.
+    /// The queues that the worker takes jobs from.
     pub queues: Arc<[String]>,
-    /// The tasks it knows; jobs of others are left alone.
+    /// The tasks that the worker knows. Jobs of other tasks go on waiting.
     pub tasks: Arc<[&'static str]>,
-    /// How many jobs it takes at most.
+    /// How many jobs the worker takes at most.
     pub limit: usize,
-    /// Whether one [suspect](crate::job::Standing::suspect) may be among them, since it can be started at once.
+    /// Whether one [suspect](crate::job::Standing::suspect) may be among the jobs: only where the worker can start it at once.
     pub suspects: Suspects,
-    /// Jobs due at this time or before are due.
+    /// The time by the worker's clock: jobs that are due at this time or before can be leased.
     pub now: Timestamp,
 }
 
 /// Whether a [suspect](crate::job::Standing::suspect) may be leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Suspects {
-    /// None: another one has the turn, or no slot is free.
+    /// No suspect is leased: another one has the permit, or no slot is free.
     #[default]
     PassOver,
-    /// One, to run beside others that have had their turn and run still.
+    /// One suspect is leased, to run beside others that have had their turn and run still.
     OneBesideOthers,
-    /// One, which runs as the only suspect of its process.
+    /// One suspect is leased, which runs as the only one of its process.
     OneAlone,
 }
 
 impl Suspects {
-    /// Whether one may be leased.
+    /// Whether a suspect may be leased.
     pub const fn allow_one(self) -> bool {
         !matches!(self, Self::PassOver)
     }
 
-    /// Whether the one that is leased is [liable](crate::model::job::Suspect::liable).
+    /// Whether the suspect that is leased is [liable](crate::model::job::Suspect::liable).
     pub const fn liable(self) -> bool {
         matches!(self, Self::OneAlone)
     }
 }
 
-/// What a worker gets.
+/// What a worker gets when it leases jobs.
 #[derive(Clone, Debug, Default)]
 pub struct Leased {
-    /// The jobs, all of them running.
+    /// The jobs that were leased. All of them are running.
     pub jobs: Vec<Job>,
     /// When the next job that is not due yet will be, among those that the worker could take.
     pub next_due: Option<Timestamp>,
@@ -64,8 +64,8 @@ pub type FreeSlots = Arc<dyn Fn() -> usize + Send + Sync>;
 /// A task in a queue: jobs of one lane wait in one order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
-    /// The queue.
+    /// The queue that the jobs wait in.
     pub queue: String,
-    /// The task.
+    /// The task that the jobs are calls of.
     pub task: String,
 }

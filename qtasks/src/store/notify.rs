@@ -18,8 +18,8 @@ use crate::{
     runtime::alarm::{Alarm, is_clock_paused},
 };
 
-/// Notifies listeners when there may be something new: work to lease, news of a job, its end, a worker that is gone, or a doubt about
-/// the leases of this process.
+/// Notifies listeners when there may be something new: work to lease, a change of a job, its end, a worker that is gone, or a doubt
+/// about the leases of this process.
 ///
 /// A notification says to look again, nothing more; there may be one too many, never one too few.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Notifier {
 /// The listeners of jobs: those that wait for a result are not notified of each step.
 #[derive(Debug, Default)]
 struct Jobs {
-    news: Listened,
+    changes: Listened,
     ends: Listened,
 }
 
@@ -65,9 +65,9 @@ impl Notifier {
         Listener::of(&self.doubt)
     }
 
-    /// Listens for news of a job: steps, progress, its state.
+    /// Listens for changes of a job: steps, progress, its state.
     pub fn job(&self, id: JobId) -> Listener {
-        self.jobs().news.listen(id)
+        self.jobs().changes.listen(id)
     }
 
     /// Listens for the end of a job.
@@ -80,7 +80,7 @@ impl Notifier {
         self.work.send_replace(());
     }
 
-    /// Notifies that a worker may be gone. A store that cannot tell never calls this; then the leases run out.
+    /// Notifies that a worker may be gone. A store that cannot know never calls this; then the leases run out.
     pub fn notify_lost(&self) {
         self.lost.send_replace(());
     }
@@ -91,12 +91,12 @@ impl Notifier {
         self.doubt.send_replace(());
     }
 
-    /// Notifies of news of these jobs.
+    /// Notifies of changes of these jobs.
     pub fn notify_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
-        self.jobs().news.notify(ids);
+        self.jobs().changes.notify(ids);
     }
 
-    /// Notifies of the end of these jobs. That is news of them too, and notified by [`notify_jobs`](Self::notify_jobs).
+    /// Notifies of the end of these jobs. Their end is a change too: the store also calls [`notify_jobs`](Self::notify_jobs).
     pub fn notify_ends(&self, ids: impl IntoIterator<Item = JobId>) {
         self.jobs().ends.notify(ids);
     }
@@ -105,7 +105,7 @@ impl Notifier {
     pub fn notify_all(&self) {
         self.notify_work();
         let jobs = self.jobs();
-        for sender in jobs.news.by_job.values().chain(jobs.ends.by_job.values()) {
+        for sender in jobs.changes.by_job.values().chain(jobs.ends.by_job.values()) {
             sender.send_replace(());
         }
     }
@@ -145,21 +145,21 @@ impl Default for Notifier {
 /// Waits for notifications of a [`Notifier`].
 #[derive(Debug)]
 pub struct Listener {
-    news: watch::Receiver<()>,
+    receiver: watch::Receiver<()>,
     next_look: NextLook,
 }
 
 impl Listener {
     fn of(sender: &watch::Sender<()>) -> Self {
-        Self { news: sender.subscribe(), next_look: NextLook(None) }
+        Self { receiver: sender.subscribe(), next_look: NextLook(None) }
     }
 
     /// Whether there was a notification since the last call; does not wait.
     pub fn take_notification(&mut self) -> bool {
-        let notified = self.news.has_changed().unwrap_or(false);
+        let notified = self.receiver.has_changed().unwrap_or(false);
         // Not otherwise, or a notification that comes just now would be passed over.
         if notified {
-            self.news.mark_unchanged();
+            self.receiver.mark_unchanged();
         }
         notified
     }
@@ -174,8 +174,8 @@ impl Listener {
     ///
     /// A notification that comes between two calls is kept for the next one.
     pub async fn wait(&mut self) {
-        let Self { news, next_look } = self;
-        select(pin!(notified(news)), pin!(next_look.come())).await;
+        let Self { receiver, next_look } = self;
+        select(pin!(notified(receiver)), pin!(next_look.come())).await;
     }
 
     /// Waits for a notification, and for nothing else: where nothing is to be done without one, and to test a store.
@@ -184,13 +184,13 @@ impl Listener {
     ///
     /// As [`wait`](Self::wait).
     pub async fn notification(&mut self) {
-        notified(&mut self.news).await;
+        notified(&mut self.receiver).await;
     }
 }
 
-async fn notified(news: &mut watch::Receiver<()>) {
+async fn notified(receiver: &mut watch::Receiver<()>) {
     // The sender lives in the store, which the listener's owner holds on to.
-    if news.changed().await.is_err() {
+    if receiver.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
@@ -207,7 +207,7 @@ impl NextLook {
         loop {
             self.0.get_or_insert_with(|| Alarm::after(pause())).await;
             self.0 = None;
-            // Tests say by themselves what passes while they have paused it.
+            // A test that has paused the clock moves the time itself.
             if !is_clock_paused() {
                 return;
             }
@@ -218,9 +218,9 @@ impl NextLook {
 /// From four fifths of a [`LOOK`] to a whole one, evenly spread over listeners: thousands of them do not look at once.
 fn pause() -> Duration {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    // By the golden section, multiples of which fall into the largest gaps that those before have left.
-    let place = COUNT.fetch_add(1, Relaxed).wrapping_mul(2_654_435_769);
-    LOOK.mul_f64(0.8 + 0.2 * f64::from(place) / f64::from(u32::MAX))
+    // Multiples of the golden section fall into the largest gaps between the multiples before them.
+    let share = COUNT.fetch_add(1, Relaxed).wrapping_mul(2_654_435_769);
+    LOOK.mul_f64(0.8 + 0.2 * f64::from(share) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_is_kept_until_it_is_heard_and_heard_once() {
+    fn a_notification_is_kept_until_it_is_taken_and_taken_once() {
         let notifier = Notifier::new();
         let (one, other) = (JobId::new(), JobId::new());
         let (mut first, mut second, mut work) = (notifier.job(one), notifier.job(other), notifier.work());
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_end_of_a_job_is_not_told_of_its_steps() {
+    fn a_listener_for_the_end_of_a_job_is_not_notified_of_its_steps() {
         let (notifier, id) = (Notifier::new(), JobId::new());
         let (mut end, mut other) = (notifier.end(id), notifier.end(JobId::new()));
         notifier.notify_jobs([id]);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_it_rang_can_be_asked_once_for_each_ring() {
+    fn each_notification_is_taken_once() {
         let notifier = Notifier::new();
         let mut work = notifier.work();
         assert!(!work.take_notification());
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_looks_again_after_five_seconds_and_not_all_at_once() {
+    fn listeners_look_again_after_five_seconds_and_not_all_at_once() {
         let mut pauses: Vec<_> = (0..10_000).map(|_| pause()).collect();
         pauses.sort();
         assert!(pauses[0] >= Duration::from_secs(4) && pauses[9_999] <= LOOK, "{:?}..{:?}", pauses[0], pauses[9_999]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_comes_without_a_runtime_and_without_a_ring() {
+    fn a_look_comes_without_a_runtime_and_without_a_notification() {
         let mut work = Notifier::new().work();
         work.next_look.0 = Some(Alarm::after(Duration::from_millis(5)));
         futures::executor::block_on(work.wait());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_the_clock_is_paused_nobody_looks_without_a_ring() {
+    async fn while_the_clock_is_paused_no_listener_looks_without_a_notification() {
         let (notifier, before) = (Notifier::new(), tokio::time::Instant::now());
         let mut work = notifier.work();
         work.next_look.0 = Some(Alarm::after(Duration::ZERO));
@@ -308,11 +308,11 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_nobody_listens_to_are_forgotten() {
+    fn jobs_without_listeners_are_forgotten() {
         let notifier = Notifier::new();
         for _ in 0..1000 {
             drop(notifier.job(JobId::new()));
         }
-        assert!(notifier.jobs().news.by_job.len() <= 64);
+        assert!(notifier.jobs().changes.by_job.len() <= 64);
     }
 }

@@ -4,26 +4,26 @@ use jiff::Timestamp;
 
 use crate::model::job::{Lease, WorkerId};
 
-/// What a worker hears when it renews its leases.
+/// What a worker learns when it renews its leases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renewed {
-    /// Those that it holds, in no order.
+    /// The leases that the worker holds, in no order.
     pub leases: Vec<Lease>,
     /// The time by the clock of the server, where there is one.
     pub now: Option<Timestamp>,
 }
 
-/// What can be seen of a worker.
+/// What a store shows of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// The worker.
+    /// The worker that is described.
     pub worker: WorkerId,
-    /// The number of its last renewal. None when it never renewed, has left, or the number was lost: that alone proves
-    /// nothing. While it does not change, the worker is silent.
+    /// The number of the worker's last renewal. `None` when the worker never renewed, has left, or the number was lost: that alone
+    /// proves nothing. While the number does not change, the worker is silent.
     pub beat: Option<u64>,
-    /// Whether it holds leases.
+    /// Whether the worker holds leases.
     pub holds: bool,
     /// Whether the worker has left, or the store knows that its process has ended, such as by a lock that the operating
-    /// system has freed. False where the store cannot tell.
+    /// system has freed. False where the store cannot know.
     pub gone: bool,
 }

@@ -5,7 +5,7 @@ const NAMES: [&str; 4] = ["pass", "pwd", "secret", "token"];
 
 /// `url` with stars for its password, and for all that may be a part of it.
 pub(crate) fn without_password(url: &str) -> String {
-    let start = url.find("://").map_or(0, |place| place + 3);
+    let start = url.find("://").map_or(0, |colon| colon + 3);
     let (scheme, rest) = url.split_at(start);
     let named = named_password(rest);
     let Some((colon, host)) = password_of_user(rest, start > 0) else {
@@ -32,7 +32,7 @@ fn password_of_user(rest: &str, has_scheme: bool) -> Option<(usize, Option<&str>
     if let Some((_, host)) = rest[colon..].rsplit_once('@') {
         return Some((colon, Some(host)));
     }
-    // A port, or a password whose host was left out.
+    // A port, or a password without a host behind it.
     let behind = rest[colon + 1..].split(['/', '?', '#']).next().unwrap_or_default();
     let is_port = behind.bytes().all(|byte| byte.is_ascii_digit());
     (has_scheme && !is_port && !rest.starts_with('[')).then_some((colon, None))
@@ -42,13 +42,13 @@ fn password_of_user(rest: &str, has_scheme: bool) -> Option<(usize, Option<&str>
 #[cfg(any(feature = "postgres", feature = "redis"))]
 #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "the driver of Redis takes the URL as it is"))]
 pub(super) struct Parts<'u> {
-    /// `USER:PASSWORD`, where it is there.
+    /// `USER:PASSWORD`, where the URL has it.
     pub(super) user: Option<&'u str>,
-    /// Hosts and ports.
+    /// The hosts and ports of the URL.
     pub(super) hosts: &'u str,
-    /// The slash and what is behind it, or nothing.
+    /// The slash and what follows it, up to the parameters. Empty where there is no slash.
     pub(super) path: &'u str,
-    /// Each with its name and value; the value is empty where there is none.
+    /// The name and the value of each parameter. The value is empty where there is none.
     pub(super) parameters: Vec<(&'u str, &'u str)>,
     /// Whether parameters may be quoted in an error: there is no password among them.
     pub(super) can_be_shown: bool,

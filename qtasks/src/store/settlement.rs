@@ -11,12 +11,12 @@ use crate::model::{
 /// What becomes of a job, and on what condition.
 #[derive(Clone, Debug)]
 pub struct Settlement {
-    /// The job, and what must still be so of it for the change to be made.
+    /// The job, and the condition that it must still meet for the change to be made.
     pub hold: Hold,
-    /// What becomes of it.
+    /// What becomes of the job.
     pub outcome: Outcome,
-    /// How many steps the job must have for the change to be made, if that matters: a server that has lost its last seconds,
-    /// in a power cut or to a replica that came too late, may know of the lease and no longer of all steps.
+    /// How many steps the job must have for the change to be made, if that matters. A server that has lost its last seconds, in
+    /// a power cut or by a switch to a replica that was behind, may still know the lease and not all steps.
     pub steps: Option<u64>,
     /// The attempt that ends with this, for the history.
     pub attempt: Option<Attempt>,
@@ -25,7 +25,7 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    /// The job.
+    /// The job that is settled.
     pub const fn job(&self) -> JobId {
         self.hold.job()
     }
@@ -40,28 +40,28 @@ impl Settlement {
 /// What must still be so for a settlement to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The job runs under this lease, run out or not.
+    /// The job runs under this lease, whether or not the lease has run out.
     Lease(Lease),
     /// The job runs under this lease, and its worker has not renewed since: this is still its [beat](super::Presence::beat).
     Silent {
-        /// The lease.
+        /// The lease that the job runs under.
         lease: Lease,
-        /// The last beat that was seen of its worker.
+        /// The last beat that was seen of the worker that holds the lease.
         beat: Option<u64>,
     },
     /// The job is in this state, at this attempt.
     Seen {
-        /// The job.
+        /// The job that was seen.
         job: JobId,
-        /// The state.
+        /// The state that the job was seen in.
         state: StateKind,
-        /// The attempt.
+        /// The latest attempt when the job was seen.
         attempt: u32,
     },
 }
 
 impl Hold {
-    /// The job that it speaks of.
+    /// The job that the condition is about.
     pub const fn job(&self) -> JobId {
         match self {
             Self::Lease(lease) | Self::Silent { lease, .. } => lease.job,
@@ -82,9 +82,9 @@ impl Hold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a write that was fenced off did not happen"]
 pub enum Written {
-    /// It was.
+    /// The change was written.
     Yes,
-    /// It was not: what the write relied on is no longer so.
+    /// The change was not written: its condition is no longer met.
     Fenced,
 }
 
@@ -96,7 +96,7 @@ pub const LAST_ATTEMPTS: usize = 90;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) const KEPT_ATTEMPTS: u32 = (FIRST_ATTEMPTS + LAST_ATTEMPTS) as u32;
 
-/// Leaves of the attempts of a job, oldest first, those that are kept.
+/// Removes the attempts of a job, oldest first, that are not kept.
 pub fn trim_attempts(attempts: &mut Vec<Attempt>) {
     let from_last = attempts.len().saturating_sub(LAST_ATTEMPTS);
     if from_last > FIRST_ATTEMPTS {

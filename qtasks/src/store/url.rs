@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 /// A form of URL that names a kind of store. Each kind that is built in submits one.
 #[derive(Debug)]
 pub struct Scheme {
-    /// What the URL begins with, without the colon.
+    /// The first part of the URL, without the colon.
     pub name: &'static str,
-    /// What the whole of it looks like.
+    /// The form of the whole URL, for errors.
     pub form: &'static str,
-    /// Opens a store.
+    /// Opens the store at a URL of this scheme.
     pub open: Open,
 }
 

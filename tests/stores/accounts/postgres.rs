@@ -127,7 +127,7 @@ rules! {
     attempts_that_ended_are_kept
     pruning_deletes_all_that_belongs_to_a_job
     jobs_are_filtered
-    news_of_a_job_rings
+    changes_of_a_job_are_notified
     thousands_at_once_are_fine
 }
 

@@ -39,7 +39,7 @@ pub async fn attempts_that_ended_are_kept(store: Arc<dyn Store>) {
     assert_eq!(store.attempts(id).await, kept, "a settlement without an attempt adds none");
 }
 
-/// The first 10 and the last 90 of those that left one, while the job goes on, when it has ended, and when it is tried again.
+/// The first 10 and the last 90 of the attempts that were started, while the job goes on, when it has ended, and when it is tried again.
 pub async fn of_many_attempts_the_first_and_the_last_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     let id = store.running().await.job;
@@ -66,7 +66,7 @@ pub async fn of_many_attempts_the_first_and_the_last_are_kept(store: Arc<dyn Sto
 
 fn first_and_last(attempts: &[Attempt]) -> Vec<Attempt> {
     let left_out = 10..attempts.len().saturating_sub(90);
-    attempts.iter().enumerate().filter(|(place, _)| !left_out.contains(place)).map(|(_, kept)| kept.clone()).collect()
+    attempts.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, kept)| kept.clone()).collect()
 }
 
 /// Only what happened is history.
@@ -91,7 +91,7 @@ pub async fn ended_jobs_are_pruned_after_their_retention(store: Arc<dyn Store>) 
         store.settle(Settlement { now: at(now), ..settlement(lease, next) }).await;
         ended.push(lease.job);
     }
-    let mut left = ended.clone();
+    let mut remaining = ended.clone();
     for (finished, dead, gone) in [
         (at(100), at(100), vec![]),
         (at(0), at(101), vec![ended[2]]),
@@ -101,8 +101,8 @@ pub async fn ended_jobs_are_pruned_after_their_retention(store: Arc<dyn Store>) 
         (at(301), at(201), vec![ended[4]]),
     ] {
         assert_eq!(answer(store.0.prune(finished, dead, 10).await), gone.len(), "{finished} and {dead}");
-        left.retain(|id| !gone.contains(id));
-        assert_eq!(ids(&store.jobs(Filter::default()).await), left);
+        remaining.retain(|id| !gone.contains(id));
+        assert_eq!(ids(&store.jobs(Filter::default()).await), remaining);
     }
 }
 
@@ -117,7 +117,7 @@ pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     assert_eq!(store.jobs(Filter::default()).await.len(), 3);
 }
 
-/// Its first end, which somebody took back, counts no more.
+/// Its first end, which was taken back, counts no more.
 pub async fn a_job_that_has_ended_twice_is_pruned_after_its_last_end(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -151,21 +151,21 @@ pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
 /// Those before them, between them and after them, whether they wait, run or have ended.
 pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let mut left = Vec::new();
+    let mut remaining = Vec::new();
     for round in 0..3 {
         let jobs = store.enqueue(calls(20)).await;
         let leased = store.lease(Ask { limit: 17, ..ask(WorkerId::new()) }).await;
         let ended = leased.iter().filter(|job| ![jobs[5], jobs[9]].contains(&job.call.id));
         let ended: Vec<_> = ended.map(|job| settlement(lease_of(job), done())).collect();
         let count = ended.len();
-        left.extend(jobs);
-        left.retain(|id| ended.iter().all(|settlement| settlement.job() != *id));
+        remaining.extend(jobs);
+        remaining.retain(|id| ended.iter().all(|settlement| settlement.job() != *id));
         store.settle_all(ended).await;
         assert_eq!(answer(store.0.prune(at(1), at(1), 100).await), count, "round {round}");
-        assert_eq!(ids(&store.jobs(Filter::default()).await), left, "round {round}");
-        for (place, id) in left.iter().enumerate() {
+        assert_eq!(ids(&store.jobs(Filter::default()).await), remaining, "round {round}");
+        for (index, id) in remaining.iter().enumerate() {
             let next = answer(store.0.jobs(Filter::default(), Some(*id), 1).await);
-            assert_eq!(ids(&next), left[place + 1..].iter().take(1).copied().collect::<Vec<_>>());
+            assert_eq!(ids(&next), remaining[index + 1..].iter().take(1).copied().collect::<Vec<_>>());
         }
     }
 }
@@ -192,15 +192,15 @@ pub async fn pruning_deletes_all_that_belongs_to_a_job(store: Arc<dyn Store>) {
     assert_eq!(store.steps(stays.job).await, [step(0), step(1)]);
 }
 
-/// Dead and other jobs together, and as often as there is something left.
+/// Dead and other jobs together, until all are deleted.
 pub async fn pruning_keeps_to_its_limit(store: Arc<dyn Store>) {
     let store = Subject(store);
     for next in [done(), dead(), done(), dead(), cancelled()] {
         let lease = store.running().await;
         store.settle(settlement(lease, next)).await;
     }
-    for (limit, pruned, left) in [(0, 0, 5), (3, 3, 2), (3, 2, 0), (3, 0, 0)] {
+    for (limit, pruned, remaining) in [(0, 0, 5), (3, 3, 2), (3, 2, 0), (3, 0, 0)] {
         assert_eq!(answer(store.0.prune(at(1), at(1), limit).await), pruned);
-        assert_eq!(store.jobs(Filter::default()).await.len(), left);
+        assert_eq!(store.jobs(Filter::default()).await.len(), remaining);
     }
 }

@@ -32,7 +32,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
     }
 }
 
-/// A job whose id is there already is left as it is, wherever it stands by then, and those beside it are added.
+/// A job whose id is there already stays as it is, wherever it stands by then, and those beside it are added.
 pub async fn enqueueing_again_changes_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let first = call();
@@ -59,7 +59,7 @@ pub async fn enqueueing_again_changes_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.job(first.call.id).await.standing.state, done().into(), "a job that ended stays ended");
 }
 
-/// All jobs of a call are added at once: nobody sees a part of them.
+/// All jobs of a call are added at once: no caller sees a part of them.
 pub async fn a_batch_is_seen_whole_or_not_at_all(store: Arc<dyn Store>) {
     const BATCH: usize = 50;
     let store = Subject(store);

@@ -1,4 +1,4 @@
-//! Who has lost a lease writes nothing.
+//! A worker that has lost a lease writes nothing.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub async fn an_attempt_that_was_retaken_can_write_no_more(store: Arc<dyn Store>
     store.write(record(old, [step(0)])).await;
     let now = at(9_000);
     store.settle(lost(old, BEAT)).await;
-    // The same worker may be the one that gets the job again: the attempt alone tells the two apart.
+    // The same worker may be the one that gets the job again: only the attempt differs.
     let new = store.lease(Ask { worker: old.worker, ..ask_for(old.job, now) }).await;
     assert_eq!((new[0].call.id, new[0].standing.attempt), (old.job, 2));
     store.can_not_write(old).await;

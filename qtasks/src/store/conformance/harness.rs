@@ -148,10 +148,10 @@ impl Subject {
     }
 }
 
-pub(super) async fn hear(listener: &mut Listener, what: &str) {
+pub(super) async fn expect_notification(listener: &mut Listener, what: &str) {
     // The time is there only to fail rather than to hang.
-    let heard = tokio::time::timeout(Duration::from_secs(30), listener.notification()).await;
-    heard.unwrap_or_else(|_| panic!("{what} is notified"));
+    let notified = tokio::time::timeout(Duration::from_secs(30), listener.notification()).await;
+    notified.unwrap_or_else(|_| panic!("{what} is notified"));
 }
 
 /// Runs all of them on threads of their own and gives what they gave, in order.

@@ -41,7 +41,7 @@ pub async fn the_beat_of_a_worker_is_that_of_its_last_renewal(store: Arc<dyn Sto
 }
 
 /// A renewal changes the beat of its own worker only, and each worker holds its own jobs.
-pub async fn workers_are_told_apart(store: Arc<dyn Store>) {
+pub async fn workers_are_kept_apart(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (one, other) = (store.running().await, store.running().await);
     store.renew(one.worker, 8).await;
@@ -104,7 +104,7 @@ pub async fn a_worker_without_jobs_outlasts_pruning(store: Arc<dyn Store>) {
     assert_eq!(store.presence(worker).await, Some(Presence { worker, beat: Some(1), holds: false, gone: false }));
 }
 
-/// Found is found again until it is settled, and looking changes nothing.
+/// A job that was found is found again until it is settled; looking changes nothing.
 pub async fn held_jobs_are_found_up_to_the_limit(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
     store.enqueue(calls(5)).await;
@@ -119,21 +119,21 @@ pub async fn held_jobs_are_found_up_to_the_limit(store: Arc<dyn Store>) {
 /// Others see at once that it is gone, and that another one is not; and it can come back.
 pub async fn a_worker_that_left_is_gone(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let (left, stays) = (store.running().await, store.running().await);
-    answer(store.0.leave(left.worker).await);
-    answer(store.0.leave(left.worker).await);
-    let gone = Presence { worker: left.worker, beat: None, holds: true, gone: true };
-    assert_eq!(store.presence(left.worker).await, Some(gone));
+    let (leaver, stays) = (store.running().await, store.running().await);
+    answer(store.0.leave(leaver.worker).await);
+    answer(store.0.leave(leaver.worker).await);
+    let gone = Presence { worker: leaver.worker, beat: None, holds: true, gone: true };
+    assert_eq!(store.presence(leaver.worker).await, Some(gone));
     assert!(!store.presence(stays.worker).await.unwrap().gone);
-    assert_eq!(store.renew(left.worker, 5).await, [left]);
-    assert!(!store.presence(left.worker).await.unwrap().gone);
-    answer(store.0.leave(left.worker).await);
-    store.settle(lost(left, None)).await;
-    assert_eq!(store.job(left.job).await.standing.state, waiting(9_000).into());
+    assert_eq!(store.renew(leaver.worker, 5).await, [leaver]);
+    assert!(!store.presence(leaver.worker).await.unwrap().gone);
+    answer(store.0.leave(leaver.worker).await);
+    store.settle(lost(leaver, None)).await;
+    assert_eq!(store.job(leaver.job).await.standing.state, waiting(9_000).into());
     answer(store.0.leave(WorkerId::new()).await);
 }
 
-/// Nothing is left of it to look at.
+/// Its presence is gone.
 pub async fn a_worker_that_left_without_jobs_is_forgotten(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
     store.renew(worker, 1).await;
@@ -165,7 +165,7 @@ pub async fn a_renewal_in_time_or_another_takes_the_job(store: Arc<dyn Store>) {
         let (renewed, taken) = (renewed.await.expect("no panic"), taken.await.expect("no panic"));
         let held = matches!(store.job(lease.job).await.standing.state, State::Running { .. });
         assert_eq!(held, taken == crate::store::Written::Fenced);
-        // The renewal may have come first; the next one tells what became of it.
+        // The renewal may have come first; the next one shows what became of it.
         assert!(renewed == [lease] || !held, "a lease that no one took is told of");
         let after = store.renew(lease.worker, 6).await;
         assert_eq!(after, if held { vec![lease] } else { vec![] });

@@ -16,28 +16,28 @@ struct Waiter<'s> {
     store: &'s Subject,
     ask: Ask,
     free: usize,
-    coming: Option<BoxFuture<'static, Result<Vec<Job>>>>,
+    pending: Option<BoxFuture<'static, Result<Vec<Job>>>>,
 }
 
 impl<'s> Waiter<'s> {
     fn new(store: &'s Subject, limit: usize, free: usize) -> Self {
-        let mut waiter = Self { store, ask: Ask { limit, ..ask(WorkerId::new()) }, free, coming: None };
+        let mut waiter = Self { store, ask: Ask { limit, ..ask(WorkerId::new()) }, free, pending: None };
         waiter.wait();
         waiter
     }
 
     fn wait(&mut self) {
         let free = self.free;
-        self.coming = self.store.0.lease_on_enqueue(self.ask.clone(), Arc::new(move || free));
+        self.pending = self.store.0.lease_on_enqueue(self.ask.clone(), Arc::new(move || free));
         assert_eq!(self.given(), None, "nothing has come yet");
     }
 
-    /// What was leased to it as it came.
+    /// The jobs that were leased to the worker as they were enqueued.
     fn given(&mut self) -> Option<Vec<Job>> {
-        Some(answer(self.coming.as_mut()?.now_or_never()?))
+        Some(answer(self.pending.as_mut()?.now_or_never()?))
     }
 
-    /// What was leased to it as it came, or what it leases now.
+    /// The jobs that were leased to the worker as they were enqueued, or those that it leases now.
     async fn came(&mut self) -> Vec<Job> {
         match self.given() {
             Some(jobs) => {
@@ -107,7 +107,7 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
     assert!(store.jobs(Filter::default().state(StateKind::Running)).await.iter().all(|job| job.standing.attempt == 1));
 }
 
-/// What comes is for others then, or for later.
+/// New jobs are then for other workers, or for later.
 pub async fn a_worker_that_waits_without_a_free_slot_is_given_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut waiter = Waiter::new(&store, 9, 0);
@@ -117,13 +117,13 @@ pub async fn a_worker_that_waits_without_a_free_slot_is_given_nothing(store: Arc
     assert_eq!(ids(&waiter.came().await), jobs);
 }
 
-/// What comes then is for others, also where nobody takes the answer.
+/// New jobs are then for other workers, also where the caller has dropped the call.
 pub async fn a_worker_that_waits_no_more_is_given_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (mut leaving, mut dropped) = (Waiter::new(&store, 9, 9), Waiter::new(&store, 9, 9));
     assert_eq!((leaving.came().await, dropped.came().await), (vec![], vec![]));
     store.0.stop_lease_on_enqueue(leaving.ask.worker).await;
-    if leaving.coming.is_some() {
+    if leaving.pending.is_some() {
         assert_eq!(leaving.given(), Some(vec![]), "a question that is taken back is answered");
     }
     drop(dropped);

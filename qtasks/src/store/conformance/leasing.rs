@@ -30,7 +30,7 @@ pub async fn the_most_urgent_job_is_leased_first(store: Arc<dyn Store>) {
     let store = Subject(store);
     let priorities = [0, i16::MIN, 5, 0, i16::MAX, -1, 5, 0];
     let mut jobs: Vec<_> = priorities.map(|priority| NewJob::from(JobCall { priority, ..call().call })).into();
-    let in_order = [4, 2, 6, 0, 3, 7, 5, 1].map(|place: usize| jobs[place].call.id);
+    let in_order = [4, 2, 6, 0, 3, 7, 5, 1].map(|index: usize| jobs[index].call.id);
     jobs.reverse();
     for job in jobs {
         store.enqueue([job]).await;
@@ -44,11 +44,11 @@ pub async fn the_most_urgent_job_is_leased_first(store: Arc<dyn Store>) {
 /// A worker of several queues and tasks gets the most urgent jobs of all, not those of one after those of another.
 pub async fn urgency_counts_across_queues_and_tasks(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let places = [("a", "x", 0), ("b", "x", 1), ("a", "y", 1), ("b", "y", 0), ("a", "x", 1), ("b", "x", 0)];
-    let jobs = places.map(|(queue, task, priority)| {
+    let jobs = [("a", "x", 0), ("b", "x", 1), ("a", "y", 1), ("b", "y", 0), ("a", "x", 1), ("b", "x", 0)];
+    let jobs = jobs.map(|(queue, task, priority)| {
         NewJob::from(JobCall { queue: queue.into(), task: task.into(), priority, ..call().call })
     });
-    let in_order = [1, 2, 4, 0, 3, 5].map(|place: usize| jobs[place].call.id);
+    let in_order = [1, 2, 4, 0, 3, 5].map(|index: usize| jobs[index].call.id);
     store.enqueue(jobs).await;
     // A name that is given twice changes nothing.
     let ask = Ask { queues: queues(&["b", "a", "b"]), tasks: ["y", "x", "x"].into(), ..ask(WorkerId::new()) };
@@ -84,7 +84,7 @@ pub async fn a_job_is_not_leased_before_it_is_due(store: Arc<dyn Store>) {
     }
 }
 
-/// Neither that of another queue or task, nor that of a job that is due already, whether it was taken or left over.
+/// Neither that of another queue or task, nor that of a job that is due already, whether it was leased or still waits.
 pub async fn the_next_due_time_is_that_of_a_job_the_worker_could_take(store: Arc<dyn Store>) {
     let store = Subject(store);
     assert_eq!(store.lease_all(ask(WorkerId::new())).await.next_due, None, "nothing waits in an empty store");
@@ -145,7 +145,7 @@ pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Stor
     assert_eq!(ids(&store.lease(other_worker).await), [unknown.call.id]);
 }
 
-/// They stay as they are, hold up no other job, and who asks is told of them.
+/// They stay as they are, hold up no other job, and the worker that asks learns that there are some.
 pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
     let store = Subject(store);
     let suspect = store.suspect(9, Suspect::default()).await;
@@ -161,7 +161,7 @@ pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
     }
 }
 
-/// Of those that have survived as long, the most urgent; at its place among the other jobs.
+/// Of those that have survived as long, the most urgent; at the position of its priority among the other jobs.
 pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut suspects = Vec::new();
@@ -176,7 +176,7 @@ pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
         ])
         .await;
     let asked = |limit| Ask { limit, suspects: Suspects::OneAlone, ..ask(WorkerId::new()) };
-    for (limit, given, left) in [
+    for (limit, given, more_suspects) in [
         (1, vec![others[0]], true),
         (9, vec![high, others[1]], true),
         (0, vec![], true),
@@ -185,12 +185,12 @@ pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
         (9, vec![], false),
     ] {
         let leased = store.lease_all(asked(limit)).await;
-        assert_eq!((ids(&leased.jobs), leased.suspects), (given, left), "limit {limit}");
+        assert_eq!((ids(&leased.jobs), leased.suspects), (given, more_suspects), "limit {limit}");
         assert!(leased.jobs.iter().all(|job| job.standing.suspect.is_some() != others.contains(&job.call.id)));
     }
 }
 
-/// Whatever their priorities are, and in whichever queue they wait; its place among the other jobs is that of its priority.
+/// Whatever their priorities are, and in whichever queue they wait; its position among the other jobs is that of its priority.
 pub async fn the_suspect_that_has_survived_least_is_leased_first(store: Arc<dyn Store>) {
     let store = Subject(store);
     let survived = |milliseconds| Suspect { survived: Duration::from_millis(milliseconds), ..Suspect::default() };
@@ -199,13 +199,13 @@ pub async fn the_suspect_that_has_survived_least_is_leased_first(store: Arc<dyn 
         suspects.push(store.suspect(priority, survived(milliseconds)).await);
     }
     let asked = |limit| Ask { limit, suspects: Suspects::OneAlone, ..ask(WorkerId::new()) };
-    let in_order = [5, 3, 2, 1, 0, 4].map(|place: usize| suspects[place]);
+    let in_order = [5, 3, 2, 1, 0, 4].map(|index: usize| suspects[index]);
     assert_eq!(ids(&store.lease(asked(9)).await), in_order[..1]);
     let urgent = store.enqueue([NewJob::from(JobCall { priority: -8, ..call().call })]).await;
     assert_eq!(ids(&store.lease(asked(1)).await), urgent, "the one that has survived least is not urgent");
-    for (place, expected) in in_order[1..].iter().enumerate() {
+    for (index, expected) in in_order[1..].iter().enumerate() {
         let leased = store.lease_all(asked(9)).await;
-        assert_eq!((ids(&leased.jobs), leased.suspects), (vec![*expected], place < 4));
+        assert_eq!((ids(&leased.jobs), leased.suspects), (vec![*expected], index < 4));
     }
 }
 
@@ -240,20 +240,20 @@ pub async fn a_suspect_is_leased_with_the_time_and_liable_as_asked(store: Arc<dy
     assert_eq!(store.job(ordinary.job).await.standing.suspect, None, "an ordinary job has no turn");
 }
 
-/// A time that has not come is the same for all; told of are only those that are due.
+/// Until then they count as jobs that are not due; only suspects that are due are reported as waiting.
 pub async fn suspects_wait_until_they_are_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
     store.settle(settlement_to(lease, Outcome { suspect: Some(Suspect::default()), ..outcome(waiting(100)) })).await;
     let (pass, one) = (Suspects::PassOver, Suspects::OneAlone);
-    for (now, suspects, given, next_due, left) in [
+    for (now, suspects, given, next_due, more_suspects) in [
         (at(99), one, vec![], Some(at(100)), false),
         (at(100), pass, vec![], None, true),
         (at(99), one, vec![], Some(at(100)), false),
         (at(100), one, vec![lease.job], None, false),
     ] {
         let leased = store.lease_all(Ask { suspects, ..ask_for(lease.job, now) }).await;
-        assert_eq!((ids(&leased.jobs), leased.next_due, leased.suspects), (given, next_due, left), "at {now}");
+        assert_eq!((ids(&leased.jobs), leased.next_due, leased.suspects), (given, next_due, more_suspects), "at {now}");
     }
 }
 
@@ -273,7 +273,7 @@ pub async fn two_workers_never_get_the_same_job(store: Arc<dyn Store>) {
     assert_eq!(leased, enqueued);
 }
 
-/// Many workers at the same time, with limits of their own, until nothing is left.
+/// Many workers at the same time, with limits of their own, until all jobs are leased.
 pub async fn concurrent_leases_give_each_job_once(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut enqueued = store.enqueue(calls(400)).await;

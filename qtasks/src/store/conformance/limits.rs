@@ -17,7 +17,7 @@ use crate::{
     store::{Ask, Filter, Record, Settlement, Store, Written},
 };
 
-/// They do nothing and answer so; a record without steps tells whether the lease holds.
+/// They do nothing and answer so; a record without steps answers whether the lease holds.
 pub async fn calls_without_anything_in_them_are_fine(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.enqueue([]).await;
@@ -71,7 +71,7 @@ pub async fn thousands_at_once_are_fine(store: Arc<dyn Store>) {
     assert_eq!(answer(store.0.prune(at(1), at(1), MANY).await), MANY);
 }
 
-/// A megabyte in each place, and a little more.
+/// A megabyte in each value, and a little more.
 pub async fn large_values_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     let large = Json::encode(&"x".repeat(1 << 20)).expect("a string has a JSON form");

@@ -73,7 +73,7 @@ pub async fn a_gap_between_memos_is_an_error_and_writes_nothing(store: Arc<dyn S
     }
 }
 
-/// They are there if the record was written, and only then; one that is there is left as it is.
+/// They are there if the record was written, and only then; one that is there stays as it is.
 pub async fn jobs_of_a_record_are_enqueued_with_it(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -92,11 +92,11 @@ pub async fn jobs_of_a_record_are_enqueued_with_it(store: Arc<dyn Store>) {
     assert_eq!(answer(store.0.job(dropped.call.id).await), None, "an attempt that is fenced off has enqueued a job");
 }
 
-/// A worker that waits for work hears of them.
-pub async fn jobs_of_a_record_ring_for_work(store: Arc<dyn Store>) {
+/// A worker that waits for work is notified of them.
+pub async fn jobs_of_a_record_are_notified_as_work(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
     let mut work = store.0.notifier().work();
     store.write(Record { jobs: vec![call()], ..noted(lease, [memo(0, None)]) }).await;
-    hear(&mut work, "a job that is enqueued by a record").await;
+    expect_notification(&mut work, "a job that is enqueued by a record").await;
 }

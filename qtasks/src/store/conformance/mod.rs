@@ -1,8 +1,7 @@
 //! The rules that every store keeps, each a test of its own.
 //!
-//! Whoever writes a store has it pass them all with one line, which becomes one `#[test]` for each rule. It takes an
-//! async closure that makes a fresh, empty store, and with it whatever must live as long: a directory of its own, or
-//! `()`. The feature `conformance` of this crate must be on.
+//! The author of a store has it pass them all with one line, which becomes one `#[test]` for each rule. It takes an async
+//! closure that makes a fresh, empty store, and with it what must live as long: a directory of its own, or `()`. The feature `conformance` of this crate must be on.
 //!
 //! ```
 //! mod memory {
@@ -83,7 +82,7 @@ macro_rules! store_conformance {
             concurrent_leases_give_each_job_once
             jobs_that_come_late_are_leased_and_read_in_order
             a_worker_whose_clock_is_behind_passes_over_what_is_not_due
-            a_worker_whose_clock_is_behind_hears_when_the_next_job_is_due
+            a_worker_whose_clock_is_behind_learns_when_the_next_job_is_due
             a_job_that_was_called_off_before_its_turn_is_passed_over
             a_job_that_is_in_line_again_is_leased_once
             new_jobs_come_to_a_worker_that_waits
@@ -93,7 +92,7 @@ macro_rules! store_conformance {
             a_worker_that_waits_no_more_is_given_nothing
             renewing_gives_the_leases_that_are_held
             the_beat_of_a_worker_is_that_of_its_last_renewal
-            workers_are_told_apart
+            workers_are_kept_apart
             a_worker_that_never_renewed_is_seen_by_its_jobs
             a_lease_that_was_not_taken_is_good_however_late_it_is
             clocks_that_differ_and_step_take_no_lease
@@ -116,7 +115,7 @@ macro_rules! store_conformance {
             memos_can_be_written_again
             a_gap_between_memos_is_an_error_and_writes_nothing
             jobs_of_a_record_are_enqueued_with_it
-            jobs_of_a_record_ring_for_work
+            jobs_of_a_record_are_notified_as_work
             an_attempt_that_was_retaken_can_write_no_more
             an_attempt_that_was_called_off_can_write_no_more
             an_attempt_that_was_given_back_can_write_no_more
@@ -144,13 +143,13 @@ macro_rules! store_conformance {
             pruning_keeps_to_its_limit
             steps_are_read_in_pages
             jobs_are_read_in_pages
-            lanes_with_due_jobs_are_told
+            lanes_with_due_jobs_are_found
             jobs_are_filtered
             how_a_job_stands_is_what_the_job_says
-            new_work_rings
-            news_of_a_job_rings
-            the_end_of_a_job_rings
-            a_call_has_rung_when_it_returns
+            new_work_is_notified
+            changes_of_a_job_are_notified
+            the_end_of_a_job_is_notified
+            a_call_has_notified_when_it_returns
             calls_without_anything_in_them_are_fine
             limits_without_end_are_fine
             thousands_at_once_are_fine

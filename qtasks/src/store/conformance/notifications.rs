@@ -1,4 +1,4 @@
-//! Whoever listens hears of what is new.
+//! Listeners are notified of what is new.
 
 use std::sync::Arc;
 
@@ -8,64 +8,63 @@ use crate::{
     store::{Record, Settlement, Store},
 };
 
-/// After an enqueue, for later too since it tells when to look again, and when a job comes to wait once more.
-pub async fn new_work_rings(store: Arc<dyn Store>) {
+/// After an enqueue, also of a job for later, by which a worker learns when to look again; and when a job comes to wait once more.
+pub async fn new_work_is_notified(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut work = store.0.notifier().work();
     store.enqueue([call()]).await;
-    hear(&mut work, "an enqueue").await;
+    expect_notification(&mut work, "an enqueue").await;
     store.enqueue([NewJob { due: at(9_000), ..call() }]).await;
-    hear(&mut work, "an enqueue for later").await;
+    expect_notification(&mut work, "an enqueue for later").await;
     let lease = store.running().await;
     let mut work = store.0.notifier().work();
     store.settle(settlement(lease, waiting(0))).await;
-    hear(&mut work, "a job that waits again").await;
+    expect_notification(&mut work, "a job that waits again").await;
 }
 
 /// Steps, progress, and each settlement.
-pub async fn news_of_a_job_rings(store: Arc<dyn Store>) {
+pub async fn changes_of_a_job_are_notified(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
-    let mut news = store.0.notifier().job(lease.job);
+    let mut changes = store.0.notifier().job(lease.job);
     store.write(record(lease, [step(0)])).await;
-    hear(&mut news, "a step").await;
+    expect_notification(&mut changes, "a step").await;
     let progress = Some(Progress { done: 1, total: 2 });
     store.write(Record { progress, ..record(lease, []) }).await;
-    hear(&mut news, "progress").await;
+    expect_notification(&mut changes, "progress").await;
     store.settle(settlement(lease, waiting(0))).await;
-    hear(&mut news, "a job that waits again").await;
+    expect_notification(&mut changes, "a job that waits again").await;
     let hold = seen(lease.job, StateKind::Waiting);
     store.settle(Settlement { hold, ..settlement(lease, cancelled()) }).await;
-    hear(&mut news, "a cancelled job").await;
+    expect_notification(&mut changes, "a cancelled job").await;
 }
 
 /// However it ended.
-pub async fn the_end_of_a_job_rings(store: Arc<dyn Store>) {
+pub async fn the_end_of_a_job_is_notified(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
     let mut end = store.0.notifier().end(lease.job);
     store.write(record(lease, [step(0)])).await;
     store.settle(settlement(lease, cancelled())).await;
-    hear(&mut end, "a cancelled job").await;
+    expect_notification(&mut end, "a cancelled job").await;
     let lease = store.running().await;
     let mut end = store.0.notifier().end(lease.job);
     store.settle(settlement(lease, done())).await;
     assert!(end.take_notification(), "a job that is done");
 }
 
-/// Then whoever made the call finds by the notifier what it led to, before it goes on; tried often, for it is a matter of
-/// moments.
-pub async fn a_call_has_rung_when_it_returns(store: Arc<dyn Store>) {
+/// Then the caller finds by the notifier what its call led to, before it goes on. Tried often, for it is a matter of moments.
+pub async fn a_call_has_notified_when_it_returns(store: Arc<dyn Store>) {
     let store = Subject(store);
     for round in 0..50 {
         let mut work = store.0.notifier().work();
         store.enqueue([call()]).await;
         assert!(work.take_notification(), "an enqueue, in round {round}");
         let lease = store.running().await;
-        let (mut work, mut news) = (store.0.notifier().work(), store.0.notifier().job(lease.job));
+        let (mut work, mut changes) = (store.0.notifier().work(), store.0.notifier().job(lease.job));
         store.write(record(lease, [step(0)])).await;
-        assert!(news.take_notification(), "a step, in round {round}");
+        assert!(changes.take_notification(), "a step, in round {round}");
         store.settle(settlement(lease, waiting(0))).await;
-        assert!(work.take_notification() && news.take_notification(), "a job that waits again, in round {round}");
+        assert!(work.take_notification() && changes.take_notification(), "a job that waits again, in round {round}");
     }
 }

@@ -37,8 +37,8 @@ pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: A
     assert_eq!(ids(&store.lease(Ask { now: at(50), ..ask(WorkerId::new()) }).await), [all[5]]);
 }
 
-/// Nor is it told to come back for what was called off before its turn.
-pub async fn a_worker_whose_clock_is_behind_hears_when_the_next_job_is_due(store: Arc<dyn Store>) {
+/// And it is not sent back for a job that was called off before its turn.
+pub async fn a_worker_whose_clock_is_behind_learns_when_the_next_job_is_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = [0, 0, 30].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due) });
     let all = store.enqueue(jobs).await;

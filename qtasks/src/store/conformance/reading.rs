@@ -1,4 +1,4 @@
-//! Whatever there is much of is read in pages.
+//! Steps and jobs, of which there may be many, are read in pages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,7 +48,7 @@ pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
 }
 
 /// Those in which a job is due that waits; not where all that wait are due later, run, or have ended.
-pub async fn lanes_with_due_jobs_are_told(store: Arc<dyn Store>) {
+pub async fn lanes_with_due_jobs_are_found(store: Arc<dyn Store>) {
     let store = Subject(store);
     let in_lane = |queue: &str, task: &str, due| NewJob {
         call: JobCall { queue: queue.into(), task: task.into(), ..call().call },

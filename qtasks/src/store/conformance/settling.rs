@@ -53,7 +53,7 @@ pub async fn a_suspect_stays_one_until_it_is_settled_otherwise(store: Arc<dyn St
     }
 }
 
-/// It keeps its place by priority and age, and its next attempt has the next number.
+/// It keeps its position by priority and age, and its next attempt has the next number.
 pub async fn a_job_that_waits_again_is_leased_again_when_it_is_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;

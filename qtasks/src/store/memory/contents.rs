@@ -32,7 +32,7 @@ pub(super) struct Contents {
 pub(super) enum Known {
     /// The number of its last renewal.
     Beat(u64),
-    /// It has left, and held jobs.
+    /// The worker has left while it held jobs.
     Left,
 }
 
@@ -51,32 +51,32 @@ impl Contents {
         let now = to_millisecond(ask.now);
         let mut leased = Leased::default();
         let (mut heads, mut suspects) = (BTreeSet::new(), BTreeSet::new());
-        let places = ask.queues.iter().flat_map(|queue| ask.tasks.iter().map(move |&task| (queue, task)));
-        for place @ (queue, task) in places {
+        let names = ask.queues.iter().flat_map(|queue| ask.tasks.iter().map(move |&task| (queue, task)));
+        for name @ (queue, task) in names {
             for is_suspect in [false, true] {
                 let Some(lane) = self.index.lane(queue, task, is_suspect) else { continue };
                 lane.turn_to(now);
                 let waiting = if is_suspect { &mut suspects } else { &mut heads };
-                waiting.extend(lane.head().map(|urgency| (urgency, place)));
+                waiting.extend(lane.head().map(|urgency| (urgency, name)));
                 leased.next_due = leased.next_due.into_iter().chain(lane.next_due()).min();
             }
         }
-        // The one that has survived least, at the place of its priority among the others.
+        // The one that has survived least, at the position of its priority among the others.
         let mut suspect = suspects.first().copied().filter(|_| ask.suspects.allow_one());
         while leased.jobs.len() < ask.limit {
             let is_first = |(_, rank, id): Urgency| heads.first().is_none_or(|((_, r, i), _)| (rank, id) < (*r, *i));
-            if let Some(((_, _, id), place)) = suspect.take_if(|(urgency, _)| is_first(*urgency)) {
+            if let Some(((_, _, id), name)) = suspect.take_if(|(urgency, _)| is_first(*urgency)) {
                 leased.jobs.push(self.run(id, ask));
                 let taken = |(other, _): &(Urgency, _)| other.2 != id;
                 suspects.retain(taken);
-                let next = self.index.lane(place.0, place.1, true).and_then(|lane| lane.head());
-                suspects.extend(next.map(|urgency| (urgency, place)));
+                let next = self.index.lane(name.0, name.1, true).and_then(|lane| lane.head());
+                suspects.extend(next.map(|urgency| (urgency, name)));
                 continue;
             }
-            let Some(((_, _, id), place)) = heads.pop_first() else { break };
+            let Some(((_, _, id), name)) = heads.pop_first() else { break };
             leased.jobs.push(self.run(id, ask));
-            let next = self.index.lane(place.0, place.1, false).and_then(|lane| lane.head());
-            heads.extend(next.map(|urgency| (urgency, place)));
+            let next = self.index.lane(name.0, name.1, false).and_then(|lane| lane.head());
+            heads.extend(next.map(|urgency| (urgency, name)));
         }
         leased.suspects = !suspects.is_empty();
         leased

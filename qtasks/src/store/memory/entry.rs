@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::job::{Attempt, Job, JobCall, JobId, Memo, NewJob, Step};
 
-/// A job with all that belongs to it.
+/// A job with its steps, memos and attempts.
 pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) steps: Vec<Step>,

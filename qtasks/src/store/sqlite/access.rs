@@ -1,4 +1,4 @@
-//! May this program write where a database stands? And where not: what would let it.
+//! Whether this program may write where a database stands, and if not, what would let it.
 
 use std::{
     io::{self, ErrorKind},
@@ -7,14 +7,13 @@ use std::{
 
 use super::{files::about, url::StoreUrl};
 
-/// What keeps this program from writing to the database, in a sentence with what mends it.
+/// Why this program cannot write to the database, in a sentence with what mends it.
 ///
 /// SQLite opens a file that it may only read without a word.
-pub(super) fn refusal(place: &StoreUrl) -> Option<String> {
-    let folder = place.folder();
+pub(super) fn refusal(url: &StoreUrl) -> Option<String> {
+    let folder = url.folder();
     let folder_is = "SQLite makes the log of the database there, and workers a folder with their locks";
-    let files =
-        [(place.path.clone(), ""), (place.log(), "the log of the database"), (place.index(), "the index of that")];
+    let files = [(url.path.clone(), ""), (url.log(), "the log of the database"), (url.index(), "the index of that")];
     let refused = |(path, what): &(PathBuf, &str)| refused(path).map(|error| sentence(path, what, &error));
     files.iter().find_map(refused).or_else(|| refused(&(folder, folder_is)))
 }
@@ -32,7 +31,7 @@ fn remedy(path: &Path, error: &io::Error) -> String {
             "its volume is mounted read-only: `mount -o remount,rw` it, or let the container have it without `:ro`"
                 .into()
         }
-        // Permissions are passed by, and still it may not be.
+        // Permissions do not matter here: the file system refuses all writes.
         _ if error.raw_os_error() == Some(EPERM) => format!("it is immutable: `chattr -i '{path}'`"),
         _ => format!(
             "give it to the user of this program, `chown USER '{path}'`, or let others write, `chmod a+w '{path}'`"

@@ -51,10 +51,10 @@ impl StoreUrl {
         Ok(connection)
     }
 
-    /// That it can be written to, and its log.
+    /// Checks that this program may write to the file and to its log.
     fn check_rights(&self, connection: &Connection) -> Result<()> {
-        let place = Self { path: self.resolved()?, ..self.clone() };
-        match access::refusal(&place) {
+        let url = Self { path: self.resolved()?, ..self.clone() };
+        match access::refusal(&url) {
             Some(why) => refuse(why),
             None if connection.is_readonly(rusqlite::MAIN_DB).map_err(|error| self.explain(error))? => {
                 refuse(format!("`{}` can be read, and not be written to", self.path.display()))
@@ -102,7 +102,7 @@ impl StoreUrl {
         Ok(connection)
     }
 
-    /// The same place, from whichever folder the program works later.
+    /// The URL with absolute paths, which hold whatever folder the program works in later.
     pub(super) fn absolute(self) -> Result<Self> {
         let named = path::absolute(&self.named).map_err(|error| Error::store(OPENING, about(&self.named, error)))?;
         Ok(Self { path: self.resolved()?, named, ..self })

@@ -51,7 +51,7 @@ fn path(connection: &Connection) -> Result<PathBuf> {
     of_bytes(path).ok_or_else(|| Error::store(DOING, "the path of its database is no text"))
 }
 
-/// That a transaction on the file at `path` is one on the application's store.
+/// Checks that a transaction on the file at `path` is one on the application's store.
 fn check_home(home: &Home, path: &Path) -> Result<()> {
     if matches!(home, Home::File(ours) if files::are_same(ours, path)) {
         return Ok(());
@@ -64,9 +64,9 @@ fn check_home(home: &Home, path: &Path) -> Result<()> {
 }
 
 /// Enqueues a job in a transaction of the application's own connection to the same file: the job exists exactly if that
-/// transaction commits, and workers of any process hear of it then.
+/// transaction commits, and workers of any process are notified then.
 ///
-/// A job whose id is there already is left as it is, if it is the same one.
+/// A job whose id is there already stays as it is, if it is of the same call.
 ///
 /// # Errors
 ///
@@ -78,7 +78,7 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
     files::check_at(path).map_err(failed)?;
     let in_sql = |error: rusqlite::Error| failed(error.into());
     let found = schema::format(transaction).map_err(in_sql)?;
-    let place = || path.display().to_string();
+    let shown = || path.display().to_string();
     match found {
         schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
         schema::FORMAT => match read::job(transaction, job.call.id).map_err(in_sql)? {
@@ -88,14 +88,14 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
             None => Ok(()),
         },
         newer if newer > schema::FORMAT => {
-            Err(Error::NewerStore { place: place(), found: newer, known: schema::FORMAT })
+            Err(Error::NewerStore { place: shown(), found: newer, known: schema::FORMAT })
         }
         0 => Err(Error::ForeignStore {
-            place: place(),
+            place: shown(),
             why: "it has no tables of qtasks; open it once as the store, and use the same file here".to_owned(),
         }),
         _ => Err(Error::ForeignStore {
-            place: place(),
+            place: shown(),
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
     }

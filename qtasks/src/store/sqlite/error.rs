@@ -6,7 +6,7 @@ use rusqlite::ErrorCode;
 
 use crate::error::Error;
 
-/// What went wrong, for everybody whose command it concerns.
+/// What went wrong. Each command that it concerns is answered with a copy.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(
@@ -23,13 +23,13 @@ pub(super) enum Fault {
              or let them end"
     )]
     Crowded { free: u64 },
-    /// What a file is like cannot be known just now.
+    /// A file cannot be looked at just now.
     #[error("{0}")]
     Io(Arc<io::Error>),
     /// The files are not those that were opened.
     #[error("{0}")]
     Changed(Arc<str>),
-    /// A handler does with its transaction what it may not.
+    /// A handler did something to its transaction that it must not.
     #[error("{0}")]
     Misuse(&'static str),
     /// The call breaks the contract of a store.
@@ -81,7 +81,7 @@ impl Fault {
         self.code() == Some(ErrorCode::DiskFull)
     }
 
-    /// Whether somebody else holds a lock that is given back sooner or later.
+    /// Whether another connection holds a lock, which it gives back sooner or later.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self, Self::Sqlite(error) if is_busy(error))
     }
@@ -108,7 +108,7 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-/// Whether somebody else holds a lock that is given back sooner or later.
+/// Whether another connection holds a lock, which it gives back sooner or later.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }

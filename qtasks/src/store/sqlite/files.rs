@@ -34,12 +34,12 @@ use crate::{
 
 /// The files that a store has open.
 pub(super) struct Files {
-    pub(super) place: StoreUrl,
+    pub(super) url: StoreUrl,
     notifier: Arc<Notifier>,
     open: Vec<Known>,
     #[cfg(unix)]
     pub(super) folder: Folder,
-    /// What has happened to them. The store is of no use from then on, whatever stands at the paths later.
+    /// How the files have changed, if they have. The store is of no use from then on, whatever stands at the paths later.
     changed: OnceLock<Arc<str>>,
 }
 
@@ -61,25 +61,25 @@ enum Part {
 static OPEN: Mutex<Vec<Weak<Files>>> = Mutex::new(Vec::new());
 
 impl Files {
-    /// Those of a place where a connection is open that has read something: so all of them are there. `database` is what
-    /// the file was when it was opened; the tables may have taken long to be made since.
-    pub(super) fn of(place: StoreUrl, database: Identity, notifier: Arc<Notifier>) -> Result<Arc<Self>> {
+    /// The files of a database to which a connection is open that has read something, so that all of them are there. `database` is
+    /// what the file was when it was opened; making the tables may have taken long since.
+    pub(super) fn of(url: StoreUrl, database: Identity, notifier: Arc<Notifier>) -> Result<Arc<Self>> {
         let known = |part, path, identity| Known { path, part, identity };
-        let (log, index) = (place.log(), place.index());
+        let (log, index) = (url.log(), url.index());
         let identities = (identity_at(&log)?, identity_at(&index)?);
         let mut open = vec![
-            known(Part::Database, place.path.clone(), database),
+            known(Part::Database, url.path.clone(), database),
             known(Part::Log, log, identities.0),
             known(Part::Index, index, identities.1),
         ];
         // The name that the program was given, which may be a link.
-        if place.named != place.path {
-            open.push(known(Part::Database, place.named.clone(), database));
+        if url.named != url.path {
+            open.push(known(Part::Database, url.named.clone(), database));
         }
         let files = Arc::new(Self {
             #[cfg(unix)]
-            folder: Folder::of(&place),
-            place,
+            folder: Folder::of(&url),
+            url,
             notifier,
             open,
             changed: OnceLock::new(),
@@ -91,9 +91,9 @@ impl Files {
         Ok(files)
     }
 
-    /// That all are where they were; gives how many bytes the log has.
+    /// Checks that all files are where they were; gives how many bytes the log has.
     ///
-    /// A commit that comes before this, and an answer that comes after it, are not lost with a file that was gone before.
+    /// If a commit comes before this check and the answer after it, the commit was not made to a file that was gone already.
     pub(super) fn check(&self) -> Result<u64, Fault> {
         self.known()?;
         #[cfg(unix)]
@@ -102,7 +102,7 @@ impl Files {
         self.look()
     }
 
-    /// The same, by a look at each.
+    /// Makes the check by a look at each path.
     fn look(&self) -> Result<u64, Fault> {
         let mut log = 0;
         for known in &self.open {
@@ -116,7 +116,7 @@ impl Files {
         Ok(log)
     }
 
-    /// That no change was found so far.
+    /// Checks that no change was found so far, without a look at the files.
     pub(super) fn known(&self) -> Result<(), Fault> {
         self.changed.get().map_or(Ok(()), |why| Err(Fault::Changed(Arc::clone(why))))
     }
@@ -127,7 +127,7 @@ impl Files {
         self.open.iter().all(|known| match (known.part, known.look()) {
             (Part::Database, _) => true,
             (Part::Log, Ok(Look::Same(_))) => !others_wrote,
-            // No program that comes can find it.
+            // No program that starts now can find it.
             (Part::Log, Ok(Look::Gone)) => true,
             (Part::Log, _) => false,
             (Part::Index, look) => matches!(look, Ok(Look::Same(_))),
@@ -144,23 +144,23 @@ impl Files {
             tracing::error!(why, "the files of a store have changed; it is of no use any more");
             why.into()
         });
-        // Who waits learns of it by looking, and workers by renewing their leases.
+        // Callers that wait learn of it when they look again, and workers when they renew their leases.
         self.notifier.notify_all();
         self.notifier.notify_lost();
         self.notifier.notify_doubt();
         Fault::Changed(Arc::clone(why))
     }
 
-    /// An error of what was asked for, with the place.
+    /// The error of a call, with the path of the database.
     pub(super) fn explain(&self, fault: impl Into<Fault>, doing: &'static str) -> Error {
-        fault.into().into_error(doing, &self.place.path)
+        fault.into().into_error(doing, &self.url.path)
     }
 }
 
-/// That the files of the store at `path` are still those that it has open, where this process has one.
+/// Checks that a store of this process at `path`, if there is one, still has its files at their paths.
 pub(super) fn check_at(path: &Path) -> Result<(), Fault> {
     let stores = OPEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut stores = stores.iter().filter_map(Weak::upgrade).filter(|files| files.place.path == path).peekable();
+    let mut stores = stores.iter().filter_map(Weak::upgrade).filter(|files| files.url.path == path).peekable();
     if stores.peek().is_none() {
         return Ok(());
     }
@@ -173,7 +173,7 @@ pub(super) fn are_same(one: &Path, other: &Path) -> bool {
     one == other || what_is_at(one).is_some_and(|found| what_is_at(other) == Some(found))
 }
 
-/// What tells a database and its log from others.
+/// The identity of a database and of its log, which no other database has.
 #[cfg(unix)]
 fn what_is_at(path: &Path) -> Option<(Identity, Identity)> {
     Some((identity_at(path).ok()?, identity_at(&beside(path, "-wal")).ok()?))
@@ -190,7 +190,7 @@ enum Look {
     Gone,
 }
 
-/// What tells the file at a path from others.
+/// The identity of the file at a path.
 pub(super) fn identity_at(path: &Path) -> Result<Identity> {
     let found = fs::metadata(path).map_err(|error| Error::store(OPENING, about(path, error)))?;
     Ok(identity(&found))
@@ -225,7 +225,7 @@ mod tests {
             Store,
             sqlite::{
                 Sqlite,
-                fixture::{ask, new_job, place, soon, store},
+                fixture::{ask, new_job, soon, store, temp_url},
             },
         },
     };
@@ -233,10 +233,10 @@ mod tests {
     #[tokio::test]
     async fn what_happened_to_a_file_is_said_and_what_to_do() {
         let (_folder, store) = store().await;
-        let place = store.writer.files.place.clone();
-        fs::rename(place.log(), place.path.with_extension("away")).unwrap();
+        let url = store.writer.files.url.clone();
+        fs::rename(url.log(), url.path.with_extension("away")).unwrap();
         let error = store.enqueue(vec![new_job()]).await.unwrap_err();
-        let (path, log) = (place.path.display(), place.log());
+        let (path, log) = (url.path.display(), url.log());
         assert_eq!(
             chain(&error),
             format!(
@@ -245,7 +245,7 @@ mod tests {
                 log.display()
             )
         );
-        fs::rename(place.path.with_extension("away"), log).unwrap();
+        fs::rename(url.path.with_extension("away"), log).unwrap();
         let again = store.job(crate::model::job::JobId::new()).await.unwrap_err();
         assert_eq!(chain(&again), chain(&error), "what was written meanwhile may be elsewhere");
     }
@@ -300,10 +300,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_folder_that_cannot_be_looked_at_is_no_change() {
-        let (folder, url) = place("");
+        let (folder, url) = temp_url("");
         let store = Sqlite::open(&url).await.unwrap();
         let job = new_job();
-        // Where rights bind nobody, this shows nothing.
+        // Where the user may do everything, as root, this test shows nothing.
         let rights = |mode| fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(mode));
         rights(0).unwrap();
         let answered = store.enqueue(vec![job.clone()]).await;

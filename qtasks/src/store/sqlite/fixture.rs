@@ -17,14 +17,14 @@ use crate::{
 pub(super) const NOW: Timestamp = Timestamp::constant(1_750_000_000, 0);
 
 /// A folder of its own, and the URL of a file in it.
-pub(super) fn place(parameters: &str) -> (TempDir, String) {
+pub(super) fn temp_url(parameters: &str) -> (TempDir, String) {
     let folder = TempDir::new().unwrap();
     let url = format!("sqlite:{}{parameters}", folder.path().join("jobs.db").display());
     (folder, url)
 }
 
 pub(super) async fn store() -> (TempDir, Sqlite) {
-    let (folder, url) = place("");
+    let (folder, url) = temp_url("");
     let store = Sqlite::open(&url).await.unwrap();
     (folder, store)
 }

@@ -26,7 +26,7 @@ const LOOKED_AT_EVERY: Duration = Duration::from_millis(100);
 /// The folder of a database, and when its files were looked at.
 pub(super) struct Folder {
     path: PathBuf,
-    /// The log, for its size; nothing where the files may be reached by links, which stand in other folders.
+    /// The log, for its size. `None` where the path of the database is a link, since links stand in other folders.
     log: Option<File>,
     seen: Mutex<Option<Seen>>,
 }
@@ -47,9 +47,9 @@ struct Stamp {
 }
 
 impl Folder {
-    pub(super) fn of(place: &StoreUrl) -> Self {
-        let log = (place.named == place.path).then(|| File::open(place.log()).ok()).flatten();
-        Self { path: place.folder(), log, seen: Mutex::default() }
+    pub(super) fn of(url: &StoreUrl) -> Self {
+        let log = (url.named == url.path).then(|| File::open(url.log()).ok()).flatten();
+        Self { path: url.folder(), log, seen: Mutex::default() }
     }
 
     /// How many bytes the log has, if the files need not be looked at. Otherwise `look` does, and gives that itself.
@@ -123,7 +123,7 @@ mod tests {
         assert!(files.check().is_ok());
         relied_on();
         assert!(files.folder.or_look(|| Err(())).is_ok(), "no file is looked at");
-        std::fs::rename(files.place.index(), folder.path().join("elsewhere")).unwrap();
+        std::fs::rename(files.url.index(), folder.path().join("elsewhere")).unwrap();
         assert!(files.check().is_err());
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     schema::{need::Need, returns::Reply},
 };
 
-/// Stands around what such a handler takes besides the transaction, to tell its implementations from those of others.
+/// Stands around what such a handler takes besides the transaction, so that its implementations do not meet those of other handlers.
 #[derive(Debug)]
 pub struct Transacted<X>(PhantomData<fn() -> X>);
 

@@ -1,8 +1,8 @@
-//! What tells a file from others: device and inode, where there are inodes.
+//! The identity of a file: device and inode, where there are inodes.
 
 use std::fs::Metadata;
 
-/// What tells a file from all others that are there at the same time.
+/// Device and inode, which no two files have at the same time.
 #[cfg(unix)]
 pub(super) type Identity = (u64, u64);
 #[cfg(not(unix))]

@@ -14,10 +14,10 @@
 //!
 //! `args` and `options` are JSON as text, and `id` is a UUID as text or as 16 bytes. The options are `queue`, `priority`,
 //! `delay` (seconds), `at` (a time in ISO 8601, in UTC where it names no zone), `max_time` (seconds) and `id` (in place of the
-//! column); one that is left out or null is `default`, 0, now, none, and a new id. The arguments may have 1 MiB. Where a job
+//! column); one that is missing or null is `default`, 0, now, none, and a new id. The arguments may have 1 MiB. Where a job
 //! of this id is there already, of the same task and with the same arguments, it is the job of this call and stays as it is;
 //! another one is an error, as is what cannot be meant. `changes()`, `last_insert_rowid()` and `RETURNING` say nothing of the
-//! job. Workers hear of it by the commit. [`QueueTasks::statement`](crate::QueueTasks::statement) makes such an insertion of a
+//! job. Workers are notified of it by the commit. [`QueueTasks::statement`](crate::QueueTasks::statement) makes such an insertion of a
 //! call in Rust, with the options of its task.
 //!
 //! The program that inserts needs SQLite 3.38 or newer. Older versions refuse a connection with `PRAGMA trusted_schema = OFF`

@@ -1,8 +1,8 @@
 //! How a process learns that another one has written.
 //!
-//! Whoever commits writes to the log beside the file, which the operating system tells us of: nobody polls. It tells of
-//! our own commits too, and it tells before a commit can be seen, so it is only a reason to look at a number that
-//! changes with the commits of others.
+//! A process that commits writes to the log beside the file, and the operating system reports that to the watcher: no process
+//! polls. Our own commits are reported too, and each is reported before it can be seen; so an event is only a reason to look at a
+//! number that changes with the commits of other connections.
 
 use std::{
     path::Path,
@@ -19,23 +19,23 @@ use super::batcher::queue::Queue;
 const SHORTEST: Duration = Duration::from_millis(1);
 /// An event is looked after for about twice this time: a commit may take long to come true on a slow disk.
 const LONGEST: Duration = Duration::from_millis(512);
-/// How often is looked without a reason, should an event be lost; and whether the files are there still.
+/// How often the writer looks without a reason, should an event be lost, and checks that the files are still there.
 const CALM: Duration = Duration::from_millis(500);
-/// How often is looked where the file cannot be watched.
+/// How often the writer looks where the file cannot be watched.
 const BLIND: Duration = Duration::from_millis(50);
 
 /// Watches the log; gives nothing where that is not possible.
 pub(super) fn watch(log: &Path, queue: Arc<Queue>) -> Option<RecommendedWatcher> {
-    let told = move |event: notify::Result<notify::Event>| {
+    let on_event = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
             return;
         }
         queue.touch();
-        // Meanwhile further events become one, so that a busy writer is not told of each of its pages.
+        // Meanwhile further events become one, so that a busy writer is not woken for each of its pages.
         #[expect(clippy::disallowed_methods, reason = "the thread is the watcher's own")]
         thread::sleep(SHORTEST);
     };
-    let watching = notify::recommended_watcher(told).and_then(|mut watcher| {
+    let watching = notify::recommended_watcher(on_event).and_then(|mut watcher| {
         watcher.watch(log, RecursiveMode::NonRecursive)?;
         Ok(watcher)
     });
@@ -47,7 +47,7 @@ pub(super) fn watch(log: &Path, queue: Arc<Queue>) -> Option<RecommendedWatcher>
         .ok()
 }
 
-/// When to look whether somebody else has committed.
+/// When to look whether another process has committed.
 #[derive(Debug)]
 pub(super) struct Look {
     next: Instant,

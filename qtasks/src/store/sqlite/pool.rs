@@ -23,7 +23,7 @@ pub(crate) struct Readers {
     pub(crate) holding: Holding,
 }
 
-/// How many read at once.
+/// How many reads are made at once.
 const SEATS: usize = 4;
 
 impl Readers {
@@ -40,7 +40,7 @@ impl Readers {
     ///
     /// # Cancel safety
     ///
-    /// A read that has not begun when the future is dropped is left out.
+    /// A read that has not begun when the future is dropped is not made.
     pub(crate) async fn read<T, F>(self: &Arc<Self>, doing: &'static str, read: F) -> Result<T>
     where
         T: Send + 'static,
@@ -61,7 +61,7 @@ impl Readers {
 
     fn with_connection<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Fault> {
         let found = self.found(read);
-        // First: what is wrong with the files may be why nothing was found, and is no answer where something was.
+        // The check comes first: if the files have changed, that may be why nothing was found, and what was found is no answer.
         self.files.check()?;
         found
     }
@@ -70,7 +70,7 @@ impl Readers {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.files.place.connect_reader()?,
+            None => self.files.url.connect_reader()?,
         };
         // After an error or a panic the connection is closed: the next one may fare better.
         let found = catch_unwind(AssertUnwindSafe(|| read(&connection)));
@@ -154,14 +154,14 @@ mod tests {
     #[tokio::test]
     async fn a_read_whose_future_is_not_polled_again_holds_up_no_other() {
         let (_folder, store) = store().await;
-        let ((open, gate), (told, read)) = (gate(), mpsc::channel());
+        let ((open, gate), (report, reports)) = (gate(), mpsc::channel());
         let begin = |number| {
-            let told = told.clone();
-            held_up(&store.readers, &gate, move || told.send(number).unwrap())
+            let report = report.clone();
+            held_up(&store.readers, &gate, move || report.send(number).unwrap())
         };
         let asked: Vec<_> = (0..2 * SEATS).map(begin).collect();
         drop(open);
-        let done = asked.iter().map(|_| read.recv_timeout(Duration::from_secs(20)).unwrap());
+        let done = asked.iter().map(|_| reports.recv_timeout(Duration::from_secs(20)).unwrap());
         let mut done: Vec<_> = done.collect();
         done.sort_unstable();
         assert_eq!(done, (0..asked.len()).collect::<Vec<_>>(), "no call has been polled since");
@@ -174,16 +174,16 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_was_given_up_in_line_is_left_out() {
         let (_folder, store) = store().await;
-        let ((open, gate), (told, read)) = (gate(), mpsc::channel());
+        let ((open, gate), (report, reports)) = (gate(), mpsc::channel());
         let begin = |_| held_up(&store.readers, &gate, || ());
         let stuck: Vec<_> = (0..SEATS).map(begin).collect();
-        drop(held_up(&store.readers, &gate, move || told.send(()).unwrap()));
+        drop(held_up(&store.readers, &gate, move || report.send(()).unwrap()));
         drop(open);
         for call in stuck {
             soon(call).await.unwrap();
         }
-        let told = read.recv_timeout(Duration::from_secs(20));
-        assert_eq!(told, Err(mpsc::RecvTimeoutError::Disconnected), "it is dropped without being run");
+        let reported = reports.recv_timeout(Duration::from_secs(20));
+        assert_eq!(reported, Err(mpsc::RecvTimeoutError::Disconnected), "it is dropped without being run");
         soon(store.readers.read("test", |_| Ok(()))).await.unwrap();
     }
 
@@ -192,7 +192,7 @@ mod tests {
         let (_folder, store) = store().await;
         for _ in 0..2 * SEATS {
             let error = soon(store.readers.read("test", |_| -> rusqlite::Result<()> { panic!("on purpose") })).await;
-            let path = store.readers.files.place.path.display();
+            let path = store.readers.files.url.path.display();
             let said = format!("the store could not test: `{path}`: the store panicked: on purpose");
             assert_eq!(chain(&error.unwrap_err()), said);
         }

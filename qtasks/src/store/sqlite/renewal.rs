@@ -26,17 +26,17 @@ use crate::{
 const RENEWING: &str = "renew leases";
 const LEAVING: &str = "let a worker leave";
 
-/// So often a worker in doubt tries to get between the transactions of others, which follow each other closely while much
-/// is written,
+/// How often a worker in doubt tries to get between the transactions of others, which follow each other closely while much is
+/// written.
 const TRIES: u32 = 200;
-/// with so long a pause.
+/// How long a worker in doubt pauses between its tries.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What the workers of this store say of themselves. Called on the workers' own threads, and done there.
+/// The renewals of this store's workers. They run on the thread of the worker that calls them.
 pub(super) struct Renewals {
     files: Arc<Files>,
     workers: Arc<Workers>,
-    /// Opened when it is first needed, and used for nothing else.
+    /// The connection for renewals alone, opened when it is first needed.
     connection: Mutex<Option<Connection>>,
 }
 
@@ -93,19 +93,19 @@ impl Renewals {
     }
 
     fn newer(&self, found: i64) -> Error {
-        Error::NewerStore { place: self.files.place.path.display().to_string(), found, known: schema::FORMAT }
+        Error::NewerStore { place: self.files.url.path.display().to_string(), found, known: schema::FORMAT }
     }
 
     fn read<T>(&self, doing: &'static str, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let mut place = self.connection();
+        let mut kept = self.connection();
         // After an error the connection is closed: the next one may fare better.
-        let read = match place.take() {
+        let read = match kept.take() {
             Some(connection) => Ok(connection),
-            None => self.files.place.connect_renewer(),
+            None => self.files.url.connect_renewer(),
         }
         .and_then(|connection| {
             let found = read(&connection)?;
-            *place = Some(connection);
+            *kept = Some(connection);
             Ok(found)
         });
         let checked = self.files.check().and_then(|_| read.map_err(Fault::from));
@@ -142,7 +142,7 @@ mod tests {
             Ask, Store,
             sqlite::{
                 Sqlite,
-                fixture::{ask, neighbour, new_job, place, soon, store},
+                fixture::{ask, neighbour, new_job, soon, store, temp_url},
             },
         },
     };
@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_database_that_stays_locked_takes_no_worker_its_jobs() {
-        let (folder, url) = place("?busy=3600");
+        let (folder, url) = temp_url("?busy=3600");
         let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
         let worker = WorkerId::new();
         let job = running(&one, worker).await;
@@ -199,8 +199,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_in_doubt_lives_while_the_database_is_locked_and_then_hears_what_it_holds() {
-        let (folder, url) = place("");
+    async fn a_worker_in_doubt_lives_while_the_database_is_locked_and_then_learns_what_it_holds() {
+        let (folder, url) = temp_url("");
         let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
         let worker = WorkerId::new();
         let job = running(&one, worker).await;
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_renewal_tells_of_tables_that_have_become_those_of_a_newer_qtasks() {
+    async fn a_renewal_reports_tables_that_have_become_those_of_a_newer_qtasks() {
         let (folder, store) = store().await;
         let worker = WorkerId::new();
         running(&store, worker).await;

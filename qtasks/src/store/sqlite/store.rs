@@ -103,7 +103,7 @@ impl Sqlite {
 
 impl fmt::Debug for Sqlite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sqlite").field("path", &self.writer.files.place.path).finish_non_exhaustive()
+        f.debug_struct("Sqlite").field("path", &self.writer.files.url.path).finish_non_exhaustive()
     }
 }
 
@@ -219,11 +219,11 @@ impl Store for Sqlite {
     }
 
     fn patience(&self) -> Duration {
-        self.writer.files.place.patience
+        self.writer.files.url.patience
     }
 
     fn home(&self) -> Home {
-        Home::File(self.writer.files.place.path.clone())
+        Home::File(self.writer.files.url.path.clone())
     }
 
     fn hold_clock(&self) {
@@ -239,7 +239,7 @@ impl Store for Sqlite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sqlite::fixture::{NOW, ask, lease, neighbour, new_job, place, soon, store};
+    use crate::store::sqlite::fixture::{NOW, ask, lease, neighbour, new_job, soon, store, temp_url};
     use crate::{
         model::{
             job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, State, Suspect},
@@ -300,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_of_a_job_is_there_after_reopening() {
-        let (_folder, url) = place("");
+        let (_folder, url) = temp_url("");
         let store = Sqlite::open(&url).await.unwrap();
         let large = Json::from_stored(format!("{{\"text\":\"{}\"}}", "x".repeat(5000)));
         store
@@ -329,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_suspect_is_one_after_reopening() {
-        let (_folder, url) = place("");
+        let (_folder, url) = temp_url("");
         let store = Sqlite::open(&url).await.unwrap();
         store.enqueue(vec![new_job()]).await.unwrap();
         let job = lease(&store, 1).await.remove(0);
@@ -353,14 +353,14 @@ mod tests {
 
     #[tokio::test]
     async fn two_stores_on_one_file_wake_each_other() {
-        let (_folder, url) = place("");
+        let (_folder, url) = temp_url("");
         let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
         let job = new_job();
-        let (mut work, mut news) = (other.notifier().work(), one.notifier().job(job.call.id));
+        let (mut work, mut changes) = (other.notifier().work(), one.notifier().job(job.call.id));
         one.enqueue(vec![job]).await.unwrap();
         soon(work.notification()).await;
         assert_eq!(lease(&other, 1).await.len(), 1);
-        soon(news.notification()).await;
+        soon(changes.notification()).await;
     }
 
     #[tokio::test]
@@ -386,7 +386,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_call_is_carried_out() {
-        let (_folder, url) = place("");
+        let (_folder, url) = temp_url("");
         let store = Sqlite::open(&url).await.unwrap();
         let job = new_job();
         let id = job.call.id;
@@ -397,9 +397,9 @@ mod tests {
         drop(store);
         let store = Sqlite::open(&url).await.unwrap();
         // The first store's writer may still be at it.
-        let mut news = store.notifier().work();
+        let mut work = store.notifier().work();
         while store.job(id).await.unwrap().is_none() {
-            soon(news.notification()).await;
+            soon(work.notification()).await;
         }
     }
 }

@@ -7,8 +7,8 @@ use crate::model::job::Reply;
 /// A transaction of the store, in which a handler writes what is to be there exactly once.
 ///
 /// It is a [`rusqlite::Transaction`] on the store's own file. The step of the value is recorded in it, so that both are
-/// there or neither is. An error or a panic of the handler undoes what that handler wrote. All that anybody writes to the
-/// store waits for the handler: keep it short, and wait for nothing in it.
+/// there or neither is. An error or a panic of the handler undoes what that handler wrote. All other writes
+/// to the store wait for the handler: keep it short, and wait for nothing in it.
 ///
 /// ```standalone_crate
 /// use qtasks::{prelude::*, sqlite::{Transaction, rusqlite}};
@@ -51,7 +51,7 @@ impl<'c> Deref for Transaction<'c> {
 /// The kind of transactions that handlers are written for.
 pub(crate) const KIND: &str = "sqlite";
 
-/// A handler with its value, for [`PendingStep`]: gives the reply to record, or nothing when it failed.
+/// A handler with its value, for [`PendingStep`]: gives the reply to record, or `None` when it failed.
 pub(crate) type InTransaction = Box<dyn FnOnce(&Transaction<'_>) -> Option<Reply> + Send>;
 
 /// What the commit says when handlers leave something behind that must not stay.

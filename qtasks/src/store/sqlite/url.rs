@@ -14,7 +14,7 @@ pub(super) const OPENING: &str = "open its file";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoreUrl {
     pub(super) path: PathBuf,
-    /// As the program calls it, which may be a link that comes to lead elsewhere.
+    /// The path as the program gave it, which may be a link that is later made to lead elsewhere.
     pub(super) named: PathBuf,
     /// Whether a file is made where there is none.
     pub(super) creates: bool,
@@ -45,7 +45,7 @@ impl StoreUrl {
             return refuse(format!("a path does not begin with `file:`; say `sqlite:{path}`"));
         }
         let path = if encoded { decoded(path)? } else { path.into() };
-        let mut place = Self {
+        let mut parsed = Self {
             named: path.clone(),
             path,
             creates: true,
@@ -53,9 +53,9 @@ impl StoreUrl {
             patience: Duration::from_secs(30),
         };
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            place.set(parameter)?;
+            parsed.set(parameter)?;
         }
-        Ok(place)
+        Ok(parsed)
     }
 
     fn set(&mut self, parameter: &str) -> Result<()> {
@@ -163,27 +163,27 @@ mod tests {
     use crate::error::chain;
 
     fn refused(url: &str) -> String {
-        chain(&StoreUrl::parse(url).and_then(|place| place.connect()).unwrap_err())
+        chain(&StoreUrl::parse(url).and_then(|parsed| parsed.connect()).unwrap_err())
     }
 
     #[test]
     fn urls_and_plain_paths_name_a_file() {
         for url in ["sqlite:qtasks.db", "sqlite://qtasks.db", "qtasks.db", "sqlite:qtasks.db?synchronous=full&busy=30"]
         {
-            let place = StoreUrl::parse(url).unwrap();
-            assert_eq!(place.path, Path::new("qtasks.db"), "{url}");
-            assert_eq!((place.synchronous, place.patience), (Synchronous::Full, Duration::from_secs(30)), "{url}");
+            let parsed = StoreUrl::parse(url).unwrap();
+            assert_eq!(parsed.path, Path::new("qtasks.db"), "{url}");
+            assert_eq!((parsed.synchronous, parsed.patience), (Synchronous::Full, Duration::from_secs(30)), "{url}");
         }
         assert_eq!(StoreUrl::parse("sqlite:/a/x.db").unwrap().path, Path::new("/a/x.db"));
         assert_eq!(StoreUrl::parse("sqlite:///a/x.db").unwrap().path, Path::new("/a/x.db"));
         // As sqlx writes it.
         assert_eq!(StoreUrl::parse("sqlite:x.db?mode=rwc").unwrap(), StoreUrl::parse("sqlite:x.db").unwrap());
-        let place = StoreUrl::parse("sqlite:x.db?synchronous=normal&busy=2").unwrap();
-        assert_eq!((place.synchronous, place.patience), (Synchronous::Normal, Duration::from_secs(2)));
+        let parsed = StoreUrl::parse("sqlite:x.db?synchronous=normal&busy=2").unwrap();
+        assert_eq!((parsed.synchronous, parsed.patience), (Synchronous::Normal, Duration::from_secs(2)));
     }
 
     #[test]
-    fn commits_wait_for_the_disk_unless_told_otherwise() {
+    fn commits_wait_for_the_disk_unless_the_url_says_otherwise() {
         let folder = tempfile::TempDir::new().unwrap();
         for (parameters, level) in [("", 2), ("?synchronous=full", 2), ("?synchronous=normal", 1)] {
             let url = format!("sqlite:{}{parameters}", folder.path().join("jobs.db").display());

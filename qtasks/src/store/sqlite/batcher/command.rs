@@ -13,50 +13,50 @@ use crate::{error::Result, model::job::WorkerId, store::sqlite::error::Fault};
 pub(crate) trait Write: Send + 'static {
     type Outcome: Send + 'static;
 
-    /// What it is called where it fails: "the store could not ..".
+    /// What the write does, for errors: "the store could not ..".
     const DOING: &'static str;
 
-    /// How many rows it writes, about.
+    /// About how many rows the write changes.
     fn weight(&self) -> usize {
         1
     }
 
-    /// When it is applied, among others in a transaction.
+    /// When the write is applied, among others in a transaction.
     fn phase(&self) -> Phase {
         Phase::Change
     }
 
-    /// Whether the file grows by it, and nothing that is there already waits for it.
+    /// Whether the write adds jobs, so that it can wait where room is short: no job that is there already needs it.
     fn is_new(&self) -> bool {
         false
     }
 
-    /// Whose lease it was, if it was one, and what that tells.
+    /// If this is a lease: its worker, and whether more jobs may wait for that worker.
     fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Backlog)> {
         None
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault>;
 
-    /// Told when what was applied is rolled back, before it is applied again.
+    /// Called when what was applied is rolled back, before it is applied again.
     fn undone(&self, _fault: &Fault) {}
 }
 
 /// The order in which a transaction applies what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// As it came.
+    /// In the order of arrival.
     Change,
-    /// Once all is there that can be handed out.
+    /// After all changes, so that the jobs which they enqueue can be leased.
     Lease,
-    /// When what can fail before them has not: they cannot run again when the transaction is rolled back.
+    /// Last, when all that can fail has succeeded: handlers cannot run again when the transaction is rolled back.
     Handlers,
 }
 
-/// A [`Write`] of any kind, with whoever waits for its outcome.
+/// A [`Write`] of any kind, with the channel to the caller that waits for its outcome.
 pub(crate) trait Command: Send {
     fn weight(&self) -> usize;
-    /// When it was given.
+    /// When the command was given to the writer.
     fn since(&self) -> Instant;
     fn phase(&self) -> Phase;
     fn is_new(&self) -> bool;
@@ -67,7 +67,7 @@ pub(crate) trait Command: Send {
     fn answer(self: Box<Self>, fault: Option<Fault>);
 }
 
-/// A change, when it was given, what the last try came to, and where that is awaited.
+/// A change, when the caller gave it, the outcome of the last try, and the channel on which the caller waits for it.
 pub(crate) struct Given<W: Write> {
     pub(crate) write: W,
     pub(crate) since: Instant,
@@ -110,7 +110,7 @@ impl<W: Write> Command for Given<W> {
             Some(fault) => Err(fault),
             None => self.outcome.ok_or(Fault::Gone),
         };
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         _ = self.answer.send(outcome);
     }
 }

@@ -33,13 +33,13 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Pending {
     commands: VecDeque<Box<dyn Command>>,
-    /// Questions for jobs that are yet to come.
+    /// Workers that wait for new jobs.
     waiters: Vec<Waiter>,
-    /// Workers whose waiters are taken back, and where they are told that it is done.
+    /// Workers whose waiters are to be removed, each with the channel that says when that is done.
     leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
-    /// The writer is to be woken.
+    /// Whether the writer sleeps, and has to be woken.
     asleep: bool,
-    /// The file was written to, by whomever.
+    /// Whether the file was written to, by this process or another.
     touched: bool,
     closed: bool,
 }
@@ -51,17 +51,17 @@ impl Pending {
     }
 }
 
-/// What the writer finds when it looks.
+/// What the writer takes from the queue in one go.
 pub(crate) struct Taken {
     pub(crate) batch: Vec<Box<dyn Command>>,
     pub(crate) touched: bool,
-    /// Workers whose waiters are taken back.
+    /// Workers whose waiters are to be removed.
     pub(crate) leaving: Vec<(WorkerId, oneshot::Sender<()>)>,
-    /// Nobody gives commands any more, and none is left but these.
+    /// Whether the queue is closed and this is its last batch.
     pub(crate) ended: bool,
 }
 
-/// Rows that one transaction writes at most, about, so that nobody waits long behind it.
+/// Rows that one transaction writes at most, about, so that no caller waits long behind it.
 const WEIGHT: usize = 4096;
 
 impl Queue {
@@ -79,7 +79,7 @@ impl Queue {
     ///
     /// # Cancel safety
     ///
-    /// The change is made, whether or not somebody waits for it.
+    /// The change is made, whether or not the caller still waits for it.
     pub(crate) async fn ask<W: Write>(&self, write: W) -> Result<W::Outcome> {
         if self.writer.get() == Some(&thread::current().id()) {
             return Err(Error::Misuse(
@@ -90,10 +90,10 @@ impl Queue {
         let _hold = self.holding.hold();
         let (answer, outcome) = oneshot::channel();
         self.give(Box::new(Given { write, since: Instant::now(), outcome: None, answer }));
-        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.of_write(W::DOING, &self.files.place.path))
+        outcome.await.unwrap_or(Err(Fault::Gone)).map_err(|fault| fault.of_write(W::DOING, &self.files.url.path))
     }
 
-    /// Waits for jobs that are yet to come.
+    /// Waits for new jobs.
     pub(crate) async fn stand(&self, ask: Ask, free: FreeSlots) -> Result<Vec<Job>> {
         let (waiter, jobs) = Waiter::new(ask, free);
         let failed = |fault| self.files.explain(fault, Ask::DOING);
@@ -104,7 +104,7 @@ impl Queue {
             }
             pending.waiters.push(waiter);
         }
-        // Only now: those that are there when the writer learns of a change are answered.
+        // Only now: the writer answers all waiters that are there when it learns that the files have changed.
         self.files.known().map_err(failed)?;
         jobs.await.map_err(|_| failed(Fault::Gone))
     }
@@ -112,7 +112,7 @@ impl Queue {
     /// Waits until the waiter of this worker is answered.
     pub(crate) async fn stop_lease_on_enqueue(&self, worker: WorkerId) {
         let _hold = self.holding.hold();
-        let (done, told) = oneshot::channel();
+        let (done, answered) = oneshot::channel();
         {
             let mut pending = self.pending();
             if pending.closed {
@@ -122,10 +122,10 @@ impl Queue {
         }
         self.changed.notify_one();
         // Where the writer has ended, so have all waiters.
-        _ = told.await;
+        _ = answered.await;
     }
 
-    /// Takes the waiters for jobs that are yet to come.
+    /// Takes the workers that have begun to wait for new jobs.
     pub(crate) fn waiters(&self) -> Vec<Waiter> {
         std::mem::take(&mut self.pending().waiters)
     }
@@ -164,12 +164,12 @@ impl Queue {
     pub(crate) fn take(&self, until: Instant) -> Taken {
         let mut pending = self.pending();
         while pending.is_empty() && !pending.closed {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = until.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 break;
             }
             pending.asleep = true;
-            pending = self.changed.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+            pending = self.changed.wait_timeout(pending, remaining).unwrap_or_else(PoisonError::into_inner).0;
         }
         pending.asleep = false;
         let count = fitting(pending.commands.iter().map(|command| command.weight())).min(pending.commands.len());
@@ -185,10 +185,10 @@ impl Queue {
     /// handlers, which come last.
     pub(crate) fn join(&self, room: usize) -> Vec<Box<dyn Command>> {
         let mut pending = self.pending();
-        let mut left = room;
+        let mut remaining = room;
         let count = pending.commands.iter().take_while(|command| {
-            let fits = command.weight() <= left && command.phase() != Phase::Handlers;
-            left = left.saturating_sub(command.weight());
+            let fits = command.weight() <= remaining && command.phase() != Phase::Handlers;
+            remaining = remaining.saturating_sub(command.weight());
             fits
         });
         let count = count.count();
@@ -210,7 +210,7 @@ fn fitting(weights: impl Iterator<Item = usize>) -> usize {
     weights.take_while(fits).count().max(1)
 }
 
-/// Closes the queue when the writer ends, however it does, and drops what nobody will carry out.
+/// Closes the queue when the writer ends, for whatever reason, and drops the commands that will not be carried out.
 pub(crate) struct Closing<'a>(pub(crate) &'a Queue);
 
 impl Drop for Closing<'_> {

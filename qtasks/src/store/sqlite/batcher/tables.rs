@@ -17,22 +17,22 @@ use crate::{
     model::job::{Job, JobId, NewJob, WorkerId},
 };
 
-/// What the writer works on.
+/// The tables, and what the writer knows of them.
 pub(crate) struct Tables<'c> {
     pub(crate) connection: &'c Connection,
     pub(crate) sql: Statements<'c>,
-    /// The one that is open,
+    /// The transaction for handlers that is open, if one is.
     transaction: Option<Transaction<'c>>,
-    /// and since when the latest has been.
+    /// When the latest transaction began.
     pub(crate) begun: Instant,
     pub(crate) workers: Arc<Workers>,
     lanes: Lanes,
     /// The latest time by which some job was known to be due.
     reached: i64,
-    /// Jobs that were enqueued in this transaction, where some are going to be leased in it.
+    /// The jobs that were enqueued in this transaction and are not inserted yet. `None` where no worker leases jobs in it.
     pub(crate) fresh: Option<Vec<Fresh>>,
     new_steps: NewStepCount,
-    /// What there is to tell once the transaction is committed.
+    /// What listeners are to be notified of once the transaction is committed.
     pub(crate) changes: Changes,
 }
 
@@ -85,7 +85,7 @@ impl<'c> Tables<'c> {
             let begun = rusqlite::Transaction::new_unchecked(self.connection, TransactionBehavior::Immediate)?;
             self.transaction = Some(Transaction(begun));
         } else {
-            // Which need not be compiled each time.
+            // This statement need not be compiled each time.
             self.sql.begin.execute([])?;
         }
         self.begun = Instant::now();
@@ -113,7 +113,7 @@ impl<'c> Tables<'c> {
         self.fresh = None;
         self.changes = Changes::default();
         self.new_steps.forget();
-        // Some of them may be gone with the transaction.
+        // Lanes that were added in the transaction are gone with it.
         self.lanes = Lanes::default();
         drop(self.transaction.take());
         if !self.connection.is_autocommit() && self.sql.rollback.execute([]).is_err() {
@@ -126,7 +126,7 @@ impl<'c> Tables<'c> {
         self.sql.data_version.query_row([], |row| row.get(0))
     }
 
-    /// Writes new steps.
+    /// Writes new steps, and moves all new steps once they are many.
     pub(crate) fn add_steps(&mut self, new: New) -> rusqlite::Result<()> {
         let more = new.write(&mut self.sql)?;
         self.new_steps.more(&mut self.sql, more)
@@ -202,12 +202,12 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    /// The least is leased first.
+    /// The job with the least urgency value is leased first.
     pub(crate) fn urgency(&self) -> (i16, JobId) {
         (!self.job.call.priority, self.job.call.id)
     }
 
-    /// Those of these lanes, the most urgent last; the others stay.
+    /// Takes the new jobs of these lanes, the most urgent last. Those of other lanes stay.
     pub(crate) fn take(tables: &mut Tables<'_>, lanes: &[Lane<'_>]) -> Vec<Self> {
         let Some(fresh) = &mut tables.fresh else { return Vec::new() };
         let ours = |fresh: &mut Self| lanes.binary_search_by_key(&fresh.lane, |lane| lane.id).is_ok();

@@ -24,13 +24,13 @@ use crate::{
         sqlite::{
             Sqlite,
             error::Fault,
-            fixture::{lease, neighbour, new_job, place, soon, store},
+            fixture::{lease, neighbour, new_job, soon, store, temp_url},
             transaction::InTransaction,
         },
     },
 };
 
-/// Holds the writer until it is told to go on.
+/// Holds the writer until the gate is opened.
 struct Gate {
     reached: mpsc::Sender<()>,
     open: mpsc::Receiver<()>,
@@ -98,10 +98,10 @@ fn commits(log: &Path) -> usize {
 async fn commands_that_wait_together_share_a_transaction() {
     let (_folder, store) = store().await;
     store.enqueue(vec![new_job()]).await.unwrap();
-    let before = commits(&store.writer.files.place.log());
+    let before = commits(&store.writer.files.url.log());
     let answers = together(&store, (0..100).map(|_| store.enqueue(vec![new_job()]))).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(commits(&store.writer.files.place.log()) - before, 1);
+    assert_eq!(commits(&store.writer.files.url.log()) - before, 1);
     assert_eq!(lease(&store, 200).await.len(), 101);
 }
 
@@ -122,7 +122,7 @@ async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
     let (_folder, store) = store().await;
     store.enqueue((0..20).map(|_| new_job()).collect()).await.unwrap();
     let jobs = lease(&store, 20).await;
-    let before = commits(&store.writer.files.place.log());
+    let before = commits(&store.writer.files.url.log());
     let ran = Arc::new(AtomicUsize::new(0));
     let transact = async |job: &Job| {
         let ran = Arc::clone(&ran);
@@ -135,7 +135,7 @@ async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
         store.transact(Some(lease), vec![Arc::new(PendingStep::new(0, 0, 0, Box::new(run)))]).await
     };
     let came = together(&store, jobs[..10].iter().map(transact)).await;
-    assert_eq!(commits(&store.writer.files.place.log()) - before, 1);
+    assert_eq!(commits(&store.writer.files.url.log()) - before, 1);
     // Enqueued behind them.
     let change = async |number: usize| match number {
         10 => _ = store.writer.queue.ask(Panic).await.unwrap_err(),
@@ -157,7 +157,7 @@ async fn a_change_that_fails_does_not_hurt_its_neighbours() {
     let said = together(&store, (0..8).map(change)).await;
     let enqueued = said.iter().filter(|said| *said == "enqueued").count();
     assert_eq!((enqueued, lease(&store, 20).await.len()), (6, 6));
-    let path = store.writer.files.place.path.display();
+    let path = store.writer.files.url.path.display();
     let no_table = format!("the store could not run some SQL: `{path}`: no such table: nowhere");
     assert!(said[3].starts_with(&no_table), "{}", said[3]);
     assert_eq!(said[5], format!("the store could not panic: `{path}`: the store panicked: on purpose"));
@@ -177,14 +177,14 @@ async fn a_locked_database_is_waited_out() {
 
 #[tokio::test]
 async fn a_database_that_stays_locked_is_reported_and_used_again_later() {
-    let (folder, url) = place("?busy=0");
+    let (folder, url) = temp_url("?busy=0");
     let store = Sqlite::open(&url).await.unwrap();
     let other = neighbour(&folder);
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     for answer in together_locked(&store, 3).await {
         let error = answer.unwrap_err();
         assert!(error.is_store_trouble());
-        let path = store.writer.files.place.path.display();
+        let path = store.writer.files.url.path.display();
         assert_eq!(
             chain(&error),
             format!(
@@ -210,7 +210,7 @@ async fn a_full_disk_is_reported_and_the_store_used_again_later() {
     store.writer.queue.ask(Sql("PRAGMA max_page_count = 1".into())).await.unwrap();
     let many = || (0..1000).map(|_| new_job()).collect::<Vec<_>>();
     let error = store.enqueue(many()).await.unwrap_err();
-    let path = store.writer.files.place.path.display();
+    let path = store.writer.files.url.path.display();
     assert_eq!(
         chain(&error),
         format!(

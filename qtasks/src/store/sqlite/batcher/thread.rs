@@ -32,8 +32,8 @@ use crate::{
     },
 };
 
-/// What others have of the writer. It ends, once it has done what it was given, when this is dropped; and to others the
-/// workers of the store are gone then.
+/// The store's side of the writer. When the handle is dropped, the writer ends once it has carried out its commands, and the
+/// workers of the store are gone for other processes.
 pub(crate) struct Handle {
     pub(crate) queue: Arc<Queue>,
     pub(crate) files: Arc<Files>,
@@ -48,10 +48,10 @@ impl Drop for Handle {
 }
 
 /// Starts the thread, and waits until the file is open and its tables are there.
-pub(crate) async fn start(place: StoreUrl, notifier: Arc<Notifier>) -> Result<Handle> {
+pub(crate) async fn start(url: StoreUrl, notifier: Arc<Notifier>) -> Result<Handle> {
     const STARTING: &str = "start its writer";
-    let ((ready, opened), path) = (oneshot::channel(), place.path.clone());
-    let body = move || match open(place) {
+    let ((ready, opened), path) = (oneshot::channel(), url.path.clone());
+    let body = move || match open(url) {
         Ok(opened) => write(&opened, &notifier, ready),
         Err(error) => _ = ready.send(Err(error)),
     };
@@ -60,43 +60,43 @@ pub(crate) async fn start(place: StoreUrl, notifier: Arc<Notifier>) -> Result<Ha
     opened.await.unwrap_or_else(|_| Err(Fault::Gone.into_error(STARTING, &path)))
 }
 
-/// The connection that writes, and what it is connected to.
+/// The connection that writes, and the file that it has open.
 struct Opened {
     connection: Connection,
-    place: StoreUrl,
+    url: StoreUrl,
     database: Identity,
 }
 
-fn open(place: StoreUrl) -> Result<Opened> {
-    let mut connection = place.connect()?;
-    let database = identity_at(&place.path)?;
-    turn_on_log(&connection, &place)?;
-    schema::migrate(&mut connection, &place, schema::MIGRATIONS)?;
+fn open(url: StoreUrl) -> Result<Opened> {
+    let mut connection = url.connect()?;
+    let database = identity_at(&url.path)?;
+    turn_on_log(&connection, &url)?;
+    schema::migrate(&mut connection, &url, schema::MIGRATIONS)?;
     // From here on the thread itself waits for locks, and looks around while it does.
-    connection.busy_timeout(Duration::ZERO).map_err(|error| place.explain(error))?;
-    Ok(Opened { connection, place: place.absolute()?, database })
+    connection.busy_timeout(Duration::ZERO).map_err(|error| url.explain(error))?;
+    Ok(Opened { connection, url: url.absolute()?, database })
 }
 
 /// Switches to the write-ahead log. SQLite does not wait here for others that do the same.
-fn turn_on_log(connection: &Connection, place: &StoreUrl) -> Result<()> {
-    let turned_on = patiently(Instant::now(), place.patience, is_busy, || {
+fn turn_on_log(connection: &Connection, url: &StoreUrl) -> Result<()> {
+    let turned_on = patiently(Instant::now(), url.patience, is_busy, || {
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))
     });
-    match turned_on.map_err(|error| place.explain(error))? {
+    match turned_on.map_err(|error| url.explain(error))? {
         mode if mode == "wal" => Ok(()),
         mode => Err(Error::store(
             "turn on the write-ahead log",
             format!(
                 "`{}` keeps its journal as `{mode}`; its volume may lack the shared memory that the log needs: move the \
                  file to a local one",
-                place.path.display()
+                url.path.display()
             ),
         )),
     }
 }
 
 fn write(opened: &Opened, notifier: &Arc<Notifier>, ready: oneshot::Sender<Result<Handle>>) {
-    let workers = Arc::new(Workers::new(opened.place.workers()));
+    let workers = Arc::new(Workers::new(opened.url.workers()));
     let Prepared { tables, version, files } = match prepare(opened, &workers, notifier) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -107,11 +107,11 @@ fn write(opened: &Opened, notifier: &Arc<Notifier>, ready: oneshot::Sender<Resul
     let queue = Arc::new(Queue::new(Arc::clone(&files)));
     queue.serve();
     let _closing = Closing(&queue);
-    let watcher = watch(&files.place.log(), Arc::clone(&queue));
+    let watcher = watch(&files.url.log(), Arc::clone(&queue));
     let look = Look::new(watcher.is_some(), Instant::now());
-    // Where nobody waits any more, the handle is dropped at once, and the writer ends.
+    // If the caller has stopped waiting, the handle is dropped at once, and the writer ends.
     _ = ready.send(Ok(Handle { queue: Arc::clone(&queue), files: Arc::clone(&files), workers }));
-    let wal = Wal::new(&files.place, Instant::now());
+    let wal = Wal::new(&files.url, Instant::now());
     Writer {
         tables,
         queue: &queue,
@@ -128,7 +128,7 @@ fn write(opened: &Opened, notifier: &Arc<Notifier>, ready: oneshot::Sender<Resul
     .run();
 }
 
-/// What the writer begins with.
+/// What the writer needs before it can take commands.
 struct Prepared<'c> {
     tables: Tables<'c>,
     version: i64,
@@ -136,9 +136,9 @@ struct Prepared<'c> {
 }
 
 fn prepare<'c>(opened: &'c Opened, workers: &Arc<Workers>, notifier: &Arc<Notifier>) -> Result<Prepared<'c>> {
-    let Opened { connection, place, database } = opened;
-    let explain = |error| place.explain(error);
+    let Opened { connection, url, database } = opened;
+    let explain = |error| url.explain(error);
     let mut tables = Tables::new(connection, Arc::clone(workers)).map_err(explain)?;
     let version = tables.data_version().map_err(explain)?;
-    Ok(Prepared { tables, version, files: Files::of(place.clone(), *database, Arc::clone(notifier))? })
+    Ok(Prepared { tables, version, files: Files::of(url.clone(), *database, Arc::clone(notifier))? })
 }

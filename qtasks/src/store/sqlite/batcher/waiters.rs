@@ -1,5 +1,5 @@
-//! Questions for jobs that are yet to come: whoever finds none to lease waits here, and gets those that are enqueued next
-//! in the transaction that enqueues them, as running ones. That is one wait for the disk less between the two.
+//! Workers waiting for new jobs. A worker that finds none to lease waits here, and is leased new ones in the transaction that
+//! enqueues them, which saves one wait for the disk.
 
 use tokio::sync::oneshot;
 
@@ -9,26 +9,26 @@ use crate::{
     store::{Ask, FreeSlots},
 };
 
-/// What a lease tells of the worker that asked for it.
+/// Whether jobs may wait for a worker after its lease.
 #[derive(Clone, Copy)]
 pub(crate) enum Backlog {
-    /// Nothing waits for it.
+    /// No job waits for the worker.
     Empty,
-    /// There may be more.
+    /// More jobs may wait for the worker.
     Possible,
 }
 
-/// One waiter that waits.
+/// A worker that waits for new jobs.
 pub(crate) struct Waiter {
     ask: Ask,
     free: FreeSlots,
-    /// What is leased to it in the transaction that is open.
+    /// The jobs that are leased to the worker in the transaction that is open.
     jobs: Vec<Job>,
     answer: oneshot::Sender<Vec<Job>>,
 }
 
 impl Waiter {
-    /// One that waits, and where its answer comes.
+    /// A waiter, and the channel on which its answer comes.
     pub(crate) fn new(ask: Ask, free: FreeSlots) -> (Self, oneshot::Receiver<Vec<Job>>) {
         let (answer, jobs) = oneshot::channel();
         (Self { ask, free, jobs: Vec::new(), answer }, jobs)
@@ -38,7 +38,7 @@ impl Waiter {
         self.ask.worker
     }
 
-    /// How many jobs it is for, at the moment.
+    /// How many jobs the worker can take at the moment.
     pub(crate) fn room(&self) -> usize {
         if self.answer.is_closed() { 0 } else { self.ask.limit.min((self.free)()) }
     }
@@ -65,12 +65,12 @@ impl Waiter {
         self.jobs.clear();
     }
 
-    /// The transaction is committed; gives whether that was an answer.
-    pub(crate) fn has_come(&self) -> bool {
+    /// Whether the waiter can be answered after a commit: it was leased jobs, or its caller has stopped waiting.
+    pub(crate) fn is_answered(&self) -> bool {
         !self.jobs.is_empty() || self.answer.is_closed()
     }
 
-    /// Answers with what it has, which is nothing when the waiter was taken back.
+    /// Answers with the jobs that were leased, which are none when the waiter was removed.
     pub(crate) fn answer(self) {
         _ = self.answer.send(self.jobs);
     }
@@ -95,23 +95,23 @@ mod tests {
         },
     };
 
-    type Coming = BoxFuture<'static, Result<Vec<Job>>>;
+    type Pending = BoxFuture<'static, Result<Vec<Job>>>;
 
     /// A waiter that the writer will find, of a worker that may have something to catch up on.
-    fn asked(store: &Sqlite, ask: Ask, free: usize) -> Coming {
-        let mut coming = store.lease_on_enqueue(ask, Arc::new(move || free)).unwrap();
-        assert!((&mut coming).now_or_never().is_none());
-        coming
+    fn asked(store: &Sqlite, ask: Ask, free: usize) -> Pending {
+        let mut pending = store.lease_on_enqueue(ask, Arc::new(move || free)).unwrap();
+        assert!((&mut pending).now_or_never().is_none());
+        pending
     }
 
-    async fn standing(store: &Sqlite, ask: Ask) -> Coming {
-        let coming = asked(store, ask.clone(), 9);
+    async fn standing(store: &Sqlite, ask: Ask) -> Pending {
+        let pending = asked(store, ask.clone(), 9);
         assert!(store.lease(ask).await.unwrap().jobs.is_empty());
-        coming
+        pending
     }
 
-    async fn ids(coming: Coming) -> Vec<JobId> {
-        soon(coming).await.unwrap().iter().map(|job| job.call.id).collect()
+    async fn ids(pending: Pending) -> Vec<JobId> {
+        soon(pending).await.unwrap().iter().map(|job| job.call.id).collect()
     }
 
     async fn states(store: &Sqlite) -> Vec<(JobId, State)> {
@@ -123,9 +123,9 @@ mod tests {
     async fn a_job_is_leased_as_it_comes() {
         let (_folder, store) = store().await;
         let (ask, job, mut work) = (ask(9), new_job(), store.notifier().work());
-        let (worker, coming) = (ask.worker, standing(&store, ask).await);
+        let (worker, pending) = (ask.worker, standing(&store, ask).await);
         store.enqueue(vec![job.clone()]).await.unwrap();
-        let leased = coming.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
+        let leased = pending.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
         assert_eq!((leased[0].call.id, leased[0].standing.attempt), (job.call.id, 1));
         assert_eq!(states(&store).await, [(job.call.id, State::Running { worker })]);
         assert!(!work.take_notification(), "nobody needs to look for it");
@@ -134,10 +134,10 @@ mod tests {
     #[tokio::test]
     async fn of_many_jobs_the_most_urgent_are_leased_and_the_others_wait() {
         let (_folder, store) = store().await;
-        let (coming, mut work) = (standing(&store, ask(2)).await, store.notifier().work());
+        let (pending, mut work) = (standing(&store, ask(2)).await, store.notifier().work());
         let jobs = [0, 7, -7, 8].map(|priority| NewJob::from(JobCall { priority, ..new_job().call }));
         store.enqueue(jobs.to_vec()).await.unwrap();
-        assert_eq!(ids(coming).await, [jobs[3].call.id, jobs[1].call.id]);
+        assert_eq!(ids(pending).await, [jobs[3].call.id, jobs[1].call.id]);
         assert!(work.take_notification());
         assert_eq!(lease(&store, 9).await.len(), 2);
     }
@@ -146,7 +146,7 @@ mod tests {
     async fn what_waits_already_comes_first() {
         let (_folder, store) = store().await;
         let ask = ask(1);
-        let mut coming = asked(&store, ask.clone(), 9);
+        let mut pending = asked(&store, ask.clone(), 9);
         let jobs = [(); 4].map(|()| new_job());
         let mut in_order = Vec::new();
         for job in &jobs[..2] {
@@ -157,14 +157,14 @@ mod tests {
         }
         // Nothing waits now, until another worker's job does.
         for job in &jobs[2..] {
-            assert!((&mut coming).now_or_never().is_none());
+            assert!((&mut pending).now_or_never().is_none());
             store.enqueue(vec![job.clone()]).await.unwrap();
-            in_order.extend(ids(std::mem::replace(&mut coming, asked(&store, ask.clone(), 9))).await);
+            in_order.extend(ids(std::mem::replace(&mut pending, asked(&store, ask.clone(), 9))).await);
         }
         assert_eq!(in_order, jobs.map(|job| job.call.id));
         store.enqueue(vec![NewJob::from(JobCall { task: "u".into(), ..new_job().call })]).await.unwrap();
         store.enqueue(vec![new_job()]).await.unwrap();
-        assert!(coming.now_or_never().is_none());
+        assert!(pending.now_or_never().is_none());
         assert_eq!(lease(&store, 9).await.len(), 1);
     }
 
@@ -177,11 +177,11 @@ mod tests {
         let mut work = store.notifier().work();
         neighbour(&folder).execute_batch(refuse).unwrap();
         soon(work.notification()).await;
-        let (coming, job) = (standing(&store, ask(1)).await, new_job());
+        let (pending, job) = (standing(&store, ask(1)).await, new_job());
         store.enqueue(vec![job.clone(), NewJob::from(JobCall { priority: -9, ..new_job().call })]).await.unwrap_err();
         assert_eq!(states(&store).await, []);
         store.enqueue(vec![job.clone()]).await.unwrap();
-        assert_eq!(ids(coming).await, [job.call.id]);
+        assert_eq!(ids(pending).await, [job.call.id]);
         assert!(matches!(states(&store).await[..], [(id, State::Running { .. })] if id == job.call.id));
     }
 }

@@ -14,32 +14,32 @@ use rusqlite::Connection;
 
 use crate::store::sqlite::url::StoreUrl;
 
-/// From so many bytes on it is done when there is nothing else to do, as SQLite would do it within a commit,
+/// From so many bytes on the log is written to the file when there is nothing else to do; SQLite would do that within a commit.
 const SOME: u64 = 4 << 20;
-/// and from so many on at once;
+/// From so many bytes on the log is written to the file at once.
 const MANY: u64 = 16 << 20;
-/// but from the part of the room on that this divides, should that be less,
+/// On a small volume it is written at once from this fraction of the room on: one in so many bytes.
 const SHARE: u64 = 8;
-/// and not for less than this.
+/// With fewer bytes than this the log is never written at once.
 const LEAST: u64 = 64 << 10;
-/// A log that has grown larger is emptied.
+/// A log that has grown larger than this is emptied.
 pub(crate) const LARGEST: i64 = 32 << 20;
 /// At so many pages SQLite does it within a commit: past this the thread lags behind itself.
 pub(crate) const TOO_MANY_PAGES: i64 = 8_000;
-/// There is nothing else to do when nothing was committed for so long,
+/// There is nothing else to do when nothing was committed for so long.
 const QUIET: Duration = Duration::from_millis(20);
-/// and a large log is not needed soon.
+/// A large log is not needed soon when nothing was committed for so long.
 const IDLE: Duration = Duration::from_secs(5);
-/// How often it is asked how much room there is.
+/// How often the room on the volume is measured.
 const MEASURED_EVERY: Duration = Duration::from_secs(1);
-/// So much room is not given to new jobs, or the part of the volume that `SHARE` divides, should that be less: those that
-/// are there need it to end.
+/// So much room is not given to new jobs, or one in `SHARE` bytes of the volume where that is less: the jobs that are there need
+/// it to end.
 const RESERVE: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 
-/// How much the log holds since the last time.
+/// How much the log holds that is not written to the file.
 pub(crate) struct Wal {
-    /// About, and rather too much: SQLite does not say without doing it.
+    /// About how many bytes wait to be written to the file, rather too many: SQLite gives the number only when it writes them.
     backlog: u64,
     /// The size of the log, which is no smaller after it was begun anew.
     log: u64,
@@ -48,19 +48,19 @@ pub(crate) struct Wal {
     volume: Volume,
 }
 
-/// How much there was.
+/// How much room the volume had when it was measured last.
 struct Volume {
     folder: PathBuf,
     measured: Instant,
-    /// Besides what the log takes.
+    /// How many bytes are free, besides those that the log takes.
     free: u64,
     size: u64,
 }
 
 impl Wal {
-    pub(crate) fn new(place: &StoreUrl, now: Instant) -> Self {
-        let volume = Volume::measure(place.folder(), now);
-        Self { backlog: 0, log: 0, path: place.log(), committed: now, volume }
+    pub(crate) fn new(url: &StoreUrl, now: Instant) -> Self {
+        let volume = Volume::measure(url.folder(), now);
+        Self { backlog: 0, log: 0, path: url.log(), committed: now, volume }
     }
 
     /// Takes note of a commit of so many rows, after which the log has so many bytes.
@@ -88,7 +88,7 @@ impl Wal {
         self.backlog >= self.many() || self.next().is_some_and(|next| now >= next)
     }
 
-    /// Writes what no reader holds up. What goes wrong comes again at the next commit, which can report it.
+    /// Writes to the file what no reader holds up. An error is not lost: the next commit meets it too, and can report it.
     pub(crate) fn run(&mut self, connection: &Connection, now: Instant) {
         let idle = now >= self.committed + IDLE;
         if idle || self.is_tight() || self.log > LARGEST as u64 {
@@ -98,7 +98,7 @@ impl Wal {
         }
         self.backlog = 0;
         if idle {
-            // Whatever kept it as large as it is may do so for long.
+            // A reader that keeps the log from being emptied may do so for long.
             self.log = 0;
         }
     }
@@ -120,7 +120,7 @@ impl Wal {
         self.many() < MANY
     }
 
-    /// How many bytes are left, if they are so few that jobs which are there need them.
+    /// How many bytes are free, if they are so few that jobs which are there need them.
     pub(crate) fn reserved(&mut self, now: Instant) -> Option<u64> {
         if !self.is_tight() {
             return None;
@@ -224,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn the_log_does_not_grow_with_what_was_written() {
         let (_folder, store) = store().await;
-        let size = || std::fs::metadata(store.writer.files.place.log()).unwrap().len();
+        let size = || std::fs::metadata(store.writer.files.url.log()).unwrap().len();
         let mut sizes = Vec::new();
         for _ in 0..100 {
             store.enqueue((0..1000).map(|_| new_job()).collect()).await.unwrap();

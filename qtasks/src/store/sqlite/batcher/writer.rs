@@ -35,7 +35,7 @@ pub(super) struct Writer<'a> {
     pub(super) wal: Wal,
     /// How many bytes the log had after the last commit.
     pub(super) log: u64,
-    /// The files have changed, and all is done that there was to do about it.
+    /// Whether the files have changed, and the writer has given them up.
     pub(super) is_over: bool,
     pub(super) waiters: Vec<Waiter>,
     /// Workers for whom nothing waits, as far as is known.
@@ -53,7 +53,7 @@ impl Writer<'_> {
             }
             for (worker, done) in taken.leaving {
                 self.stop_lease_on_enqueue(worker);
-                // Whoever waited for it may be gone.
+                // The caller may have stopped waiting.
                 _ = done.send(());
             }
             if self.wal.is_due(Instant::now()) && self.check().is_ok() {
@@ -71,13 +71,13 @@ impl Writer<'_> {
         }
     }
 
-    /// When there is something to do of which no command tells.
+    /// When there is something to do without a command.
     fn next(&self) -> Instant {
         let next = self.look.next();
         self.wal.next().filter(|_| !self.is_over).map_or(next, |wal| wal.min(next))
     }
 
-    /// That the files are still those that are open; gives how many bytes the log has.
+    /// Checks that the files at the paths are still those that are open; gives how many bytes the log has.
     fn check(&mut self) -> Result<u64, Fault> {
         let checked = self.files.check();
         if matches!(checked, Err(Fault::Changed(_))) && !self.is_over {
@@ -90,11 +90,11 @@ impl Writer<'_> {
     /// Leaves the old files whole, which are of no use to this store any more.
     fn give_up(&mut self) {
         self.waiters.append(&mut self.queue.waiters());
-        // With nothing, also where jobs were leased to them in the last transaction.
+        // Without jobs, even where some were leased to them in the last transaction.
         self.waiters.iter_mut().for_each(Waiter::undone);
         self.waiters.drain(..).for_each(Waiter::answer);
-        // What the log holds goes to the file it belongs to: that file may be all that is left, and a log that stays behind
-        // would be mixed into the file which stands there now. Where a program has it open with that, it is left alone.
+        // What the log holds goes to the file it belongs to: that file may be the only one there is, and a log that stays behind
+        // would be mixed into the file which stands there now. If a program has it open with that file, the writer does not touch it.
         let unseen = self.tables.data_version().ok() != Some(self.version);
         if self.files.may_empty_log(unseen) {
             self.wal.empty(self.tables.connection);
@@ -111,9 +111,9 @@ impl Writer<'_> {
             Ok(changes) => {
                 self.wal.committed(weight(&batch), self.log, Instant::now());
                 let work = changes.work;
-                self.tell(changes);
-                // First: whoever has enqueued something finds it leased.
-                self.answer_questions(&batch, work);
+                self.notify(changes);
+                // Waiters first: a caller whose enqueue is answered then finds its job leased.
+                self.answer_waiters(&batch, work);
                 answer(batch, None);
             }
             Err(fault @ (Fault::Locked { .. } | Fault::Changed(_) | Fault::Io(_))) => answer(batch, Some(fault)),
@@ -146,8 +146,8 @@ impl Writer<'_> {
         if committed.is_err() {
             self.tables.rollback();
         }
-        // What is committed counts only if it can be found where others look for it; and where it cannot, that is why all
-        // else went wrong.
+        // A commit counts only if other programs find the file at its path; and where they do not, that is why all else went
+        // wrong.
         let done = self.check().and_then(|log| {
             self.log = log;
             committed
@@ -165,7 +165,7 @@ impl Writer<'_> {
         }
         let since = batch.iter().map(|command| command.since()).min().unwrap_or_else(Instant::now);
         let for_handlers = batch.iter().any(|command| command.phase() == Phase::Handlers);
-        let patience = self.files.place.patience;
+        let patience = self.files.url.patience;
         let begun = patiently(since, patience, Fault::is_busy, || {
             let begun = self.tables.begin(for_handlers);
             if begun.is_err() {
@@ -186,7 +186,7 @@ impl Writer<'_> {
     ) -> Result<(), Fault> {
         let tables = &mut self.tables;
         self.waiters.append(&mut self.queue.waiters());
-        // What others have committed comes first too; the look will tell of it.
+        // Jobs that other processes have committed come first too; the look will find them.
         if !self.caught_up.is_empty() && tables.data_version()? != self.version {
             self.caught_up.clear();
         }
@@ -201,8 +201,8 @@ impl Writer<'_> {
             if !may_join || last.iter().any(|command| command.phase() == Phase::Handlers) {
                 break;
             }
-            // To commit these too costs nothing more. As much at most, or a millisecond's worth, so that nobody waits
-            // much longer for it.
+            // To commit these too costs nothing more. As much at most, or a millisecond's worth, so that no caller
+            // waits much longer for it.
             let joining = self.queue.join(room);
             room = room.saturating_sub(weight(&joining));
             let (leases, more): (Vec<_>, Vec<_>) = joining.into_iter().partition(is_lease);
@@ -215,7 +215,7 @@ impl Writer<'_> {
         let leases = last.partition_point(is_lease);
         last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
         if tables.fresh.as_ref().is_some_and(|fresh| !fresh.is_empty()) {
-            // Whoever leases in this transaction too could start first what came last.
+            // A worker that also leases in this transaction could otherwise start the newest job first.
             let leasing: Vec<_> = last[..leases].iter().filter_map(|command| Some(command.lease()?.0)).collect();
             let may_take = |waiter: &&mut Waiter| caught_up(waiter) && !leasing.contains(&waiter.worker());
             self.waiters.iter_mut().filter(may_take).try_for_each(|waiter| waiter.take(tables))?;
@@ -224,7 +224,7 @@ impl Writer<'_> {
         last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
     }
 
-    fn tell(&self, changes: Changes) {
+    fn notify(&self, changes: Changes) {
         if changes.work {
             self.notifier.notify_work();
         }
@@ -232,21 +232,21 @@ impl Writer<'_> {
         self.notifier.notify_ends(changes.ended);
     }
 
-    /// Answers the waiters for new jobs to which some came, and takes note of who has caught up.
-    fn answer_questions(&mut self, batch: &[Box<dyn Command>], work: bool) {
+    /// Answers the waiters that were leased jobs, and takes note of the workers that have caught up.
+    fn answer_waiters(&mut self, batch: &[Box<dyn Command>], work: bool) {
         self.waiters.append(&mut self.queue.waiters());
         if work {
             self.caught_up.clear();
         }
-        // What handlers enqueue comes after the leases, which have not seen it.
+        // Jobs that handlers enqueue come after the leases of this transaction, which have not seen them.
         let unseen = work && batch.iter().any(|command| command.phase() == Phase::Handlers);
-        for (worker, told) in batch.iter().filter_map(|command| command.lease()) {
-            match told {
+        for (worker, backlog) in batch.iter().filter_map(|command| command.lease()) {
+            match backlog {
                 Backlog::Empty if !unseen => _ = self.caught_up.insert(worker),
                 Backlog::Empty | Backlog::Possible => _ = self.caught_up.remove(&worker),
             }
         }
-        self.waiters.extract_if(.., |waiter| waiter.has_come()).for_each(Waiter::answer);
+        self.waiters.extract_if(.., |waiter| waiter.is_answered()).for_each(Waiter::answer);
     }
 
     /// Answers the waiter of a worker with nothing.
@@ -256,7 +256,7 @@ impl Writer<'_> {
         self.waiters.extract_if(.., |waiter| waiter.worker() == worker).for_each(Waiter::answer);
     }
 
-    /// Rings for everybody when another connection has committed something.
+    /// Notifies all listeners when another connection has committed something.
     fn look(&mut self) {
         if self.check().is_err() {
             return;
@@ -287,7 +287,7 @@ fn answer(batch: Vec<Box<dyn Command>>, fault: Option<Fault>) {
     }
 }
 
-/// Tries again while somebody else holds a lock, until `patience` has passed `since` then.
+/// Tries again while another connection holds a lock, until `patience` has passed since `since`.
 pub(super) fn patiently<T, E>(
     since: Instant,
     patience: Duration,

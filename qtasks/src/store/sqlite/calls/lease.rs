@@ -33,8 +33,8 @@ impl Write for Ask {
     }
 
     fn lease(&self, leased: &Leased) -> Option<(WorkerId, Backlog)> {
-        let told = if leased.jobs.len() < self.limit { Backlog::Empty } else { Backlog::Possible };
-        Some((self.worker, told))
+        let backlog = if leased.jobs.len() < self.limit { Backlog::Empty } else { Backlog::Possible };
+        Some((self.worker, backlog))
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {
@@ -116,12 +116,12 @@ fn first_suspect<'f, 'n>(suspects: &'f mut [LaneCursor<'n>]) -> Option<&'f mut L
 /// The jobs of a lane that come first, and have been read and not been taken.
 struct LaneCursor<'n> {
     lane: Lane<'n>,
-    /// Whether they are suspects; else none of them is.
+    /// Whether the jobs of this cursor are suspects. Otherwise none of them is.
     are_suspects: bool,
-    /// Where the last that was read stands.
+    /// The position of the last job that was read.
     from: Position,
     jobs: VecDeque<Job>,
-    /// Whether no more of them can be read.
+    /// Whether the lane has no more jobs to read.
     ended: bool,
 }
 
@@ -133,7 +133,7 @@ impl<'n> LaneCursor<'n> {
         Self { lane, are_suspects, from: (i64::MIN, i64::MIN, [0; 16]), jobs: VecDeque::new(), ended: false }
     }
 
-    /// Reads up to `count` more of them.
+    /// Reads up to `count` more jobs of the lane.
     fn read<'s>(&self, sql: &'s mut Statements<'_>, count: i64) -> rusqlite::Result<Rows<'s>> {
         let (Lane { id: lane, queue, task }, (survived, rank, id)) = (self.lane, self.from);
         if self.are_suspects {
@@ -143,7 +143,7 @@ impl<'n> LaneCursor<'n> {
         }
     }
 
-    /// The least is leased first.
+    /// The cursor with the least urgency value is leased from first.
     fn urgency(&self) -> Option<(i16, JobId)> {
         self.jobs.front().map(|job| (!job.call.priority, job.call.id))
     }
@@ -155,7 +155,7 @@ impl<'n> LaneCursor<'n> {
 
 struct Search {
     now: i64,
-    /// When the next job will be due that is not.
+    /// When the next job that is not due yet will be.
     next_due: Option<i64>,
     /// How many jobs are read from a lane at a time.
     page: i64,
@@ -186,7 +186,7 @@ impl Search {
 
     /// Reads further jobs of a lane when those read before are all taken.
     fn fill(&mut self, sql: &mut Statements<'_>, cursor: &mut LaneCursor<'_>) -> rusqlite::Result<()> {
-        // Of suspects no more than one is taken; and that there is one is told also to a worker that takes none.
+        // At most one suspect is taken; and also a worker that takes none learns whether there is one.
         let page = if cursor.are_suspects { 1 } else { self.page };
         while cursor.jobs.is_empty() && !cursor.ended && page > 0 {
             let mut rows = cursor.read(sql, page)?;

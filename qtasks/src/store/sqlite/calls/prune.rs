@@ -18,13 +18,13 @@ pub(crate) struct Prune {
     pub(crate) limit: usize,
 }
 
-/// What a [`Prune`] came to.
+/// The outcome of a [`Prune`].
 pub(crate) struct Pruned {
     pub(crate) jobs: usize,
     pub(crate) more: bool,
 }
 
-/// Rows that one [`Prune`] deletes at most, about.
+/// About how many rows one [`Prune`] deletes at most.
 const PRUNED_ROWS: i64 = 4096;
 
 impl Write for Prune {
@@ -67,8 +67,8 @@ impl Prune {
         for (state, before) in
             [(encoding::DONE, self.finished), (encoding::CANCELLED, self.finished), (encoding::DEAD, self.dead)]
         {
-            let left = limit - encoding::count(old.len());
-            let found = sql.ended.query_map(params![state, encoding::millis(before), left], |row| {
+            let remaining = limit - encoding::count(old.len());
+            let found = sql.ended.query_map(params![state, encoding::millis(before), remaining], |row| {
                 Ok(Old { id: encoding::job_id(row, 0)?, steps: row.get(1)?, memos: row.get(2)? })
             })?;
             for job in found {
@@ -105,11 +105,11 @@ fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
     Ok(old.steps + old.memos)
 }
 
-/// Deletes up to `room` steps or memos of a job that is gone; nothing when no such job is left.
+/// Deletes up to `room` steps or memos of a job that is gone; `None` when there is no such job.
 fn sweep(sql: &mut Statements<'_>, room: i64) -> rusqlite::Result<Option<i64>> {
-    let left: Option<([u8; 16], Option<i64>)> =
+    let pruned: Option<([u8; 16], Option<i64>)> =
         sql.pruned.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((job, first)) = left else { return Ok(None) };
+    let Some((job, first)) = pruned else { return Ok(None) };
     if let Some(first) = first {
         sql.delete_steps.execute(params![job, first + room])?;
         return Ok(Some(room));

@@ -1,4 +1,4 @@
-//! The waiters: what is read from the tables, and how.
+//! What is read from the tables, and how.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -56,7 +56,7 @@ macro_rules! jobs {
 }
 
 pub(crate) const JOBS: &str = jobs!("NOT INDEXED", "1");
-/// They are few among many, so they are found by their index and then sorted.
+/// Running jobs are few among many, so they are found by their index and then sorted.
 const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
 
 pub(crate) const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks_memos
@@ -82,7 +82,7 @@ macro_rules! between_kept_attempts {
 }
 pub(crate) use between_kept_attempts;
 
-/// An older qtasks may have left more than are kept.
+/// The attempts of a job that are kept. An older qtasks may have written more of them.
 pub(crate) const ATTEMPTS: &str = concat!(
     "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 AND (",
     between_kept_attempts!(),
@@ -109,7 +109,7 @@ pub(crate) fn due_lanes(connection: &Connection, now: Timestamp) -> rusqlite::Re
     connection.prepare_cached(DUE_LANES)?.query_map([encoding::millis(now)], lane)?.collect()
 }
 
-/// Who holds jobs: goes from worker to worker, so that the many jobs of each are not looked at.
+/// The workers that hold jobs: goes from worker to worker, so that the many jobs of each are not looked at.
 pub(crate) const HOLDERS: &str = "
     WITH RECURSIVE holders (worker) AS (
         SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker IS NOT NULL

@@ -70,11 +70,11 @@ fn append(tables: &mut Tables<'_>, record: &Record, new: &mut New) -> Result<Wri
 /// The first of some steps whose numbers have neither gaps nor repetitions.
 fn follow_each_other(steps: &[Step]) -> Option<&Step> {
     let first = steps.first()?;
-    let follow = steps.iter().zip(0_u64..).all(|(step, place)| step.seq.checked_sub(first.seq) == Some(place));
+    let follow = steps.iter().zip(0_u64..).all(|(step, index)| step.seq.checked_sub(first.seq) == Some(index));
     follow.then_some(first)
 }
 
-/// Those that are not among the first `recorded`, nor named before.
+/// The steps or memos that are not among the first `recorded`, nor earlier in the same record.
 fn missing<T>(things: &[T], number: impl Fn(&T) -> u64, recorded: i64) -> Result<Vec<&T>, Fault> {
     let mut next = recorded;
     let mut new = Vec::new();

@@ -18,17 +18,17 @@ pub(super) const BEAT: &str = "beat";
 pub(super) const JUDGED: &str = "judged";
 /// A lock before it is locked.
 pub(super) const NEW: &str = "new";
-/// What there was in place of the beat up to format 5: the time until which leases lasted.
+/// The file that stood for the beat up to format 5: the time until which leases lasted.
 pub(super) const UNTIL: &str = "until";
 pub(super) const KINDS: [&str; 5] = [BEAT, UNTIL, JUDGED, NEW, LOCK];
 
-/// Where workers meet.
+/// The folder in which the workers on one database have their files.
 pub(crate) struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// One that need not be there.
+    /// The folder at this path, which need not be there.
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path }
     }
@@ -48,7 +48,7 @@ impl Folder {
         }))
     }
 
-    /// Whether there is such a file, and a process keeps it locked; also where one cannot tell.
+    /// Whether there is such a file, and a process keeps it locked. True also where that cannot be known.
     pub(super) fn is_locked(&self, worker: WorkerId, kind: &str) -> bool {
         match File::open(self.file(worker, kind)) {
             Ok(lock) => !is_free(&lock),
@@ -73,7 +73,7 @@ impl Folder {
         }
     }
 
-    /// Removes the mark that a taker of the worker's jobs has left; gives whether there was one.
+    /// Removes the mark that a taker of the worker's jobs has made; gives whether there was one.
     pub(super) fn take_mark(&self, worker: WorkerId) -> bool {
         let removed = fs::remove_file(self.file(worker, JUDGED));
         // One that cannot be removed counts each time.

@@ -17,7 +17,7 @@
 //! The transaction that takes the jobs of a silent worker leaves the mark `<id>.judged`, and then reads the number once
 //! more: the jobs are taken only if it has not changed. A worker that renews does it the other way round: it writes its
 //! number, and then looks for the mark. So either the taker sees the new number, or the worker sees the mark, and reads
-//! behind the taker's transaction which of its jobs are left.
+//! behind the taker's transaction which jobs it still has.
 //!
 //! Where the lock is free, or not there, no mark is needed: a worker that comes back then has to make its lock anew,
 //! and after that it reads its leases in the same way.

@@ -23,14 +23,14 @@ use crate::{
         Hold, Notifier, Presence, Settlement, Store, Written,
         sqlite::{
             Sqlite,
-            fixture::{NOW, ask, neighbour, new_job, place, soon},
+            fixture::{NOW, ask, neighbour, new_job, soon, temp_url},
         },
     },
 };
 
 /// Two stores on one file, as of two processes.
 async fn two() -> (TempDir, Sqlite, Sqlite) {
-    let (folder, url) = place("");
+    let (folder, url) = temp_url("");
     let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
     (folder, one, other)
 }
@@ -89,10 +89,10 @@ async fn a_store_that_is_dropped_as_in_a_crash_loses_its_jobs_at_once() {
     let (folder, one, other) = two().await;
     let ((worker, job), living) = (running(&one).await, WorkerId::new());
     renew(&other, living, 1).await;
-    let mut told = other.notifier().lost();
+    let mut lost_workers = other.notifier().lost();
     assert_eq!(presence(&other, worker).await, seen(worker, 1, true, false));
     drop(one);
-    soon(told.notification()).await;
+    soon(lost_workers.notification()).await;
     assert_eq!(presence(&other, worker).await, seen(worker, 1, true, true));
     assert_eq!(take(&other, &job, 1).await, Written::Yes);
     assert_eq!(presence(&other, worker).await, seen(worker, 1, false, true));
@@ -114,7 +114,7 @@ async fn a_worker_that_renews_keeps_its_jobs_and_one_that_does_not_loses_them() 
 }
 
 #[tokio::test]
-async fn workers_of_one_process_are_told_apart() {
+async fn workers_of_one_process_are_kept_apart() {
     let (_folder, one, other) = two().await;
     let ((first, _), (second, _)) = (running(&one).await, running(&one).await);
     let (third, _) = running(&other).await;
@@ -129,9 +129,9 @@ async fn workers_of_one_process_are_told_apart() {
 #[tokio::test]
 async fn a_worker_that_left_its_jobs_behind_is_gone_until_it_is_forgotten() {
     let (folder, one, other) = two().await;
-    let ((worker, job), mut told) = (running(&one).await, one.notifier().lost());
+    let ((worker, job), mut lost_workers) = (running(&one).await, one.notifier().lost());
     one.leave(worker).await.unwrap();
-    assert!(told.take_notification(), "the other workers of this store can take its jobs");
+    assert!(lost_workers.take_notification(), "the other workers of this store can take its jobs");
     assert_eq!(files(&folder), names(worker, &["lock"]));
     assert_eq!(take(&other, &job, None).await, Written::Yes);
     assert_eq!(presence(&other, worker).await, seen(worker, None, false, true));
@@ -223,7 +223,7 @@ async fn a_free_lock_that_is_a_copy_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_judged_reads_its_leases_behind_who_takes_them() {
+async fn a_worker_that_was_judged_reads_its_leases_behind_the_worker_that_takes_them() {
     let (folder, one, other) = two().await;
     let (one, other, notifier) = (&one.writer.workers, &other.writer.workers, Arc::new(Notifier::new()));
     let worker = WorkerId::new();
@@ -257,8 +257,8 @@ async fn what_is_left_of_a_start_goes_away_and_a_start_under_way_does_not() {
         assert_eq!(presence(&other, worker).await, seen(worker, None, false, false));
         other.forget(worker, None).await.unwrap();
     }
-    let left: Vec<_> = files(&folder).into_iter().filter(|name| name.ends_with("new")).collect();
-    assert_eq!(left, [format!("{under_way}.new")]);
+    let remaining: Vec<_> = files(&folder).into_iter().filter(|name| name.ends_with("new")).collect();
+    assert_eq!(remaining, [format!("{under_way}.new")]);
 }
 
 #[tokio::test]
@@ -320,7 +320,7 @@ async fn a_lock_is_seen_to_become_free_each_time() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn where_a_lock_tells_nothing_the_number_does() {
+async fn where_a_lock_proves_nothing_the_number_counts() {
     let (_folder, one, other) = two().await;
     renew(&one, WorkerId::new(), 1).await;
     let (workers, worker) = (&other.writer.workers, WorkerId::new());

@@ -39,23 +39,23 @@ struct Own {
 
 /// What a worker of this store keeps open.
 struct Sign {
-    /// The file of its beat. It stays open: a process that has no further files to open must not fall silent.
+    /// The file of the worker's beat. It stays open: a process that can open no more files must not fall silent.
     beat: Option<File>,
-    /// Whether its jobs may have been taken since it last knew of them.
+    /// Whether the worker's jobs may have been taken since it last read its leases.
     doubt: bool,
     lock: File,
 }
 
 impl Workers {
-    /// Those that meet in this folder, which need not be there.
+    /// The workers that have their files in this folder, which need not be there.
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder: Folder::new(folder), own: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Shows that `worker` lives in this store, by the number of its renewal.
     ///
-    /// Gives whether another worker may be taking its jobs in a transaction that is still open. Then the caller reads
-    /// behind that which of them are left, and calls [`is_sure`](Self::is_sure).
+    /// Gives whether another worker may be taking its jobs in a transaction that is still open. Then the caller reads, after that
+    /// transaction, which jobs the worker still has, and calls [`is_sure`](Self::is_sure).
     pub(crate) fn show(self: &Arc<Self>, worker: WorkerId, beat: u64, notifier: &Arc<Notifier>) -> io::Result<bool> {
         let mut own = self.own();
         // Where a lock is held the number comes first: a taker that finds no lock reads the number after that.
@@ -92,7 +92,7 @@ impl Workers {
         let sign = self.own().signs.remove(&worker);
         self.changed.notify_all();
         if sign.is_none() && self.folder.is_locked(worker, LOCK) {
-            // It lives in another store, and has not left that.
+            // The worker lives in another store, and has not left that one.
             return Ok(());
         }
         // The number goes first: so one that is seen beside a free lock is the last that the worker wrote.
@@ -114,8 +114,8 @@ impl Workers {
         self.changed.notify_all();
     }
 
-    /// What can be seen of those that hold jobs, and of all others that have files. One whose number cannot be read is left
-    /// out, and keeps its jobs.
+    /// The presence of the workers that hold jobs, and of all others that have files. A worker whose number cannot be read is not
+    /// listed, and keeps its jobs.
     pub(crate) fn seen(&self, holders: &[WorkerId]) -> io::Result<Vec<Presence>> {
         let holders: HashSet<_> = holders.iter().copied().collect();
         let known: HashSet<_> =
@@ -155,7 +155,7 @@ impl Workers {
         Ok(self.folder.beat(worker)? == beat)
     }
 
-    /// Removes what is left of a worker that holds nothing, if its number is `beat` and no other process keeps its lock. A
+    /// Removes the files of a worker that holds nothing, if its number is `beat` and no other process keeps its lock. A
     /// worker of this store that is silent then has to show itself anew.
     pub(crate) fn forget(&self, worker: WorkerId, beat: Option<u64>) -> io::Result<()> {
         let mut own = self.own();

@@ -13,7 +13,7 @@ use crate::model::job::{JobId, Step};
 
 /// New steps of so many bytes are moved: they are read whenever steps of any job are.
 const ENOUGH: usize = 256 << 10;
-/// A row of new steps costs whoever reads it as much as so many bytes.
+/// Reading a row of new steps costs as much as reading so many bytes.
 const ROW: usize = 512;
 
 /// The number of new steps, or of bytes in them, from which on those of one job are written to where they stay at once.
@@ -67,7 +67,7 @@ impl NewStepCount {
         if self.0 < ENOUGH { Ok(()) } else { self.shift(sql) }
     }
 
-    /// Nobody knows how many there are.
+    /// Forgets the count: how many new steps there are is not known until they are moved.
     pub(super) fn forget(&mut self) {
         self.0 = ENOUGH;
     }

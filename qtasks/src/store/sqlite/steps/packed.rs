@@ -21,7 +21,7 @@ use crate::model::{
 /// A job, as the tables know it.
 pub(crate) type Job = [u8; 16];
 
-/// A segment of so many bytes takes no more steps: whoever reads one step reads all of its segment.
+/// A segment of so many bytes takes no more steps: reading one step reads all of its segment.
 const FULL: usize = 8 << 10;
 
 /// Steps of many jobs, in the order of their arrival.
@@ -42,8 +42,8 @@ impl MixedPage {
 
 /// The steps of a [`MixedPage`], each with its job.
 pub(crate) fn mixed(bytes: &[u8]) -> impl Iterator<Item = rusqlite::Result<(Job, Packed<'_>)>> {
-    let mut left = Unread(bytes);
-    std::iter::from_fn(move || (!left.0.is_empty()).then(|| left.mixed()))
+    let mut unread = Unread(bytes);
+    std::iter::from_fn(move || (!unread.0.is_empty()).then(|| unread.mixed()))
 }
 
 /// Steps of one job that follow each other.
@@ -82,8 +82,8 @@ impl Segment {
 
 /// The steps of a segment that begins with number `first`.
 pub(crate) fn segment(first: u64, bytes: &[u8]) -> impl Iterator<Item = rusqlite::Result<Packed<'_>>> {
-    let (mut left, mut numbers) = (Unread(bytes), first..);
-    std::iter::from_fn(move || if left.0.is_empty() { None } else { numbers.next().map(|seq| left.packed(seq)) })
+    let (mut unread, mut numbers) = (Unread(bytes), first..);
+    std::iter::from_fn(move || if unread.0.is_empty() { None } else { numbers.next().map(|seq| unread.packed(seq)) })
 }
 
 /// A step that is found in a [`MixedPage`] or a [`Segment`].
@@ -113,7 +113,7 @@ fn write(bytes: &mut Vec<u8>, step: &Step) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What is left to read.
+/// The bytes that are still to be read.
 struct Unread<'a>(&'a [u8]);
 
 impl<'a> Unread<'a> {

@@ -1,0 +1,134 @@
+//! The tables of each format, in SQL.
+
+/// Each takes the tables from one format to the next; the first from a file without any.
+///
+/// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
+/// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
+/// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
+/// a lease that passes them over does not read them; `survived` and what stands behind it is theirs alone, and for other jobs
+/// nothing or 0, which takes a byte each. The views are a door for SQL; nothing is said there that SQLite 3.38 does not know,
+/// since it is the SQLite of other programs. Steps are [`packed`](crate::store::sqlite::steps::packed). New ones stand in
+/// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
+/// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format.
+/// The `step` of a memo is -1 where it is for the whole body.
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
+    CREATE TABLE qtasks_lanes (
+        id INTEGER PRIMARY KEY,
+        queue TEXT NOT NULL,
+        task TEXT NOT NULL,
+        UNIQUE (queue, task)
+    );
+    CREATE TABLE qtasks_jobs (
+        id BLOB PRIMARY KEY NOT NULL,
+        lane INTEGER NOT NULL,
+        rank INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        steps INTEGER NOT NULL DEFAULT 0,
+        skipped INTEGER NOT NULL DEFAULT 0,
+        worker BLOB,
+        progress_done INTEGER,
+        progress_total INTEGER,
+        max_time INTEGER,
+        enqueued INTEGER NOT NULL,
+        ended INTEGER,
+        shape TEXT,
+        outcome TEXT,
+        args TEXT
+    ) WITHOUT ROWID;
+    CREATE INDEX qtasks_later ON qtasks_jobs (lane, due) WHERE state = 0;
+    CREATE INDEX qtasks_ready ON qtasks_jobs (lane, rank, id) WHERE state = 1;
+    CREATE INDEX qtasks_running ON qtasks_jobs (worker) WHERE worker IS NOT NULL;
+    CREATE INDEX qtasks_ended ON qtasks_jobs (state, ended) WHERE ended IS NOT NULL;
+    CREATE TABLE qtasks_args (job BLOB PRIMARY KEY NOT NULL, args TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE qtasks_steps (
+        job BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        hash INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        reply TEXT NOT NULL,
+        PRIMARY KEY (job, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE qtasks_new_steps (
+        job BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        hash INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        reply TEXT NOT NULL,
+        PRIMARY KEY (job, seq)
+    ) WITHOUT ROWID;
+    CREATE TABLE qtasks_attempts (
+        job BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        worker BLOB NOT NULL,
+        started INTEGER,
+        ended INTEGER NOT NULL,
+        ending TEXT NOT NULL,
+        error TEXT,
+        PRIMARY KEY (job, number)
+    ) WITHOUT ROWID;
+    CREATE TABLE qtasks_workers (id BLOB PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE qtasks_pruned (job BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID;
+",
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN suspect INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX qtasks_ready;
+    CREATE INDEX qtasks_ready ON qtasks_jobs (lane, rank, id) WHERE state = 1 AND suspect = 0;
+    CREATE INDEX qtasks_suspects ON qtasks_jobs (lane, rank, id) WHERE state = 1 AND suspect = 1;
+    DROP TABLE qtasks_workers;
+",
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN memos INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE qtasks_memos (
+        job BLOB NOT NULL,
+        step INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        nth INTEGER NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (job, step, number)
+    ) WITHOUT ROWID;
+",
+    "
+    INSERT INTO qtasks_steps (job, seq, hash, skipped, reply)
+        SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps;
+    DROP TABLE qtasks_new_steps;
+    CREATE TABLE qtasks_new_steps (
+        arrival INTEGER PRIMARY KEY,
+        job BLOB NOT NULL,
+        seq INTEGER NOT NULL,
+        hash INTEGER NOT NULL,
+        skipped INTEGER NOT NULL,
+        reply TEXT NOT NULL
+    );
+",
+    "
+    CREATE TABLE qtasks_strips (
+        number INTEGER PRIMARY KEY,
+        job BLOB NOT NULL,
+        first INTEGER NOT NULL,
+        steps BLOB NOT NULL,
+        UNIQUE (job, first)
+    );
+    INSERT INTO qtasks_strips (job, first, steps)
+        SELECT job, seq, CAST(unhex(printf('%016x%08x', hash, 2 * octet_length(reply) + skipped)) || reply AS BLOB)
+        FROM (SELECT * FROM qtasks_steps
+              UNION ALL SELECT job, seq, hash, skipped, reply FROM qtasks_new_steps)
+        ORDER BY job, seq;
+    DROP TABLE qtasks_steps;
+    DROP TABLE qtasks_new_steps;
+    CREATE TABLE qtasks_new_steps (arrival INTEGER PRIMARY KEY, steps BLOB NOT NULL);
+",
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN survived INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_jobs ADD COLUMN losses INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_jobs ADD COLUMN leased INTEGER;
+    ALTER TABLE qtasks_jobs ADD COLUMN liable INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX qtasks_suspects;
+    CREATE INDEX qtasks_suspects ON qtasks_jobs (lane, survived, rank, id) WHERE state = 1 AND suspect = 1;
+",
+    include_str!("door.sql"),
+];

@@ -1,0 +1,246 @@
+//! Files of every format, and files that are refused.
+
+use std::{fs, time::Duration};
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use rusqlite::params;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    error::chain,
+    model::{
+        job::{Counts, Job, JobCall, JobId, Lease, NewJob, Output, Reply, Standing, State, Step, Suspect, WorkerId},
+        json::Json,
+    },
+    store::{
+        Ask, Filter, Store, Suspects,
+        sqlite::{
+            Sqlite, encoding,
+            fixture::{NOW, ask, lease, neighbour, new_job, temp_url},
+            steps,
+        },
+    },
+};
+
+async fn refused(url: &str) -> String {
+    chain(&Sqlite::open(url).await.unwrap_err())
+}
+
+/// Brings the file in `folder` to the format that `migrations` lead to.
+fn migrated(folder: &TempDir, migrations: &[&str]) -> Connection {
+    let mut connection = neighbour(folder);
+    let url = StoreUrl::parse(connection.path().unwrap()).unwrap();
+    migrate(&mut connection, &url, migrations).unwrap();
+    connection
+}
+
+#[tokio::test]
+async fn an_empty_file_and_one_with_other_tables_become_stores() {
+    for tables in ["", "CREATE TABLE orders (id INTEGER PRIMARY KEY); PRAGMA user_version = 7"] {
+        let (folder, url) = temp_url("");
+        neighbour(&folder).execute_batch(tables).unwrap();
+        let store = Sqlite::open(&url).await.unwrap();
+        store.enqueue(vec![new_job()]).await.unwrap();
+        assert_eq!(lease(&store, 9).await.len(), 1);
+        assert_eq!(format(&neighbour(&folder)).unwrap(), FORMAT);
+    }
+}
+
+#[test]
+fn an_older_format_becomes_the_newest_and_keeps_what_it_holds() {
+    let folder = TempDir::new().unwrap();
+    let first = [MIGRATIONS[0]];
+    migrated(&folder, &first).execute("INSERT INTO qtasks_lanes VALUES (1, 'q', 't')", []).unwrap();
+    let second = [MIGRATIONS[0], "ALTER TABLE qtasks_lanes ADD COLUMN note TEXT DEFAULT 'new'"];
+    for _ in 0..2 {
+        let connection = migrated(&folder, &second);
+        assert_eq!(format(&connection).unwrap(), 2);
+        let note: String = connection.query_row("SELECT note FROM qtasks_lanes", [], |row| row.get(0)).unwrap();
+        assert_eq!(note, "new");
+    }
+}
+
+#[test]
+fn steps_of_older_formats_are_kept() {
+    for older in [3, 4] {
+        let folder = TempDir::new().unwrap();
+        let connection = migrated(&folder, &MIGRATIONS[..older]);
+        let id = JobId::new();
+        for (table, seq, hash, skipped, reply) in [
+            ("steps", 0, -1, false, "\"Grüße\""),
+            ("steps", 1, i64::MAX, true, "no\0\n"),
+            ("new_steps", 2, 7, true, ""),
+        ] {
+            let insert =
+                format!("INSERT INTO qtasks_{table} (job, seq, hash, skipped, reply) VALUES (?1, ?2, ?3, ?4, ?5)");
+            connection.execute(&insert, params![id.to_bytes(), seq, hash, skipped, reply]).unwrap();
+        }
+        let found = steps::read(&migrated(&folder, MIGRATIONS), id, 0, 9).unwrap();
+        let value = Reply::Value(Json::from_stored("\"Grüße\""));
+        let step = |seq, hash, reply| Step { seq, hash, reply };
+        let skipped = |why: &str| Reply::Skipped(why.into());
+        assert_eq!(
+            found,
+            [step(0, u64::MAX, value), step(1, i64::MAX as u64, skipped("no\0\n")), step(2, 7, skipped(""))]
+        );
+    }
+}
+
+#[tokio::test]
+async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
+    let (folder, url) = temp_url("");
+    let connection = migrated(&folder, &MIGRATIONS[..5]);
+    connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
+    let (holder, [suspect, delayed, ordinary, running, done]) = (WorkerId::new(), [(); 5].map(|()| JobId::new()));
+    for (id, state, is_suspect, attempt, worker, outcome) in [
+        (suspect, 1, true, 2, None, None),
+        (delayed, 0, true, 2, None, None),
+        (ordinary, 1, false, 0, None, None),
+        (running, 2, true, 3, Some(holder.to_bytes()), None),
+        (done, 3, false, 1, None, Some("7")),
+    ] {
+        let due = encoding::millis(NOW) + if state == 0 { 5 } else { 0 };
+        let ended = outcome.map(|_| encoding::millis(NOW));
+        let insert = "INSERT INTO qtasks_jobs
+                          (id, lane, rank, state, due, enqueued, args, suspect, attempt, worker, outcome, ended, failures)
+                          VALUES (?1, 1, -4, ?2, ?3, ?4, '{}', ?5, ?6, ?7, ?8, ?9, 1)";
+        let values =
+            params![id.to_bytes(), state, due, encoding::millis(NOW), is_suspect, attempt, worker, outcome, ended];
+        connection.execute(insert, values).unwrap();
+    }
+    drop(connection);
+
+    let store = Sqlite::open(&url).await.unwrap();
+    let known = Some(Suspect::default());
+    let job = |id, state, suspect, attempt| Job {
+        call: JobCall { id, priority: 4, ..new_job().call },
+        standing: Standing { state, suspect, attempt, failures: 1 },
+        counts: Counts::default(),
+    };
+    let later = State::Waiting { due: NOW + Duration::from_millis(5) };
+    let output = Output::Value(Json::from_stored("7"));
+    let mut expected = [
+        job(suspect, State::Waiting { due: NOW }, known, 2),
+        job(delayed, later, known, 2),
+        job(ordinary, State::Waiting { due: NOW }, None, 0),
+        job(running, State::Running { worker: holder }, known, 3),
+        job(done, State::Done { output }, None, 1),
+    ];
+    expected.sort_by_key(|job| job.call.id);
+    assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap(), expected);
+
+    let lease = Lease { job: running, attempt: 3, worker: holder };
+    assert_eq!(store.renew(holder, 1).await.unwrap().leases, [lease]);
+    let asked = || Ask { suspects: Suspects::OneAlone, ..ask(9) };
+    let leased = store.lease(asked()).await.unwrap();
+    assert_eq!(leased.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [suspect, ordinary]);
+    assert_eq!(
+        leased.jobs[0].standing.suspect,
+        Some(Suspect { leased: Some(NOW), liable: true, ..Suspect::default() })
+    );
+    assert_eq!(leased.next_due, Some(NOW + Duration::from_millis(5)));
+    let leased = store.lease(Ask { now: leased.next_due.unwrap(), ..asked() }).await.unwrap();
+    assert_eq!(leased.jobs[0].call.id, delayed);
+}
+
+#[tokio::test]
+async fn jobs_of_the_format_before_the_door_are_kept_and_others_come_in_by_it() {
+    let (folder, url) = temp_url("");
+    let connection = migrated(&folder, &MIGRATIONS[..6]);
+    let id = JobId::new();
+    connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
+    let insert = "INSERT INTO qtasks_jobs (id, lane, rank, state, due, enqueued, args)
+                      VALUES (?1, 1, 0, 1, ?2, ?2, '{}')";
+    connection.execute(insert, params![id.to_bytes(), encoding::millis(NOW)]).unwrap();
+    let by_door = "INSERT INTO qtasks_enqueue (id, task, args) VALUES (?1, 't', ?2)";
+    connection.prepare(by_door).unwrap_err();
+    drop(connection);
+
+    let store = Sqlite::open(&url).await.unwrap();
+    assert_eq!(store.job(id).await.unwrap(), Some(Job::from(NewJob::from(JobCall { id, ..new_job().call }))));
+    let other = JobId::new();
+    let neighbour = neighbour(&folder);
+    neighbour.execute(by_door, params![id.to_string(), "{}"]).unwrap();
+    neighbour.execute(by_door, params![other.to_string(), "{}"]).unwrap();
+    let leased = store.lease(Ask { now: Timestamp::MAX, ..ask(9) }).await.unwrap();
+    assert_eq!(leased.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [id, other]);
+}
+
+#[test]
+fn steps_in_utf_16_are_refused_and_kept() {
+    let folder = TempDir::new().unwrap();
+    neighbour(&folder).execute_batch("PRAGMA encoding = 'UTF-16le'; CREATE TABLE ours (text TEXT)").unwrap();
+    let insert = "INSERT INTO qtasks_steps (job, seq, hash, skipped, reply) VALUES (x'01', 0, 1, 0, '2')";
+    migrated(&folder, &MIGRATIONS[..4]).execute(insert, []).unwrap();
+    let mut connection = neighbour(&folder);
+    let url = StoreUrl::parse(connection.path().unwrap()).unwrap();
+    let path = folder.path().join("jobs.db");
+    assert_eq!(
+        migrate(&mut connection, &url, MIGRATIONS).unwrap_err().to_string(),
+        format!(
+            "`{}` is not a store of qtasks: its text is UTF-16le, and its steps can be taken over from UTF-8 only; \
+                 dump it into a new file",
+            path.display()
+        )
+    );
+    assert_eq!(format(&connection).unwrap(), 4);
+    let kept: String = connection.query_row("SELECT reply FROM qtasks_steps", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, "2");
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_older_format() {
+    let folder = TempDir::new().unwrap();
+    drop(migrated(&folder, &[MIGRATIONS[0]]));
+    let mut connection = neighbour(&folder);
+    let url = StoreUrl::parse(connection.path().unwrap()).unwrap();
+    migrate(&mut connection, &url, &[MIGRATIONS[0], "DROP TABLE qtasks_lanes; SELECT nothing"]).unwrap_err();
+    assert_eq!(format(&connection).unwrap(), 1);
+    connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'q', 't')", []).unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused() {
+    let (folder, url) = temp_url("");
+    drop(Sqlite::open(&url).await.unwrap());
+    neighbour(&folder).execute("UPDATE qtasks_format SET format = 99", []).unwrap();
+    let path = folder.path().join("jobs.db");
+    assert_eq!(
+        refused(&url).await,
+        format!(
+            "the store at `{}` has the format 99, and this qtasks knows formats up to {FORMAT}; update qtasks here, \
+                 or use another store",
+            path.display()
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_another_program_is_refused() {
+    let (folder, url) = temp_url("");
+    let path = folder.path().join("jobs.db");
+    fs::write(&path, "no database, but some text that is long enough to be taken for the header of one".repeat(20))
+        .unwrap();
+    let shown = path.display();
+    assert_eq!(
+        refused(&url).await,
+        format!("`{shown}` is not a store of qtasks: the file is not a SQLite database, or it is encrypted")
+    );
+    fs::remove_file(&path).unwrap();
+    neighbour(&folder).execute_batch("CREATE TABLE qtasks_jobs (other TEXT)").unwrap();
+    assert_eq!(
+        refused(&url).await,
+        format!("`{shown}` is not a store of qtasks: it has a `qtasks_jobs` and no format in `qtasks_format`")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_open_a_new_file_at_once() {
+    let (_folder, url) = temp_url("");
+    for opened in join_all((0..16).map(|_| Sqlite::open(&url))).await {
+        opened.unwrap().enqueue(vec![new_job()]).await.unwrap();
+    }
+    assert_eq!(lease(&Sqlite::open(&url).await.unwrap(), 99).await.len(), 16);
+}
