@@ -45,33 +45,33 @@ use crate::{
 /// - Calls come from any thread, many at a time, and their futures may be dropped.
 /// - An [`Error::Store`] is for what may be better soon: workers make the same call again until it is carried out, and
 ///   callers for as long as the store's [patience](Store::patience) lasts. What no repetition mends is another error: an
-///   [`Error::Refused`] where the job itself is to blame, such as a value that is too large. Of a call with several records or
-///   settlements that is answered so, workers make each part again by itself, and the attempt of the one that is refused
-///   fails.
+///   [`Error::Refused`] where the job itself is to blame, such as a value that is too large. When a call with several
+///   records or settlements is answered so, workers write each of them again by itself, and the attempt of the one that is
+///   refused fails.
 /// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
 /// - A store has one [`Notifier`]. [`notify_work`](Notifier::notify_work) belongs to every change after which a job waits,
-///   [`notify_jobs`](Notifier::notify_jobs) to every record and settlement, [`notify_ends`](Notifier::notify_ends) to a settlement that
-///   ends a job, and [`notify_all`](Notifier::notify_all) to changes by another process. A notification too many does no harm.
+///   [`notify_jobs`](Notifier::notify_jobs) to every record and settlement, [`notify_ends`](Notifier::notify_ends) to a settlement
+///   that ends a job, and [`notify_all`](Notifier::notify_all) to changes by another process. A notification too many does no
+///   harm.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already stays as it is.
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
 
-    /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running
-    /// from now on, at its next attempt. Of [suspects](crate::job::Standing::suspect) at most one is among them, and none unless
+    /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running from now
+    /// on, at its next attempt. Of [suspects](crate::job::Standing::suspect) at most one is among them, and none unless
     /// `ask.suspects` [allows](super::Suspects::allow_one) it: the one that has survived least, then by priority and id, at the
-    /// position of its priority among the others. It is leased at `ask.now`, and [liable](super::Suspects::liable) as asked. All other
-    /// suspects are passed over and go on waiting.
+    /// position of its priority among the others. It is leased at `ask.now`, and [liable](super::Suspects::liable) as asked.
+    /// All other suspects are passed over and go on waiting.
     ///
     /// The lease lasts as long as the worker [renews](Self::renew) it.
     async fn lease(&self, ask: Ask) -> Result<Leased>;
 
-    /// Leases jobs at the moment they are enqueued, if they are due then: as many as are `free` at that time, and
-    /// `ask.limit` at most. Waits until there are some. It is for stores that save a commit by it; others have nothing to
-    /// give here.
+    /// Leases new jobs to the worker in the commit that enqueues them, if they are due then: as many as are `free` at that time,
+    /// and `ask.limit` at most. Waits until there are some. It is for stores that save a commit by it; the default gives `None`.
     ///
-    /// What waits already comes first: to begin with, and after a notification of work, new jobs wait too until the
-    /// same worker was given less by [`lease`](Self::lease) than it asked for.
+    /// Jobs that wait already come first: at the beginning, and after a notification of work, new jobs wait too until
+    /// [`lease`](Self::lease) has given the same worker less than it asked for.
     fn lease_on_enqueue(&self, ask: Ask, free: FreeSlots) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let _ = (ask, free);
         None
@@ -87,8 +87,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Gives the leases that the worker holds. A lease that was not renewed for long is among them until another worker takes it.
     ///
     /// The first call makes the worker known, as does the first after [`leave`](Self::leave). A worker makes this call each
-    /// second, from a thread of its own, and loses its jobs when it cannot: so it must wait for nothing that other calls
-    /// are busy with. A store whose tables or keys have become those of a newer qtasks answers
+    /// second, from a thread of its own, and loses its jobs when it cannot: so a renewal must not wait for anything that other
+    /// calls occupy. A store whose tables or keys have become those of a newer qtasks answers
     /// [`Error::NewerStore`], one that is not where it was [`Error::StoreChanged`], and the worker stops.
     ///
     /// If the store may wrongly show a worker of its own process as [gone](Presence::gone), it raises a lease
@@ -104,8 +104,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Up to `limit` running jobs that `worker` holds, in no order.
     async fn held(&self, worker: WorkerId, limit: usize) -> Result<Vec<Job>>;
 
-    /// Forgets a worker of which [`workers`](Self::workers) said that it is silent since `beat` and holds nothing, if that is
-    /// still so. For stores that keep something of a worker until it leaves.
+    /// Forgets a worker that [`workers`](Self::workers) showed with this `beat` and without leases, if both are still so. For
+    /// stores that keep something of a worker until it leaves.
     async fn forget(&self, worker: WorkerId, beat: Option<u64>) -> Result<()> {
         let _ = (worker, beat);
         Ok(())
@@ -116,13 +116,13 @@ pub trait Store: Debug + Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in
-    /// order. A new step sets the failures of its job to 0; a [suspect](crate::job::Standing::suspect) has had no losses from then on, and is
-    /// [liable](crate::model::job::Suspect::liable) no more.
+    /// Appends steps and memos to running jobs, and enqueues the jobs that came of them; one answer for each record, in order.
+    /// A new step sets the failures of its job to 0; a [suspect](crate::job::Standing::suspect) has had no losses from then on,
+    /// and is [liable](crate::model::job::Suspect::liable) no more.
     ///
     /// Steps and memos whose number is recorded already are passed over, as are jobs that are there, so that a record can
     /// be written again. A step or memo whose number leaves a gap makes the call an error that no repetition can mend
-    /// ([`Error::BrokenContract`]), and nothing of the call is written; but in a record that is fenced off, nothing is looked at.
+    /// ([`Error::BrokenContract`]), and nothing of the call is written. A record that is fenced off is not checked for gaps.
     async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>>;
 
     /// Runs the handlers of these values in a transaction, each in a savepoint of its own, in order, and appends their steps
@@ -138,7 +138,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         Err(Error::Unsupported("this store has no transactions for handlers to run in"))
     }
 
-    /// The kind of transactions that handlers can run in here, if there are any: that which they must be written for.
+    /// The kind of transactions that handlers can run in, if the store has any. A handler is written for one kind.
     fn transactions(&self) -> Option<&'static str> {
         None
     }
@@ -196,9 +196,9 @@ pub trait Store: Debug + Send + Sync + 'static {
         Duration::from_secs(5)
     }
 
-    /// Tells the store that the application goes by tokio's clock, which its tests may pause. Tokio moves such a clock on whenever its
-    /// runtime has nothing to do; a store that carries calls out on threads of its own holds the clock from now on while the
-    /// caller waits for one, as `tokio::task::spawn_blocking` does.
+    /// Tells the store that the application goes by tokio's clock, which its tests may pause. Tokio moves such a clock on
+    /// whenever its runtime has nothing to do; a store that carries calls out on threads of its own holds the clock from now on
+    /// while the caller waits for one, as `tokio::task::spawn_blocking` does.
     fn hold_clock(&self) {}
 
     /// Where the jobs are, for applications that enqueue in transactions of their own.
@@ -206,8 +206,8 @@ pub trait Store: Debug + Send + Sync + 'static {
         Home::Apart
     }
 
-    /// What notifies of something new in the store. A call that changed something has notified before it returns:
-    /// its caller finds by the notifier what it led to.
+    /// The notifier of what is new in the store. A call that changed something has notified before it returns, so that its caller
+    /// finds by the notifier what the call led to.
     fn notifier(&self) -> &Notifier;
 }
 

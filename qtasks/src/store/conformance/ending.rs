@@ -10,7 +10,7 @@ use crate::{
     store::{Ask, Filter, Hold, Settlement, Store, Written},
 };
 
-/// Oldest first, as they were written, through all that happens to the job.
+/// The attempts of a job are read oldest first, as they were written, whatever happens to the job meanwhile.
 pub async fn attempts_that_ended_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     let id = store.running().await.job;
@@ -39,7 +39,8 @@ pub async fn attempts_that_ended_are_kept(store: Arc<dyn Store>) {
     assert_eq!(store.attempts(id).await, kept, "a settlement without an attempt adds none");
 }
 
-/// The first 10 and the last 90 of the attempts that were started, while the job goes on, when it has ended, and when it is tried again.
+/// The first 10 and the last 90 attempts of the history are kept: while the job goes on, when it has ended, and when it is tried
+/// again.
 pub async fn of_many_attempts_the_first_and_the_last_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     let id = store.running().await.job;
@@ -69,7 +70,7 @@ fn first_and_last(attempts: &[Attempt]) -> Vec<Attempt> {
     attempts.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, kept)| kept.clone()).collect()
 }
 
-/// Only what happened is history.
+/// A change that was not made adds no attempt.
 pub async fn a_settlement_that_is_fenced_off_leaves_no_history(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -82,7 +83,7 @@ pub async fn a_settlement_that_is_fenced_off_leaves_no_history(store: Arc<dyn St
     assert_eq!(store.attempts(lease.job).await, []);
 }
 
-/// Dead jobs after theirs and all others after another, counted from their end, which is not when they were enqueued.
+/// Dead jobs have one retention and all other ended jobs another. It counts from the end of the job, not from its enqueue.
 pub async fn ended_jobs_are_pruned_after_their_retention(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut ended = Vec::new();
@@ -106,7 +107,7 @@ pub async fn ended_jobs_are_pruned_after_their_retention(store: Arc<dyn Store>) 
     }
 }
 
-/// Neither one that waits nor one that runs, however old, lost or late.
+/// Neither a job that waits nor one that runs is pruned, however old, lost or late it is.
 pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.running().await;
@@ -117,7 +118,7 @@ pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     assert_eq!(store.jobs(Filter::default()).await.len(), 3);
 }
 
-/// Its first end, which was taken back, counts no more.
+/// The first end of such a job, which was taken back, counts no more.
 pub async fn a_job_that_has_ended_twice_is_pruned_after_its_last_end(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -131,7 +132,7 @@ pub async fn a_job_that_has_ended_twice_is_pruned_after_its_last_end(store: Arc<
     }
 }
 
-/// Also where those it ended with at first have been pruned since.
+/// Such a job is pruned also where the jobs that ended together with it the first time have been pruned since.
 pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.enqueue(calls(2)).await;
@@ -148,7 +149,7 @@ pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
     assert_eq!(store.jobs(Filter::default()).await, []);
 }
 
-/// Those before them, between them and after them, whether they wait, run or have ended.
+/// The jobs before, between and after the pruned ones are still listed in order, whether they wait, run or have ended.
 pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut remaining = Vec::new();
@@ -170,7 +171,7 @@ pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
     }
 }
 
-/// Its steps and its history go with it: a job that is enqueued under the same id begins anew.
+/// The steps and the history of a job are deleted with it: a job that is enqueued under the same id begins anew.
 pub async fn pruning_deletes_all_that_belongs_to_a_job(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (gone, stays) = (store.running().await, store.running().await);
@@ -192,7 +193,7 @@ pub async fn pruning_deletes_all_that_belongs_to_a_job(store: Arc<dyn Store>) {
     assert_eq!(store.steps(stays.job).await, [step(0), step(1)]);
 }
 
-/// Dead and other jobs together, until all are deleted.
+/// The limit counts dead and other jobs together, and the next call deletes more.
 pub async fn pruning_keeps_to_its_limit(store: Arc<dyn Store>) {
     let store = Subject(store);
     for next in [done(), dead(), done(), dead(), cancelled()] {

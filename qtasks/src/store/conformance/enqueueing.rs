@@ -1,4 +1,4 @@
-//! What is enqueued is kept, whole, and once.
+//! A job that is enqueued is kept whole, and once.
 
 use std::{sync::Arc, time::Duration};
 

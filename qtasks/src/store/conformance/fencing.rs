@@ -57,7 +57,7 @@ pub async fn only_the_lease_itself_gives_the_right_to_write(store: Arc<dyn Store
     store.write(record(lease, [step(0)])).await;
 }
 
-/// Reading finds nothing, and writing is fenced off; neither is an error.
+/// Reading such a job finds nothing, and writing to it is fenced off; neither is an error.
 pub async fn a_job_that_is_not_there_gives_nothing_and_takes_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let id = JobId::new();

@@ -66,7 +66,7 @@ impl Subject {
         sorted(answer(self.0.renew(worker, beat).await).leases)
     }
 
-    /// What is to be seen of a worker, if it is known.
+    /// The presence of a worker, if the store knows the worker.
     pub(super) async fn presence(&self, worker: WorkerId) -> Option<Presence> {
         let mut workers = answer(self.0.workers().await);
         workers.retain(|other| other.worker == worker);
@@ -107,7 +107,7 @@ impl Subject {
         answer(self.0.job(id).await).unwrap_or_else(|| panic!("job {id} is not there"))
     }
 
-    /// Finds that what the store says of how the job stands is what it says of the job.
+    /// Checks that the store gives the same standing and counts with the job and without it.
     pub(super) async fn stands_as_it_is(&self, id: JobId) {
         let Job { standing, counts, .. } = self.job(id).await;
         assert_eq!(answer(self.0.standing(id).await), Some((standing, counts)));
@@ -129,7 +129,7 @@ impl Subject {
         answer(self.0.attempts(id).await)
     }
 
-    /// Has every write under `lease` tried, and finds the job as it was.
+    /// Tries every write under `lease`, and checks that the job is as it was.
     pub(super) async fn can_not_write(&self, lease: Lease) {
         let before = (self.job(lease.job).await, self.steps(lease.job).await, self.attempts(lease.job).await);
         let progress = Some(Progress { done: 77, total: 77 });
@@ -149,12 +149,12 @@ impl Subject {
 }
 
 pub(super) async fn expect_notification(listener: &mut Listener, what: &str) {
-    // The time is there only to fail rather than to hang.
+    // The timeout is there only to fail rather than to hang.
     let notified = tokio::time::timeout(Duration::from_secs(30), listener.notification()).await;
     notified.unwrap_or_else(|_| panic!("{what} is notified"));
 }
 
-/// Runs all of them on threads of their own and gives what they gave, in order.
+/// Runs all futures at once and gives their outputs, in order.
 pub(super) async fn at_once<T: Send + 'static>(
     futures: impl IntoIterator<Item: Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
@@ -246,11 +246,11 @@ pub(super) fn outcome(next: NextState) -> Outcome {
     Outcome { next, failures: 0, suspect: None }
 }
 
-/// All that there are.
+/// All states of jobs.
 pub(super) const STATES: [StateKind; 5] =
     [StateKind::Waiting, StateKind::Running, StateKind::Done, StateKind::Dead, StateKind::Cancelled];
 
-/// That a job was seen in a state, at its first attempt.
+/// The condition that a job is in a state, at its first attempt.
 pub(super) fn seen(job: JobId, state: StateKind) -> Hold {
     Hold::Seen { job, state, attempt: 1 }
 }

@@ -25,7 +25,7 @@ pub async fn renewing_gives_the_leases_that_are_held(store: Arc<dyn Store>) {
     assert_eq!(store.renew(worker, 5).await, [leases[2]]);
 }
 
-/// Others see the number as it was given: it may be any, and need not be the higher one.
+/// Other workers see the beat as it was given: it may be any number, also a lower one than before.
 pub async fn the_beat_of_a_worker_is_that_of_its_last_renewal(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -52,7 +52,7 @@ pub async fn workers_are_kept_apart(store: Arc<dyn Store>) {
     assert_eq!(store.held(WorkerId::new()).await, []);
 }
 
-/// It has no beat, and is not gone: that proves nothing by itself.
+/// Such a worker has no beat, and is not gone: a missing beat proves nothing by itself.
 pub async fn a_worker_that_never_renewed_is_seen_by_its_jobs(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
     assert_eq!(store.presence(worker).await, None);
@@ -64,7 +64,7 @@ pub async fn a_worker_that_never_renewed_is_seen_by_its_jobs(store: Arc<dyn Stor
     assert_eq!(store.presence(worker).await.unwrap().beat, Some(1));
 }
 
-/// Whatever time has passed, it records, it is renewed, and it settles.
+/// However much time has passed, the worker records and settles under the lease, and renews it.
 pub async fn a_lease_that_was_not_taken_is_good_however_late_it_is(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -75,7 +75,7 @@ pub async fn a_lease_that_was_not_taken_is_good_however_late_it_is(store: Arc<dy
     assert_eq!(store.held(lease.worker).await, [], "a job that ended is not held");
 }
 
-/// Whatever other workers say that the time is, and while it steps by an hour and back.
+/// The clocks of other workers may be an hour ahead or behind, and may step by that much.
 pub async fn clocks_that_differ_and_step_take_no_lease(store: Arc<dyn Store>) {
     const HOUR: i64 = 3_600_000;
     let store = Subject(store);
@@ -96,7 +96,7 @@ pub async fn clocks_that_differ_and_step_take_no_lease(store: Arc<dyn Store>) {
     store.settle(settlement(lease, done())).await;
 }
 
-/// Whatever is pruned, and however late: what it leases next is its own.
+/// A prune does not make the store forget the worker, however late it is.
 pub async fn a_worker_without_jobs_outlasts_pruning(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
     store.renew(worker, 1).await;
@@ -116,7 +116,7 @@ pub async fn held_jobs_are_found_up_to_the_limit(store: Arc<dyn Store>) {
     }
 }
 
-/// Others see at once that it is gone, and that another one is not; and it can come back.
+/// Other workers see at once that the worker is gone, and that another one is not. It can come back.
 pub async fn a_worker_that_left_is_gone(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (leaver, stays) = (store.running().await, store.running().await);
@@ -133,7 +133,7 @@ pub async fn a_worker_that_left_is_gone(store: Arc<dyn Store>) {
     answer(store.0.leave(WorkerId::new()).await);
 }
 
-/// Its presence is gone.
+/// The store does not list such a worker any more.
 pub async fn a_worker_that_left_without_jobs_is_forgotten(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
     store.renew(worker, 1).await;
@@ -141,7 +141,7 @@ pub async fn a_worker_that_left_without_jobs_is_forgotten(store: Arc<dyn Store>)
     assert_eq!(store.presence(worker).await, None);
 }
 
-/// One that holds a job is not forgotten, nor one that has renewed since it was looked at.
+/// A worker that holds a job is not forgotten, nor one that has renewed since it was looked at.
 pub async fn only_a_silent_worker_without_jobs_is_forgotten(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -154,7 +154,7 @@ pub async fn only_a_silent_worker_without_jobs_is_forgotten(store: Arc<dyn Store
     answer(store.0.forget(WorkerId::new(), None).await);
 }
 
-/// Once, also when its own worker renews or settles at that moment; the two of them agree on what became of the job.
+/// The job is taken once, also when its own worker renews or settles at that moment; both agree on what became of the job.
 pub async fn a_renewal_in_time_or_another_takes_the_job(store: Arc<dyn Store>) {
     let store = Subject(store);
     for _ in 0..50 {

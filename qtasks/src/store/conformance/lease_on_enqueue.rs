@@ -1,4 +1,4 @@
-//! Workers wait for jobs that are yet to come: a store may lease them as they are enqueued, or leave them to the next lease.
+//! Workers wait for new jobs: a store may lease these as they are enqueued, or leave them to the next lease.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     store::{Ask, Filter, Store},
 };
 
-/// A worker that waits.
+/// A worker that waits for new jobs.
 struct Waiter<'s> {
     store: &'s Subject,
     ask: Ask,
@@ -49,7 +49,7 @@ impl<'s> Waiter<'s> {
     }
 }
 
-/// Each once, at its first attempt, the most urgent first; and its lease is like any other.
+/// Each job is leased once, at its first attempt, the most urgent first; and its lease is like any other.
 pub async fn new_jobs_come_to_a_worker_that_waits(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut waiter = Waiter::new(&store, 2, 9);
@@ -69,7 +69,7 @@ pub async fn new_jobs_come_to_a_worker_that_waits(store: Arc<dyn Store>) {
     }
 }
 
-/// To begin with, and whenever something waits that the worker has not leased yet.
+/// That is so when the worker begins to wait, and whenever a job waits that it has not leased yet.
 pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut all = store.enqueue(calls(2)).await;
@@ -85,7 +85,7 @@ pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) 
     assert_eq!(leased, all);
 }
 
-/// Neither what is to wait, nor what others are to run, nor what is there already.
+/// It gets no job that is due later, none of other queues or tasks, and none that is there already.
 pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut waiter = Waiter::new(&store, 9, 9);

@@ -25,7 +25,7 @@ pub async fn a_leased_job_runs_at_its_next_attempt(store: Arc<dyn Store>) {
     assert_eq!(store.lease(ask(worker)).await, [], "a job that runs is not leased, not even to its own worker");
 }
 
-/// By priority, the highest first; jobs of one priority by id, in whatever order they were enqueued.
+/// Jobs are leased by priority, the highest first; those of one priority by id, in whatever order they were enqueued.
 pub async fn the_most_urgent_job_is_leased_first(store: Arc<dyn Store>) {
     let store = Subject(store);
     let priorities = [0, i16::MIN, 5, 0, i16::MAX, -1, 5, 0];
@@ -57,7 +57,7 @@ pub async fn urgency_counts_across_queues_and_tasks(store: Arc<dyn Store>) {
     assert_eq!(leased, in_order);
 }
 
-/// As many as there are, but never more than asked for.
+/// A lease gives as many jobs as there are, but never more than asked for.
 pub async fn a_lease_takes_no_more_than_its_limit(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.enqueue(calls(5)).await;
@@ -84,7 +84,8 @@ pub async fn a_job_is_not_leased_before_it_is_due(store: Arc<dyn Store>) {
     }
 }
 
-/// Neither that of another queue or task, nor that of a job that is due already, whether it was leased or still waits.
+/// It is neither the time of a job in another queue or of another task, nor that of a job that is due already, whether that was
+/// leased or still waits.
 pub async fn the_next_due_time_is_that_of_a_job_the_worker_could_take(store: Arc<dyn Store>) {
     let store = Subject(store);
     assert_eq!(store.lease_all(ask(WorkerId::new())).await.next_due, None, "nothing waits in an empty store");
@@ -129,7 +130,7 @@ pub async fn jobs_of_other_queues_are_left_alone(store: Arc<dyn Store>) {
     assert_eq!(ids(&store.lease(of(&["c", "a", "b"])).await), [a.call.id, c.call.id]);
 }
 
-/// They stay exactly as they are, however often a worker that does not know them asks, and hold up no other job.
+/// Such jobs stay exactly as they are, however often a worker that does not know them asks, and hold up no other job.
 pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Store>) {
     let store = Subject(store);
     let unknown = NewJob::from(JobCall { task: "unknown".into(), priority: 9, ..call().call });
@@ -145,7 +146,7 @@ pub async fn jobs_of_unknown_tasks_are_left_alone_at_no_cost(store: Arc<dyn Stor
     assert_eq!(ids(&store.lease(other_worker).await), [unknown.call.id]);
 }
 
-/// They stay as they are, hold up no other job, and the worker that asks learns that there are some.
+/// Suspects stay as they are and hold up no other job, and the worker that asks learns that there are some.
 pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
     let store = Subject(store);
     let suspect = store.suspect(9, Suspect::default()).await;
@@ -161,7 +162,7 @@ pub async fn suspects_are_passed_over_unless_asked_for(store: Arc<dyn Store>) {
     }
 }
 
-/// Of those that have survived as long, the most urgent; at the position of its priority among the other jobs.
+/// Of suspects that have survived as long, the most urgent is leased, at the position of its priority among the other jobs.
 pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut suspects = Vec::new();
@@ -190,7 +191,8 @@ pub async fn one_suspect_is_leased_at_a_time(store: Arc<dyn Store>) {
     }
 }
 
-/// Whatever their priorities are, and in whichever queue they wait; its position among the other jobs is that of its priority.
+/// That is so whatever their priorities are, and in whichever queue they wait. Among the other jobs, the suspect's position is that
+/// of its priority.
 pub async fn the_suspect_that_has_survived_least_is_leased_first(store: Arc<dyn Store>) {
     let store = Subject(store);
     let survived = |milliseconds| Suspect { survived: Duration::from_millis(milliseconds), ..Suspect::default() };
@@ -209,7 +211,8 @@ pub async fn the_suspect_that_has_survived_least_is_leased_first(store: Arc<dyn 
     }
 }
 
-/// When, and whether it is to blame from now on; that ends with a new step, or when it has had its turn.
+/// The store keeps when it was leased, and whether it is liable from then on; that ends with a new step, or when it has had its
+/// turn.
 pub async fn a_suspect_is_leased_with_the_time_and_liable_as_asked(store: Arc<dyn Store>) {
     let store = Subject(store);
     let known = Suspect { survived: Duration::from_millis(7_001), losses: 3, ..Suspect::default() };
@@ -240,7 +243,7 @@ pub async fn a_suspect_is_leased_with_the_time_and_liable_as_asked(store: Arc<dy
     assert_eq!(store.job(ordinary.job).await.standing.suspect, None, "an ordinary job has no turn");
 }
 
-/// Until then they count as jobs that are not due; only suspects that are due are reported as waiting.
+/// Until then suspects count as jobs that are not due. Only those that are due are reported as waiting.
 pub async fn suspects_wait_until_they_are_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -257,7 +260,7 @@ pub async fn suspects_wait_until_they_are_due(store: Arc<dyn Store>) {
     }
 }
 
-/// What one worker has taken, another does not get.
+/// A job that one worker has leased, another does not get.
 pub async fn two_workers_never_get_the_same_job(store: Arc<dyn Store>) {
     let (store, workers) = (Subject(store), [WorkerId::new(), WorkerId::new()]);
     let mut enqueued = store.enqueue(calls(20)).await;
@@ -273,7 +276,7 @@ pub async fn two_workers_never_get_the_same_job(store: Arc<dyn Store>) {
     assert_eq!(leased, enqueued);
 }
 
-/// Many workers at the same time, with limits of their own, until all jobs are leased.
+/// Many workers lease at the same time, with limits of their own, until all jobs are leased.
 pub async fn concurrent_leases_give_each_job_once(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut enqueued = store.enqueue(calls(400)).await;

@@ -1,4 +1,4 @@
-//! What is empty, huge, deep or far away in time.
+//! Values that are empty, huge, deep or far away in time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     store::{Ask, Filter, Record, Settlement, Store, Written},
 };
 
-/// They do nothing and answer so; a record without steps answers whether the lease holds.
+/// Such calls change nothing. A record without steps still answers whether the lease holds.
 pub async fn calls_without_anything_in_them_are_fine(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.enqueue([]).await;
@@ -31,7 +31,7 @@ pub async fn calls_without_anything_in_them_are_fine(store: Arc<dyn Store>) {
     assert_eq!(store.try_write(record(Lease { attempt: 2, ..lease }, [])).await, Written::Fenced);
 }
 
-/// The largest limit, and numbers past every end.
+/// Reads take the largest limit, and numbers past every end.
 pub async fn limits_without_end_are_fine(store: Arc<dyn Store>) {
     const ALL: usize = usize::MAX;
     let store = Subject(store);
@@ -51,7 +51,7 @@ pub async fn limits_without_end_are_fine(store: Arc<dyn Store>) {
     assert_eq!(answer(store.0.prune(at(1), at(1), ALL).await), 1);
 }
 
-/// More in one call than what a database takes as parameters of one statement.
+/// One call takes more jobs than a database takes parameters in one statement.
 pub async fn thousands_at_once_are_fine(store: Arc<dyn Store>) {
     const MANY: usize = 3_000;
     let (store, worker) = (Subject(store), WorkerId::new());
@@ -71,7 +71,7 @@ pub async fn thousands_at_once_are_fine(store: Arc<dyn Store>) {
     assert_eq!(answer(store.0.prune(at(1), at(1), MANY).await), MANY);
 }
 
-/// A megabyte in each value, and a little more.
+/// Each value may have a megabyte, and a little more.
 pub async fn large_values_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     let large = Json::encode(&"x".repeat(1 << 20)).expect("a string has a JSON form");
@@ -96,7 +96,7 @@ pub async fn large_values_are_kept(store: Arc<dyn Store>) {
     assert_eq!(store.job(lease.job).await.standing.state, State::Dead { error: text });
 }
 
-/// Every character, NUL too; and JSON to the letter, with its spaces, digits and order of keys.
+/// Every character is kept, NUL too; and JSON to the letter, with its spaces, digits and order of keys.
 pub async fn text_of_any_kind_is_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     for text in
@@ -142,7 +142,7 @@ pub async fn text_of_any_kind_is_kept(store: Arc<dyn Store>) {
     }
 }
 
-/// The least and the largest of each type, as where a database has no unsigned numbers.
+/// The least and the largest number of each type is kept, also where a database has no unsigned numbers.
 pub async fn numbers_at_their_ends_are_kept(store: Arc<dyn Store>) {
     let store = Subject(store);
     for number in [0, 1, i64::MAX as u64, 1 << 63, u64::MAX] {
@@ -179,7 +179,7 @@ pub async fn numbers_at_their_ends_are_kept(store: Arc<dyn Store>) {
     }
 }
 
-/// From the first moment to the last, before 1970 too; what is finer than a millisecond may be lost.
+/// Times from the first moment to the last are kept, before 1970 too; what is finer than a millisecond may be lost.
 pub async fn times_are_kept_to_the_millisecond(store: Arc<dyn Store>) {
     let store = Subject(store);
     let old = Timestamp::UNIX_EPOCH - Duration::from_millis(1_001);

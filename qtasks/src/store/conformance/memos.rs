@@ -26,7 +26,7 @@ pub async fn memos_are_kept_in_order(store: Arc<dyn Store>) {
     assert_eq!(store.memos(JobId::new(), None).await, [], "a job that is not there has none");
 }
 
-/// Those of the step that comes next are there; those of recorded steps may be gone, but are never taken for others.
+/// The memos of the step that comes next are there. Those of recorded steps may be gone, but are never read as those of another.
 pub async fn memos_for_a_step_are_found_by_it(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -42,7 +42,7 @@ pub async fn memos_for_a_step_are_found_by_it(store: Arc<dyn Store>) {
     assert_eq!(store.job(lease.job).await.counts.memos, 5);
 }
 
-/// What is noted already is passed over, also where it would now say something else, and the rest is appended.
+/// A memo that is there already is passed over, also where its content differs now, and the rest is appended.
 pub async fn memos_can_be_written_again(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -73,7 +73,7 @@ pub async fn a_gap_between_memos_is_an_error_and_writes_nothing(store: Arc<dyn S
     }
 }
 
-/// They are there if the record was written, and only then; one that is there stays as it is.
+/// The jobs are there if the record was written, and only then. A job that was there before stays as it is.
 pub async fn jobs_of_a_record_are_enqueued_with_it(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;

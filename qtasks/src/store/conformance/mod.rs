@@ -1,7 +1,8 @@
 //! The rules that every store keeps, each a test of its own.
 //!
 //! The author of a store has it pass them all with one line, which becomes one `#[test]` for each rule. It takes an async
-//! closure that makes a fresh, empty store, and with it what must live as long: a directory of its own, or `()`. The feature `conformance` of this crate must be on.
+//! closure that makes a fresh, empty store, and with it what must live as long: a directory of its own, or `()`. The feature
+//! `conformance` of this crate must be on.
 //!
 //! ```
 //! mod memory {

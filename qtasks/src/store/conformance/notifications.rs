@@ -8,7 +8,8 @@ use crate::{
     store::{Record, Settlement, Store},
 };
 
-/// After an enqueue, also of a job for later, by which a worker learns when to look again; and when a job comes to wait once more.
+/// A listener for work is notified of each enqueue, also of a job for later, by which a worker learns when to look again; and of
+/// each job that waits once more.
 pub async fn new_work_is_notified(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut work = store.0.notifier().work();
@@ -22,7 +23,7 @@ pub async fn new_work_is_notified(store: Arc<dyn Store>) {
     expect_notification(&mut work, "a job that waits again").await;
 }
 
-/// Steps, progress, and each settlement.
+/// A listener for a job is notified of its steps, of its progress, and of each settlement.
 pub async fn changes_of_a_job_are_notified(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -39,7 +40,7 @@ pub async fn changes_of_a_job_are_notified(store: Arc<dyn Store>) {
     expect_notification(&mut changes, "a cancelled job").await;
 }
 
-/// However it ended.
+/// A listener for the end of a job is notified however the job ends.
 pub async fn the_end_of_a_job_is_notified(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -53,7 +54,8 @@ pub async fn the_end_of_a_job_is_notified(store: Arc<dyn Store>) {
     assert!(end.take_notification(), "a job that is done");
 }
 
-/// Then the caller finds by the notifier what its call led to, before it goes on. Tried often, for it is a matter of moments.
+/// So the caller finds by the notifier what its call led to, before it goes on. This is tried often, since it is a matter of
+/// moments.
 pub async fn a_call_has_notified_when_it_returns(store: Arc<dyn Store>) {
     let store = Subject(store);
     for round in 0..50 {

@@ -1,4 +1,4 @@
-//! Jobs stand in line in the order of their making, each once.
+//! Jobs wait in the order of their making, each once.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     store::{Ask, Filter, Hold, Settlement, Store},
 };
 
-/// In whatever order they get to the store, and whatever part of them is read or leased at a time.
+/// That is so in whatever order they get to the store, and however many are read or leased at a time.
 pub async fn jobs_that_come_late_are_leased_and_read_in_order(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = calls(60);
@@ -24,7 +24,7 @@ pub async fn jobs_that_come_late_are_leased_and_read_in_order(store: Arc<dyn Sto
     assert_eq!(leased, in_order);
 }
 
-/// Those that are not due by the clock of the worker stay where they are.
+/// Jobs that are not due by the clock of the worker go on waiting.
 pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs =
@@ -37,7 +37,7 @@ pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: A
     assert_eq!(ids(&store.lease(Ask { now: at(50), ..ask(WorkerId::new()) }).await), [all[5]]);
 }
 
-/// And it is not sent back for a job that was called off before its turn.
+/// A job that was called off before its turn does not count.
 pub async fn a_worker_whose_clock_is_behind_learns_when_the_next_job_is_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = [0, 0, 30].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due) });
@@ -53,7 +53,7 @@ fn change(job: JobId, state: StateKind, next: NextState) -> Settlement {
     Settlement { hold: Hold::Seen { job, state, attempt: 0 }, ..settlement(lease, next) }
 }
 
-/// Those around it are leased, and itself once it is due again.
+/// The jobs around it are leased, and the job itself once it waits again.
 pub async fn a_job_that_was_called_off_before_its_turn_is_passed_over(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = store.enqueue(calls(5)).await;
@@ -68,8 +68,8 @@ pub async fn a_job_that_was_called_off_before_its_turn_is_passed_over(store: Arc
     assert_eq!(store.job(jobs[1]).await.standing.attempt, 1);
 }
 
-/// Also where it was called off in line and is there again, tried again or pruned and enqueued anew, before its turn came;
-/// and when it waits again after that, it waits until it is due.
+/// That is so also where the job was called off while it waited and then, before its turn came, was tried again, or pruned and
+/// enqueued anew. When it waits again after that, it waits until it is due.
 pub async fn a_job_that_is_in_line_again_is_leased_once(store: Arc<dyn Store>) {
     let store = Subject(store);
     let jobs = calls(3);

@@ -11,7 +11,7 @@ use crate::{
     store::{Ask, Filter, Hold, Record, Settlement, Store, Suspects},
 };
 
-/// From a number on, as many as asked for.
+/// A page has the steps from a number on, as many as asked for.
 pub async fn steps_are_read_in_pages(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (lease, other) = (store.running().await, store.running().await);
@@ -25,7 +25,7 @@ pub async fn steps_are_read_in_pages(store: Arc<dyn Store>) {
     }
 }
 
-/// By id, from after the last one of the page before, which may be gone by then.
+/// A page goes on, by id, after the last job of the page before, which may be gone by then.
 pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut jobs = calls(7);
@@ -47,7 +47,7 @@ pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
     }
 }
 
-/// Those in which a job is due that waits; not where all that wait are due later, run, or have ended.
+/// A lane is found if a job that waits in it is due; not if its jobs are due later, run, or have ended.
 pub async fn lanes_with_due_jobs_are_found(store: Arc<dyn Store>) {
     let store = Subject(store);
     let in_lane = |queue: &str, task: &str, due| NewJob {
@@ -72,7 +72,7 @@ pub async fn lanes_with_due_jobs_are_found(store: Arc<dyn Store>) {
     assert_eq!(due(1).await, ["a x", "b y:z"]);
 }
 
-/// By task, queue and state, alone and together; a page is full of what passes.
+/// Jobs are filtered by task, queue and state, alone and together; a page is full of jobs that pass.
 pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
     let store = Subject(store);
     for next in [None, Some(waiting(0)), Some(done()), Some(dead()), Some(cancelled())] {
@@ -103,7 +103,7 @@ pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
     }
 }
 
-/// In each state, with all that is counted; of a job that is not there nothing.
+/// The standing and the counts are those of the job in each state. A job that is not there has none.
 pub async fn how_a_job_stands_is_what_the_job_says(store: Arc<dyn Store>) {
     let store = Subject(store);
     assert_eq!(answer(store.0.standing(JobId::new()).await), None);

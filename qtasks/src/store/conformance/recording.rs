@@ -26,7 +26,7 @@ pub async fn recorded_steps_are_kept_in_order(store: Arc<dyn Store>) {
     assert_eq!(store.steps(lease.job).await, (0..9).map(step).collect::<Vec<_>>());
 }
 
-/// What is recorded already is passed over, also where it would now say something else, and the rest is appended.
+/// A step that is recorded already is passed over, also where its content differs now, and the rest is appended.
 pub async fn a_record_can_be_written_again(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -59,7 +59,8 @@ pub async fn a_gap_between_steps_is_an_error_and_writes_nothing(store: Arc<dyn S
     store.write(record(lease, [step(1)])).await;
 }
 
-/// However the job came by them; steps that were recorded before, or none, or those of another lease forgive nothing.
+/// That is so whatever the failures came from. A record without new steps changes nothing of them, nor does one under another
+/// lease.
 pub async fn a_new_step_sets_the_failures_to_0(store: Arc<dyn Store>) {
     let store = Subject(store);
     let old = store.running().await;
@@ -97,7 +98,8 @@ pub async fn records_are_answered_in_order(store: Arc<dyn Store>) {
     assert_eq!(store.steps(second.job).await, [step(0), step(1)]);
 }
 
-/// The latest counts, with steps or without; a record that says nothing of it leaves it, as does all that comes after.
+/// The latest progress counts, reported with steps or without. A record without progress does not change it, nor does the end of
+/// the job.
 pub async fn progress_stays_until_it_is_said_anew(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -114,7 +116,7 @@ pub async fn progress_stays_until_it_is_said_anew(store: Arc<dyn Store>) {
     assert_eq!(store.job(lease.job).await.counts.progress, at_0);
 }
 
-/// They have a number and stand among the steps; the last step is the last one with a value.
+/// Skipped steps have a number and are read with the others; the last step is the last one with a value.
 pub async fn skipped_steps_are_counted_and_never_the_last(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;

@@ -13,7 +13,7 @@ use crate::{
     store::{Ask, Hold, Settlement, Store, Suspects, Written},
 };
 
-/// State, failures and suspicion are those that the settlement names; all else stays. What was settled is not settled again.
+/// State, failures and suspicion are those that the settlement names; all else stays. The same settlement is not made twice.
 pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
     let store = Subject(store);
     let shapes = [Shape::List, Shape::Map, Shape::Text, Shape::Count, Shape::Last, Shape::Nothing];
@@ -32,14 +32,14 @@ pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
     }
 }
 
-/// Through every lease and every record, until a settlement says otherwise.
+/// It stays a suspect through every lease and every record.
 pub async fn a_suspect_stays_one_until_it_is_settled_otherwise(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
     let known = |milliseconds, losses| {
         Some(Suspect { survived: Duration::from_millis(milliseconds), losses, ..Suspect::default() })
     };
-    // As long as anything is known of it, and longer.
+    // Suspects that have survived nothing and for a day; then none; then one once more.
     for suspect in [known(0, 0), known(86_400_000, u32::MAX), None, known(1, 1)] {
         let lease = lease_of(&store.job(lease.job).await);
         store.settle(settlement_to(lease, Outcome { suspect, ..outcome(waiting(0)) })).await;
@@ -53,7 +53,7 @@ pub async fn a_suspect_stays_one_until_it_is_settled_otherwise(store: Arc<dyn St
     }
 }
 
-/// It keeps its position by priority and age, and its next attempt has the next number.
+/// The job keeps its position by priority and age, and its next attempt has the next number.
 pub async fn a_job_that_waits_again_is_leased_again_when_it_is_due(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -68,7 +68,7 @@ pub async fn a_job_that_waits_again_is_leased_again_when_it_is_due(store: Arc<dy
     }
 }
 
-/// Not one that was renewed after it was looked at, and not one of another attempt or worker.
+/// It is not taken if its worker has renewed after it was looked at, nor under another attempt or worker.
 pub async fn only_a_job_of_a_silent_worker_is_taken_from_it(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -91,7 +91,7 @@ pub async fn only_a_job_of_a_silent_worker_is_taken_from_it(store: Arc<dyn Store
     assert_eq!(store.renew(lease.worker, 6).await, [], "a renewal tells that the lease is gone");
 }
 
-/// In the same state and at the same attempt, whichever state that is.
+/// It must still be in the state and at the attempt that it was seen in, whichever state that is.
 pub async fn a_job_is_settled_only_as_it_was_seen(store: Arc<dyn Store>) {
     let store = Subject(store);
     for state in [None, Some(waiting(0)), Some(done()), Some(dead()), Some(cancelled())] {
@@ -127,7 +127,7 @@ pub async fn a_job_without_all_its_steps_is_not_done(store: Arc<dyn Store>) {
     }
 }
 
-/// It goes on with the steps and the history that it has, at its next attempt.
+/// The job goes on with the steps and the history that it has, at its next attempt.
 pub async fn a_dead_job_can_be_tried_again(store: Arc<dyn Store>) {
     let store = Subject(store);
     let lease = store.running().await;
@@ -165,7 +165,7 @@ pub async fn settlements_are_answered_in_order(store: Arc<dyn Store>) {
     assert_eq!(store.job(second.job).await.standing.state, done().into());
 }
 
-/// Never both, however they meet; state, answers and history agree on which.
+/// Never both happen, however the two meet; state, answers and history agree on which.
 pub async fn a_cancel_wins_or_the_job_completes(store: Arc<dyn Store>) {
     let store = Subject(store);
     for round in 0..100 {

@@ -10,7 +10,7 @@
 //! folder: so where that is still the same, one look at the folder is enough, and the paths are looked at ten times a second.
 //! Only a file that is mounted over one of them changes no time; it is noticed by the next look at the paths.
 //!
-//! Where there are no inodes, on Windows, it is looked only whether the files are there. Windows lets no program remove,
+//! On Windows, which has no inodes, the store only checks that the files are there. Windows lets no program remove,
 //! rename or replace a file that SQLite has open.
 
 use std::{
@@ -164,7 +164,7 @@ pub(super) fn check_at(path: &Path) -> Result<(), Fault> {
     if stores.peek().is_none() {
         return Ok(());
     }
-    // One may have been opened on what stands there now.
+    // One of them may have been opened on the files that stand there now.
     stores.map(|files| files.check().map(drop)).reduce(|found, other| found.or(other)).unwrap_or(Ok(()))
 }
 
@@ -202,7 +202,7 @@ impl Known {
             Ok(found) if identity(&found) == self.identity => Ok(Look::Same(found)),
             Ok(_) => Ok(Look::Other),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Look::Gone),
-            // It may be there, and is looked for again.
+            // The file may be there, and is looked for again.
             Err(error) => Err(about(&self.path, error)),
         }
     }

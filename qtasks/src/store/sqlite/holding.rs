@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::runtime::clock_hold::ClockHold;
 
-/// Whether calls of a store hold the clock: where the application goes by tokio's.
+/// Whether calls of a store hold the clock: only where the application goes by tokio's clock.
 #[derive(Debug, Default)]
 pub(super) struct Holding(AtomicBool);
 
@@ -15,7 +15,7 @@ impl Holding {
         self.0.store(true, Relaxed);
     }
 
-    /// Holds the clock of the caller's runtime until this is dropped, if that is to be.
+    /// Holds the clock of the caller's runtime until the answer is dropped, if calls are to hold it.
     pub(super) fn hold(&self) -> Option<ClockHold> {
         if !self.0.load(Relaxed) {
             return None;

@@ -1,4 +1,4 @@
-//! Everything the writer says in SQL.
+//! All SQL of the writer.
 
 use rusqlite::{Connection, Statement};
 
@@ -30,13 +30,13 @@ pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
 
-/// Rows of new steps, as they came.
+/// The rows of new steps, in the order of arrival.
 pub(super) const NEW_STEPS: &str = "SELECT steps FROM qtasks_new_steps ORDER BY arrival";
 
 /// The leases of a worker, without its name.
 pub(super) const HELD: &str = "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1";
 
-/// What a settlement writes; the conditions follow.
+/// The update of a settlement, to which its conditions are added.
 macro_rules! settle {
     ($($hold:literal)*) => {
         concat!(
@@ -48,8 +48,8 @@ macro_rules! settle {
     };
 }
 
-/// The jobs of a lane that are known to be due, or were due when they were enqueued, behind the one that was read last; those
-/// that are leased first come first.
+/// The jobs of a lane that are known to be due, or were due when they were enqueued, behind the job that was read last. The most
+/// urgent come first.
 macro_rules! ready {
     ($suspect:literal, $condition:literal, $behind:literal, $order:literal) => {
         concat!(

@@ -132,7 +132,7 @@ impl<'c> Tables<'c> {
         self.new_steps.more(&mut self.sql, more)
     }
 
-    /// Moves all new steps to where they stay.
+    /// Moves all new steps to the segments of their jobs.
     pub(crate) fn move_steps(&mut self) -> rusqlite::Result<()> {
         self.new_steps.shift(&mut self.sql)
     }

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// So many rows may always join a transaction.
+/// So many rows may always join a transaction that has begun.
 const JOINING: usize = 256;
 
 pub(super) struct Writer<'a> {
@@ -38,7 +38,7 @@ pub(super) struct Writer<'a> {
     /// Whether the files have changed, and the writer has given them up.
     pub(super) is_over: bool,
     pub(super) waiters: Vec<Waiter>,
-    /// Workers for whom nothing waits, as far as is known.
+    /// The workers for which no job waits, as far as the writer knows.
     pub(super) caught_up: HashSet<WorkerId>,
     /// The data version at the last look.
     pub(super) version: i64,
@@ -87,14 +87,15 @@ impl Writer<'_> {
         checked
     }
 
-    /// Leaves the old files whole, which are of no use to this store any more.
+    /// Leaves the old files whole. This store does not use them any more.
     fn give_up(&mut self) {
         self.waiters.append(&mut self.queue.waiters());
         // Without jobs, even where some were leased to them in the last transaction.
         self.waiters.iter_mut().for_each(Waiter::undone);
         self.waiters.drain(..).for_each(Waiter::answer);
-        // What the log holds goes to the file it belongs to: that file may be the only one there is, and a log that stays behind
-        // would be mixed into the file which stands there now. If a program has it open with that file, the writer does not touch it.
+        // What the log holds goes to the file it belongs to: that file may be the only one there is, and a log that stays
+        // behind would be mixed into the file which stands there now. If a program has it open with that file, the writer does
+        // not touch it.
         let unseen = self.tables.data_version().ok() != Some(self.version);
         if self.files.may_empty_log(unseen) {
             self.wal.empty(self.tables.connection);
@@ -158,7 +159,7 @@ impl Writer<'_> {
         done
     }
 
-    /// Begins a transaction, as soon as others let it.
+    /// Begins a transaction, as soon as other connections give the lock back.
     fn begin(&mut self, batch: &[Box<dyn Command>]) -> Result<(), Fault> {
         if self.is_over {
             return self.check().map(drop);
@@ -177,7 +178,7 @@ impl Writer<'_> {
         begun.map_err(|fault| if fault.is_busy() { Fault::Locked { waited: patience } } else { fault })
     }
 
-    /// Applies the changes, those that come while that is done, and what is to be applied after them.
+    /// Applies the changes, then those that arrive meanwhile, then leases and handlers.
     fn apply(
         &mut self,
         changes: &mut Vec<Box<dyn Command>>,

@@ -1,13 +1,13 @@
 //! The tables of each format, in SQL.
 
-/// Each takes the tables from one format to the next; the first from a file without any.
+/// Each migration takes the tables from one format to the next; the first begins with a file without tables.
 ///
 /// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
 /// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
-/// a lease that passes them over does not read them; `survived` and what stands behind it is theirs alone, and for other jobs
-/// nothing or 0, which takes a byte each. The views are a door for SQL; nothing is said there that SQLite 3.38 does not know,
-/// since it is the SQLite of other programs. Steps are [`packed`](crate::store::sqlite::steps::packed). New ones stand in
+/// a lease that passes them over does not read them. `survived` and the columns behind it are for suspects alone; other jobs have
+/// null or 0 there, which takes a byte each. The views are a door for SQL: they use nothing that SQLite 3.38 does not know, since
+/// other programs enqueue by them with their own SQLite. Steps are [`packed`](crate::store::sqlite::steps::packed). New ones stand in
 /// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
 /// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format.
 /// The `step` of a memo is -1 where it is for the whole body.

@@ -33,7 +33,7 @@ pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Brings the tables to the format of this qtasks.
 ///
-/// Any number of processes may do so at once: what is missing is found out and added under the one write lock.
+/// Any number of processes may do so at once: each looks what is missing, and adds it, under the one write lock.
 pub(super) fn migrate(connection: &mut Connection, url: &StoreUrl, migrations: &[&str]) -> Result<()> {
     let known = migrations.len() as i64;
     if check(connection, url, known)? == known {

@@ -94,22 +94,7 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
     let connection = migrated(&folder, &MIGRATIONS[..5]);
     connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
     let (holder, [suspect, delayed, ordinary, running, done]) = (WorkerId::new(), [(); 5].map(|()| JobId::new()));
-    for (id, state, is_suspect, attempt, worker, outcome) in [
-        (suspect, 1, true, 2, None, None),
-        (delayed, 0, true, 2, None, None),
-        (ordinary, 1, false, 0, None, None),
-        (running, 2, true, 3, Some(holder.to_bytes()), None),
-        (done, 3, false, 1, None, Some("7")),
-    ] {
-        let due = encoding::millis(NOW) + if state == 0 { 5 } else { 0 };
-        let ended = outcome.map(|_| encoding::millis(NOW));
-        let insert = "INSERT INTO qtasks_jobs
-                          (id, lane, rank, state, due, enqueued, args, suspect, attempt, worker, outcome, ended, failures)
-                          VALUES (?1, 1, -4, ?2, ?3, ?4, '{}', ?5, ?6, ?7, ?8, ?9, 1)";
-        let values =
-            params![id.to_bytes(), state, due, encoding::millis(NOW), is_suspect, attempt, worker, outcome, ended];
-        connection.execute(insert, values).unwrap();
-    }
+    insert_jobs_of_format_5(&connection, holder, [suspect, delayed, ordinary, running, done]);
     drop(connection);
 
     let store = Sqlite::open(&url).await.unwrap();
@@ -143,6 +128,27 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
     assert_eq!(leased.next_due, Some(NOW + Duration::from_millis(5)));
     let leased = store.lease(Ask { now: leased.next_due.unwrap(), ..asked() }).await.unwrap();
     assert_eq!(leased.jobs[0].call.id, delayed);
+}
+
+/// A suspect that is due, one that is due later, an ordinary job, a running suspect and a job that is done.
+fn insert_jobs_of_format_5(connection: &Connection, holder: WorkerId, jobs: [JobId; 5]) {
+    let [suspect, delayed, ordinary, running, done] = jobs;
+    for (id, state, is_suspect, attempt, worker, outcome) in [
+        (suspect, 1, true, 2, None, None),
+        (delayed, 0, true, 2, None, None),
+        (ordinary, 1, false, 0, None, None),
+        (running, 2, true, 3, Some(holder.to_bytes()), None),
+        (done, 3, false, 1, None, Some("7")),
+    ] {
+        let due = encoding::millis(NOW) + if state == 0 { 5 } else { 0 };
+        let ended = outcome.map(|_| encoding::millis(NOW));
+        let insert = "INSERT INTO qtasks_jobs
+                          (id, lane, rank, state, due, enqueued, args, suspect, attempt, worker, outcome, ended, failures)
+                          VALUES (?1, 1, -4, ?2, ?3, ?4, '{}', ?5, ?6, ?7, ?8, ?9, 1)";
+        let values =
+            params![id.to_bytes(), state, due, encoding::millis(NOW), is_suspect, attempt, worker, outcome, ended];
+        connection.execute(insert, values).unwrap();
+    }
 }
 
 #[tokio::test]

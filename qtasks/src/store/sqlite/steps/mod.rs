@@ -1,4 +1,4 @@
-//! The steps in the tables: new ones first stand together as they came, and are then moved to where those of each job do.
+//! The steps in the tables: new ones first stand together in the order of arrival, and are then moved to the segments of their jobs.
 
 pub(super) mod packed;
 
@@ -16,8 +16,9 @@ const ENOUGH: usize = 256 << 10;
 /// Reading a row of new steps costs as much as reading so many bytes.
 const ROW: usize = 512;
 
-/// The number of new steps, or of bytes in them, from which on those of one job are written to where they stay at once.
+/// So many new steps of one job are written to segments at once.
 const MANY: usize = 64;
+/// New steps of one job with so many bytes are written to segments at once.
 const LARGE: usize = 4 << 10;
 
 /// New steps that are written in one go.
@@ -25,7 +26,7 @@ const LARGE: usize = 4 << 10;
 pub(super) struct New(MixedPage);
 
 impl New {
-    /// Takes new steps of a job; many of them, or large ones, it writes by itself.
+    /// Takes new steps of a job. Many of them, or large ones, it writes to segments at once.
     pub(super) fn add<'s>(
         &mut self,
         sql: &mut Statements<'_>,
@@ -41,7 +42,7 @@ impl New {
         segments.finish()
     }
 
-    /// Writes them; gives how much more there is now to be moved.
+    /// Writes the steps; gives how much more there is now to be moved.
     pub(super) fn write(self, sql: &mut Statements<'_>) -> rusqlite::Result<usize> {
         let bytes = self.0.bytes();
         if bytes.is_empty() {
@@ -72,7 +73,7 @@ impl NewStepCount {
         self.0 = ENOUGH;
     }
 
-    /// Moves all new steps to where they stay.
+    /// Moves all new steps to the segments of their jobs.
     pub(super) fn shift(&mut self, sql: &mut Statements<'_>) -> rusqlite::Result<()> {
         let pages = pages(&mut sql.new_steps)?;
         let mut steps = pages.iter().flat_map(|page| packed::mixed(page)).collect::<Result<Vec<_>, _>>()?;
