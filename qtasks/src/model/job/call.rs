@@ -1,0 +1,44 @@
+//! What a job is asked to do: the call of its task, which never changes.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ids::JobId;
+use crate::model::json::Json;
+
+/// The part of a job that never changes: which task is called, how, and with what. Times are kept to the millisecond.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobCall {
+    /// The name of the job in its store.
+    pub id: JobId,
+    /// The name of the task that the job calls.
+    pub task: String,
+    /// The queue that the job was enqueued under.
+    pub queue: String,
+    /// Of the jobs that are due, those with a higher priority are leased first.
+    pub priority: i16,
+    /// The arguments, as an object by parameter name.
+    pub args: Json,
+    /// How long one attempt may last. Without it the task decides.
+    pub max_time: Option<Duration>,
+    /// When the job was enqueued.
+    pub enqueued: Timestamp,
+}
+
+/// A call of a task, ready to be enqueued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewJob {
+    /// The part of the job that never changes.
+    pub call: JobCall,
+    /// The time from which the job may be leased. Stores keep only the latest such time, so it is not part of the call.
+    pub due: Timestamp,
+}
+
+/// A call that is due as soon as it is enqueued.
+impl From<JobCall> for NewJob {
+    fn from(call: JobCall) -> Self {
+        Self { due: call.enqueued, call }
+    }
+}

@@ -1,0 +1,17 @@
+//! A job and what belongs to it: its state, its steps, the attempts made at it.
+
+mod attempt;
+mod call;
+mod ids;
+mod standing;
+mod state;
+mod steps;
+
+pub use self::{
+    attempt::{Attempt, Ending, Lease},
+    call::{JobCall, NewJob},
+    ids::{JobId, ParseJobIdError, WorkerId},
+    standing::{Counts, Job, Standing, Suspect},
+    state::{NextState, Output, Shape, State, StateKind},
+    steps::{Memo, Progress, Reply, Step},
+};
