@@ -4,53 +4,53 @@ use redis::RedisError;
 
 use super::{error::Fault, url::StoreUrl};
 
-/// The commands that scripts call, as accounts are given them.
+/// The commands that scripts call, as the rights of an account name them.
 pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hset hsetnx lindex llen lpop lpush lrange ltrim \
                           mget mset msetnx publish rpush sadd set setnx setrange smembers smismember srem time unlink \
                           zadd zcard zrange zrangebylex zrangebyscore zrem";
 
-/// What a script says that was refused something, in the words of Redis 6.2 and 7.0, and of those from 7.2 on.
+/// What the error of a script says whose command was refused: in Redis 6.2 and 7.0, and from 7.2 on.
 const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
 
 pub(super) const FULL: &str = "the memory of the server is full: let it have more (`CONFIG SET maxmemory`), or finished jobs be pruned \
                     sooner; jobs that are there are worked off all the same";
 
-/// Whether the account may not ask this.
+/// Whether the account may not call this command.
 pub(super) fn is_denied(fault: &Fault) -> bool {
     matches!(fault, Fault::Refused { error, .. } if error.code() == Some("NOPERM"))
 }
 
-/// Whether the server answers this to no account, or not to this one.
+/// Whether the server answers this command for no account, or not for this one.
 pub(super) fn is_kept_secret(fault: &Fault) -> bool {
     let is_unknown = |error: &RedisError| error.detail().is_some_and(|detail| detail.contains("unknown command"));
     is_denied(fault) || matches!(fault, Fault::Redis(error) if is_unknown(error))
 }
 
-/// The line for an operator.
-pub(super) fn line(place: &StoreUrl, rights: &str) -> String {
-    format!("`ACL SETUSER {} {rights}` allows it", place.account())
+/// The line with which an operator gives the account these rights.
+pub(super) fn line(url: &StoreUrl, rights: &str) -> String {
+    format!("`ACL SETUSER {} {rights}` allows it", url.account())
 }
 
-/// What hint there is for a connection that was refused.
-pub(super) fn of_connecting(error: &RedisError, place: &StoreUrl) -> Option<String> {
+/// The hint for a connection that the server refused, if there is one.
+pub(super) fn of_connecting(error: &RedisError, url: &StoreUrl) -> Option<String> {
     let detail = error.detail().unwrap_or_default();
-    right(detail, place).map(|right| line(place, &right))
+    right(detail, url).map(|right| line(url, &right))
 }
 
-/// The right that is missing, where the server says which.
-pub(super) fn right(detail: &str, place: &StoreUrl) -> Option<String> {
+/// The right that the account lacks, where the server says which.
+pub(super) fn right(detail: &str, url: &StoreUrl) -> Option<String> {
     let named = |(_, rest): (&str, &str)| rest.split_once('\'').map(|(command, _)| format!("+{command}"));
     if let Some(right) = detail.split_once("permissions to run the '").and_then(named) {
         return Some(right);
     }
     let is_refused = detail.contains("permissions to access") || is_of_a_script(detail);
     if is_refused && detail.contains("channel") {
-        return Some(format!("&{}", place.channel()));
+        return Some(format!("&{}", url.channel()));
     }
-    (is_refused && detail.contains("key")).then(|| format!("~{}*", place.prefix))
+    (is_refused && detail.contains("key")).then(|| format!("~{}*", url.prefix))
 }
 
-/// Whether a script says that it was refused something.
+/// Whether this is the error of a script whose command was refused.
 pub(super) fn is_of_a_script(detail: &str) -> bool {
     IN_SCRIPTS.iter().any(|said| detail.contains(said))
 }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_right_that_is_missing_is_found_in_the_words_of_every_version() {
-        let place = StoreUrl::parse("redis://me:secret@db?app=shop").unwrap();
+        let url = StoreUrl::parse("redis://me:secret@db?app=shop").unwrap();
         for (said, right_of) in [
             ("this user has no permissions to run the 'config|get' command", Some("+config|get")),
             ("this user has no permissions to run the 'script' command or its subcommand", Some("+script")),
@@ -130,7 +130,7 @@ mod tests {
             ),
             ("wrong number of arguments", None),
         ] {
-            assert_eq!(right(said, &place).as_deref(), right_of, "{said}");
+            assert_eq!(right(said, &url).as_deref(), right_of, "{said}");
         }
     }
 }

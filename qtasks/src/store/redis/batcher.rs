@@ -1,5 +1,5 @@
-//! What is to be written while the server is busy with other things goes to it together, so that it has its disk
-//! sync once for all of it.
+//! Calls that come while the server is busy are sent to it together, so that the server syncs its disk once for all of
+//! them.
 
 use std::{
     mem,
@@ -22,38 +22,38 @@ use super::{
     runtime::Crew,
 };
 
-/// As many bytes of jobs are enqueued together at most, unless one call has more: so that nobody waits long behind them.
+/// The most bytes of jobs that are enqueued together, unless one call has more, so that no other call waits long behind them.
 const TOGETHER: usize = 1 << 20;
 
-/// When so many wait to enqueue jobs, their round begins although the one before it is not answered: the server has it at
-/// hand when it is done with that. With two rounds under way, they wait.
+/// When this many calls wait to enqueue jobs, their round is sent although the round before it is not answered, so that the
+/// server has it at hand when it is done with the other. With two rounds under way, they wait.
 const MANY: usize = 16;
 
-/// After so long the next round begins although this one is not answered: the server is far away, or busy with something
+/// After this time the next round is sent although this one is not answered: the server is far away, or busy with something
 /// large.
 const PAUSE: Duration = Duration::from_millis(2);
 
 type Asked<T> = Result<T, Fault>;
 type AnswerSender<T> = oneshot::Sender<Asked<T>>;
 
-/// Where calls wait for the next round.
+/// Gathers calls for the next round.
 pub(super) struct Batcher {
     pub(super) link: Arc<Link>,
     large_calls: LargeCalls,
     crew: Crew,
     pending: Mutex<Pending>,
-    /// Rings when many wait to enqueue jobs.
+    /// Notified when many calls wait to enqueue jobs.
     many: Notify,
 }
 
 #[derive(Default)]
 struct Pending {
     round: Round,
-    /// Whether somebody sends what waits.
+    /// Whether a task is sending the pending calls.
     is_sent: bool,
 }
 
-/// What goes together.
+/// The calls that are sent together.
 #[derive(Default)]
 struct Round {
     calls: Vec<(Cmd, AnswerSender<Value>)>,
@@ -66,7 +66,7 @@ impl Batcher {
         Self { link, large_calls, crew, pending: Mutex::default(), many: Notify::new() }
     }
 
-    /// Asks the server by a script.
+    /// Calls a script on the server.
     pub(super) async fn ask<T: FromRedisValue>(self: &Arc<Self>, call: Cmd) -> Asked<T> {
         let (answer, answered) = oneshot::channel();
         self.add(|round| round.calls.push((call, answer)));
@@ -74,7 +74,7 @@ impl Batcher {
         Ok(from_redis_value(answer).map_err(RedisError::from)?)
     }
 
-    /// Enqueues jobs, whether or not somebody waits for the answer.
+    /// Enqueues jobs, whether or not the caller waits for the answer.
     pub(super) fn enqueue(self: &Arc<Self>, batch: Batch) -> oneshot::Receiver<Asked<()>> {
         let (answer, enqueued) = oneshot::channel();
         self.add(|round| round.batches.push((batch, answer)));
@@ -88,11 +88,11 @@ impl Batcher {
             self.many.notify_one();
         }
         if !mem::replace(&mut pending.is_sent, true) {
-            self.crew.see_to(Arc::clone(self).send());
+            self.crew.carry_out(Arc::clone(self).send());
         }
     }
 
-    /// Sends what waits, until nothing does and all is answered.
+    /// Sends the pending calls, until there are none and all are answered.
     async fn send(self: Arc<Self>) {
         let sending = Sending(&self);
         let mut sent = FuturesUnordered::new();
@@ -110,7 +110,8 @@ impl Batcher {
         }
     }
 
-    /// What goes next, if anything waits. If not, and it is the last time that somebody asks, whoever adds something sends it.
+    /// The next round, if any call waits. If none does and `is_last` says that the sender ends, the next call that is added
+    /// starts another sender.
     fn take(&self, is_last: bool) -> Option<Round> {
         let mut pending = self.pending();
         let Round { calls, batches } = &mut pending.round;
@@ -133,13 +134,13 @@ impl Batcher {
             self.heed(&answered);
             reply(answer, answered);
         });
-        // Jobs last: who leases some has asked before they came, by an earlier clock.
+        // Jobs last: a lease in this round was asked for before they came, by an earlier clock.
         join!(join_all(calls), self.enqueue_together(batches));
     }
 
     async fn enqueue_together(&self, batches: Vec<(Batch, AnswerSender<()>)>) {
         let (batches, answers): (Vec<_>, Vec<_>) = batches.into_iter().unzip();
-        // One that is too large must not fail those that met it by chance.
+        // A batch that is too large must not fail the others that it was joined with by chance.
         let is_large = batches.len() > 1 && batches.iter().map(Batch::bytes).sum::<usize>() > LARGE / 2;
         let each = is_large.then(|| batches.clone());
         let Some(batch) = batches.into_iter().reduce(Batch::join) else { return };
@@ -164,7 +165,7 @@ impl Batcher {
         enqueued
     }
 
-    /// When the server is away, those who have waited for it need not wait for it each in turn.
+    /// When the server is away, the calls that have waited meanwhile fail at once, so that they do not wait for it each in turn.
     fn heed<T>(&self, answered: &Asked<T>) {
         let Some(away) = answered.as_ref().err().filter(|fault| fault.is_away()) else { return };
         let Round { calls, batches } = mem::take(&mut self.pending().round);
@@ -177,7 +178,8 @@ impl Batcher {
     }
 }
 
-/// Somebody sends what waits. Where that ends in a panic, those who wait hear that nobody does, and the next call is sent.
+/// Stands for the task that sends the pending calls. If the task panics, dropping this fails the calls that wait, and the
+/// next call starts another sender.
 struct Sending<'a>(&'a Batcher);
 
 impl Drop for Sending<'_> {
@@ -186,7 +188,7 @@ impl Drop for Sending<'_> {
     }
 }
 
-/// Whoever asked may be gone.
+/// Answers a call, whose caller may be gone.
 fn reply<T>(answer: AnswerSender<T>, with: Asked<T>) {
     _ = answer.send(with);
 }

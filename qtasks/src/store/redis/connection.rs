@@ -1,4 +1,4 @@
-//! The connection to the server, which calls under way share, and which is made again when it is lost.
+//! The connection to the server. Calls that are under way share it, and it is made again when it is lost.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,57 +21,57 @@ use crate::{error::chain, model::job::JobId, store::Notifier};
 
 type Asked<T> = std::result::Result<T, Fault>;
 
-/// As many calls may wait to be sent.
+/// How many calls may wait to be sent.
 const WAITING: usize = 1024;
 /// How often one call follows keys that have moved, or has scripts loaded.
 const DETOURS: usize = 3;
 
-/// What all calls of a store go through.
+/// The way to the server, which all calls of a store take.
 pub(super) struct Link {
-    pub(super) place: StoreUrl,
+    pub(super) url: StoreUrl,
     pub(super) notifier: Arc<Notifier>,
-    /// By this the store knows its own news.
+    /// Marks the notifications of this store, so that it passes over its own.
     pub(super) caller: [u8; 8],
     scripts: Scripts,
     line: Arc<Mutex<Line>>,
-    /// When the last try to connect failed, and why. One tries for all who wait.
+    /// When the last try to connect failed, and why. One call tries, for all calls that wait for a connection.
     connecting: tokio::sync::Mutex<Option<(Instant, Fault)>>,
 }
 
 #[derive(Default)]
 struct Line {
     connection: Option<MultiplexedConnection>,
-    /// How many connections there were.
+    /// How many connections have been made.
     count: u64,
-    /// Where the keys are, if not at the server of the URL.
+    /// The node that has the keys, if it is not the server of the URL.
     node: Option<(String, u16)>,
 }
 
 impl Link {
-    pub(super) fn new(place: StoreUrl, notifier: Arc<Notifier>) -> Self {
+    pub(super) fn new(url: StoreUrl, notifier: Arc<Notifier>) -> Self {
         let caller = fastrand::u64(..).to_be_bytes();
         let (line, connecting) = Default::default();
-        Self { place, notifier, caller, scripts: Scripts::new(), line, connecting }
+        Self { url, notifier, caller, scripts: Scripts::new(), line, connecting }
     }
 
     /// Begins a call of a script.
     pub(super) fn call(&self, script: impl FnOnce(&Scripts) -> &Script) -> Cmd {
-        scripts::call(script(&self.scripts), &self.place.prefix, self.caller)
+        scripts::call(script(&self.scripts), &self.url.prefix, self.caller)
     }
 
-    /// Begins a command for what there is of this kind of a job.
+    /// Begins a command for the value of this kind that belongs to a job.
     pub(super) fn command(&self, name: &str, kind: &str, id: JobId) -> Cmd {
         let mut command = cmd(name);
         command.arg(self.key(kind, id));
         command
     }
 
-    /// The key of what there is of this kind of a job.
+    /// The key of the value of this kind that belongs to a job.
     pub(super) fn key(&self, kind: &str, id: JobId) -> Vec<u8> {
-        [self.place.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat()
+        [self.url.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat()
     }
 
-    /// Asks the server, in bounded time; where that refuses it, says what mends that.
+    /// Asks the server, in bounded time. Where the server refuses, the error says what mends that.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         match self.ask_plainly(command).await {
             Ok(answer) => Ok(answer),
@@ -79,14 +79,14 @@ impl Link {
         }
     }
 
-    /// The fault with what mends it, where that is known.
+    /// The fault together with what mends it, where that is known.
     pub(super) async fn explained(&self, fault: Fault) -> Fault {
         let Fault::Redis(error) = fault else { return fault };
         let detail = error.detail().unwrap_or_default();
-        let mend = match account::right(detail, &self.place) {
+        let mend = match account::right(detail, &self.url) {
             _ if error.code() == Some("OOM") => Some(account::FULL.to_owned()),
-            Some(right) => Some(account::line(&self.place, &right)),
-            None if account::is_of_a_script(detail) => Some(account::line(&self.place, &self.lacking().await)),
+            Some(right) => Some(account::line(&self.url, &right)),
+            None if account::is_of_a_script(detail) => Some(account::line(&self.url, &self.lacking().await)),
             None => None,
         };
         match mend {
@@ -95,7 +95,7 @@ impl Link {
         }
     }
 
-    /// The commands that the account may not call in scripts; all that are called, where the server cannot be asked.
+    /// The commands that the account may not call in scripts; where the server cannot be asked, all that scripts call.
     async fn lacking(&self) -> String {
         let mut call = self.call(|scripts| &scripts.rights);
         account::OF_SCRIPTS.split(' ').for_each(|command| _ = call.arg(command));
@@ -108,7 +108,7 @@ impl Link {
     /// Asks the server, in bounded time.
     async fn ask_plainly<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         let mut asked_on = 0;
-        let answer = match timeout(self.place.patience, self.try_ask(command, &mut asked_on)).await {
+        let answer = match timeout(self.url.patience, self.try_ask(command, &mut asked_on)).await {
             Ok(answer) => answer?,
             Err(_) => {
                 // The connection may be half open: then nothing that is asked on it is ever answered.
@@ -119,7 +119,7 @@ impl Link {
         Ok(from_redis_value(answer).map_err(redis::RedisError::from)?)
     }
 
-    /// Says on which connection it asks.
+    /// Asks the server, and sets `asked_on` to the number of the connection.
     async fn try_ask(&self, command: &Cmd, asked_on: &mut u64) -> Asked<Value> {
         let mut detours = 0;
         loop {
@@ -151,8 +151,8 @@ impl Link {
         if let Some(connected) = self.line().connected() {
             return Ok(connected);
         }
-        if let Some((when, fault)) = &*failed
-            && *when >= asked
+        if let Some((failed_at, fault)) = &*failed
+            && *failed_at >= asked
         {
             return Err(fault.clone());
         }
@@ -170,7 +170,7 @@ impl Link {
                 line.connection = Some(connection.clone());
                 drop(line);
                 if count > 1 {
-                    // Of what was under way when the last one was lost, nobody has told.
+                    // Notifications that came while the last connection was lost have not arrived.
                     self.notifier.notify_all();
                 }
                 Ok((count, connection))
@@ -184,42 +184,41 @@ impl Link {
         }
     }
 
-    /// Makes a connection of its own; what comes on it without being asked for is handed to `heard`.
+    /// Makes a connection of its own. Messages that come on it without being asked for are handed to `on_push`.
     pub(super) async fn connect(
         &self,
-        heard: impl Fn(PushInfo) + Send + Sync + 'static,
+        on_push: impl Fn(PushInfo) + Send + Sync + 'static,
     ) -> Asked<MultiplexedConnection> {
-        let heard = move |push| -> Result<(), ()> {
-            heard(push);
+        let on_push = move |push| -> Result<(), ()> {
+            on_push(push);
             Ok(())
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(WAITING)
-            .set_push_sender(heard);
+            .set_push_sender(on_push);
         let unreachable = |error: redis::RedisError| {
-            let hint =
-                account::of_connecting(&error, &self.place).or_else(|| self.place.hint(&error).map(str::to_owned));
+            let hint = account::of_connecting(&error, &self.url).or_else(|| self.url.hint(&error).map(str::to_owned));
             let why = chain(&error) + &hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            Fault::Unreachable { place: self.place.to_string(), why }
+            Fault::Unreachable { place: self.url.to_string(), why }
         };
-        let client = Client::open(self.place.info(self.line().node.as_ref())).map_err(unreachable)?;
-        match timeout(self.place.patience, client.get_multiplexed_async_connection_with_config(&config)).await {
+        let client = Client::open(self.url.info(self.line().node.as_ref())).map_err(unreachable)?;
+        match timeout(self.url.patience, client.get_multiplexed_async_connection_with_config(&config)).await {
             Ok(connected) => connected.map_err(unreachable),
             Err(_) => Err(self.silent_from_the_start()),
         }
     }
 
-    /// That a server has not even begun to answer.
+    /// The fault of a server that has not even begun to answer.
     fn silent_from_the_start(&self) -> Fault {
-        let hint = if self.place.is_encrypted() { "; does the server speak TLS? if not, write `redis://`" } else { "" };
-        Fault::Silent { place: self.place.to_string(), patience: self.place.patience, hint }
+        let hint = if self.url.is_encrypted() { "; does the server speak TLS? if not, write `redis://`" } else { "" };
+        Fault::Silent { place: self.url.to_string(), patience: self.url.patience, hint }
     }
 
-    /// That the server has not answered in time.
+    /// The fault of a server that has not answered in time.
     pub(super) fn silent(&self) -> Fault {
-        Fault::Silent { place: self.place.to_string(), patience: self.place.patience, hint: "" }
+        Fault::Silent { place: self.url.to_string(), patience: self.url.patience, hint: "" }
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {

@@ -1,4 +1,4 @@
-//! Why a call of the server came to nothing.
+//! Why a call of the server failed.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Error;
 
-/// Many calls may share one.
+/// Why a call of the server failed. It can be cloned, for calls that were sent together may share one.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error("no connection to {place}: {why}")]
@@ -15,7 +15,7 @@ pub(super) enum Fault {
     Silent { place: String, patience: Duration, hint: &'static str },
     #[error(transparent)]
     Redis(#[from] RedisError),
-    /// The server has refused it, and this mends that.
+    /// The server has refused the call, and `mend` says what an operator can do.
     #[error("{error}; {mend}")]
     Refused { error: RedisError, mend: String },
     #[error("the server holds something that this qtasks cannot read")]
@@ -26,12 +26,12 @@ pub(super) enum Fault {
     Ended,
 }
 
-/// What the server says, by itself or of a command in a script, where a value would become too large, or a key is of another
-/// kind, which no repetition mends.
+/// What the server says, of a command by itself or in a script, where a value would become too large or a key is of another
+/// kind. No repetition mends either.
 const FOR_GOOD: [&str; 2] = ["string exceeds maximum allowed size", "WRONGTYPE"];
 
 impl Fault {
-    /// The error of a call that writes: what the server will never carry out is told apart.
+    /// The error of a call that writes. It says whether the server will never carry out the call.
     pub(super) fn of_write(self, doing: &'static str) -> Error {
         let is_for_good = match &self {
             Self::TooLarge(_) => true,
@@ -46,7 +46,7 @@ impl Fault {
         if is_for_good { Error::refused(doing, self) } else { Error::store(doing, self) }
     }
 
-    /// Whether the connection ended while the call was under way, be it that the server has said what it found wrong.
+    /// Whether the connection ended while the call was under way, also where the server has said why.
     pub(super) fn is_cut(&self) -> bool {
         matches!(self, Self::Redis(error)
             if error.is_io_error() || error.is_unrecoverable_error() || error.to_string().contains("Protocol error"))

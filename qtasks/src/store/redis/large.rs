@@ -1,7 +1,7 @@
-//! Calls that may be too large for the server, which cuts the connection at one that is, and all that others have asked on
-//! it with it. So large calls go over a connection of their own, and one with a value of which the server says that it is too
-//! large is not sent. Where the server does not say so, it is known by this: the connection is cut again and again, also where
-//! nothing else goes over it, and the server is there.
+//! Calls that may be too large for the server. At a call that is too large the server cuts the connection, and with it all
+//! other calls that are under way there. So large calls go over a connection of their own, and a call with a value that is
+//! larger than the limits that the server names is not sent. Where the server names no limits, a call is found to be too large
+//! when the connection is cut again and again, although no other call goes over it and the server is there.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,15 +12,15 @@ use crate::store::Notifier;
 
 type Asked<T> = Result<T, Fault>;
 
-/// What has fewer bytes every server takes: none can be told to take less than twice as much.
+/// Every server takes calls with fewer bytes: the lowest limit that a server can be given is twice as much.
 pub(super) const LARGE: usize = 512 << 10;
 
-/// So often a call is sent by itself before it is to blame for the end of the connection.
+/// How often a call is sent by itself before it is blamed for the end of the connection.
 const ALONE: usize = 2;
 
-/// Where large calls go.
+/// Sends large calls apart from small ones.
 pub(super) struct LargeCalls {
-    /// Where small ones go.
+    /// The connection for small calls.
     link: Arc<Link>,
     own: Link,
     most: Mutex<Option<Most>>,
@@ -46,7 +46,7 @@ impl LargeCalls {
         Self { link, own, most: Mutex::default() }
     }
 
-    /// Asks the server over a connection where that cannot hurt small calls, if the call is large.
+    /// Asks the server. A large call goes over a connection of its own, where it cannot hurt small ones.
     pub(super) async fn ask(&self, call: &Cmd) -> Asked<Value> {
         let size = Size::of(call);
         if size.call < LARGE {
@@ -67,24 +67,25 @@ impl LargeCalls {
         }
     }
 
-    /// Whether the server takes the largest value.
+    /// Refuses a call with a value that the server would not take.
     async fn check(&self, size: Size) -> Asked<()> {
         let known = *self.most.lock().unwrap_or_else(PoisonError::into_inner);
         let most = match known {
             Some(most) if size.value <= most.value => return Ok(()),
-            // It may take more by now.
+            // The server may take more by now.
             _ => self.learn().await,
         };
         if size.value <= most.value { Ok(()) } else { Err(most.refuse(size)) }
     }
 
-    /// Some versions count all values of a call together, and others do not: so that is not said before it is seen.
+    /// Refuses a call that is too large as a whole. Some versions of Redis count all values of a call together and others do
+    /// not, so this limit is looked at only after the connection was cut.
     async fn check_after_cut(&self, size: Size) -> Asked<()> {
         let most = self.learn().await;
         if size.value <= most.value && size.call <= most.call { Ok(()) } else { Err(most.refuse(size)) }
     }
 
-    /// What it is called that the call is to blame, if the server is there.
+    /// The fault that blames the call, if the server is there.
     async fn blame(&self, Size { value, call }: Size) -> Asked<Fault> {
         self.link.ask::<Value>(&cmd("PING")).await?;
         Ok(Fault::TooLarge(format!(
@@ -103,9 +104,9 @@ impl LargeCalls {
     }
 }
 
-/// A connection of its own. Its notifier has no listeners.
+/// A link with a connection of its own. Its notifier has no listeners.
 fn own_link(link: &Link) -> Link {
-    Link::new(link.place.clone(), Arc::new(Notifier::new()))
+    Link::new(link.url.clone(), Arc::new(Notifier::new()))
 }
 
 impl Most {

@@ -1,4 +1,4 @@
-//! What other processes write: the server tells of it on a channel, and nobody polls.
+//! Notifications of what other processes write. They come on a channel of the server, so no process polls.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -11,54 +11,55 @@ use tokio::{
 use super::{connection::Link, encoding, error::Fault};
 use crate::{model::job::JobId, store::Notifier};
 
-/// How often is looked whether a silent connection still is one.
+/// After this time without a message, the store checks whether the connection still works.
 const CALM: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection on which the server tells of news.
+/// A connection on which notifications come in.
 pub(super) struct Subscription {
     connection: MultiplexedConnection,
-    heard: mpsc::UnboundedReceiver<PushInfo>,
+    pushes: mpsc::UnboundedReceiver<PushInfo>,
 }
 
 impl Subscription {
     pub(super) async fn open(link: &Link) -> Result<Self, Fault> {
-        let (tell, heard) = mpsc::unbounded_channel();
-        let mut connection = link.connect(move |push| _ = tell.send(push)).await?;
-        let channel = link.place.channel();
+        let (sender, pushes) = mpsc::unbounded_channel();
+        let mut connection = link.connect(move |push| _ = sender.send(push)).await?;
+        let channel = link.url.channel();
         let listening = async {
             connection.subscribe(channel).await?;
             // A server that still loads its data takes subscribers, but has nothing to look at yet.
             cmd("PING").query_async::<Value>(&mut connection).await
         };
-        match timeout(link.place.patience, listening).await {
+        match timeout(link.url.patience, listening).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(link.explained(error.into()).await),
             Err(_) => return Err(link.silent()),
         }
-        Ok(Self { connection, heard })
+        Ok(Self { connection, pushes })
     }
 
-    /// Listens for ever. News that came while there was no connection are lost, so that then all listeners are notified.
+    /// Listens for ever. Notifications are lost while there is no connection, so after a new connection all listeners are
+    /// notified.
     pub(super) async fn listen(mut self, link: Arc<Link>) {
         loop {
-            self.hear(&link).await;
-            tracing::warn!(server = %link.place, "the connection for news was lost; connecting again");
+            self.receive(&link).await;
+            tracing::warn!(server = %link.url, "the connection for news was lost; connecting again");
             self = reopened(&link).await;
             link.notifier.notify_all();
         }
     }
 
-    /// Hears what there is until the connection is lost.
-    async fn hear(&mut self, link: &Link) {
+    /// Notifies listeners of what comes in, until the connection is lost.
+    async fn receive(&mut self, link: &Link) {
         loop {
             let mut calm = pin!(sleep(CALM));
             let push = tokio::select! {
-                push = self.heard.recv() => push,
+                push = self.pushes.recv() => push,
                 () = &mut calm => {
                     let ping = cmd("PING");
-                    match timeout(link.place.patience, ping.query_async::<Value>(&mut self.connection)).await {
+                    match timeout(link.url.patience, ping.query_async::<Value>(&mut self.connection)).await {
                         Ok(Ok(_)) => continue,
                         _ => return,
                     }
@@ -66,8 +67,8 @@ impl Subscription {
             };
             match push {
                 Some(PushInfo { kind: PushKind::Message, data }) => {
-                    if let Some(Value::BulkString(news)) = data.get(1) {
-                        notify(news, link.caller, &link.notifier);
+                    if let Some(Value::BulkString(message)) = data.get(1) {
+                        notify(message, link.caller, &link.notifier);
                     }
                 }
                 Some(PushInfo { kind: PushKind::Disconnection, .. }) | None => return,
@@ -82,18 +83,18 @@ async fn reopened(link: &Link) -> Subscription {
     loop {
         match Subscription::open(link).await {
             Ok(subscription) => return subscription,
-            Err(error) => tracing::debug!(server = %link.place, %error, "no connection for news yet"),
+            Err(error) => tracing::debug!(server = %link.url, %error, "no connection for news yet"),
         }
-        // Not all processes at the same time.
+        // At random, so that not all processes connect at the same time.
         sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Notifies of news: who tells of them, 1 for work and 2 for a worker that is gone, how many jobs there is news of, their ids,
-/// and the ids of those that have ended.
-fn notify(news: &[u8], own: [u8; 8], notifier: &Notifier) {
-    let Some((head, ids)) = news.split_first_chunk::<13>() else { return };
+/// Notifies listeners of a message: the store that sent it, a flag 1 for work and 2 for a worker that is gone, the number of
+/// jobs that have changed, their ids, and the ids of the jobs that have ended.
+fn notify(message: &[u8], own: [u8; 8], notifier: &Notifier) {
+    let Some((head, ids)) = message.split_first_chunk::<13>() else { return };
     let [caller @ .., flags, _, _, _, _] = *head;
     if caller == own {
         return;

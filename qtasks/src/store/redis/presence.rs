@@ -1,4 +1,4 @@
-//! Which workers live, and what they hold.
+//! Which workers live, and which jobs they hold.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use crate::{
     store::{Notifier, Presence, Renewed},
 };
 
-/// What renewals have to themselves, so that they wait for no other call: a connection, and a thread that reads its answers.
+/// The connection on which leases are renewed, and the thread that reads its answers. Renewals have both to themselves, so
+/// that they wait for no other call.
 pub(super) struct Renewals {
     link: Arc<Link>,
     engine: Engine,
@@ -24,10 +25,10 @@ impl Renewals {
     const PATIENCE: Duration = Duration::from_millis(1500);
 
     /// Starts the thread. The first renewal connects.
-    pub(super) fn start(place: &StoreUrl) -> Result<Self> {
-        let place = place.clone().within(Self::PATIENCE);
-        // This notifier has no listeners: the other connection notifies of what came while the server was away.
-        let link = Arc::new(Link::new(place, Arc::new(Notifier::new())));
+    pub(super) fn start(url: &StoreUrl) -> Result<Self> {
+        let url = url.clone().within(Self::PATIENCE);
+        // This notifier has no listeners: the other connection notifies them after the server was away.
+        let link = Arc::new(Link::new(url, Arc::new(Notifier::new())));
         Ok(Self { link, engine: Engine::start("qtasks-redis-renew")? })
     }
 
@@ -49,7 +50,7 @@ async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
     let mut call = link.call(|scripts| &scripts.renew);
     call.arg(&worker.to_bytes()).arg(beat).arg(server::FORMAT);
     match link.ask::<Value>(&call).await.map_err(failed)? {
-        Value::Int(found) => Err(Error::NewerStore { place: link.place.to_string(), found, known: server::FORMAT }),
+        Value::Int(found) => Err(Error::NewerStore { place: link.url.to_string(), found, known: server::FORMAT }),
         answer => renewed(answer, worker).map_err(failed),
     }
 }
@@ -85,7 +86,7 @@ pub(super) async fn workers(link: &Link) -> Result<Vec<Presence>, Fault> {
     known.iter().map(|(worker, beat, holds)| encoding::presence(worker, beat, *holds)).collect()
 }
 
-/// Jobs that one call finds at most.
+/// The most jobs that one call finds.
 const FOUND_AT_ONCE: usize = 10_000;
 
 pub(super) async fn held(link: &Link, worker: WorkerId, limit: usize) -> Result<Vec<Job>, Fault> {

@@ -1,5 +1,5 @@
-//! A thread on which a store talks to its server: so that calls can come from any runtime, and are carried out although
-//! whoever made them is gone.
+//! A thread on which a store talks to its server, so that calls can come from any runtime, and are carried out although
+//! their callers are gone.
 
 use std::thread;
 
@@ -9,13 +9,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::error::Fault;
 use crate::error::{Error, Result};
 
-/// Ends when it is dropped, after the calls that are under way.
+/// The thread of a store. It ends when this is dropped, after the calls that are under way.
 pub(super) struct Engine {
     pub(super) crew: Crew,
     closing: CancellationToken,
 }
 
-/// Those who carry out what an engine has to do.
+/// Carries out the calls of an engine; also for parts of the store that do not own it.
 #[derive(Clone)]
 pub(super) struct Crew {
     runtime: Handle,
@@ -23,8 +23,8 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    /// Sees to something that goes on beside the calls: until it ends, the engine does not.
-    pub(super) fn see_to(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// Carries out work beside the calls. The engine does not end before the work has.
+    pub(super) fn carry_out(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.calls.spawn_on(work, &self.runtime);
     }
 }
@@ -58,7 +58,7 @@ impl Engine {
         self.run(doing, call).await
     }
 
-    /// Carries out a call that has its own words for what went wrong.
+    /// Carries out a call that makes its own error.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         doing: &'static str,
@@ -68,12 +68,16 @@ impl Engine {
         answer.unwrap_or_else(|_| Err(Error::store(doing, Fault::Ended)))
     }
 
-    /// Carries out a call that writes, and whose answer comes on a channel.
-    pub(super) async fn hear<T>(&self, doing: &'static str, answer: oneshot::Receiver<Result<T, Fault>>) -> Result<T> {
+    /// Waits for the answer of a call that writes, which comes on a channel.
+    pub(super) async fn answer_of_write<T>(
+        &self,
+        doing: &'static str,
+        answer: oneshot::Receiver<Result<T, Fault>>,
+    ) -> Result<T> {
         answer.await.unwrap_or(Err(Fault::Ended)).map_err(|fault| fault.of_write(doing))
     }
 
-    /// Keeps something going until the engine ends.
+    /// Runs work in the background until the engine ends.
     pub(super) fn keep(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.crew.runtime.spawn(work);
     }

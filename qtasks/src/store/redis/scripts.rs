@@ -1,10 +1,10 @@
-//! The changes, each of them one script that the server runs without a break.
+//! The scripts of the store. The server runs each of them as a whole, with nothing in between.
 
 use redis::{Cmd, RedisError, RedisResult, Script, aio::MultiplexedConnection, cmd};
 
 macro_rules! scripts {
     ($($name:ident: $($part:ident)*;)*) => {
-        /// What the scripts are made of.
+        /// The files that the scripts are made of.
         #[cfg(test)]
         pub(super) const SOURCES: &[&str] = &[
             include_str!("lua/head.lua"),
@@ -12,7 +12,7 @@ macro_rules! scripts {
             include_str!(concat!("lua/", stringify!($name), ".lua")),)*
         ];
 
-        /// All scripts, each of the parts that it needs, to be called by its hash.
+        /// All scripts, each with the parts that it needs. A script is called by its hash.
         pub(super) struct Scripts {
             $(pub(super) $name: Script,)*
         }
@@ -28,7 +28,7 @@ macro_rules! scripts {
                 }
             }
 
-            /// Has the server learn them, which forgets them when it ends.
+            /// Loads the scripts into the server, which forgets them when it ends.
             pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
                 let mut all = redis::pipe();
                 $(all.load_script(&self.$name).ignore();)*
@@ -39,15 +39,15 @@ macro_rules! scripts {
 }
 
 scripts! {
-    enqueue: lines enqueuing news;
+    enqueue: lines enqueuing notifying;
     lease: standing lines;
     renew:;
-    leave: news;
+    leave: notifying;
     workers:;
-    held: standing lines news;
+    held: standing lines notifying;
     forget: standing;
-    record: lines enqueuing news;
-    settle: standing lines news;
+    record: lines enqueuing notifying;
+    settle: standing lines notifying;
     jobs:;
     due_lanes:;
     attempts: standing;
@@ -56,13 +56,13 @@ scripts! {
     rights:;
 }
 
-/// The first of the errors with which commands that went together were answered.
+/// The first error among the answers to commands that were sent together.
 fn first(error: RedisError) -> RedisError {
     let first = error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, first)| first.clone()));
     first.map_or(error, RedisError::from)
 }
 
-/// Begins a call of a script by a store: the one key tells the node of a cluster.
+/// Begins a call of a script by a store. In a cluster, the key says which node has the jobs.
 pub(super) fn call(script: &Script, prefix: &str, caller: [u8; 8]) -> Cmd {
     let mut call = cmd("EVALSHA");
     call.arg(script.get_hash()).arg(1).arg(prefix).arg(&caller);

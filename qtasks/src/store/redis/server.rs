@@ -1,4 +1,4 @@
-//! What a server must be to keep jobs, and what is said at the start if it may lose some.
+//! Whether a server can keep jobs, and the warnings at the start if it may lose some.
 
 use std::collections::HashMap;
 
@@ -7,31 +7,31 @@ use redis::{Value, cmd};
 use super::{account, connection::Link, error::Fault, url::StoreUrl};
 use crate::error::{Error, Result};
 
-/// The oldest Redis that has all commands.
+/// The oldest version of Redis that has all commands of the scripts.
 const OLDEST: (u32, u32) = (6, 2);
-/// How jobs stand on the server.
+/// The number of the format in which jobs stand on the server.
 pub(super) const FORMAT: i64 = 3;
-/// The format before, which a script brings into the present one.
+/// The format before this one. A script turns it into this one.
 const OLD_FORMAT: i64 = 2;
 
-/// Checks the server, and warns of what it may lose.
+/// Checks the server. Gives warnings of what it may lose.
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
     let failed = |fault: Fault| Error::store("connect to its server", fault);
     let facts = Facts::of(link).await.map_err(failed)?;
-    let place = link.place.to_string();
+    let place = link.url.to_string();
     if facts.version().is_some_and(|version| version < OLDEST) {
         let why =
             format!("it is Redis {}, and {}.{} or newer is needed", facts.info("redis_version"), OLDEST.0, OLDEST.1);
         return Err(Error::ForeignStore { place, why });
     }
-    let key = format!("{}format", link.place.prefix);
+    let key = format!("{}format", link.url.prefix);
     let (mut set, mut get) = (cmd("SETNX"), cmd("GET"));
     let get = get.arg(&key);
     let found = match link.ask::<Option<i64>>(get).await.map_err(failed)? {
         Some(found) => found,
         None => {
             link.ask::<()>(set.arg(&key).arg(FORMAT)).await.map_err(failed)?;
-            // Another may just have done so.
+            // Another process may just have set it.
             link.ask(get).await.map_err(failed)?
         }
     };
@@ -46,17 +46,18 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
         let mut call = link.call(|scripts| &scripts.migrate);
         link.ask::<()>(call.arg(FORMAT)).await.map_err(failed)?;
     }
-    Ok(facts.warnings().into_iter().chain(facts.silence(&link.place)).collect())
+    Ok(facts.warnings().into_iter().chain(facts.silence(&link.url)).collect())
 }
 
-/// What a server says of itself, as far as it does.
+/// What a server says of itself.
 #[derive(Debug, Default)]
 struct Facts {
     info: HashMap<String, String>,
-    /// Some services keep their configuration to themselves.
+    /// The setting `save`, unless the server keeps its configuration to itself, as some services do.
     save: Option<String>,
+    /// The setting `appendfsync`, unless the server keeps its configuration to itself.
     appendfsync: Option<String>,
-    /// The rights that the account would need to be told more.
+    /// The rights that the account would need for the rest of the facts.
     denied: Vec<&'static str>,
 }
 
@@ -122,15 +123,15 @@ impl Facts {
         warnings
     }
 
-    /// That it is not known whether the server may lose jobs, and the line with which that can be asked.
-    fn silence(&self, place: &StoreUrl) -> Option<String> {
+    /// The warning that it is not known whether the server may lose jobs, with the line that lets the store find out.
+    fn silence(&self, url: &StoreUrl) -> Option<String> {
         let unknown = "whether the server may lose jobs is not known";
         match &self.denied[..] {
             [] if self.info.is_empty() => Some(format!("{unknown}, since it does not answer `INFO`")),
             [] => None,
             rights => Some(format!(
                 "{unknown} for sure, since it may not be asked: {}",
-                account::line(place, &rights.join(" "))
+                account::line(url, &rights.join(" "))
             )),
         }
     }
@@ -146,7 +147,7 @@ fn read_info(said: Value) -> HashMap<String, String> {
     lines.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
 }
 
-/// A setting, if the server tells.
+/// A setting, if the server has it.
 pub(super) async fn configured(link: &Link, name: &str) -> std::result::Result<Option<String>, Fault> {
     let mut ask = cmd("CONFIG");
     let settings: HashMap<String, String> = link.ask(ask.arg("GET").arg(name)).await?;

@@ -48,7 +48,7 @@ inventory::submit! {
 
 /// A store on a Redis server, 6.2 or newer.
 ///
-/// What a call wrote is as durable as the server makes it, when the call returns:
+/// When a call returns, what it wrote is as durable as the server makes it:
 ///
 /// | configuration | what a crash of the server, or of its machine, takes |
 /// | --- | --- |
@@ -62,21 +62,21 @@ inventory::submit! {
 /// takes, since they follow behind. The memory of the server must hold all jobs, and `maxmemory-policy` be `noeviction`. At
 /// the start it warns (by `tracing`) of a server that may lose jobs, or does not say whether it may.
 ///
-/// When the memory is full (`maxmemory`), no jobs are enqueued, which is an [`Error::Store`]; those that are there are worked
-/// off: leased, recorded with the jobs that their bodies enqueue, settled, cancelled and pruned. What that takes goes beyond
+/// When the memory is full (`maxmemory`), enqueueing a job is an [`Error::Store`]. The jobs that are there are worked off:
+/// leased, recorded with the jobs that their bodies enqueue, settled, cancelled and pruned. What that takes goes beyond
 /// `maxmemory`, so leave room between it and what the machine has.
 ///
 /// A server takes values up to its `proto-max-bulk-len`, and calls up to its `client-query-buffer-limit`, and cuts the
 /// connection at larger ones. So calls of 512 KiB and more go over a connection of their own, and what is too large for the
 /// server is an [`Error::Refused`].
 ///
-/// It reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is an
-/// [`Error::Store`], and can be made again. An application does so until that time is over.
+/// The store reconnects by itself. A call that finds the server away, or is not answered within the `timeout` of the URL, is
+/// an [`Error::Store`], and can be made again. An application makes it again until that time is over.
 ///
-/// A worker shows that it lives by a number that it counts up on the server each second. Where the number stands still for
-/// three seconds, by the clock of another worker that looks, that one takes the jobs over: those of a worker that is killed
-/// go on within five seconds. Renewals wait for no other call: they have a thread and a connection of their own, and are
-/// given up after 1.5 seconds, or the `timeout` of the URL if that is less, so that the worker has time for another try.
+/// A worker shows that it lives by a number that it raises on the server each second. When the number has stood still for
+/// three seconds, by the clock of another worker that watches it, that worker takes the jobs over: the jobs of a worker that is
+/// killed go on within five seconds. Renewals wait for no other call: they have a thread and a connection of their own, and
+/// are given up after 1.5 seconds, or the `timeout` of the URL if that is less, so that the worker has time for another try.
 /// Whether a job is due goes by the clock of the server.
 ///
 /// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
@@ -123,22 +123,22 @@ impl Redis {
     ///
     /// Nothing of it stays open.
     pub async fn open(url: &str) -> Result<Self> {
-        let place = StoreUrl::parse(url)?;
-        let renewals = Renewals::start(&place)?;
-        let link = Arc::new(Link::new(place, Arc::new(Notifier::new())));
+        let url = StoreUrl::parse(url)?;
+        let renewals = Renewals::start(&url)?;
+        let link = Arc::new(Link::new(url, Arc::new(Notifier::new())));
         let engine = Engine::start("qtasks-redis")?;
         let opening = Arc::clone(&link);
         let subscription =
             engine.ask("connect to its server", async move { Subscription::open(&opening).await }).await?;
         let checking = Arc::clone(&link);
         for warning in engine.run("check its server", async move { server::check(&checking).await }).await? {
-            tracing::warn!(server = %link.place, "{warning}");
+            tracing::warn!(server = %link.url, "{warning}");
         }
         engine.keep(subscription.listen(Arc::clone(&link)));
         Ok(Self { batcher: Arc::new(Batcher::new(link, engine.crew.clone())), engine, renewals })
     }
 
-    /// Carries out a call on the thread of the store, whether or not somebody waits for it.
+    /// Carries out a call on the thread of the store, whether or not the caller still waits for it.
     async fn write<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Batcher>) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -149,7 +149,7 @@ impl Redis {
         self.engine.run(doing, call).await
     }
 
-    /// The same for a call that reads, or is about workers.
+    /// Does the same as [`write`](Self::write) for a call that reads, or is about workers.
     async fn ask<T, F>(&self, doing: &'static str, call: impl FnOnce(Arc<Batcher>) -> F) -> Result<T>
     where
         T: Send + 'static,
@@ -161,7 +161,7 @@ impl Redis {
 
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("server", &self.batcher.link.place.to_string()).finish_non_exhaustive()
+        f.debug_struct("Redis").field("server", &self.batcher.link.url.to_string()).finish_non_exhaustive()
     }
 }
 
@@ -171,7 +171,7 @@ impl Store for Redis {
         if jobs.is_empty() {
             return Ok(());
         }
-        self.engine.hear("enqueue jobs", self.batcher.enqueue(Batch::of(&jobs))).await
+        self.engine.answer_of_write("enqueue jobs", self.batcher.enqueue(Batch::of(&jobs))).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {
@@ -255,7 +255,7 @@ impl Store for Redis {
     }
 
     fn patience(&self) -> Duration {
-        self.batcher.link.place.patience
+        self.batcher.link.url.patience
     }
 
     fn notifier(&self) -> &Notifier {

@@ -1,4 +1,4 @@
-//! Redis through TLS.
+//! Connections to Redis through TLS.
 
 use std::{fs, path::Path};
 
@@ -10,15 +10,15 @@ use rustls::{
 
 use crate::error::{Error, Result, chain};
 
-/// Chooses what encrypts: where a program has several to choose from and does not, the first connection would panic.
+/// Chooses the library that encrypts. If a program has several and chooses none, the first connection would panic.
 pub(super) fn provide() {
     if CryptoProvider::get_default().is_none() {
-        // Another thread may just have done it.
+        // Another thread may just have chosen.
         _ = ring::default_provider().install_default();
     }
 }
 
-/// The server of `info`, trusted if these certificates vouch for it.
+/// The server of `info`, which is trusted if these certificates vouch for it.
 pub(super) fn trusting(info: ConnectionInfo, certificates: &Path) -> Result<ConnectionInfo> {
     let failed =
         |why: String| Error::store("read the certificates to trust", format!("`{}`: {why}", certificates.display()));

@@ -1,4 +1,4 @@
-//! Which server, and which application on it: `redis://USER:PASSWORD@HOST:PORT/DATABASE?app=NAME&timeout=SECONDS`.
+//! The URL of a store, which says which server it is, and which application on it: `redis://USER:PASSWORD@HOST:PORT/DATABASE?app=NAME&timeout=SECONDS`.
 
 use std::{fmt, path::Path, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::{
 
 const PARAMETERS: &str = "there are `app=NAME`, `timeout=SECONDS` and `sslrootcert=FILE`";
 
-/// What the URL of a store says. Shown without the password.
+/// What the URL of a store says. It is displayed without the password.
 #[derive(Clone)]
 pub(super) struct StoreUrl {
     info: ConnectionInfo,
-    /// What every key begins with: in braces, so that all of them stand on one node of a cluster.
+    /// What every key begins with. It is in braces, so that all keys stand on one node of a cluster.
     pub(super) prefix: String,
     /// How long a call waits for the server.
     pub(super) patience: Duration,
@@ -33,16 +33,16 @@ impl StoreUrl {
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let info = info.set_redis_settings(settings);
-        let mut place = Self { info, prefix: "{qtasks}:".into(), patience: Duration::from_secs(5) };
+        let mut parsed = Self { info, prefix: "{qtasks}:".into(), patience: Duration::from_secs(5) };
         for (name, value) in parts.parameters {
-            match place.set(name, value) {
+            match parsed.set(name, value) {
                 Err(_) if !parts.can_be_shown => {
                     return refuse(format!("{PARAMETERS}; a password stands before the host: `USER:PASSWORD@HOST`"));
                 }
                 set => set?,
             }
         }
-        Ok(place)
+        Ok(parsed)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<()> {
@@ -62,7 +62,7 @@ impl StoreUrl {
         Ok(())
     }
 
-    /// The same server for calls that wait no longer than this.
+    /// The same server, for calls that wait no longer than `patience`.
     pub(super) fn within(self, patience: Duration) -> Self {
         Self { patience: self.patience.min(patience), ..self }
     }
@@ -72,7 +72,7 @@ impl StoreUrl {
         self.info.redis_settings().username().unwrap_or("default")
     }
 
-    /// The channel for news.
+    /// The channel for notifications.
     pub(super) fn channel(&self) -> String {
         format!("{}news", self.prefix)
     }
@@ -81,7 +81,7 @@ impl StoreUrl {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
-    /// What may be wrong with the URL, where a server that is there has not answered as one of Redis.
+    /// What may be wrong with the URL, where a server is there but has not answered as Redis does.
     pub(super) fn hint(&self, error: &RedisError) -> Option<&'static str> {
         let is_garbled =
             error.kind() == ErrorKind::Parse || error.is_connection_dropped() && !error.is_connection_refusal();
@@ -92,7 +92,7 @@ impl StoreUrl {
         is_garbled.then_some("does the server speak TLS? then write `rediss://`")
     }
 
-    /// How to connect: to the node of a cluster that is known to have the keys, or to the server of the URL.
+    /// How to connect: to `node`, the node of a cluster that is known to have the keys, or to the server of the URL.
     pub(super) fn info(&self, node: Option<&(String, u16)>) -> ConnectionInfo {
         let Some((host, port)) = node.cloned() else { return self.info.clone() };
         let addr = match self.info.addr() {
@@ -111,7 +111,7 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-/// The same, but trusting whom the certificates in this file vouch for.
+/// The same server, which is trusted if the certificates in this file vouch for it.
 #[cfg(feature = "redis-tls")]
 fn trusting(info: ConnectionInfo, certificates: &Path) -> Result<ConnectionInfo> {
     super::tls::trusting(info, certificates)
@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn a_url_names_the_server_the_application_and_how_long_to_wait() {
-        let place = StoreUrl::parse("redis://me:secret@db:7000/3?app=shop&timeout=9").unwrap();
-        assert_eq!((place.prefix.as_str(), place.patience), ("{shop}:", Duration::from_secs(9)));
-        assert_eq!(place.to_string(), "db:7000");
-        let settings = place.info.redis_settings();
+        let url = StoreUrl::parse("redis://me:secret@db:7000/3?app=shop&timeout=9").unwrap();
+        assert_eq!((url.prefix.as_str(), url.patience), ("{shop}:", Duration::from_secs(9)));
+        assert_eq!(url.to_string(), "db:7000");
+        let settings = url.info.redis_settings();
         assert_eq!((settings.username(), settings.password(), settings.db()), (Some("me"), Some("secret"), 3));
-        let place = StoreUrl::parse("redis://localhost").unwrap();
-        assert_eq!((place.to_string().as_str(), place.prefix.as_str()), ("localhost:6379", "{qtasks}:"));
-        assert_eq!(place.info(Some(&("node".into(), 7))).addr().to_string(), "node:7");
+        let url = StoreUrl::parse("redis://localhost").unwrap();
+        assert_eq!((url.to_string().as_str(), url.prefix.as_str()), ("localhost:6379", "{qtasks}:"));
+        assert_eq!(url.info(Some(&("node".into(), 7))).addr().to_string(), "node:7");
     }
 
     #[test]

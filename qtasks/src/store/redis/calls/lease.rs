@@ -1,4 +1,4 @@
-//! How due jobs are handed out.
+//! How due jobs are leased.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::{
     redis::{batcher::Batcher, encoding, error::Fault},
 };
 
-/// As many jobs one script hands out, so that nobody waits long behind it.
+/// The most jobs that one script leases, so that other calls do not wait long behind it.
 const AT_ONCE: usize = 4096;
 
 pub(crate) async fn lease(batcher: &Arc<Batcher>, ask: &Ask) -> Result<Leased, Fault> {
@@ -29,7 +29,7 @@ pub(crate) async fn lease(batcher: &Arc<Batcher>, ask: &Ask) -> Result<Leased, F
     }
 }
 
-/// Leases what one script can; gives whether there may be more.
+/// Leases as many jobs as one script can. Gives also whether there may be more.
 async fn lease_some(
     batcher: &Arc<Batcher>,
     ask: &Ask,

@@ -1,4 +1,4 @@
-//! The calls of the store: what goes to the server, and what its answer means.
+//! The calls of the store: what each sends to the server, and what the answer means.
 
 pub(super) mod enqueue;
 pub(super) mod lease;

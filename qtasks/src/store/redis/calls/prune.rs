@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::store::redis::{connection::Link, encoding, error::Fault};
 
-/// As many jobs one script deletes at most.
+/// The most jobs that one script deletes.
 const DELETED_AT_ONCE: usize = 500;
 
 pub(crate) async fn prune(link: &Link, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Fault> {

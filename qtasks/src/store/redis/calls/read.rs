@@ -1,4 +1,4 @@
-//! What is read of jobs. What may be long is read page by page.
+//! How jobs are read. Lists that may be long are read page by page.
 
 use jiff::Timestamp;
 use redis::{Cmd, Value, cmd};
@@ -17,10 +17,11 @@ use crate::{
 
 type Read<T> = Result<T, Fault>;
 
-/// How many values are read first, and at most, at a time;
+/// How many values the first page has.
 const FIRST: usize = 100;
+/// The most values that a page has.
 const LARGEST: usize = 10_000;
-/// and about how many bytes.
+/// About how many bytes a page has.
 const BYTES: usize = 1 << 20;
 
 pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
@@ -30,8 +31,8 @@ pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
     Parts::of(&parts)?.map(|parts| encoding::job(id, &parts)).transpose()
 }
 
-/// Leaves the arguments where they are: how a job stands that has been leased or cancelled has a value of its own, and before
-/// that the first bytes of the job tell.
+/// Reads how a job stands without its arguments. For a job that has been leased or cancelled that is a value of its own; before
+/// that the first bytes of the job say it.
 pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, Counts)>> {
     let mut command = cmd("MGET");
     ["p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
@@ -41,7 +42,7 @@ pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, C
         let mut command = link.command("GETRANGE", "j", id);
         command.arg(0).arg(encoding::UP_TO_DUE - 1);
         job = link.ask(&command).await?;
-        // What is not there is an empty text to it.
+        // The server gives an empty text for a key that is not there.
         if job == Value::BulkString(Vec::new()) {
             return Ok(None);
         }
@@ -93,7 +94,7 @@ pub(crate) async fn steps(link: &Link, id: JobId, from: u64, limit: usize) -> Re
     (from as u64..).zip(bytes).map(|(seq, bytes)| encoding::read_step(seq, &bytes)).collect()
 }
 
-/// Reads up to `limit` values from place `from` on, with the commands that `page` gives for a place and a number of values.
+/// Reads up to `limit` values from index `from` on, with the commands that `page` gives for an index and a number of values.
 async fn in_pages(link: &Link, from: usize, limit: usize, page: impl Fn(usize, usize) -> Cmd) -> Read<Vec<Vec<u8>>> {
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut size = FIRST;
@@ -117,8 +118,8 @@ pub(crate) async fn last_step(link: &Link, id: JobId) -> Read<Option<Step>> {
         let mut command = link.command("LRANGE", "s", id);
         command.arg(start).arg(end - 1);
         let some: Vec<Vec<u8>> = link.ask(&command).await?;
-        if let Some(place) = some.iter().rposition(|step| !encoding::is_skipped(step)) {
-            return encoding::read_step(start + place as u64, &some[place]).map(Some);
+        if let Some(index) = some.iter().rposition(|step| !encoding::is_skipped(step)) {
+            return encoding::read_step(start + index as u64, &some[index]).map(Some);
         }
         end = start;
         count = (count * 4).min(FIRST as u64);
@@ -128,9 +129,9 @@ pub(crate) async fn last_step(link: &Link, id: JobId) -> Read<Option<Step>> {
 
 pub(crate) async fn memos(link: &Link, id: JobId, step: Option<u64>, from: u64, limit: usize) -> Read<Vec<Memo>> {
     let Some(seq) = step else {
-        let page = |place: usize, count: usize| {
+        let page = |offset: usize, count: usize| {
             let mut command = link.command("ZRANGEBYSCORE", "m", id);
-            command.arg(from).arg("+inf").arg("LIMIT").arg(place).arg(count.min(i64::MAX as usize));
+            command.arg(from).arg("+inf").arg("LIMIT").arg(offset).arg(count.min(i64::MAX as usize));
             command
         };
         let bytes = in_pages(link, 0, limit, page).await?;
@@ -138,7 +139,7 @@ pub(crate) async fn memos(link: &Link, id: JobId, step: Option<u64>, from: u64, 
     };
     let mut command = link.command("ZRANGEBYSCORE", "n", id);
     command.arg(seq).arg(seq);
-    // They are those of one call of a handler.
+    // These are the memos of one call of a handler, which are few.
     let bytes: Vec<Vec<u8>> = link.ask(&command).await?;
     let memos = bytes.iter().map(|bytes| encoding::read_memo(step, bytes));
     memos.filter(|memo| memo.as_ref().is_ok_and(|memo| memo.number >= from) || memo.is_err()).take(limit).collect()

@@ -8,7 +8,7 @@ use super::enqueue::Batch;
 use crate::store::redis::{batcher::Batcher, encoding, error::Fault};
 use crate::store::{Record, Written};
 
-/// Gives nothing where one leaves a gap.
+/// Appends the records; gives `None` where one of them leaves a gap.
 pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result<Option<Vec<Written>>, Fault> {
     let link = &batcher.link;
     let mut call = link.call(|scripts| &scripts.record);
@@ -24,8 +24,8 @@ pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result
             call.arg(step.seq).arg(encoding::step(step));
         }
         for memo in memos {
-            let (kind, place) = memo.step.map_or(("m:", memo.number), |step| ("n:", step));
-            call.arg(memo.number).arg(kind).arg(place).arg(encoding::memo(memo));
+            let (kind, score) = memo.step.map_or(("m:", memo.number), |step| ("n:", step));
+            call.arg(memo.number).arg(kind).arg(score).arg(encoding::memo(memo));
         }
         batch.add_to(&mut call, link);
     }
@@ -38,7 +38,7 @@ pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result
     Ok(Some(written))
 }
 
-/// What a script says for each of what it was given; nothing, where it has refused all of it.
+/// What a script answers for each record or settlement; `None` where it has refused all of them.
 pub(super) fn written(answer: Value) -> Result<Option<Vec<Written>>, Fault> {
     let each = match answer {
         Value::Array(each) => each,

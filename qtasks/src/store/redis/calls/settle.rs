@@ -12,8 +12,8 @@ pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -
     let link = &batcher.link;
     let mut call = link.call(|scripts| &scripts.settle);
     for group in groups(settlements) {
-        let place = encoding::place(&group[0]);
-        call.arg(encoding::hold(&group[0])).arg(place).arg(encoding::time_of(&group[0])).arg(group.len());
+        let destination = encoding::destination(&group[0]);
+        call.arg(encoding::hold(&group[0])).arg(destination).arg(encoding::time_of(&group[0])).arg(group.len());
         for settlement in group {
             call.arg(encoding::lease(settlement.job(), settlement.hold.attempt()));
             call.arg(encoding::settled(settlement));
@@ -35,9 +35,10 @@ pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -
     Ok(written)
 }
 
-/// The settlements in their order, as many together as have the same in common, and none for the same job as another.
+/// The settlements in their order, cut into groups. Those of a group have the same hold, destination and time, and no two of
+/// them are for one job.
 fn groups(settlements: &[Settlement]) -> Vec<&[Settlement]> {
-    let common = |one: &Settlement| (encoding::hold(one), encoding::place(one), encoding::time_of(one));
+    let common = |one: &Settlement| (encoding::hold(one), encoding::destination(one), encoding::time_of(one));
     let mut jobs = HashSet::new();
     settlements
         .chunk_by(|one, next| {

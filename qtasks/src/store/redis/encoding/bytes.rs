@@ -4,7 +4,7 @@ use crate::{model::job::JobId, store::redis::error::Fault};
 
 pub(crate) type Read<T> = Result<T, Fault>;
 
-/// No value on the server is as long as 4 GiB.
+/// A length as four bytes, for no value on the server is as long as 4 GiB.
 pub(crate) fn length(length: usize) -> [u8; 4] {
     u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes()
 }
@@ -13,7 +13,7 @@ pub(crate) fn job_id(bytes: &[u8]) -> Read<JobId> {
     Unread(bytes).take().map(JobId::from_bytes)
 }
 
-/// What is left to read.
+/// The bytes that are still to be read.
 pub(crate) struct Unread<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Unread<'a> {

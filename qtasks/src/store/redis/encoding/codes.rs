@@ -1,4 +1,4 @@
-//! The numbers that stand for states, and for what is not known.
+//! The numbers that stand for states, and for times that are not known.
 
 use crate::model::job::StateKind;
 
@@ -11,7 +11,7 @@ pub(crate) const SUSPECT: u8 = 1;
 pub(crate) const LIABLE: u8 = 2;
 pub(crate) const VALUE: u8 = u8::MAX;
 
-/// In place of a time that is not known.
+/// Stands for a time that is not known.
 pub(crate) const UNKNOWN: i64 = i64::MIN;
 
 /// The number of a state.

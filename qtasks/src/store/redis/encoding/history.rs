@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A step: whether it was skipped, the hash, the reply.
+/// A step as bytes: whether it was skipped, the hash, the reply.
 pub(crate) fn step(step: &Step) -> Vec<u8> {
     let reply = &step.reply;
     [&[u8::from(reply.is_skipped())][..], &step.hash.to_be_bytes(), reply.as_str().as_bytes()].concat()
@@ -26,29 +26,29 @@ pub(crate) fn is_skipped(step: &[u8]) -> bool {
     step.first() == Some(&1)
 }
 
-/// The step of number `seq`.
+/// Reads the step of number `seq`.
 pub(crate) fn read_step(seq: u64, bytes: &[u8]) -> Read<Step> {
-    let mut left = Unread(bytes);
-    let (skipped, hash, text) = (left.u8()?, left.u64()?, left.rest()?);
+    let mut unread = Unread(bytes);
+    let (skipped, hash, text) = (unread.u8()?, unread.u64()?, unread.rest()?);
     let reply = if skipped == 1 { Reply::Skipped(text.to_owned()) } else { Reply::Value(Json::from_stored(text)) };
     Ok(Step { seq, hash, reply })
 }
 
-/// A memo: its number, which use of the name, the length of the name, the name, the value.
+/// A memo as bytes: its number, which use of the name it is, the length of the name, the name, the value.
 pub(crate) fn memo(memo: &Memo) -> Vec<u8> {
     let numbers = [memo.number.to_be_bytes(), memo.nth.to_be_bytes()].concat();
     [&numbers, &length(memo.name.len())[..], memo.name.as_bytes(), memo.value.as_str().as_bytes()].concat()
 }
 
-/// A memo for `step`, or for the body.
+/// Reads a memo that is for `step`, or for the body.
 pub(crate) fn read_memo(step: Option<u64>, bytes: &[u8]) -> Read<Memo> {
-    let mut left = Unread(bytes);
-    let (number, nth, length) = (left.u64()?, left.u64()?, left.u32()?);
-    let name = left.text(length)?.to_owned();
-    Ok(Memo { number, step, name, nth, value: Json::from_stored(left.rest()?) })
+    let mut unread = Unread(bytes);
+    let (number, nth, length) = (unread.u64()?, unread.u64()?, unread.u32()?);
+    let name = unread.text(length)?.to_owned();
+    Ok(Memo { number, step, name, nth, value: Json::from_stored(unread.rest()?) })
 }
 
-/// An attempt that has ended: its number, the worker, when it was started and ended, why, and the text of that.
+/// An attempt that has ended, as bytes: its number, the worker, when it was started and ended, why, and the text of that.
 pub(crate) fn attempt(attempt: &Attempt) -> Vec<u8> {
     let (code, text) = ending(&attempt.ending);
     let mut bytes = attempt.number.to_be_bytes().to_vec();
@@ -61,9 +61,9 @@ pub(crate) fn attempt(attempt: &Attempt) -> Vec<u8> {
 }
 
 pub(crate) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
-    let mut left = Unread(bytes);
-    let (number, worker) = (left.u32()?, WorkerId::from_bytes(left.take()?));
-    let (started, ended) = (left.i64()?, time(left.i64()?));
-    let ending = read_ending(left.u8()?, || left.rest().map(str::to_owned))?.ok_or(Fault::Unreadable)?;
+    let mut unread = Unread(bytes);
+    let (number, worker) = (unread.u32()?, WorkerId::from_bytes(unread.take()?));
+    let (started, ended) = (unread.i64()?, time(unread.i64()?));
+    let ending = read_ending(unread.u8()?, || unread.rest().map(str::to_owned))?.ok_or(Fault::Unreadable)?;
     Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending })
 }

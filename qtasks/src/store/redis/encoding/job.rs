@@ -21,15 +21,15 @@ use crate::{
     },
 };
 
-/// The rank of most jobs: those stand in line.
+/// The rank of most jobs, which stand in line.
 pub(crate) const USUAL: i16 = rank(0);
 
-/// The less, the more urgent.
+/// The rank of a priority. Jobs of a lower rank are more urgent.
 pub(crate) const fn rank(priority: i16) -> i16 {
     !priority
 }
 
-/// A job, which waits for the first time.
+/// A job that waits for the first time, as bytes.
 pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
     let lane = lane(&call.queue, &call.task);
     let max_time = call.max_time.map_or(-1, limit_millis);
@@ -44,18 +44,18 @@ pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
     bytes
 }
 
-/// What there is of a job.
+/// The values that there are of a job.
 pub(crate) struct Parts<'a> {
-    /// The job, or the first bytes of it.
+    /// The job itself, or its first bytes.
     job: &'a [u8],
-    /// How it stands, once it has been leased or cancelled.
+    /// How the job stands, once it has been leased or cancelled.
     standing: Option<&'a [u8]>,
-    /// Its counts, once it has some.
+    /// The counts of the job, once it has some.
     counts: Option<&'a [u8]>,
 }
 
 impl<'a> Parts<'a> {
-    /// What the server gives for the three of them; nothing, where there is no job.
+    /// The three values as the server gives them; `None` where there is no job.
     pub(crate) fn of([job, standing, counts]: &'a [Value; 3]) -> Read<Option<Self>> {
         let part = |value: &'a Value| match value {
             Value::BulkString(bytes) => Ok(Some(&bytes[..])),
@@ -67,7 +67,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Reads the jobs in an answer: of each the id and its parts.
+/// Reads the jobs in an answer, which has of each the id and the parts.
 pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Job>) -> Read<Vec<Job>> {
     let (each, rest) = values.as_chunks();
     if !rest.is_empty() {
@@ -86,26 +86,26 @@ pub(crate) fn job(id: JobId, parts: &Parts<'_>) -> Read<Job> {
 }
 
 fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
-    let mut left = Unread(bytes);
-    let rank = i16::from_be_bytes(left.take()?);
-    let (_due, enqueued, max_time, lane) = (left.i64()?, left.i64()?, left.i64()?, left.u32()?);
-    let (queue, task) = names(left.text(lane)?).ok_or(Fault::Unreadable)?;
+    let mut unread = Unread(bytes);
+    let rank = i16::from_be_bytes(unread.take()?);
+    let (_due, enqueued, max_time, lane) = (unread.i64()?, unread.i64()?, unread.i64()?, unread.u32()?);
+    let (queue, task) = names(unread.text(lane)?).ok_or(Fault::Unreadable)?;
     Ok(JobCall {
         id,
         task: task.to_owned(),
         queue: queue.to_owned(),
         priority: !rank,
-        args: Json::from_stored(left.rest()?),
+        args: Json::from_stored(unread.rest()?),
         max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
     })
 }
 
-/// How a job stands, and its counts; of the job itself the first [`UP_TO_DUE`] bytes are enough.
+/// Reads how a job stands, and its counts. Of the job itself the first [`UP_TO_DUE`] bytes are enough.
 pub(crate) fn standing(Parts { job, standing, counts }: &Parts<'_>) -> Read<(Standing, Counts)> {
     let Some(standing) = standing else {
-        let mut left = Unread(job);
-        let (_rank, due) = (left.take::<2>()?, left.i64()?);
+        let mut unread = Unread(job);
+        let (_rank, due) = (unread.take::<2>()?, unread.i64()?);
         return Ok((Standing::waiting(time(due)), Counts::default()));
     };
     let standing = stands(standing)?;
@@ -115,43 +115,44 @@ pub(crate) fn standing(Parts { job, standing, counts }: &Parts<'_>) -> Read<(Sta
     }
 }
 
-/// So many bytes of a job say when it was due first, and what comes before that.
+/// How many bytes of a job go up to the time when it was due first.
 pub(crate) const UP_TO_DUE: usize = 10;
 
 fn stands(bytes: &[u8]) -> Read<Standing> {
-    let mut left = Unread(bytes);
-    let (state, flags, attempt) = (left.u8()?, left.u8()?, left.u32()?);
-    let (worker, failures) = (WorkerId::from_bytes(left.take()?), left.u32()?);
-    let (due, shape, last) = (left.i64()?, left.u8()?, left.u32()?);
-    let suspect = suspect(&mut left, flags, state == RUNNING)?;
-    left.bytes(last)?;
+    let mut unread = Unread(bytes);
+    let (state, flags, attempt) = (unread.u8()?, unread.u8()?, unread.u32()?);
+    let (worker, failures) = (WorkerId::from_bytes(unread.take()?), unread.u32()?);
+    let (due, shape, last) = (unread.i64()?, unread.u8()?, unread.u32()?);
+    let suspect = suspect(&mut unread, flags, state == RUNNING)?;
+    unread.bytes(last)?;
     let state = match state {
         WAITING => State::Waiting { due: time(due) },
         RUNNING => State::Running { worker },
-        ended => ended_state(ended, shape, left.rest()?)?,
+        ended => ended_state(ended, shape, unread.rest()?)?,
     };
     Ok(Standing { state, attempt, failures, suspect })
 }
 
-fn suspect(left: &mut Unread<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
+fn suspect(unread: &mut Unread<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
     if flags & SUSPECT == 0 {
         return Ok(None);
     }
     // A program of format 2 that still runs leaves out what is known.
-    if left.0.is_empty() {
+    if unread.0.is_empty() {
         return Ok(Some(Suspect::default()));
     }
-    let (survived, losses, leased) = (Duration::from_millis(left.u64()?), left.u32()?, left.i64()?);
+    let (survived, losses, leased) = (Duration::from_millis(unread.u64()?), unread.u32()?, unread.i64()?);
     let leased = (runs && leased != UNKNOWN).then(|| time(leased));
     Ok(Some(Suspect { survived, losses, leased, liable: flags & LIABLE != 0 }))
 }
 
-/// The counts, and how a job stands that stood so at its latest lease or settlement: a step since then has forgiven it.
+/// Reads the counts, and says how a job stands that stood so at its latest lease or settlement: a step that was recorded
+/// since then has forgiven its failures and losses.
 fn counting(standing: Standing, bytes: &[u8]) -> Read<(Standing, Counts)> {
-    let mut left = Unread(bytes);
-    let attempt = left.u32()?;
-    let (steps, skipped, memos) = (left.u64()?, left.u64()?, left.u64()?);
-    let (progressed, progress) = (left.u8()? == 1, Progress { done: left.u64()?, total: left.u64()? });
+    let mut unread = Unread(bytes);
+    let attempt = unread.u32()?;
+    let (steps, skipped, memos) = (unread.u64()?, unread.u64()?, unread.u64()?);
+    let (progressed, progress) = (unread.u8()? == 1, Progress { done: unread.u64()?, total: unread.u64()? });
     let counts = Counts { steps, skipped, memos, progress: progressed.then_some(progress) };
     let has_new_step = matches!(standing.state, State::Running { .. }) && attempt == standing.attempt;
     if !has_new_step {
@@ -161,7 +162,7 @@ fn counting(standing: Standing, bytes: &[u8]) -> Read<(Standing, Counts)> {
     Ok((Standing { failures: 0, suspect, ..standing }, counts))
 }
 
-/// A job that stood so before `ask` got it.
+/// The job after `ask` has leased it; the parts are as they were before.
 pub(crate) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
     let Job { call, standing: before, counts } = job(id, parts)?;
     let leased = Some(time(millis(ask.now)));

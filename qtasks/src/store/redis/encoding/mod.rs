@@ -1,4 +1,4 @@
-//! How jobs, steps, memos and attempts stand on the server: as bytes, numbers with the highest first.
+//! How jobs, steps, memos and attempts stand on the server: as bytes, with the highest byte of a number first.
 //!
 //! Of a job that waits for the first time there is one value, so that a million of them fit into memory:
 //!
@@ -11,8 +11,8 @@
 //! | 26 | 4 | bytes of the lane |
 //! | 30 | | lane, arguments |
 //!
-//! The lane is queue and task: `7:default:send`. Once it has been leased or cancelled, there is also how it stands, which
-//! whoever leases or settles it sets as a whole, of many jobs at once:
+//! The lane is queue and task: `7:default:send`. Once the job has been leased or cancelled, a second value says how it stands.
+//! A lease or a settlement sets this value as a whole, for many jobs at once:
 //!
 //! | from | bytes | how it stands |
 //! | --- | --- | --- |
@@ -26,7 +26,7 @@
 //! | 35 | 4 | bytes of the attempt that it ended with |
 //! | 39 | | what is known of it as a suspect, if it is one; that attempt, outcome |
 //!
-//! What is known of a suspect is as follows. The script that leases it sets the last of these and the flags before:
+//! What is known of a suspect is as follows. The script that leases it sets the last of these values and the flags above:
 //!
 //! | from | bytes | what is known of a suspect |
 //! | --- | --- | --- |
@@ -34,7 +34,7 @@
 //! | 8 | 4 | losses before this attempt |
 //! | 12 | 8 | when it was leased, or the least number where that is not known or it does not run |
 //!
-//! And when it has steps, memos or progress, its counts, which only recording changes:
+//! When the job has steps, memos or progress, a third value holds its counts, which only recording changes:
 //!
 //! | from | bytes | its counts |
 //! | --- | --- | --- |
@@ -59,7 +59,7 @@ pub(super) use self::{
     history::{attempt, is_skipped, memo, read_attempt, read_memo, read_step, step},
     job::{Parts, UP_TO_DUE, USUAL, job, jobs, leased, new_job, rank, standing},
     lane::{lane, lane_start, read_lane},
-    settlement::{hold, place, settled, time_of},
+    settlement::{destination, hold, settled, time_of},
     worker::{beat, lease, presence, read_lease},
 };
 pub(super) use crate::store::codec::{millis, time};

@@ -1,4 +1,4 @@
-//! What a settlement asks for and writes.
+//! Settlements as the script takes them.
 
 use super::{
     bytes::length,
@@ -11,12 +11,12 @@ use crate::{
     store::{Hold, Settlement, codec::millis},
 };
 
-/// What must hold for a settlement: a letter for the kind, and what else there is.
+/// The condition of a settlement: a letter for its kind, and what belongs to it.
 pub(crate) fn hold(Settlement { hold, steps, .. }: &Settlement) -> Vec<u8> {
     let mut bytes = match hold {
         Hold::Lease(Lease { worker, .. }) => [b"L", &worker.to_bytes()[..]].concat(),
         Hold::Silent { lease: Lease { worker, .. }, beat: seen } => {
-            // As wide as the largest one.
+            // Padded to the width of the largest beat.
             let seen = format!("{:>20}", beat(*seen));
             [b"B", &worker.to_bytes()[..], seen.as_bytes()].concat()
         }
@@ -26,8 +26,8 @@ pub(crate) fn hold(Settlement { hold, steps, .. }: &Settlement) -> Vec<u8> {
     bytes
 }
 
-/// Where a job goes by a settlement.
-pub(crate) fn place(settlement: &Settlement) -> &'static str {
+/// What the key begins with under which a job stands after a settlement.
+pub(crate) fn destination(settlement: &Settlement) -> &'static str {
     match settlement.outcome.next {
         NextState::Waiting { due } if millis(due) > millis(settlement.now) => "later:",
         NextState::Waiting { .. } if settlement.outcome.suspect.is_some() => "suspects:",
@@ -37,7 +37,7 @@ pub(crate) fn place(settlement: &Settlement) -> &'static str {
     }
 }
 
-/// When a job is due by a settlement, or else has ended.
+/// The time at which a settlement says that a job is due, or has ended.
 pub(crate) fn time_of(settlement: &Settlement) -> i64 {
     match settlement.outcome.next {
         NextState::Waiting { due } => millis(due),

@@ -1,4 +1,4 @@
-//! How a worker stands on the server: what it holds, and whether it lives.
+//! How a worker stands on the server: its leases, and its beat.
 
 use super::bytes::{Read, Unread};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     store::{Presence, redis::error::Fault},
 };
 
-/// What is kept in place of its beat of a worker that has left and holds leases.
+/// Stands in place of the beat of a worker that has left and still holds leases.
 const LEFT: &str = "left";
 
 /// A lease as it stands with its worker: the job and the attempt.
@@ -15,8 +15,8 @@ pub(crate) fn lease(job: JobId, attempt: u32) -> Vec<u8> {
 }
 
 pub(crate) fn read_lease(bytes: &[u8], worker: WorkerId) -> Read<Lease> {
-    let mut left = Unread(bytes);
-    Ok(Lease { job: JobId::from_bytes(left.take()?), attempt: left.u32()?, worker })
+    let mut unread = Unread(bytes);
+    Ok(Lease { job: JobId::from_bytes(unread.take()?), attempt: unread.u32()?, worker })
 }
 
 /// The beat of a worker as it is kept.
@@ -24,7 +24,7 @@ pub(crate) fn beat(beat: Option<u64>) -> String {
     beat.map(|beat| beat.to_string()).unwrap_or_default()
 }
 
-/// What can be seen of a worker, by what is kept of it.
+/// The presence of a worker, as the server keeps it.
 pub(crate) fn presence(worker: &[u8], beat: &str, holds: bool) -> Read<Presence> {
     let number = match beat {
         "" | LEFT => None,

@@ -2,7 +2,7 @@
 -- Gives the lanes in which a job waits that is due.
 
 local now = ARGV[2]
--- So many that stand first in each place are looked at: some may have been cancelled, or run, and stand there still.
+-- How many of the first jobs in each set are looked at: some may have been cancelled, or run, and stand there still.
 local LOOKS = 100
 
 local function one_waits(ids)

@@ -1,4 +1,4 @@
 -- ARGV from 2: jobs, as `enqueue` takes them.
 
 enqueue(2, #ARGV)
-tell({}, {}, true)
+notify({}, {}, true)

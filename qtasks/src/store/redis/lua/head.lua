@@ -9,9 +9,9 @@ local WAITING, RUNNING, DONE, DEAD, CANCELLED = 0, 1, 2, 3, 4
 local USUAL = -1
 -- The bytes of an id.
 local ID = 16
--- As many values as one command takes by `unpack`.
+-- How many values one command takes by `unpack`.
 local MOST = 4000
--- What stands in place of the beat of a worker that has left and holds leases. One that never renewed has an empty one.
+-- Stands in place of the beat of a worker that has left and holds leases. A worker that never renewed has an empty beat.
 local LEFT = 'left'
 
 -- The key of what there is of a kind, of a job, a lane or a worker, or of all.
@@ -23,7 +23,7 @@ end
 local JOB, STANDING, COUNTS = key('j:'), key('p:'), key('c:')
 
 -- A server whose memory is full refuses a script whose first write may take some; all later ones it carries out. This is a
--- write that takes none: nothing stands there. Whatever works off jobs begins with it on a full server, and enqueueing
+-- write that takes none: nothing stands there. Scripts that work off jobs begin with it on a full server, and enqueueing
 -- never does.
 local function begin_though_full()
     call('DEL', KEYS[1])
@@ -39,7 +39,7 @@ local function insist(...)
     return answer
 end
 
--- Calls a command for the values from one place to another, some at a time, by `write`; gives the sum of the answers.
+-- Calls a command for the values from one index to another, some at a time, by `write`; gives the sum of the answers.
 local function call_range(command, where, values, first, last, write)
     local sum = 0
     for from = first, last, MOST do
@@ -62,8 +62,8 @@ end
 -- The keys of jobs that begin with the same.
 local function keys_of(kind, ids)
     local keys = {}
-    for place = 1, #ids do
-        keys[place] = kind .. ids[place]
+    for index = 1, #ids do
+        keys[index] = kind .. ids[index]
     end
     return keys
 end

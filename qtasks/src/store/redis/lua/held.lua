@@ -25,5 +25,5 @@ for _, lease in ipairs(call('SMEMBERS', key('held:', worker))) do
         end
     end
 end
-tell({}, {}, answer[1] == 1)
+notify({}, {}, answer[1] == 1)
 return answer

@@ -53,17 +53,17 @@ local all, answer, bytes = ids(), { false }, 0
 for from = 1, #all, READ do
     local some = { unpack(all, from, math.min(from + READ - 1, #all)) }
     local jobs, standings, counts = get_all(keys_of(JOB, some)), get_all(keys_of(STANDING, some)), get_all(keys_of(COUNTS, some))
-    for place, id in ipairs(some) do
-        local job, standing = jobs[place], standings[place]
+    for index, id in ipairs(some) do
+        local job, standing = jobs[index], standings[index]
         if job and passes(job, standing) then
             local count = #answer
-            answer[count + 1], answer[count + 2], answer[count + 3], answer[count + 4] = id, job, standing, counts[place]
+            answer[count + 1], answer[count + 2], answer[count + 3], answer[count + 4] = id, job, standing, counts[index]
             bytes = bytes + #job + (standing and #standing or 0)
         end
         if #answer > 4 * limit then
             return answer
         end
-        if bytes >= BYTES or from + place > LOOKS then
+        if bytes >= BYTES or from + index > LOOKS then
             answer[1] = id
             return answer
         end

@@ -4,16 +4,16 @@
 -- job, and, where there is that already, how it stood and its counts.
 
 local worker, limit, suspects, now = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
--- As many jobs are read at a time: they may be large.
+-- How many jobs are read at a time: they may be large.
 local READ = 32
--- So many jobs that are not due are passed over in a lane, when the clock of the worker is behind: what stands behind them
--- is for others.
+-- How many jobs that are not due are passed over in a lane, when the clock of the worker is behind. The jobs behind them are
+-- for other workers.
 local PASSED = 1000
--- So many that stand in line and do not wait are taken out in a lane at a time,
+-- How many ids in line that do not wait any more are taken out of a lane at a time.
 local USELESS = 4000
--- and so many whose time has come are let in.
+-- How many jobs whose time has come are let into a lane at a time.
 local COME = 10000
--- Where more are in line than asked for, so many are looked at for one that is not due.
+-- Where more jobs are in line than asked for, how many of them are looked at for one that is not due.
 local AHEAD = 16
 
 local next_due
@@ -24,12 +24,12 @@ local function see(due)
 end
 
 local asked, lanes = {}, {}
-for place = 6, #ARGV do
-    asked[place - 5] = ARGV[place]
+for index = 6, #ARGV do
+    asked[index - 5] = ARGV[index]
 end
-for place, waits in ipairs(are_in(key('lanes'), asked)) do
+for index, waits in ipairs(are_in(key('lanes'), asked)) do
     if waits == 1 then
-        lanes[#lanes + 1] = asked[place]
+        lanes[#lanes + 1] = asked[index]
     end
 end
 local page = math.min(math.max(math.ceil(limit / math.max(#lanes, 1)), 1), READ)
@@ -64,36 +64,36 @@ local function promote(lane)
     end
 end
 
--- Where jobs of a lane wait: the line, which is a list of those that never ran, or a set of others.
-local function new_front(where, lane)
-    local front = { key = key(where, lane), lane = lane, from = 0, ids = {}, place = 1, out = {}, kept = {}, useless = 0 }
-    front.in_line, front.suspects = where == 'line:', where == 'suspects:'
-    return front
+-- A cursor over jobs of a lane that wait: over the line, which is a list of jobs that never ran, or over a set of others.
+local function new_cursor(where, lane)
+    local cursor = { key = key(where, lane), lane = lane, from = 0, ids = {}, index = 1, out = {}, kept = {}, useless = 0 }
+    cursor.in_line, cursor.suspects = where == 'line:', where == 'suspects:'
+    return cursor
 end
 
--- The ids from a place on, and their ranks, if they are not the usual ones, or the scores of suspects.
-local function range(front, from, count)
-    if front.in_line then
-        return call('LRANGE', front.key, from, from + count - 1)
+-- The ids from an index on, and their ranks, if they are not the usual ones, or the scores of suspects.
+local function range(cursor, from, count)
+    if cursor.in_line then
+        return call('LRANGE', cursor.key, from, from + count - 1)
     end
     local ids, scores = {}, {}
-    local scored = call('ZRANGE', front.key, from, from + count - 1, 'WITHSCORES')
-    for place = 1, #scored, 2 do
-        ids[#ids + 1], scores[#scores + 1] = scored[place], tonumber(scored[place + 1])
+    local scored = call('ZRANGE', cursor.key, from, from + count - 1, 'WITHSCORES')
+    for index = 1, #scored, 2 do
+        ids[#ids + 1], scores[#scores + 1] = scored[index], tonumber(scored[index + 1])
     end
     return ids, scores
 end
 
-local function turn_page(front)
-    front.from = front.from + #front.ids
-    local count = front.useless > 0 and READ or page
-    front.ids, front.scores = range(front, front.from, count)
-    front.place, front.is_last = 1, #front.ids < count
-    if #front.ids > 0 then
-        front.keys, front.standings, front.counts = keys_of(STANDING, front.ids), {}, {}
-        front.jobs = get_all(keys_of(JOB, front.ids))
-        if not front.in_line or call('EXISTS', unpack(front.keys)) > 0 then
-            front.standings, front.counts = get_all(front.keys), get_all(keys_of(COUNTS, front.ids))
+local function turn_page(cursor)
+    cursor.from = cursor.from + #cursor.ids
+    local count = cursor.useless > 0 and READ or page
+    cursor.ids, cursor.scores = range(cursor, cursor.from, count)
+    cursor.index, cursor.is_last = 1, #cursor.ids < count
+    if #cursor.ids > 0 then
+        cursor.keys, cursor.standings, cursor.counts = keys_of(STANDING, cursor.ids), {}, {}
+        cursor.jobs = get_all(keys_of(JOB, cursor.ids))
+        if not cursor.in_line or call('EXISTS', unpack(cursor.keys)) > 0 then
+            cursor.standings, cursor.counts = get_all(cursor.keys), get_all(keys_of(COUNTS, cursor.ids))
         end
     end
 end
@@ -103,105 +103,105 @@ local function due_of(job, standing)
     return standing and due_or_ended(standing) or struct.unpack('>i8', job, 3)
 end
 
--- Whether a job can be leased, but for its time. It cannot when the server has evicted it, or somebody deleted it, or when
+-- Whether a job can be leased, apart from its time. It cannot when the server has evicted it, an operator has deleted it, or
 -- it was called off while it stood in line.
-local function is_leasable(front, job, standing)
-    return job and not (standing and (front.in_line or standing:byte() ~= WAITING))
+local function is_leasable(cursor, job, standing)
+    return job and not (standing and (cursor.in_line or standing:byte() ~= WAITING))
 end
 
 local ask_again = 0
 
--- Goes on to the next job that is due; to nothing, where there is none.
-local function advance(front, behind)
-    while not front.ended do
-        local place = front.place
-        if place > #front.ids then
-            front.ended = front.is_last
-            if not front.ended then
-                turn_page(front)
+-- Moves a cursor on to the next job that is due; to nothing, where there is none.
+local function advance(cursor, behind)
+    while not cursor.ended do
+        local index = cursor.index
+        if index > #cursor.ids then
+            cursor.ended = cursor.is_last
+            if not cursor.ended then
+                turn_page(cursor)
             end
         else
-            local id, job, standing = front.ids[place], front.jobs[place], front.standings[place]
-            if not is_leasable(front, job, standing) then
-                front.out[#front.out + 1], front.useless = id, front.useless + 1
-                if front.useless == USELESS then
-                    front.ended, ask_again = true, 1
+            local id, job, standing = cursor.ids[index], cursor.jobs[index], cursor.standings[index]
+            if not is_leasable(cursor, job, standing) then
+                cursor.out[#cursor.out + 1], cursor.useless = id, cursor.useless + 1
+                if cursor.useless == USELESS then
+                    cursor.ended, ask_again = true, 1
                 end
             elseif not behind or due_of(job, standing) <= now then
-                front.at, front.score = place, front.scores and front.scores[place] or USUAL
-                front.rank = front.suspects and struct.unpack('>h', job) or front.score
-                front.place = place + 1
+                cursor.at, cursor.score = index, cursor.scores and cursor.scores[index] or USUAL
+                cursor.rank = cursor.suspects and struct.unpack('>h', job) or cursor.score
+                cursor.index = index + 1
                 return
             else
                 see(due_of(job, standing))
-                front.kept[#front.kept + 1] = id
-                front.ended = #front.kept == PASSED
+                cursor.kept[#cursor.kept + 1] = id
+                cursor.ended = #cursor.kept == PASSED
             end
-            front.place = place + 1
+            cursor.index = index + 1
         end
     end
-    front.at = nil
+    cursor.at = nil
 end
 
--- Takes out what is leased, and what is of no use.
-local function take_out(front)
-    if not front.in_line then
-        call_all('ZREM', front.key, front.out)
-    elseif #front.out > 0 then
-        call('LPOP', front.key, #front.out + #front.kept)
+-- Takes out the jobs that are leased, and ids that are of no use.
+local function take_out(cursor)
+    if not cursor.in_line then
+        call_all('ZREM', cursor.key, cursor.out)
+    elseif #cursor.out > 0 then
+        call('LPOP', cursor.key, #cursor.out + #cursor.kept)
         local kept = {}
-        for place = #front.kept, 1, -1 do
-            kept[#kept + 1] = front.kept[place]
+        for index = #cursor.kept, 1, -1 do
+            kept[#kept + 1] = cursor.kept[index]
         end
-        call_all('LPUSH', front.key, kept)
+        call_all('LPUSH', cursor.key, kept)
     end
 end
 
-local fronts, seen = {}, {}
+local cursors, seen = {}, {}
 for _, lane in ipairs(lanes) do
     if not seen[lane] then
         seen[lane] = true
         promote(lane)
         -- A job that stands both in line and beside it was called off in line.
         for _, where in ipairs({ 'ready:', 'line:', 'suspects:' }) do
-            fronts[#fronts + 1] = new_front(where, lane)
+            cursors[#cursors + 1] = new_cursor(where, lane)
         end
     end
 end
-local behind = #fronts > 0 and now < reach()
-for _, front in ipairs(fronts) do
-    advance(front, behind)
+local behind = #cursors > 0 and now < reach()
+for _, cursor in ipairs(cursors) do
+    advance(cursor, behind)
 end
 
--- Whether a front comes before another, by rank or score, and then by id.
-local function is_less(front, other, by)
-    if front[by] ~= other[by] then
-        return front[by] < other[by]
+-- Whether a cursor comes before another, by rank or score, and then by id.
+local function is_less(cursor, other, by)
+    if cursor[by] ~= other[by] then
+        return cursor[by] < other[by]
     end
-    return is_before(front.ids[front.at], other.ids[other.at])
+    return is_before(cursor.ids[cursor.at], other.ids[other.at])
 end
 
--- Where the one suspect stands that may be leased: of those that the fronts have come to, the first by score.
+-- The cursor at the one suspect that may be leased: of those that the cursors have come to, the first by score.
 local seat
-for _, front in ipairs(fronts) do
-    if suspects > 0 and front.suspects and front.at and (not seat or is_less(front, seat, 'score')) then
-        seat = front
+for _, cursor in ipairs(cursors) do
+    if suspects > 0 and cursor.suspects and cursor.at and (not seat or is_less(cursor, seat, 'score')) then
+        seat = cursor
     end
 end
 
-local function is_more_urgent(front, other)
-    return is_less(front, other, 'rank')
+local function is_more_urgent(cursor, other)
+    return is_less(cursor, other, 'rank')
 end
 
--- The front with the most urgent job, and the next one.
+-- The cursor at the most urgent job, and the next one.
 local function most_urgent()
     local first, second
-    for _, front in ipairs(fronts) do
-        if front.at and (not front.suspects or front == seat) then
-            if not first or is_more_urgent(front, first) then
-                first, second = front, first
-            elseif not second or is_more_urgent(front, second) then
-                second = front
+    for _, cursor in ipairs(cursors) do
+        if cursor.at and (not cursor.suspects or cursor == seat) then
+            if not first or is_more_urgent(cursor, first) then
+                first, second = cursor, first
+            elseif not second or is_more_urgent(cursor, second) then
+                second = cursor
             end
         end
     end
@@ -213,34 +213,34 @@ local leased, first, second = 0, most_urgent()
 -- How a job stands that runs for the first time.
 local NEW = struct.pack('>BBI4', RUNNING, 0, 1) .. worker .. struct.pack('>I4i8BI4', 0, 0, 255, 0)
 
--- Leases the job that a front has come to.
-local function take(front)
-    local at, attempt, runs = front.at, '\0\0\0\1', NEW
-    local id, standing = front.ids[at], front.standings[at] or false
+-- Leases the job that a cursor has come to.
+local function take(cursor)
+    local at, attempt, runs = cursor.at, '\0\0\0\1', NEW
+    local id, standing = cursor.ids[at], cursor.standings[at] or false
     if standing then
         attempt = struct.pack('>I4', struct.unpack('>I4', standing, 3) + 1)
         local flags, known = '\0', ''
-        if front.suspects then
+        if cursor.suspects then
             -- A program of format 2 that still runs leaves out what is known of a suspect.
             known = #standing == 59 and standing:sub(40, 51) or string.rep('\0', 12)
             flags, known = suspects == 2 and '\3' or '\1', known .. struct.pack('>i8', now)
         end
         runs = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known
     end
-    local place = 4 * leased + 4
-    answer[place], answer[place + 1] = id, front.jobs[at]
-    answer[place + 2], answer[place + 3] = standing, front.counts[at] or false
-    standings[2 * leased + 1], standings[2 * leased + 2] = front.keys[at], runs
+    local index = 4 * leased + 4
+    answer[index], answer[index + 1] = id, cursor.jobs[at]
+    answer[index + 2], answer[index + 3] = standing, cursor.counts[at] or false
+    standings[2 * leased + 1], standings[2 * leased + 2] = cursor.keys[at], runs
     leased = leased + 1
     leases[leased], taken[id] = id .. attempt, true
-    if front.suspects then
+    if cursor.suspects then
         seat = nil
     end
 end
 
 while first and leased < limit do
     local id = first.ids[first.at]
-    -- It may stand in two places.
+    -- A job may stand in two sets.
     if not taken[id] then
         take(first)
     end
@@ -260,27 +260,27 @@ if leased > 0 then
     call_all('SADD', key('held:', worker), leases)
     call('HSETNX', key('beats'), worker, '')
 end
-for _, front in ipairs(fronts) do
-    if behind and not front.ended then
-        local ids = range(front, front.from + front.place - 1, AHEAD)
+for _, cursor in ipairs(cursors) do
+    if behind and not cursor.ended then
+        local ids = range(cursor, cursor.from + cursor.index - 1, AHEAD)
         local jobs, standings = get_all(keys_of(JOB, ids)), get_all(keys_of(STANDING, ids))
-        for place = 1, #ids do
-            local job, standing = jobs[place], standings[place]
-            if is_leasable(front, job, standing) and due_of(job, standing) > now then
+        for index = 1, #ids do
+            local job, standing = jobs[index], standings[index]
+            if is_leasable(cursor, job, standing) and due_of(job, standing) > now then
                 see(due_of(job, standing))
             end
         end
     end
-    take_out(front)
-    if front.suspects and front.at then
+    take_out(cursor)
+    if cursor.suspects and cursor.at then
         answer[2] = 1
     end
-    local places = { 'line:', 'ready:', 'suspects:', 'later:' }
-    for place, where in ipairs(places) do
-        places[place] = key(where, front.lane)
+    local keys = { 'line:', 'ready:', 'suspects:', 'later:' }
+    for index, where in ipairs(keys) do
+        keys[index] = key(where, cursor.lane)
     end
-    if front.suspects and call('EXISTS', unpack(places)) == 0 then
-        call('SREM', key('lanes'), front.lane)
+    if cursor.suspects and call('EXISTS', unpack(keys)) == 0 then
+        call('SREM', key('lanes'), cursor.lane)
     end
 end
 answer[1], answer[3] = next_due or false, ask_again

@@ -5,5 +5,5 @@ if call('EXISTS', key('held:', ARGV[2])) == 0 then
     return 0
 end
 insist('HSET', key('beats'), ARGV[2], LEFT)
-tell({}, {}, false, true)
+notify({}, {}, false, true)
 return 1

@@ -9,9 +9,9 @@ local UNKNOWN = string.rep('\0', 12) .. '\128' .. string.rep('\0', 7)
 
 -- Says of those that are suspects what is known.
 local function add_what_is_known(ids)
-    for place, standing in ipairs(get_all(keys_of(STANDING, ids))) do
+    for index, standing in ipairs(get_all(keys_of(STANDING, ids))) do
         if standing and standing:byte(2) == 1 and #standing == 39 then
-            call('APPEND', STANDING .. ids[place], UNKNOWN)
+            call('APPEND', STANDING .. ids[index], UNKNOWN)
         end
     end
 end
@@ -32,8 +32,8 @@ for _, lane in ipairs(call('SMEMBERS', key('lanes'))) do
 end
 for _, worker in ipairs(call('ZRANGE', key('workers'), 0, -1)) do
     local ids = {}
-    for place, lease in ipairs(call('SMEMBERS', key('held:', worker))) do
-        ids[place] = lease:sub(1, ID)
+    for index, lease in ipairs(call('SMEMBERS', key('held:', worker))) do
+        ids[index] = lease:sub(1, ID)
     end
     if #ids > 0 then
         add_what_is_known(ids)

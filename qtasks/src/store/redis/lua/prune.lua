@@ -13,8 +13,8 @@ local function prune(id, where, before)
     end
 end
 
-for place, where in ipairs({ 'finished', 'dead' }) do
-    local before = ARGV[1 + place]
+for index, where in ipairs({ 'finished', 'dead' }) do
+    local before = ARGV[1 + index]
     while looked < limit do
         local ids, time = unpack(call('ZRANGEBYSCORE', key(where), '-inf', '(' .. before, 'WITHSCORES', 'LIMIT', 0, 1))
         if not ids then

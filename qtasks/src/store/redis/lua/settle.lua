@@ -2,7 +2,7 @@
 -- how many they are, and of each the lease, how it stands then, and, where it is to wait, the attempt that ends, or nothing.
 -- Gives for each whether it was written.
 
-local answer, news, over, work = {}, {}, {}, false
+local answer, changed, over, work = {}, {}, {}, false
 
 -- The numbers of how a job stands: the state and the attempt; one that never ran waits.
 local function numbers(standing)
@@ -49,22 +49,22 @@ local NO_STEPS = string.rep('\0', 8)
 -- The leases whose jobs have as many steps as they must: 1 or 0 for each.
 local function have_steps(leases, steps)
     local have = {}
-    for place, lease in ipairs(leases) do
+    for index, lease in ipairs(leases) do
         local recorded = call('GETRANGE', COUNTS .. lease:sub(1, ID), 4, 11)
-        have[place] = (recorded ~= '' and recorded or NO_STEPS) == steps and 1 or 0
+        have[index] = (recorded ~= '' and recorded or NO_STEPS) == steps and 1 or 0
     end
     return have
 end
 
--- For each of the leases 1 or 0: whether its job may be settled. If so, nobody holds it any more.
+-- For each of the leases 1 or 0: whether its job may be settled. If so, no worker holds it any more.
 local function set_free(hold, leases)
     local kind = hold:sub(1, 1)
     local length = LENGTHS[kind]
     local have = #hold > length and have_steps(leases, hold:sub(length + 1))
     if kind == 'S' then
         local are = {}
-        for place, lease in ipairs(leases) do
-            are[place] = (not have or have[place] == 1) and found(hold, lease) and 1 or 0
+        for index, lease in ipairs(leases) do
+            are[index] = (not have or have[index] == 1) and found(hold, lease) and 1 or 0
         end
         return are
     end
@@ -72,12 +72,12 @@ local function set_free(hold, leases)
     -- A renewal since its worker was seen to be silent wins.
     local has_renewed = kind == 'B' and string.format('%20s', beat_of(worker)) ~= hold:sub(18, length)
     local are, all, count = are_in(key('held:', worker), leases), {}, 0
-    for place = 1, #leases do
-        if has_renewed or have and have[place] == 0 then
-            are[place] = 0
-        elseif are[place] == 1 then
+    for index = 1, #leases do
+        if has_renewed or have and have[index] == 0 then
+            are[index] = 0
+        elseif are[index] == 1 then
             count = count + 1
-            all[count] = leases[place]
+            all[count] = leases[index]
         end
     end
     call_all('SREM', key('held:', worker), all)
@@ -108,18 +108,18 @@ while at <= #ARGV do
     local hold, where, time, size = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
     local ends = where == 'finished' or where == 'dead'
     local width, leases, standings, ended, count = ends and 2 or 3, {}, {}, {}, 0
-    for place = 1, size do
-        leases[place] = ARGV[at + 4 + (place - 1) * width]
+    for index = 1, size do
+        leases[index] = ARGV[at + 4 + (index - 1) * width]
     end
     local free = set_free(hold, leases)
-    for place = 1, size do
-        answer[#answer + 1] = free[place]
-        if free[place] == 1 then
-            local from = at + 4 + (place - 1) * width
-            local id = leases[place]:sub(1, ID)
+    for index = 1, size do
+        answer[#answer + 1] = free[index]
+        if free[index] == 1 then
+            local from = at + 4 + (index - 1) * width
+            local id = leases[index]:sub(1, ID)
             standings[2 * count + 1], standings[2 * count + 2] = STANDING .. id, ARGV[from + 1]
             count = count + 1
-            ended[count], news[#news + 1] = id, id
+            ended[count], changed[#changed + 1] = id, id
             if not ends then
                 wait_again(id, where, time, ARGV[from + 2], ARGV[from + 1])
             end
@@ -133,5 +133,5 @@ while at <= #ARGV do
     end
     at = at + 4 + size * width
 end
-tell(news, over, work)
+notify(changed, over, work)
 return answer

@@ -7,8 +7,8 @@ local function append(list, set, score, values, first, last)
         return call_range('RPUSH', list, values, first, last)
     end
     local scored = {}
-    for place = first, last do
-        scored[#scored + 1], scored[#scored + 2] = score, values[place]
+    for index = first, last do
+        scored[#scored + 1], scored[#scored + 2] = score, values[index]
     end
     call_all('ZADD', set, scored)
 end
@@ -20,9 +20,9 @@ local function set_new(first, last)
         local to = math.min(from + MOST - 1, last)
         if call('MSETNX', unpack(ARGV, from, to)) == 0 then
             known = known or {}
-            for place = from, to, 2 do
-                if call('SETNX', ARGV[place], ARGV[place + 1]) == 0 then
-                    known[ARGV[place]:sub(-ID)] = true
+            for index = from, to, 2 do
+                if call('SETNX', ARGV[index], ARGV[index + 1]) == 0 then
+                    known[ARGV[index]:sub(-ID)] = true
                 end
             end
         end
@@ -47,9 +47,9 @@ local function enqueue(at, last)
             return ARGV, first, to
         end
         local values = {}
-        for place = first, to, width do
-            if not known[ARGV[place + width - 1]] then
-                for each = place, place + width - 1 do
+        for index = first, to, width do
+            if not known[ARGV[index + width - 1]] then
+                for each = index, index + width - 1 do
                     values[#values + 1] = ARGV[each]
                 end
             end

@@ -1,4 +1,4 @@
--- How jobs stand, and those who hold them.
+-- How jobs stand, and the workers that hold them.
 
 -- When a job is due that waits, or has ended, by how it stands.
 local function due_or_ended(standing)
@@ -42,22 +42,22 @@ end
 local function add_attempt(id, attempt)
     local history = key('h:', id)
     local is_kept, size = pcall(insist, 'RPUSH', history, attempt)
-    -- What stands there instead, if an operator has put it there, keeps no job from going on.
+    -- If an operator has put another kind of value there, the job goes on all the same.
     if not is_kept or size <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
         return
     end
     local first = call('LRANGE', history, 0, FIRST_ATTEMPTS - 1)
     call('LTRIM', history, -LAST_ATTEMPTS, -1)
-    for place = FIRST_ATTEMPTS, 1, -1 do
-        call('LPUSH', history, first[place])
+    for index = FIRST_ATTEMPTS, 1, -1 do
+        call('LPUSH', history, first[index])
     end
 end
 
 -- Deletes all that there is of a job.
 local function delete(id)
     local keys = {}
-    for place, kind in ipairs({ 'j:', 'p:', 'c:', 's:', 'm:', 'n:', 'h:' }) do
-        keys[place] = key(kind, id)
+    for index, kind in ipairs({ 'j:', 'p:', 'c:', 's:', 'm:', 'n:', 'h:' }) do
+        keys[index] = key(kind, id)
     end
     call('UNLINK', unpack(keys))
 end
