@@ -94,8 +94,8 @@ pub struct Counts {
 /// millisecond.
 ///
 /// An application starts suspects one at a time, first those that have survived least. A suspect has the [turn](Self::turn)
-/// until it ends, makes a step, or has lived so long that it does not look like a killer any more. If its worker is lost while
-/// a suspect has the turn and no other suspect runs beside it, the loss counts as a failure of this job.
+/// until it ends, makes a step, or has lived so long that it does not look like a killer any more. If its worker is lost
+/// while a suspect has the turn and no other suspect runs beside it, the loss counts as a failure of this job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Suspect {
     /// The longest time that the job had run when its worker was lost.

@@ -1,4 +1,4 @@
-//! Calls of one kind that are under way at the same time share a statement, and with it a commit.
+//! Calls of one kind that are under way at the same time share one statement, and with it one commit.
 
 use std::sync::Arc;
 
@@ -17,20 +17,20 @@ use crate::{
 /// A call that can share a statement with others of its kind.
 pub(super) trait BatchedCall: Sized + Send + Sync + 'static {
     type Answer: Send + 'static;
-    /// What the store could not do when this fails.
+    /// What the store could not do when a call fails, for its error.
     const DOING: &'static str;
 
-    /// How many rows it is about.
+    /// How many rows the call is about.
     fn weight(&self) -> usize;
 
-    /// Carries all of them out, or none; one answer for each.
+    /// Carries out all calls or none. Gives one answer for each.
     fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>>;
 }
 
-/// Calls that together are about more rows than this wait for the next statement.
+/// When the calls of a statement are about this many rows, further calls wait for the next statement.
 const FULL: usize = 2_000;
 
-/// Where calls of one kind come together.
+/// Gathers calls of one kind into statements.
 pub(super) struct Batcher<C: BatchedCall>(mpsc::UnboundedSender<Pending<C>>);
 
 struct Pending<C: BatchedCall> {
@@ -45,10 +45,10 @@ impl<C: BatchedCall> Batcher<C> {
         Self(calls)
     }
 
-    /// Has `call` carried out; that goes on when nobody waits for it any more.
+    /// Carries out `call`, also if the caller stops waiting for it.
     pub(super) async fn ask(&self, call: C) -> Result<C::Answer> {
         let (answer, answered) = oneshot::channel();
-        // Where nobody serves any more, nobody answers.
+        // If the store was closed, this fails, and no answer comes.
         _ = self.0.send(Pending { call, answer });
         match answered.await {
             Ok(came) => came.map_err(|fault| fault.of_write(C::DOING)),
@@ -70,20 +70,20 @@ async fn serve<C: BatchedCall>(mut waiting: mpsc::UnboundedReceiver<Pending<C>>,
         }
         let came = carry_out(&calls, &shared).await;
         if let Some(Err(silent @ Fault::Silent(_))) = came.last() {
-            // Those who have waited for the server meanwhile need not wait for it each in turn.
+            // Calls that have waited for the server meanwhile fail too, so that they do not wait for it each in turn.
             while let Ok(next) = waiting.try_recv() {
                 _ = next.answer.send(Err(silent.clone()));
             }
         }
         for (answer, came) in answers.into_iter().zip(came) {
-            // Whoever asked may be gone.
+            // The caller may be gone.
             _ = answer.send(came);
         }
     }
 }
 
-/// Carries them out together. Where the server refuses that, each is carried out by itself: one that is wrong must not
-/// fail those that met it by chance.
+/// Carries out the calls together. If the server refuses that, each call is carried out by itself, so that one that is wrong
+/// does not fail others that it shares a statement with by chance.
 async fn carry_out<C: BatchedCall>(calls: &[C], shared: &Shared) -> Vec<Result<C::Answer, Fault>> {
     match C::carry_out(calls, shared).await {
         Ok(answers) => answers.into_iter().map(Ok).collect(),
@@ -99,7 +99,7 @@ async fn carry_out<C: BatchedCall>(calls: &[C], shared: &Shared) -> Vec<Result<C
     }
 }
 
-/// To each call as many answers as are its own.
+/// Deals the answers out to the calls, of which each has a number of them.
 pub(super) fn dealt_out(written: Vec<Written>, counts: impl Iterator<Item = usize>) -> Vec<Vec<Written>> {
     let mut written = written.into_iter();
     counts.map(|count| written.by_ref().take(count).collect()).collect()

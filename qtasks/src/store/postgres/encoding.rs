@@ -19,7 +19,7 @@ use crate::{
     store::codec::{limit, shape_name, shape_of_name},
 };
 
-/// A number of things, as the tables and `LIMIT` take it.
+/// A count, as the tables and `LIMIT` take it.
 pub(super) fn count(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }
@@ -42,7 +42,7 @@ fn unquoted<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
     serde_json::from_str(text).map_err(|error| unreadable(format!("`{text}` in the column {column}: {error}")))
 }
 
-/// What a settled job gave, as the `shape` and `outcome` columns have it.
+/// The result of a settled job, as the `shape` and `outcome` columns hold it.
 pub(super) fn outcome(next: &NextState) -> (Option<&'static str>, Option<Cow<'_, str>>) {
     match next {
         NextState::Done { output: Output::Value(value) } => (None, Some(value.as_str().into())),
@@ -67,8 +67,8 @@ macro_rules! job_columns {
 }
 pub(super) use job_columns;
 
-/// The columns of [`standing`], of `qtasks.jobs AS j`. What is known of a suspect is one of them, so that it costs others little.
-/// They stand last among those of [`job`].
+/// The columns of [`standing`], of `qtasks.jobs AS j`. What is known of a suspect is one column, so that it costs other jobs
+/// little. These columns stand last among those of [`job`].
 macro_rules! standing_columns {
     () => {
         "j.state, j.due, j.worker, j.shape, \
@@ -101,7 +101,7 @@ pub(super) fn standing(row: &Row) -> Result<(Standing, Counts), Fault> {
     standing_from(row, 0)
 }
 
-/// Reads them where they begin at column `first`.
+/// Reads the columns of [`standing_columns`] where they begin at column `first`.
 fn standing_from(row: &Row, first: usize) -> Result<(Standing, Counts), Fault> {
     let standing = Standing {
         state: state(row, first)?,

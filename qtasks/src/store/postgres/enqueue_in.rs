@@ -50,15 +50,15 @@ impl<'t> UserTransaction for &'t mut super::Transaction<'_> {
     }
 }
 
-/// A transaction that names the schema in which [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) enqueues, which must
-/// be that of the application. A transaction by itself takes that one anyway.
+/// A transaction together with the schema in which [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) enqueues. It
+/// must be the schema of the application, which a transaction by itself takes anyway.
 pub struct InSchema<'t, 'c> {
     schema: String,
     transaction: &'t mut Transaction<'c>,
 }
 
 impl<'t, 'c> InSchema<'t, 'c> {
-    /// Jobs are enqueued in `schema`, as the URL of the store names it.
+    /// Enqueues jobs in `schema`, which is a name as in the URL of the store.
     pub fn new(schema: impl Into<String>, transaction: &'t mut Transaction<'c>) -> Self {
         Self { schema: schema.into(), transaction }
     }
@@ -97,9 +97,9 @@ fn refuse<'t, T>(transaction: String, home: &Home) -> Enqueueing<'t, T> {
 ///
 /// # Errors
 ///
-/// When the job is over a limit, or the database has no tables of qtasks, or not those of this version. They are there once
-/// it has been opened [as a store](super::Postgres::open). As after any error of a statement, nothing more can be done in
-/// the transaction. And when the [id](crate::CallOptions::id) of the call is that of another job; then the transaction goes on.
+/// When the job is over a limit, or the database has no tables of qtasks, or tables of another version. The tables are there
+/// once the database has been opened [as a store](super::Postgres::open). As after any error of a statement, the transaction
+/// can do nothing more. When the [id](crate::CallOptions::id) of the call is that of another job, the transaction goes on.
 #[must_use = "a job is enqueued when this is awaited"]
 pub struct Enqueueing<'t, T> {
     done: BoxFuture<'t, Result<()>>,
@@ -112,7 +112,7 @@ impl<T> Enqueueing<'_, T> {
     }
 }
 
-// It is moved out in one piece, and nothing points into it.
+// The value is moved out in one piece, and nothing points into it.
 impl<T> Unpin for Enqueueing<'_, T> {}
 
 impl<T> Future for Enqueueing<'_, T> {
@@ -131,8 +131,8 @@ impl<T> fmt::Debug for Enqueueing<'_, T> {
     }
 }
 
-/// Gives what is known of the tables, and whether the job was added; it is if the format is the one known, the tables are
-/// those of the application, and the id is new.
+/// Gives the facts about the tables, and whether the job was added. It is added if the format is the one of this version, the
+/// tables are those of the application, and the id is new.
 const ENQUEUE_IN: &str = concat!(
     "
     WITH found AS MATERIALIZED (
@@ -150,7 +150,7 @@ const ENQUEUE_IN: &str = concat!(
     FROM found LEFT JOIN added ON true"
 );
 
-/// What [`ENQUEUE_IN`] gives.
+/// The row that [`ENQUEUE_IN`] gives.
 struct Found {
     format: i64,
     is_ours: bool,
@@ -158,12 +158,12 @@ struct Found {
     database: String,
 }
 
-/// The job that is there.
+/// Reads the job that already has the id.
 const THERE: &str = "SELECT task, args FROM qtasks.jobs WHERE id = $1";
 
 async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<()> {
     let Found { format, is_ours, is_new, database } = add(transaction, home, schema, job).await.map_err(failed)?;
-    let place = || format!("the schema `{schema}`");
+    let location = || format!("the schema `{schema}`");
     match format {
         FORMAT if is_new => Ok(()),
         FORMAT if is_ours => is_there(transaction, schema, job).await,
@@ -171,19 +171,19 @@ async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, jo
             let transaction = format!("the database `{database}`");
             Err(Error::OtherStore { transaction, store: home.to_string() })
         }
-        newer if newer > FORMAT => Err(Error::NewerStore { place: place(), found: newer, known: FORMAT }),
+        newer if newer > FORMAT => Err(Error::NewerStore { place: location(), found: newer, known: FORMAT }),
         0 => Err(Error::ForeignStore {
-            place: place(),
+            place: location(),
             why: "it has no tables of qtasks; open it once as the store, and use the same database here".to_owned(),
         }),
         _ => Err(Error::ForeignStore {
-            place: place(),
+            place: location(),
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
     }
 }
 
-/// Adds the job where that can be.
+/// Adds the job, if the tables allow it.
 async fn add(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<Found, Fault> {
     let Home::Schema { database, store, .. } = home else { return Ok(Found::of(0)) };
     let jobs = Jobs::new([job]);
@@ -218,11 +218,11 @@ impl Found {
     }
 }
 
-/// That the job which is there of this id is the same one.
+/// Checks that the job which has this id already is of the same call.
 async fn is_there(transaction: &Transaction<'_>, schema: &str, job: &NewJob) -> Result<()> {
     let (sql, id) = (in_schema(schema, THERE), encoding::job_id(job.call.id));
     let rows = transaction.query_typed(&sql, &[(&id, Type::UUID)]).await.map_err(|error| failed(error.into()))?;
-    // One that has been pruned since was no other.
+    // If the job has been pruned since, it is taken for one of the same call.
     let Some(row) = rows.first() else { return Ok(()) };
     let (task, args): (String, String) =
         (encoding::get(row, 0).map_err(failed)?, encoding::get(row, 1).map_err(failed)?);

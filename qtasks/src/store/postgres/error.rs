@@ -1,4 +1,4 @@
-//! What can go wrong with a statement.
+//! Why a statement failed.
 
 use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
@@ -10,30 +10,30 @@ use crate::error::{Error, chain};
 
 const UNENCRYPTED: &str = "; `?sslmode=disable` goes without, over networks that are yours";
 
-/// What went wrong; cloned for each of the calls that shared a statement.
+/// Why a statement failed. It is cloned for each of the calls that shared the statement.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
-    /// A handler does with its transaction what it may not.
+    /// A handler did with its transaction what it must not do.
     Misuse(&'static str),
-    /// This way to connect to the server has not what the call needs.
+    /// The call needs something that connections of this URL do not have.
     Unsupported(&'static str),
     /// The call breaks the contract of a store.
     Contract(&'static str),
-    /// The server has answered with an error: about something in the statement, it may be.
+    /// The server has answered with an error, which may be about something in the statement.
     Refused(Trouble),
-    /// It has not answered,
+    /// The server could not be reached, or could not answer.
     Away(Trouble),
-    /// not within this time.
+    /// The server has not answered within this time.
     Silent(Duration),
     /// The tables have the format `found`, which only a newer qtasks knows; this one knows `known`.
     Newer { place: String, found: i64, known: i64 },
 }
 
-/// The driver's error.
+/// An error of the driver, or one of the store's own in its place.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     error: Arc<dyn StdError + Send + Sync>,
-    /// What mends it.
+    /// What an operator can do, where that is known.
     mend: Option<Arc<str>>,
 }
 
@@ -57,20 +57,20 @@ impl Fault {
         }
     }
 
-    /// Whether the server will never do what it was asked to.
+    /// Whether the server would refuse the statement each time.
     pub(super) fn is_for_good(&self) -> bool {
         matches!(self, Self::Refused(trouble) if trouble.is_for_good())
     }
 
-    /// The same, with what mends it, where the server has said enough for that.
-    pub(super) fn explained(self, place: &StoreUrl) -> Self {
-        match self.answer().and_then(|said| account::mend(said, place)) {
+    /// Adds what an operator can do, where the server has said enough to know that.
+    pub(super) fn explained(self, url: &StoreUrl) -> Self {
+        match self.answer().and_then(|said| account::mend(said, url)) {
             Some(mend) => self.mended(mend),
             None => self,
         }
     }
 
-    /// The same, with what mends it.
+    /// Adds what an operator can do.
     pub(super) fn mended(mut self, mend: String) -> Self {
         if let Self::Refused(trouble) | Self::Away(trouble) = &mut self {
             trouble.mend = Some(mend.into());
@@ -78,7 +78,7 @@ impl Fault {
         self
     }
 
-    /// Whether the role may not do this.
+    /// Whether the role lacks a right.
     pub(super) fn is_denied(&self) -> bool {
         self.answer().is_some_and(|said| *said.code() == SqlState::INSUFFICIENT_PRIVILEGE)
     }
@@ -87,26 +87,26 @@ impl Fault {
         Self::Away(Trouble::new(why.into().into()))
     }
 
-    /// No connection could be made; the driver says of a server that is not reached neither which nor where.
-    pub(super) fn connecting(error: tokio_postgres::Error, place: &StoreUrl) -> Self {
+    /// The fault when no connection could be made. Of a server that is not reached, the driver does not say which one it is.
+    pub(super) fn connecting(error: tokio_postgres::Error, url: &StoreUrl) -> Self {
         match error.source() {
             Some(why) if error.as_db_error().is_none() => {
                 let why = chain(why);
                 let hint = if why.contains("does not support TLS") { UNENCRYPTED } else { "" };
-                Self::away(format!("no connection to {place}: {why}{hint}"))
+                Self::away(format!("no connection to {url}: {why}{hint}"))
             }
-            _ => Self::Away(Trouble::new(Arc::new(error))).explained(place),
+            _ => Self::Away(Trouble::new(Arc::new(error))).explained(url),
         }
     }
 
-    /// No connection could be lent.
-    pub(super) fn lending(error: PoolError, place: &StoreUrl) -> Self {
+    /// The fault when no connection could be lent.
+    pub(super) fn lending(error: PoolError, url: &StoreUrl) -> Self {
         match error {
             PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
-                Self::connecting(error, place)
+                Self::connecting(error, url)
             }
             PoolError::Timeout(TimeoutType::Wait) => Self::away("all connections of the store are busy"),
-            PoolError::Timeout(_) => Self::Silent(place.patience),
+            PoolError::Timeout(_) => Self::Silent(url.patience),
             other => Self::away(other),
         }
     }
@@ -115,7 +115,7 @@ impl Fault {
         Self::Refused(Trouble::new(why.into().into()))
     }
 
-    /// Whether it is a pooler that has answered, in place of the server, since it does not pass on what it is told.
+    /// Whether a pooler has answered in place of the server, because it does not pass on the settings of a connection.
     pub(super) fn is_of_a_pooler(&self) -> bool {
         self.answer().is_some_and(|said| {
             *said.code() == SqlState::PROTOCOL_VIOLATION && said.message().contains("startup parameter")
@@ -127,7 +127,7 @@ impl Fault {
         self.answer().is_some_and(|said| *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// What the server has answered.
+    /// The error that the server has answered with, if it has.
     fn answer(&self) -> Option<&DbError> {
         match self {
             Self::Refused(trouble) | Self::Away(trouble) => trouble.said().downcast_ref(),
@@ -147,9 +147,9 @@ impl From<tokio_postgres::Error> for Fault {
     }
 }
 
-/// The classes of what is wrong with the values of a statement: a value that its type does not take, a constraint, a view's
-/// condition, a limit of the server, an error that a trigger raises. What a right, a lock, room or another server mends is
-/// none of them.
+/// The classes of errors about the values of a statement: a value that its type does not take, a constraint, a view's
+/// condition, a limit of the server, an error that a trigger raises. Errors that a right, a lock, room or another server
+/// mends are not among them.
 const FOR_GOOD: [&str; 5] = ["22", "23", "44", "54", "P0"];
 /// What the server says, as an error of its own, where a text or an array is larger than it can hold.
 const TOO_LARGE: &str = "invalid memory alloc request size";
@@ -172,7 +172,7 @@ impl Trouble {
         Self { error, mend: None }
     }
 
-    /// What the server says, without the row that it is about: that may be as large, and stands in a job's error then.
+    /// What the server says, without the row that it is about. The row may be large, and would stand in the error of a job.
     fn in_short(&self) -> String {
         match self.said().downcast_ref::<DbError>() {
             Some(said) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
@@ -190,7 +190,7 @@ impl Trouble {
         }
     }
 
-    /// The error that says something: the driver's is `db error`, and what the server said stands only behind that.
+    /// The error that says something. The driver's own is just `db error`, with what the server said as its source.
     fn said(&self) -> &(dyn StdError + 'static) {
         match self.error.source() {
             Some(source) if source.is::<DbError>() => source,

@@ -18,23 +18,23 @@ use crate::{
     schema::{need::Need, returns::Reply},
 };
 
-/// Stands around what such a handler takes besides the transaction, to tell its implementations from those of others.
+/// Marks the arguments that such a handler takes besides the transaction, to keep its implementations apart from others.
 #[derive(Debug)]
 pub struct Transacted<X>(PhantomData<fn() -> X>);
 
-/// An async function of a transaction and further arguments, whose future can go from thread to thread. What it borrows
-/// is an argument here, so that one function is this for every lifetime.
+/// An async function of a transaction and further arguments, whose future can move between threads. The borrowed transaction
+/// is a parameter of the trait, so that one function implements it for every lifetime.
 pub trait Writes<T, A> {
-    /// What it gives in the end.
+    /// The type that the function returns.
     type Output;
-    /// What is polled until then.
+    /// The future of the function.
     type Future: Future<Output = Self::Output> + Send;
 
-    /// Calls it.
+    /// Calls the function.
     fn write(&self, tx: T, arguments: A) -> Self::Future;
 }
 
-/// Says of a closure that it takes any transaction.
+/// Makes a closure one that takes a transaction of any lifetime.
 fn in_transaction(
     run: impl for<'t> FnOnce(&'t mut Transaction<'_>) -> BoxFuture<'t, Option<job::Reply>> + Send + 'static,
 ) -> InTransaction {

@@ -1,7 +1,7 @@
-//! Which rows of `leases` are still needed: those of which a job runs.
+//! Which rows of `leases` are still needed: those that name a job that runs.
 //!
-//! A row names what was leased together. When a worker is lost its jobs are found by these rows, and each renewal looks at
-//! them; so rows of which little runs any more are taken away or written anew, many at a time.
+//! A row names the jobs that were leased together. When a worker is lost its jobs are found by these rows, and each renewal
+//! looks at them. So rows of which few jobs run any more are deleted or written anew, many at a time.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::model::job::{JobId, Lease, WorkerId};
 
-/// What was leased together by workers of this process.
+/// The rows of `leases` that belong to workers of this process.
 #[derive(Default)]
 pub(super) struct Leases {
     known: Mutex<Known>,
@@ -31,13 +31,13 @@ pub(super) struct Leases {
 struct Known {
     row_of: HashMap<Lease, i64>,
     rows: HashMap<i64, LeaseRow>,
-    /// Rows that name too much.
+    /// The numbers of rows that name too many jobs that have ended.
     stale: Vec<i64>,
-    /// How many jobs these name.
+    /// How many jobs the stale rows name.
     stale_names: usize,
 }
 
-/// A row of the table.
+/// A row of the table `leases`.
 struct LeaseRow {
     worker: WorkerId,
     names: usize,
@@ -45,7 +45,7 @@ struct LeaseRow {
     is_stale: bool,
 }
 
-/// A row to take away, and what runs of it, which needs another one.
+/// A row to delete, and its leases that still run, which need another row.
 #[derive(Debug, PartialEq, Eq)]
 struct Stale {
     number: i64,
@@ -53,18 +53,18 @@ struct Stale {
     running: Vec<Lease>,
 }
 
-/// Rows are taken away when together they name so many jobs.
+/// Stale rows are deleted when together they name this many jobs.
 const MANY: usize = 256;
-/// A row is stale when it names so many times as many jobs as run of it.
+/// A row is stale when it names this many times as many jobs as still run.
 const TOO_MANY: usize = 4;
 
 impl Leases {
-    /// A worker has these leases, as the row of this number says.
+    /// Notes that a worker has these leases, which the row of this number names.
     pub(super) fn add(&self, worker: WorkerId, number: i64, leases: impl IntoIterator<Item = Lease>) {
         self.known().add(worker, number, leases.into_iter().collect());
     }
 
-    /// These leases do not hold any more.
+    /// Notes that these leases do not hold any more.
     pub(super) fn ended(&self, leases: impl IntoIterator<Item = Lease>) {
         let mut known = self.known();
         leases.into_iter().for_each(|lease| known.end(lease));
@@ -73,7 +73,7 @@ impl Leases {
         }
     }
 
-    /// Forgets what a worker leased, which is not there any more.
+    /// Forgets the rows of a worker that has left.
     pub(super) fn forget(&self, worker: WorkerId) {
         let Known { row_of, rows, stale, .. } = &mut *self.known();
         rows.retain(|_, row| row.worker != worker);
@@ -81,7 +81,7 @@ impl Leases {
         stale.retain(|number| rows.contains_key(number));
     }
 
-    /// Takes stale rows away, as long as there is anybody to do so.
+    /// Deletes stale rows, for as long as the store is open.
     pub(super) async fn tidy(&self, database: &Database) {
         loop {
             self.many_stale.notified().await;
@@ -129,13 +129,13 @@ impl Known {
         stale.collect()
     }
 
-    /// Other rows, of these numbers, name what of the stale ones ran.
+    /// Notes that rows of these numbers name the jobs of the stale rows that still ran.
     fn replaced(&mut self, stale: &[Stale], by: &[(i64, JobId)]) {
         for old in stale {
             let Some(row) = self.rows.remove(&old.number) else { continue };
             let names = |job: &JobId| old.running.iter().any(|lease| lease.job == *job);
             let Some((number, _)) = by.iter().find(|(_, job)| names(job)) else { continue };
-            // What has ended meanwhile is named by the new row too.
+            // The new row also names jobs that have ended meanwhile.
             let running = row.running;
             running.iter().for_each(|lease| _ = self.row_of.insert(*lease, *number));
             let new = LeaseRow { worker: old.worker, names: old.running.len(), running, is_stale: false };

@@ -1,4 +1,4 @@
-//! A connection of its own, which is given up as soon as it does not answer in time.
+//! A connection that calls do not share, which is given up as soon as the server does not answer in time.
 
 use std::time::Duration;
 
@@ -13,25 +13,26 @@ use super::{
     url::StoreUrl,
 };
 
-/// A connection to a server, for as long as that answers in time.
+/// A connection to a server, which lasts as long as the server answers in time.
 pub(super) struct Line {
     client: Client,
     patience: Duration,
-    /// Why it has ended, when it has.
+    /// Why the connection has ended, once it has.
     end: watch::Sender<Option<Fault>>,
     connection: AbortHandle,
 }
 
 impl Line {
-    /// Makes a connection; what is told on it goes to `hear`, which must not take long: answers come after it.
+    /// Makes a connection. Notifications that come on it go to `on_notification`, which must not take long: answers wait for
+    /// it.
     pub(super) async fn open(
-        place: &StoreUrl,
+        url: &StoreUrl,
         patience: Duration,
-        hear: impl Fn(&str) + Send + 'static,
+        on_notification: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, Fault> {
-        let connector = tls::connector(&place.trust).map_err(Fault::away)?;
+        let connector = tls::connector(&url.trust).map_err(Fault::away)?;
         let (client, mut connection) = in_time(patience, async {
-            place.of_sessions.connect(connector).await.map_err(|error| Fault::connecting(error, place))
+            url.of_sessions.connect(connector).await.map_err(|error| Fault::connecting(error, url))
         })
         .await?;
         let end = watch::Sender::new(None);
@@ -40,7 +41,7 @@ impl Line {
             let mut messages = poll_fn(move |context| connection.poll_message(context));
             while let Some(Ok(message)) = messages.next().await {
                 if let AsyncMessage::Notification(notification) = message {
-                    hear(notification.payload());
+                    on_notification(notification.payload());
                 }
             }
             note(&ended, Fault::away("the server has closed it"));
@@ -48,14 +49,14 @@ impl Line {
         Ok(Self { client, patience, end, connection: connection.abort_handle() })
     }
 
-    /// Lets an answer take no longer than this, from now on.
+    /// Lets an answer take no longer than `patience`, from now on.
     pub(super) fn limit(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
     /// Carries out a statement, which names the schema `qtasks`.
-    pub(super) async fn query(&self, place: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
-        self.ask(self.send(place, statement)).await.map_err(|fault| fault.explained(place))
+    pub(super) async fn query(&self, url: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+        self.ask(self.send(url, statement)).await.map_err(|fault| fault.explained(url))
     }
 
     /// Carries out statements without parameters.
@@ -63,8 +64,8 @@ impl Line {
         self.ask(async { Ok(self.client.batch_execute(sql).await?) }).await
     }
 
-    /// What `work` comes to, which is about what was [sent](Self::send). Where no answer comes in time, or the server cannot
-    /// be written to any more, this ends.
+    /// The result of `work`, which waits for what was [sent](Self::send). If no answer comes in time, or the server cannot be
+    /// written to any more, the connection is given up.
     pub(super) async fn ask<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let came = tokio::select! {
             biased;
@@ -79,24 +80,24 @@ impl Line {
         came
     }
 
-    /// Sends a statement when this is first polled; gives the answer.
+    /// Sends a statement when this is first polled, and gives the answer.
     ///
-    /// It is not prepared: that would take a round trip more on each new connection.
-    pub(super) async fn send(&self, place: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
-        Ok(self.client.query_typed(&place.sql(statement.sql), statement.parameters).await?)
+    /// The statement is not prepared: that would take another round trip on each new connection.
+    pub(super) async fn send(&self, url: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+        Ok(self.client.query_typed(&url.sql(statement.sql), statement.parameters).await?)
     }
 
-    /// Ends it; those who wait for an answer get `why`.
+    /// Ends the connection. Calls that wait for an answer get `why`.
     pub(super) fn give_up(&self, why: Fault) {
         note(&self.end, why);
     }
 
-    /// Whether it has ended.
+    /// Whether the connection has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.end.borrow().is_some()
     }
 
-    /// Waits for its end, and says why.
+    /// Waits for the end of the connection, and says why it has ended.
     pub(super) async fn ended(&self) -> Fault {
         let mut end = self.end.subscribe();
         let ended = end.wait_for(Option::is_some).await.ok().and_then(|fault| fault.clone());
@@ -105,13 +106,13 @@ impl Line {
 }
 
 impl Drop for Line {
-    /// A server that does not answer is not taken leave of.
+    /// Closes the connection without a word to the server, which may not answer.
     fn drop(&mut self) {
         self.connection.abort();
     }
 }
 
-/// The first reason counts.
+/// Notes why a connection has ended. The first reason counts.
 fn note(end: &watch::Sender<Option<Fault>>, why: Fault) {
     end.send_if_modified(|end| {
         let first = end.is_none();

@@ -1,8 +1,8 @@
 //! How a process sees at once that the process of another worker has ended: the lock of the worker is free.
 //!
 //! A connection may also be lost while its process lives, and be made again at once. So a worker is taken for gone only when
-//! its lock was seen free twice, 0.4 s apart, and the worker has not renewed between. Locks on another server than the one
-//! that the worker has written to say nothing.
+//! its lock was seen free twice, 0.4 s apart, and the worker has not renewed in between. Locks say nothing on another server
+//! than the one that the worker has written to.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::model::job::WorkerId;
 
-/// At so many looks after the connection was lost no worker is taken for gone: others may have lost theirs too, as when an
-/// operator has closed them all.
+/// For this many looks after the connection was lost no worker is taken for gone: other processes may have lost their
+/// connections too, for instance when an operator has closed them all.
 const FORBEARING: u32 = 8;
 
 /// The locks of workers that are held, as an array; of no use where `$1` is false.
@@ -42,8 +42,8 @@ const LOOK: &str = concat!(
     "))"
 );
 
-/// Has those be lost whose lock is free and whose beat is still the same. It waits for no row that another process has locked,
-/// for renewals wait behind it.
+/// Marks workers as lost whose lock is free and whose beat is still the same. It waits for no row that another process has
+/// locked, for renewals wait behind it.
 const JUDGE: &str = concat!(
     "WITH gone AS MATERIALIZED (
         SELECT w.id FROM qtasks.workers w JOIN unnest($2::uuid[], $3::int8[]) AS seen(id, beat) ON seen.id = w.id
@@ -57,41 +57,41 @@ const JUDGE: &str = concat!(
     UPDATE qtasks.workers w SET lost = true FROM gone WHERE w.id = gone.id RETURNING w.id"
 );
 
-/// Workers with the number of their last renewal.
+/// Workers, each with the beat of its last renewal.
 type Beats = HashMap<WorkerId, Option<i64>>;
 
-/// What a process has seen of the locks of workers.
+/// Watches the locks of workers.
 #[derive(Default)]
 pub(super) struct Lookout {
     /// Workers whose lock was free at the last look, with their beats.
     free: Beats,
-    /// Those that were lost then.
+    /// Workers that were lost at the last look.
     lost: HashSet<WorkerId>,
-    /// At how many more looks no worker is taken for gone.
+    /// For how many more looks no worker is taken for gone.
     forbearing: u32,
 }
 
 impl Lookout {
-    /// One that has just lost its connection.
+    /// A lookout of a process that has just lost its connection.
     pub(super) fn anew() -> Self {
         Self { forbearing: FORBEARING, ..Self::default() }
     }
 
-    /// Looks; gives whether more workers are lost than before. It `watches` workers if there is one here that could take
-    /// over their jobs.
+    /// Looks at the locks once. Gives whether more workers are lost than before. It `watches` workers if this process has a
+    /// worker that could take over their jobs.
     ///
-    /// The line is given up if it leads to another server than this `instance`, or to one that can only be read.
+    /// The line is given up if it leads to another server than `instance`, or to one that can only be read.
     pub(super) async fn look(
         &mut self,
         line: &Line,
         instance: &str,
-        place: &StoreUrl,
+        url: &StoreUrl,
         watches: bool,
     ) -> Result<bool, Fault> {
         let watches = watches && self.forbearing == 0;
         self.forbearing = self.forbearing.saturating_sub(1);
-        let rows = ask(line, place, watches).await?;
-        match server(&rows, place) {
+        let rows = ask(line, url, watches).await?;
+        match server(&rows, url) {
             Ok(found) if found == instance => {}
             Ok(_) => line.give_up(Fault::away("it leads to another server now")),
             Err(fault) => line.give_up(fault),
@@ -105,7 +105,7 @@ impl Lookout {
         if !ids.is_empty() {
             let parameters: [Parameter<'_>; 3] =
                 [(&true, Type::BOOL), (&ids, Type::UUID_ARRAY), (&beats, Type::INT8_ARRAY)];
-            let judged = line.query(place, &Statement { sql: JUDGE, parameters: &parameters }).await?;
+            let judged = line.query(url, &Statement { sql: JUDGE, parameters: &parameters }).await?;
             for row in &judged {
                 lost.insert(encoding::worker(row, 0)?);
             }
@@ -116,21 +116,21 @@ impl Lookout {
     }
 }
 
-/// Which server a line leads to, if that can be written to.
-pub(super) async fn instance(line: &Line, place: &StoreUrl) -> Result<String, Fault> {
-    server(&ask(line, place, false).await?, place).map(str::to_owned)
+/// Which server a line leads to, if the server can be written to.
+pub(super) async fn instance(line: &Line, url: &StoreUrl) -> Result<String, Fault> {
+    server(&ask(line, url, false).await?, url).map(str::to_owned)
 }
 
-async fn ask(line: &Line, place: &StoreUrl, watches: bool) -> Result<Vec<Row>, Fault> {
-    line.query(place, &Statement { sql: LOOK, parameters: &[(&watches, Type::BOOL)] }).await
+async fn ask(line: &Line, url: &StoreUrl, watches: bool) -> Result<Vec<Row>, Fault> {
+    line.query(url, &Statement { sql: LOOK, parameters: &[(&watches, Type::BOOL)] }).await
 }
 
-fn server<'r>(rows: &'r [Row], place: &StoreUrl) -> Result<&'r str, Fault> {
+fn server<'r>(rows: &'r [Row], url: &StoreUrl) -> Result<&'r str, Fault> {
     let Some(row) = rows.first() else { return Err(Fault::refused("a look was answered with nothing")) };
     if encoding::get(row, 1)? {
         return encoding::get(row, 0);
     }
-    Err(Fault::away(format!("the server can only be read; {}", account::to_write(place))))
+    Err(Fault::away(format!("the server can only be read; {}", account::to_write(url))))
 }
 
 /// Workers whose lock is free, with their beats, and those that are lost.

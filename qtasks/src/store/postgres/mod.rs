@@ -9,10 +9,11 @@
 //! SELECT qtasks.enqueue('report', '{"month": 5}', '{"queue": "reports", "priority": 9, "delay": 60}');
 //! ```
 //!
-//! It gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time` (seconds)
-//! and `id`; one that is left out or null is `default`, 0, now, none, and a new id. Where a job of this id is there already,
-//! of the same task and with the same arguments, it is the job of this call and stays as it is; another one is an error.
-//! [`QueueTasks::statement`](crate::QueueTasks::statement) makes such a call of a call in Rust, with the options of its task.
+//! The function gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time`
+//! (seconds) and `id`; an option that is left out or null is `default`, 0, now, none, and a new id. If a job of this id is
+//! there already, of the same task and with the same arguments, it is the job of this call and stays as it is; any other job
+//! of this id is an error. [`QueueTasks::statement`](crate::QueueTasks::statement) turns a call in Rust into such a
+//! statement, with the options of its task.
 //!
 //! # The role
 //!

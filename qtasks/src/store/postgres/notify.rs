@@ -1,5 +1,5 @@
-//! What other processes are told of, apart from the statements that it is about: within them it would hold up all others
-//! that tell something, until the commit.
+//! Notifications between processes. They are sent apart from the statements that they are about: within these, a notification
+//! would hold up all other processes that send one, until the commit.
 
 use std::{
     collections::HashSet,
@@ -16,37 +16,37 @@ use uuid::Uuid;
 use super::{error::Fault, pool::Database, watermark::Watermark};
 use crate::{model::job::JobId, store::Notifier};
 
-/// News are told no more often than this.
+/// Notifications are sent no more often than once in this time.
 const PAUSE: Duration = Duration::from_millis(10);
-/// What more jobs than these have come to is not told of each.
+/// When more jobs than this have changed, the notification does not name each.
 const MANY: usize = 200;
-/// Where so many texts have come in that none has been heard yet, they are dropped, and everything is looked at anew.
-const UNHEARD: usize = 1_000;
-/// Tells that there may be anything new.
+/// When this many texts have come in and not been handled yet, they are dropped, and all listeners look for themselves.
+const MOST_RECEIVED: usize = 1_000;
+/// The text which says that anything may have changed.
 const ANYTHING: &str = "- all";
 
 /// The channel, for [`StoreUrl::sql`](super::url::StoreUrl::sql).
 pub(super) const CHANNEL: &str = "qtasks.news";
 
-/// Rings for this process at once, and has the others told.
+/// Notifies this process at once, and the others a little later.
 pub(super) struct Broadcast {
     pub(super) notifier: Notifier,
-    /// By which this process knows what it told itself.
-    teller: String,
-    untold: Mutex<Untold>,
-    some: Notify,
-    /// What others have told, until it is heard.
-    unheard: Mutex<Vec<String>>,
-    some_unheard: Notify,
+    /// Marks the notifications of this process, so that it passes over its own.
+    sender: String,
+    unsent: Mutex<Unsent>,
+    some_unsent: Notify,
+    /// The texts that other processes have sent, until they are handled.
+    received: Mutex<Vec<String>>,
+    some_received: Notify,
 }
 
 #[derive(Default)]
-struct Untold {
-    /// A worker has left that held jobs.
+struct Unsent {
+    /// Whether a worker has left that held jobs.
     lost: bool,
-    /// There is work, and the first of the fresh jobs, if there are some.
+    /// Whether there is work, and the first of the fresh jobs, if there are some.
     work: Option<Option<Uuid>>,
-    /// There is too much to tell.
+    /// Whether the others are to look at everything, since there is too much to name.
     all: bool,
     jobs: HashSet<JobId>,
     ended: HashSet<JobId>,
@@ -54,111 +54,112 @@ struct Untold {
 
 impl Broadcast {
     pub(super) fn new() -> Self {
-        let teller = Uuid::now_v7().simple().to_string();
+        let sender = Uuid::now_v7().simple().to_string();
         Self {
             notifier: Notifier::new(),
-            teller,
-            untold: Mutex::default(),
-            some: Notify::new(),
-            unheard: Mutex::default(),
-            some_unheard: Notify::new(),
+            sender,
+            unsent: Mutex::default(),
+            some_unsent: Notify::new(),
+            received: Mutex::default(),
+            some_received: Notify::new(),
         }
     }
 
-    /// A worker is gone, and its jobs can be taken over.
+    /// Notifies that a worker is gone, and its jobs can be taken over.
     pub(super) fn of_loss(&self) {
         self.notifier.notify_lost();
-        self.untold().lost = true;
-        self.some.notify_one();
+        self.unsent().lost = true;
+        self.some_unsent.notify_one();
     }
 
-    /// There is work: jobs in line, or fresh ones from this one on.
+    /// Notifies that there is work: jobs in line, or fresh ones from `first` on.
     pub(super) fn of_work(&self, first: Option<Uuid>) {
         self.notifier.notify_work();
-        let mut untold = self.untold();
-        let before = untold.work.flatten();
-        untold.work = Some(before.into_iter().chain(first).min());
-        drop(untold);
-        self.some.notify_one();
+        let mut unsent = self.unsent();
+        let before = unsent.work.flatten();
+        unsent.work = Some(before.into_iter().chain(first).min());
+        drop(unsent);
+        self.some_unsent.notify_one();
     }
 
-    /// There is news of these jobs.
+    /// Notifies that these jobs have changed.
     pub(super) fn of_jobs(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
         self.notifier.notify_jobs(ids.clone());
-        self.untold().jobs.extend(ids);
-        self.some.notify_one();
+        self.unsent().jobs.extend(ids);
+        self.some_unsent.notify_one();
     }
 
-    /// These jobs have ended, which is news of them too, told beside this.
+    /// Notifies that these jobs have ended. That they have changed is for [`of_jobs`](Self::of_jobs) to say.
     pub(super) fn of_ends(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
         self.notifier.notify_ends(ids.clone());
-        self.untold().ended.extend(ids);
-        self.some.notify_one();
+        self.unsent().ended.extend(ids);
+        self.some_unsent.notify_one();
     }
 
-    /// Tells the others, for as long as there is anybody to do so.
-    pub(super) async fn tell(&self, database: &Database) {
+    /// Sends notifications to the other processes, for as long as the store is open.
+    pub(super) async fn publish(&self, database: &Database) {
         loop {
-            self.some.notified().await;
-            let untold = mem::take(&mut *self.untold());
-            if let Err(fault) = self.say(database, &untold).await {
+            self.some_unsent.notified().await;
+            let unsent = mem::take(&mut *self.unsent());
+            if let Err(fault) = self.send(database, &unsent).await {
                 tracing::debug!(%fault, "other processes were not told of news; trying again");
-                self.of_all_again(&untold);
+                self.of_all_again(&unsent);
                 sleep(Duration::from_secs(1)).await;
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// All others are to look for themselves, since they were not told of this.
-    fn of_all_again(&self, untold: &Untold) {
-        let mut next = self.untold();
+    /// Has all other processes look for themselves, since this notification could not be sent.
+    fn of_all_again(&self, unsent: &Unsent) {
+        let mut next = self.unsent();
         next.all = true;
-        next.lost |= untold.lost;
+        next.lost |= unsent.lost;
         drop(next);
-        self.some.notify_one();
+        self.some_unsent.notify_one();
     }
 
-    async fn say(&self, database: &Database, untold: &Untold) -> Result<(), Fault> {
-        // They find out what is there, so that it need not last.
-        const SAY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
-        let (channel, text) = (database.place.sql(CHANNEL), untold.text(&self.teller));
-        database.query(SAY, &[(&channel, Type::TEXT), (&text, Type::TEXT)]).await?;
+    async fn send(&self, database: &Database, unsent: &Unsent) -> Result<(), Fault> {
+        // The other processes look at the tables anyway, so the notification need not be durable.
+        const NOTIFY: &str = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)";
+        let (channel, text) = (database.place.sql(CHANNEL), unsent.text(&self.sender));
+        database.query(NOTIFY, &[(&channel, Type::TEXT), (&text, Type::TEXT)]).await?;
         Ok(())
     }
 
-    /// Takes in what another process has told. It is heard elsewhere: much may be told, and nothing must wait behind it.
+    /// Takes in a text that another process has sent. It is handled elsewhere: there may be many, and no answer must wait
+    /// behind them.
     pub(super) fn take_in(&self, text: &str) {
-        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
-        if unheard.len() >= UNHEARD {
-            unheard.clear();
-            unheard.push(ANYTHING.to_owned());
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if received.len() >= MOST_RECEIVED {
+            received.clear();
+            received.push(ANYTHING.to_owned());
         }
-        unheard.push(text.to_owned());
-        drop(unheard);
-        self.some_unheard.notify_one();
+        received.push(text.to_owned());
+        drop(received);
+        self.some_received.notify_one();
     }
 
-    /// Takes in that there may be anything new.
+    /// Takes in that anything may have changed.
     pub(super) fn take_in_anything(&self) {
         self.take_in(ANYTHING);
     }
 
-    /// Hears what was taken in, as long as there is anything to come.
+    /// Handles the texts that were taken in, for as long as the store is open.
     pub(super) async fn listen(&self, watermark: &Watermark) {
         loop {
-            self.some_unheard.notified().await;
-            let unheard = mem::take(&mut *self.unheard.lock().unwrap_or_else(PoisonError::into_inner));
-            for text in &unheard {
-                self.hear(text, watermark);
+            self.some_received.notified().await;
+            let received = mem::take(&mut *self.received.lock().unwrap_or_else(PoisonError::into_inner));
+            for text in &received {
+                self.handle(text, watermark);
             }
         }
     }
 
-    /// Rings for what another process has told, and has it known where work waits.
-    fn hear(&self, text: &str, watermark: &Watermark) {
+    /// Notifies listeners of what another process has sent, and lets the watermark know of new jobs.
+    fn handle(&self, text: &str, watermark: &Watermark) {
         let mut words = text.split(' ');
-        if words.next() == Some(&self.teller) {
+        if words.next() == Some(&self.sender) {
             return;
         }
         for word in words {
@@ -183,14 +184,14 @@ impl Broadcast {
         }
     }
 
-    fn untold(&self) -> MutexGuard<'_, Untold> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    fn unsent(&self) -> MutexGuard<'_, Unsent> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Untold {
-    fn text(&self, teller: &str) -> String {
-        let mut text = teller.to_owned();
+impl Unsent {
+    fn text(&self, sender: &str) -> String {
+        let mut text = sender.to_owned();
         if self.lost {
             text.push_str(" lost");
         }
@@ -224,15 +225,15 @@ mod tests {
         let (first, second) = (JobId::new(), JobId::new());
         one.of_jobs([first]);
         one.of_ends([second]);
-        let text = one.untold().text(&one.teller);
+        let text = one.unsent().text(&one.sender);
         let (mut broadcast, mut end, mut work) =
             (other.notifier.job(first), other.notifier.end(second), other.notifier.work());
-        other.hear(&text, &Watermark::default());
+        other.handle(&text, &Watermark::default());
         assert!(broadcast.take_notification() && end.take_notification() && !work.take_notification(), "{text}");
         let mut own = one.notifier.job(first);
-        one.hear(&text, &Watermark::default());
+        one.handle(&text, &Watermark::default());
         assert!(own.notification().now_or_never().is_none());
-        other.hear("- work", &Watermark::default());
+        other.handle("- work", &Watermark::default());
         assert!(work.take_notification() && !broadcast.take_notification());
     }
 
@@ -241,13 +242,13 @@ mod tests {
         let broadcast = Broadcast::new();
         broadcast.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
         broadcast.of_work(Some(Uuid::nil()));
-        let text = broadcast.untold().text(&broadcast.teller);
+        let text = broadcast.unsent().text(&broadcast.sender);
         assert!(text.len() < 8_000 && text.contains(" job:"));
         broadcast.of_jobs([JobId::new()]);
-        assert_eq!(broadcast.untold().text("me"), "me all");
+        assert_eq!(broadcast.unsent().text("me"), "me all");
         let other = Broadcast::new();
         let (mut job, mut work) = (other.notifier.job(JobId::new()), other.notifier.work());
-        other.hear("me all", &Watermark::default());
+        other.handle("me all", &Watermark::default());
         assert!(job.take_notification() && work.take_notification());
     }
 
@@ -255,14 +256,14 @@ mod tests {
     fn a_flood_of_news_filled_the_memory() {
         let broadcast = Broadcast::new();
         let (mut job, mut work) = (broadcast.notifier.job(JobId::new()), broadcast.notifier.work());
-        for _ in 0..3 * UNHEARD {
+        for _ in 0..3 * MOST_RECEIVED {
             broadcast.take_in(&format!("they job:{}", Uuid::now_v7().simple()));
         }
-        assert!(broadcast.unheard.lock().unwrap().len() <= UNHEARD);
+        assert!(broadcast.received.lock().unwrap().len() <= MOST_RECEIVED);
         assert!(!job.take_notification(), "it is heard elsewhere");
         assert!(broadcast.listen(&Watermark::default()).now_or_never().is_none());
         assert!(job.take_notification() && work.take_notification(), "what was dropped may have been about anything");
-        assert!(broadcast.unheard.lock().unwrap().is_empty());
+        assert!(broadcast.received.lock().unwrap().is_empty());
     }
 
     #[test]
@@ -271,12 +272,12 @@ mod tests {
         let (mut here, mut there) = (broadcast.notifier.lost(), other.notifier.lost());
         broadcast.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
         broadcast.of_loss();
-        let untold = mem::take(&mut *broadcast.untold());
-        // It could not be told, and is told again.
-        broadcast.of_all_again(&untold);
-        let text = broadcast.untold().text("they");
+        let unsent = mem::take(&mut *broadcast.unsent());
+        // It could not be sent, and is sent again.
+        broadcast.of_all_again(&unsent);
+        let text = broadcast.unsent().text("they");
         assert_eq!(text, "they lost all");
-        other.hear(&text, &Watermark::default());
+        other.handle(&text, &Watermark::default());
         assert!(here.take_notification() && there.take_notification());
     }
 }

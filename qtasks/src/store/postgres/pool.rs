@@ -17,24 +17,25 @@ use tokio_postgres::{
 use super::{error::Fault, tls, url::StoreUrl};
 use crate::error::{Error, Result};
 
-/// Lets a session be idle, and a transaction last, whatever is set for the role or the database: how long ours may take is
-/// limited otherwise. Not every server has both settings, so that they cannot be said when it connects.
+/// Lets a session be idle, and a transaction last, whatever is set for the role or the database: the store limits otherwise
+/// how long its own may take. Not every server has both settings, so they cannot be given when the store connects.
 pub(super) const UNLIMITED: &str = "SELECT set_config(name, '0', false) FROM pg_settings
     WHERE name IN ('idle_session_timeout', 'transaction_timeout') AND setting <> '0'";
 
-/// A database, and who may talk to it how.
+/// A database, and the connections to it that calls and handlers use.
 pub(super) struct Database {
     pub(super) place: StoreUrl,
     pool: Pool,
-    /// Apart from the others: however long handlers take, nothing else waits for a connection.
+    /// The connections of handlers. They are apart from the others, so that no call waits for a connection however long
+    /// handlers take.
     of_handlers: Pool,
-    /// For what reads much: it must leave connections to others.
+    /// Permits for calls that read much, which must leave connections to others.
     listings: Semaphore,
-    /// Older connections are not used again.
+    /// Connections that were made before this time are not used again.
     oldest: Arc<Mutex<Option<Instant>>>,
 }
 
-/// A parameter of a statement with its type, which the server then need not be asked for.
+/// A parameter of a statement with its type, so that the server need not be asked for the type.
 pub(super) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A statement, which names the schema `qtasks`, with its parameters.
@@ -44,14 +45,14 @@ pub(super) struct Statement<'a> {
 }
 
 impl Database {
-    pub(super) fn new(place: StoreUrl) -> Result<Self> {
+    pub(super) fn new(url: StoreUrl) -> Result<Self> {
         let oldest = Arc::default();
-        let (pool, of_handlers) = (pool(&place, &place.config, &oldest)?, pool(&place, &place.of_handlers, &oldest)?);
-        let listings = Semaphore::new(place.connections.div_ceil(2));
-        Ok(Self { place, pool, of_handlers, listings, oldest })
+        let (pool, of_handlers) = (pool(&url, &url.config, &oldest)?, pool(&url, &url.of_handlers, &oldest)?);
+        let listings = Semaphore::new(url.connections.div_ceil(2));
+        Ok(Self { place: url, pool, of_handlers, listings, oldest })
     }
 
-    /// Has calls use no connection any more that was made before `time`: it may lead to another server than it should.
+    /// Gives up connections that were made before `time`, which may lead to another server than they should.
     pub(super) fn give_up_older(&self, time: Instant) {
         *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
     }
@@ -62,9 +63,10 @@ impl Database {
         Ok(rows.into_iter().next().unwrap_or_default())
     }
 
-    /// The same for a statement that may give much. However many there are, they leave half of the connections to others.
+    /// Carries out one statement that may give many rows. However many of these run, they leave half of the connections to
+    /// others.
     pub(super) async fn list(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
-        let Ok(Ok(_turn)) = timeout(self.place.patience, self.listings.acquire()).await else {
+        let Ok(Ok(_permit)) = timeout(self.place.patience, self.listings.acquire()).await else {
             return Err(Fault::away("the store is busy with other listings"));
         };
         self.query(sql, parameters).await
@@ -87,8 +89,8 @@ impl Database {
         Ok(Transaction { lent, database: self, patience: self.place.patience })
     }
 
-    /// What `work` comes to, unless it takes too long. Then the line to the server may be dead, and with it all connections
-    /// that were there before: else each of them would keep somebody waiting as long again.
+    /// The result of `work`, unless it takes too long. Then the way to the server may be dead, and all connections that were
+    /// there before are given up: each of them would keep a caller waiting as long again.
     async fn in_time<T>(&self, patience: Duration, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let begun = Instant::now();
         let came = in_time(patience, work).await.map_err(|fault| fault.explained(&self.place));
@@ -102,18 +104,18 @@ impl Database {
         lend(&self.pool, &self.place).await
     }
 
-    /// A connection on which handlers run.
+    /// Lends a connection on which handlers run.
     pub(super) async fn lend_to_handlers(&self) -> Result<Lent, Fault> {
         lend(&self.of_handlers, &self.place).await
     }
 }
 
-async fn lend(pool: &Pool, place: &StoreUrl) -> Result<Lent, Fault> {
-    let lent = pool.get().await.map_err(|error| Fault::lending(error, place))?;
+async fn lend(pool: &Pool, url: &StoreUrl) -> Result<Lent, Fault> {
+    let lent = pool.get().await.map_err(|error| Fault::lending(error, url))?;
     Ok(Lent(Some(lent)))
 }
 
-fn pool(place: &StoreUrl, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) -> Result<Pool> {
+fn pool(url: &StoreUrl, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>) -> Result<Pool> {
     let oldest = Arc::clone(oldest);
     let not_too_old = Hook::sync_fn(move |_, metrics| {
         let oldest = *oldest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,19 +125,19 @@ fn pool(place: &StoreUrl, config: &Config, oldest: &Arc<Mutex<Option<Instant>>>)
         Ok(())
     });
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(config.clone(), tls::connector(&place.trust)?, recycling);
+    let manager = Manager::from_config(config.clone(), tls::connector(&url.trust)?, recycling);
     let unlimited = Hook::async_fn(|connection, _| {
         Box::pin(async { connection.batch_execute(UNLIMITED).await.map_err(HookError::Backend) })
     });
     // A pooler lends another session to each transaction.
     let builder = Pool::builder(manager);
-    let builder = if place.pooled { builder } else { builder.post_create(unlimited) };
+    let builder = if url.pooled { builder } else { builder.post_create(unlimited) };
     builder
-        .max_size(place.connections)
+        .max_size(url.connections)
         .pre_recycle(not_too_old)
         .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(place.patience))
-        .create_timeout(Some(place.patience))
+        .wait_timeout(Some(url.patience))
+        .create_timeout(Some(url.patience))
         .build()
         .map_err(|error| Error::store("open its database", error))
 }
@@ -159,7 +161,7 @@ impl Transaction<'_> {
         self.database.in_time(self.patience, executed).await
     }
 
-    /// Lets each statement from now on take so long.
+    /// Lets each statement from now on take as long as `patience`.
     pub(super) async fn allow(&mut self, patience: Duration) -> Result<(), Fault> {
         self.execute(&format!("SET LOCAL statement_timeout = {}", patience.as_millis())).await?;
         self.patience = patience;
@@ -173,18 +175,18 @@ impl Transaction<'_> {
     }
 }
 
-/// What `work` comes to, unless it takes too long by the clock of the runtime in which this is called.
+/// The result of `work`, unless it takes too long by the clock of the runtime in which this is called.
 pub(super) fn in_time<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, Fault>>,
 ) -> impl Future<Output = Result<T, Fault>> {
-    // A little more than the server gives itself, whose answer says more.
+    // A little longer than the limit that the server itself has, because the answer of the server says more.
     let limited = tokio::time::timeout(patience + Duration::from_millis(500), work);
     async move { limited.await.unwrap_or_else(|_| Err(Fault::Silent(patience))) }
 }
 
-/// A connection that is closed when this is dropped, as by a call that went wrong or was given up: nobody knows what is
-/// under way on it.
+/// A connection that is lent to a call. It is closed when this is dropped, for instance by a call that failed or was given
+/// up: it is not known what is still under way on it.
 pub(super) struct Lent(Option<Object>);
 
 impl Lent {
@@ -196,10 +198,10 @@ impl Lent {
         self.0.as_mut().expect("it is taken only at the end")
     }
 
-    async fn send(&self, place: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
-        let sql = place.sql(statement.sql);
+    async fn send(&self, url: &StoreUrl, statement: &Statement<'_>) -> Result<Vec<Row>, Fault> {
+        let sql = url.sql(statement.sql);
         let connection = self.connection();
-        if place.pooled {
+        if url.pooled {
             return Ok(connection.query_typed(&sql, statement.parameters).await?);
         }
         let types: Vec<_> = statement.parameters.iter().map(|(_, of_type)| of_type.clone()).collect();

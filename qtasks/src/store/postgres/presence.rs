@@ -1,4 +1,4 @@
-//! What is stored of workers: whether they live, and what they hold.
+//! What is stored of workers: whether they live, and which jobs they hold.
 
 use tokio_postgres::types::Type;
 
@@ -12,13 +12,13 @@ use crate::{
     store::Presence,
 };
 
-/// The number of the lock of a worker.
+/// The number of the lock that a worker holds.
 pub(super) fn sign(worker: WorkerId) -> i64 {
     let [.., a, b, c, d, e, f, g, h] = worker.to_bytes();
     i64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
-/// Which server it is: after a restart, another one.
+/// Says which server it is. After a restart it counts as another server.
 macro_rules! instance {
     () => {
         "(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8::text"
@@ -38,7 +38,7 @@ macro_rules! held {
     };
 }
 
-/// A worker that holds jobs stays known: its jobs can be taken at once.
+/// A worker that holds jobs stays in the table as lost, so that its jobs can be taken over at once.
 const LEAVE: &str = concat!(
     "
     WITH held AS MATERIALIZED (
@@ -63,8 +63,8 @@ pub(super) async fn leave(database: &Database, worker: WorkerId) -> Result<bool,
     rows.first().map_or(Ok(false), |row| encoding::get(row, 0))
 }
 
-/// From one worker that leased jobs to the next by the index, however many rows there are of each; of these the last are the
-/// most likely ones to name a job that runs.
+/// Goes by the index from one worker that leased jobs to the next, however many rows there are of each. Of these rows the
+/// last ones are the most likely to name a job that runs.
 const WORKERS: &str = concat!(
     "
     WITH RECURSIVE one AS (

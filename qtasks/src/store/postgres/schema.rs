@@ -1,7 +1,7 @@
 //! The tables, and how those of an older qtasks become those of this one.
 //!
-//! All stand in a schema of their own with the format in a table of its own, so that they meet neither the application's
-//! tables nor its migrations.
+//! The tables stand in a schema of their own, and the format in a table of its own, so that neither clashes with the tables
+//! or the migrations of the application.
 
 use std::time::Duration;
 
@@ -16,28 +16,29 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Each takes the tables from one format to the next; the first from an empty schema.
+/// Each migration takes the tables from one format to the next; the first one from an empty schema.
 ///
 /// Times are milliseconds since 1970. `state` is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead,
 /// 5 cancelled. JSON stands as text, for `jsonb` keeps neither the order of keys nor numbers as they were written, and
 /// neither type keeps every text that JSON can say. What errors say is JSON too: Postgres keeps no text with a NUL in it.
 ///
-/// A job that is due when it is enqueued, at priority 0, is `fresh`. Nothing that is changed of it by a lease, a step or an
-/// end that is no failure stands in an index, and pages have room left: so Postgres keeps the changed row beside the old one, no
-/// index needs to know (a HOT update), and the next look at the page clears the old one away. Columns that seldom change
-/// come first, and the arguments last, so that the server's log has of a change only what lies between. Fresh jobs are found by
-/// their ids, from the low-water mark of their lane on (`lanes`); which transaction has brought a job stands in `came`, for
-/// those that come to light behind the mark. All other jobs that wait stand in a `line`: 0 for those that are due later, 1 in
-/// the order of their leasing, 2 for suspects. What is leased together is one row of `leases`, and is looked for only when a
-/// worker is lost. The attempt that ended a job well stands in the job's own row, as its `worker` and `started`.
+/// A job that is due when it is enqueued, at priority 0, is `fresh`. No column that a lease, a step or an end without
+/// failure changes of it stands in an index, and pages have free room. So Postgres keeps the changed row beside the old one
+/// without touching an index (a HOT update), and the next look at the page clears the old row away. Columns that seldom
+/// change come first, and the arguments last, so that the server logs only the columns between them for each change. Fresh
+/// jobs are found by their ids, from the low-water mark of their lane on (`lanes`). The transaction that added a job stands
+/// in `came`, to find jobs that come to light behind the mark. All other jobs that wait stand in a `line`: 0 for jobs that
+/// are due later, 1 in the order of their leasing, 2 for suspects. Jobs that were leased together are one row of `leases`,
+/// by which they are found when a worker is lost. The attempt that ended a job well stands in the job's own row, as its
+/// `worker` and `started`.
 ///
-/// The `step` of a memo is -1 where it is for the whole body.
+/// The `step` of a memo is -1 if the memo is for the whole body.
 ///
-/// Each second a worker writes its next `beat` into a table of its own; there is none once the worker has left. It is
+/// Each second a worker writes its next `beat` into the table `workers`; there is none once the worker has left. A worker is
 /// `lost` once it has left or another process has found its lock free. `signed` says that it holds a lock, on the server
 /// `instance` that it then wrote to.
 ///
-/// What is known of a suspect is NULL in jobs that are none. `store` tells these tables from those of another store.
+/// The columns about suspects are NULL in jobs that are none. `store` keeps these tables apart from those of another store.
 pub(super) const MIGRATIONS: &[&str] = &[
     concat!(
         "
@@ -210,7 +211,7 @@ const UPGRADE: Duration = Duration::from_mins(30);
 
 /// Brings the tables to the format of this qtasks.
 ///
-/// Any number of processes may do so at once: what is missing is found out and added under a lock.
+/// Any number of processes may do so at once: each finds out under a lock what is missing, and adds it.
 pub(super) async fn migrate(database: &Database, migrations: &[&'static str]) -> Result<()> {
     let place = &database.place;
     let known = migrations.len() as i64;
@@ -247,7 +248,7 @@ pub(super) async fn identity(database: &Database) -> Result<(String, Uuid), Faul
 
 /// The format of the tables in the schema; 0 where there are none.
 async fn format(transaction: &Transaction<'_>, place: &StoreUrl) -> Result<i64, Fault> {
-    // Not by `to_regclass`, which goes by what this connection remembers.
+    // Not by `to_regclass`, which goes by the cache of this connection.
     let there = "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relname = 'format')";
     let found = transaction.query(there, &[(&place.schema, Type::TEXT)]).await?;
@@ -266,7 +267,7 @@ fn check(found: i64, place: &StoreUrl, known: i64) -> Result<i64> {
     Ok(found.max(0))
 }
 
-/// Refuses a schema in which somebody else has taken our names.
+/// Refuses a schema in which another program has taken the names of qtasks.
 async fn refuse_strangers(transaction: &Transaction<'_>, place: &StoreUrl) -> Result<()> {
     let sql = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v') ORDER BY 1 LIMIT 1";
@@ -283,11 +284,11 @@ async fn refuse_strangers(transaction: &Transaction<'_>, place: &StoreUrl) -> Re
     })
 }
 
-/// What there is before the tables are made or changed.
+/// What is there before the tables are made or changed.
 struct State {
-    /// The schema is there,
+    /// Whether the schema is there.
     is_there: bool,
-    /// and the tables belong to this role.
+    /// The role that owns the tables, if they are there.
     owner: Option<String>,
 }
 
@@ -299,7 +300,7 @@ impl State {
         Ok(Self { is_there: found[0].try_get(0)?, owner: found[0].try_get(1)? })
     }
 
-    /// What lets a role that may not make or change the tables go on.
+    /// What an operator can do when the role may not make or change the tables.
     fn mend(&self, place: &StoreUrl) -> String {
         match &self.owner {
             Some(owner) => format!("the role `{owner}` owns them, and brings them up to date when it opens the store"),

@@ -1,4 +1,4 @@
-//! Whether a server can keep what is promised.
+//! Whether a server can be a store.
 
 use super::{encoding, pool::Database};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ const ASKED: &str = "
 const UNSAID: &str = "these connections to Postgres go through a pooler, such as PgBouncer, that does not pass on their \
                       settings; say so with `?pooler=transaction`, and give workers a URL that leads past it";
 
-/// Refuses a server that cannot be a store, and warns of one that may forget.
+/// Refuses a server that cannot be a store, and warns of one that may lose commits.
 pub(super) async fn check(database: &Database) -> Result<()> {
     let rows = match database.query(ASKED, &[]).await {
         Err(fault) if fault.is_of_a_pooler() => return Err(Error::Unsupported(UNSAID)),
@@ -32,7 +32,7 @@ pub(super) async fn check(database: &Database) -> Result<()> {
     if encoding::get(row, 3).map_err(unread)? {
         return refuse("the server is a standby, which can only be read".to_owned());
     }
-    // It is off in all our connections.
+    // All connections of the store switch it off.
     if !database.place.pooled && encoding::get(row, 7).map_err(unread)? {
         return Err(Error::Unsupported(UNSAID));
     }

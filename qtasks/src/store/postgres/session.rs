@@ -1,10 +1,11 @@
-//! The one connection of a store that its calls do not share. On it workers renew their leases and other processes are heard.
+//! The one connection of a store that its calls do not share. On it workers renew their leases, and notifications of other
+//! processes come in.
 //!
-//! A worker has a lock of the server's on it, which is free at the moment when the connection ends, whatever ends it. Others
-//! [look](super::lookout) for that. When the connection was lost it is made again at once, and until then the leases of its
-//! workers are in doubt.
+//! On this connection each worker holds a lock of the server, which is free at the moment when the connection ends, whatever
+//! ends it. Other processes [look](super::lookout) for free locks. When the connection is lost it is made again at once, and
+//! until then the leases of its workers are in doubt.
 //!
-//! All of this runs on a thread of its own, so that renewals wait for nothing that calls are busy with.
+//! All of this runs on a thread of its own, so that renewals do not wait for calls.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -36,22 +37,21 @@ use crate::{
     store::Renewed,
 };
 
-/// How often the server and the locks of others are looked at.
+/// How often the session looks at the server and at the locks of other workers.
 const EVERY: Duration = Duration::from_millis(400);
-/// At each so many looks everything is looked for that was not told of.
+/// After this many looks all listeners look for themselves, in case a notification was lost.
 const POLLED_EVERY: u32 = 12;
-/// How long it takes to try again when the connection was lost, and when it cannot be made.
+/// How long the session waits before it connects again: at first, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
-/// How long the connection may take that is made in place of a lost one: a server that does not answer may have been
-/// replaced meanwhile.
+/// How long a try to connect again may take. A server that does not answer may have been replaced meanwhile.
 const ANEW: Duration = Duration::from_secs(2);
 
-/// Gives the format of the tables.
+/// Reads the format of the tables.
 const TABLES: &str = "SELECT max(format) FROM qtasks.format";
 
-/// Takes the lock of a worker, if it is not held on this connection yet; gives whether it is. Nothing is written to tables of
-/// another format.
+/// Renews a worker, and takes its lock if it is not held on this connection yet; gives whether it is. Nothing is written to
+/// tables of another format.
 const RENEW: &str = concat!(
     "INSERT INTO qtasks.workers (id, sign, signed, beat, instance, lost)
     SELECT $1, $2, CASE WHEN $3 THEN true ELSE pg_try_advisory_lock($2) END, $4, ",
@@ -62,8 +62,8 @@ const RENEW: &str = concat!(
     RETURNING signed"
 );
 
-/// Gives the time, and the jobs that a worker holds. It is a statement of its own, so that it sees what another process took
-/// while the renewal waited for it.
+/// Gives the time, and the jobs that a worker holds. It is a statement of its own, so that it sees the jobs that another
+/// process took while the renewal waited for it.
 const HELD: &str = "
     SELECT c.now, j.id, j.attempt
     FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 AS now) c
@@ -73,44 +73,44 @@ const HELD: &str = "
 const LOCK: &str = "SELECT w.id, pg_try_advisory_lock(w.sign) FROM unnest($1::uuid[], $2::int8[]) AS w(id, sign)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock(sign) FROM unnest($1::int8[]) AS w(sign)";
 
-/// The sessions of a store, one after the other, and the workers that live here.
+/// The sessions of a store, one after the other, and the workers of this process.
 pub(super) struct Sessions {
     living: Mutex<HashSet<WorkerId>>,
-    /// Held while a worker renews or leaves, each its own.
+    /// Held while a worker renews or leaves. Each worker has its own.
     turns: Mutex<HashMap<WorkerId, Arc<AsyncMutex<()>>>>,
-    left: Notify,
-    /// That which there is, or why there is none.
+    worker_left: Notify,
+    /// The present session, or why there is none.
     current: watch::Sender<Result<Arc<Session>, Fault>>,
 }
 
 impl Sessions {
     pub(super) fn new() -> Self {
         let current = watch::Sender::new(Err(Fault::away("it is being made")));
-        Self { living: Mutex::default(), turns: Mutex::default(), left: Notify::new(), current }
+        Self { living: Mutex::default(), turns: Mutex::default(), worker_left: Notify::new(), current }
     }
 
-    /// Renews the leases of a worker, which lives here from now on. If the connection is lost meanwhile, that is done on the
-    /// next one.
-    pub(super) async fn renew(&self, place: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+    /// Renews the leases of a worker, which counts as one of this process from now on. If the connection is lost meanwhile,
+    /// the leases are renewed on the next one.
+    pub(super) async fn renew(&self, url: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
         let _turn = self.turn(worker).await;
         self.living().insert(worker);
-        let (begun, patience) = (Instant::now(), place.patience_of_sessions());
+        let (begun, patience) = (Instant::now(), url.patience_of_sessions());
         loop {
             let session = self.session(patience.saturating_sub(begun.elapsed())).await?;
-            match session.renew(place, worker, beat).await {
+            match session.renew(url, worker, beat).await {
                 Err(_) if session.line.has_ended() && begun.elapsed() < patience => {}
                 came => return came,
             }
         }
     }
 
-    /// Has a worker not show any more that it lives. Its last renewal may be under way although its caller is gone, and would
-    /// bring the worker back: this waits for that one, and others wait for what is given.
+    /// Stops showing that a worker lives: its lock is freed. The last renewal of the worker may be under way although its caller
+    /// is gone, and would bring the worker back. So this waits for it, and other renewals wait for the guard that this gives.
     pub(super) async fn hide(&self, worker: WorkerId) -> OwnedMutexGuard<()> {
         let turn = self.turn(worker).await;
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
         self.living().remove(&worker);
-        self.left.notify_one();
+        self.worker_left.notify_one();
         turn
     }
 
@@ -139,35 +139,35 @@ impl Sessions {
     }
 }
 
-/// Keeps a session, and begins another one when it is lost.
+/// Serves a session, and begins another one when it is lost.
 pub(super) async fn keep(sessions: Arc<Sessions>, database: Arc<Database>, broadcast: Arc<Broadcast>, first: Session) {
     let (mut session, mut lookout) = (Arc::new(first), Lookout::default());
     loop {
         sessions.now_there_is(Ok(Arc::clone(&session)));
-        // Much may have been told meanwhile.
+        // Notifications may have been missed meanwhile.
         broadcast.take_in_anything();
         let fault = session.serve(&sessions, &database.place, &broadcast, lookout).await;
         tracing::warn!(%fault, "the connection on which leases are renewed and news come in is lost; making it anew");
         sessions.now_there_is(Err(fault));
         broadcast.notifier.notify_doubt();
-        // The old connection is closed only then: if the server still has it, it has the locks too, and no other process takes
-        // the workers for gone.
+        // The old connection is closed only afterwards: if the server still has it, it has the locks too, and no other
+        // process takes the workers for gone.
         let (next, begun) = again(&sessions, &database.place, &broadcast).await;
         if next.instance != session.instance {
-            // The other connections may still lead to the old one.
+            // The other connections may still lead to the old server.
             database.give_up_older(begun);
         }
         (session, lookout) = (Arc::new(next), Lookout::anew());
     }
 }
 
-/// Begins a session as soon as that can be done; gives also when.
-async fn again(sessions: &Sessions, place: &StoreUrl, broadcast: &Arc<Broadcast>) -> (Session, Instant) {
+/// Begins a session as soon as the server can be reached. Gives also when the session was begun.
+async fn again(sessions: &Sessions, url: &StoreUrl, broadcast: &Arc<Broadcast>) -> (Session, Instant) {
     let [mut pause, longest] = PAUSES;
     loop {
         sleep(pause).await;
         let begun = Instant::now();
-        match Session::open(place, place.patience.min(ANEW), broadcast).await {
+        match Session::open(url, url.patience.min(ANEW), broadcast).await {
             Ok(session) => return (session, begun),
             Err(fault) => {
                 tracing::debug!(%fault, "the connection on which leases are renewed cannot be made; trying again");
@@ -178,29 +178,29 @@ async fn again(sessions: &Sessions, place: &StoreUrl, broadcast: &Arc<Broadcast>
     }
 }
 
-/// A connection that workers live on.
+/// A connection on which workers hold their locks and renew.
 pub(super) struct Session {
     line: Line,
-    /// The server that it leads to.
+    /// The server that the connection leads to.
     instance: String,
-    /// The workers whose lock is held on it.
+    /// The workers whose locks are held on the connection.
     locked: Mutex<HashSet<WorkerId>>,
 }
 
 impl Session {
-    /// Begins one on a server that can be written to.
-    pub(super) async fn open(place: &StoreUrl, patience: Duration, broadcast: &Arc<Broadcast>) -> Result<Self, Fault> {
-        let heard = Arc::clone(broadcast);
-        let mut line = Line::open(place, patience, move |text| heard.take_in(text)).await?;
-        let channel = place.sql(CHANNEL).replace('"', "\"\"");
+    /// Begins a session on a server that can be written to.
+    pub(super) async fn open(url: &StoreUrl, patience: Duration, broadcast: &Arc<Broadcast>) -> Result<Self, Fault> {
+        let receiver = Arc::clone(broadcast);
+        let mut line = Line::open(url, patience, move |text| receiver.take_in(text)).await?;
+        let channel = url.sql(CHANNEL).replace('"', "\"\"");
         line.execute(&format!("{UNLIMITED}; LISTEN \"{channel}\"")).await?;
-        let instance = lookout::instance(&line, place).await?;
-        line.limit(place.patience_of_sessions());
+        let instance = lookout::instance(&line, url).await?;
+        line.limit(url.patience_of_sessions());
         Ok(Self { line, instance, locked: Mutex::default() })
     }
 
-    /// Serves until the connection is lost, and says why.
-    async fn serve(&self, sessions: &Sessions, place: &StoreUrl, broadcast: &Broadcast, mut lookout: Lookout) -> Fault {
+    /// Serves until the connection is lost, and says why it was lost.
+    async fn serve(&self, sessions: &Sessions, url: &StoreUrl, broadcast: &Broadcast, mut lookout: Lookout) -> Fault {
         let mut looks = interval(EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked = 0_u32;
@@ -208,13 +208,13 @@ impl Session {
             let came = tokio::select! {
                 biased;
                 fault = self.line.ended() => return fault,
-                () = sessions.left.notified() => self.lock(sessions, place).await,
+                () = sessions.worker_left.notified() => self.lock(sessions, url).await,
                 _ = looks.tick() => {
                     looked = looked.wrapping_add(1);
                     if looked.is_multiple_of(POLLED_EVERY) {
                         broadcast.take_in_anything();
                     }
-                    self.look(sessions, place, broadcast, &mut lookout).await
+                    self.look(sessions, url, broadcast, &mut lookout).await
                 }
             };
             if let Err(fault) = came {
@@ -226,20 +226,20 @@ impl Session {
     async fn look(
         &self,
         sessions: &Sessions,
-        place: &StoreUrl,
+        url: &StoreUrl,
         broadcast: &Broadcast,
         lookout: &mut Lookout,
     ) -> Result<(), Fault> {
-        self.lock(sessions, place).await?;
+        self.lock(sessions, url).await?;
         let watches = !sessions.living().is_empty();
-        if lookout.look(&self.line, &self.instance, place, watches).await? {
+        if lookout.look(&self.line, &self.instance, url, watches).await? {
             broadcast.notifier.notify_lost();
         }
         Ok(())
     }
 
-    /// Takes the locks of workers that live here, if they are not held yet, and frees those of others.
-    async fn lock(&self, sessions: &Sessions, place: &StoreUrl) -> Result<(), Fault> {
+    /// Takes the locks of the workers of this process that are not held yet, and frees those of workers that have left.
+    async fn lock(&self, sessions: &Sessions, url: &StoreUrl) -> Result<(), Fault> {
         let living = sessions.living().clone();
         let (free, held): (Vec<_>, Vec<_>) = {
             let locked = self.locked();
@@ -249,7 +249,7 @@ impl Session {
         if !held.is_empty() {
             let signs: Vec<_> = held.iter().copied().map(sign).collect();
             let unlock = Statement { sql: UNLOCK, parameters: &[(&signs, Type::INT8_ARRAY)] };
-            self.line.query(place, &unlock).await?;
+            self.line.query(url, &unlock).await?;
             self.locked().retain(|worker| !held.contains(worker));
         }
         if free.is_empty() {
@@ -258,8 +258,8 @@ impl Session {
         let (ids, signs): (Vec<_>, Vec<_>) =
             free.iter().map(|worker| (encoding::worker_id(*worker), sign(*worker))).unzip();
         let parameters: [Parameter<'_>; 2] = [(&ids, Type::UUID_ARRAY), (&signs, Type::INT8_ARRAY)];
-        for row in self.line.query(place, &Statement { sql: LOCK, parameters: &parameters }).await? {
-            // Where the connection was lost, the server may not know of that yet; then this is tried again.
+        for row in self.line.query(url, &Statement { sql: LOCK, parameters: &parameters }).await? {
+            // If the last connection was lost, the server may not have noticed yet; then the next look tries again.
             if encoding::get(&row, 1)? {
                 self.locked().insert(encoding::worker(&row, 0)?);
             }
@@ -268,7 +268,7 @@ impl Session {
     }
 
     /// Renews the leases of a worker, in a single round trip.
-    async fn renew(&self, place: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
+    async fn renew(&self, url: &StoreUrl, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {
         let (id, sign, beat) = (encoding::worker_id(worker), sign(worker), beat.cast_signed());
         let locked = self.locked().contains(&worker);
         let parameters: [Parameter<'_>; 5] =
@@ -278,17 +278,17 @@ impl Session {
         let held = Statement { sql: HELD, parameters: &parameters[..1] };
         let asked = async {
             let (tables, renewed, held) =
-                join!(self.line.send(place, &tables), self.line.send(place, &renew), self.line.send(place, &held));
+                join!(self.line.send(url, &tables), self.line.send(url, &renew), self.line.send(url, &held));
             let found = tables?.first().map_or(Ok(None), |row| encoding::get::<Option<i64>>(row, 0))?;
             if let Some(found) = found.filter(|found| *found > FORMAT) {
-                return Err(Fault::Newer { place: place.to_string(), found, known: FORMAT });
+                return Err(Fault::Newer { place: url.to_string(), found, known: FORMAT });
             }
             let Some(signed) = renewed?.first().map(|row| encoding::get(row, 0)).transpose()? else {
                 return Err(Fault::refused("its tables are those of an older qtasks"));
             };
             Ok((signed, held?))
         };
-        let (signed, held) = self.line.ask(asked).await.map_err(|fault| fault.explained(place))?;
+        let (signed, held) = self.line.ask(asked).await.map_err(|fault| fault.explained(url))?;
         if signed {
             self.locked().insert(worker);
         }
@@ -300,7 +300,7 @@ impl Session {
     }
 }
 
-/// Reads what [`HELD`] gives.
+/// Reads the rows that [`HELD`] gives.
 fn renewed(worker: WorkerId, rows: &[Row]) -> Result<Renewed, Fault> {
     let now = rows.first().map(|row| encoding::get(row, 0)).transpose()?.map(encoding::time);
     let mut leases = Vec::with_capacity(rows.len());
@@ -314,7 +314,7 @@ fn renewed(worker: WorkerId, rows: &[Row]) -> Result<Renewed, Fault> {
     Ok(Renewed { leases, now })
 }
 
-/// Looks for news now and then, where they cannot come in.
+/// Has all listeners look for themselves now and then, where notifications cannot come in.
 pub(super) async fn poll(broadcast: Arc<Broadcast>) {
     loop {
         sleep(EVERY * POLLED_EVERY).await;

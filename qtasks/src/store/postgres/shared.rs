@@ -1,4 +1,4 @@
-//! What all calls of a store share.
+//! The parts of a store that all its calls share.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -20,22 +20,22 @@ use crate::{
     store::Renewed,
 };
 
-/// What all parts of a store share.
+/// The parts of a store that all its calls share.
 pub(super) struct Shared {
     pub(super) database: Arc<Database>,
-    /// The name of the database on its server, and the id of the store there; read when it is opened.
+    /// The name of the database on its server, and the id of the store there. Both are read when the store is opened.
     pub(super) identity: OnceLock<(String, Uuid)>,
     pub(super) broadcast: Arc<Broadcast>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) watermark: Watermark,
     pub(super) leases: Leases,
-    /// The transaction and the id of the job behind which the next ones to prune are looked for.
+    /// The transaction and the id of the job behind which the pruner goes on.
     pub(super) pruned_upto: Mutex<(u64, Uuid)>,
     pub(super) waiters: Waiters,
 }
 
 impl Shared {
-    /// These jobs have come to wait.
+    /// Notifies that these jobs have been enqueued.
     pub(super) fn of_new<'j>(&self, jobs: impl Iterator<Item = &'j NewJob>) {
         let mut jobs = jobs.peekable();
         if jobs.peek().is_none() {

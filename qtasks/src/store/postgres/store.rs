@@ -57,20 +57,20 @@ inventory::submit! {
 /// as they are by default, it survives a crash of the server's machine. Calls that are under way at the same time share
 /// statements and commits.
 ///
-/// Workers show that they live by a session-level advisory lock, and by a number that they raise each second. Of one whose
-/// process has ended the server knows at once, and its jobs go on within a second or so; one that is frozen, or cut off,
-/// loses them when its number has not changed for 3 s. A worker that runs and reaches the server keeps them, also when
-/// another server takes the place of this one.
+/// Workers show that they live by a session-level advisory lock, and by a number that they raise each second. When the
+/// process of a worker has ended the server knows it at once, and the jobs go on within a second or so. A worker that is
+/// frozen, or cut off, loses its jobs when its number has not changed for 3 s. A worker that runs and reaches the server
+/// keeps them, also when another server takes the place of this one.
 ///
-/// Each store has one connection and a thread of its own besides those that calls share: on them leases are renewed. It needs
-/// neither extensions nor a superuser, only the right to make the schema, and none once that is there.
+/// Leases are renewed on one connection and one thread that the calls of the store do not share. The store needs neither
+/// extensions nor a superuser, only the right to make the schema, and not even that once the schema is there.
 pub struct Postgres {
     shared: Arc<Shared>,
     enqueues: Batcher<Enqueue>,
     records: Batcher<Records>,
     settlements: Batcher<Settle>,
     engine: Engine,
-    /// Apart from the other: nothing is done on it that takes long, however much there is to do.
+    /// The runtime of the [session]. It is apart from the other, so that renewals do not wait however much there is to do.
     of_sessions: Engine,
 }
 
@@ -88,18 +88,18 @@ impl Postgres {
     ///   server's certificate), or `verify-full` (its certificate must be good too); `sslrootcert=ca.pem` says by which
     ///   certificates, in place of those that the system trusts.
     /// - `pooler=transaction`: connections go through a pooler such as PgBouncer, which gives each transaction another
-    ///   session. Then jobs can be enqueued, read and settled by hand, news of them come in every five seconds, and
-    ///   neither a worker can be started nor a handler run in a transaction. Without this a pooler is noticed, since it
-    ///   does not pass on the settings of a connection.
+    ///   session. Then jobs can be enqueued, read and settled by hand, and changes of them are seen every five seconds, but
+    ///   neither can a worker be started nor a handler run in a transaction. Without this parameter a pooler is noticed,
+    ///   since it does not pass on the settings of a connection.
     ///
     /// # Errors
     ///
-    /// When the server is not reached, does not let us in, is too old (before 13), or stands behind a pooler that the URL
-    /// does not tell of; when the schema is not of qtasks, or of a newer one.
+    /// When the server is not reached, refuses the role, is too old (before 13), or stands behind a pooler that the URL does
+    /// not name; when the schema is not one of qtasks, or one of a newer version.
     ///
     /// # Cancel safety
     ///
-    /// The schema may have been made; nothing of it stays open.
+    /// The schema may have been made. No connection stays open.
     pub async fn open(url: &str) -> Result<Self> {
         let (engine, of_sessions) = (Engine::start("qtasks-postgres")?, Engine::start("qtasks-renewals")?);
         let database = Database::new(StoreUrl::parse(url)?)?;
@@ -135,7 +135,7 @@ impl Postgres {
     }
 }
 
-/// Finds out whether the server is good, makes the tables, and starts to listen.
+/// Checks the server, makes the tables, and starts to listen.
 async fn begin(shared: Arc<Shared>, of_sessions: Handle) -> Result<()> {
     const LISTENING: &str = "listen to its database";
     server::check(&shared.database).await?;
@@ -157,7 +157,7 @@ async fn begin(shared: Arc<Shared>, of_sessions: Handle) -> Result<()> {
     }
     tokio::spawn(async move {
         let Shared { database, broadcast, watermark, leases, .. } = &*shared;
-        join!(broadcast.tell(database), broadcast.listen(watermark), leases.tidy(database))
+        join!(broadcast.publish(database), broadcast.listen(watermark), leases.tidy(database))
     });
     Ok(())
 }
@@ -168,7 +168,7 @@ impl fmt::Debug for Postgres {
     }
 }
 
-/// The runtime of a store. Dropping it ends what runs there, and closes its connections.
+/// A runtime of a store. Dropping it ends the tasks that run there, and closes their connections.
 struct Engine(Option<Runtime>);
 
 impl Engine {
@@ -177,7 +177,7 @@ impl Engine {
         runtime.map(|runtime| Self(Some(runtime))).map_err(|error| Error::store("start a thread", error))
     }
 
-    /// Has `work` done where a caller that goes away, or a runtime that is busy or has no I/O, does not matter to it.
+    /// Carries out `work` here, where it goes on although the caller goes away, or its runtime is busy or has no I/O.
     async fn run<T: Send + 'static>(
         &self,
         doing: &'static str,
@@ -214,7 +214,7 @@ impl Store for Postgres {
         let shared = Arc::clone(&self.shared);
         Some(Box::pin(async move {
             let jobs = shared.waiters.ask(ask, free);
-            // Or it would wait for itself when the store is dropped.
+            // Otherwise the store would not end when it is dropped, since this call keeps it.
             drop(shared);
             jobs.await.map_err(|_| Error::store("lease jobs", "the store was closed"))
         }))
@@ -267,7 +267,7 @@ impl Store for Postgres {
 
     async fn transact(&self, lease: Option<Lease>, works: Vec<Arc<PendingStep>>) -> Result<Transacted> {
         let runtime = self.engine.runtime().handle().clone();
-        // Here and not there: handlers are the caller's own code.
+        // On the runtime of the caller, because handlers are its own code.
         let came = transact::transact(&self.shared, runtime, lease, &works).await;
         came.map_err(|fault| fault.of_write("run handlers in a transaction"))
     }

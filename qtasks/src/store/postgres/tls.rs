@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 
 const OPENING: &str = "read the certificates to trust";
 
-/// Makes the connections of a store.
+/// Makes the encrypted connections of a store.
 pub(super) fn connector(trust: &Trust) -> Result<MakeRustlsConnect> {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::store(OPENING, error))?;
     let config = match trust {
-        Trust::Anybody => config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+        Trust::AnyCertificate => config.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider))),
         Trust::System => config.with_root_certificates(of_system()),
         Trust::File(path) => config.with_root_certificates(in_file(path)?),
     };
@@ -53,11 +53,11 @@ fn in_file(path: &Path) -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// Takes the certificate of anybody who has its key.
+/// Takes any certificate, if the server has its key.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAny(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAny {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,

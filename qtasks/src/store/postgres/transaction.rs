@@ -20,9 +20,9 @@ use crate::{error::BoxError, model::job::Reply};
 /// handler wrote, as does a statement that failed and was passed over, or a deferred constraint that does not hold at its
 /// end.
 ///
-/// The handlers of one job share a transaction for up to 50 ms; those of other jobs have their own. Yet keep it short: what
-/// it has locked, others wait for. After `?timeout=10` seconds it is given up, and that is an error of it. It must neither
-/// commit nor roll back by SQL.
+/// The handlers of one job share a transaction for up to 50 ms; those of other jobs have their own. Yet keep a handler short:
+/// others wait for the rows that it has locked. After `?timeout=10` seconds the handler is given up, and that is an error of
+/// it. A handler must neither commit nor roll back by SQL.
 ///
 /// [`QueueTasks::enqueue_in`](crate::QueueTasks::enqueue_in) takes it too, as `&mut *tx`.
 ///
@@ -80,7 +80,7 @@ impl fmt::Debug for Transaction<'_> {
     }
 }
 
-/// Whether what a handler wrote stays if the transaction does.
+/// Whether the writes of a handler stay if the transaction commits.
 pub(super) enum Sealed {
     No,
     Yes,
@@ -88,15 +88,15 @@ pub(super) enum Sealed {
     InDoubt(Fault),
 }
 
-/// The kind of transactions that handlers are written for.
+/// The name of the kind of transaction that handlers of this store take.
 pub(crate) const KIND: &str = "postgres";
 
-/// A handler with its value, for [`PendingStep`]: gives the reply to record, once the transaction is sealed, or nothing when it
-/// failed.
+/// A handler with its value, for [`PendingStep`]: gives the reply to record, once the transaction is sealed, or nothing when
+/// it failed.
 pub(crate) type InTransaction =
     Box<dyn for<'t, 'c> FnOnce(&'t mut Transaction<'c>) -> BoxFuture<'t, Option<Reply>> + Send>;
 
-/// What is to be checked at the commit is checked now, when it is known whose it is.
+/// Checks deferred constraints now and not at the commit, so that it is known which handler broke one.
 const SEAL: &str = "
     SAVEPOINT qtasks_check;
     SET CONSTRAINTS ALL IMMEDIATE;
@@ -111,12 +111,12 @@ const PASSED_OVER: &str =
     "a statement of the handler failed, and it went on; what may fail belongs into a savepoint: `tx.savepoint(..)`";
 
 impl<'c> Transaction<'c> {
-    /// How long a handler may take from now on.
+    /// The limit of how long a handler may take from now on.
     pub(crate) fn limit(&self) -> Limit {
         Limit(self.timer.clone())
     }
 
-    /// Keeps what a handler wrote, for as long as it is known that the commit will.
+    /// Keeps the writes of a handler, after checking that the commit will not refuse them.
     pub(crate) async fn seal(&mut self) -> Result<(), BoxError> {
         self.sealed = Sealed::InDoubt(Fault::away("the call was given up"));
         let sealed = self.timer.in_time(async { Ok(self.transaction.batch_execute(SEAL).await) }).await;
@@ -146,8 +146,8 @@ impl<'c> Transaction<'c> {
     }
 }
 
-/// Tells how long something may take, by the clock of the store's own runtime: that in which handlers run may have none, or
-/// stop it.
+/// Limits how long work may take, by the clock of the store's own runtime: the runtime in which handlers run may have no
+/// clock, or stop it.
 #[derive(Clone)]
 pub(super) struct Timer {
     pub(super) runtime: Handle,
@@ -164,11 +164,11 @@ impl Timer {
     }
 }
 
-/// How long a handler may take.
+/// The limit of how long a handler may take.
 pub(crate) struct Limit(Timer);
 
 impl Limit {
-    /// What the handler comes to, unless it takes too long.
+    /// The result of the handler, unless it takes too long.
     pub(crate) async fn upon<T>(self, handler: impl Future<Output = Result<T, BoxError>>) -> Result<T, BoxError> {
         let Self(Timer { runtime, patience }) = self;
         let limited = {

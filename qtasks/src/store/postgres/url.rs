@@ -1,4 +1,5 @@
-//! Which database, and how: `postgres://USER:PASSWORD@HOST/DATABASE?schema=jobs&connections=4`.
+//! The URL of a store, which says which database it is, and how to connect:
+//! `postgres://USER:PASSWORD@HOST/DATABASE?schema=jobs&connections=4`.
 
 use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
@@ -10,18 +11,20 @@ use crate::{
 };
 
 const OPENING: &str = "open its database";
-/// Leases last 3 s: a connection on which they are renewed must be given up early enough for another try.
+/// The longest time that an answer to a renewal may take. Leases last 3 s, and their connection must be given up early enough
+/// for another try.
 const OF_SESSIONS: Duration = Duration::from_millis(1_500);
-/// So much longer than a handler may take, its transaction may be left alone.
+/// How much longer than a handler may take its transaction may be idle.
 const IDLE: Duration = Duration::from_secs(2);
 
 /// What the URL of a store says.
 #[derive(Clone)]
 pub(super) struct StoreUrl {
+    /// The configuration of connections that calls share.
     pub(super) config: Config,
-    /// The same for connections on which handlers run, whose statements the server plans as it does for anybody.
+    /// The configuration of connections on which handlers run. The server plans their statements as it does for any client.
     pub(super) of_handlers: Config,
-    /// The same for the connection on which leases are renewed.
+    /// The configuration of the connection on which leases are renewed.
     pub(super) of_sessions: Config,
     /// The schema that all of qtasks stands in.
     pub(super) schema: String,
@@ -34,14 +37,15 @@ pub(super) struct StoreUrl {
     pub(super) trust: Trust,
 }
 
-/// Whose certificates are good, where the connection is encrypted.
+/// Which certificates of the server are good, where the connection is encrypted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Anybody's, as libpq has it for `prefer` and `require`: nobody can listen, but whoever stands between can.
-    Anybody,
-    /// Those that the system trusts.
+    /// Any certificate, as libpq does for `prefer` and `require`. The connection cannot be listened in on, except by an
+    /// attacker who stands in for the server.
+    AnyCertificate,
+    /// Certificates that the system trusts.
     System,
-    /// Those that the certificates in this file vouch for.
+    /// Certificates that those in this file vouch for.
     File(PathBuf),
 }
 
@@ -51,7 +55,7 @@ impl StoreUrl {
             let form = "a URL of Postgres looks like `postgres://USER:PASSWORD@HOST/DATABASE`";
             return refuse(if url.contains("://") { secret::UNCLEAR } else { form }.to_owned());
         };
-        let mut place = Self {
+        let mut parsed = Self {
             config: Config::new(),
             of_handlers: Config::new(),
             of_sessions: Config::new(),
@@ -59,15 +63,15 @@ impl StoreUrl {
             connections: 8,
             patience: Duration::from_secs(10),
             pooled: false,
-            trust: Trust::Anybody,
+            trust: Trust::AnyCertificate,
         };
-        let set = place.set_all(&parts);
+        let set = parsed.set_all(&parts);
         if set.is_err() && !parts.can_be_shown {
             return refuse("one of the parameters of its URL is not understood".to_owned());
         }
         set?;
-        place.complete()?;
-        Ok(place)
+        parsed.complete()?;
+        Ok(parsed)
     }
 
     fn set_all(&mut self, parts: &Parts<'_>) -> Result<()> {
@@ -88,17 +92,17 @@ impl StoreUrl {
         self.encrypt(encrypted)
     }
 
-    /// The role that the server is asked as, for the lines that an operator is to say.
+    /// The role of the connections, for lines of SQL that an operator can run.
     pub(super) fn role(&self) -> String {
         self.config.get_user().map_or_else(|| "ROLE".to_owned(), quoted)
     }
 
-    /// The database, as SQL has it.
+    /// The name of the database, as SQL writes it.
     pub(super) fn name(&self) -> String {
         self.config.get_dbname().or(self.config.get_user()).map_or_else(|| "DATABASE".to_owned(), quoted)
     }
 
-    /// The statement for the schema of this place.
+    /// The statement for the schema of this store.
     pub(super) fn sql<'s>(&self, sql: &'s str) -> Cow<'s, str> {
         in_schema(&self.schema, sql)
     }
@@ -108,7 +112,7 @@ impl StoreUrl {
         self.patience.min(OF_SESSIONS)
     }
 
-    /// Takes a parameter that is our own; gives whether it is.
+    /// Takes a parameter that is one of qtasks, and not of the driver. Gives whether it is.
     fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {
             "schema" if is_name(value) => self.schema = value.to_owned(),
@@ -133,11 +137,11 @@ impl StoreUrl {
     fn encrypt(&mut self, mode: Option<&str>) -> Result<()> {
         let mode = match mode {
             Some("disable") => SslMode::Disable,
-            None if self.trust != Trust::Anybody => SslMode::Require,
+            None if self.trust != Trust::AnyCertificate => SslMode::Require,
             None | Some("prefer") => SslMode::Prefer,
             Some("require") => SslMode::Require,
             Some("verify-full") => {
-                if self.trust == Trust::Anybody {
+                if self.trust == Trust::AnyCertificate {
                     self.trust = Trust::System;
                 }
                 SslMode::Require
@@ -150,8 +154,9 @@ impl StoreUrl {
         Ok(())
     }
 
-    /// A renewal waits for no disk: one that a crash of the server takes back is followed by the next. And it does not wait
-    /// long for a row that another process has locked, since others wait behind it.
+    /// The configuration of the connection on which leases are renewed. A renewal does not wait for the disk: if a crash of
+    /// the server takes it back, the next one follows. Nor does it wait long for a row that another process has locked,
+    /// since other renewals wait behind it.
     fn of_sessions(&self, ours: &str, theirs: &str) -> Config {
         let patience = self.patience_of_sessions();
         let (statement, lock) = ((patience * 4 / 5).as_millis(), (patience / 2).as_millis());
@@ -163,7 +168,7 @@ impl StoreUrl {
         config
     }
 
-    /// Says what the URL leaves open.
+    /// Fills in what the URL leaves open.
     fn complete(&mut self) -> Result<()> {
         if self.config.get_hosts().is_empty() && self.config.get_hostaddrs().is_empty() {
             return refuse("its URL names no host; say `postgres://USER@HOST/DATABASE`".to_owned());
@@ -180,18 +185,18 @@ impl StoreUrl {
         }
         if !self.pooled {
             let theirs = config.get_options().map(|theirs| format!(" {theirs}")).unwrap_or_default();
-            // A statement whose caller has given up ends too, and so does a transaction whose caller is gone: the server may
-            // learn of that hours later, and holds its locks until then.
+            // A statement whose caller has given up ends too, and so does a transaction whose caller is gone: otherwise the
+            // server may notice hours later, and holds its locks until then.
             let all = format!(
                 "-c default_transaction_isolation=read\\ committed -c lock_timeout=0 -c statement_timeout={}",
                 self.patience.as_millis()
             );
-            // Where a process with an open transaction stands still, nobody waits for it longer than this.
+            // If a process with an open transaction stands still, others do not wait for it longer than this.
             let idle = (self.patience + IDLE).as_millis();
             self.of_handlers = config.clone();
             self.of_handlers.options(format!("{all} -c idle_in_transaction_session_timeout={idle}{theirs}"));
-            // What a queue's tables hold changes faster than what is known of them, and then a plan without their indexes
-            // looks cheap; and to plan takes longer than to do.
+            // The contents of the tables change faster than the statistics, and then a plan without their indexes looks
+            // cheap. Besides, planning takes longer than running the statement.
             let ours = "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_mergejoin=off -c jit=off \
                         -c plan_cache_mode=force_generic_plan";
             let idle = self.patience.as_millis();
@@ -202,12 +207,12 @@ impl StoreUrl {
     }
 }
 
-/// The statement for `schema`, which it names `qtasks`.
+/// The statement for `schema`, which the text of the statement names `qtasks`.
 pub(super) fn in_schema<'s>(schema: &str, sql: &'s str) -> Cow<'s, str> {
     if schema == "qtasks" { sql.into() } else { sql.replace("qtasks.", &format!("\"{schema}\".")).into() }
 }
 
-/// A name as SQL has it: in quotes where it must be.
+/// A name as SQL writes it: in quotes where it needs them.
 fn quoted(name: &str) -> String {
     if is_name(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
@@ -217,22 +222,22 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= 40 && text.chars().all(known) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-/// Without the password.
+/// Displays the URL without the password.
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("postgres://")?;
         if let Some(user) = self.config.get_user() {
             write!(f, "{user}@")?;
         }
-        for (place, host) in self.config.get_hosts().iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        for (index, host) in self.config.get_hosts().iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             match host {
                 Host::Tcp(name) => write!(f, "{comma}{name}")?,
                 #[cfg(unix)]
                 Host::Unix(path) => write!(f, "{comma}{}", path.display())?,
             }
             let ports = self.config.get_ports();
-            if let Some(port) = ports.get(place).or(ports.first()) {
+            if let Some(port) = ports.get(index).or(ports.first()) {
                 write!(f, ":{port}")?;
             }
         }
@@ -260,9 +265,9 @@ mod tests {
             ("postgres://me@%2Frun%2Fpostgresql/app", "postgres://me@/run/postgresql:5432/app"),
             ("postgres:///app?host=db&user=me&password=secret", "postgres://me@db/app"),
         ] {
-            let place = StoreUrl::parse(url).unwrap();
-            assert_eq!(place.to_string(), shown);
-            assert!(!format!("{:?}", place.config).contains("secret"));
+            let url = StoreUrl::parse(url).unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert!(!format!("{:?}", url.config).contains("secret"));
         }
     }
 
@@ -271,23 +276,23 @@ mod tests {
         let plain = StoreUrl::parse("postgres://me@db/app").unwrap();
         assert_eq!((&*plain.schema, plain.connections, plain.pooled), ("qtasks", 8, false));
         assert_eq!((plain.patience, plain.config.get_ssl_mode()), (Duration::from_secs(10), SslMode::Prefer));
-        let place = StoreUrl::parse(
+        let url = StoreUrl::parse(
             "postgres://me@db/app?schema=jobs&connections=3&timeout=60&pooler=transaction&sslmode=require",
         )
         .unwrap();
-        assert_eq!((&*place.schema, place.connections, place.pooled), ("jobs", 3, true));
-        assert_eq!((place.patience, place.config.get_ssl_mode()), (Duration::from_mins(1), SslMode::Require));
-        assert_eq!(place.config.get_options(), None, "poolers refuse them");
+        assert_eq!((&*url.schema, url.connections, url.pooled), ("jobs", 3, true));
+        assert_eq!((url.patience, url.config.get_ssl_mode()), (Duration::from_mins(1), SslMode::Require));
+        assert_eq!(url.config.get_options(), None, "poolers refuse them");
     }
 
     #[test]
     fn leases_are_renewed_on_a_connection_that_is_given_up_before_they_run_out() {
         for (timeout, patience, statement) in [("10", 1_500, "1200"), ("1", 1_000, "800")] {
-            let place = StoreUrl::parse(&format!("postgres://me@db/app?timeout={timeout}")).unwrap();
+            let url = StoreUrl::parse(&format!("postgres://me@db/app?timeout={timeout}")).unwrap();
             let patience = Duration::from_millis(patience);
-            assert_eq!(place.patience_of_sessions(), patience);
-            assert_eq!(place.of_sessions.get_connect_timeout(), Some(&patience));
-            let options = place.of_sessions.get_options().unwrap();
+            assert_eq!(url.patience_of_sessions(), patience);
+            assert_eq!(url.of_sessions.get_connect_timeout(), Some(&patience));
+            let options = url.of_sessions.get_options().unwrap();
             assert!(options.contains(&format!("-c statement_timeout={statement} ")), "{options}");
         }
     }
@@ -295,14 +300,14 @@ mod tests {
     #[test]
     fn certificates_are_checked_where_that_is_asked_for() {
         for (parameters, mode, trust) in [
-            ("sslmode=disable", SslMode::Disable, Trust::Anybody),
-            ("sslmode=require", SslMode::Require, Trust::Anybody),
+            ("sslmode=disable", SslMode::Disable, Trust::AnyCertificate),
+            ("sslmode=require", SslMode::Require, Trust::AnyCertificate),
             ("sslmode=verify-full", SslMode::Require, Trust::System),
             ("sslrootcert=ca.pem", SslMode::Require, Trust::File("ca.pem".into())),
             ("sslmode=verify-full&sslrootcert=ca.pem", SslMode::Require, Trust::File("ca.pem".into())),
         ] {
-            let place = StoreUrl::parse(&format!("postgres://me@db/app?{parameters}")).unwrap();
-            assert_eq!((place.config.get_ssl_mode(), place.trust), (mode, trust), "{parameters}");
+            let url = StoreUrl::parse(&format!("postgres://me@db/app?{parameters}")).unwrap();
+            assert_eq!((url.config.get_ssl_mode(), url.trust), (mode, trust), "{parameters}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Workers that wait for jobs which are yet to come: they get those that are enqueued next, as running ones, by the
-//! statement that enqueues them. That is one wait for the disk less between the two.
+//! Workers that wait for new jobs. They get the jobs that are enqueued next as running ones, by the statement that enqueues
+//! them, which saves one wait for the disk.
 
 use std::{
     cmp::Reverse,
@@ -15,7 +15,7 @@ use crate::{
     store::{Ask, FreeSlots, Listener},
 };
 
-/// Who waits here.
+/// The workers that wait for new jobs.
 #[derive(Default)]
 pub(super) struct Waiters {
     known: Mutex<Known>,
@@ -26,11 +26,11 @@ pub(super) struct Waiters {
 #[derive(Default)]
 struct Known {
     waiters: Vec<Waiter>,
-    /// Workers that have taken all that waited, and what is notified when more comes to wait.
+    /// Workers that have taken all waiting jobs, each with a listener that is notified when more jobs wait.
     caught_up: HashMap<WorkerId, Listener>,
 }
 
-/// One that waits.
+/// A worker that waits for new jobs.
 struct Waiter {
     ask: Ask,
     free: FreeSlots,
@@ -38,7 +38,7 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// How many jobs it is for, at the moment.
+    /// How many jobs the worker can take at the moment.
     fn room(&self) -> usize {
         if self.answer.is_closed() { 0 } else { self.ask.limit.min((self.free)()) }
     }
@@ -54,7 +54,7 @@ impl Waiter {
 }
 
 impl Waiters {
-    /// Waits for jobs that are yet to come; what comes is the answer.
+    /// Waits for new jobs, which are the answer.
     pub(super) fn ask(&self, ask: Ask, free: FreeSlots) -> oneshot::Receiver<Vec<Job>> {
         let (answer, jobs) = oneshot::channel();
         self.known().waiters.push(Waiter { ask, free, answer });
@@ -69,7 +69,7 @@ impl Waiters {
         known.waiters.extract_if(.., |waiter| waiter.ask.worker == worker).for_each(|one| one.answer(Vec::new()));
     }
 
-    /// A worker has taken all that waited for it, unless there was a notification since.
+    /// Notes that a worker has taken all jobs that waited for it, unless there was a notification since.
     pub(super) fn caught_up(&self, worker: WorkerId, mut since: Listener) {
         if since.take_notification() {
             self.fell_behind(worker);
@@ -78,16 +78,15 @@ impl Waiters {
         }
     }
 
-    /// There may be more for a worker.
+    /// Notes that more jobs may wait for a worker.
     pub(super) fn fell_behind(&self, worker: WorkerId) {
         self.known().caught_up.remove(&worker);
     }
 
-    /// Assigns the due ones of the jobs to the workers that wait for them, the most urgent first; nothing where none
-    /// waits.
+    /// Assigns the jobs that are due to the workers that wait for them, the most urgent first; `None` where no worker waits.
     pub(super) async fn assign(&self, jobs: &[&NewJob]) -> Option<Assignment<'_>> {
         let guard = self.assigning.lock().await;
-        let mut assignment = Assignment { handoffs: self.known().who_may_take(), waiters: self, _guard: guard };
+        let mut assignment = Assignment { handoffs: self.known().take_ready(), waiters: self, _guard: guard };
         if assignment.handoffs.is_empty() {
             return None;
         }
@@ -107,8 +106,8 @@ impl Waiters {
 }
 
 impl Known {
-    /// Takes the waiters that come before no job that waits already.
-    fn who_may_take(&mut self) -> Vec<Handoff> {
+    /// Takes the waiters whose workers may get new jobs, since no older job waits for them.
+    fn take_ready(&mut self) -> Vec<Handoff> {
         let Self { waiters, caught_up } = self;
         waiters.retain(|waiter| !waiter.answer.is_closed());
         caught_up.retain(|_, since| !since.take_notification());
@@ -117,13 +116,13 @@ impl Known {
     }
 }
 
-/// A waiter, and the jobs for it.
+/// A waiter, and the jobs that it gets.
 struct Handoff {
     waiter: Waiter,
     jobs: Vec<Job>,
 }
 
-/// Jobs that are dealt out, until they are leased.
+/// New jobs that are assigned to workers, until they are leased.
 pub(super) struct Assignment<'c> {
     handoffs: Vec<Handoff>,
     waiters: &'c Waiters,
@@ -131,15 +130,15 @@ pub(super) struct Assignment<'c> {
 }
 
 impl Assignment<'_> {
-    /// Which worker each of the jobs is for.
+    /// The worker that each of the jobs is for.
     pub(super) fn workers(&self) -> HashMap<JobId, WorkerId> {
-        let of_hand = |handoff: &Handoff| {
+        let of_handoff = |handoff: &Handoff| {
             handoff.jobs.iter().map(|job| (job.call.id, handoff.waiter.ask.worker)).collect::<Vec<_>>()
         };
-        self.handoffs.iter().flat_map(of_hand).collect()
+        self.handoffs.iter().flat_map(of_handoff).collect()
     }
 
-    /// Answers with those of the jobs that were leased. Without this no worker learns of them.
+    /// Answers the waiters with the jobs that were leased. Without this no worker learns of them.
     pub(super) fn answer(mut self, leased: &HashSet<JobId>) {
         for Handoff { waiter, mut jobs } in mem::take(&mut self.handoffs) {
             jobs.retain(|job| leased.contains(&job.call.id));

@@ -1,10 +1,10 @@
 //! A low-water mark, from which a search for fresh jobs begins.
 //!
-//! Fresh jobs stand in their index by id until they are pruned, whatever becomes of them. So a store remembers how far it has
-//! taken all of them, and begins there. That is no more than a shortcut: behind it stand jobs whose lease was rolled back, and
-//! those whose notification was lost. A search of everything, which begins at the [marks](super::calls::mark) in the database
-//! and looks for what has come to light behind these, is made when nothing else is found, when a job has come that is older
-//! than the last ones taken, and now and then.
+//! Fresh jobs stand in their index by id until they are pruned, whatever becomes of them. So a store remembers up to where
+//! it has taken all of them, and begins there. That is only a shortcut, for jobs may wait behind it whose lease was rolled
+//! back or whose notification was lost. A search of everything begins at the [marks](super::calls::mark) in the database,
+//! and looks also for jobs that have come to light behind these. It is made when nothing else is found, when a job has come
+//! that is older than the last ones taken, and now and then.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,36 +19,36 @@ use crate::{
     store::Ask,
 };
 
-/// Of so many searches at least one is of everything.
+/// Of this many searches at least one is of everything.
 const ONE_OF: u32 = 128;
-/// So many jobs are leased between two marks, and
+/// A mark in the database is made after this many leased jobs.
 const JOBS_A_MARK: usize = 10_000;
-/// where less is leased, so many searches of everything are made.
+/// Where fewer jobs are leased, a mark is made after this many searches of everything.
 const SEARCHES_A_MARK: u32 = 64;
 /// A job that is older than this beside the last one taken may stand behind the mark in the database, which stays a second
 /// behind the time.
 const LATE: Duration = Duration::from_millis(500);
 
-/// Up to where a store has taken all fresh jobs.
+/// A low-water mark: the id up to which a store has taken all fresh jobs, so that the next search skips their index entries.
 #[derive(Default)]
 pub(super) struct Watermark(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    /// Up to where, for the lanes of the last lease. Without it the next search is of everything.
+    /// The mark, for the lanes of the last lease. Without it the next search is of everything.
     taken: Option<(Lanes, Uuid)>,
-    /// What came while leases were under way, of each the first.
+    /// The searches that are under way, each with the first job that has come since it began.
     under_way: Vec<(u64, Option<Uuid>)>,
     searches: u64,
-    /// Since the last search of everything.
+    /// How many searches there were since the last search of everything.
     narrow: u32,
-    /// Since the last mark.
+    /// How many jobs were leased since the last mark in the database.
     leased: usize,
     everywhere: u32,
     is_marking: bool,
 }
 
-/// The queues and tasks that were asked for.
+/// The queues and tasks that a lease asked for.
 type Lanes = (Arc<[String]>, Arc<[&'static str]>);
 
 /// A search that is under way.
@@ -56,11 +56,11 @@ pub(super) struct Search {
     number: u64,
     /// Jobs with lesser ids need not be looked for.
     pub(super) from: Uuid,
-    /// Whether what came to light behind the marks is looked for too.
+    /// Whether jobs that came to light behind the marks are looked for too.
     pub(super) everywhere: bool,
 }
 
-/// Whether a job is found by its id: it is due when it is enqueued, and of no particular priority.
+/// Whether a job is found by its id: it is due when it is enqueued, and has priority 0.
 pub(super) fn is_fresh(job: &NewJob) -> bool {
     job.call.priority == 0 && job.due <= job.call.enqueued
 }
@@ -78,7 +78,7 @@ fn once_each<'t>(names: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
 }
 
 impl Watermark {
-    /// Begins a search.
+    /// Begins a search: from the mark where there is one for these lanes, and else of everything.
     pub(super) fn search(&self, ask: &Ask) -> Search {
         let mut known = self.known();
         known.searches += 1;
@@ -92,7 +92,7 @@ impl Watermark {
         Search { number, from: from.unwrap_or_default(), everywhere: from.is_none() }
     }
 
-    /// Ends a search that has taken all that it found, up to the last of `jobs`.
+    /// Ends a search that has taken all jobs that it found, up to the last of `jobs`.
     pub(super) fn took(&self, search: &Search, ask: &Ask, jobs: &[Job]) {
         let mut known = self.known();
         let Some(came) = known.end(search) else { return };
@@ -103,14 +103,14 @@ impl Watermark {
         known.taken = Some(((Arc::clone(&ask.queues), Arc::clone(&ask.tasks)), taken));
     }
 
-    /// Ends a search that has left something behind, or may have.
+    /// Ends a search that has left jobs behind, or may have.
     pub(super) fn left(&self, search: &Search) {
         let mut known = self.known();
         known.end(search);
         known.taken = None;
     }
 
-    /// Fresh jobs have come, the first of them with this id.
+    /// Notes that fresh jobs have come, the first of them with this id.
     pub(super) fn came(&self, first: Uuid) {
         let mut known = self.known();
         for (_, came) in &mut known.under_way {
@@ -123,7 +123,7 @@ impl Watermark {
         }
     }
 
-    /// Jobs may have come anywhere.
+    /// Notes that jobs may have come anywhere.
     pub(super) fn forget(&self) {
         let mut known = self.known();
         known.taken = None;
@@ -143,7 +143,7 @@ impl Watermark {
         begins
     }
 
-    /// A mark has been made, or not.
+    /// Notes that the mark in the database has been made, or that it failed.
     pub(super) fn marked(&self) {
         self.known().is_marking = false;
     }
@@ -154,7 +154,7 @@ impl Watermark {
 }
 
 impl Known {
-    /// What came meanwhile; nothing where that was forgotten.
+    /// Ends a search. Gives the first job that came meanwhile; `None` if the search was forgotten.
     fn end(&mut self, search: &Search) -> Option<Option<Uuid>> {
         let place = self.under_way.iter().position(|(number, _)| *number == search.number)?;
         Some(self.under_way.swap_remove(place).1)
@@ -166,7 +166,7 @@ fn is_late(id: Uuid, taken: Uuid) -> bool {
     millis(id).saturating_add(LATE.as_millis()) < millis(taken)
 }
 
-/// The time in an id of version 7; of others, something.
+/// The time in an id of version 7. Of another id it is any number.
 fn millis(id: Uuid) -> u128 {
     id.as_u128() >> 80
 }

@@ -165,7 +165,8 @@ impl Batcher {
         enqueued
     }
 
-    /// When the server is away, the calls that have waited meanwhile fail at once, so that they do not wait for it each in turn.
+    /// When the server is away, the calls that have waited meanwhile fail at once, so that they do not wait for it each in
+    /// turn.
     fn heed<T>(&self, answered: &Asked<T>) {
         let Some(away) = answered.as_ref().err().filter(|fault| fault.is_away()) else { return };
         let Round { calls, batches } = mem::take(&mut self.pending().round);

@@ -1,7 +1,7 @@
 //! Calls that may be too large for the server. At a call that is too large the server cuts the connection, and with it all
 //! other calls that are under way there. So large calls go over a connection of their own, and a call with a value that is
-//! larger than the limits that the server names is not sent. Where the server names no limits, a call is found to be too large
-//! when the connection is cut again and again, although no other call goes over it and the server is there.
+//! larger than the limits that the server names is not sent. Where the server names no limits, a call is found to be too
+//! large when the connection is cut again and again, although no other call goes over it and the server is there.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

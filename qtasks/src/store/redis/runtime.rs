@@ -48,7 +48,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Carries out a call.
+    /// Carries out a call on the thread of the store.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         doing: &'static str,

@@ -74,10 +74,10 @@ inventory::submit! {
 /// an [`Error::Store`], and can be made again. An application makes it again until that time is over.
 ///
 /// A worker shows that it lives by a number that it raises on the server each second. When the number has stood still for
-/// three seconds, by the clock of another worker that watches it, that worker takes the jobs over: the jobs of a worker that is
-/// killed go on within five seconds. Renewals wait for no other call: they have a thread and a connection of their own, and
-/// are given up after 1.5 seconds, or the `timeout` of the URL if that is less, so that the worker has time for another try.
-/// Whether a job is due goes by the clock of the server.
+/// three seconds, by the clock of another worker that watches it, that worker takes the jobs over: the jobs of a worker that
+/// is killed go on within five seconds. Renewals wait for no other call: they have a thread and a connection of their own,
+/// and are given up after 1.5 seconds, or the `timeout` of the URL if that is less, so that the worker has time for another
+/// try. Whether a job is due goes by the clock of the server.
 ///
 /// All keys begin with the name of the application in braces, so that in a cluster they stand on one node; the store
 /// follows them when they move. Handlers cannot take part in its transactions.
@@ -104,24 +104,26 @@ pub struct Redis {
 
 impl Redis {
     /// Opens the store at a URL like `redis://localhost:6379` or `redis://USER:PASSWORD@HOST:PORT/DATABASE`; with the
-    /// feature `redis-tls` also `rediss://`, for TLS. The server's certificate must then be good for the host, by those that
-    /// the system trusts, or those in the file that the environment names as `SSL_CERT_FILE`. In a user or password
-    /// `@ : / ? # %` are written as `%40 %3A %2F %3F %23 %25`.
+    /// feature `redis-tls` also `rediss://`, for TLS. The server's certificate must then be good for the host, by the
+    /// certificates that the system trusts, or those in the file that the environment names as `SSL_CERT_FILE`. In a user or
+    /// password `@ : / ? # %` are written as `%40 %3A %2F %3F %23 %25`.
     ///
-    /// Parameters stand after a `?`, with `&` between them: `app=NAME` keeps the jobs of one application apart from those
-    /// of others on the same server, `qtasks` being the name without it; `timeout=10` is how many seconds a call waits
-    /// for the server, instead of 5; `sslrootcert=ca.pem` names a file with the certificates to trust, in place of those
-    /// that the system trusts.
+    /// Parameters stand after a `?`, with `&` between them:
+    ///
+    /// - `app=NAME`: the name of the application, which keeps its jobs apart from those of others on the same server. Without
+    ///   it the name is `qtasks`.
+    /// - `timeout=10`: how many seconds a call waits for the server, instead of 5.
+    /// - `sslrootcert=ca.pem`: a file with the certificates to trust, in place of those that the system trusts.
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, is too old, refuses the password or something that the [account](Self#the-account)
-    /// needs, or has jobs of a newer qtasks. Jobs of an older one are brought into the new form, in one go. A server whose
-    /// memory is full is opened if it was before.
+    /// When the server cannot be reached, is too old, refuses the password or a command that the
+    /// [account](Self#the-account) needs, or has jobs of a newer qtasks. Jobs of an older version are brought into the new
+    /// format, in one go. A server whose memory is full can be opened if a store was opened on it before.
     ///
     /// # Cancel safety
     ///
-    /// Nothing of it stays open.
+    /// No connection stays open.
     pub async fn open(url: &str) -> Result<Self> {
         let url = StoreUrl::parse(url)?;
         let renewals = Renewals::start(&url)?;

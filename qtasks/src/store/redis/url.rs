@@ -1,4 +1,5 @@
-//! The URL of a store, which says which server it is, and which application on it: `redis://USER:PASSWORD@HOST:PORT/DATABASE?app=NAME&timeout=SECONDS`.
+//! The URL of a store, which says which server it is, and which application on it:
+//! `redis://USER:PASSWORD@HOST:PORT/DATABASE?app=NAME&timeout=SECONDS`.
 
 use std::{fmt, path::Path, time::Duration};
 

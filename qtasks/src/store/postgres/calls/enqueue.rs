@@ -34,7 +34,7 @@ impl BatchedCall for Enqueue {
             let assignment = shared.waiters.assign(&jobs).await;
             let workers = assignment.as_ref().map(Assignment::workers).unwrap_or_default();
             let came = enqueue(&shared.database, &jobs, &workers).await;
-            // Where no answer came, it may be done all the same.
+            // If no answer came, the jobs may have been added all the same.
             shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.call.id)));
             let rows = came?;
             for LeaseRow { worker, number, jobs } in &rows {
@@ -54,7 +54,7 @@ impl BatchedCall for Enqueue {
     }
 }
 
-/// What `fresh` and `line` are of a new job `n`.
+/// The values of `fresh` and `line` for a new job `n`.
 macro_rules! stand {
     () => {
         "n.state = 1 AND n.priority = 0, CASE WHEN n.state = 0 OR n.state = 1 AND n.priority <> 0 THEN n.state END"
@@ -62,7 +62,8 @@ macro_rules! stand {
 }
 pub(crate) use stand;
 
-/// A job whose id is there already is left as it is. Gives those that are added as running ones, as they stand in `leases`.
+/// Adds jobs. A job whose id is there already is left as it is. Gives the jobs that are added as running ones, as they stand
+/// in `leases`.
 const ENQUEUE: &str = concat!(
     "
     WITH added AS (
@@ -80,15 +81,15 @@ const ENQUEUE: &str = concat!(
         RETURNING worker, number, jobs"
 );
 
-/// Jobs that a worker got together.
+/// Jobs that one worker got together.
 pub(crate) struct LeaseRow {
     worker: WorkerId,
     number: i64,
     jobs: Vec<JobId>,
 }
 
-/// The jobs by their ids: else two processes that add the same jobs could each wait for the other. Of two with one id the
-/// first stays.
+/// The jobs sorted by id: otherwise two processes that add the same jobs could each wait for the other. Of two jobs with one
+/// id the first stays.
 pub(crate) fn in_order<'j>(jobs: impl IntoIterator<Item = &'j NewJob>) -> Vec<&'j NewJob> {
     let mut jobs: Vec<_> = jobs.into_iter().collect();
     jobs.sort_by_key(|job| job.call.id);
@@ -96,7 +97,7 @@ pub(crate) fn in_order<'j>(jobs: impl IntoIterator<Item = &'j NewJob>) -> Vec<&'
     jobs
 }
 
-/// Adds the jobs, which are in order; those for which there is a worker run there from now on. Gives those that do, by worker.
+/// Adds the jobs, which are in order. Jobs for which there is a worker run there from now on; gives these, by worker.
 pub(crate) async fn enqueue(
     database: &Database,
     jobs: &[&NewJob],

@@ -1,4 +1,4 @@
-//! How due jobs are found and handed out.
+//! How due jobs are found and leased.
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
     }
     shared.broadcast.notifier.notify_jobs(handed.leased.jobs.iter().map(|job| job.call.id));
     if handed.missed {
-        // What others looked at when we did, they may have left.
+        // Jobs that other calls were looking at may have been left by them.
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -45,7 +45,7 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
     Ok(handed.leased)
 }
 
-/// Makes one search, and takes note of it.
+/// Makes one search, and takes note of how far it got.
 async fn lease_once(shared: &Shared, ask: &Ask) -> Result<Handed, Fault> {
     let search = shared.watermark.search(ask);
     let handed = search_from(&shared.database, ask, &search).await;
@@ -60,21 +60,22 @@ async fn lease_once(shared: &Shared, ask: &Ask) -> Result<Handed, Fault> {
     Ok(handed)
 }
 
-/// Gives the jobs, each with: when the next one is due, whether suspects wait, and whether any other job still waits.
-/// Where there are none, it gives that alone.
+/// Gives the jobs, and beside each of them when the next one is due, whether suspects wait, and whether any other job still
+/// waits. If no job is leased, it gives one row with the latter alone.
 ///
 /// A lane is a task in a queue. Fresh jobs are read by their ids from where the lane, and this store, have taken all; where
 /// the search is one of everything, also those behind that which have come to light since. With them come the most urgent of
-/// the line, and those whose time has just come, of these some thousands at most. What others hold is passed over. All that
-/// was due and is not taken stands in line from then on. Whoever enqueued a job may have a clock that is ahead of the
-/// worker's: a few such jobs are looked for, and tell when they are due. Of the suspects the one that has survived least has
-/// the seat, and it is taken if it is among the most urgent of all that is chosen from.
+/// the line, and those whose time has just come, of these some thousands at most. Rows that other calls have locked are
+/// passed over. Jobs whose time has come and that are not taken stand in line from then on. The process that enqueued a job
+/// may have a clock that is ahead of the worker's: a few such jobs are looked for, to learn when they are due. Of the
+/// suspects the one that has survived least has the seat, and it is taken if it is among the most urgent of all that is
+/// chosen from.
 ///
-/// The commit is not waited for: where a crash of the server takes a lease back, another lease of the job fences off whatever
-/// its worker writes, and each step that is recorded makes the lease durable too.
+/// The statement does not wait for its commit to be durable: if a crash of the server takes a lease back, another lease of
+/// the job fences off all that the worker writes, and each step that is recorded makes the lease durable too.
 ///
-/// What is known of a lane is of no use where the server has counted fewer transactions since than before, as one does that
-/// was filled from a dump of another.
+/// The mark of a lane is of no use if it knows of more transactions than the server has counted, as on a server that was
+/// filled from a dump of another.
 const LEASE: &str = concat!(
     "
     WITH asked AS MATERIALIZED (
@@ -184,14 +185,14 @@ const LEASE: &str = concat!(
     SELECT t.*, r.next_due, r.suspects, r.missed, r.left, r.number, r.durability FROM rest r LEFT JOIN taken t ON true"
 );
 
-/// What was leased.
+/// The answer to one search.
 struct Handed {
     leased: Leased,
-    /// The row of `leases` that says so.
+    /// The number of the row of `leases` that names the jobs.
     number: Option<i64>,
-    /// Whether jobs were passed over since another call looked at them at the same time.
+    /// Whether jobs were passed over because another call had locked them.
     missed: bool,
-    /// Whether fresh jobs may be left before those that were leased.
+    /// Whether fresh jobs may still wait that come before those that were leased.
     left: bool,
     /// Whether the search was one of everything.
     everywhere: bool,

@@ -10,10 +10,10 @@ use crate::store::{
 };
 
 /// Moves the marks of lanes on. A mark says: of the fresh jobs whose transaction `seen` knows, none with an id before `upto`
-/// waits. So the two are found by one look, which sees what jobs there are by the same snapshot.
+/// waits. So one statement finds both, and sees the jobs by the same snapshot.
 ///
-/// The mark stays a second behind the server's time: an id is made some moments before its job is there, and a search from the
-/// mark on finds such a job without looking for transactions.
+/// The mark stays a second behind the server's time: an id is made some moments before its job is there, and a search from
+/// the mark on finds such a job without looking for transactions.
 const MARK: &str = "
     WITH now AS MATERIALIZED (
         SELECT pg_current_snapshot() AS seen,

@@ -1,4 +1,4 @@
-//! How old jobs go away.
+//! How old jobs are deleted.
 
 use std::sync::PoisonError;
 
@@ -13,11 +13,11 @@ use crate::store::postgres::{
     shared::Shared,
 };
 
-/// Deletes jobs that are old enough, and what belongs to them where that is little; gives how many these were. One of which
-/// much is left is deleted first and its steps bit by bit, so that nobody ever sees half of it.
+/// Deletes jobs that are old enough, and their steps and memos where these are few; gives how many jobs were deleted. A job
+/// with many steps is deleted first and its steps bit by bit, so that no caller ever sees half of it.
 ///
-/// Jobs are looked through in the order in which they came, from one of them on: a page at a time, as long as there are some
-/// on it that came long enough ago. Gives too the last job of the page, and whether there may be more to delete on this
+/// Jobs are looked through in the order in which they came, from one of them on: a page at a time, as long as there are jobs
+/// on it that came long enough ago. Gives also the last job of the page, and whether there may be more to delete on this
 /// page, and behind it.
 const PRUNE: &str = "
     WITH page AS MATERIALIZED (
@@ -43,7 +43,7 @@ const PRUNE: &str = "
         (SELECT count(*) = 2000 AND min(enqueued) < greatest($1::int8, $2::int8) FROM page)
     FROM (SELECT) AS one LEFT JOIN (SELECT came, id FROM page ORDER BY came DESC, id DESC LIMIT 1) AS last ON true";
 
-/// Deletes some of what is left of jobs that are gone; gives whether there is more.
+/// Deletes some of the steps and memos of jobs that are gone; gives whether there are more.
 const SWEEP: &str = "
     WITH next AS MATERIALIZED (
         SELECT job FROM qtasks.pruned ORDER BY job LIMIT 1 FOR UPDATE SKIP LOCKED
@@ -63,7 +63,7 @@ const SWEEP: &str = "
     )
     SELECT count(*) > 0 FROM next";
 
-/// Jobs that one statement deletes at most.
+/// The most jobs that one statement deletes.
 const AT_ONCE: usize = 500;
 
 pub(crate) async fn prune(shared: &Shared, finished: Timestamp, dead: Timestamp, limit: usize) -> Result<usize, Fault> {
@@ -91,7 +91,7 @@ pub(crate) async fn prune(shared: &Shared, finished: Timestamp, dead: Timestamp,
 /// The transaction that brought a job, and the job's id.
 type Position = (u64, Uuid);
 
-/// Before all jobs.
+/// The position before all jobs.
 const START: Position = (0, Uuid::nil());
 
 fn from(shared: &Shared) -> Position {
@@ -104,7 +104,7 @@ fn set_from(shared: &Shared, position: Position) {
 
 struct Page {
     deleted: usize,
-    /// Behind which job to go on, where there may be more to delete.
+    /// The position from which to go on, where there may be more to delete.
     next: Option<Position>,
 }
 
@@ -130,6 +130,6 @@ async fn prune_page(
     let last = encoding::get::<Option<&str>>(row, 1)?.and_then(|came| came.parse().ok());
     let behind = last.zip(encoding::get::<Option<Uuid>>(row, 2)?).filter(|_| more_behind);
     let deleted = encoding::get::<i64>(row, 0)? as usize;
-    // What another process has locked is passed over.
+    // Jobs that another process has locked are passed over.
     Ok(Page { deleted, next: if more_here && deleted > 0 { Some(from) } else { behind } })
 }

@@ -1,4 +1,4 @@
-//! The waiters: what is read from the tables, and how.
+//! The calls that read jobs and what belongs to them.
 
 use jiff::Timestamp;
 use tokio::task::yield_now;
@@ -37,7 +37,7 @@ const JOBS: &str = concat!(
       AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
 );
 
-/// They are few among many, so they are found by what was leased, and then sorted.
+/// Running jobs are few among many, so they are found by their leases, and then sorted.
 const RUNNING_JOBS: &str = concat!(
     "WITH running AS MATERIALIZED (SELECT j.* FROM qtasks.jobs j
         WHERE j.id = ANY (ARRAY(SELECT unnest(l.jobs) FROM qtasks.leases l)) AND j.state = 2) SELECT ",
@@ -69,14 +69,14 @@ pub(crate) async fn jobs(
         for row in some {
             jobs.push(encoding::job(row)?);
         }
-        // Other calls have the same thread.
+        // Other calls run on the same thread.
         yield_now().await;
     }
     Ok(jobs)
 }
 
-/// Goes by index from lane to lane, so that the many jobs of each are not looked at. Of fresh jobs those behind the mark are
-/// left out; they are few, and not there for long.
+/// Goes by index from lane to lane, so that the many jobs of each are not looked at. Fresh jobs behind the mark are left out:
+/// they are few, and do not wait there for long.
 const DUE_LANES: &str = "
     WITH RECURSIVE fresh AS (
         (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.fresh ORDER BY j.queue, j.task LIMIT 1)
@@ -151,7 +151,7 @@ pub(crate) async fn memos(
     database.query(MEMOS, &parameters).await?.iter().map(encoding::memo).collect()
 }
 
-/// An older qtasks may have left more than are kept.
+/// Reads only as many attempts as are kept, for an older qtasks may have left more.
 const ATTEMPTS: &str = "
     SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 AND (
         number > (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number LIMIT 1 OFFSET $2 - 1)
@@ -169,7 +169,7 @@ pub(crate) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attem
 
 const TIME: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::int8";
 
-/// The time by the server's clock.
+/// Reads the time by the clock of the server.
 pub(crate) async fn time(database: &Database) -> Result<Option<Timestamp>, Fault> {
     let rows = database.query(TIME, &[]).await?;
     rows.first().map(|row| Ok(encoding::time(encoding::get(row, 0)?))).transpose()

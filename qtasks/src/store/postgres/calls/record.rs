@@ -43,10 +43,11 @@ impl BatchedCall for Records {
     }
 }
 
-/// Gives the numbers of the records whose lease holds, and whether all follow on what is recorded; else nothing is written.
+/// Gives the indices of the records whose lease holds, and whether all of them follow on what is recorded. If one does not,
+/// nothing is written.
 ///
-/// `steps` and `memos` are the first number that is new to the job, by what the record holds, and the one behind the last.
-/// The last parameter has the places of the records that say that a suspect has had its turn, which are few.
+/// For steps and for memos, a record gives the first number that may be new to the job, and the number behind the last. The
+/// last parameter has the indices of the records that say that a suspect has had its turn, which are few.
 pub(crate) const RECORD: &str = concat!(
     "
     WITH asked AS MATERIALIZED (
@@ -96,7 +97,8 @@ pub(crate) const RECORD: &str = concat!(
     SELECT h.place, w.yes FROM held h CROSS JOIN whole w"
 );
 
-/// What the records come to, in order: all that are written are so at once, and none is where one leaves a gap.
+/// Writes the records, and says of each in order whether it was written. All are written at once, and none is if one leaves a
+/// gap.
 pub(crate) async fn record(database: &Database, records: &[&Record]) -> Result<Vec<Written>, Fault> {
     let mut written = vec![Written::Fenced; records.len()];
     let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
@@ -126,10 +128,10 @@ pub(crate) async fn record(database: &Database, records: &[&Record]) -> Result<V
     Ok(written)
 }
 
-/// Records, by column; their steps, memos and jobs are more or fewer.
+/// Records, by column. Their steps, memos and jobs have columns of their own, of other lengths.
 #[derive(Default)]
 pub(crate) struct Columns<'r> {
-    places: Vec<i64>,
+    indices: Vec<i64>,
     jobs: Vec<Uuid>,
     workers: Vec<Uuid>,
     attempts: Vec<i64>,
@@ -142,13 +144,13 @@ pub(crate) struct Columns<'r> {
     steps: Steps<'r>,
     memos: Memos<'r>,
     enqueued: Jobs<'r>,
-    enqueued_places: Vec<i64>,
+    enqueued_indices: Vec<i64>,
     passed: Vec<i64>,
 }
 
 #[derive(Default)]
 struct Steps<'r> {
-    places: Vec<i64>,
+    indices: Vec<i64>,
     seqs: Vec<i64>,
     hashes: Vec<i64>,
     skipped: Vec<bool>,
@@ -157,7 +159,7 @@ struct Steps<'r> {
 
 #[derive(Default)]
 struct Memos<'r> {
-    places: Vec<i64>,
+    indices: Vec<i64>,
     steps: Vec<i64>,
     numbers: Vec<i64>,
     names: Vec<String>,
@@ -168,22 +170,22 @@ struct Memos<'r> {
 impl<'r> Columns<'r> {
     pub(crate) fn new(round: &[(usize, &'r Record)]) -> Self {
         let mut columns = Self::default();
-        for (place, record) in round {
-            columns.push(encoding::count(*place), record);
+        for (index, record) in round {
+            columns.push(encoding::count(*index), record);
         }
         let mut enqueued: Vec<_> = round
             .iter()
-            .flat_map(|(place, record)| record.jobs.iter().map(|job| (encoding::count(*place), job)))
+            .flat_map(|(index, record)| record.jobs.iter().map(|job| (encoding::count(*index), job)))
             .collect();
         enqueued.sort_by_key(|(_, job)| job.call.id);
-        columns.enqueued_places = enqueued.iter().map(|(place, _)| *place).collect();
+        columns.enqueued_indices = enqueued.iter().map(|(index, _)| *index).collect();
         columns.enqueued = Jobs::new(enqueued.into_iter().map(|(_, job)| job));
         columns
     }
 
-    fn push(&mut self, place: i64, record: &'r Record) {
+    fn push(&mut self, index: i64, record: &'r Record) {
         let Record { lease, steps, memos, progress, passed, .. } = record;
-        self.places.push(place);
+        self.indices.push(index);
         self.jobs.push(encoding::job_id(lease.job));
         self.workers.push(encoding::worker_id(lease.worker));
         self.attempts.push(lease.attempt.into());
@@ -194,14 +196,14 @@ impl<'r> Columns<'r> {
         self.next_memos.push(memos.next);
         self.done.push(progress.map(|progress| progress.done.cast_signed()));
         self.total.push(progress.map(|progress| progress.total.cast_signed()));
-        self.passed.extend(passed.then_some(place));
-        steps.things.into_iter().for_each(|step| self.steps.push(place, step));
-        memos.things.into_iter().for_each(|memo| self.memos.push(place, memo));
+        self.passed.extend(passed.then_some(index));
+        steps.parts.into_iter().for_each(|step| self.steps.push(index, step));
+        memos.parts.into_iter().for_each(|memo| self.memos.push(index, memo));
     }
 
     pub(crate) fn parameters(&self) -> Vec<Parameter<'_>> {
         let own: [Parameter<'_>; 10] = [
-            (&self.places, Type::INT8_ARRAY),
+            (&self.indices, Type::INT8_ARRAY),
             (&self.jobs, Type::UUID_ARRAY),
             (&self.workers, Type::UUID_ARRAY),
             (&self.attempts, Type::INT8_ARRAY),
@@ -213,28 +215,29 @@ impl<'r> Columns<'r> {
             (&self.total, Type::INT8_ARRAY),
         ];
         let steps: [Parameter<'_>; 5] = [
-            (&self.steps.places, Type::INT8_ARRAY),
+            (&self.steps.indices, Type::INT8_ARRAY),
             (&self.steps.seqs, Type::INT8_ARRAY),
             (&self.steps.hashes, Type::INT8_ARRAY),
             (&self.steps.skipped, Type::BOOL_ARRAY),
             (&self.steps.replies, Type::TEXT_ARRAY),
         ];
         let memos: [Parameter<'_>; 6] = [
-            (&self.memos.places, Type::INT8_ARRAY),
+            (&self.memos.indices, Type::INT8_ARRAY),
             (&self.memos.steps, Type::INT8_ARRAY),
             (&self.memos.numbers, Type::INT8_ARRAY),
             (&self.memos.names, Type::TEXT_ARRAY),
             (&self.memos.nths, Type::INT8_ARRAY),
             (&self.memos.values, Type::TEXT_ARRAY),
         ];
-        let places: [Parameter<'_>; 2] = [(&self.enqueued_places, Type::INT8_ARRAY), (&self.passed, Type::INT8_ARRAY)];
-        own.into_iter().chain(steps).chain(memos).chain(self.enqueued.parameters()).chain(places).collect()
+        let indices: [Parameter<'_>; 2] =
+            [(&self.enqueued_indices, Type::INT8_ARRAY), (&self.passed, Type::INT8_ARRAY)];
+        own.into_iter().chain(steps).chain(memos).chain(self.enqueued.parameters()).chain(indices).collect()
     }
 }
 
 impl<'r> Steps<'r> {
-    fn push(&mut self, place: i64, step: &'r Step) {
-        self.places.push(place);
+    fn push(&mut self, index: i64, step: &'r Step) {
+        self.indices.push(index);
         self.seqs.push(encoding::count(step.seq));
         self.hashes.push(step.hash.cast_signed());
         let (skipped, reply) = match &step.reply {
@@ -247,8 +250,8 @@ impl<'r> Steps<'r> {
 }
 
 impl<'r> Memos<'r> {
-    fn push(&mut self, place: i64, memo: &'r Memo) {
-        self.places.push(place);
+    fn push(&mut self, index: i64, memo: &'r Memo) {
+        self.indices.push(index);
         self.steps.push(encoding::memo_step(memo.step));
         self.numbers.push(encoding::count(memo.number));
         self.names.push(encoding::quoted(&memo.name));
@@ -257,27 +260,27 @@ impl<'r> Memos<'r> {
     }
 }
 
-/// Numbered things of a record, without those that are surely recorded and those that are named twice: their numbers have
-/// no gaps, and leave none if `first` is not beyond what is recorded.
+/// Numbered parts of a record, without those that are surely recorded and those that are given twice. Their numbers have no
+/// gaps, and leave none if `first` is not beyond what is recorded.
 struct New<'r, T> {
-    things: Vec<&'r T>,
+    parts: Vec<&'r T>,
     first: i64,
-    /// The number behind the last.
+    /// The number behind that of the last one.
     next: i64,
 }
 
 impl<'r, T> New<'r, T> {
     fn of(all: &'r [T], number: impl Fn(&T) -> u64) -> Self {
-        let mut new = Self { things: Vec::new(), first: 0, next: 0 };
-        for thing in all {
-            let number = encoding::count(number(thing));
+        let mut new = Self { parts: Vec::new(), first: 0, next: 0 };
+        for part in all {
+            let number = encoding::count(number(part));
             if number > new.next {
                 // What came before must be recorded, or this leaves a gap.
-                new.things.clear();
+                new.parts.clear();
                 (new.first, new.next) = (number, number);
             }
             if number == new.next {
-                new.things.push(thing);
+                new.parts.push(part);
                 new.next = new.next.saturating_add(1);
             }
         }
@@ -291,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_is_new_has_no_gaps() {
-        for (numbers, first, things) in [
+        for (numbers, first, parts) in [
             (&[][..], 0, &[][..]),
             (&[0, 1, 2], 0, &[0, 1, 2]),
             (&[3, 3, 4, 4], 3, &[3, 4]),
@@ -302,7 +305,7 @@ mod tests {
         ] {
             let new = New::of(numbers, |number| *number);
             assert_eq!(new.first, first, "{numbers:?}");
-            assert_eq!(new.things.into_iter().copied().collect::<Vec<_>>(), things, "{numbers:?}");
+            assert_eq!(new.parts.into_iter().copied().collect::<Vec<_>>(), parts, "{numbers:?}");
         }
     }
 }

@@ -36,7 +36,7 @@ impl BatchedCall for Settle {
             let settlements: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = settle(&shared.database, &settlements).await;
             if came.is_ok() {
-                // Also where it was fenced off: then the lease does not hold.
+                // Also settlements that were fenced off: their leases do not hold.
                 shared.leases.ended(settlements.iter().filter_map(|settlement| lease(settlement.hold)));
             }
             shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job()));
@@ -90,15 +90,15 @@ macro_rules! settle {
     SELECT place FROM settled") };
 }
 
-/// Gives the numbers of the settlements that were written. An attempt that ends a job well stays in the job's row, and moves
-/// into the history if the job goes on all the same.
+/// Gives the indices of the settlements that were written. An attempt that ends a job well stays in the row of the job, and
+/// moves into the history if the job is run again.
 ///
-/// A process that takes over the jobs of a silent worker locks the row in which the worker renews: when the worker renews at
-/// that moment, it learns afterwards of what was taken, or nothing is taken.
+/// A process that takes over the jobs of a silent worker locks the row in which the worker renews. If the worker renews at
+/// that moment, either it learns afterwards which jobs were taken, or none are taken.
 const SETTLE: &str = settle!("");
 
-/// The same where jobs have more attempts than are kept: deletes those behind the first and before the last ones. It sees the
-/// history without the attempt that ends now.
+/// Settles jobs that have more attempts than are kept, and deletes the attempts between the first and the last ones. It sees
+/// the history without the attempt that ends now.
 const SETTLE_AND_TRIM: &str = settle!(
     ", trimmed AS (
         DELETE FROM qtasks.attempts a USING (
@@ -114,7 +114,7 @@ const SETTLE_AND_TRIM: &str = settle!(
     )"
 );
 
-/// What the settlements come to, in order: all that are written are so at once.
+/// Writes the settlements, and says of each in order whether it was written. All are written at once.
 pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
     let mut written = vec![Written::Fenced; settlements.len()];
     let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
@@ -149,7 +149,7 @@ fn lease(hold: Hold) -> Option<Lease> {
     }
 }
 
-/// Whether the job's row says all that there is to say of the attempt that ends with it.
+/// Whether the row of the job holds all facts of the attempt that ends with it.
 fn ends_well(settlement: &Settlement, attempt: &Attempt) -> bool {
     let Attempt { number, worker, ended, ending, .. } = attempt;
     settlement.outcome.next.kind() == StateKind::Done
@@ -159,8 +159,8 @@ fn ends_well(settlement: &Settlement, attempt: &Attempt) -> bool {
         && matches!(settlement.hold, Hold::Lease(lease) if (lease.attempt, lease.worker) == (*number, *worker))
 }
 
-/// The things with their places, in rounds in which no two are of one `key`, sorted by that: a statement changes a row once,
-/// and two that lock rows in one order never wait for each other.
+/// The things with their indices, in rounds in which no two have one `key`, sorted by it. A statement changes a row only
+/// once, and two statements that lock rows in the same order never wait for each other.
 pub(crate) fn rounds<'t, T, K: Ord + Copy + std::hash::Hash>(
     things: &[&'t T],
     key: impl Fn(&T) -> K,
@@ -181,7 +181,7 @@ pub(crate) fn rounds<'t, T, K: Ord + Copy + std::hash::Hash>(
     rounds
 }
 
-/// Settlements, by column; those of attempts that end are fewer.
+/// Settlements, by column. Attempts that end have columns of their own, for not each settlement ends one.
 #[derive(Default)]
 struct Columns<'s> {
     places: Vec<i64>,

@@ -1,8 +1,8 @@
-//! Handlers in transactions, each job's in its own.
+//! Handlers in transactions. Each job has a transaction of its own.
 //!
-//! Only at the end is the job's row locked, for as long as it takes to append the steps and commit: by that a lost lease is
-//! found out before anything of it can stay, and a handler that takes its time, or stands still with its process, holds up
-//! nobody who takes the job over.
+//! The row of the job is locked only at the end, for as long as it takes to append the steps and commit. So a lost lease is
+//! noticed before anything of it can stay, and a handler that takes its time, or stands still with its process, does not
+//! hold up the worker that takes the job over.
 
 use std::{
     sync::Arc,
@@ -29,10 +29,11 @@ use crate::{
     store::{PendingStep, Record, Transacted},
 };
 
-/// A transaction that took longer than this takes on no more handlers.
+/// After this time a transaction takes on no more handlers.
 const LONG: Duration = Duration::from_millis(50);
 
-/// A cursor that is to be held is read to its end at the commit: so nobody can commit who has not closed it.
+/// A cursor `WITH HOLD` is read to its end at the commit, and reading this one is an error. So a handler cannot commit, since
+/// only the store closes the cursor.
 const BEGIN: &str = "
     DECLARE qtasks_guard NO SCROLL CURSOR WITH HOLD FOR
         SELECT ('a handler must not commit the transaction that it was given' || left(clock_timestamp()::text, 0))::int;
@@ -40,8 +41,8 @@ const BEGIN: &str = "
 
 const UNDO: &str = "ROLLBACK TO SAVEPOINT qtasks_handler";
 
-/// Takes back what a handler may have set for itself. From here on others may wait for the job, so a process that stands
-/// still is not waited for.
+/// Takes back the settings that a handler may have made. From here on others may wait for the job, so the server ends the
+/// transaction if the process stands still.
 const END: &str = "
     CLOSE qtasks_guard;
     RESET ROLE;
@@ -54,11 +55,11 @@ const END: &str = "
     SET LOCAL plan_cache_mode = force_generic_plan;
     SET LOCAL idle_in_transaction_session_timeout = '3s'";
 
-/// `state + 0` keeps Postgres from going through the index of all jobs that run.
+/// Reads how many steps of a job are recorded, if the lease holds.
 const RECORDED: &str =
     "SELECT j.steps FROM qtasks.jobs j WHERE j.id = $1 AND j.state = 2 AND j.worker = $2 AND j.attempt = $3";
 
-/// The same, behind a commit that is under way.
+/// Reads the same, after a commit that is under way.
 const RECORDED_AT_LAST: &str = "SELECT j.steps FROM qtasks.jobs j
     WHERE j.id = $1 AND j.state = 2 AND j.worker = $2 AND j.attempt = $3 FOR UPDATE";
 
@@ -67,20 +68,20 @@ const BROKEN: &str = "what handlers wrote cannot be committed";
 const POOLED: &str = "a handler in a transaction needs a connection of its own to Postgres, and these go through a pooler \
                       (`pooler=transaction`); use a URL that leads past it";
 
-/// Runs handlers, and records the steps that they make.
+/// Runs handlers, and records their steps.
 pub(crate) async fn transact(
     shared: &Arc<Shared>,
     runtime: Handle,
     lease: Option<Lease>,
-    works: &[Arc<PendingStep>],
+    pending_steps: &[Arc<PendingStep>],
 ) -> Result<Transacted, Fault> {
-    let place = &shared.database.place;
-    if place.pooled {
+    let url = &shared.database.place;
+    if url.pooled {
         return Err(Fault::Unsupported(POOLED));
     }
     if let Some(lease) = lease
-        && works.iter().any(|work| work.is_taken())
-        && let Some(came) = after_all(shared, &runtime, lease, works).await?
+        && pending_steps.iter().any(|pending| pending.is_taken())
+        && let Some(came) = after_all(shared, &runtime, lease, pending_steps).await?
     {
         return Ok(came);
     }
@@ -89,21 +90,21 @@ pub(crate) async fn transact(
         async move { shared.database.lend_to_handlers().await }
     });
     let mut lent = lending.await.map_err(Fault::away)??;
-    let call = HandlerRun { place, timer: Timer { runtime, patience: place.patience }, lease, works };
+    let call = HandlerRun { url, timer: Timer { runtime, patience: url.patience }, lease, pending_steps };
     let came = call.carry_out(lent.connection_mut()).await;
-    // Where no answer came, it may be done all the same.
+    // If no answer came, the commit may have been made all the same.
     shared.broadcast.of_jobs(lease.map(|lease| lease.job));
-    let came = came.map_err(|fault| fault.explained(place))?;
+    let came = came.map_err(|fault| fault.explained(url))?;
     lent.give_back();
     Ok(came)
 }
 
-/// What became of a call that was made before, unless there is more to do.
+/// The result of a call that was made before, unless it has left handlers to run.
 async fn after_all(
     shared: &Arc<Shared>,
     runtime: &Handle,
     lease: Lease,
-    works: &[Arc<PendingStep>],
+    pending_steps: &[Arc<PendingStep>],
 ) -> Result<Option<Transacted>, Fault> {
     let reading = runtime.spawn({
         let shared = Arc::clone(shared);
@@ -115,14 +116,14 @@ async fn after_all(
     let rows = reading.await.map_err(Fault::away)??;
     let Some(row) = rows.first() else { return Ok(Some(Transacted::Fenced)) };
     let recorded = encoding::get::<i64>(row, 0)?.cast_unsigned();
-    Ok(match works.iter().find(|work| work.seq >= recorded) {
-        Some(work) if work.is_taken() => Some(Transacted::Spent(recorded)),
+    Ok(match pending_steps.iter().find(|pending| pending.seq >= recorded) {
+        Some(pending) if pending.is_taken() => Some(Transacted::Spent(recorded)),
         Some(_) => None,
         None => Some(Transacted::Upto(recorded)),
     })
 }
 
-/// Whose lease it is.
+/// The lease of the job, as parameters of statements.
 struct Holder {
     job: Uuid,
     worker: Uuid,
@@ -143,28 +144,28 @@ impl Holder {
     }
 }
 
-/// A call that runs handlers.
+/// One call that runs handlers.
 struct HandlerRun<'a> {
-    place: &'a StoreUrl,
+    url: &'a StoreUrl,
     timer: Timer,
     lease: Option<Lease>,
-    works: &'a [Arc<PendingStep>],
+    pending_steps: &'a [Arc<PendingStep>],
 }
 
-/// What the store asks within the transaction of handlers.
+/// The statements of the store within the transaction of handlers.
 struct Statements {
     recorded: Statement,
     record: Statement,
 }
 
 impl HandlerRun<'_> {
-    /// Where this fails, the connection is to be closed.
+    /// Runs the handlers and commits. If this fails, the connection is to be closed.
     async fn carry_out(&self, connection: &mut Object) -> Result<Transacted, Fault> {
         let statements = self.prepare(connection).await?;
         let client: &mut Client = connection;
         let begun = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start();
         let transaction = self.timer.in_time(async { Ok(begun.await?) }).await?;
-        let (schema, timer) = (&*self.place.schema, self.timer.clone());
+        let (schema, timer) = (&*self.url.schema, self.timer.clone());
         let mut tx = Transaction { transaction, schema, timer, sealed: Sealed::No };
         let Some(recorded) = self.begin(&tx, &statements).await? else {
             return self.roll_back(tx, Transacted::Fenced).await;
@@ -182,7 +183,7 @@ impl HandlerRun<'_> {
     }
 
     async fn prepare(&self, connection: &Object) -> Result<Statements, Fault> {
-        let (recorded, record) = (self.place.sql(RECORDED), self.place.sql(RECORD));
+        let (recorded, record) = (self.url.sql(RECORDED), self.url.sql(RECORD));
         let of_record: Vec<_> = Columns::default().parameters().into_iter().map(|(_, of_type)| of_type).collect();
         let both = try_join(
             connection.prepare_typed_cached(&recorded, &[Type::UUID, Type::UUID, Type::INT8]),
@@ -192,9 +193,9 @@ impl HandlerRun<'_> {
         Ok(Statements { recorded, record })
     }
 
-    /// Gives how many steps are recorded, if the lease holds.
+    /// Begins the transaction. Gives how many steps are recorded, if the lease holds.
     async fn begin(&self, tx: &Transaction<'_>, statements: &Statements) -> Result<Option<u64>, Fault> {
-        let first = self.works.first().map_or(0, |work| work.seq);
+        let first = self.pending_steps.first().map_or(0, |pending| pending.seq);
         let Some(lease) = self.lease else {
             tx.execute(BEGIN).await?;
             return Ok(Some(first));
@@ -207,18 +208,18 @@ impl HandlerRun<'_> {
         recorded?.first().map(|row| Ok(encoding::get::<i64>(row, 0)?.cast_unsigned())).transpose()
     }
 
-    /// Runs handlers; gives the steps that they made, and how far they came.
+    /// Runs handlers. Gives their steps, and how far they came.
     async fn run(&self, tx: &mut Transaction<'_>, recorded: u64) -> Result<(Vec<Step>, Transacted), Fault> {
         let (begun, mut steps, mut next) = (Instant::now(), Vec::new(), recorded);
-        for work in self.works.iter().filter(|work| work.seq >= recorded) {
-            if work.seq != next {
+        for pending in self.pending_steps.iter().filter(|pending| pending.seq >= recorded) {
+            if pending.seq != next {
                 return Err(Fault::Contract("the values to handle leave a gap in their numbers"));
             }
-            // One of each call gets its turn, however slow those before it were.
+            // Each call runs at least one handler, however slow the begin was.
             if next > recorded && begun.elapsed() > LONG {
                 break;
             }
-            let Some(handler) = work.take::<InTransaction>() else { return Ok((steps, Transacted::Spent(next))) };
+            let Some(handler) = pending.take::<InTransaction>() else { return Ok((steps, Transacted::Spent(next))) };
             tx.sealed = Sealed::No;
             let reply = handler(tx).await;
             match std::mem::replace(&mut tx.sealed, Sealed::No) {
@@ -227,13 +228,13 @@ impl HandlerRun<'_> {
                 Sealed::InDoubt(fault) => return Err(fault),
             }
             let Some(reply) = reply else { return Ok((steps, Transacted::Failed(next))) };
-            steps.push(Step { seq: next, hash: work.hash, reply });
+            steps.push(Step { seq: next, hash: pending.hash, reply });
             next += 1;
         }
         Ok((steps, Transacted::Upto(next)))
     }
 
-    /// Appends the steps; gives whether the lease held.
+    /// Appends the steps. Gives whether the lease held.
     async fn record(&self, tx: &Transaction<'_>, statements: &Statements, steps: Vec<Step>) -> Result<bool, Fault> {
         let Some(lease) = self.lease else {
             return tx.execute(END).await.map(|()| true).map_err(|fault| blamed(fault, ENDED));
@@ -258,7 +259,7 @@ impl HandlerRun<'_> {
     }
 }
 
-/// What the server has refused, handlers have brought about.
+/// Blames the handlers for what the server has refused.
 fn blamed(fault: Fault, why: &'static str) -> Fault {
     match fault {
         Fault::Refused(trouble) => {

@@ -31,8 +31,8 @@ pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
     Parts::of(&parts)?.map(|parts| encoding::job(id, &parts)).transpose()
 }
 
-/// Reads how a job stands without its arguments. For a job that has been leased or cancelled that is a value of its own; before
-/// that the first bytes of the job say it.
+/// Reads how a job stands without its arguments. For a job that has been leased or cancelled that is a value of its own;
+/// before that the first bytes of the job say it.
 pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, Counts)>> {
     let mut command = cmd("MGET");
     ["p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));

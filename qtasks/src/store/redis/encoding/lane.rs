@@ -18,7 +18,7 @@ pub(crate) fn read_lane(name: &str) -> Result<Lane, Fault> {
     Ok(Lane { queue: queue.to_owned(), task: task.to_owned() })
 }
 
-/// Queue and task.
+/// The queue and the task in the name of a lane.
 pub(crate) fn names(lane: &str) -> Option<(&str, &str)> {
     let (length, rest) = lane.split_once(':')?;
     let (queue, task) = rest.split_at_checked(length.parse().ok()?)?;

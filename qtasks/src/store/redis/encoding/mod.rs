@@ -11,8 +11,8 @@
 //! | 26 | 4 | bytes of the lane |
 //! | 30 | | lane, arguments |
 //!
-//! The lane is queue and task: `7:default:send`. Once the job has been leased or cancelled, a second value says how it stands.
-//! A lease or a settlement sets this value as a whole, for many jobs at once:
+//! The lane is queue and task: `7:default:send`. Once the job has been leased or cancelled, a second value says how it
+//! stands. A lease or a settlement sets this value as a whole, for many jobs at once:
 //!
 //! | from | bytes | how it stands |
 //! | --- | --- | --- |
