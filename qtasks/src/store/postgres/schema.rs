@@ -32,6 +32,8 @@ use crate::error::{Error, Result};
 /// by which they are found when a worker is lost. The attempt that ended a job well stands in the job's own row, as its
 /// `worker` and `started`.
 ///
+/// A vacuum gives no empty pages back to the system where jobs are leased and renewed: for that it would lock the whole table.
+///
 /// The `step` of a memo is -1 if the memo is for the whole body.
 ///
 /// Each second a worker writes its next `beat` into the table `workers`; there is none once the worker has left. A worker is
@@ -155,7 +157,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         shape text,
         outcome text,
         args text NOT NULL
-    ) WITH (fillfactor = 40, toast_tuple_target = 512, autovacuum_vacuum_scale_factor = 0.05);
+    ) WITH (fillfactor = 40, toast_tuple_target = 512, autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = false);
     INSERT INTO qtasks.jobs (id, queue, task, priority, max_time, enqueued, due, state, line, suspect, liable, attempt, failures,
         steps, skipped, memos, progress_done, progress_total, survived, losses, leased, ended, worker, shape, outcome, args)
     SELECT id, queue, task, priority, max_time, enqueued, due, state,
@@ -174,7 +176,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         number bigint GENERATED ALWAYS AS IDENTITY,
         jobs uuid[] NOT NULL,
         PRIMARY KEY (worker, number)
-    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = false);
+    ALTER TABLE qtasks.workers SET (vacuum_truncate = false);
     INSERT INTO qtasks.leases (worker, jobs) SELECT worker, array_agg(id) FROM qtasks.jobs WHERE state = 2 GROUP BY worker;
     DO $rights$
     DECLARE
