@@ -84,7 +84,7 @@ pub(crate) fn shape_of_number(number: u8) -> Option<Shape> {
 }
 
 /// Why attempts end, each at the index that is its number: the names stand for it in SQLite, the numbers in Redis.
-#[cfg(any(feature = "redis", feature = "sqlite"))]
+#[cfg(any(feature = "sqlite", all(test, feature = "redis")))]
 pub(crate) const ENDINGS: [&str; 7] = ["done", "failed", "snoozed", "cancelled", "discarded", "released", "lost"];
 
 /// The number of why an attempt ended, and the text that goes with that.

@@ -1,7 +1,7 @@
 //! Where jobs are kept.
 //!
 //! A store finds due jobs, hands each to one worker, and writes what the worker reports if its lease still holds. It sees names,
-//! JSON and times, never tasks, and it decides nothing: what becomes of a job comes from [`crate::model::lifecycle`]. It never
+//! JSON and times, never tasks, and it decides nothing: the worker says what becomes of a job. It never
 //! reads a clock either; `now` comes in with each call.
 
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
