@@ -107,14 +107,16 @@ const LEASE: &str = concat!(
             SELECT j.id, j.priority FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 1 AND j.due <= $5
             ORDER BY -(j.priority::int4), j.id LIMIT $4 FOR UPDATE SKIP LOCKED) c
-    ), came AS MATERIALIZED (
-        SELECT j.id FROM qtasks.jobs j JOIN asked a ON a.queue = j.queue AND a.task = j.task
-        WHERE $8 AND j.fresh AND j.state = 1 AND j.line IS NULL AND j.due <= $5 AND j.id < a.start
+    ), recent AS MATERIALIZED (
+        SELECT j.id, j.queue, j.task, j.due FROM qtasks.jobs j
+        WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
             AND j.came >= (SELECT pg_snapshot_xmax(seen) FROM asked WHERE seen IS NOT NULL ORDER BY 1 LIMIT 1)
         UNION
-        SELECT j.id FROM qtasks.jobs j JOIN asked a ON a.queue = j.queue AND a.task = j.task
-        WHERE $8 AND j.fresh AND j.state = 1 AND j.line IS NULL AND j.due <= $5 AND j.id < a.start
+        SELECT j.id, j.queue, j.task, j.due FROM qtasks.jobs j
+        WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
             AND j.came = ANY (ARRAY(SELECT pg_snapshot_xip(seen) FROM asked))
+    ), came AS MATERIALIZED (
+        SELECT r.id FROM recent r JOIN asked a ON a.queue = r.queue AND a.task = r.task WHERE r.id < a.start AND r.due <= $5
     ), behind AS MATERIALIZED (
         SELECT j.id, j.priority FROM qtasks.jobs j
         WHERE j.id = ANY (ARRAY(SELECT id FROM came ORDER BY id LIMIT $4)) AND j.state = 1 AND j.line IS NULL

@@ -25,14 +25,16 @@ const MARK: &str = "
         LEFT JOIN qtasks.lanes l ON l.queue = q.queue AND l.task = t.task
             AND pg_snapshot_xmax(l.seen) <= pg_snapshot_xmax(pg_current_snapshot())
         WHERE EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.fresh)
-    ), came AS MATERIALIZED (
-        SELECT j.queue, j.task, j.id FROM qtasks.jobs j JOIN asked a ON a.queue = j.queue AND a.task = j.task
-        WHERE j.fresh AND j.state = 1 AND j.line IS NULL AND j.id < a.upto
+    ), recent AS MATERIALIZED (
+        SELECT j.queue, j.task, j.id FROM qtasks.jobs j
+        WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
             AND j.came >= (SELECT pg_snapshot_xmax(seen) FROM asked WHERE seen IS NOT NULL ORDER BY 1 LIMIT 1)
         UNION
-        SELECT j.queue, j.task, j.id FROM qtasks.jobs j JOIN asked a ON a.queue = j.queue AND a.task = j.task
-        WHERE j.fresh AND j.state = 1 AND j.line IS NULL AND j.id < a.upto
+        SELECT j.queue, j.task, j.id FROM qtasks.jobs j
+        WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
             AND j.came = ANY (ARRAY(SELECT pg_snapshot_xip(seen) FROM asked))
+    ), came AS MATERIALIZED (
+        SELECT r.queue, r.task, r.id FROM recent r JOIN asked a ON a.queue = r.queue AND a.task = r.task WHERE r.id < a.upto
     )
     INSERT INTO qtasks.lanes AS known (queue, task, upto, seen)
     SELECT a.queue, a.task, least(n.recent,
