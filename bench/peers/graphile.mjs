@@ -7,6 +7,8 @@ import pg from "pg";
 const [url, asked] = process.argv.slice(2);
 const jobs = Number(asked);
 const pool = new pg.Pool({ connectionString: url, max: 20 });
+pool.on("error", (error) => console.error(error.message));
+pool.on("connect", (client) => client.on("error", (error) => console.error(error.message)));
 const options = {
   pgPool: pool,
   logger: new Logger(() => () => {}),
