@@ -34,7 +34,7 @@ pub trait Edge: Debug + Send + Sync + 'static {
         of_the_store
     }
 
-    /// The notifier that whoever calls hears; that of the store, if it has none of its own.
+    /// The notifier of this edge, which its callers listen to. Without it they listen to that of the store.
     fn notifier<'a>(&'a self, of_the_store: &'a Notifier) -> &'a Notifier {
         of_the_store
     }

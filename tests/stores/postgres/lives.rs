@@ -282,7 +282,7 @@ async fn all_who_hold_jobs_are_seen_whether_they_are_known_or_not() {
     assert_eq!(found, expected);
 }
 
-/// A renewal may still be under way when nothing waits for it any more.
+/// A renewal may still be under way when its caller has given it up.
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn a_renewal_that_is_under_way_does_not_bring_back_a_worker_that_left() {

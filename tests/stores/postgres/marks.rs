@@ -203,6 +203,24 @@ async fn jobs_that_run_for_long_are_found_among_very_many_that_have_ended() {
     assert_eq!(renewed.leases.len(), 100);
 }
 
+/// A server that has lost steps refuses the settlement of a job whose lease holds still.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_job_whose_settlement_was_refused_for_its_steps_is_found_when_its_worker_is_lost() {
+    let url = shared().new_database();
+    let (store, ask) = (open(&url).await, ask(256));
+    store.enqueue((0..256).map(|_| new_job()).collect()).await.unwrap();
+    let jobs = store.lease(ask.clone()).await.unwrap().jobs;
+    let (refused, others) = jobs.split_first().unwrap();
+    let settlement = Settlement { steps: Some(9), ..done(refused) };
+    assert_eq!(store.settle([settlement].into()).await.unwrap(), [Written::Fenced]);
+    let written = store.settle(others.iter().map(done).collect()).await.unwrap();
+    assert_eq!(written, [Written::Yes; 255]);
+    let tidied = "SELECT coalesce(sum(cardinality(jobs)), 0) < 256 FROM qtasks.leases";
+    eventually("rows of leases are tidied", async || tell(&url, tidied).unwrap() == "t").await;
+    assert_eq!(ids(&store.held(ask.worker, 9).await.unwrap()), [refused.call.id]);
+}
+
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn old_jobs_are_pruned_behind_very_many_that_stay() {

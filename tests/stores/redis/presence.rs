@@ -128,7 +128,7 @@ async fn what_a_suspect_has_survived_counts_to_the_millisecond_for_two_years() {
     }
 }
 
-/// A renewal may still be under way when nobody waits for it any more.
+/// A renewal may still be under way when its caller has given it up.
 #[tokio::test]
 #[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
 async fn a_renewal_that_is_under_way_does_not_bring_back_a_worker_that_left() {

@@ -24,7 +24,7 @@ const ONE_OF: u32 = 128;
 /// A mark in the database is made after this many leased jobs.
 const JOBS_A_MARK: usize = 10_000;
 /// Where fewer jobs are leased, a mark is made after this many searches of everything.
-const SEARCHES_A_MARK: u32 = 64;
+const SEARCHES_A_MARK: u32 = 8;
 /// A job that is older than this beside the last one taken may stand behind the mark in the database, which stays a second
 /// behind the time.
 const LATE: Duration = Duration::from_millis(500);

@@ -165,7 +165,7 @@ async fn what_was_not_committed_when_the_connection_was_lost_is_handled_again_at
     worker.shutdown().await.unwrap();
 }
 
-/// At the first attempt, has somebody else take its job away while it runs.
+/// At the first attempt, has another worker take the job away while it runs.
 async fn is_robbed(tx: &mut Transaction<'_>, value: i64, diary: State<Diary>, ctx: TaskContext) -> Sql<u32> {
     insert(tx, value, &ctx).await?;
     if ctx.attempt() == 1 && value == 1 {

@@ -35,9 +35,10 @@ impl BatchedCall for Settle {
         Box::pin(async move {
             let settlements: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = settle(&shared.database, &settlements).await;
-            if came.is_ok() {
-                // Also settlements that were fenced off: their leases do not hold.
-                shared.leases.ended(settlements.iter().filter_map(|settlement| lease(settlement.hold)));
+            if let Ok(written) = &came {
+                // The lease of a settlement that was fenced off may hold still: the job may have lost steps.
+                let written = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
+                shared.leases.ended(written.filter_map(|(settlement, _)| lease(settlement.hold)));
             }
             shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job()));
             let ended = settlements.iter().filter(|settlement| settlement.outcome.next.is_ended());
