@@ -115,10 +115,13 @@ impl Fault {
         Self::Refused(Trouble::new(why.into().into()))
     }
 
-    /// Whether a pooler has answered in place of the server, because it does not pass on the settings of a connection.
+    /// Whether a pooler stands between, as the first statement of a connection finds out: it does not pass on the settings of
+    /// the connection, or has lent another session between the statement's preparation and its execution.
     pub(super) fn is_of_a_pooler(&self) -> bool {
-        self.answer().is_some_and(|said| {
-            *said.code() == SqlState::PROTOCOL_VIOLATION && said.message().contains("startup parameter")
+        self.answer().is_some_and(|said| match *said.code() {
+            SqlState::PROTOCOL_VIOLATION => said.message().contains("startup parameter"),
+            SqlState::INVALID_SQL_STATEMENT_NAME => true,
+            _ => false,
         })
     }
 
