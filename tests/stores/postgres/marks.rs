@@ -79,6 +79,32 @@ fn done(job: &Job) -> Settlement {
     }
 }
 
+/// A figure of the table `jobs`, as the server has it when the store is closed.
+async fn of_jobs(url: &str, column: &str, at_least: u32) -> u32 {
+    let sum = format!("SELECT {column} FROM pg_stat_user_tables WHERE relname = 'jobs'");
+    let counted = || tell(url, &sum).unwrap().parse::<u32>().unwrap();
+    eventually("what sessions did is counted", async || counted() >= at_least).await;
+    counted()
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_task_without_jobs_costs_no_look_at_those_of_others() {
+    let url = shared().new_database();
+    let store = open(&url).await;
+    store.enqueue((0..2_000).map(|_| new_job()).collect()).await.unwrap();
+    // With these figures the server takes all jobs for those of any task.
+    tell(&url, "ANALYZE qtasks.jobs").unwrap();
+    let tasks = ["a", "b", "c", "d", "e", "f", "task"];
+    for _ in 0..10 {
+        let jobs = store.lease(Ask { tasks: tasks.into(), ..ask(10) }).await.unwrap().jobs;
+        assert_eq!(jobs.len(), 10);
+    }
+    drop(store);
+    let read = of_jobs(&url, "idx_tup_fetch", 300).await;
+    assert!(read < 8_000, "{read} rows were read for a hundred jobs");
+}
+
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn jobs_that_run_once_and_are_done_change_no_index_and_leave_one_row_each() {

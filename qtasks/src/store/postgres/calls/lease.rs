@@ -86,7 +86,7 @@ const LEASE: &str = concat!(
     ), lane AS MATERIALIZED (
         SELECT a.queue, a.task, a.start FROM asked a
         WHERE coalesce(
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh AND j.id >= a.start
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh AND uuid_send(j.id) >= uuid_send(a.start)
                 AND j.state = 1 AND j.line IS NULL LIMIT 1),
             (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.line = 1 LIMIT 1),
             (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.line = 2 LIMIT 1),
@@ -99,9 +99,9 @@ const LEASE: &str = concat!(
     ), fresh AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
-            WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh AND j.id >= lane.start
-                AND j.state = 1 AND j.line IS NULL AND j.due <= $5
-            ORDER BY j.id LIMIT $4 FOR UPDATE SKIP LOCKED) c
+            WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh
+                AND uuid_send(j.id) >= uuid_send(lane.start) AND j.state = 1 AND j.line IS NULL AND j.due <= $5
+            ORDER BY uuid_send(j.id) LIMIT $4 FOR UPDATE SKIP LOCKED) c
     ), ready AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
@@ -153,13 +153,13 @@ const LEASE: &str = concat!(
     ), waits AS MATERIALIZED (
         SELECT c.id, c.due FROM lane, LATERAL (
             (SELECT j.id, j.due FROM qtasks.jobs j
-            WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh AND j.id >= lane.start
-                AND j.state = 1 AND j.line IS NULL
-            ORDER BY j.id LIMIT $4 + 64)
+            WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh
+                AND uuid_send(j.id) >= uuid_send(lane.start) AND j.state = 1 AND j.line IS NULL
+            ORDER BY uuid_send(j.id) LIMIT $4 + 64)
             UNION ALL
             (SELECT j.id, j.due FROM qtasks.jobs j WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 1
             ORDER BY -(j.priority::int4), j.id LIMIT $4 + 64)) c
-        WHERE NOT EXISTS (SELECT FROM found WHERE found.id = c.id)
+        WHERE NOT EXISTS (SELECT FROM unnest(ARRAY(SELECT id FROM found)) AS f(id) WHERE f.id = c.id)
     ), rest AS MATERIALIZED (
         SELECT
             (SELECT min(c.due) FROM lane, LATERAL (

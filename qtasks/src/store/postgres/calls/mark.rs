@@ -38,8 +38,8 @@ const MARK: &str = "
     )
     INSERT INTO qtasks.lanes AS known (queue, task, upto, seen)
     SELECT a.queue, a.task, least(n.recent,
-        (SELECT j.id FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh AND j.id >= a.upto
-            AND j.state = 1 AND j.line IS NULL ORDER BY j.id LIMIT 1),
+        (SELECT j.id FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh
+            AND uuid_send(j.id) >= uuid_send(a.upto) AND j.state = 1 AND j.line IS NULL ORDER BY uuid_send(j.id) LIMIT 1),
         (SELECT c.id FROM came c WHERE c.queue = a.queue AND c.task = a.task ORDER BY c.id LIMIT 1)), n.seen
     FROM asked a CROSS JOIN now n ORDER BY a.queue, a.task
     ON CONFLICT (queue, task) DO UPDATE SET upto = excluded.upto, seen = excluded.seen

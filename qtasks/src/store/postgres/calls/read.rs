@@ -106,7 +106,7 @@ const DUE_LANES: &str = "
     SELECT f.queue, f.task FROM fresh f LEFT JOIN qtasks.lanes k ON k.queue = f.queue AND k.task = f.task
         AND pg_snapshot_xmax(k.seen) <= pg_snapshot_xmax(pg_current_snapshot())
     WHERE EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = f.queue AND j.task = f.task AND j.fresh
-        AND j.id >= coalesce(k.upto, '00000000-0000-0000-0000-000000000000') AND j.state = 1 AND j.line IS NULL)
+        AND uuid_send(j.id) >= uuid_send(coalesce(k.upto, '00000000-0000-0000-0000-000000000000')) AND j.state = 1 AND j.line IS NULL)
     UNION SELECT queue, task FROM ready
     UNION SELECT queue, task FROM suspect
     UNION SELECT l.queue, l.task FROM later l WHERE EXISTS (
