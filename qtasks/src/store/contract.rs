@@ -49,10 +49,9 @@ use crate::{
 ///   records or settlements is answered so, workers write each of them again by itself, and the attempt of the one that is
 ///   refused fails.
 /// - Jobs are ordered by their ids, which sort by the time of their making. Text and JSON are kept to the letter.
-/// - A store has one [`Notifier`]. [`notify_work`](Notifier::notify_work) belongs to every change after which a job waits,
-///   [`notify_jobs`](Notifier::notify_jobs) to every record and settlement, [`notify_ends`](Notifier::notify_ends) to a settlement
-///   that ends a job, and [`notify_all`](Notifier::notify_all) to changes by another process. A notification too many does no
-///   harm.
+/// - A store has one [`Notifier`], which it calls before a call that changes something returns. [`Changes`](super::Changes) says
+///   which listeners a change concerns, [`notify`](Notifier::notify) notifies them, and [`notify_all`](Notifier::notify_all)
+///   belongs to changes by another process. A notification too many does no harm.
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already stays as it is.

@@ -4,6 +4,7 @@
 //! JSON and times, never tasks, and it decides nothing: the worker says what becomes of a job. It never
 //! reads a clock either; `now` comes in with each call.
 
+mod changes;
 #[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
 mod codec;
 #[cfg(feature = "conformance")]
@@ -25,13 +26,15 @@ mod settlement;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod url;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod waiters;
 
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) use self::settlement::KEPT_ATTEMPTS;
-pub(crate) use self::{contract::PAGE, record::GAP, secret::without_password};
 pub use self::{
+    changes::Changes,
     contract::{Home, Store, UserTransaction},
     filter::Filter,
     lease::{Ask, FreeSlots, Lane, Leased, Suspects},
@@ -42,4 +45,5 @@ pub use self::{
     settlement::{FIRST_ATTEMPTS, Hold, LAST_ATTEMPTS, Settlement, Written, trim_attempts},
     url::{Open, Scheme, open},
 };
+pub(crate) use self::{contract::PAGE, record::GAP, secret::without_password};
 pub use crate::model::pending::{BoxedHandler, PendingStep};

@@ -13,6 +13,7 @@ use std::{
 use futures::future::select;
 use tokio::sync::watch;
 
+use super::Changes;
 use crate::{
     model::job::JobId,
     runtime::alarm::{Alarm, is_clock_paused},
@@ -73,6 +74,15 @@ impl Notifier {
     /// Listens for the end of a job.
     pub fn end(&self, id: JobId) -> Listener {
         self.jobs().ends.listen(id)
+    }
+
+    /// Notifies the listeners that these changes concern.
+    pub fn notify(&self, changes: &Changes) {
+        if changes.work {
+            self.notify_work();
+        }
+        self.notify_jobs(changes.jobs.iter().copied());
+        self.notify_ends(changes.ended.iter().copied());
     }
 
     /// Notifies of work that there may be to lease.

@@ -16,7 +16,9 @@ use super::{
 use crate::{
     error::Result,
     model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
-    store::{Ask, Filter, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written},
+    store::{
+        Ask, Changes, Filter, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
+    },
 };
 
 inventory::submit! {
@@ -51,7 +53,7 @@ impl fmt::Debug for Memory {
 impl Store for Memory {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
         self.contents().enqueue(jobs);
-        self.notifier.notify_work();
+        self.notifier.notify(&Changes::enqueued());
         Ok(())
     }
 
@@ -91,10 +93,7 @@ impl Store for Memory {
 
     async fn record(&self, records: Arc<[Record]>) -> Result<Vec<Written>> {
         let written = self.contents().record(&records)?;
-        self.notifier.notify_jobs(records.iter().map(|record| record.lease.job));
-        if records.iter().any(|record| !record.jobs.is_empty()) {
-            self.notifier.notify_work();
-        }
+        self.notifier.notify(&Changes::recorded(&*records));
         Ok(written)
     }
 
@@ -102,13 +101,7 @@ impl Store for Memory {
         let mut contents = self.contents();
         let written = settlements.iter().map(|settlement| contents.settle(settlement.clone())).collect();
         drop(contents);
-        let (ended, due_again): (Vec<_>, Vec<_>) =
-            settlements.iter().partition(|settlement| settlement.outcome.next.is_ended());
-        self.notifier.notify_jobs(settlements.iter().map(Settlement::job));
-        self.notifier.notify_ends(ended.into_iter().map(Settlement::job));
-        if !due_again.is_empty() {
-            self.notifier.notify_work();
-        }
+        self.notifier.notify(&Changes::settled(&*settlements));
         Ok(written)
     }
 

@@ -14,7 +14,10 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{error::Fault, pool::Database, watermark::Watermark};
-use crate::{model::job::JobId, store::Notifier};
+use crate::{
+    model::job::JobId,
+    store::{Changes, Notifier},
+};
 
 /// Notifications are sent no more often than once in this time.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -82,17 +85,16 @@ impl Broadcast {
         self.some_unsent.notify_one();
     }
 
-    /// Notifies that these jobs have changed.
-    pub(super) fn of_jobs(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
-        self.notifier.notify_jobs(ids.clone());
-        self.unsent().jobs.extend(ids);
-        self.some_unsent.notify_one();
-    }
-
-    /// Notifies that these jobs have ended. That they have changed is for [`of_jobs`](Self::of_jobs) to say.
-    pub(super) fn of_ends(&self, ids: impl IntoIterator<Item = JobId> + Clone) {
-        self.notifier.notify_ends(ids.clone());
-        self.unsent().ended.extend(ids);
+    /// Notifies of these changes. If fresh jobs are among them, [`of_work`](Self::of_work) names the first.
+    pub(super) fn of(&self, changes: &Changes) {
+        self.notifier.notify(changes);
+        let mut unsent = self.unsent();
+        if changes.work {
+            unsent.work.get_or_insert_default();
+        }
+        unsent.jobs.extend(&changes.jobs);
+        unsent.ended.extend(&changes.ended);
+        drop(unsent);
         self.some_unsent.notify_one();
     }
 
@@ -223,8 +225,8 @@ mod tests {
     fn what_one_process_tells_another_hears_and_it_does_not_hear_itself() {
         let (one, other) = (Broadcast::new(), Broadcast::new());
         let (first, second) = (JobId::new(), JobId::new());
-        one.of_jobs([first]);
-        one.of_ends([second]);
+        one.of(&Changes::progressed([first]));
+        one.of(&Changes { ended: vec![second], ..Changes::default() });
         let text = one.unsent().text(&one.sender);
         let (mut broadcast, mut end, mut work) =
             (other.notifier.job(first), other.notifier.end(second), other.notifier.work());
@@ -240,11 +242,11 @@ mod tests {
     #[test]
     fn news_of_many_jobs_fit_into_what_postgres_takes() {
         let broadcast = Broadcast::new();
-        broadcast.of_jobs((0..MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        broadcast.of(&Changes::progressed((0..MANY).map(|_| JobId::new())));
         broadcast.of_work(Some(Uuid::nil()));
         let text = broadcast.unsent().text(&broadcast.sender);
         assert!(text.len() < 8_000 && text.contains(" job:"));
-        broadcast.of_jobs([JobId::new()]);
+        broadcast.of(&Changes::progressed([JobId::new()]));
         assert_eq!(broadcast.unsent().text("me"), "me all");
         let other = Broadcast::new();
         let (mut job, mut work) = (other.notifier.job(JobId::new()), other.notifier.work());
@@ -270,7 +272,7 @@ mod tests {
     fn a_worker_that_left_is_told_of_whatever_else_there_is() {
         let (broadcast, other) = (Broadcast::new(), Broadcast::new());
         let (mut here, mut there) = (broadcast.notifier.lost(), other.notifier.lost());
-        broadcast.of_jobs((0..=MANY).map(|_| JobId::new()).collect::<Vec<_>>());
+        broadcast.of(&Changes::progressed((0..=MANY).map(|_| JobId::new())));
         broadcast.of_loss();
         let unsent = mem::take(&mut *broadcast.unsent());
         // It could not be sent, and is sent again.

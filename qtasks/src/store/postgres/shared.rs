@@ -12,7 +12,7 @@ use super::{
     pool::Database,
     presence,
     session::Sessions,
-    waiters::Waiters,
+    waiters::SharedWaiters,
     watermark::{self, Watermark},
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     pub(super) leases: Leases,
     /// The transaction and the id of the job behind which the pruner goes on.
     pub(super) pruned_upto: Mutex<(u64, Uuid)>,
-    pub(super) waiters: Waiters,
+    pub(super) waiters: SharedWaiters,
 }
 
 impl Shared {

@@ -23,7 +23,7 @@ use super::{
     shared::Shared,
     transaction::KIND,
     url::StoreUrl,
-    waiters::Waiters,
+    waiters::SharedWaiters,
     watermark::Watermark,
 };
 use crate::store::{
@@ -111,7 +111,7 @@ impl Postgres {
             watermark: Watermark::default(),
             leases: Leases::default(),
             pruned_upto: Mutex::default(),
-            waiters: Waiters::default(),
+            waiters: SharedWaiters::default(),
         });
         let begun = begin(Arc::clone(&shared), of_sessions.runtime().handle().clone());
         engine.runtime().spawn(begun).await.map_err(|error| Error::store("open its database", error))??;

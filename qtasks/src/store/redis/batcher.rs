@@ -21,6 +21,7 @@ use super::{
     large::{LARGE, LargeCalls},
     runtime::Crew,
 };
+use crate::store::Changes;
 
 /// The most bytes of jobs that are enqueued together, unless one call has more, so that no other call waits long behind them.
 const TOGETHER: usize = 1 << 20;
@@ -159,7 +160,7 @@ impl Batcher {
         batch.add_to(&mut call, &self.link);
         let enqueued = self.large_calls.ask(&call).await.map(drop);
         if enqueued.is_ok() {
-            self.link.notifier.notify_work();
+            self.link.notifier.notify(&Changes::enqueued());
         }
         self.heed(&enqueued);
         enqueued

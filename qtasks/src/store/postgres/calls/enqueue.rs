@@ -9,13 +9,15 @@ use crate::model::{
     job::{JobId, Lease, NewJob, WorkerId},
     json::Json,
 };
-use crate::store::postgres::{
-    batcher::BatchedCall,
-    encoding::{self, LATER, READY, RUNNING},
-    error::Fault,
-    pool::{Database, Parameter},
-    shared::Shared,
-    waiters::Assignment,
+use crate::store::{
+    Changes,
+    postgres::{
+        batcher::BatchedCall,
+        encoding::{self, LATER, READY, RUNNING},
+        error::Fault,
+        pool::{Database, Parameter},
+        shared::Shared,
+    },
 };
 
 pub(crate) struct Enqueue(pub(crate) Vec<NewJob>);
@@ -32,8 +34,9 @@ impl BatchedCall for Enqueue {
         Box::pin(async move {
             let jobs = in_order(calls.iter().flat_map(|call| &call.0));
             let assignment = shared.waiters.assign(&jobs).await;
-            let workers = assignment.as_ref().map(Assignment::workers).unwrap_or_default();
-            let came = enqueue(&shared.database, &jobs, &workers).await;
+            let none = HashMap::new();
+            let workers = assignment.as_ref().map_or(&none, |assignment| &assignment.workers);
+            let came = enqueue(&shared.database, &jobs, workers).await;
             // If no answer came, the jobs may have been added all the same.
             shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.call.id)));
             let rows = came?;
@@ -45,7 +48,7 @@ impl BatchedCall for Enqueue {
                 );
             }
             let leased: HashSet<_> = rows.into_iter().flat_map(|row| row.jobs).collect();
-            shared.broadcast.notifier.notify_jobs(leased.iter().copied());
+            shared.broadcast.notifier.notify(&Changes::progressed(leased.iter().copied()));
             if let Some(assignment) = assignment {
                 assignment.answer(&leased);
             }

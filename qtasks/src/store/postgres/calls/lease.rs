@@ -14,7 +14,7 @@ use crate::store::postgres::{
 };
 use crate::{
     model::job::Job,
-    store::{Ask, Leased},
+    store::{Ask, Changes, Leased},
 };
 
 /// Leases jobs, and takes note of how far the store has taken everything.
@@ -30,7 +30,7 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
     } else {
         shared.waiters.fell_behind(ask.worker);
     }
-    shared.broadcast.notifier.notify_jobs(handed.leased.jobs.iter().map(|job| job.call.id));
+    shared.broadcast.notifier.notify(&Changes::progressed(handed.leased.jobs.iter().map(|job| job.call.id)));
     if handed.missed {
         // Jobs that other calls were looking at may have been left by them.
         let shared = Arc::clone(&shared);

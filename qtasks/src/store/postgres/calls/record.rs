@@ -19,7 +19,7 @@ use crate::store::postgres::{
 };
 use crate::{
     model::job::{Memo, Reply, Step},
-    store::{GAP, Record, Written},
+    store::{Changes, GAP, Record, Written},
 };
 
 pub(crate) struct Records(pub(crate) Arc<[Record]>);
@@ -36,8 +36,8 @@ impl BatchedCall for Records {
         Box::pin(async move {
             let records: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = record(&shared.database, &records).await;
-            shared.broadcast.of_jobs(records.iter().map(|record| record.lease.job));
             shared.of_new(records.iter().flat_map(|record| &record.jobs));
+            shared.broadcast.of(&Changes::recorded(records.iter().copied()));
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })
     }

@@ -15,10 +15,10 @@ use crate::store::postgres::{
 };
 use crate::{
     model::{
-        job::{Attempt, Ending, JobId, Lease, NextState, StateKind},
+        job::{Attempt, Ending, Lease, NextState, StateKind},
         lifecycle::Outcome,
     },
-    store::{Hold, KEPT_ATTEMPTS, Settlement, Written},
+    store::{Changes, Hold, KEPT_ATTEMPTS, Settlement, Written},
 };
 
 pub(crate) struct Settle(pub(crate) Arc<[Settlement]>);
@@ -40,13 +40,7 @@ impl BatchedCall for Settle {
                 let written = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
                 shared.leases.ended(written.filter_map(|(settlement, _)| lease(settlement.hold)));
             }
-            shared.broadcast.of_jobs(settlements.iter().map(|settlement| settlement.job()));
-            let ended = settlements.iter().filter(|settlement| settlement.outcome.next.is_ended());
-            let ended: Vec<JobId> = ended.map(|settlement| settlement.job()).collect();
-            shared.broadcast.of_ends(ended);
-            if settlements.iter().any(|settlement| settlement.outcome.next.kind() == StateKind::Waiting) {
-                shared.broadcast.of_work(None);
-            }
+            shared.broadcast.of(&Changes::settled(settlements.iter().copied()));
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })
     }

@@ -26,7 +26,7 @@ use crate::store::postgres::{
 };
 use crate::{
     model::job::{Lease, Step},
-    store::{PendingStep, Record, Transacted},
+    store::{Changes, PendingStep, Record, Transacted},
 };
 
 /// After this time a transaction takes on no more handlers.
@@ -93,7 +93,7 @@ pub(crate) async fn transact(
     let call = HandlerRun { url, timer: Timer { runtime, patience: url.patience }, lease, pending_steps };
     let came = call.carry_out(lent.connection_mut()).await;
     // If no answer came, the commit may have been made all the same.
-    shared.broadcast.of_jobs(lease.map(|lease| lease.job));
+    shared.broadcast.of(&Changes::progressed(lease.map(|lease| lease.job)));
     let came = came.map_err(|fault| fault.explained(url))?;
     lent.give_back();
     Ok(came)

@@ -6,7 +6,7 @@ use redis::Value;
 
 use super::enqueue::Batch;
 use crate::store::redis::{batcher::Batcher, encoding, error::Fault};
-use crate::store::{Record, Written};
+use crate::store::{Changes, Record, Written};
 
 /// Appends the records; gives `None` where one of them leaves a gap.
 pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result<Option<Vec<Written>>, Fault> {
@@ -31,10 +31,7 @@ pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result
     }
     let Some(written) = written(batcher.ask(call).await?)? else { return Ok(None) };
     let written_to = records.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
-    link.notifier.notify_jobs(written_to.clone().map(|(record, _)| record.lease.job));
-    if written_to.into_iter().any(|(record, _)| !record.jobs.is_empty()) {
-        link.notifier.notify_work();
-    }
+    link.notifier.notify(&Changes::recorded(written_to.map(|(record, _)| record)));
     Ok(Some(written))
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::record::written;
 use crate::store::{
-    Settlement, Written,
+    Changes, Settlement, Written,
     redis::{batcher::Batcher, encoding, error::Fault},
 };
 
@@ -24,14 +24,7 @@ pub(crate) async fn settle(batcher: &Arc<Batcher>, settlements: &[Settlement]) -
     }
     let written = written(batcher.ask(call).await?)?.ok_or(Fault::Unreadable)?;
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);
-    let settled = settled.map(|(settlement, _)| settlement);
-    link.notifier.notify_jobs(settled.clone().map(|settlement| settlement.job()));
-    link.notifier.notify_ends(
-        settled.clone().filter(|settlement| settlement.outcome.next.is_ended()).map(|settlement| settlement.job()),
-    );
-    if settled.into_iter().any(|settlement| !settlement.outcome.next.is_ended()) {
-        link.notifier.notify_work();
-    }
+    link.notifier.notify(&Changes::settled(settled.map(|(settlement, _)| settlement)));
     Ok(written)
 }
 

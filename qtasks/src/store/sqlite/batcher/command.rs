@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::{tables::Tables, waiters::Backlog};
+use super::tables::Tables;
 use crate::{error::Result, model::job::WorkerId, store::sqlite::error::Fault};
 
 /// A change of the tables, and what it answers.
@@ -40,6 +40,15 @@ pub(crate) trait Write: Send + 'static {
 
     /// Called when what was applied is rolled back, before it is applied again.
     fn undone(&self, _fault: &Fault) {}
+}
+
+/// Whether jobs may wait for a worker after its lease.
+#[derive(Clone, Copy)]
+pub(crate) enum Backlog {
+    /// No job waits for the worker.
+    Empty,
+    /// More jobs may wait for the worker.
+    Possible,
 }
 
 /// The order in which a transaction applies what it holds.

@@ -2,11 +2,12 @@
 //! are durable. So a hundred callers share one wait for the disk.
 
 pub(super) mod command;
+#[cfg(test)]
+mod lease_on_enqueue;
 pub(super) mod queue;
 pub(super) mod tables;
 #[cfg(test)]
 mod tests;
 pub(super) mod thread;
-pub(super) mod waiters;
 pub(super) mod wal;
 mod writer;

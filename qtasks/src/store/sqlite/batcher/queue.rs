@@ -9,15 +9,12 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{
-    command::{Command, Given, Phase, Write},
-    waiters::Waiter,
-};
+use super::command::{Command, Given, Phase, Write};
 use crate::store::sqlite::{error::Fault, files::Files, holding::Holding};
 use crate::{
     error::{Error, Result},
     model::job::{Job, WorkerId},
-    store::{Ask, FreeSlots},
+    store::{Ask, FreeSlots, waiters::Waiter},
 };
 
 /// Where commands wait for the writer; first in, first out.

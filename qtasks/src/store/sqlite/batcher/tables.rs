@@ -1,6 +1,6 @@
 //! The tables as the writer sees them: statements, lanes by name, one transaction at a time.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{borrow::Borrow, collections::HashMap, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior};
 
@@ -15,6 +15,7 @@ use crate::store::sqlite::{
 use crate::{
     error::Result,
     model::job::{Job, JobId, NewJob, WorkerId},
+    store::{Changes, waiters::Waiters},
 };
 
 /// The tables, and what the writer knows of them.
@@ -34,14 +35,6 @@ pub(crate) struct Tables<'c> {
     new_steps: NewStepCount,
     /// What listeners are to be notified of once the transaction is committed.
     pub(crate) changes: Changes,
-}
-
-/// What listeners are to be notified of.
-#[derive(Default)]
-pub(crate) struct Changes {
-    pub(crate) work: bool,
-    pub(crate) jobs: Vec<JobId>,
-    pub(crate) ended: Vec<JobId>,
 }
 
 /// A pair of queue and task.
@@ -139,8 +132,20 @@ impl<'c> Tables<'c> {
 
     /// Inserts a job that waits.
     pub(crate) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
-        self.changes.work = true;
+        self.changes.add(Changes::enqueued());
         insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job).map(drop)
+    }
+
+    /// Leases new jobs to the workers that wait for them.
+    pub(crate) fn assign_fresh(&mut self, waiters: &mut Waiters) -> rusqlite::Result<()> {
+        let Some(mut fresh) = self.fresh.take() else { return Ok(()) };
+        waiters.assign(&mut fresh, |fresh: Fresh, worker| {
+            let job = fresh.run(self, worker)?;
+            self.changes.add(Changes::progressed(job.iter().map(|job| job.call.id)));
+            Ok::<_, rusqlite::Error>(job)
+        })?;
+        self.fresh = Some(fresh);
+        Ok(())
     }
 
     /// Inserts the jobs that no worker has leased in this transaction.
@@ -199,6 +204,12 @@ impl Lanes {
 pub(crate) struct Fresh {
     pub(crate) lane: i64,
     pub(crate) job: NewJob,
+}
+
+impl Borrow<NewJob> for Fresh {
+    fn borrow(&self) -> &NewJob {
+        &self.job
+    }
 }
 
 impl Fresh {

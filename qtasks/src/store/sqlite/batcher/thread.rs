@@ -1,7 +1,6 @@
 //! How the thread that writes begins and ends.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -29,6 +28,7 @@ use crate::{
             schema,
             url::StoreUrl,
         },
+        waiters::Waiters,
     },
 };
 
@@ -121,8 +121,7 @@ fn write(opened: &Opened, notifier: &Arc<Notifier>, ready: oneshot::Sender<Resul
         wal,
         log: 0,
         is_over: false,
-        waiters: Vec::new(),
-        caught_up: HashSet::new(),
+        waiters: Waiters::default(),
         version,
     }
     .run();

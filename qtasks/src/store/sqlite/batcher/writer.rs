@@ -1,7 +1,6 @@
 //! What the thread does that writes.
 
 use std::{
-    collections::HashSet,
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     thread,
@@ -9,17 +8,17 @@ use std::{
 };
 
 use super::{
-    command::{Command, Phase},
+    command::{Backlog, Command, Phase},
     queue::Queue,
-    tables::{Changes, Tables},
-    waiters::{Backlog, Waiter},
+    tables::Tables,
     wal::Wal,
 };
 use crate::{
     model::job::WorkerId,
     store::{
-        Notifier,
+        Changes, Notifier,
         sqlite::{error::Fault, files::Files, notify::Look},
+        waiters::Waiters,
     },
 };
 
@@ -37,9 +36,7 @@ pub(super) struct Writer<'a> {
     pub(super) log: u64,
     /// Whether the files have changed, and the writer has given them up.
     pub(super) is_over: bool,
-    pub(super) waiters: Vec<Waiter>,
-    /// The workers for which no job waits, as far as the writer knows.
-    pub(super) caught_up: HashSet<WorkerId>,
+    pub(super) waiters: Waiters,
     /// The data version at the last look.
     pub(super) version: i64,
 }
@@ -89,10 +86,8 @@ impl Writer<'_> {
 
     /// Leaves the old files whole. This store does not use them any more.
     fn give_up(&mut self) {
-        self.waiters.append(&mut self.queue.waiters());
-        // Without jobs, even where some were leased to them in the last transaction.
-        self.waiters.iter_mut().for_each(Waiter::undone);
-        self.waiters.drain(..).for_each(Waiter::answer);
+        self.waiters.extend(self.queue.waiters());
+        self.waiters.remove_all();
         // What the log holds goes to the file it belongs to: that file may be the only one there is, and a log that stays
         // behind would be mixed into the file which stands there now. If a program has it open with that file, the writer does
         // not touch it.
@@ -111,10 +106,9 @@ impl Writer<'_> {
         match done {
             Ok(changes) => {
                 self.wal.committed(weight(&batch), self.log, Instant::now());
-                let work = changes.work;
-                self.notify(changes);
+                self.notifier.notify(&changes);
                 // Waiters first: a caller whose enqueue is answered then finds its job leased.
-                self.answer_waiters(&batch, work);
+                self.answer_waiters(&batch, &changes);
                 answer(batch, None);
             }
             Err(fault @ (Fault::Locked { .. } | Fault::Changed(_) | Fault::Io(_))) => answer(batch, Some(fault)),
@@ -154,7 +148,7 @@ impl Writer<'_> {
             committed
         });
         if done.is_err() {
-            self.waiters.iter_mut().for_each(Waiter::undone);
+            self.waiters.rolled_back();
         }
         done
     }
@@ -186,13 +180,12 @@ impl Writer<'_> {
         may_join: bool,
     ) -> Result<(), Fault> {
         let tables = &mut self.tables;
-        self.waiters.append(&mut self.queue.waiters());
+        self.waiters.extend(self.queue.waiters());
         // Jobs that other processes have committed come first too; the look will find them.
-        if !self.caught_up.is_empty() && tables.data_version()? != self.version {
-            self.caught_up.clear();
+        if self.waiters.any_caught_up() && tables.data_version()? != self.version {
+            self.waiters.all_fell_behind();
         }
-        let caught_up = |waiter: &Waiter| self.caught_up.contains(&waiter.worker()) && waiter.room() > 0;
-        let awaited = self.waiters.iter().any(caught_up) || last.iter().any(is_lease);
+        let awaited = self.waiters.any_ready() || last.iter().any(is_lease);
         tables.fresh = awaited.then(Vec::new);
         let mut room = weight(changes).max(JOINING);
         let mut applied = 0;
@@ -215,46 +208,31 @@ impl Writer<'_> {
         }
         let leases = last.partition_point(is_lease);
         last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
-        if tables.fresh.as_ref().is_some_and(|fresh| !fresh.is_empty()) {
-            // A worker that also leases in this transaction could otherwise start the newest job first.
-            let leasing: Vec<_> = last[..leases].iter().filter_map(|command| Some(command.lease()?.0)).collect();
-            let may_take = |waiter: &&mut Waiter| caught_up(waiter) && !leasing.contains(&waiter.worker());
-            self.waiters.iter_mut().filter(may_take).try_for_each(|waiter| waiter.take(tables))?;
-        }
+        // A worker that also leases in this transaction could otherwise start the newest job first.
+        let leasing = last[..leases].iter().filter_map(|command| command.lease());
+        leasing.for_each(|(worker, _)| self.waiters.fell_behind(worker));
+        tables.assign_fresh(&mut self.waiters)?;
         tables.insert_fresh()?;
         last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
     }
 
-    fn notify(&self, changes: Changes) {
-        if changes.work {
-            self.notifier.notify_work();
-        }
-        self.notifier.notify_jobs(changes.jobs);
-        self.notifier.notify_ends(changes.ended);
-    }
-
     /// Answers the waiters that were leased jobs, and takes note of the workers that have caught up.
-    fn answer_waiters(&mut self, batch: &[Box<dyn Command>], work: bool) {
-        self.waiters.append(&mut self.queue.waiters());
-        if work {
-            self.caught_up.clear();
-        }
+    fn answer_waiters(&mut self, batch: &[Box<dyn Command>], changes: &Changes) {
         // Jobs that handlers enqueue come after the leases of this transaction, which have not seen them.
-        let unseen = work && batch.iter().any(|command| command.phase() == Phase::Handlers);
+        let unseen = changes.work && batch.iter().any(|command| command.phase() == Phase::Handlers);
         for (worker, backlog) in batch.iter().filter_map(|command| command.lease()) {
             match backlog {
-                Backlog::Empty if !unseen => _ = self.caught_up.insert(worker),
-                Backlog::Empty | Backlog::Possible => _ = self.caught_up.remove(&worker),
+                Backlog::Empty if !unseen => self.waiters.caught_up(worker, self.notifier.work()),
+                Backlog::Empty | Backlog::Possible => self.waiters.fell_behind(worker),
             }
         }
-        self.waiters.extract_if(.., |waiter| waiter.is_answered()).for_each(Waiter::answer);
+        self.waiters.committed();
     }
 
     /// Answers the waiter of a worker with nothing.
     fn stop_lease_on_enqueue(&mut self, worker: WorkerId) {
-        self.waiters.append(&mut self.queue.waiters());
-        self.caught_up.remove(&worker);
-        self.waiters.extract_if(.., |waiter| waiter.worker() == worker).for_each(Waiter::answer);
+        self.waiters.extend(self.queue.waiters());
+        self.waiters.remove(worker);
     }
 
     /// Notifies all listeners when another connection has committed something.
@@ -266,7 +244,6 @@ impl Writer<'_> {
             Ok(version) if version == self.version => {}
             Ok(version) => {
                 self.version = version;
-                self.caught_up.clear();
                 self.notifier.notify_all();
             }
             Err(error) => tracing::debug!(%error, "could not look for changes of other processes"),

@@ -71,7 +71,7 @@ mod tests {
         enqueue(&mut tables, jobs).unwrap();
         let leased = ask.apply(&mut tables).unwrap();
         tables.insert_fresh().unwrap();
-        tables.commit().unwrap();
+        _ = tables.commit().unwrap();
         (leased, store.jobs(Default::default(), None, 100).await.unwrap())
     }
 

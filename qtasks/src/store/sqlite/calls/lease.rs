@@ -6,9 +6,8 @@ use rusqlite::{OptionalExtension, Rows, params};
 
 use crate::store::sqlite::{
     batcher::{
-        command::{Phase, Write},
+        command::{Backlog, Phase, Write},
         tables::{Fresh, Lane, Tables},
-        waiters::Backlog,
     },
     encoding,
     error::Fault,
@@ -17,7 +16,7 @@ use crate::store::sqlite::{
 use crate::{
     error::Result,
     model::job::{Job, JobId, State, WorkerId},
-    store::{Ask, Leased},
+    store::{Ask, Changes, Leased},
 };
 
 impl Write for Ask {
@@ -82,7 +81,7 @@ impl Write for Ask {
                 search.look_ahead(&mut tables.sql, cursor)?;
             }
         }
-        tables.changes.jobs.extend(jobs.iter().map(|job| job.call.id));
+        tables.changes.add(Changes::progressed(jobs.iter().map(|job| job.call.id)));
         let suspects = suspects.iter().any(|cursor| !cursor.jobs.is_empty());
         Ok(Leased { jobs, next_due: search.next_due.map(encoding::time), suspects })
     }

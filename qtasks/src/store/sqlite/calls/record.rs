@@ -15,7 +15,7 @@ use crate::store::sqlite::{
 use crate::{
     error::Result,
     model::job::{JobId, Lease, Memo, Progress, Step},
-    store::{GAP, Record, Written},
+    store::{Changes, GAP, Record, Written},
 };
 
 pub(crate) struct Records(pub(crate) Arc<[Record]>);
@@ -29,7 +29,7 @@ impl Write for Records {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
-        tables.changes.jobs.extend(self.0.iter().map(|record| record.lease.job));
+        tables.changes.add(Changes::recorded(&*self.0));
         let mut new = New::default();
         let written = self.0.iter().map(|record| append(tables, record, &mut new)).collect::<Result<_, _>>()?;
         tables.add_steps(new)?;

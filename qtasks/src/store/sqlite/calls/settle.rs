@@ -13,10 +13,10 @@ use crate::store::sqlite::{
 use crate::{
     error::Result,
     model::{
-        job::{Attempt, Lease, StateKind, Suspect, WorkerId},
+        job::{Attempt, Lease, Suspect, WorkerId},
         lifecycle::Outcome,
     },
-    store::{FIRST_ATTEMPTS, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Settlement, Written},
+    store::{Changes, FIRST_ATTEMPTS, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Settlement, Written},
 };
 
 pub(crate) struct Settle(pub(crate) Arc<[Settlement]>);
@@ -30,11 +30,7 @@ impl Write for Settle {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
-        tables.changes.jobs.extend(self.0.iter().map(Settlement::job));
-        let ended = self.0.iter().filter(|settlement| settlement.outcome.next.is_ended());
-        tables.changes.ended.extend(ended.map(Settlement::job));
-        let waits = |settlement: &Settlement| settlement.outcome.next.kind() == StateKind::Waiting;
-        tables.changes.work |= self.0.iter().any(waits);
+        tables.changes.add(Changes::settled(&*self.0));
         self.0.iter().for_each(|settlement| _ = tables.reach(encoding::millis(settlement.now)));
         let (workers, sql) = (&tables.workers, &mut tables.sql);
         let mut judged = HashMap::new();

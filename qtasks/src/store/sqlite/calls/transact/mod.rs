@@ -20,7 +20,7 @@ use crate::store::sqlite::{
 use crate::{
     error::Result,
     model::job::{Lease, Reply, Step},
-    store::{PendingStep, Transacted},
+    store::{Changes, PendingStep, Transacted},
 };
 
 /// Runs handlers, and records the steps that they make.
@@ -103,7 +103,7 @@ impl Transact {
             next += 1;
             came = Transacted::Upto(next);
         }
-        tables.changes.jobs.push(lease.job);
+        tables.changes.add(Changes::progressed([lease.job]));
         Ok(came)
     }
 
@@ -127,7 +127,7 @@ impl Transact {
             return Err(self.blame(Fault::Misuse(ENDED)));
         }
         // It may have enqueued something.
-        tables.changes.work = true;
+        tables.changes.add(Changes::enqueued());
         Ok(reply)
     }
 
