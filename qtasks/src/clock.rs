@@ -54,7 +54,7 @@ impl Clock {
 }
 
 /// How long the machine has been up, including the time in which it was suspended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Uptime(Duration);
 
 impl Uptime {

@@ -1,7 +1,11 @@
 //! Workers that wait for new jobs. A worker that finds none to lease waits here, and is leased new ones in the commit that
 //! enqueues them, which saves one wait for the disk.
 
-use std::{borrow::Borrow, cmp::Reverse, collections::HashMap};
+use std::{
+    borrow::Borrow,
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
 use tokio::sync::oneshot;
 
@@ -109,12 +113,15 @@ impl Waiters {
         self.ready().next().is_some()
     }
 
-    /// The waiters of workers that may get new jobs: no older job waits for them, and they have room.
+    /// The waiters of workers that may get new jobs: no older job waits for them, and they have room. A worker may wait
+    /// twice, so that it misses none while it takes in its jobs; the first one counts.
     fn ready(&mut self) -> impl Iterator<Item = &mut Waiter> {
         let Self { waiting, caught_up } = self;
         waiting.retain(|waiter| !waiter.answer.is_closed());
         caught_up.retain(|_, since| !since.take_notification());
-        waiting.iter_mut().filter(|waiter| caught_up.contains_key(&waiter.ask.worker) && waiter.room() > 0)
+        let ready = waiting.iter_mut().filter(|waiter| caught_up.contains_key(&waiter.ask.worker) && waiter.room() > 0);
+        let mut before = HashSet::new();
+        ready.filter(move |waiter| before.insert(waiter.ask.worker))
     }
 
     /// Assigns the jobs that are due to the workers that wait for them, the most urgent first. The others are left in `jobs`.

@@ -1,13 +1,22 @@
 //! Leases jobs from the store and starts their attempts.
 
-use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use tracing::Instrument as _;
 
 use super::{
+    pace::Pace,
     runner,
     shared::{JobPermit, WorkerShared},
     thread_body,
@@ -30,6 +39,13 @@ pub(crate) struct Dispatcher {
     concurrency: usize,
     /// The jobs that are leased and not started yet.
     ready: VecDeque<Job>,
+    /// How many jobs were started.
+    started: u64,
+    pace: Pace,
+    /// How many jobs are to be ready beside those that run, at the present pace.
+    target: usize,
+    /// How many more may become ready, for the store to know.
+    spare: Arc<AtomicUsize>,
     /// When the next job comes due, as the store last answered.
     next_due: Option<Timestamp>,
     /// Whether due suspects wait in the store.
@@ -81,9 +97,11 @@ impl Tasks {
     }
 }
 
-/// The store's answer to a lease on jobs that are yet to be enqueued, and when the worker asked for it; nothing while it has
-/// not asked.
-type LeaseAhead = Option<(BoxFuture<'static, Result<Vec<Job>>>, Uptime)>;
+/// The store's answers to leases on jobs that are yet to be enqueued, in their order, and when the worker asked for each.
+type LeasesAhead = FuturesOrdered<BoxFuture<'static, (Result<Vec<Job>>, Uptime)>>;
+
+/// So many leases ahead: further jobs come while the worker takes in those of the first.
+const AHEAD: usize = 8;
 
 /// What it takes to start a suspect in the moment in which it is leased: only then is a further loss its own.
 struct SuspectStart {
@@ -116,6 +134,10 @@ impl Dispatcher {
             slots,
             concurrency,
             ready: VecDeque::new(),
+            started: 0,
+            pace: Pace::default(),
+            target: 0,
+            spare: Arc::default(),
             next_due: None,
             suspects_wait: false,
             suspects_passed_over: false,
@@ -128,19 +150,20 @@ impl Dispatcher {
     pub(crate) async fn run(mut self) {
         let mut work = self.shared.app.store.notifier().work();
         let stopping = self.shared.stopping.clone();
-        let (mut look_for_jobs, mut ahead) = (true, LeaseAhead::None);
+        let (mut look_for_jobs, mut ahead) = (true, LeasesAhead::new());
         while !stopping.is_cancelled() {
             if self.tasks.have_changed() {
-                self.stop_leasing_ahead(ahead.take()).await;
+                self.stop_leasing_ahead(&mut ahead).await;
                 self.ask.tasks = self.tasks.to_lease();
                 look_for_jobs = true;
             }
-            ahead = ahead.or_else(|| self.lease_ahead());
+            self.lease_ahead(&mut ahead);
             // Otherwise jobs that are enqueued would put off those that have come due.
             look_for_jobs |= self.next_due.is_some_and(|due| due < self.shared.app.now());
             // Before the ready jobs take all slots: a suspect would wait as long as there are any.
             let suspect_start = if self.suspects_passed_over { self.suspect_start() } else { None };
             self.start_ready();
+            self.set_target();
             if suspect_start.is_some() || look_for_jobs && self.is_short() {
                 let suspect_start = suspect_start.or_else(|| self.suspect_start());
                 look_for_jobs = self.lease(suspect_start, &mut ahead).await;
@@ -170,7 +193,7 @@ impl Dispatcher {
                 () = stopping.cancelled() => {}
             }
         }
-        self.stop_leasing_ahead(ahead).await;
+        self.stop_leasing_ahead(&mut ahead).await;
         self.give_back_ready().await;
     }
 
@@ -185,7 +208,8 @@ impl Dispatcher {
         }
     }
 
-    fn start(&self, job: Job, permit: JobPermit, suspect_permit: Option<SuspectPermit>) {
+    fn start(&mut self, job: Job, permit: JobPermit, suspect_permit: Option<SuspectPermit>) {
+        self.started += 1;
         let lease = self.lease_of(&job);
         let span = telemetry::process(&job);
         // In a box: a runtime moves a future several times, and this one is large.
@@ -204,25 +228,35 @@ impl Dispatcher {
         Some(SuspectStart { permit, suspect_permit })
     }
 
+    /// Sets how many jobs are to be ready, by how fast they end.
+    fn set_target(&mut self) {
+        let running = self.concurrency - self.slots.available_permits();
+        let ended = self.started.saturating_sub(running as u64);
+        self.target = self.pace.ahead(ended, self.shared.app.clock.uptime());
+        self.spare.store(self.target.saturating_sub(self.ready.len()), Relaxed);
+    }
+
     /// Whether it is time to lease more: not for each job that ends, but when half of the ready jobs are gone.
     fn is_short(&self) -> bool {
-        self.ready.len() <= self.concurrency / 2
+        self.ready.len() <= self.target / 2 && self.room() > 0
     }
 
-    /// How many more jobs to lease: beside those that run, as many again may be ready.
+    /// How many more jobs to lease: for the free slots, and so that enough are ready.
     fn room(&self) -> usize {
-        (self.concurrency + self.slots.available_permits()).saturating_sub(self.ready.len())
+        (self.target + self.slots.available_permits()).saturating_sub(self.ready.len())
     }
 
-    /// Asks the store to lease jobs in the commit that enqueues them, for slots that are free then. Asks nothing while the
+    /// Asks the store to lease jobs in the commits that enqueue them, for slots that are free then. Asks nothing while the
     /// worker's leases may be lost.
-    fn lease_ahead(&self) -> LeaseAhead {
-        let (asked, slots) = (self.shared.app.clock.uptime(), self.slots.clone());
-        if !self.shared.leases.holds(asked) {
-            return None;
+    fn lease_ahead(&self, ahead: &mut LeasesAhead) {
+        let asked = self.shared.app.clock.uptime();
+        while ahead.len() < AHEAD && self.shared.leases.holds(asked) {
+            let (slots, spare) = (self.slots.clone(), self.spare.clone());
+            let free = Arc::new(move || slots.available_permits() + spare.load(Relaxed));
+            let ask = Ask { limit: usize::MAX, now: self.shared.app.now(), ..self.ask.clone() };
+            let Some(jobs) = self.shared.app.store.lease_on_enqueue(ask, free) else { return };
+            ahead.push_back(Box::pin(jobs.map(move |jobs| (jobs, asked))));
         }
-        let ask = Ask { limit: self.concurrency, now: self.shared.app.now(), ..self.ask.clone() };
-        Some((self.shared.app.store.lease_on_enqueue(ask, Arc::new(move || slots.available_permits()))?, asked))
     }
 
     /// Enters jobs that were leased as they were enqueued; gives whether the store has answered.
@@ -250,20 +284,23 @@ impl Dispatcher {
     }
 
     /// Takes back what [`lease_ahead`](Self::lease_ahead) asked for, and enters the jobs that came before that.
-    async fn stop_leasing_ahead(&mut self, mut ahead: LeaseAhead) {
-        if ahead.is_none() {
+    async fn stop_leasing_ahead(&mut self, ahead: &mut LeasesAhead) {
+        if ahead.is_empty() {
             return;
         }
         // Where the store does not answer in time, the leases on such jobs run out.
         _ = tokio::time::timeout(Duration::from_secs(5), self.shared.app.store.stop_lease_on_enqueue(self.shared.id))
             .await;
-        if let Some(jobs) = arrived(&mut ahead).now_or_never() {
-            self.accept(jobs).await;
+        while let Some(jobs) = arrived(ahead).now_or_never() {
+            if !matches!(&jobs.0, Ok(none) if none.is_empty()) {
+                self.accept(jobs).await;
+            }
         }
+        *ahead = LeasesAhead::new();
     }
 
     /// Leases as many jobs as there is room for, and a suspect if one can be started; gives whether there may be more.
-    async fn lease(&mut self, mut suspect_start: Option<SuspectStart>, ahead: &mut LeaseAhead) -> bool {
+    async fn lease(&mut self, mut suspect_start: Option<SuspectStart>, ahead: &mut LeasesAhead) -> bool {
         let now = self.shared.app.now();
         let asked = self.shared.app.clock.uptime();
         if !self.shared.leases.holds(asked) {
@@ -278,7 +315,7 @@ impl Dispatcher {
         let leased = self.shared.app.store.lease(ask).await;
         // Jobs that were leased ahead meanwhile are put in order with these below.
         let first = self.ready.len();
-        if let Some(jobs) = arrived(ahead).now_or_never() {
+        while let Some(jobs) = arrived(ahead).now_or_never() {
             self.accept(jobs).await;
         }
         match leased {
@@ -378,10 +415,8 @@ impl Dispatcher {
     }
 }
 
-/// Waits for the answer to a lease ahead; for ever where there is none.
-async fn arrived(ahead: &mut LeaseAhead) -> (Result<Vec<Job>>, Uptime) {
-    let Some((jobs, asked)) = ahead else { return std::future::pending().await };
-    let arrived = (jobs.await, *asked);
-    *ahead = None;
+/// Waits for the answer to the first lease ahead; for ever where there is none.
+async fn arrived(ahead: &mut LeasesAhead) -> (Result<Vec<Job>>, Uptime) {
+    let Some(arrived) = ahead.next().await else { return std::future::pending().await };
     arrived
 }

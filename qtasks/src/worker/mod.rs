@@ -6,6 +6,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod heartbeat;
 pub(crate) mod lease_table;
 pub(crate) mod maintenance;
+mod pace;
 pub(crate) mod recorder;
 pub(crate) mod replay;
 pub(crate) mod rescue;
