@@ -26,12 +26,12 @@ use crate::error::{Error, Result};
 /// failure changes of it stands in an index, and pages have free room. So Postgres keeps the changed row beside the old one
 /// without touching an index (a HOT update), and the next look at the page clears the old row away. Columns that seldom
 /// change come first, and the arguments last, so that the server logs only the columns between them for each change. Fresh
-/// jobs are found by their ids, from the low-water mark of their lane on (`lanes`). Their index has the bytes of the ids, so
-/// that Postgres never takes the primary key in its place, and reads the jobs of all other lanes. The transaction that added a job stands
-/// in `came`, to find jobs that come to light behind the mark. All other jobs that wait stand in a `line`: 0 for jobs that
-/// are due later, 1 in the order of their leasing, 2 for suspects. Jobs that were leased together are one row of `leases`,
-/// by which they are found when a worker is lost. The attempt that ended a job well stands in the job's own row, as its
-/// `worker` and `started`.
+/// jobs are found by their ids, from the low-water mark of their lane on (`lanes`). The transaction that added a job stands
+/// in `came`, to find jobs that come to light behind the mark. Both indexes have the bytes of the ids: with the ids themselves
+/// Postgres takes the primary key in their place at times, and reads the jobs of all other lanes. All other jobs that wait
+/// stand in a `line`: 0 for jobs that are due later, 1 in the order of their leasing, 2 for suspects. Jobs that were leased
+/// together are one row of `leases`, by which they are found when a worker is lost. The attempt that ended a job well stands
+/// in the job's own row, as its `worker` and `started`.
 ///
 /// A vacuum gives no empty pages back to the system where jobs are leased and renewed: for that it would lock the whole table.
 ///
@@ -208,6 +208,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     DROP INDEX qtasks.jobs_fresh;
     CREATE INDEX jobs_fresh ON qtasks.jobs (queue, task, uuid_send(id)) WHERE fresh;
+    DROP INDEX qtasks.jobs_came;
+    CREATE INDEX jobs_came ON qtasks.jobs (came, uuid_send(id));
 ",
 ];
 

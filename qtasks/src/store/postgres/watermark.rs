@@ -22,12 +22,12 @@ use crate::{
 /// Of this many searches at least one is of everything.
 const ONE_OF: u32 = 128;
 /// A mark in the database is made after this many leased jobs.
-const JOBS_A_MARK: usize = 10_000;
+const JOBS_A_MARK: usize = 1_000;
 /// Where fewer jobs are leased, a mark is made after this many searches of everything.
 const SEARCHES_A_MARK: u32 = 8;
-/// A job that is older than this beside the last one taken may stand behind the mark in the database, which stays a second
+/// A job that is older than this beside the last one taken may stand behind the mark in the database, which stays 50 ms
 /// behind the time.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(25);
 
 /// A low-water mark: the id up to which a store has taken all fresh jobs, so that the next search skips their index entries.
 #[derive(Default)]

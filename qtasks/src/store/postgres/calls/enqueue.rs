@@ -34,8 +34,7 @@ impl BatchedCall for Enqueue {
         Box::pin(async move {
             let jobs = in_order(calls.iter().flat_map(|call| &call.0));
             let assignment = shared.waiters.assign(&jobs).await;
-            let none = HashMap::new();
-            let workers = assignment.as_ref().map_or(&none, |assignment| &assignment.workers);
+            let workers = &assignment.workers;
             let came = enqueue(&shared.database, &jobs, workers).await;
             // If no answer came, the jobs may have been added all the same.
             shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.call.id)));
@@ -49,9 +48,7 @@ impl BatchedCall for Enqueue {
             }
             let leased: HashSet<_> = rows.into_iter().flat_map(|row| row.jobs).collect();
             shared.broadcast.notifier.notify(&Changes::progressed(leased.iter().copied()));
-            if let Some(assignment) = assignment {
-                assignment.answer(&leased);
-            }
+            assignment.answer(&leased);
             Ok(calls.iter().map(drop).collect())
         })
     }

@@ -19,6 +19,7 @@ use crate::{
 
 /// Leases jobs, and takes note of how far the store has taken everything.
 pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault> {
+    let turn = shared.waiters.turn(ask.worker).await;
     let since = shared.broadcast.notifier.work();
     let mut handed = lease_once(&shared, &ask).await?;
     if handed.leased.jobs.is_empty() && !handed.everywhere {
@@ -30,6 +31,7 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
     } else {
         shared.waiters.fell_behind(ask.worker);
     }
+    drop(turn);
     shared.broadcast.notifier.notify(&Changes::progressed(handed.leased.jobs.iter().map(|job| job.call.id)));
     if handed.missed {
         // Jobs that other calls were looking at may have been left by them.
@@ -63,8 +65,8 @@ async fn lease_once(shared: &Shared, ask: &Ask) -> Result<Handed, Fault> {
 /// Gives the jobs, and beside each of them when the next one is due, whether suspects wait, and whether any other job still
 /// waits. If no job is leased, it gives one row with the latter alone.
 ///
-/// A lane is a task in a queue. Fresh jobs are read by their ids from where the lane, and this store, have taken all; where
-/// the search is one of everything, also those behind that which have come to light since. With them come the most urgent of
+/// A lane is a task in a queue. Fresh jobs are read by their ids from the first that waits, the head, which is looked for from
+/// where the lane, and this store, have taken all; where the search is one of everything, also those behind that which have come to light since. With them come the most urgent of
 /// the line, and those whose time has just come, of these some thousands at most. Rows that other calls have locked are
 /// passed over. Jobs whose time has come and that are not taken stand in line from then on. The process that enqueued a job
 /// may have a clock that is ahead of the worker's: a few such jobs are looked for, to learn when they are due. Of the
@@ -83,14 +85,18 @@ const LEASE: &str = concat!(
         FROM unnest($2::text[]) AS q(queue) CROSS JOIN unnest($3::text[]) AS t(task)
         LEFT JOIN qtasks.lanes l ON l.queue = q.queue AND l.task = t.task
             AND pg_snapshot_xmax(l.seen) <= pg_snapshot_xmax(pg_current_snapshot())
+    ), head AS MATERIALIZED (
+        SELECT a.queue, a.task, (
+            SELECT j.id FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh
+                AND uuid_send(j.id) >= uuid_send(a.start) AND j.state = 1 AND j.line IS NULL
+            ORDER BY uuid_send(j.id) LIMIT 1) AS head
+        FROM asked a
     ), lane AS MATERIALIZED (
-        SELECT a.queue, a.task, a.start FROM asked a
-        WHERE coalesce(
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh AND uuid_send(j.id) >= uuid_send(a.start)
-                AND j.state = 1 AND j.line IS NULL LIMIT 1),
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.line = 1 LIMIT 1),
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.line = 2 LIMIT 1),
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.line = 0 LIMIT 1))
+        SELECT h.queue, h.task, h.head FROM head h
+        WHERE coalesce(h.head IS NOT NULL OR NULL,
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.line = 1 LIMIT 1),
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.line = 2 LIMIT 1),
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.line = 0 LIMIT 1))
     ), late AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority, j.suspect, j.survived FROM qtasks.jobs j
@@ -100,7 +106,7 @@ const LEASE: &str = concat!(
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh
-                AND uuid_send(j.id) >= uuid_send(lane.start) AND j.state = 1 AND j.line IS NULL AND j.due <= $5
+                AND uuid_send(j.id) >= uuid_send(lane.head) AND j.state = 1 AND j.line IS NULL AND j.due <= $5
             ORDER BY uuid_send(j.id) LIMIT $4 FOR UPDATE SKIP LOCKED) c
     ), ready AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
@@ -111,6 +117,7 @@ const LEASE: &str = concat!(
         SELECT j.id, j.queue, j.task, j.due FROM qtasks.jobs j
         WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
             AND j.came >= (SELECT pg_snapshot_xmax(seen) FROM asked WHERE seen IS NOT NULL ORDER BY 1 LIMIT 1)
+            AND uuid_send(j.id) < (SELECT uuid_send(start) FROM asked ORDER BY start DESC LIMIT 1)
         UNION
         SELECT j.id, j.queue, j.task, j.due FROM qtasks.jobs j
         WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
@@ -154,7 +161,7 @@ const LEASE: &str = concat!(
         SELECT c.id, c.due FROM lane, LATERAL (
             (SELECT j.id, j.due FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh
-                AND uuid_send(j.id) >= uuid_send(lane.start) AND j.state = 1 AND j.line IS NULL
+                AND uuid_send(j.id) >= uuid_send(lane.head) AND j.state = 1 AND j.line IS NULL
             ORDER BY uuid_send(j.id) LIMIT $4 + 64)
             UNION ALL
             (SELECT j.id, j.due FROM qtasks.jobs j WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 1

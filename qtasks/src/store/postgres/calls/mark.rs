@@ -12,23 +12,24 @@ use crate::store::{
 /// Moves the marks of lanes on. A mark says: of the fresh jobs whose transaction `seen` knows, none with an id before `upto`
 /// waits. So one statement finds both, and sees the jobs by the same snapshot.
 ///
-/// The mark stays a second behind the server's time: an id is made some moments before its job is there, and a search from
+/// The mark stays 50 ms behind the server's time: an id is made some moments before its job is there, and a search from
 /// the mark on finds such a job without looking for transactions.
 const MARK: &str = "
     WITH now AS MATERIALIZED (
         SELECT pg_current_snapshot() AS seen,
             encode(overlay('\\x00000000000070008000000000000000'::bytea PLACING substring(int8send(
-                floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 - 1000) FROM 3) FROM 1 FOR 6), 'hex')::uuid AS recent
+                floor(extract(epoch FROM clock_timestamp()) * 1000)::int8 - 50) FROM 3) FROM 1 FOR 6), 'hex')::uuid AS recent
     ), asked AS MATERIALIZED (
         SELECT q.queue, t.task, coalesce(l.upto, '00000000-0000-0000-0000-000000000000') AS upto, l.seen
         FROM unnest($1::text[]) AS q(queue) CROSS JOIN unnest($2::text[]) AS t(task)
         LEFT JOIN qtasks.lanes l ON l.queue = q.queue AND l.task = t.task
             AND pg_snapshot_xmax(l.seen) <= pg_snapshot_xmax(pg_current_snapshot())
-        WHERE EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.fresh)
+        WHERE coalesce((SELECT true FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.fresh LIMIT 1), false)
     ), recent AS MATERIALIZED (
         SELECT j.queue, j.task, j.id FROM qtasks.jobs j
         WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
             AND j.came >= (SELECT pg_snapshot_xmax(seen) FROM asked WHERE seen IS NOT NULL ORDER BY 1 LIMIT 1)
+            AND uuid_send(j.id) < (SELECT uuid_send(upto) FROM asked ORDER BY upto DESC LIMIT 1)
         UNION
         SELECT j.queue, j.task, j.id FROM qtasks.jobs j
         WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL

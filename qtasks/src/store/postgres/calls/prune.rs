@@ -22,7 +22,8 @@ use crate::store::postgres::{
 const PRUNE: &str = "
     WITH page AS MATERIALIZED (
         SELECT j.came, j.id, j.enqueued, j.state >= 3 AND j.ended < CASE j.state WHEN 4 THEN $2 ELSE $1 END AS is_old
-        FROM qtasks.jobs j WHERE (j.came, j.id) > ($4::text::xid8, $5::uuid) ORDER BY j.came, j.id LIMIT 2000
+        FROM qtasks.jobs j WHERE (j.came, uuid_send(j.id)) > ($4::text::xid8, uuid_send($5))
+        ORDER BY j.came, uuid_send(j.id) LIMIT 2000
     ), old AS MATERIALIZED (
         SELECT j.id FROM qtasks.jobs j WHERE j.id = ANY (ARRAY(SELECT id FROM page WHERE is_old LIMIT $3))
             AND j.state >= 3 AND j.ended < CASE j.state WHEN 4 THEN $2 ELSE $1 END
