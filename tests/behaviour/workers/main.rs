@@ -1,14 +1,19 @@
 //! Workers, handles and stores: what runs when, what is seen of it, and what happens when something breaks.
 
+mod away;
 mod cancelling;
+mod doubted;
 mod heartbeat;
 mod losing;
 mod order;
 mod paused;
 mod poison;
+mod pruned;
+mod shaky;
 mod stalled;
 mod stopping;
 mod streams;
+mod suspects;
 mod torn;
 mod trouble;
 mod unserved;

@@ -1,6 +1,8 @@
 //! Each promise broken by hand, and found to be broken.
 
-use qtasks::job::Ending;
+use std::collections::BTreeSet;
+
+use qtasks::job::{Ending, WorkerId};
 use serde_json::json;
 
 use super::*;
