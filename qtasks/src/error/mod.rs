@@ -61,11 +61,12 @@ pub enum Error {
 
     /// The store was written by a newer qtasks.
     #[error(
-        "the store at `{place}` has the format {found}, and this qtasks knows formats up to {known}; update qtasks here, \
+        "the store at `{store}` has the format {found}, and this qtasks knows formats up to {known}; update qtasks here, \
          or use another store"
     )]
     NewerStore {
-        place: String,
+        /// The store: its URL without the password, or the path of its file.
+        store: String,
         /// The format of the store.
         found: i64,
         /// The newest format that this qtasks knows.
@@ -73,8 +74,13 @@ pub enum Error {
     },
 
     /// The file or database belongs to something else.
-    #[error("`{place}` is not a store of qtasks: {why}")]
-    ForeignStore { place: String, why: String },
+    #[error("`{store}` is not a store of qtasks: {why}")]
+    ForeignStore {
+        /// The store: its URL without the password, or the path of its file.
+        store: String,
+        /// What was found there instead.
+        why: String,
+    },
 
     /// A transaction is on another file, database or schema than the application's store.
     #[error(
@@ -91,11 +97,12 @@ pub enum Error {
     /// A file of the store was removed, renamed or replaced while this program had it open. The store is of no use any more,
     /// since other programs would not find what this one writes to it. Workers stop.
     #[error(
-        "the store at `{place}` has changed under the running program: {why}; nothing more is written, for it would be \
+        "the store at `{store}` has changed under the running program: {why}; nothing more is written, for it would be \
          lost: see to the files, and start the program again"
     )]
     StoreChanged {
-        place: String,
+        /// The path of the store's file.
+        store: String,
         /// Which file it is, and what has happened to it.
         why: String,
     },

@@ -60,11 +60,11 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
                 .await
                 .map_err(|error| self.attempt.skipped(L::ON_ERROR, error)),
             Some(in_transaction) => {
-                let came = Transacted { failure: Mailbox::default(), reply: Mailbox::default() };
+                let kept = Transacted { failure: Mailbox::default(), reply: Mailbox::default() };
                 let attempt = self.attempt.in_transaction(seq);
-                let handling = Handling::new(attempt, L::ON_ERROR, came.failure.clone(), Some(came.reply.clone()));
+                let handling = Handling::new(attempt, L::ON_ERROR, kept.failure.clone(), Some(kept.reply.clone()));
                 let step = PendingStep::new(seq, 0, 0, in_transaction(handler, yielded.value, handling));
-                came.after((self.transact)(step).await)?.map_err(Ok)
+                kept.after((self.transact)(step).await)?.map_err(Ok)
             }
         };
         let reply = match replied {

@@ -142,7 +142,7 @@ impl Rescue {
 async fn settle_lost(store: &dyn Store, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
     match store.settle(settlements.clone()).await {
         Err(error) if error.is_refusal() && settlements.len() > 1 => {}
-        came => return came,
+        answer => return answer,
     }
     let mut written = Vec::new();
     for settlement in &*settlements {
@@ -152,7 +152,7 @@ async fn settle_lost(store: &dyn Store, settlements: Arc<[Settlement]>) -> Resul
                 tracing::warn!(error = crate::error::chain(&error), %job, "a lost job was not taken over");
                 written.push(Written::Fenced);
             }
-            came => written.extend(came?),
+            answer => written.extend(answer?),
         }
     }
     Ok(written)

@@ -134,7 +134,7 @@ struct Migrated(AtomicBool);
 impl Edge for Migrated {
     async fn pass<T: Send + 'static>(&self, call: &'static str, carry_out: CarryOut<T>) -> Result<T> {
         if call == "renew" && self.0.load(SeqCst) {
-            return Err(Error::NewerStore { place: "jobs.db".into(), found: 9, known: 8 });
+            return Err(Error::NewerStore { store: "jobs.db".into(), found: 9, known: 8 });
         }
         carry_out().await
     }

@@ -87,7 +87,7 @@ async fn a_worker_hears_that_its_store_has_become_one_of_a_newer_qtasks() {
     assert_eq!(server.tell("SET {shop}:format 4").unwrap(), "+OK");
     let error = store.renew(worker, 2).await.unwrap_err();
     assert!(!error.is_store_trouble(), "a worker would try again after {error:?}");
-    assert!(matches!(error, qtasks::Error::NewerStore { place: of, found: 4, known: 3 } if of == place));
+    assert!(matches!(error, qtasks::Error::NewerStore { store: of, found: 4, known: 3 } if of == place));
     assert_eq!(store.workers().await.unwrap()[0].beat, Some(1));
 }
 

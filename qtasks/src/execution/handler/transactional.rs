@@ -80,13 +80,13 @@ impl<R: Reply> Handling<R> {
         let mut handled =
             pin!(Some(AssertUnwindSafe(context.clone().scope(handle)).catch_unwind().instrument(self.span.clone())));
         let handle = poll_fn(|cx| handled.as_mut().as_pin_mut().map_or(Poll::Pending, |handle| handle.poll(cx)));
-        let came = match select(pin!(self.attempt.halted()), handle).await {
+        let polled = match select(pin!(self.attempt.halted()), handle).await {
             Either::Left((stopped, _)) => Either::Left(stopped),
             Either::Right((handled, _)) => Either::Right(handled),
         };
         // The handler's future is dropped here and not by the store, which need not expect that a drop unwinds.
         drop_within(|| handled.set(None));
-        match came {
+        match polled {
             Either::Left(stopped) => Err(stopped),
             Either::Right(Ok(handled)) => handled,
             Either::Right(Err(panic)) => Err(panicked(&context, panic)),

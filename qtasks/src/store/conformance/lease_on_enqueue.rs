@@ -29,7 +29,7 @@ impl<'s> Waiter<'s> {
     fn wait(&mut self) {
         let free = self.free;
         self.pending = self.store.0.lease_on_enqueue(self.ask.clone(), Arc::new(move || free));
-        assert_eq!(self.given(), None, "nothing has come yet");
+        assert_eq!(self.given(), None, "no job is enqueued yet");
     }
 
     /// The jobs that were leased to the worker as they were enqueued.
@@ -38,7 +38,7 @@ impl<'s> Waiter<'s> {
     }
 
     /// The jobs that were leased to the worker as they were enqueued, or those that it leases now.
-    async fn came(&mut self) -> Vec<Job> {
+    async fn leased(&mut self) -> Vec<Job> {
         match self.given() {
             Some(jobs) => {
                 self.wait();
@@ -55,12 +55,12 @@ pub async fn new_jobs_come_to_a_worker_that_waits(store: Arc<dyn Store>) {
     let mut waiter = Waiter::new(&store, 2, 9);
     store.renew(waiter.ask.worker, 1).await;
     for round in 0..3 {
-        assert_eq!(waiter.came().await, [], "round {round}");
+        assert_eq!(waiter.leased().await, [], "round {round}");
         let all = store.enqueue([0, 7, -7, 8].map(|priority| NewJob::from(JobCall { priority, ..call().call }))).await;
         for expected in [[all[3], all[1]], [all[0], all[2]]] {
-            let came = waiter.came().await;
-            assert_eq!(ids(&came), expected, "round {round}");
-            for job in came {
+            let leased = waiter.leased().await;
+            assert_eq!(ids(&leased), expected, "round {round}");
+            for job in leased {
                 assert_eq!((job.standing.attempt, &job), (1, &store.job(job.call.id).await));
                 assert_eq!(store.held(waiter.ask.worker).await.iter().filter(|held| **held == job.call.id).count(), 1);
                 store.settle(settlement(lease_of(&job), done())).await;
@@ -75,12 +75,12 @@ pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) 
     let mut all = store.enqueue(calls(2)).await;
     let mut waiter = Waiter::new(&store, 1, 9);
     all.extend(store.enqueue(calls(1)).await);
-    let first = waiter.came().await;
+    let first = waiter.leased().await;
     all.extend(store.enqueue(calls(1)).await);
     assert_eq!(waiter.given(), None);
     let mut leased = ids(&first);
     for _ in 0..3 {
-        leased.extend(ids(&waiter.came().await));
+        leased.extend(ids(&waiter.leased().await));
     }
     assert_eq!(leased, all);
 }
@@ -89,11 +89,11 @@ pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) 
 pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut waiter = Waiter::new(&store, 9, 9);
-    assert_eq!(waiter.came().await, []);
+    assert_eq!(waiter.leased().await, []);
     let known = call();
     store.enqueue([known.clone()]).await;
-    assert_eq!(ids(&waiter.came().await), [known.call.id]);
-    assert_eq!(waiter.came().await, []);
+    assert_eq!(ids(&waiter.leased().await), [known.call.id]);
+    assert_eq!(waiter.leased().await, []);
     let delayed = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(1) };
     let others = [
         NewJob::from(JobCall { task: "other".into(), ..call().call }),
@@ -101,8 +101,8 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
     ];
     let due = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(0) };
     store.enqueue(others.into_iter().chain([delayed, known, due.clone(), due.clone()])).await;
-    assert_eq!(ids(&waiter.came().await), [due.call.id]);
-    assert_eq!(waiter.came().await, []);
+    assert_eq!(ids(&waiter.leased().await), [due.call.id]);
+    assert_eq!(waiter.leased().await, []);
     assert_eq!(store.jobs(Filter::default().state(StateKind::Waiting)).await.len(), 3);
     assert!(store.jobs(Filter::default().state(StateKind::Running)).await.iter().all(|job| job.standing.attempt == 1));
 }
@@ -111,17 +111,17 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
 pub async fn a_worker_that_waits_without_a_free_slot_is_given_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let mut waiter = Waiter::new(&store, 9, 0);
-    assert_eq!(waiter.came().await, []);
+    assert_eq!(waiter.leased().await, []);
     let jobs = store.enqueue(calls(3)).await;
     assert_eq!(waiter.given(), None);
-    assert_eq!(ids(&waiter.came().await), jobs);
+    assert_eq!(ids(&waiter.leased().await), jobs);
 }
 
 /// New jobs are then for other workers, also where the caller has dropped the call.
 pub async fn a_worker_that_waits_no_more_is_given_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (mut leaving, mut dropped) = (Waiter::new(&store, 9, 9), Waiter::new(&store, 9, 9));
-    assert_eq!((leaving.came().await, dropped.came().await), (vec![], vec![]));
+    assert_eq!((leaving.leased().await, dropped.leased().await), (vec![], vec![]));
     store.0.stop_lease_on_enqueue(leaving.ask.worker).await;
     if leaving.pending.is_some() {
         assert_eq!(leaving.given(), Some(vec![]), "a question that is taken back is answered");

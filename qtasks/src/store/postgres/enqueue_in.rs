@@ -171,13 +171,13 @@ async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, jo
             let transaction = format!("the database `{database}`");
             Err(Error::OtherStore { transaction, store: home.to_string() })
         }
-        newer if newer > FORMAT => Err(Error::NewerStore { place: location(), found: newer, known: FORMAT }),
+        newer if newer > FORMAT => Err(Error::NewerStore { store: location(), found: newer, known: FORMAT }),
         0 => Err(Error::ForeignStore {
-            place: location(),
+            store: location(),
             why: "it has no tables of qtasks; open it once as the store, and use the same database here".to_owned(),
         }),
         _ => Err(Error::ForeignStore {
-            place: location(),
+            store: location(),
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
     }

@@ -44,7 +44,7 @@ impl Fault {
             Self::Unsupported(why) => Error::Unsupported(why),
             Self::Contract(why) => Error::BrokenContract(why),
             Self::Refused(trouble) | Self::Away(trouble) => Error::store(doing, trouble),
-            Self::Newer { place, found, known } => Error::NewerStore { place, found, known },
+            Self::Newer { place, found, known } => Error::NewerStore { store: place, found, known },
             Self::Silent(_) => Error::store(doing, self.to_string()),
         }
     }

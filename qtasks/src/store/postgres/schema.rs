@@ -272,7 +272,7 @@ async fn format(transaction: &Transaction<'_>, place: &StoreUrl) -> Result<i64, 
 /// The format that was found, unless it is newer than `known`.
 fn check(found: i64, place: &StoreUrl, known: i64) -> Result<i64> {
     if found > known {
-        return Err(Error::NewerStore { place: place.to_string(), found, known });
+        return Err(Error::NewerStore { store: place.to_string(), found, known });
     }
     Ok(found.max(0))
 }
@@ -286,7 +286,7 @@ async fn refuse_strangers(transaction: &Transaction<'_>, place: &StoreUrl) -> Re
     let Some(row) = found.first() else { return Ok(()) };
     let stranger: String = row.get(0);
     Err(Error::ForeignStore {
-        place: place.to_string(),
+        store: place.to_string(),
         why: format!(
             "its schema `{}` has a `{stranger}` and no `format`; name another with `?schema=NAME`",
             place.schema

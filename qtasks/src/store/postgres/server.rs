@@ -20,7 +20,7 @@ pub(super) async fn check(database: &Database) -> Result<()> {
     };
     let unread = |fault: super::error::Fault| fault.into_error("read what its server is");
     let row = &rows[0];
-    let refuse = |why: String| Err(Error::ForeignStore { place: database.place.to_string(), why });
+    let refuse = |why: String| Err(Error::ForeignStore { store: database.place.to_string(), why });
     if encoding::get::<i64>(row, 0).map_err(unread)? < 130_000 {
         let version: &str = encoding::get(row, 1).map_err(unread)?;
         return refuse(format!("it is Postgres {version}, and qtasks needs 13 or newer"));

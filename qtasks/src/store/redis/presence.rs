@@ -50,7 +50,7 @@ async fn renew(link: &Link, worker: WorkerId, beat: u64) -> Result<Renewed> {
     let mut call = link.call(|scripts| &scripts.renew);
     call.arg(&worker.to_bytes()).arg(beat).arg(server::FORMAT);
     match link.ask::<Value>(&call).await.map_err(failed)? {
-        Value::Int(found) => Err(Error::NewerStore { place: link.url.to_string(), found, known: server::FORMAT }),
+        Value::Int(found) => Err(Error::NewerStore { store: link.url.to_string(), found, known: server::FORMAT }),
         answer => renewed(answer, worker).map_err(failed),
     }
 }

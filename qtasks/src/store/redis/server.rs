@@ -18,11 +18,11 @@ const OLD_FORMAT: i64 = 2;
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
     let failed = |fault: Fault| Error::store("connect to its server", fault);
     let facts = Facts::of(link).await.map_err(failed)?;
-    let place = link.url.to_string();
+    let store = link.url.to_string();
     if facts.version().is_some_and(|version| version < OLDEST) {
         let why =
             format!("it is Redis {}, and {}.{} or newer is needed", facts.info("redis_version"), OLDEST.0, OLDEST.1);
-        return Err(Error::ForeignStore { place, why });
+        return Err(Error::ForeignStore { store, why });
     }
     let key = format!("{}format", link.url.prefix);
     let (mut set, mut get) = (cmd("SETNX"), cmd("GET"));
@@ -36,11 +36,11 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
         }
     };
     if found > FORMAT {
-        return Err(Error::NewerStore { place, found, known: FORMAT });
+        return Err(Error::NewerStore { store, found, known: FORMAT });
     }
     if found < OLD_FORMAT {
         let why = format!("it has the format {found}, which was never released; use another `app`");
-        return Err(Error::ForeignStore { place, why });
+        return Err(Error::ForeignStore { store, why });
     }
     if found == OLD_FORMAT {
         let mut call = link.call(|scripts| &scripts.migrate);

@@ -118,7 +118,7 @@ impl StoreUrl {
         let path = self.path.display();
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Error::ForeignStore {
-                place: path.to_string(),
+                store: path.to_string(),
                 why: "the file is not a SQLite database, or it is encrypted".to_owned(),
             },
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {

@@ -88,14 +88,14 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
             None => Ok(()),
         },
         newer if newer > schema::FORMAT => {
-            Err(Error::NewerStore { place: shown(), found: newer, known: schema::FORMAT })
+            Err(Error::NewerStore { store: shown(), found: newer, known: schema::FORMAT })
         }
         0 => Err(Error::ForeignStore {
-            place: shown(),
+            store: shown(),
             why: "it has no tables of qtasks; open it once as the store, and use the same file here".to_owned(),
         }),
         _ => Err(Error::ForeignStore {
-            place: shown(),
+            store: shown(),
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
     }

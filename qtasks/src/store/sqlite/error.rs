@@ -70,7 +70,7 @@ impl Fault {
             Self::Misuse(why) => Error::Misuse(why),
             Self::Contract(why) => Error::BrokenContract(why),
             Self::Changed(why) => {
-                Error::StoreChanged { place: path.display().to_string(), why: why.as_ref().to_owned() }
+                Error::StoreChanged { store: path.display().to_string(), why: why.as_ref().to_owned() }
             }
             fault => Error::store(doing, At { path: path.display().to_string(), fault }),
         }

@@ -93,7 +93,7 @@ impl Renewals {
     }
 
     fn newer(&self, found: i64) -> Error {
-        Error::NewerStore { place: self.files.url.path.display().to_string(), found, known: schema::FORMAT }
+        Error::NewerStore { store: self.files.url.path.display().to_string(), found, known: schema::FORMAT }
     }
 
     fn read<T>(&self, doing: &'static str, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {

@@ -134,7 +134,7 @@ async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
         let lease = Lease { job: job.call.id, attempt: job.standing.attempt, worker };
         store.transact(Some(lease), vec![Arc::new(PendingStep::new(0, 0, 0, Box::new(run)))]).await
     };
-    let came = together(&store, jobs[..10].iter().map(transact)).await;
+    let transacted = together(&store, jobs[..10].iter().map(transact)).await;
     assert_eq!(commits(&store.writer.files.url.log()) - before, 1);
     // Enqueued behind them.
     let change = async |number: usize| match number {
@@ -142,7 +142,7 @@ async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
         _ => assert_eq!(transact(&jobs[10 + number]).await.unwrap(), Transacted::Upto(1)),
     };
     together(&store, (0..10).chain([10]).map(change)).await;
-    assert!(came.into_iter().all(|came| came.unwrap() == Transacted::Upto(1)));
+    assert!(transacted.into_iter().all(|each| each.unwrap() == Transacted::Upto(1)));
     assert_eq!(ran.load(Relaxed), 20);
 }
 

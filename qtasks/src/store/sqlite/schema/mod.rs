@@ -55,7 +55,7 @@ pub(super) fn migrate(connection: &mut Connection, url: &StoreUrl, migrations: &
 fn check(connection: &Connection, url: &StoreUrl, known: i64) -> Result<i64> {
     let found = format(connection).map_err(|error| url.explain(error))?;
     if found > known {
-        return Err(Error::NewerStore { place: url.path.display().to_string(), found, known });
+        return Err(Error::NewerStore { store: url.path.display().to_string(), found, known });
     }
     Ok(found.max(0))
 }
@@ -68,7 +68,7 @@ fn refuse_strangers(connection: &Connection, url: &StoreUrl) -> Result<()> {
     match stranger {
         None => Ok(()),
         Some(name) => Err(Error::ForeignStore {
-            place: url.path.display().to_string(),
+            store: url.path.display().to_string(),
             why: format!("it has a `{name}` and no format in `qtasks_format`"),
         }),
     }
@@ -82,7 +82,7 @@ fn refuse_utf_16(connection: &Connection, url: &StoreUrl) -> Result<()> {
         return Ok(());
     }
     Err(Error::ForeignStore {
-        place: url.path.display().to_string(),
+        store: url.path.display().to_string(),
         why: format!(
             "its text is {encoding}, and its steps can be taken over from UTF-8 only; dump it into a new file"
         ),

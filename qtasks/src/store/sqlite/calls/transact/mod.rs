@@ -81,30 +81,30 @@ impl Transact {
         let recorded: Option<i64> = tables.sql.recorded.query_row(holder, |row| row.get(0)).optional()?;
         let Some(recorded) = recorded else { return Ok(Transacted::Fenced) };
         let mut next = recorded.cast_unsigned();
-        let mut came = Transacted::Upto(next);
+        let mut transacted = Transacted::Upto(next);
         for work in self.works.iter().filter(|work| work.seq >= recorded.cast_unsigned()) {
             if work.seq != next {
                 return Err(Fault::Contract("the values to handle leave a gap in their numbers"));
             }
             // One handler of each call runs, however slow the handlers of other calls were.
-            if came != Transacted::Upto(recorded.cast_unsigned()) && tables.begun.elapsed() > self.long {
+            if transacted != Transacted::Upto(recorded.cast_unsigned()) && tables.begun.elapsed() > self.long {
                 break;
             }
             let Some(handler) = work.take::<InTransaction>() else {
-                came = Transacted::Spent(next);
+                transacted = Transacted::Spent(next);
                 break;
             };
             let Some(reply) = self.run(tables, handler)? else {
-                came = Transacted::Failed(next);
+                transacted = Transacted::Failed(next);
                 break;
             };
             let appended = self.append(tables, lease, Step { seq: next, hash: work.hash, reply });
             appended.map_err(|fault| if fault.is_for_good() { self.blame(fault) } else { fault })?;
             next += 1;
-            came = Transacted::Upto(next);
+            transacted = Transacted::Upto(next);
         }
         tables.changes.add(Changes::progressed([lease.job]));
-        Ok(came)
+        Ok(transacted)
     }
 
     fn run_all(&self, tables: &mut Tables<'_>) -> Result<Transacted, Fault> {

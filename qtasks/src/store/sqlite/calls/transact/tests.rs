@@ -266,10 +266,10 @@ async fn a_transaction_takes_on_no_more_handlers_after_a_slow_one() {
 #[tokio::test]
 async fn without_a_lease_handlers_run_and_leave_no_steps() {
     let scene = Scene::new().await;
-    let came = scene.store.transact(None, scene.all_insert(0..2)).await.unwrap();
-    assert_eq!((came, scene.rows()), (Transacted::Upto(2), vec![0, 1]));
-    let came = scene.store.transact(None, vec![scene.inserts(2, None)]).await.unwrap();
-    assert_eq!((came, scene.rows()), (Transacted::Failed(2), vec![0, 1]));
+    let transacted = scene.store.transact(None, scene.all_insert(0..2)).await.unwrap();
+    assert_eq!((transacted, scene.rows()), (Transacted::Upto(2), vec![0, 1]));
+    let transacted = scene.store.transact(None, vec![scene.inserts(2, None)]).await.unwrap();
+    assert_eq!((transacted, scene.rows()), (Transacted::Failed(2), vec![0, 1]));
 }
 
 #[tokio::test]
