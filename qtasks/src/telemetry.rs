@@ -15,7 +15,7 @@ use tracing::{Level, Span, debug, error, event_enabled, field::Empty, info, info
 use crate::{
     error::Error,
     model::{
-        job::{Ending, Job, JobId, NextState, Standing, State, StateKind, WorkerId},
+        job::{Ending, Job, JobCall, JobId, NextState, Standing, State, StateKind, WorkerId},
         lifecycle::Outcome,
     },
 };
@@ -219,5 +219,13 @@ pub(crate) fn queue_unserved(queue: &str, task: &str) {
     warn!(
         target: "qtasks", queue, task,
         "jobs are due in a queue that no running worker is seen to listen to; start one with `.queues([..])`"
+    );
+}
+
+/// Warns of a caller that waits although no worker runs.
+pub(crate) fn no_worker(call: &JobCall) {
+    warn!(
+        target: "qtasks", job = %call.id, queue = call.queue, task = call.task,
+        "a caller waits for a job that is due, and no worker runs; start one with `app.worker().start()`, and keep it"
     );
 }

@@ -1,5 +1,5 @@
-//! The house stands: folders import downwards only, no files import each other in a circle, and below the environment
-//! nothing reads a clock.
+//! The house stands: folders import downwards only, no files import each other in a circle, below the environment
+//! nothing reads a clock, and no file is longer than a reader likes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -384,6 +384,27 @@ fn a_clock_below_the_environment_would_be_found() {
     let reads = "fn f() { Timestamp::now(); }";
     let files = [("lib", ""), ("clock", reads), ("store/memory", reads)];
     assert_eq!(clock_readers(&read(files)), ["store/memory"]);
+}
+
+/// How many lines a file may have.
+const LONGEST: usize = 450;
+
+/// The files of source below a folder that are longer than that.
+fn long_files(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of_entry = |path: std::path::PathBuf| match path.extension().and_then(|extension| extension.to_str()) {
+        _ if path.is_dir() => long_files(&path),
+        Some("rs") if fs::read_to_string(&path).unwrap().lines().count() > LONGEST => vec![path.display().to_string()],
+        _ => Vec::new(),
+    };
+    entries.flat_map(of_entry).collect()
+}
+
+#[test]
+fn no_file_is_longer_than_a_reader_likes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folders = ["qtasks/src", "qtasks-macros/src", "tests", "examples", "bench/src"];
+    nothing(&folders.iter().flat_map(|folder| long_files(&root.join(folder))).collect::<Vec<_>>());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::stream;
+use super::{stream, unserved::UnservedWait};
 use crate::{
     environment::{
         App,
@@ -256,12 +256,13 @@ impl<C> JobHandle<C> {
     }
 
     async fn ended(&self) -> Result<(State, Counts)> {
-        let mut end = self.app.store.notifier().end(self.id);
+        let (mut end, mut unserved) = (self.app.store.notifier().end(self.id), UnservedWait::begin());
         loop {
             let (standing, counts) = self.app.standing(self.id).await?;
             if standing.state.is_ended() {
                 return Ok((standing.state, counts));
             }
+            unserved.look(&self.app, self.id, &standing).await;
             end.wait().await;
         }
     }

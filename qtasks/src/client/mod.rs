@@ -6,3 +6,4 @@ pub(crate) mod handle;
 pub(crate) mod in_task;
 pub(crate) mod statement;
 pub(crate) mod stream;
+pub(crate) mod unserved;

@@ -20,21 +20,24 @@ use scene::{Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run
 use tasks::{dozes, dozes_blocking, naps, naps_blocking, tells_when, ticks, ticks_blocking};
 
 /// Most of the time is spent waiting, so that many can do so at once, however few processors there are.
-const AT_ONCE: usize = 30;
+const AT_ONCE: usize = 36;
 const RIGHT: SignedDuration = SignedDuration::ZERO;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MISSING: &str = "clocks are shifted on Linux, where there is a C compiler";
 
 fn main() -> ExitCode {
     let seconds = |seconds| SignedDuration::from_secs_f64(seconds);
-    let skews = [("2.1_s", seconds(2.1)), ("2.9_s", seconds(2.9)), ("10_s", seconds(10.0)), ("1_h", HOUR)];
+    let skews = [("2.9_s", seconds(2.9)), ("1_h", HOUR), ("2.1_s", seconds(2.1)), ("10_s", seconds(10.0))];
+    // The short form takes the largest that a lease could hide, and one that nothing could.
+    let skews = &skews[..by_length(2, 4)];
+    let killed_ahead = [("1_h", HOUR), ("20_s", SignedDuration::from_secs(20))];
     let mut trials = vec![on(Kind::Sqlite, "a_process_goes_by_the_clock_that_it_was_given".into(), goes_by_its_clock)];
     for kind in Kind::ALL {
-        for (name, skew) in skews {
+        for &(name, skew) in skews {
             let ahead = format!("nobody_is_robbed_where_clocks_differ_and_one_is_{name}_ahead");
             trials.push(on(kind, ahead, async move |scene| clocks_differ(scene, skew).await));
         }
-        for (name, skew) in [("20_s", SignedDuration::from_secs(20)), ("1_h", HOUR)] {
+        for &(name, skew) in &killed_ahead[..by_length(1, 2)] {
             let killed = format!("the_job_of_a_killed_worker_goes_on_at_once_although_its_clock_was_{name}_ahead");
             trials.push(on(kind, killed, async move |scene| is_killed(scene, skew).await));
         }
@@ -48,7 +51,7 @@ fn main() -> ExitCode {
     }
     trials.push(on(Kind::Sqlite, "what_the_clock_steps_past_is_due".into(), is_stepped_past));
     for kind in Kind::SERVERS {
-        for (name, skew) in skews {
+        for &(name, skew) in skews {
             let behind = format!("nobody_is_robbed_where_clocks_differ_and_one_is_{name}_behind");
             trials.push(on(kind, behind, async move |scene| clocks_differ(scene, -skew).await));
         }

@@ -30,7 +30,7 @@ use scene::{
 use tasks::{burns, hangs, naps, naps_blocking, needs_most_of_its_time, ticks, ticks_until, waits_for};
 
 /// Most of them wait most of their time.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 14;
 
 fn main() -> ExitCode {
     let mut trials = vec![
