@@ -257,9 +257,12 @@ async fn what_a_handler_does_once_is_not_done_again_for_the_same_value(stage: St
     assert_eq!(stage.diary.lines(), ["fetch receipt", "fetch receipt"]);
 }
 
+/// A worker reads 1,024 memos at a time.
+const MORE_THAN_A_PAGE: u32 = 1_050;
+
 #[qtask(echo = true)]
 async fn asks_backwards(ctx: TaskContext, diary: State<Diary>) -> Result<Vec<u32>, TaskError> {
-    let numbers = 0..1_500_u32;
+    let numbers = 0..MORE_THAN_A_PAGE;
     let numbers: Vec<u32> = if ctx.attempt() == 1 { numbers.collect() } else { numbers.rev().collect() };
     let mut sum = 0;
     for number in numbers {
@@ -278,8 +281,8 @@ async fn asks_backwards(ctx: TaskContext, diary: State<Diary>) -> Result<Vec<u32
 async fn memos_are_read_in_any_order_and_in_pages(stage: Stage) {
     let job = stage.app.enqueue(asks_backwards()).await.unwrap();
     stage.work().await;
-    assert_eq!(job.result().await.unwrap(), [1_500]);
-    assert_eq!(stage.diary.count("done"), 1_500);
+    assert_eq!(job.result().await.unwrap(), [MORE_THAN_A_PAGE]);
+    assert_eq!(stage.diary.count("done"), MORE_THAN_A_PAGE as usize);
 }
 
 #[qtask(echo = true, retry = 0)]

@@ -1,5 +1,6 @@
 //! Workers, handles and stores: what runs when, what is seen of it, and what happens when something breaks.
 
+mod abandoned;
 mod away;
 mod cancelling;
 mod doubted;
@@ -16,5 +17,5 @@ mod streams;
 mod suspects;
 mod torn;
 mod trouble;
-mod unserved;
+
 mod waiting;

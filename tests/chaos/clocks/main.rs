@@ -14,7 +14,11 @@ use std::{process::ExitCode, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use libtest_mimic::Trial;
 use qtasks::prelude::*;
-use qtasks_tests::{clock::Clock, kills::ledger::now, length::by_length};
+use qtasks_tests::{
+    clock::Clock,
+    kills::ledger::now,
+    length::{by_length, in_turn},
+};
 use rustix::process::Signal;
 use scene::{Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, within};
 use tasks::{dozes, dozes_blocking, naps, naps_blocking, tells_when, ticks, ticks_blocking};
@@ -31,41 +35,38 @@ fn main() -> ExitCode {
     // The short form takes the largest that a lease could hide, and one that nothing could.
     let skews = &skews[..by_length(2, 4)];
     let killed_ahead = [("1_h", HOUR), ("20_s", SignedDuration::from_secs(20))];
-    let mut trials = vec![on(Kind::Sqlite, "a_process_goes_by_the_clock_that_it_was_given".into(), goes_by_its_clock)];
-    for kind in Kind::ALL {
-        for &(name, skew) in skews {
-            let ahead = format!("nobody_is_robbed_where_clocks_differ_and_one_is_{name}_ahead");
-            trials.push(on(kind, ahead, async move |scene| clocks_differ(scene, skew).await));
-        }
-        for &(name, skew) in &killed_ahead[..by_length(1, 2)] {
-            let killed = format!("the_job_of_a_killed_worker_goes_on_at_once_although_its_clock_was_{name}_ahead");
-            trials.push(on(kind, killed, async move |scene| is_killed(scene, skew).await));
-        }
-        for (name, step) in [("forward", HOUR), ("back", -HOUR)] {
-            let one = format!("nobody_is_robbed_when_one_clock_steps_{name}_and_a_worker_starts");
-            trials.push(on(kind, one, async move |scene| steps(scene, step, false).await));
-            let all = format!("nobody_is_robbed_when_all_clocks_step_{name}_and_a_worker_starts");
-            trials.push(on(kind, all, async move |scene| steps(scene, step, true).await));
-        }
-        trials.push(on(kind, "nobody_is_robbed_when_the_machine_sleeps_for_an_hour".into(), machine_sleeps));
+    let mut trials = vec![on(Kind::Sqlite, "a_process_goes_by_the_clock_that_it_was_given", goes_by_its_clock)];
+    let (all, servers) = (&Kind::ALL, &Kind::SERVERS);
+    for &(name, skew) in skews {
+        let ahead = format!("nobody_is_robbed_where_clocks_differ_and_one_is_{name}_ahead");
+        trials.extend(on_each(all, &ahead, async move |scene| clocks_differ(scene, skew).await));
+        let behind = format!("nobody_is_robbed_where_clocks_differ_and_one_is_{name}_behind");
+        trials.extend(on_each(servers, &behind, async move |scene| clocks_differ(scene, -skew).await));
     }
-    trials.push(on(Kind::Sqlite, "what_the_clock_steps_past_is_due".into(), is_stepped_past));
-    for kind in Kind::SERVERS {
-        for &(name, skew) in skews {
-            let behind = format!("nobody_is_robbed_where_clocks_differ_and_one_is_{name}_behind");
-            trials.push(on(kind, behind, async move |scene| clocks_differ(scene, -skew).await));
-        }
-        trials.push(on(kind, "a_delay_goes_by_the_clock_of_the_server".into(), delays));
-        for (name, step) in [("forward", HOUR), ("back", -HOUR)] {
-            let name = format!("a_clock_that_steps_{name}_moves_no_time_that_goes_by_that_of_the_server");
-            trials.push(on(kind, name, async move |scene| waits_by_the_server(scene, step).await));
-        }
+    for &(name, skew) in &killed_ahead[..by_length(1, 2)] {
+        let killed = format!("the_job_of_a_killed_worker_goes_on_at_once_although_its_clock_was_{name}_ahead");
+        trials.extend(on_each(all, &killed, async move |scene| is_killed(scene, skew).await));
     }
+    for (name, step) in [("forward", HOUR), ("back", -HOUR)] {
+        let one = format!("nobody_is_robbed_when_one_clock_steps_{name}_and_a_worker_starts");
+        trials.extend(on_each(all, &one, async move |scene| steps(scene, step, false).await));
+        let every = format!("nobody_is_robbed_when_all_clocks_step_{name}_and_a_worker_starts");
+        trials.extend(on_each(all, &every, async move |scene| steps(scene, step, true).await));
+        let by_server = format!("a_clock_that_steps_{name}_moves_no_time_that_goes_by_that_of_the_server");
+        trials.extend(on_each(servers, &by_server, async move |scene| waits_by_the_server(scene, step).await));
+    }
+    trials.extend(on_each(all, "nobody_is_robbed_when_the_machine_sleeps_for_an_hour", machine_sleeps));
+    trials.extend(on_each(servers, "a_delay_goes_by_the_clock_of_the_server", delays));
+    trials.push(on(Kind::Sqlite, "what_the_clock_steps_past_is_due", is_stepped_past));
     run(AT_ONCE, trials)
 }
 
-fn on(kind: Kind, name: String, test: impl AsyncFnOnce(Scene) + Send + 'static) -> Trial {
-    scene::trial(kind, &name, cfg!(missing = "shim").then_some(MISSING), test)
+fn on_each(kinds: &[Kind], name: &str, test: impl AsyncFnOnce(Scene) + Copy + Send + 'static) -> Vec<Trial> {
+    in_turn(kinds).iter().map(|kind| on(*kind, name, test)).collect()
+}
+
+fn on(kind: Kind, name: &str, test: impl AsyncFnOnce(Scene) + Send + 'static) -> Trial {
+    scene::trial(kind, name, cfg!(missing = "shim").then_some(MISSING), test)
 }
 
 /// Without this all else would show nothing.

@@ -12,7 +12,7 @@ use std::{
 use futures::future::join_all;
 use libtest_mimic::Trial;
 use qtasks::{prelude::*, store::Filter};
-use qtasks_tests::{eventually, in_time, servers::proxy::Proxy};
+use qtasks_tests::{eventually, in_time, length::in_turn, servers::proxy::Proxy};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -23,28 +23,24 @@ use crate::{
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [Kind::Redis, Kind::Postgres]
-        .into_iter()
-        .flat_map(|kind| {
-            [
-                test_on(kind, "enqueues_wait_for_a_server_that_is_restarted", async move || {
-                    enqueues_wait_for_a_restart(kind).await;
-                }),
-                test_on(kind, "every_call_waits_for_a_server_that_is_restarted", async move || {
-                    every_call_waits_for_a_restart(kind).await;
-                }),
-                test_on(kind, "an_enqueue_whose_answer_is_cut_off_makes_one_job", async move || {
-                    an_enqueue_whose_answer_is_cut_off(kind).await;
-                }),
-                test_on(kind, "an_enqueue_that_nobody_answers_says_which_job_it_may_have_made", async move || {
-                    an_enqueue_that_nobody_answers(kind).await;
-                }),
-                test_on(kind, "an_enqueue_ends_in_time_when_its_server_stays_away", async move || {
-                    an_enqueue_ends_in_time(kind).await;
-                }),
-            ]
-        })
-        .collect()
+    [
+        on_both("enqueues_wait_for_a_server_that_is_restarted", enqueues_wait_for_a_restart),
+        on_both("every_call_waits_for_a_server_that_is_restarted", every_call_waits_for_a_restart),
+        on_both("an_enqueue_whose_answer_is_cut_off_makes_one_job", an_enqueue_whose_answer_is_cut_off),
+        on_both("an_enqueue_that_nobody_answers_says_which_job_it_may_have_made", an_enqueue_that_nobody_answers),
+        on_both("an_enqueue_ends_in_time_when_its_server_stays_away", an_enqueue_ends_in_time),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn on_both(name: &str, test: impl AsyncFnOnce(Kind) + Copy + Send + 'static) -> Vec<Trial> {
+    let on = |kind: &Kind| {
+        let kind = *kind;
+        test_on(kind, name, async move || test(kind).await)
+    };
+    in_turn(&Kind::BOTH).iter().map(on).collect()
 }
 
 /// So long a call waits here: a restart takes much less, also on a machine that has much else to do.

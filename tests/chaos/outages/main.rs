@@ -28,7 +28,10 @@ mod watch;
 use std::{process::ExitCode, time::Duration};
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use qtasks_tests::{eventually, length::by_length};
+use qtasks_tests::{
+    eventually,
+    length::{by_length, in_turn},
+};
 use scene::{Scene, Setting};
 use server::{Kind, Server};
 use tokio::time::sleep;
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn on_both(name: &str, setting: Setting, befalls: impl AsyncFn(&mut Scene) + Copy + Send + 'static) -> Vec<Trial> {
-    [Kind::Redis, Kind::Postgres].map(|kind| trial(kind, name, setting, befalls)).into()
+    in_turn(&Kind::BOTH).iter().map(|kind| trial(*kind, name, setting, befalls)).collect()
 }
 
 /// That work goes on when this befalls a server of that kind.

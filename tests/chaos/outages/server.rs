@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Postgres,
 }
 
+impl Kind {
+    pub(crate) const BOTH: [Self; 2] = [Self::Redis, Self::Postgres];
+}
+
 impl Server {
     pub(crate) fn start(kind: Kind) -> Self {
         match kind {

@@ -22,7 +22,11 @@ use qtasks::{
     sqlite::rusqlite::Connection,
     store::Filter,
 };
-use qtasks_tests::{length::by_length, servers::postgres::tell, whole};
+use qtasks_tests::{
+    length::{by_length, in_turn},
+    servers::postgres::tell,
+    whole,
+};
 use rustix::process::Signal;
 use scene::{
     Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, touch, trial, within,
@@ -42,19 +46,12 @@ fn main() -> ExitCode {
         let name = format!("{name}_and_a_frozen_peer_rob_nobody");
         trials.push(trial(Kind::Postgres, &name, None, async move |scene| tables_are_locked(scene, tables).await));
     }
-    for kind in Kind::ALL {
-        trials.push(trial(kind, "a_user_who_asks_and_bodies_that_burn_rob_nobody", None, asks_and_burns));
-        trials.push(trial(kind, "a_user_who_blocks_all_threads_robs_nobody", None, blocks));
-        trials.push(trial(kind, "a_user_who_lists_all_jobs_robs_nobody", None, lists));
-        trials.push(trial(kind, "the_jobs_of_a_worker_that_outlives_its_runtime_go_on_elsewhere", None, outlives));
-        trials.push(trial(kind, "a_suspect_that_never_ends_holds_up_no_other", None, one_never_ends));
-        trials.push(trial(
-            kind,
-            "a_program_that_does_not_know_a_task_ends_none_of_its_jobs",
-            None,
-            is_seen_by_strangers,
-        ));
-    }
+    trials.extend(on_each("a_user_who_asks_and_bodies_that_burn_rob_nobody", asks_and_burns));
+    trials.extend(on_each("a_user_who_blocks_all_threads_robs_nobody", blocks));
+    trials.extend(on_each("a_user_who_lists_all_jobs_robs_nobody", lists));
+    trials.extend(on_each("the_jobs_of_a_worker_that_outlives_its_runtime_go_on_elsewhere", outlives));
+    trials.extend(on_each("a_suspect_that_never_ends_holds_up_no_other", one_never_ends));
+    trials.extend(on_each("a_program_that_does_not_know_a_task_ends_none_of_its_jobs", is_seen_by_strangers));
     for url in ["memory", "sqlite"] {
         trials.push(Trial::test(format!("{url}::a_runtime_without_timers_is_an_error"), move || {
             has_no_timers(url);
@@ -62,6 +59,10 @@ fn main() -> ExitCode {
         }));
     }
     run(AT_ONCE, trials)
+}
+
+fn on_each(name: &str, test: impl AsyncFnOnce(Scene) + Copy + Send + 'static) -> Vec<Trial> {
+    in_turn(&Kind::ALL).iter().map(|kind| trial(*kind, name, None, test)).collect()
 }
 
 /// Jobs that run in the queue `default` until they are told to end.
