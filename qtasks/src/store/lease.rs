@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::job::{Job, NewJob, WorkerId};
+use crate::model::job::{Job, WorkerId};
 
 /// What a worker asks for when it leases jobs.
 #[derive(Clone, Debug)]
@@ -21,14 +21,6 @@ pub struct Ask {
     pub suspects: Suspects,
     /// The time by the worker's clock: jobs that are due at this time or before can be leased.
     pub now: Timestamp,
-}
-
-impl Ask {
-    /// Whether the worker takes jobs of this queue and task.
-    #[cfg(any(feature = "postgres", feature = "sqlite"))]
-    pub(crate) fn is_for(&self, job: &NewJob) -> bool {
-        self.queues.contains(&job.call.queue) && self.tasks.contains(&&*job.call.task)
-    }
 }
 
 /// Whether a [suspect](crate::job::Standing::suspect) may be leased.

@@ -40,7 +40,7 @@ impl Waiter {
         lease: &mut impl FnMut(J, WorkerId) -> Result<Option<Job>, E>,
     ) -> Result<(), E> {
         let (room, Self { ask, jobs, .. }) = (self.room(), self);
-        let mut theirs = due.extract_if(.., |job| ask.is_for((*job).borrow()));
+        let mut theirs = due.extract_if(.., |job| takes(ask, (*job).borrow()));
         while jobs.len() < room
             && let Some(job) = theirs.next()
         {
@@ -158,6 +158,11 @@ impl Waiters {
     pub(crate) fn rolled_back(&mut self) {
         self.waiting.iter_mut().for_each(|waiter| waiter.jobs.clear());
     }
+}
+
+/// Whether the worker takes jobs of this queue and task.
+fn takes(ask: &Ask, job: &NewJob) -> bool {
+    ask.queues.contains(&job.call.queue) && ask.tasks.contains(&&*job.call.task)
 }
 
 /// Whether a new job is due when it is enqueued.
