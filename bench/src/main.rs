@@ -1,11 +1,13 @@
 //! Measures qtasks: each figure beside its baseline of the same run, and beside the floor that it is held to.
 
+mod beside;
 mod disk;
 mod part;
 mod place;
 mod report;
 mod row;
 mod rows;
+mod server;
 mod target;
 mod usage;
 
@@ -20,7 +22,8 @@ use crate::{report::Report, row::Scale, rows::ROWS, target::Target};
 #[derive(Parser)]
 #[command(name = "qtasks-bench")]
 struct Args {
-    /// The rows to measure: names, or what they begin with; all of them by default.
+    /// The rows to measure: names, or what they begin with; by default all but `drain-million`, which takes its time and is
+    /// measured only when it is named.
     rows: Vec<String>,
     /// How often each is measured; what is printed is the median.
     #[arg(long, default_value_t = 3)]
@@ -39,6 +42,10 @@ struct Args {
     /// name, as in `redis://localhost?app={}` and `postgres://localhost/db?schema={}`, where all that is enqueued stays.
     #[arg(long, default_value = "sqlite")]
     store: String,
+    /// Measures nothing, and runs a command in place of that: `QTASKS_BESIDE` is the address of a new database there, for
+    /// programs that know nothing of qtasks.
+    #[arg(long, num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["rows", "check"])]
+    beside: Vec<std::ffi::OsString>,
     /// Plays a part in what another process measures.
     #[arg(long, hide = true)]
     part: bool,
@@ -46,19 +53,21 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Args { rows, rounds, quick, check, folder, store, part } = Args::parse();
+    let Args { rows, rounds, quick, check, folder, store, beside, part } = Args::parse();
     if part {
         let (name, knowing) = rows.split_first().context("a part is that of a row")?;
         let row = ROWS.iter().find(|row| row.name == name).context("no such row")?;
         return (row.part)(knowing.to_vec()).await;
     }
     let target = Target::find(&store, folder.unwrap_or_else(env::temp_dir))?;
+    if let Some((program, words)) = beside.split_first() {
+        return beside::run(&target, program, words);
+    }
     let mut scale = Scale { quick, target };
     let rounds = if quick { 1 } else { rounds.max(1) };
-    let asked = |name: &str| rows.is_empty() || rows.iter().any(|start| name.starts_with(start.as_str()));
     let there: Vec<_> = ROWS.iter().filter_map(|row| Some((row, row.floor_on(&scale.target)?))).collect();
     let mut report = Report::start();
-    for (row, floor) in there.iter().filter(|(row, _)| asked(row.name)) {
+    for (row, floor) in there.iter().filter(|(row, _)| row.is_asked_by(&rows)) {
         if report.rows > 0 {
             scale.target.begin_anew();
         }

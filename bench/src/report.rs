@@ -12,17 +12,17 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn start() -> Self {
         line(
-            ["row", "what", "p50", "this (p99)", "baseline", "ratio", "floor", "reached", "cpu", "fsync"]
+            ["row", "what", "p50", "this (p99)", "baseline", "ratio", "floor", "reached", "cpu", "server", "fsync"]
                 .map(String::from),
         );
-        line([9, 63, 8, 11, 11, 5, 13, 7, 7, 7].map(|width| "-".repeat(width)));
+        line([13, 66, 8, 11, 11, 5, 13, 7, 8, 8, 7].map(|width| "-".repeat(width)));
         Self { rows: 0, missed: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, row: &Row, floor: Floor, measured: &Measured) {
         let reached = floor.reached(measured);
         self.rows += 1;
-        if !reached {
+        if reached == Some(false) {
             self.missed.push(row.name);
         }
         let figure = |figure: Option<f64>| figure.map_or_else(String::new, |figure| row.unit.show(figure));
@@ -40,22 +40,22 @@ impl Report {
                 Floor::AtLeast(least) => format!("≥ {}", row.unit.show(least)),
                 Floor::Below(limit) => format!("< {}", row.unit.show(limit)),
             },
-            match floor {
-                Floor::None => "",
-                _ if reached => "yes",
-                _ => "NO",
-            }
-            .to_owned(),
-            measured.processor.map_or_else(String::new, |processor| format!("{processor:.1} µs")),
+            reached.map_or("", |reached| if reached { "yes" } else { "NO" }).to_owned(),
+            microseconds(measured.processor),
+            microseconds(measured.server),
             measured.fsync.map_or_else(String::new, |fsync| format!("{:.2} ms", fsync.as_secs_f64() * 1e3)),
         ]);
     }
 }
 
-fn line([row, what, half, this, baseline, ratio, floor, reached, cpu, fsync]: [String; 10]) {
+fn microseconds(time: Option<f64>) -> String {
+    time.map_or_else(String::new, |time| format!("{time:.1} µs"))
+}
+
+fn line([row, what, half, this, baseline, ratio, floor, reached, cpu, server, fsync]: [String; 11]) {
     println!(
-        "| {row:<9} | {what:<63} | {half:>8} | {this:>11} | {baseline:>11} | {ratio:>5} | {floor:>13} | {reached:>7} | \
-         {cpu:>7} | {fsync:>7} |"
+        "| {row:<13} | {what:<66} | {half:>8} | {this:>11} | {baseline:>11} | {ratio:>5} | {floor:>13} | {reached:>7} | \
+         {cpu:>8} | {server:>8} | {fsync:>7} |"
     );
 }
 
@@ -68,7 +68,7 @@ impl Unit {
             Self::Milliseconds if figure < 10.0 => format!("{figure:.2} ms"),
             Self::Milliseconds => format!("{figure:.0} ms"),
             Self::Percent => format!("{figure:.2} %"),
-            Self::Mebibytes => format!("{figure:.1} MiB"),
+            Self::Mebibytes => format!("{:.1} MiB", figure / f64::from(1 << 20)),
             Self::Bytes => format!("{figure:.0} B"),
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Row {
     pub(crate) own_server: bool,
     /// Whether it waits for the disk.
     pub(crate) on_disk: bool,
+    /// Whether it takes so long that it is measured only when its full name is given.
+    pub(crate) is_long: bool,
     /// What takes long is measured less often.
     pub(crate) most_rounds: usize,
     /// Measures once.
@@ -68,10 +70,19 @@ pub(crate) enum Floor {
 
 /// What one round came to.
 pub(crate) enum Round {
-    /// A figure, that of the baseline, and the microseconds of a processor that each took.
-    Figure { this: f64, baseline: Option<f64>, processor: Option<f64> },
+    /// A figure, that of the baseline, and what each took of a processor.
+    Figure { this: f64, baseline: Option<f64>, processor: Option<Processor> },
     /// How long something took, each time.
     Times(Vec<Duration>),
+}
+
+/// Microseconds on a processor, of all threads.
+#[derive(Clone, Copy)]
+pub(crate) struct Processor {
+    /// In this process, or in those that took part.
+    pub(crate) here: f64,
+    /// In the server that was started for this.
+    pub(crate) server: Option<f64>,
 }
 
 /// What all rounds of a row came to.
@@ -83,6 +94,7 @@ pub(crate) struct Measured {
     pub(crate) baseline: Option<f64>,
     pub(crate) ratio: Option<f64>,
     pub(crate) processor: Option<f64>,
+    pub(crate) server: Option<f64>,
     pub(crate) fsync: Option<Duration>,
 }
 
@@ -95,10 +107,17 @@ impl Row {
         floor: |_| None,
         own_server: false,
         on_disk: true,
+        is_long: false,
         most_rounds: usize::MAX,
         measure: |_| Box::pin(async { bail!("it does not say how it is measured") }),
         part: |_| Box::pin(async { bail!("nobody has a part in it") }),
     };
+
+    /// Whether one of these words asks for it: its name or, where it is not long, what that begins with. No word asks for all.
+    pub(crate) fn is_asked_by(&self, words: &[String]) -> bool {
+        let asks = |word: &String| if self.is_long { self.name == word } else { self.name.starts_with(word.as_str()) };
+        words.iter().any(asks) || (words.is_empty() && !self.is_long)
+    }
 
     /// What is asked of it on this store, if it can be measured there.
     pub(crate) fn floor_on(&self, target: &Target) -> Option<Floor> {
@@ -108,11 +127,12 @@ impl Row {
     pub(crate) async fn measured(&self, scale: &Scale, rounds: usize) -> anyhow::Result<Measured> {
         let fsync = self.on_disk.then(|| disk::fsync(scale.target.folder())).transpose()?;
         let (mut figures, mut baselines, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut processors, mut times) = (Vec::new(), Vec::new());
+        let (mut processors, mut servers, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds.min(self.most_rounds) {
             match (self.measure)(scale).await? {
                 Round::Figure { this, baseline, processor } => {
-                    processors.extend(processor);
+                    processors.extend(processor.map(|processor| processor.here));
+                    servers.extend(processor.and_then(|processor| processor.server));
                     figures.push(this);
                     baselines.extend(baseline);
                     ratios.extend(baseline.map(|baseline| this / baseline));
@@ -123,21 +143,20 @@ impl Row {
         let (baseline, ratio) = (percentile(&mut baselines, 50), percentile(&mut ratios, 50));
         let half = percentile(&mut times, 50);
         let this = percentile(&mut figures, 50).or_else(|| percentile(&mut times, 99)).unwrap_or(f64::NAN);
-        let processor = percentile(&mut processors, 50);
-        Ok(Measured { this, half, baseline, ratio, processor, fsync })
+        let (processor, server) = (percentile(&mut processors, 50), percentile(&mut servers, 50));
+        Ok(Measured { this, half, baseline, ratio, processor, server, fsync })
     }
 }
 
 impl Floor {
-    /// Whether that is enough.
-    pub(crate) fn reached(self, measured: &Measured) -> bool {
-        let ratio = measured.ratio.unwrap_or(f64::NAN);
+    /// Whether that is enough; nothing where there is no floor, or no baseline for it, as on a server that others use.
+    pub(crate) fn reached(self, measured: &Measured) -> Option<bool> {
         match self {
-            Self::None => true,
-            Self::Times(limit) => ratio <= limit,
-            Self::Part(least) => ratio >= least,
-            Self::AtLeast(least) => measured.this >= least,
-            Self::Below(limit) => measured.this < limit,
+            Self::None => None,
+            Self::Times(limit) => measured.ratio.map(|ratio| ratio <= limit),
+            Self::Part(least) => measured.ratio.map(|ratio| ratio >= least),
+            Self::AtLeast(least) => Some(measured.this >= least),
+            Self::Below(limit) => Some(measured.this < limit),
         }
     }
 }

@@ -14,11 +14,13 @@ mod memory;
 mod queued;
 mod raw;
 mod replay;
+mod resident;
 mod run;
 mod size;
 mod start;
 mod steps;
 pub(crate) mod watch;
+mod workers;
 
 use crate::row::Row;
 
@@ -27,8 +29,14 @@ pub(crate) const ROWS: &[Row] = &[
     drive::ROW,
     enqueue::ROW,
     jobs::ROW,
-    drain::SHALLOW,
+    drain::FEW,
+    drain::MANY,
     drain::DEEP,
+    drain::MILLION,
+    workers::TWO,
+    workers::FOUR,
+    workers::SHARES_OF_TWO,
+    workers::SHARES_OF_FOUR,
     steps::ROW,
     generator::ROW,
     replay::ROW,
@@ -42,6 +50,8 @@ pub(crate) const ROWS: &[Row] = &[
     memory::ROW,
     size::JOB,
     size::STEP,
+    resident::JOB,
+    resident::BODY,
     held::ROW,
     footprint::LOG,
     footprint::DEAD,

@@ -5,16 +5,24 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use qtasks_tests::servers::{postgres::Postgres, redis::Redis};
 
+use crate::server::Server;
+
 /// A kind of store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,
-    Redis,
+    Redis(Syncs),
     Postgres,
 }
 
-/// When a Redis server has its disk sync, as its `appendfsync` says it.
-type Syncs = &'static str;
+/// When a Redis server has its disk sync: its `appendfsync`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    Always,
+    EverySecond,
+    /// As the operator of a server has set it that was there before.
+    AsSet,
+}
 
 pub(crate) struct Target {
     /// Where all files are.
@@ -39,11 +47,11 @@ impl Target {
         }
         let place = match store.split_once(':') {
             None if store == "sqlite" => Place::File,
-            None if store == "redis" => Place::of_redis("always"),
-            None if store == "redis-everysec" => Place::of_redis("everysec"),
+            None if store == "redis" => Place::of_redis(Syncs::Always),
+            None if store == "redis-everysec" => Place::of_redis(Syncs::EverySecond),
             None if store == "postgres" => Place::of_postgres(),
             Some(("sqlite", _)) => Place::Url(Kind::Sqlite, store.to_owned()),
-            Some(("redis" | "rediss", _)) => Place::Url(Kind::Redis, store.to_owned()),
+            Some(("redis" | "rediss", _)) => Place::Url(Kind::Redis(Syncs::AsSet), store.to_owned()),
             Some(("postgres" | "postgresql", _)) => Place::Url(Kind::Postgres, store.to_owned()),
             _ => bail!("`--store` is `sqlite`, `redis`, `redis-everysec`, `postgres`, or a URL of one, not `{store}`"),
         };
@@ -54,7 +62,7 @@ impl Target {
     /// rewritten while something else is measured.
     pub(crate) fn begin_anew(&mut self) {
         self.place = match &self.place {
-            Place::OwnRedis(_, syncs) => Place::of_redis(syncs),
+            Place::OwnRedis(_, syncs) => Place::of_redis(*syncs),
             Place::OwnPostgres(_) => Place::of_postgres(),
             Place::File | Place::Url(..) => return,
         };
@@ -67,7 +75,7 @@ impl Target {
     pub(crate) fn kind(&self) -> Kind {
         match self.place {
             Place::File => Kind::Sqlite,
-            Place::OwnRedis(..) => Kind::Redis,
+            Place::OwnRedis(_, syncs) => Kind::Redis(syncs),
             Place::OwnPostgres(_) => Kind::Postgres,
             Place::Url(kind, _) => kind,
         }
@@ -91,6 +99,29 @@ impl Target {
         }
     }
 
+    /// The same for a program that knows nothing of qtasks: a file that is not there yet, or a database where nothing is.
+    pub(crate) fn address(&self, folder: &Path) -> String {
+        match &self.place {
+            Place::File | Place::Url(..) => self.url(folder),
+            Place::OwnRedis(server, _) => format!("redis://127.0.0.1:{}", server.port),
+            Place::OwnPostgres(server) => server.new_database(),
+        }
+    }
+
+    /// The server that was started for this, as processes of this machine.
+    pub(crate) fn server(&self) -> anyhow::Result<Option<Server>> {
+        let first = match &self.place {
+            Place::File | Place::Url(..) => return Ok(None),
+            Place::OwnRedis(server, _) => server.tell("INFO server")?,
+            Place::OwnPostgres(server) => {
+                let file = server.tell("SELECT pg_read_file('postmaster.pid')").map_err(anyhow::Error::msg)?;
+                format!("process_id:{file}")
+            }
+        };
+        let first = first.lines().find_map(|line| line.strip_prefix("process_id:")).context("no process is named")?;
+        Ok(Some(Server::of(first.trim().parse()?)))
+    }
+
     /// The Redis server that was started for this.
     pub(crate) fn redis(&self) -> Option<&Redis> {
         if let Place::OwnRedis(server, _) = &self.place { Some(server) } else { None }
@@ -104,7 +135,8 @@ impl Target {
 
 impl Place {
     fn of_redis(syncs: Syncs) -> Self {
-        Self::OwnRedis(Redis::start(&["--appendonly", "yes", "--appendfsync", syncs]), syncs)
+        let appendfsync = if syncs == Syncs::Always { "always" } else { "everysec" };
+        Self::OwnRedis(Redis::start(&["--appendonly", "yes", "--appendfsync", appendfsync]), syncs)
     }
 
     fn of_postgres() -> Self {

@@ -8,38 +8,54 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::row::{Round, per_second};
+use crate::{
+    row::{Processor, Round, per_second},
+    server::Server,
+    target::Target,
+};
 
-/// Memory that this process has in use, in MiB.
+/// Memory that this process has in use, in bytes.
 pub(crate) fn memory() -> anyhow::Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kibibytes / 1024.0)
+    Ok(kibibytes * 1024.0)
 }
 
 /// Time that passes, on the clock and on processors. The second says more where others use the machine too.
 pub(crate) struct Stopwatch {
-    clock: Instant,
+    /// The server of the store, with the time that it had run before.
+    server: Option<(Server, Duration)>,
     threads: Threads,
+    clock: Instant,
 }
 
 impl Stopwatch {
-    pub(crate) fn start() -> anyhow::Result<Self> {
-        Ok(Self { threads: Threads::now()?, clock: Instant::now() })
+    pub(crate) fn start(target: &Target) -> anyhow::Result<Self> {
+        let server = target.server()?.map(|server| anyhow::Ok((server.ran()?, server))).transpose()?;
+        let server = server.map(|(ran, server)| (server, ran));
+        Ok(Self { server, threads: Threads::now()?, clock: Instant::now() })
     }
 
     /// What `count` of something in this time come to.
     pub(crate) fn rate(&self, count: u64) -> anyhow::Result<Rate> {
-        let (clock, processor) = (self.clock.elapsed(), Threads::now()?.since(&self.threads));
-        Ok(Rate { per_second: per_second(count, clock), processor: processor.as_secs_f64() * 1e6 / count as f64 })
+        self.rate_of(count, Threads::now()?.since(&self.threads))
+    }
+
+    /// The same, where other processes have worked in place of this one, for so long.
+    pub(crate) fn rate_of(&self, count: u64, processor: Duration) -> anyhow::Result<Rate> {
+        let clock = self.clock.elapsed();
+        let server = self.server.as_ref().map(|(server, before)| anyhow::Ok(server.ran()? - *before)).transpose()?;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+        let processor = Processor { here: each(processor), server: server.map(each) };
+        Ok(Rate { per_second: per_second(count, clock), processor })
     }
 }
 
-/// How many there were in a second, and how many microseconds of a processor each took.
+/// How many there were in a second, and what each took of a processor.
 pub(crate) struct Rate {
     pub(crate) per_second: f64,
-    processor: f64,
+    processor: Processor,
 }
 
 impl Rate {

@@ -17,7 +17,7 @@ pub(crate) const ROW: Row = Row {
     floor: |kind| {
         Some(match kind {
             Kind::Sqlite => Floor::Part(0.4),
-            Kind::Redis | Kind::Postgres => Floor::None,
+            Kind::Redis(_) | Kind::Postgres => Floor::None,
         })
     },
     measure: |scale| Box::pin(measure(scale)),
@@ -32,7 +32,7 @@ async fn enqueued(_text: String) {}
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, calls) = (Place::new(scale)?, scale.of(100_000));
     let app = place.app().await?;
-    let start = Stopwatch::start()?;
+    let start = Stopwatch::start(&scale.target)?;
     let producers = (0..PRODUCERS).map(|_| tokio::spawn(produce(app.clone(), calls / PRODUCERS)));
     for produced in try_join_all(producers).await? {
         produced?;

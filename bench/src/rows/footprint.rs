@@ -35,7 +35,7 @@ pub(crate) const GROWTH: Row = Row {
     name: "growth",
     what: "bytes of tables and indexes for a job that is kept",
     floor: |kind| (kind == Kind::Postgres).then_some(Floor::None),
-    measure: |scale| Box::pin(measure(scale, "SELECT pg_database_size(current_database())")),
+    measure: |scale| Box::pin(measure(scale, SIZE)),
     ..LOG
 };
 
@@ -49,12 +49,15 @@ pub(crate) const OLD_SNAPSHOT: Row = Row {
     ..LOG
 };
 
+/// How many bytes the tables and indexes of the database take.
+pub(super) const SIZE: &str = "SELECT pg_database_size(current_database())";
+
 /// What a job adds to what the query says.
 async fn measure(scale: &Scale, query: &'static str) -> anyhow::Result<Round> {
     let (place, jobs) = (Place::new(scale)?, scale.of(100_000));
     let app = place.app().await?;
     let before = ask(&place, query)?;
-    through(&app, jobs).await?;
+    through(scale, &app, jobs).await?;
     drop(app);
     // Each backend adds its counts when it ends, or is idle for a second.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
@@ -62,7 +65,7 @@ async fn measure(scale: &Scale, query: &'static str) -> anyhow::Result<Round> {
     Ok(Round::Figure { this, baseline: None, processor: None })
 }
 
-fn ask(place: &Place, query: &str) -> anyhow::Result<f64> {
+pub(super) fn ask(place: &Place, query: &str) -> anyhow::Result<f64> {
     let answer = tell(&database(place)?, query).map_err(|error| anyhow!(error))?;
     Ok(answer.trim().parse().unwrap_or(0.0))
 }

@@ -16,7 +16,7 @@ pub(crate) const ROW: Row = Row {
     floor: |kind| {
         Some(match kind {
             Kind::Sqlite => Floor::AtLeast(150_000.0),
-            Kind::Redis | Kind::Postgres => Floor::None,
+            Kind::Redis(_) | Kind::Postgres => Floor::None,
         })
     },
     measure: |scale| Box::pin(measure(scale)),
@@ -34,7 +34,7 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, values) = (Place::new(scale)?, scale.of(1_000_000));
     let app = place.app().await?;
     let job = app.enqueue(runs_ahead(values)).await?;
-    let start = Stopwatch::start()?;
+    let start = Stopwatch::start(&scale.target)?;
     let worker = app.worker().start().await?;
     anyhow::ensure!(job.result().await? == values);
     let this = start.rate(values)?;

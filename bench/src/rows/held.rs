@@ -31,7 +31,7 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class").await?;
     let (mut first, mut last) = (None, None);
     for _ in 0..PARTS {
-        let rate = jobs::through(&app, scale.of(500_000) / PARTS).await?;
+        let rate = jobs::through(scale, &app, scale.of(500_000) / PARTS).await?;
         first.get_or_insert(rate.per_second);
         last = Some(rate);
     }

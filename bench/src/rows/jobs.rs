@@ -20,7 +20,7 @@ pub(crate) const ROW: Row = Row {
     what: "jobs enqueued, run and done, 50 calls in flight; over raw lives",
     floor: |kind| {
         Some(match kind {
-            Kind::Sqlite | Kind::Redis => Floor::AtLeast(25_000.0),
+            Kind::Sqlite | Kind::Redis(_) => Floor::AtLeast(25_000.0),
             Kind::Postgres => Floor::AtLeast(10_000.0),
         })
     },
@@ -48,15 +48,15 @@ async fn produce(app: QueueTasks, jobs: u64) -> qtasks::Result<()> {
 
 async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, jobs) = (Place::new(scale)?, scale.of(100_000));
-    let this = through(&place.app().await?, jobs).await?;
+    let this = through(scale, &place.app().await?, jobs).await?;
     Ok(this.over(raw::lives(scale, &place, jobs).await?))
 }
 
 /// How many jobs go through in a second.
-pub(crate) async fn through(app: &QueueTasks, jobs: u64) -> anyhow::Result<Rate> {
+pub(crate) async fn through(scale: &Scale, app: &QueueTasks, jobs: u64) -> anyhow::Result<Rate> {
     LEFT.store(jobs, Relaxed);
     let worker = app.worker().concurrency(64).start().await?;
-    let start = Stopwatch::start()?;
+    let start = Stopwatch::start(&scale.target)?;
     tokio::spawn(produce(app.clone(), jobs)).await??;
     NONE_LEFT.notified().await;
     // Which ends when all are settled.
@@ -83,7 +83,7 @@ pub(crate) async fn run_all(app: &QueueTasks) -> anyhow::Result<()> {
     none_is_left(app).await
 }
 
-async fn none_is_left(app: &QueueTasks) -> anyhow::Result<()> {
+pub(super) async fn none_is_left(app: &QueueTasks) -> anyhow::Result<()> {
     for state in [StateKind::Waiting, StateKind::Running] {
         ensure!(app.jobs(Filter::default().state(state), None, 1).await?.is_empty(), "a job is {state} at the end");
     }

@@ -19,7 +19,7 @@ pub(crate) const ROW: Row = Row {
     floor: |kind| {
         Some(match kind {
             Kind::Sqlite | Kind::Postgres => Floor::Below(1_000.0),
-            Kind::Redis => Floor::Below(5_000.0),
+            Kind::Redis(_) => Floor::Below(5_000.0),
         })
     },
     measure: |scale| Box::pin(measure(scale)),

@@ -18,7 +18,7 @@ pub(crate) const ROW: Row = Row {
     floor: |kind| {
         Some(match kind {
             Kind::Sqlite => Floor::AtLeast(1_000_000.0),
-            Kind::Redis | Kind::Postgres => Floor::None,
+            Kind::Redis(_) | Kind::Postgres => Floor::None,
         })
     },
     measure: |scale| Box::pin(measure(scale)),

@@ -16,7 +16,7 @@ pub(crate) const ROW: Row = Row {
     floor: |kind| {
         Some(match kind {
             Kind::Sqlite => Floor::AtLeast(80_000.0),
-            Kind::Redis => Floor::None,
+            Kind::Redis(_) => Floor::None,
             Kind::Postgres => Floor::AtLeast(10_000.0),
         })
     },
@@ -37,7 +37,7 @@ async fn measure(scale: &Scale) -> anyhow::Result<Round> {
     let (place, steps) = (Place::new(scale)?, scale.of(200_000));
     let (app, each) = (place.app().await?, steps / GENERATORS);
     let jobs = app.enqueue_all((0..GENERATORS).map(|_| one_by_one(each))).await?;
-    let start = Stopwatch::start()?;
+    let start = Stopwatch::start(&scale.target)?;
     app.worker().concurrency(GENERATORS as usize).run_until_idle().await?;
     let this = start.rate(steps)?;
     for job in jobs {
