@@ -21,8 +21,6 @@ pub(crate) struct Row {
     pub(crate) own_server: bool,
     /// Whether it waits for the disk.
     pub(crate) on_disk: bool,
-    /// Whether it takes so long that it is measured only when its full name is given.
-    pub(crate) is_long: bool,
     /// What takes long is measured less often.
     pub(crate) most_rounds: usize,
     /// Measures once.
@@ -107,17 +105,10 @@ impl Row {
         floor: |_| None,
         own_server: false,
         on_disk: true,
-        is_long: false,
         most_rounds: usize::MAX,
         measure: |_| Box::pin(async { bail!("it does not say how it is measured") }),
         part: |_| Box::pin(async { bail!("nobody has a part in it") }),
     };
-
-    /// Whether one of these words asks for it: its name or, where it is not long, what that begins with. No word asks for all.
-    pub(crate) fn is_asked_by(&self, words: &[String]) -> bool {
-        let asks = |word: &String| if self.is_long { self.name == word } else { self.name.starts_with(word.as_str()) };
-        words.iter().any(asks) || (words.is_empty() && !self.is_long)
-    }
 
     /// What is asked of it on this store, if it can be measured there.
     pub(crate) fn floor_on(&self, target: &Target) -> Option<Floor> {

@@ -31,7 +31,6 @@ pub(crate) const MILLION: Row = Row {
     name: "drain-million",
     what: "the same with 1,000,000",
     floor: |kind| (kind == Kind::Sqlite).then_some(Floor::None),
-    is_long: true,
     measure: |scale| Box::pin(measure(scale, 1_000_000)),
     ..DEEP
 };

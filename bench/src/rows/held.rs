@@ -13,7 +13,7 @@ use crate::{
 pub(crate) const ROW: Row = Row {
     name: "held",
     what: "last tenth of 500,000 jobs, a transaction held; over the first",
-    floor: |kind| (kind == Kind::Postgres).then_some(Floor::Part(0.7)),
+    floor: |kind| (kind == Kind::Postgres).then_some(Floor::Part(0.9)),
     own_server: true,
     most_rounds: 1,
     measure: |scale| Box::pin(measure(scale)),

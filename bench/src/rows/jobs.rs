@@ -20,7 +20,8 @@ pub(crate) const ROW: Row = Row {
     what: "jobs enqueued, run and done, 50 calls in flight; over raw lives",
     floor: |kind| {
         Some(match kind {
-            Kind::Sqlite | Kind::Redis(_) => Floor::AtLeast(25_000.0),
+            Kind::Sqlite => Floor::Part(0.35),
+            Kind::Redis(_) => Floor::AtLeast(25_000.0),
             Kind::Postgres => Floor::AtLeast(10_000.0),
         })
     },
