@@ -73,6 +73,7 @@ impl StoreUrl {
         // A rare checkpoint writes a page once that was changed a thousand times.
         connection.pragma_update(None, "wal_autocheckpoint", wal::TOO_MANY_PAGES)?;
         connection.pragma_update(None, "journal_size_limit", wal::LARGEST)?;
+        keep_plans(&connection)?;
         Ok(connection)
     }
 
@@ -97,8 +98,7 @@ impl StoreUrl {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(patience.min(Duration::from_secs(86_400)))?;
-        // Else SQLite compiles a statement anew whenever values are bound to it, in case they make a partial index fit.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        keep_plans(&connection)?;
         Ok(connection)
     }
 
@@ -128,4 +128,9 @@ impl StoreUrl {
             _ => Error::store(OPENING, format!("`{path}`: {error}")),
         }
     }
+}
+
+/// Keeps SQLite from compiling a statement anew when values are bound to it, in case these make another plan better.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }

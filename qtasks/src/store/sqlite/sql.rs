@@ -1,6 +1,6 @@
 //! All SQL of the writer.
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, PrepFlags, Statement};
 
 use super::{calls::read::between_kept_attempts, encoding::job_columns};
 
@@ -13,7 +13,9 @@ macro_rules! statements {
 
         impl<'c> Statements<'c> {
             pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
-                Ok(Self { $($name: connection.prepare($sql)?,)* })
+                // Otherwise they would take the small blocks of memory that SQLite has ready for statements that run.
+                let prepare = |sql| connection.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT);
+                Ok(Self { $($name: prepare($sql)?,)* })
             }
         }
 
@@ -132,13 +134,15 @@ statements! {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::params;
+    use rusqlite::{StatementStatus, params};
 
     use super::*;
     use crate::store::sqlite::{
+        Sqlite,
         calls::read,
-        fixture::{neighbour, store},
+        fixture::{neighbour, store, temp_url},
         steps::{LAST_SEGMENTS, SEGMENTS},
+        url::StoreUrl,
     };
 
     fn plan(connection: &Connection, sql: &str) -> String {
@@ -156,6 +160,25 @@ mod tests {
             // Tables that stay small.
             let large = plan.replace("SCAN qtasks_new_steps", "").replace("SCAN p", "");
             assert!(!large.contains("SCAN") && !large.contains("TEMP B-TREE"), "{name}: {plan}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_statement_of_the_writer_is_compiled_again_when_values_are_bound() {
+        let (_folder, url) = temp_url("");
+        let _store = Sqlite::open(&url).await.unwrap();
+        let connection = StoreUrl::parse(&url).unwrap().connect().unwrap();
+        let of_transactions = ["begin", "commit", "rollback", "savepoint", "release_savepoint", "undo_savepoint"];
+        for (name, sql) in ALL.iter().filter(|(name, _)| !of_transactions.contains(name)) {
+            let mut statement = connection.prepare(sql).unwrap();
+            for value in 1..4_i64 {
+                for parameter in 1..=statement.parameter_count() {
+                    statement.raw_bind_parameter(parameter, value).unwrap();
+                }
+                // Some refuse these values, and only when they are run.
+                _ = statement.raw_query().next();
+            }
+            assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{name}");
         }
     }
 
