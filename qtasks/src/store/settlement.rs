@@ -2,6 +2,10 @@
 
 use jiff::Timestamp;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use super::codec::millis;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::model::job::Ending;
 use crate::model::{
     job::{Attempt, Job, JobId, Lease, StateKind},
     lifecycle::{self, Outcome, Verdict},
@@ -28,6 +32,19 @@ impl Settlement {
     /// The job that is settled.
     pub const fn job(&self) -> JobId {
         self.hold.job()
+    }
+
+    /// The attempt that ends with this, if it ends the job well and the row of the job holds all facts of it: then it needs no row of
+    /// its own.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn attempt_in_job(&self) -> Option<&Attempt> {
+        self.attempt.as_ref().filter(|Attempt { number, worker, ended, ending, .. }| {
+            self.outcome.next.kind() == StateKind::Done
+                && *ending == Ending::Done
+                && *number <= KEPT_ATTEMPTS
+                && millis(*ended) == millis(self.now)
+                && matches!(self.hold, Hold::Lease(lease) if (lease.attempt, lease.worker) == (*number, *worker))
+        })
     }
 
     /// Gives back a job that was leased and not started.

@@ -70,6 +70,26 @@ fn first_and_last(attempts: &[Attempt]) -> Vec<Attempt> {
     attempts.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, kept)| kept.clone()).collect()
 }
 
+/// A job that is run again after it was done has the attempts from before and after.
+pub async fn the_attempt_of_a_job_that_is_done_is_kept_when_it_is_run_again(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let first = store.running().await;
+    store.settle(ended_well(first)).await;
+    let mut kept = vec![attempt(first, Ending::Done)];
+    assert_eq!(store.attempts(first.job).await, kept);
+    for state in [StateKind::Dead, StateKind::Done] {
+        let again = Settlement { hold: seen(first.job, state), ..settlement(first, waiting(0)) };
+        let expected = if state == StateKind::Done { Written::Yes } else { Written::Fenced };
+        assert_eq!(store.try_settle(again).await, expected);
+        assert_eq!(store.attempts(first.job).await, kept, "a {state} job was to wait again");
+    }
+    let second = lease_of(&store.lease(ask_for(first.job, at(0))).await[0]);
+    assert_eq!(store.attempts(first.job).await, kept);
+    store.settle(ended_well(second)).await;
+    kept.push(attempt(second, Ending::Done));
+    assert_eq!(store.attempts(first.job).await, kept);
+}
+
 /// A change that was not made adds no attempt.
 pub async fn a_settlement_that_is_fenced_off_leaves_no_history(store: Arc<dyn Store>) {
     let store = Subject(store);

@@ -44,6 +44,14 @@ pub async fn an_attempt_that_was_given_back_can_write_no_more(store: Arc<dyn Sto
     }
 }
 
+/// Its attempt is kept, and gives no right any more.
+pub async fn an_attempt_that_ended_its_job_well_can_write_no_more(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let lease = store.running().await;
+    store.settle(ended_well(lease)).await;
+    store.can_not_write(lease).await;
+}
+
 /// Neither another worker nor another attempt can write, be it an earlier or a later one.
 pub async fn only_the_lease_itself_gives_the_right_to_write(store: Arc<dyn Store>) {
     let store = Subject(store);

@@ -265,6 +265,12 @@ pub(super) fn attempt(lease: Lease, ending: Ending) -> Attempt {
     Attempt { number: lease.attempt, worker: lease.worker, started: Some(at(1)), ended: at(2), ending }
 }
 
+/// The end of a job that is done, with its attempt.
+pub(super) fn ended_well(lease: Lease) -> Settlement {
+    let attempt = attempt(lease, Ending::Done);
+    Settlement { now: attempt.ended, attempt: Some(attempt), ..settlement(lease, done()) }
+}
+
 pub(super) fn waiting(milliseconds: i64) -> NextState {
     NextState::Waiting { due: at(milliseconds) }
 }

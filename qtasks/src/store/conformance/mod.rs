@@ -120,6 +120,7 @@ macro_rules! store_conformance {
             an_attempt_that_was_retaken_can_write_no_more
             an_attempt_that_was_called_off_can_write_no_more
             an_attempt_that_was_given_back_can_write_no_more
+            an_attempt_that_ended_its_job_well_can_write_no_more
             only_the_lease_itself_gives_the_right_to_write
             a_job_that_is_not_there_gives_nothing_and_takes_nothing
             a_settled_job_is_what_it_was_settled_to
@@ -134,6 +135,7 @@ macro_rules! store_conformance {
             one_of_many_takes_over_a_lost_job
             attempts_that_ended_are_kept
             of_many_attempts_the_first_and_the_last_are_kept
+            the_attempt_of_a_job_that_is_done_is_kept_when_it_is_run_again
             a_settlement_that_is_fenced_off_leaves_no_history
             ended_jobs_are_pruned_after_their_retention
             live_jobs_are_never_pruned

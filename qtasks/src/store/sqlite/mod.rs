@@ -28,6 +28,7 @@ mod batcher;
 mod calls;
 mod connection;
 mod encoding;
+mod ends;
 mod enqueue_in;
 mod error;
 mod files;

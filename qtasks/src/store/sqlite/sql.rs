@@ -36,16 +36,18 @@ pub(super) const INSERT_LANE: &str =
 pub(super) const NEW_STEPS: &str = "SELECT steps FROM qtasks_new_steps ORDER BY arrival";
 
 /// The leases of a worker, without its name.
-pub(super) const HELD: &str = "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1";
+pub(super) const HELD: &str =
+    "SELECT id, attempt FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker = ?1 AND state = 2";
 
-/// The update of a settlement, to which its conditions are added.
+/// The update of a settlement, to which the facts of its attempt and its conditions are added.
 macro_rules! settle {
-    ($($hold:literal)*) => {
+    ($attempt:literal $hold:literal) => {
         concat!(
-            "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended = ?3, shape = ?4, outcome = ?5, \
-             failures = ?6, suspect = ?7, survived = ?8, losses = ?9, leased = NULL, liable = 0, worker = NULL \
-             WHERE id = ?10 AND attempt = ?11 ",
-            $($hold),*
+            "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended_at = ?3, shape = ?4, outcome = ?5, \
+             failures = ?6, suspect = ?7, survived = ?8, losses = ?9, leased = NULL, liable = 0, ",
+            $attempt,
+            " WHERE id = ?10 AND attempt = ?11 AND ",
+            $hold
         )
     };
 }
@@ -101,10 +103,10 @@ statements! {
 
     advance = "UPDATE qtasks_jobs
                SET steps = steps + ?5, skipped = skipped + ?6, failures = 0, losses = 0, liable = 0
-               WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND steps = ?4";
+               WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND state = 2 AND steps = ?4";
     pass = "UPDATE qtasks_jobs SET liable = 0 WHERE id = ?1";
     progress = "UPDATE qtasks_jobs SET progress_done = ?2, progress_total = ?3 WHERE id = ?1";
-    recorded = "SELECT steps, memos FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3";
+    recorded = "SELECT steps, memos FROM qtasks_jobs WHERE id = ?1 AND worker = ?2 AND attempt = ?3 AND state = 2";
     insert_steps = "INSERT INTO qtasks_strips (job, first, steps) VALUES (?1, ?2, ?3)";
     insert_new_steps = "INSERT INTO qtasks_new_steps (steps) VALUES (?1)";
     count_memos = "UPDATE qtasks_jobs SET memos = memos + ?2 WHERE id = ?1";
@@ -113,14 +115,25 @@ statements! {
     clear_new_steps = "DELETE FROM qtasks_new_steps";
     count_new_steps = "SELECT coalesce(sum(length(steps)), 0), count(*) FROM qtasks_new_steps";
 
-    settle_leased = settle!("AND worker = ?12 AND steps = coalesce(?13, steps)");
-    settle_seen = settle!("AND state BETWEEN ?12 AND ?13 AND steps = coalesce(?14, steps)");
+    // An attempt that ends a job well stays in the row of the job.
+    settle_leased = settle!(
+        "worker = CASE WHEN ?14 THEN worker END, started = ?15"
+        "state = 2 AND worker = ?12 AND steps = coalesce(?13, steps)"
+    );
+    settle_seen = settle!("worker = NULL, started = NULL" "state BETWEEN ?12 AND ?13 AND steps = coalesce(?14, steps)");
+    // It moves into the history when the job is run again.
+    keep_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending)
+                    SELECT id, attempt, worker, started, ended_at, 'done' FROM qtasks_jobs
+                    WHERE id = ?1 AND attempt = ?2 AND state = 3 AND worker IS NOT NULL AND steps = coalesce(?3, steps)";
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     trim_attempts = concat!("DELETE FROM qtasks_attempts WHERE job = ?1 AND ", between_kept_attempts!());
 
-    ended = "SELECT id, steps, memos FROM qtasks_jobs INDEXED BY qtasks_ended
-             WHERE state = ?1 AND ended < ?2 ORDER BY ended LIMIT ?3";
+    ends = "SELECT number, jobs FROM qtasks_ends INDEXED BY qtasks_ends_first
+            WHERE state = ?1 AND first < ?2 ORDER BY first LIMIT 1";
+    insert_ends = "INSERT INTO qtasks_ends (state, first, jobs) VALUES (?1, ?2, ?3)";
+    delete_ends = "DELETE FROM qtasks_ends WHERE number = ?1";
+    ended = "SELECT ended_at, steps, memos FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
     delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
     delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";
@@ -197,8 +210,8 @@ mod tests {
         assert!(promote.contains("COVERING INDEX qtasks_later (lane=? AND due<?)"), "{promote}");
         let held = plan(&connection, HELD);
         assert!(held.contains("INDEX qtasks_running (worker=?)"), "{held}");
-        let ended = of("ended");
-        assert!(ended.contains("INDEX qtasks_ended (state=? AND ended<?)"), "{ended}");
+        let ends = of("ends");
+        assert!(ends.contains("INDEX qtasks_ends_first (state=? AND first<?)"), "{ends}");
     }
 
     #[tokio::test]

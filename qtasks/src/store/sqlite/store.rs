@@ -384,6 +384,48 @@ mod tests {
         assert_eq!(store.attempts(jobs[0].call.id).await.unwrap(), []);
     }
 
+    /// How many rows these tables have.
+    fn rows<const N: usize>(file: &rusqlite::Connection, tables: [&str; N]) -> [i64; N] {
+        tables.map(|table| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn jobs_that_are_done_at_once_need_one_more_row_together() {
+        let (folder, store) = store().await;
+        store.enqueue((0..20).map(|_| new_job()).collect()).await.unwrap();
+        let jobs = lease(&store, 20).await;
+        let settlements = jobs.iter().map(|job| settlement(job, worker(job), Output::Steps(Shape::Nothing)));
+        _ = store.settle(settlements.collect()).await.unwrap();
+        let file = neighbour(&folder);
+        let tables = ["qtasks_jobs", "qtasks_attempts", "qtasks_ends"];
+        assert_eq!(rows(&file, tables), [20, 0, 1]);
+        for job in &jobs {
+            assert_eq!(store.attempts(job.call.id).await.unwrap().len(), 1);
+        }
+        // A part, and what is not old enough is listed again.
+        let later = NOW + jiff::SignedDuration::from_secs(1);
+        for (before, limit, pruned, remaining) in [(NOW, 9, 0, 20), (later, 7, 7, 13), (later, 20, 13, 0)] {
+            assert_eq!(store.prune(before, before, limit).await.unwrap(), pruned);
+            assert_eq!(rows(&file, tables), [remaining, 0, remaining.min(1)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn jobs_with_more_steps_than_are_deleted_at_once_are_all_pruned() {
+        let (_folder, store) = store().await;
+        store.enqueue((0..3).map(|_| new_job()).collect()).await.unwrap();
+        let jobs = lease(&store, 3).await;
+        for job in &jobs {
+            let lease = Lease { job: job.call.id, attempt: 1, worker: worker(job) };
+            let steps = (0..1500).map(step).collect();
+            assert_eq!(store.record([record(lease, steps)].into()).await.unwrap(), [Written::Yes]);
+        }
+        let settlements = jobs.iter().map(|job| settlement(job, worker(job), Output::Steps(Shape::Count)));
+        _ = store.settle(settlements.collect()).await.unwrap();
+        assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 2).await.unwrap(), 2);
+        assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 1);
+    }
+
     #[tokio::test]
     async fn a_dropped_call_is_carried_out() {
         let (_folder, url) = temp_url("");

@@ -15,7 +15,7 @@ use crate::store::postgres::{
 };
 use crate::{
     model::{
-        job::{Attempt, Ending, Lease, NextState, StateKind},
+        job::{Lease, NextState},
         lifecycle::Outcome,
     },
     store::{Changes, Hold, KEPT_ATTEMPTS, Settlement, Written},
@@ -144,16 +144,6 @@ fn lease(hold: Hold) -> Option<Lease> {
     }
 }
 
-/// Whether the row of the job holds all facts of the attempt that ends with it.
-fn ends_well(settlement: &Settlement, attempt: &Attempt) -> bool {
-    let Attempt { number, worker, ended, ending, .. } = attempt;
-    settlement.outcome.next.kind() == StateKind::Done
-        && *ending == Ending::Done
-        && *number <= KEPT_ATTEMPTS
-        && encoding::millis(*ended) == encoding::millis(settlement.now)
-        && matches!(settlement.hold, Hold::Lease(lease) if (lease.attempt, lease.worker) == (*number, *worker))
-}
-
 /// The things with their indices, in rounds in which no two have one `key`, sorted by it. A statement changes a row only
 /// once, and two statements that lock rows in the same order never wait for each other.
 pub(crate) fn rounds<'t, T, K: Ord + Copy + std::hash::Hash>(
@@ -247,7 +237,7 @@ impl<'s> Columns<'s> {
         self.survived.push(suspect.as_ref().map(encoding::survived));
         self.losses.push(suspect.map(|suspect| suspect.losses.into()));
         self.steps.push(steps.map(encoding::count));
-        let in_own_row = attempt.as_ref().filter(|attempt| ends_well(settlement, attempt));
+        let in_own_row = settlement.attempt_in_job();
         self.ends_well.push(in_own_row.is_some());
         self.starts.push(in_own_row.and_then(|attempt| attempt.started).map(encoding::millis));
         if let Some(attempt) = attempt

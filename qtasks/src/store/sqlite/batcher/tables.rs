@@ -5,6 +5,7 @@ use std::{borrow::Borrow, collections::HashMap, sync::Arc, time::Instant};
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior};
 
 use crate::store::sqlite::{
+    ends::Ends,
     error::Fault,
     insert::{insert_job, insert_job_of, intern},
     presence::Workers,
@@ -33,6 +34,8 @@ pub(crate) struct Tables<'c> {
     /// The jobs that were enqueued in this transaction and are not inserted yet. `None` where no worker leases jobs in it.
     pub(crate) fresh: Option<Vec<Fresh>>,
     new_steps: NewStepCount,
+    /// The jobs that end in this transaction.
+    pub(crate) ends: Ends,
     /// What listeners are to be notified of once the transaction is committed.
     pub(crate) changes: Changes,
 }
@@ -68,6 +71,7 @@ impl<'c> Tables<'c> {
             reached: i64::MIN,
             fresh: None,
             new_steps,
+            ends: Ends::default(),
             changes,
         })
     }
@@ -91,6 +95,7 @@ impl<'c> Tables<'c> {
     }
 
     pub(crate) fn commit(&mut self) -> Result<Changes, Fault> {
+        self.ends.write(&mut self.sql)?;
         let committed = match self.transaction.take() {
             Some(Transaction(transaction)) => transaction.commit(),
             None => self.sql.commit.execute([]).map(drop),
@@ -104,6 +109,7 @@ impl<'c> Tables<'c> {
 
     pub(crate) fn rollback(&mut self) {
         self.fresh = None;
+        self.ends = Ends::default();
         self.changes = Changes::default();
         self.new_steps.forget();
         // Lanes that were added in the transaction are gone with it.

@@ -1,11 +1,13 @@
 //! How old jobs are deleted.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use crate::store::sqlite::{
     batcher::{command::Write, tables::Tables},
-    encoding,
+    encoding, ends,
     error::Fault,
     sql::Statements,
 };
@@ -44,46 +46,73 @@ impl Write for Prune {
         {
             room -= deleted;
         }
-        let old = self.old(sql, room.min(encoding::count(self.limit)))?;
+        let (old, looked_at) = self.old(tables, room.min(encoding::count(self.limit)))?;
         if old.iter().any(|job| job.steps > 0) {
             tables.move_steps()?;
         }
-        let sql = &mut tables.sql;
         let mut jobs = 0;
         for job in &old {
-            if room <= 0 {
-                break;
+            if room > 0 {
+                room -= 1 + delete_job(&mut tables.sql, job)?;
+                jobs += 1;
+            } else {
+                tables.ends.add(job.state, job.ended, job.id);
             }
-            room -= 1 + delete_job(sql, job)?;
-            jobs += 1;
         }
-        Ok(Pruned { jobs, more: room <= 0 })
+        Ok(Pruned { jobs, more: room <= 0 || looked_at >= PRUNED_ROWS })
     }
 }
 
 impl Prune {
-    fn old(&self, sql: &mut Statements<'_>, limit: i64) -> rusqlite::Result<Vec<Old>> {
-        let mut old = Vec::new();
+    /// Up to `limit` jobs that are old enough, and how many were looked at to find them. Those that are not to be deleted yet are listed
+    /// again.
+    fn old(&self, tables: &mut Tables<'_>, limit: i64) -> rusqlite::Result<(Vec<Old>, i64)> {
+        let (mut old, mut looked_at) = (Vec::new(), 0);
+        // A job that has ended again since is listed twice.
+        let mut found = HashSet::new();
         for (state, before) in
             [(encoding::DONE, self.finished), (encoding::CANCELLED, self.finished), (encoding::DEAD, self.dead)]
         {
-            let remaining = limit - encoding::count(old.len());
-            let found = sql.ended.query_map(params![state, encoding::millis(before), remaining], |row| {
-                Ok(Old { id: encoding::job_id(row, 0)?, steps: row.get(1)?, memos: row.get(2)? })
-            })?;
-            for job in found {
-                old.push(job?);
+            let before = encoding::millis(before);
+            while encoding::count(old.len()) < limit
+                && looked_at < PRUNED_ROWS
+                && let Some(list) = ends::take(&mut tables.sql, state, before)?
+            {
+                looked_at += encoding::count(list.len());
+                for job in list {
+                    let Some(job) = Old::find(&mut tables.sql, job, state)? else { continue };
+                    if !found.insert(job.id) {
+                        continue;
+                    }
+                    if job.ended < before && encoding::count(old.len()) < limit {
+                        old.push(job);
+                    } else {
+                        tables.ends.add(state, job.ended, job.id);
+                    }
+                }
             }
         }
-        Ok(old)
+        Ok((old, looked_at))
     }
 }
 
-/// A job that is old enough, and how much belongs to it.
+/// A job that has ended, and how much belongs to it.
 struct Old {
     id: JobId,
+    state: i16,
+    ended: i64,
     steps: i64,
     memos: i64,
+}
+
+impl Old {
+    /// The job, if it is in this state still or again.
+    fn find(sql: &mut Statements<'_>, id: JobId, state: i16) -> rusqlite::Result<Option<Self>> {
+        let found = sql.ended.query_row(params![id.to_bytes(), state], |row| {
+            Ok(Self { id, state, ended: row.get(0)?, steps: row.get(1)?, memos: row.get(2)? })
+        });
+        found.optional()
+    }
 }
 
 /// Deletes a job, and its steps and memos when they are few; gives how many these were.

@@ -57,7 +57,7 @@ macro_rules! jobs {
 
 pub(crate) const JOBS: &str = jobs!("NOT INDEXED", "1");
 /// Running jobs are few among many, so they are found by their index and then sorted.
-const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.worker IS NOT NULL");
+const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.state = 2");
 
 pub(crate) const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks_memos
      WHERE job = ?1 AND step = ?2 AND number >= ?3 ORDER BY number LIMIT ?4";
@@ -82,11 +82,14 @@ macro_rules! between_kept_attempts {
 }
 pub(crate) use between_kept_attempts;
 
-/// The attempts of a job that are kept. An older qtasks may have written more of them.
+/// The attempts of a job that are kept. An older qtasks may have written more of them. One that ended the job well stands in
+/// the row of the job.
 pub(crate) const ATTEMPTS: &str = concat!(
     "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 AND (",
     between_kept_attempts!(),
-    ") IS NOT TRUE ORDER BY number"
+    ") IS NOT TRUE
+     UNION ALL SELECT attempt, worker, started, ended_at, 'done', NULL FROM qtasks_jobs
+     WHERE id = ?1 AND state = 3 AND worker IS NOT NULL ORDER BY 1"
 );
 
 pub(crate) fn attempts(connection: &Connection, id: JobId) -> rusqlite::Result<Vec<Attempt>> {
@@ -112,9 +115,10 @@ pub(crate) fn due_lanes(connection: &Connection, now: Timestamp) -> rusqlite::Re
 /// The workers that hold jobs: goes from worker to worker, so that the many jobs of each are not looked at.
 pub(crate) const HOLDERS: &str = "
     WITH RECURSIVE holders (worker) AS (
-        SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE worker IS NOT NULL
+        SELECT min(worker) FROM qtasks_jobs INDEXED BY qtasks_running WHERE state = 2
         UNION ALL
-        SELECT (SELECT min(n.worker) FROM qtasks_jobs AS n INDEXED BY qtasks_running WHERE n.worker > holders.worker)
+        SELECT (SELECT min(n.worker) FROM qtasks_jobs AS n INDEXED BY qtasks_running
+            WHERE n.state = 2 AND n.worker > holders.worker)
         FROM holders WHERE holders.worker IS NOT NULL)
     SELECT worker FROM holders WHERE worker IS NOT NULL";
 
@@ -122,7 +126,7 @@ pub(crate) const JOBS_OF: &str = concat!(
     "SELECT ",
     job_columns!(),
     " FROM qtasks_jobs AS j INDEXED BY qtasks_running CROSS JOIN qtasks_lanes AS l ON l.id = j.lane
-      WHERE j.worker = ?1 LIMIT ?2"
+      WHERE j.worker = ?1 AND j.state = 2 LIMIT ?2"
 );
 
 pub(crate) fn holders(connection: &Connection) -> rusqlite::Result<Vec<WorkerId>> {

@@ -7,15 +7,13 @@ use rusqlite::{Statement, params};
 use crate::store::sqlite::{
     batcher::{command::Write, tables::Tables},
     encoding::{self, NextColumns},
+    ends::Ends,
     error::Fault,
     sql::Statements,
 };
 use crate::{
     error::Result,
-    model::{
-        job::{Attempt, Lease, Suspect, WorkerId},
-        lifecycle::Outcome,
-    },
+    model::job::{Attempt, Lease, StateKind, Suspect, WorkerId},
     store::{Changes, FIRST_ATTEMPTS, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Settlement, Written},
 };
 
@@ -32,55 +30,77 @@ impl Write for Settle {
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
         tables.changes.add(Changes::settled(&*self.0));
         self.0.iter().for_each(|settlement| _ = tables.reach(encoding::millis(settlement.now)));
-        let (workers, sql) = (&tables.workers, &mut tables.sql);
+        let (workers, sql, ends) = (&tables.workers, &mut tables.sql, &mut tables.ends);
         let mut judged = HashMap::new();
         let mut is_silent = |worker, beat| *judged.entry((worker, beat)).or_insert_with(|| workers.judge(worker, beat));
-        self.0.iter().map(|settlement| settle(sql, settlement, &mut is_silent)).collect()
+        self.0.iter().map(|settlement| settle(sql, ends, settlement, &mut is_silent)).collect()
     }
 }
 
 fn settle(
     sql: &mut Statements<'_>,
+    ends: &mut Ends,
     settlement: &Settlement,
     is_silent: &mut impl FnMut(WorkerId, Option<u64>) -> bool,
 ) -> Result<Written, Fault> {
-    let id = settlement.job().to_bytes();
-    let Outcome { next, failures, suspect } = &settlement.outcome;
-    let NextColumns { state, due, ended, shape, outcome } = NextColumns::new(next, settlement.now);
+    // A worker is judged only where there is something to take from it.
+    if let Hold::Silent { lease, beat } = settlement.hold
+        && !(runs_under(sql, lease)? && is_silent(lease.worker, beat))
+    {
+        return Ok(Written::Fenced);
+    }
+    let next = NextColumns::new(&settlement.outcome.next, settlement.now);
+    if update(sql, settlement, &next)? == 0 {
+        return Ok(Written::Fenced);
+    }
+    if let Some(ended) = next.ended {
+        ends.add(next.state, ended, settlement.job());
+    }
+    if let Some(attempt) = &settlement.attempt
+        && settlement.attempt_in_job().is_none()
+    {
+        keep(sql, settlement.job().to_bytes(), attempt)?;
+    }
+    Ok(Written::Yes)
+}
+
+/// Writes what becomes of the job, if it still is as the settlement says; gives 1 if so.
+fn update(sql: &mut Statements<'_>, settlement: &Settlement, next: &NextColumns<'_>) -> rusqlite::Result<usize> {
+    let NextColumns { state, due, ended, shape, outcome } = next;
+    let (id, failures) = (settlement.job().to_bytes(), settlement.outcome.failures);
     let steps = settlement.steps.map(encoding::count);
+    let suspect = settlement.outcome.suspect;
     let Suspect { survived, losses, .. } = suspect.unwrap_or_default();
-    let suspect = suspect.is_some();
-    let survived = encoding::survived_millis(survived);
-    let changed = match settlement.hold {
-        Hold::Lease(lease) | Hold::Silent { lease, .. } => {
-            // A worker is judged only where there is something to take from it.
-            if let Hold::Silent { beat, .. } = settlement.hold
-                && !(runs_under(sql, lease)? && is_silent(lease.worker, beat))
-            {
-                return Ok(Written::Fenced);
-            }
-            let (attempt, worker) = (lease.attempt, lease.worker.to_bytes());
+    let (suspect, survived) = (suspect.is_some(), encoding::survived_millis(survived));
+    match settlement.hold {
+        Hold::Lease(Lease { attempt, worker, .. }) | Hold::Silent { lease: Lease { attempt, worker, .. }, .. } => {
+            let (worker, in_job) = (worker.to_bytes(), settlement.attempt_in_job());
+            let started = in_job.and_then(|attempt| attempt.started).map(encoding::millis);
+            let in_job = in_job.is_some();
             sql.settle_leased.execute(params![
-                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, worker, steps
-            ])?
+                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, worker, steps,
+                in_job, started
+            ])
         }
         Hold::Seen { state: seen, attempt, .. } => {
+            if seen == StateKind::Done {
+                sql.keep_attempt.execute(params![id, attempt, steps])?;
+            }
             let (first, last) = encoding::of_state(seen);
             sql.settle_seen.execute(params![
                 state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, first, last, steps
-            ])?
-        }
-    };
-    if changed == 0 {
-        return Ok(Written::Fenced);
-    }
-    if let Some(attempt) = &settlement.attempt {
-        insert_attempt(&mut sql.insert_attempt, id, attempt)?;
-        if attempt.number > KEPT_ATTEMPTS {
-            sql.trim_attempts.execute(params![id, encoding::count(FIRST_ATTEMPTS), encoding::count(LAST_ATTEMPTS)])?;
+            ])
         }
     }
-    Ok(Written::Yes)
+}
+
+/// Writes an attempt into the history of its job.
+fn keep(sql: &mut Statements<'_>, job: [u8; 16], attempt: &Attempt) -> rusqlite::Result<()> {
+    insert_attempt(&mut sql.insert_attempt, job, attempt)?;
+    if attempt.number > KEPT_ATTEMPTS {
+        sql.trim_attempts.execute(params![job, encoding::count(FIRST_ATTEMPTS), encoding::count(LAST_ATTEMPTS)])?;
+    }
+    Ok(())
 }
 
 fn runs_under(sql: &mut Statements<'_>, lease: Lease) -> rusqlite::Result<bool> {

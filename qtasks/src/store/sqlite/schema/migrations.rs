@@ -10,7 +10,9 @@
 /// other programs enqueue by them with their own SQLite. Steps are [`packed`](crate::store::sqlite::steps::packed). New ones stand in
 /// `qtasks_new_steps` before they are moved, many at a time: in the order of their arrival those of a hundred jobs share a
 /// page or two there. Older ones are packed only where text is UTF-8; else the file keeps its format.
-/// The `step` of a memo is -1 where it is for the whole body.
+/// The `step` of a memo is -1 where it is for the whole body. An attempt that ends a job well stands in the row of the job: `worker`,
+/// `started` and `ended_at`. The jobs that ended in one transaction stand in a row of `qtasks_ends`. Programs of format 7 that have
+/// the file open know no such lists: so that they end no job any more, the time of its end has a new column, and `ended` a trigger.
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE qtasks_lanes (
@@ -131,4 +133,24 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     CREATE INDEX qtasks_suspects ON qtasks_jobs (lane, survived, rank, id) WHERE state = 1 AND suspect = 1;
 ",
     include_str!("door.sql"),
+    "
+    ALTER TABLE qtasks_jobs ADD COLUMN started INTEGER;
+    ALTER TABLE qtasks_jobs ADD COLUMN ended_at INTEGER;
+    CREATE TABLE qtasks_ends (
+        number INTEGER PRIMARY KEY,
+        state INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        jobs BLOB NOT NULL
+    );
+    CREATE INDEX qtasks_ends_first ON qtasks_ends (state, first);
+    INSERT INTO qtasks_ends (state, first, jobs)
+        SELECT state, ended, id FROM qtasks_jobs WHERE ended IS NOT NULL ORDER BY state, ended;
+    UPDATE qtasks_jobs SET ended_at = ended, ended = NULL WHERE ended IS NOT NULL;
+    DROP INDEX qtasks_ended;
+    DROP INDEX qtasks_running;
+    CREATE INDEX qtasks_running ON qtasks_jobs (worker) WHERE state = 2;
+    CREATE TRIGGER qtasks_older BEFORE UPDATE OF ended ON qtasks_jobs BEGIN
+        SELECT RAISE(ABORT, 'the tables have the format of a newer qtasks; start this program again');
+    END;
+",
 ];

@@ -11,7 +11,10 @@ use super::*;
 use crate::{
     error::chain,
     model::{
-        job::{Counts, Job, JobCall, JobId, Lease, NewJob, Output, Reply, Standing, State, Step, Suspect, WorkerId},
+        job::{
+            Attempt, Counts, Ending, Job, JobCall, JobId, Lease, NewJob, Output, Reply, Standing, State, Step, Suspect,
+            WorkerId,
+        },
         json::Json,
     },
     store::{
@@ -172,6 +175,58 @@ async fn jobs_of_the_format_before_the_door_are_kept_and_others_come_in_by_it() 
     neighbour.execute(by_door, params![other.to_string(), "{}"]).unwrap();
     let leased = store.lease(Ask { now: Timestamp::MAX, ..ask(9) }).await.unwrap();
     assert_eq!(leased.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [id, other]);
+}
+
+#[tokio::test]
+async fn attempts_and_ended_jobs_of_the_format_before_the_lists_are_kept_and_pruned() {
+    let (folder, url) = temp_url("");
+    let connection = migrated(&folder, &MIGRATIONS[..7]);
+    connection.execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't')", []).unwrap();
+    let (holder, [done, dead, running]) = (WorkerId::new(), [(); 3].map(|()| JobId::new()));
+    let job = "INSERT INTO qtasks_jobs (id, lane, rank, state, due, enqueued, args, attempt, worker, outcome, ended)
+               VALUES (?1, 1, 0, ?2, 0, 0, '{}', 2, ?3, ?4, ?5)";
+    let history = "INSERT INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
+                   VALUES (?1, 1, ?3, 1, 2, 'failed', 'no'), (?1, 2, ?3, 3, ?2, 'done', NULL)";
+    for (id, state, worker, outcome, ended) in [
+        (done, 3, None, Some("7"), Some(100)),
+        (dead, 4, None, Some("no"), Some(50)),
+        (running, 2, Some(holder.to_bytes()), None, None),
+    ] {
+        connection.execute(job, params![id.to_bytes(), state, worker, outcome, ended]).unwrap();
+        let ended = ended.unwrap_or(9);
+        connection.execute(history, params![id.to_bytes(), ended, holder.to_bytes()]).unwrap();
+    }
+    drop(connection);
+
+    let store = Sqlite::open(&url).await.unwrap();
+    let milliseconds = |time| encoding::time(time);
+    let attempt = |number, started, ended, ending| {
+        let (started, ended) = (Some(milliseconds(started)), milliseconds(ended));
+        Attempt { number, worker: holder, started, ended, ending }
+    };
+    let failed = attempt(1, 1, 2, Ending::Failed { error: "no".into() });
+    let kept = [failed, attempt(2, 3, 100, Ending::Done)];
+    assert_eq!(store.attempts(done).await.unwrap(), kept);
+    let lease = Lease { job: running, attempt: 2, worker: holder };
+    assert_eq!(store.renew(holder, 1).await.unwrap().leases, [lease]);
+    for (before, pruned) in [(50, 0), (51, 1), (100, 0), (101, 1)] {
+        let before = milliseconds(before);
+        assert_eq!(store.prune(before, before, 9).await.unwrap(), pruned, "{before}");
+    }
+    assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap()[0].call.id, running);
+    assert_eq!(store.attempts(done).await.unwrap(), []);
+}
+
+/// It would not list them, and they would never be pruned.
+#[tokio::test]
+async fn a_program_of_the_format_before_the_lists_ends_no_job_any_more() {
+    let (folder, url) = temp_url("");
+    let store = Sqlite::open(&url).await.unwrap();
+    store.enqueue(vec![new_job()]).await.unwrap();
+    let settle =
+        "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended = ?3, worker = NULL WHERE id IS NOT NULL";
+    let refused = neighbour(&folder).execute(settle, params![5, None::<i64>, 1]).unwrap_err();
+    assert_eq!(refused.to_string(), "the tables have the format of a newer qtasks; start this program again");
 }
 
 #[test]
