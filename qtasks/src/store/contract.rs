@@ -70,7 +70,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// and `ask.limit` at most. Waits until there are some. It is for stores that save a commit by it; the default gives `None`.
     ///
     /// Jobs that wait already come first: at the beginning, and after a notification of work, new jobs wait too until
-    /// [`lease`](Self::lease) has given the same worker less than it asked for.
+    /// [`lease`](Self::lease) has given the same worker less than it asked for. A worker may ask again before it has its
+    /// answer, so that it misses no job while it takes in others: one commit answers one question, the oldest.
     fn lease_on_enqueue(&self, ask: Ask, free: FreeSlots) -> Option<BoxFuture<'static, Result<Vec<Job>>>> {
         let _ = (ask, free);
         None

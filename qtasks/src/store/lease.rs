@@ -58,7 +58,7 @@ pub struct Leased {
     pub suspects: bool,
 }
 
-/// How many more jobs a worker can start at the moment.
+/// How many more jobs a worker can start at the moment, or soon.
 pub type FreeSlots = Arc<dyn Fn() -> usize + Send + Sync>;
 
 /// A task in a queue: jobs of one lane wait in one order.

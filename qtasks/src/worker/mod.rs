@@ -74,7 +74,7 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many jobs run at once; four for each processor by default. As many again may be leased ahead.
+    /// How many jobs run at once; four for each processor by default. Beside these as many are leased ahead as end in 20 ms.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
         self

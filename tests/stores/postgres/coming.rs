@@ -1,8 +1,12 @@
 //! Jobs are leased to workers that wait for them by the statement that enqueues them.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures::{FutureExt as _, future::BoxFuture};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, join_all},
+    stream::FuturesOrdered,
+};
 use qtasks::{
     Result,
     job::{Job, JobId, State, StateKind},
@@ -14,6 +18,7 @@ use qtasks_tests::{
     eventually, in_time,
     servers::postgres::{shared, tell, url},
 };
+use tokio::time::timeout;
 
 use crate::{ask, enqueueing::connect, new_job, open, schema};
 
@@ -60,6 +65,35 @@ async fn one_comes(store: &Postgres) {
 #[tokio::test]
 async fn a_job_is_leased_by_the_statement_that_enqueues_it() {
     one_comes(&*open(&url()).await).await;
+}
+
+/// With many jobs a second some come while a worker looks for others. These must not make it look for ever.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_catches_up_while_jobs_come_all_the_time() {
+    let (store, asked_for) = (open(&url()).await, ask(10_000));
+    let jobs_come = (0..4).map(async |_| loop {
+        store.enqueue(vec![new_job()]).await.unwrap();
+    });
+    let worker = async {
+        let mut ahead = FuturesOrdered::new();
+        let (mut came, mut looked_for) = (0, 0);
+        while came + looked_for < 2_000 {
+            while ahead.len() < 8 {
+                ahead.push_back(store.lease_on_enqueue(asked_for.clone(), Arc::new(|| 10_000)).unwrap());
+            }
+            match timeout(Duration::from_millis(20), ahead.next()).await {
+                Ok(jobs) => came += jobs.unwrap().unwrap().len(),
+                Err(_) => looked_for += leased(&store, &asked_for).await.len(),
+            }
+        }
+        (came, looked_for)
+    };
+    let (came, looked_for) = tokio::select! {
+        all = in_time(worker) => all,
+        _ = join_all(jobs_come) => unreachable!("they come all the time"),
+    };
+    assert!(came > looked_for, "{came} jobs came, and {looked_for} had to be looked for");
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

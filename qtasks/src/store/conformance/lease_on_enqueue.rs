@@ -85,6 +85,26 @@ pub async fn what_waits_already_comes_before_what_is_new(store: Arc<dyn Store>) 
     assert_eq!(leased, all);
 }
 
+/// Each job comes once, and the first question is answered first.
+pub async fn a_worker_may_wait_more_than_once(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let mut first = Waiter::new(&store, 9, 2);
+    let mut second = Waiter { store: &store, ask: first.ask.clone(), free: 2, pending: None };
+    second.wait();
+    assert_eq!(store.lease(first.ask.clone()).await, []);
+    for _ in 0..4 {
+        let jobs = store.enqueue(calls(2)).await;
+        let (at_first, at_second) = (first.given(), second.given());
+        assert!(at_first.is_none() || at_second.is_none(), "{at_first:?} {at_second:?}");
+        for (waiter, given) in [(&mut first, &at_first), (&mut second, &at_second)] {
+            given.iter().for_each(|_| waiter.wait());
+        }
+        let mut came: Vec<_> = at_first.into_iter().chain(at_second).flatten().collect();
+        came.extend(store.lease(first.ask.clone()).await);
+        assert_eq!(ids(&came), jobs);
+    }
+}
+
 /// It gets no job that is due later, none of other queues or tasks, and none that is there already.
 pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(store: Arc<dyn Store>) {
     let store = Subject(store);
