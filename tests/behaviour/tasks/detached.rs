@@ -49,7 +49,8 @@ async fn ends(how: How) -> Result<Count, String> {
 
 /// Runs one attempt to its end. What the body left behind may go on when that is over.
 async fn ended<T: qtasks::CallOptions>(stage: &Stage, how: How, call: T) -> JobId {
-    let call = if how == TimeUp { call.max_time(Duration::from_millis(50)) } else { call.into_call() };
+    // Long enough to be ready in, on a machine that has much else to do.
+    let call = if how == TimeUp { call.max_time(Duration::from_secs(1)) } else { call.into_call() };
     let worker = stage.app.worker().grace(Duration::ZERO).start().await.unwrap();
     let job = stage.app.enqueue(call).await.unwrap();
     stage.diary.until("ready").await;
