@@ -72,8 +72,10 @@ async fn a_job_is_leased_by_the_statement_that_enqueues_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_catches_up_while_jobs_come_all_the_time() {
     let (store, asked_for) = (open(&url()).await, ask(10_000));
-    let jobs_come = (0..4).map(async |_| loop {
-        store.enqueue(vec![new_job()]).await.unwrap();
+    let jobs_come = (0..4).map(async |_| {
+        loop {
+            store.enqueue(vec![new_job()]).await.unwrap();
+        }
     });
     let worker = async {
         let mut ahead = FuturesOrdered::new();

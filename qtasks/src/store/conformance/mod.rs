@@ -88,6 +88,7 @@ macro_rules! store_conformance {
             a_job_that_is_in_line_again_is_leased_once
             new_jobs_come_to_a_worker_that_waits
             what_waits_already_comes_before_what_is_new
+            a_worker_may_wait_more_than_once
             a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own
             a_worker_that_waits_without_a_free_slot_is_given_nothing
             a_worker_that_waits_no_more_is_given_nothing

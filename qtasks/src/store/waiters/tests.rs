@@ -64,6 +64,22 @@ fn the_first_that_waits_gets_the_most_urgent_jobs_that_it_has_room_for() {
 }
 
 #[test]
+fn a_worker_that_waits_twice_has_one_answer_a_commit_in_order() {
+    let (mut waiters, notifier, of_worker) = (Waiters::default(), Notifier::new(), ask(9, &["t"]));
+    let first = waiting(&mut waiters, &notifier, of_worker.clone(), 2);
+    let second = asked(&mut waiters, of_worker, 2);
+    let mut jobs = [5, 4, 3, 2].map(|priority| new_job("t", priority)).to_vec();
+    for answer in [first, second] {
+        assign(&mut waiters, &mut jobs);
+        waiters.committed();
+        let priority = |job: &NewJob| job.call.priority;
+        assert!(jobs.iter().map(priority).is_sorted_by(|one, next| one > next));
+        assert_eq!(priorities(answer).len(), 2);
+    }
+    assert!(jobs.is_empty());
+}
+
+#[test]
 fn a_worker_gets_jobs_of_its_tasks_that_are_due() {
     let (mut waiters, notifier) = (Waiters::default(), Notifier::new());
     let answer = waiting(&mut waiters, &notifier, ask(9, &["t"]), 9);
