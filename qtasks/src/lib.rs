@@ -84,6 +84,7 @@ pub use self::{
         app::{Builder, QueueTasks},
         handle::{JobHandle, Status},
         statement::Statement,
+        watch::Update,
     },
     clock::Clock,
     error::{BoxError, Error, Result},

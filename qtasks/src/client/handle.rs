@@ -6,7 +6,12 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{stream, unserved::UnservedWait};
+use super::{
+    pages::{not_whole, page},
+    stream,
+    unserved::UnservedWait,
+    watch::{self, Update},
+};
 use crate::{
     environment::{
         App,
@@ -133,6 +138,62 @@ impl<C> JobHandle<C> {
     /// Gives the values, read as `R`; as [`stream`](Self::stream).
     pub fn stream_as<R: DeserializeOwned + Send + 'static>(&self) -> BoxStream<'static, Result<R>> {
         stream::values(self.app.clone(), self.id, 0)
+    }
+
+    /// Gives all that changes of the job, live and from any process, until the job ends: how it stands, its progress, and its
+    /// steps with their numbers. It serves tasks that do not yield too.
+    ///
+    /// ```
+    /// use qtasks::{Update, prelude::*};
+    ///
+    /// #[qtask(echo = true)]
+    /// async fn squares(ctx: TaskContext, n: u64) -> Vec<u64> {
+    ///     for i in 1..=n {
+    ///         ctx.progress(i, n);
+    ///         yield_!(i * i);
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let worker = app.worker().start().await?;
+    /// let job = app.enqueue(squares(3)).await?;
+    /// let mut updates = job.watch();
+    /// let mut values = Vec::new();
+    /// while let Some(update) = updates.next().await {
+    ///     match update? {
+    ///         Update::Status(standing) => println!("{}, attempt {}", standing.state.name(), standing.attempt),
+    ///         Update::Progress(progress) => println!("{} of {}", progress.done, progress.total),
+    ///         Update::Step(step) => values.push((step.seq, step.value::<u64>()?)),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// assert_eq!(values, [(0, 1), (1, 4), (2, 9)]);
+    /// worker.shutdown().await
+    /// # }
+    /// ```
+    ///
+    /// The first item is how the job stands, unless it has ended. Each step comes once, in order, when it is durable: a crash
+    /// takes none of them back. Of states and progress that follow each other quickly only the latest may come; the numbers of
+    /// attempts show what lies between. That a worker of another process has begun to run the job may come up to 5 s later, or
+    /// with the first step or progress.
+    ///
+    /// The last item is [`Update::Status`] with the state in which the job has ended, however it has ended. An `Err` is the
+    /// last item too: [`Error::NoSuchJob`] when there is no such job any more, or it is not committed yet, and [`Error::Store`]
+    /// when the store is away for longer than its `timeout` allows. [`watch_from`](Self::watch_from) goes on after that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the stream is `Unpin`, keeps its place when a future of its `next()` is dropped, and can itself be dropped at any
+    /// time.
+    pub fn watch(&self) -> BoxStream<'static, Result<Update>> {
+        self.watch_from(0)
+    }
+
+    /// As [`watch`](Self::watch), with the steps from number `seq` on: for a watcher that has seen those before it.
+    pub fn watch_from(&self, seq: u64) -> BoxStream<'static, Result<Update>> {
+        watch::updates(self.app.clone(), self.id, seq)
     }
 
     /// Where the job stands now.
@@ -275,14 +336,14 @@ impl<C> JobHandle<C> {
             Shape::Last => {
                 let last = patiently(store, || store.last_step(self.id)).await?.and_then(|step| step.reply.value());
                 if last.is_none() && counts.steps > counts.skipped {
-                    return Err(stream::not_whole(store, self.id, counts.steps).await?);
+                    return Err(not_whole(store, self.id, counts.steps).await?);
                 }
                 Ok(last.into_iter().collect())
             }
             Shape::List | Shape::Map | Shape::Text => {
                 let (mut replies, mut from) = (Vec::new(), 0);
                 while from < counts.steps {
-                    let steps = stream::page(store, self.id, counts.steps, from).await?;
+                    let steps = page(store, self.id, counts.steps, from).await?;
                     from += steps.len() as u64;
                     replies.extend(steps.into_iter().filter_map(|step| step.reply.value()));
                 }

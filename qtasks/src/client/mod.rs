@@ -4,6 +4,8 @@ pub(crate) mod app;
 pub(crate) mod enqueuing;
 pub(crate) mod handle;
 pub(crate) mod in_task;
+pub(crate) mod pages;
 pub(crate) mod statement;
 pub(crate) mod stream;
 pub(crate) mod unserved;
+pub(crate) mod watch;

@@ -51,6 +51,8 @@ pub(crate) async fn run(
     mut suspect_permit: Option<SuspectPermit>,
 ) {
     telemetry::starts(&job);
+    // A store need not notify of a lease.
+    shared.app.store.notifier().notify_jobs([job.call.id]);
     let leased = Leased { shared: &shared, job: &job, lease, began: shared.app.now() };
     let flushed = leased.attempt(suspect_permit.as_mut()).await;
     drop(permit);

@@ -8,6 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use qtasks::{
+    Update,
     job::{Attempt, Ending, Lease, NextState, Output, Progress, Reply, Step, WorkerId},
     json::{self, Json},
     lifecycle::Outcome,
@@ -22,6 +23,7 @@ on_every_store![
     a_lost_job_goes_on_after_its_recorded_steps,
     what_a_lost_attempt_still_writes_changes_nothing,
     a_stream_lives_through_the_loss_of_a_worker,
+    a_watcher_lives_through_the_loss_of_a_worker,
     the_jobs_of_a_runtime_that_ends_go_on_elsewhere,
     two_workers_run_each_job_once,
 ];
@@ -152,6 +154,31 @@ async fn a_stream_lives_through_the_loss_of_a_worker(stage: Stage) {
     let worker = stage.app.worker().start().await.unwrap();
     let rest: Vec<_> = in_time(values.map(Result::unwrap).collect()).await;
     assert_eq!(rest, [10, 120, 1330]);
+    worker.shutdown().await.unwrap();
+}
+
+async fn a_watcher_lives_through_the_loss_of_a_worker(stage: Stage) {
+    let job = stage.app.enqueue(builds(4)).await.unwrap();
+    let lease = vanished(&stage).await;
+    let mut updates = stage.neighbour().await.any_job(job.id()).await.unwrap().watch();
+    let _: Vec<Written> = stage.store.record(record(lease, vec![step(0, 0, 0)]).into()).await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    let (mut steps, mut attempts, mut last) = (Vec::new(), Vec::new(), None);
+    while let Some(update) = in_time(updates.next()).await {
+        match update.unwrap() {
+            Update::Step(step) => steps.push((step.seq, step.value::<i64>().unwrap())),
+            Update::Status(standing) => {
+                attempts.push(standing.attempt);
+                last = Some(standing);
+            }
+            Update::Progress(progress) => assert_eq!(progress, Progress { done: 9, total: 9 }),
+            other => panic!("{other:?} is new"),
+        }
+    }
+    assert_eq!(steps, [(0, 0), (1, 10), (2, 120), (3, 1330)]);
+    assert!(attempts.is_sorted(), "{attempts:?}");
+    let last = last.unwrap();
+    assert_eq!((last.state.name(), last.attempt, last.failures), ("done", 2, 0));
     worker.shutdown().await.unwrap();
 }
 

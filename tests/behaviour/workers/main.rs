@@ -17,5 +17,5 @@ mod streams;
 mod suspects;
 mod torn;
 mod trouble;
-
 mod waiting;
+mod watching;

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use futures::FutureExt as _;
 use qtasks::{
-    Result,
+    Result, Update,
     prelude::*,
     sqlite::rusqlite::Connection,
     store::{Filter, Memory, Notifier},
@@ -44,16 +44,21 @@ async fn waited_for(n: u32) -> Vec<u32> {
 }
 
 #[tokio::test]
-async fn a_result_and_a_stream_end_although_nothing_rings() {
+async fn a_result_a_stream_and_a_watcher_end_although_nothing_rings() {
     let (deaf, stage) = deaf().await;
     let job = stage.app.enqueue(waited_for(3)).await.unwrap();
     let job = deaf.app.job::<waited_for>(job.id()).await.unwrap();
     let mut values = job.stream();
-    let mut waiting = pin!(async { tokio::join!(job.result(), values.by_ref().collect::<Vec<_>>()) });
+    let updates = job.watch().collect::<Vec<_>>();
+    let mut waiting = pin!(async { tokio::join!(job.result(), values.by_ref().collect::<Vec<_>>(), updates) });
     assert!(futures::poll!(&mut waiting).is_pending());
     stage.work().await;
-    let (result, values) = in_time(waiting).await;
+    let (result, values, updates) = in_time(waiting).await;
     assert_eq!(result.unwrap(), [0, 1, 2]);
+    assert!(
+        matches!(updates.last(), Some(Ok(Update::Status(standing))) if standing.state.name() == "done"),
+        "{updates:?}"
+    );
     assert_eq!(values.into_iter().collect::<Result<Vec<_>>>().unwrap(), [0, 1, 2]);
 }
 

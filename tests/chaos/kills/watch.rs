@@ -13,7 +13,7 @@ use futures::{
     stream::{BoxStream, unfold},
 };
 use qtasks::{
-    JobHandle,
+    JobHandle, Update,
     job::{Ending, State},
 };
 use qtasks_tests::kills::{check, ledger::now};
@@ -92,9 +92,10 @@ pub(crate) async fn follow(job: JobHandle<Vec<u64>>, first: u64, count: u64, wat
         values(&job, middle, watch).next().await;
         sees(values(&job, offset, watch), &expected[offset as usize..], watch).await
     };
-    let (one, other) = tokio::join!(from_the_beginning, from_the_middle);
+    let of_all = sees_all(&job, &expected, watch);
+    let (one, other, all) = tokio::join!(from_the_beginning, from_the_middle, of_all);
     let after_the_end = sees(values(&job, 0, watch), &expected, watch).await;
-    let missed = [one, other, after_the_end].iter().filter(|good| !**good).count();
+    let missed = [one, other, all, after_the_end].iter().filter(|good| !**good).count();
     watch.streams.fetch_add(missed, Relaxed);
     watch.lost.fetch_add(expected.len().saturating_sub(seen.len()), Relaxed);
     let result = watch.insist(|| job.result()).await;
@@ -130,6 +131,36 @@ async fn sees(mut values: BoxStream<'_, qtasks::Result<u64>>, expected: &[u64], 
         seen += 1;
     }
     good && seen == expected.len()
+}
+
+/// Whether a watcher of all updates sees each step once, with its number, attempts that only grow, and at last that the job is
+/// done. It goes on with another stream when the store was away.
+async fn sees_all(job: &JobHandle<Vec<u64>>, expected: &[u64], watch: &Watch) -> bool {
+    let (mut seen, mut attempt, mut good, mut updates) = (0, 0, true, job.watch());
+    let mut last = None;
+    while let Some(update) = updates.next().await {
+        match update {
+            Err(error) if error.is_store_trouble() => {
+                watch.trouble().await;
+                updates = job.watch_from(seen);
+            }
+            Ok(Update::Status(standing)) => {
+                good &= standing.attempt >= attempt;
+                attempt = standing.attempt;
+                last = Some(standing.state);
+            }
+            Ok(Update::Step(step)) => {
+                good &= step.seq == seen && watch.is_due(step.value(), expected.get(seen as usize));
+                seen += 1;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                watch.wrong.lock().unwrap().push(format!("{error} in place of an update"));
+                return false;
+            }
+        }
+    }
+    good && seen as usize == expected.len() && matches!(last, Some(State::Done { .. }))
 }
 
 /// How many attempts of a job ended in another way than a kill or a stop can make them.

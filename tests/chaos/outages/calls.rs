@@ -11,7 +11,7 @@ use std::{
 
 use futures::future::join_all;
 use libtest_mimic::Trial;
-use qtasks::{prelude::*, store::Filter};
+use qtasks::{Update, prelude::*, store::Filter};
 use qtasks_tests::{eventually, in_time, length::in_turn, servers::proxy::Proxy};
 use tokio::task::spawn_blocking;
 
@@ -116,7 +116,7 @@ async fn every_call_waits_for_a_restart(kind: Kind) {
     other.cancel().await.unwrap();
     let calls = async {
         let stream = async { other.stream_as::<u64>().next().await.unwrap().unwrap_err().to_string() };
-        let (attached, any, listed, status, cancelled, result, stream, retried) = tokio::join!(
+        let (attached, any, listed, status, cancelled, result, stream, watched, retried) = tokio::join!(
             app.job::<plain>(job.id()),
             app.any_job(job.id()),
             app.jobs(Filter::default(), None, 9),
@@ -124,6 +124,7 @@ async fn every_call_waits_for_a_restart(kind: Kind) {
             job.cancel(),
             other.result(),
             stream,
+            other.watch().collect::<Vec<_>>(),
             app.enqueue_json("plain", &plain { value: 3 }),
         );
         attached.unwrap();
@@ -133,6 +134,10 @@ async fn every_call_waits_for_a_restart(kind: Kind) {
         cancelled.unwrap();
         assert!(result.unwrap_err().to_string().ends_with("was cancelled: called off"));
         assert!(stream.ends_with("was cancelled: called off"), "{stream}");
+        assert!(
+            matches!(&watched[..], [Ok(Update::Status(standing))] if standing.state.name() == "cancelled"),
+            "{watched:?}"
+        );
         retried.unwrap();
     };
     // It is away when they begin.
