@@ -39,6 +39,7 @@
 //! | enqueue jobs, watch them and get results | [`QueueTasks`], [`CallOptions`], [`JobHandle`] |
 //! | run workers | [`QueueTasks::worker`], [`WorkerBuilder`], [`Worker`] |
 //! | choose a store, by its URL | [`QueueTasks::open`]; `sqlite`, `postgres` and `store::Redis` for what each promises |
+//! | put something around all attempts | [`Around`], [`Builder::around`] |
 //! | list and look into jobs | [`QueueTasks::jobs`], [`Filter`], [`job`] |
 //! | write a store | [`store`] |
 //!
@@ -59,6 +60,7 @@ extern crate self as qtasks;
 #[doc(hidden)]
 #[path = "macro_support.rs"]
 pub mod __private;
+mod around;
 mod client;
 mod clock;
 mod environment;
@@ -80,8 +82,10 @@ pub use self::store::postgres;
 #[doc(inline)]
 pub use self::store::sqlite;
 pub use self::{
+    around::{Around, Ended, NewJobInfo, Next, Reject},
     client::{
-        app::{Builder, QueueTasks},
+        app::QueueTasks,
+        builder::Builder,
         handle::{JobHandle, Status},
         statement::Statement,
         watch::Update,

@@ -160,6 +160,14 @@ pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, ou
     }
 }
 
+/// Logs that what stands around attempts has panicked when it was told of the end of a lost job.
+pub(crate) fn around_panicked(job: &Job, error: &str) {
+    warn!(
+        target: "qtasks", job = %job.call.id, task = job.call.task, error,
+        "what stands around attempts panicked when it was told that this job has ended"
+    );
+}
+
 /// How many skipped values of an attempt are logged; the others are counted.
 const SHOWN: u64 = 3;
 

@@ -1,37 +1,30 @@
 //! The application: a store, the tasks of this program, and the states that they share.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
 use super::{
     enqueuing::enqueue,
     handle::JobHandle,
+    run::run,
     statement::{Statement, sql},
 };
 use crate::{
-    clock::{AppClock, Clock},
-    environment::{App, Retention, outage::Outage, patience::patiently},
+    environment::{App, patience::patiently},
     error::{Error, Result},
-    execution::{attempt::Attempt, body::Ended, context::TaskContext, state::States, stopped::Stopped},
     model::{
         job::{Job, JobId},
         json::Json,
-        limits::{Limits, check_name},
+        limits::check_name,
     },
     schema::TaskExecSchema,
-    store::{self, Filter, Store},
+    store::{self, Filter},
     task::{
         Task,
         call::{CallOptions, Prepared},
-        registry::Registry,
     },
-    worker::{WorkerBuilder, body::within},
+    worker::WorkerBuilder,
 };
 
 /// The application: it opens a store, enqueues calls of tasks, and starts workers. Cloning is cheap.
@@ -65,20 +58,8 @@ pub struct QueueTasks {
 }
 
 impl QueueTasks {
-    /// Opens the store at `url`: `memory:`, `sqlite:PATH` with the feature `sqlite`, `redis://HOST` with the feature `redis`,
-    /// or `postgres://USER@HOST/DATABASE` with the feature `postgres`.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Builder::build`]. A server that is away is an error at once, since a wrong URL looks the same. Once the
-    /// application is open, its calls wait for a server that is away.
-    pub async fn open(url: &str) -> Result<Self> {
-        Self::builder().store(url).build().await
-    }
-
-    /// The long form of [`open`](Self::open), with more options than the URL of the store.
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub(super) fn of(app: App) -> Self {
+        Self { app: Arc::new(app) }
     }
 
     /// Enqueues a call. When this returns, the job is durable.
@@ -90,7 +71,8 @@ impl QueueTasks {
     ///
     /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when the store does not take
     /// them; [`Error::OtherTask`] and [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another
-    /// job; [`Error::InDoubt`] when the store did not answer in time: then the job may or may not have been enqueued, and its
+    /// job; [`Error::Rejected`] when an [`Around`](crate::Around) refuses the call; [`Error::InDoubt`] when the store did not
+    /// answer in time: then the job may or may not have been enqueued, and its
     /// id is [in the error](Error::jobs_in_doubt).
     ///
     /// # Cancel safety
@@ -202,7 +184,7 @@ impl QueueTasks {
     /// neither on SQLite nor on Postgres.
     pub fn statement<C: CallOptions>(&self, call: C) -> Result<Statement> {
         let sql = sql(&self.app.store.home())?;
-        let (job, options) = call.into_call().prepare_in_sql(&self.app.limits, self.app.now())?;
+        let (job, options) = self.app.prepare_in_sql(call)?;
         let (id, task) = (job.id, job.task.into_owned());
         Ok(Statement { sql, id, task, args: job.args.as_str().to_owned(), options: options.to_string() })
     }
@@ -232,32 +214,22 @@ impl QueueTasks {
             max_time: None,
             enqueued: now,
         };
-        self.enqueue_prepared(job).await
+        self.enqueue_prepared(self.app.let_in(job)?).await
     }
 
     /// Runs a call here and now: one try, and nothing is stored.
     ///
     /// # Errors
     ///
-    /// [`Error::Failed`] with the text of the task's own error, [`Error::MissingState`], [`Error::NoTransactions`].
+    /// [`Error::Failed`] with the text of the task's own error, or of an [`Around`](crate::Around) that ended it;
+    /// [`Error::MissingState`], [`Error::NoTransactions`].
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops an `async fn` task. A `fn` task goes on to its end, or until it next asks something of
     /// its [`TaskContext`], as it does when its time is up.
     pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
-        let schema = <C::Task as Task>::schema();
-        self.app.check_needs([schema])?;
-        let context = TaskContext::here(schema, self.app.clone());
-        let attempt = Attempt::here(context.clone(), self.app.states.clone(), self.app.limits, self.app.transact());
-        let (task, max_time) = call.into_call().into_task();
-        let _ending = context.ending();
-        let failed = |stopped: Stopped| Error::Failed { task: schema.name, error: stopped.to_string() };
-        let task = as_stored(task, failed)?;
-        match within(max_time, task.start(attempt.clone()).guarded(context), self.app.clock.hold()).await {
-            Ok(Ended(_)) => Ok(attempt.collected().expect("a body that ended well has kept its result")),
-            Err(stopped) => Err(failed(stopped)),
-        }
+        run(&self.app, call).await
     }
 
     /// Attaches to a job of the task `T`, enqueued here or elsewhere.
@@ -305,7 +277,7 @@ impl QueueTasks {
     }
 
     fn prepare<C: CallOptions>(&self, call: C) -> Result<Prepared> {
-        call.into_call().prepare(&self.app.limits, self.app.now())
+        self.app.prepare(call)
     }
 
     async fn enqueue_prepared<C>(&self, job: Prepared) -> Result<JobHandle<C>> {
@@ -314,118 +286,8 @@ impl QueueTasks {
     }
 }
 
-/// The task with its arguments as a worker would read them. A panic in reading them is a failure of the task.
-fn as_stored<T: Task>(task: T, failed: impl FnOnce(Stopped) -> Error) -> Result<T> {
-    let what = || format!("the arguments of `{}`", T::schema().name);
-    let args = task.encode().map_err(|source| Error::Encode { what: what(), source: source.into() })?;
-    match catch_unwind(AssertUnwindSafe(|| T::decode(&args))) {
-        Ok(decoded) => {
-            decoded.map_err(|source| Error::Decode { what: what(), as_type: T::schema().name, source: source.into() })
-        }
-        Err(payload) => Err(failed(Stopped::panic(payload))),
-    }
-}
-
 impl fmt::Debug for QueueTasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tasks on {:?}", self.app.registry.schemas().count(), self.app.store)
-    }
-}
-
-/// Makes an application, one option at a time.
-#[derive(Default)]
-#[must_use = "an application is made by `.build().await`"]
-pub struct Builder {
-    url: Option<String>,
-    store: Option<Arc<dyn Store>>,
-    states: States,
-    limits: Limits,
-    retention: Retention,
-    clock: Clock,
-}
-
-impl Builder {
-    /// The URL of the store.
-    pub fn store(mut self, url: impl Into<String>) -> Self {
-        self.url = Some(url.into());
-        self
-    }
-
-    /// A store that is open already, or one of your own.
-    pub fn store_at(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// Something that tasks and handlers take as `State<T>`. A second value of one type replaces the first.
-    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.states.insert(value);
-        self
-    }
-
-    /// Size limits, checked at enqueue and at each step, in place of [`Limits::DEFAULT`].
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// How long ended jobs are kept: `finished` for those that are done or cancelled, 7 days by default, and `dead` for those
-    /// that are dead, 30 days by default.
-    pub fn retention(mut self, finished: Duration, dead: Duration) -> Self {
-        self.retention = Retention { finished, dead };
-        self
-    }
-
-    /// The clock that the application goes by; the system's by default.
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Opens the store and gathers the tasks that are linked into this program.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
-    /// [`Error::DuplicateTask`] when two tasks have one name.
-    pub async fn build(self) -> Result<QueueTasks> {
-        let registry = Registry::linked()?;
-        let store = match (self.store, self.url) {
-            (Some(store), _) => store,
-            (None, Some(url)) => store::open(&url).await?,
-            (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
-        };
-        let Self { states, limits, retention, clock, .. } = self;
-        let (clock, suspects) = (Arc::new(AppClock::new(clock)), Arc::default());
-        if clock.is_tokios() {
-            store.hold_clock();
-        }
-        let outage = Outage::new(clock.clone());
-        let app = App { store, states, registry, limits, retention, clock, suspects, outage };
-        app.learn_time().await;
-        Ok(QueueTasks { app: Arc::new(app) })
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A URL may hold a password.
-        match (&self.store, self.url.as_deref().map(store::without_password)) {
-            (Some(store), _) => write!(f, "an application to be made on {store:?}"),
-            (None, Some(url)) => write!(f, "an application to be made on {url}"),
-            (None, None) => write!(f, "an application to be made, without a store so far"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_builder_shows_no_password() {
-        let builder = QueueTasks::builder().store("postgres://me:zork@localhost/app");
-        let shown = format!("{builder:?} {builder:#?}");
-        assert!(!shown.contains("zork") && shown.contains("postgres://me:***@localhost/app"), "{shown}");
     }
 }

@@ -86,7 +86,8 @@ impl TaskContext {
     ///
     /// [`Error::OverLimit`](crate::Error::OverLimit) and [`Error::Encode`](crate::Error::Encode) when the arguments do not
     /// fit; [`Error::OtherTask`](crate::Error::OtherTask) and [`Error::OtherArguments`](crate::Error::OtherArguments) when
-    /// the [`id`](CallOptions::id) of the call is that of another job;
+    /// the [`id`](CallOptions::id) of the call is that of another job; [`Error::Rejected`](crate::Error::Rejected) when an
+    /// [`Around`](crate::Around) refuses the call;
     /// [`Error::AttemptEnded`](crate::Error::AttemptEnded) after the end of the attempt, when nothing is enqueued.
     ///
     /// # Cancel safety
@@ -114,17 +115,16 @@ impl TaskContext {
 
     async fn enqueue_once<C: CallOptions>(&self, call: C) -> Result<Result<HandleOf<C>>, Stopped> {
         let app = self.app();
-        let prepare = |call: C| call.into_call().prepare(&app.limits, app.now());
         if !self.is_recorded() {
             self.check_may_wait()?;
             self.check_goes_on()?;
-            return Ok(match prepare(call) {
+            return Ok(match app.prepare(call) {
                 Ok(job) => enqueue_here(app, job).await,
                 Err(error) => Err(error),
             });
         }
         let make = async {
-            let job = prepare(call)?;
+            let job = app.prepare(call)?;
             may_enqueue(&*app.store, &job).await?;
             Ok(Made { value: job.id, job: Some(job.job()) })
         };

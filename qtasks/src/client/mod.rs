@@ -1,10 +1,12 @@
 //! What a program that uses the queue has in hand: the application, its jobs, and their steps as they become durable.
 
 pub(crate) mod app;
+pub(crate) mod builder;
 pub(crate) mod enqueuing;
 pub(crate) mod handle;
 pub(crate) mod in_task;
 pub(crate) mod pages;
+pub(crate) mod run;
 pub(crate) mod statement;
 pub(crate) mod stream;
 pub(crate) mod unserved;

@@ -11,16 +11,20 @@ use tokio::runtime::Handle;
 
 use self::{outage::Outage, patience::patiently, suspects::SuspectTurn};
 use crate::{
+    around::Arounds,
     clock::AppClock,
     error::{Error, Result, chain},
-    execution::{attempt::Transact, state::States},
+    execution::{attempt::Transact, state::States, stopped::Stopped},
     model::{
         job::{Counts, Job, JobId, Standing},
-        limits::Limits,
+        limits::{Limits, check_name},
     },
     schema::{TaskExecSchema, need::Need},
     store::Store,
-    task::registry::Registry,
+    task::{
+        call::{CallOptions, Prepared},
+        registry::Registry,
+    },
 };
 
 /// One application, as its clients, workers and tasks see it.
@@ -33,6 +37,7 @@ pub(crate) struct App {
     pub(crate) clock: Arc<AppClock>,
     pub(crate) suspects: Arc<SuspectTurn>,
     pub(crate) outage: Arc<Outage>,
+    pub(crate) around: Arounds,
 }
 
 /// How long the store keeps jobs after their end.
@@ -110,12 +115,50 @@ impl App {
     /// The first thing that the application lacks to run this task, as an error.
     pub(crate) fn lack(&self, schema: &TaskExecSchema) -> Option<Error> {
         let task = schema.name;
+        let has = |id| self.states.has(id) || self.around.provides(id);
         schema.all_needs().find_map(|need| match need {
-            Need::State { id, type_name: state } if !self.states.has(id) => Some(Error::MissingState { task, state }),
+            Need::State { id, type_name: state } if !has(id) => Some(Error::MissingState { task, state }),
             Need::Transaction(kind) if self.store.transactions() != Some(kind) => {
                 Some(Error::NoTransactions { task, kind })
             }
             Need::State { .. } | Need::Transaction(_) => None,
         })
+    }
+
+    /// The end of an attempt at this task that was not given a state which something around it was to provide.
+    pub(crate) fn not_provided(&self, task: &str, states: &States) -> Option<Stopped> {
+        let mut needs = self.registry.get(task)?.schema().all_needs();
+        needs.find_map(|need| match need {
+            Need::State { id, type_name } if !states.has(id) => {
+                let why = format!("nothing around the attempt has given it the `State<{type_name}>` , which was promised by `provides`");
+                Some(Stopped::Error(why.into()))
+            }
+            Need::State { .. } | Need::Transaction(_) => None,
+        })
+    }
+
+    /// The job that a call makes, as what stands before all that is enqueued lets it in.
+    pub(crate) fn prepare<C: CallOptions>(self: &Arc<Self>, call: C) -> Result<Prepared> {
+        self.let_in(call.into_call().prepare(&self.limits, self.now())?)
+    }
+
+    /// The same, with the options of the call as the SQL of a store takes them.
+    pub(crate) fn prepare_in_sql<C: CallOptions>(self: &Arc<Self>, call: C) -> Result<(Prepared, serde_json::Value)> {
+        call.into_call().prepare_in_sql(&self.limits, self.now(), |job| self.let_in(job))
+    }
+
+    /// Lets what stands before all that is enqueued look at a job.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rejected`] when the job is refused, and [`Error::OverLimit`] when it was given a wrong queue.
+    pub(crate) fn let_in(&self, job: Prepared) -> Result<Prepared> {
+        if self.around.is_empty() {
+            return Ok(job);
+        }
+        let mut call = job.job().call;
+        self.around.enqueue(&mut call)?;
+        check_name("queue", &call.queue)?;
+        Ok(Prepared { queue: call.queue.into(), priority: call.priority, max_time: call.max_time, ..job })
     }
 }

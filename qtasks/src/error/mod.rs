@@ -124,6 +124,16 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// Something that stands before all that is enqueued, an [`Around`](crate::Around), refuses the call. Nothing is enqueued.
+    #[error("a call of `{task}` is refused: {reason}")]
+    Rejected {
+        /// The id that the job was to have.
+        id: JobId,
+        task: String,
+        /// Why the call is refused.
+        reason: String,
+    },
+
     /// The store has no such job.
     #[error("no job {0} in this store; finished jobs are pruned after their retention")]
     NoSuchJob(JobId),

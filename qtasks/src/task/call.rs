@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Task, TaskExecSchema};
+use super::Task;
 use crate::{
     error::{Error, Result},
     model::{
@@ -139,20 +139,20 @@ impl<T: Task> CallOptions for Call<T> {
 }
 
 impl Options {
-    /// The options as the SQL of a store takes them; the task's own where the call has none.
-    fn in_sql(&self, schema: &TaskExecSchema) -> serde_json::Value {
+    /// The options of `job` as the SQL of a store takes them.
+    fn in_sql(due: Due, job: &Prepared) -> serde_json::Value {
         /// The longest time that stores take and drivers can send, which ends after the year 9999.
         const LONGEST: Duration = Duration::from_secs(253_402_207_200);
         let seconds = |time: Duration| time.min(LONGEST).as_secs_f64();
         let mut options = serde_json::Map::new();
-        options.insert("queue".into(), self.queue.as_deref().unwrap_or(schema.queue).into());
-        options.insert("priority".into(), self.priority.unwrap_or(schema.priority).into());
-        match self.due {
+        options.insert("queue".into(), (*job.queue).into());
+        options.insert("priority".into(), job.priority.into());
+        match due {
             Due::Now => {}
             Due::In(delay) => _ = options.insert("delay".into(), seconds(delay).into()),
             Due::At(at) => _ = options.insert("at".into(), in_sql(at).into()),
         }
-        if let Some(max_time) = self.max_time {
+        if let Some(max_time) = job.max_time {
             options.insert("max_time".into(), seconds(max_time).into());
         }
         options.into()
@@ -167,12 +167,34 @@ fn in_sql(time: Timestamp) -> String {
 }
 
 impl<T: Task> Call<T> {
-    /// The job that this call makes, and its options as the SQL of a store takes them.
-    pub(crate) fn prepare_in_sql(self, limits: &Limits, now: Timestamp) -> Result<(Prepared, serde_json::Value)> {
-        let options = self.options.clone();
-        let job = self.prepare(limits, now)?;
-        let in_sql = options.in_sql(T::schema());
+    /// The job that this call makes, if it is let in, and its options as the SQL of a store takes them.
+    pub(crate) fn prepare_in_sql(
+        self,
+        limits: &Limits,
+        now: Timestamp,
+        let_in: impl FnOnce(Prepared) -> Result<Prepared>,
+    ) -> Result<(Prepared, serde_json::Value)> {
+        let due = self.options.due;
+        let job = let_in(self.prepare(limits, now)?)?;
+        let in_sql = Options::in_sql(due, &job);
         Ok((job, in_sql))
+    }
+
+    /// The call as a job that is run here and now has it.
+    pub(crate) fn as_job(&self, limits: &Limits, now: Timestamp) -> Result<JobCall> {
+        let args = encoded(&self.task)?;
+        limits.check_args(&args)?;
+        let Options { priority, queue, max_time, .. } = &self.options;
+        let schema = T::schema();
+        Ok(JobCall {
+            id: JobId::new(),
+            task: schema.name.to_owned(),
+            queue: queue.as_deref().unwrap_or(schema.queue).to_owned(),
+            priority: priority.unwrap_or(schema.priority),
+            args,
+            max_time: *max_time,
+            enqueued: now,
+        })
     }
 
     /// The task, and how long an attempt at it may last.
@@ -184,10 +206,7 @@ impl<T: Task> Call<T> {
     pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
         let schema = T::schema();
         let Options { priority, queue, due, max_time, id } = self.options;
-        let args = self.task.encode().map_err(|source| Error::Encode {
-            what: format!("the arguments of `{}`", schema.name),
-            source: source.into(),
-        })?;
+        let args = encoded(&self.task)?;
         limits.check_args(&args)?;
         let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;
@@ -207,6 +226,13 @@ impl<T: Task> Call<T> {
             enqueued: now,
         })
     }
+}
+
+fn encoded<T: Task>(task: &T) -> Result<Json> {
+    task.encode().map_err(|source| Error::Encode {
+        what: format!("the arguments of `{}`", T::schema().name),
+        source: source.into(),
+    })
 }
 
 /// A job to be enqueued. The call to the store may be repeated: it enqueues the same job each time.

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
+use tokio::{sync::oneshot, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
 use super::thread_body::{self, ThreadBody};
@@ -62,8 +63,9 @@ async fn begin<T>(body: impl Future<Output = T>, begun: Begun) -> T {
 }
 
 /// A body that runs, on a task or a thread of its own: so one that never returns cannot keep its attempt from being settled.
+/// To drop it stops a body on the runtime, and leaves one on a thread to end by itself.
 pub(super) enum Body {
-    OnRuntime(JoinHandle<Outcome>),
+    OnRuntime(AbortOnDropHandle<Outcome>),
     OnThread(ThreadBody),
 }
 
@@ -76,11 +78,11 @@ impl Body {
         hold: Option<Arc<BodyHold>>,
     ) -> Self {
         match (in_current_span(body), suspect) {
-            (Running::Async(body), None) => Self::OnRuntime(tokio::spawn(begin(body, begun))),
-            (Running::Async(body), Some(suspect)) => Self::OnRuntime(tokio::spawn(async move {
+            (Running::Async(body), None) => on_runtime(begin(body, begun)),
+            (Running::Async(body), Some(suspect)) => on_runtime(async move {
                 let _suspect = suspect;
                 begin(body, begun).await
-            })),
+            }),
             (Running::Blocking(body), None) => Self::OnThread(thread_body::start(body, begun, hold)),
             (Running::Blocking(body), Some(suspect)) => {
                 let body = move || {
@@ -117,6 +119,10 @@ impl Body {
             Self::OnThread(body) => body.abandon(),
         }
     }
+}
+
+fn on_runtime(body: impl Future<Output = Outcome> + Send + 'static) -> Body {
+    Body::OnRuntime(AbortOnDropHandle::new(tokio::spawn(body)))
 }
 
 /// The same body, polled in the current span. A body on a thread is called in that span anyhow.

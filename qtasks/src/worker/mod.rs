@@ -1,5 +1,6 @@
 //! A worker leases jobs and runs them until it stops.
 
+pub(crate) mod around;
 pub(crate) mod body;
 pub(crate) mod delayed;
 pub(crate) mod dispatcher;

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{heartbeat::LEASE, shared::WorkerShared};
+use super::{around::tell_ended, heartbeat::LEASE, shared::WorkerShared};
 use crate::{
     clock::Uptime,
     environment::outage::FailingCaller,
@@ -100,6 +100,7 @@ impl Rescue {
             let written = settle_lost(&**store, settlements.into()).await?;
             for ((job, outcome), _) in outcomes.iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
                 telemetry::taken_over(job, lost.presence.worker, lost.silent, outcome);
+                tell_ended(&self.shared, job, outcome);
             }
             if jobs.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {
                 return Ok(());

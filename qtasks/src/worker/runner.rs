@@ -16,11 +16,13 @@ use tokio::time::sleep;
 use tracing::Instrument as _;
 
 use super::{
+    around::{self, Came},
     body::{Begun, Body, time_limit},
     replay::{memos, steps},
     shared::{JobPermit, Settled, WorkerShared},
 };
 use crate::{
+    around::Ended as SeenEnd,
     environment::suspects::{RunningSuspect, SuspectPermit},
     error::chain,
     execution::{
@@ -28,6 +30,7 @@ use crate::{
         body::{Ended, Running},
         context::TaskContext,
         journal::{EntryCount, Journal},
+        state::States,
         stopped::Stopped,
     },
     model::{
@@ -164,24 +167,73 @@ impl<'a> Started<'a> {
         let running_suspect = suspect_permit.as_ref().map(|permit| permit.for_body());
         let max_time = self.leased.job.call.max_time.or(self.task.schema().max_time);
         let (begun, time_up) = time_limit(max_time);
-        let mut time_up = pin!(time_up.fuse());
-        let body = self.body();
+        let app = &self.leased.shared.app;
         let run = async {
-            let ran = self.run_body(body, begun, running_suspect, time_up.as_mut()).await;
-            ran.flush(time_up).await
+            if app.around.is_empty() {
+                self.run_alone(self.body(app.states.clone()), begun, running_suspect, time_up).await
+            } else {
+                self.run_within_around(begun, running_suspect, time_up).await
+            }
         };
         let flushed = beside(run, self.pass_turn(suspect_permit)).await;
         self.journal.fence();
         flushed
     }
 
+    async fn run_alone(
+        &self,
+        body: Result<Running, Stopped>,
+        begun: Begun,
+        running_suspect: Option<RunningSuspect>,
+        time_up: impl Future<Output = Duration>,
+    ) -> Result<Flushed<'a>, LeaseLost> {
+        let mut time_up = pin!(time_up.fuse());
+        let ran = self.run_body(body, begun, running_suspect, time_up.as_mut()).await;
+        ran.flush(time_up).await
+    }
+
+    /// Runs the body, and makes durable what it handled, within what stands around all attempts.
+    async fn run_within_around(
+        &self,
+        begun: Begun,
+        running_suspect: Option<RunningSuspect>,
+        time_up: impl Future<Output = Duration> + Send,
+    ) -> Result<Flushed<'a>, LeaseLost> {
+        let Leased { shared, job, .. } = self.leased;
+        let attempt = |states: States| {
+            let missing = shared.app.not_provided(&job.call.task, &states);
+            let body = missing.map_or_else(|| self.body(states), Err);
+            self.run_alone(body, begun, running_suspect, time_up)
+        };
+        let end = |came: &Result<Flushed<'a>, LeaseLost>| match came {
+            Ok(flushed) => SeenEnd::of(&flushed.verdict),
+            Err(LeaseLost) => SeenEnd::lost(),
+        };
+        match around::within(shared, job, self.journal.lost(), attempt, end).await {
+            // A stop costs no failure, whatever stands around makes of it.
+            Came::Ran(Ok(flushed), Some(verdict)) if flushed.verdict != Verdict::Released => {
+                Ok(Flushed { verdict, ..flushed })
+            }
+            Came::Ran(flushed, _) => flushed,
+            Came::Instead(verdict) => self.stop_short(verdict).await,
+            Came::CutShort => self.stop_short(Verdict::Released).await,
+        }
+    }
+
+    /// Ends an attempt that did not run to its end: makes durable what it handled so far.
+    async fn stop_short(&self, verdict: Verdict) -> Result<Flushed<'a>, LeaseLost> {
+        self.context.end_attempt();
+        self.journal.halt(Stopped::Said { text: String::new(), verdict: verdict.clone() });
+        Ran { started: self, verdict: Ok(verdict) }.flush(std::future::pending()).await
+    }
+
     /// The body with its arguments. Reading those is code of the task's own too, and may panic.
-    fn body(&self) -> Result<Running, Stopped> {
+    fn body(&self, states: States) -> Result<Running, Stopped> {
         let Leased { shared, job, .. } = self.leased;
         let schema = self.task.schema();
         let attempt = Attempt::stored(
             self.context.clone(),
-            shared.app.states.clone(),
+            states,
             shared.app.limits,
             self.journal.clone(),
             if schema.generating.is_some() { job.counts.steps } else { 0 },

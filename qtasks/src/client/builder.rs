@@ -1,0 +1,145 @@
+//! Makes an application.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::app::QueueTasks;
+use crate::{
+    around::{Around, Arounds},
+    clock::{AppClock, Clock},
+    environment::{App, Retention, outage::Outage},
+    error::{Error, Result},
+    execution::state::States,
+    model::limits::Limits,
+    store::{self, Store},
+    task::registry::Registry,
+};
+
+impl QueueTasks {
+    /// Opens the store at `url`: `memory:`, `sqlite:PATH` with the feature `sqlite`, `redis://HOST` with the feature `redis`,
+    /// or `postgres://USER@HOST/DATABASE` with the feature `postgres`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::build`]. A server that is away is an error at once, since a wrong URL looks the same. Once the
+    /// application is open, its calls wait for a server that is away.
+    pub async fn open(url: &str) -> Result<Self> {
+        Self::builder().store(url).build().await
+    }
+
+    /// The long form of [`open`](Self::open), with more options than the URL of the store.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
+/// Makes an application, one option at a time.
+#[derive(Default)]
+#[must_use = "an application is made by `.build().await`"]
+pub struct Builder {
+    url: Option<String>,
+    store: Option<Arc<dyn Store>>,
+    states: States,
+    limits: Limits,
+    retention: Retention,
+    clock: Clock,
+    around: Arounds,
+}
+
+impl Builder {
+    /// The URL of the store.
+    pub fn store(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// A store that is open already, or one of your own.
+    pub fn store_at(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Something that tasks and handlers take as `State<T>`. A second value of one type replaces the first.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.states.insert(value);
+        self
+    }
+
+    /// Size limits, checked at enqueue and at each step, in place of [`Limits::DEFAULT`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long ended jobs are kept: `finished` for those that are done or cancelled, 7 days by default, and `dead` for those
+    /// that are dead, 30 days by default.
+    pub fn retention(mut self, finished: Duration, dead: Duration) -> Self {
+        self.retention = Retention { finished, dead };
+        self
+    }
+
+    /// The clock that the application goes by; the system's by default.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Puts something around all attempts at jobs, and before all that is enqueued. The first is outermost.
+    pub fn around(mut self, around: impl Around) -> Self {
+        self.around.add(around);
+        self
+    }
+
+    /// Says that something around each attempt gives it a `State<T>`, by
+    /// [`with_extension`](crate::Next::with_extension). An attempt that needs one and is given none fails.
+    pub fn provides<T: Send + Sync + 'static>(mut self) -> Self {
+        self.around.provide::<T>();
+        self
+    }
+
+    /// Opens the store and gathers the tasks that are linked into this program.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
+    /// [`Error::DuplicateTask`] when two tasks have one name.
+    pub async fn build(self) -> Result<QueueTasks> {
+        let registry = Registry::linked()?;
+        let store = match (self.store, self.url) {
+            (Some(store), _) => store,
+            (None, Some(url)) => store::open(&url).await?,
+            (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
+        };
+        let Self { states, limits, retention, clock, around, .. } = self;
+        let (clock, suspects) = (Arc::new(AppClock::new(clock)), Arc::default());
+        if clock.is_tokios() {
+            store.hold_clock();
+        }
+        let outage = Outage::new(clock.clone());
+        let app = App { store, states, registry, limits, retention, clock, suspects, outage, around };
+        app.learn_time().await;
+        Ok(QueueTasks::of(app))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may hold a password.
+        match (&self.store, self.url.as_deref().map(store::without_password)) {
+            (Some(store), _) => write!(f, "an application to be made on {store:?}"),
+            (None, Some(url)) => write!(f, "an application to be made on {url}"),
+            (None, None) => write!(f, "an application to be made, without a store so far"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_builder_shows_no_password() {
+        let builder = Builder::default().store("postgres://me:zork@localhost/app");
+        let shown = format!("{builder:?} {builder:#?}");
+        assert!(!shown.contains("zork") && shown.contains("postgres://me:***@localhost/app"), "{shown}");
+    }
+}
