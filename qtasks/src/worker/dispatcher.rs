@@ -135,7 +135,7 @@ impl Dispatcher {
             concurrency,
             ready: VecDeque::new(),
             started: 0,
-            pace: Pace::default(),
+            pace: Pace::new(concurrency),
             target: 0,
             spare: Arc::default(),
             next_due: None,

@@ -75,7 +75,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How many jobs run at once; four for each processor by default. Beside these as many are leased ahead as end in 20 ms.
+    /// How many jobs run at once; four for each processor by default. Beside these as many are leased ahead
+    /// as end in 20 ms, eight for each that runs at most.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
         self

@@ -7,12 +7,13 @@ use crate::clock::Uptime;
 /// Jobs are leased ahead for about this time. For so long they wait although another worker may have a free slot; a call of
 /// a store takes a few milliseconds.
 const REACH: Duration = Duration::from_millis(20);
-/// The most jobs that are leased ahead.
-const MOST: u64 = 1_000;
+/// At most so many are leased ahead for each that runs, since they are in memory with their arguments.
+const MOST: usize = 8;
 
 /// How fast jobs end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    most: u64,
     /// How many jobs ended in [`REACH`], before the time that is measured now.
     known: u64,
     /// How many had ended in all when that time began.
@@ -21,14 +22,19 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// The pace of a worker that runs so many jobs at once, before the first.
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self { most: concurrency.saturating_mul(MOST) as u64, known: 0, ended: 0, began: Uptime::default() }
+    }
+
     /// How many jobs are to be leased ahead, now that so many have ended in all.
     pub(super) fn ahead(&mut self, ended: u64, now: Uptime) -> usize {
         let passed = now.since(self.began);
         if passed >= REACH {
             let in_reach = u128::from(ended.saturating_sub(self.ended)) * REACH.as_nanos() / passed.as_nanos();
-            *self = Self { known: in_reach.try_into().unwrap_or(MOST), ended, began: now };
+            *self = Self { known: in_reach.try_into().unwrap_or(self.most), ended, began: now, ..*self };
         }
-        self.known.max(ended.saturating_sub(self.ended)).min(MOST) as usize
+        self.known.max(ended.saturating_sub(self.ended)).min(self.most) as usize
     }
 }
 
@@ -42,7 +48,7 @@ mod tests {
 
     /// How many are leased ahead after each of these: so many have ended, at this time.
     fn ahead(seen: &[(u64, u64)]) -> Vec<usize> {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(100);
         seen.iter().map(|(ended, milliseconds)| pace.ahead(*ended, at(*milliseconds))).collect()
     }
 
@@ -62,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_it() {
-        assert_eq!(ahead(&[(0, 0), (5_000, 1), (1 << 63, 30)]), [0, 1_000, 1_000]);
+    fn only_so_many_are_leased_ahead_for_each_that_runs() {
+        assert_eq!(ahead(&[(0, 0), (5_000, 1), (1 << 63, 30)]), [0, 800, 800]);
     }
 }
