@@ -282,13 +282,13 @@ mod sqlite {
         let scene = Scene::new(Place::sqlite(), None, "", "").await;
         let trigger = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_attempts BEGIN SELECT raise(ABORT, 'none'); END";
         scene.file().execute_batch(trigger).unwrap();
-        let job = scene.app.enqueue(returns_poison()).await.unwrap();
+        let job = scene.app.enqueue(fails_by_poison()).await.unwrap();
         let worker = scene.app.worker().start().await.unwrap();
         in_time(job.result()).await.unwrap_err();
         worker.shutdown().await.unwrap();
         let status = job.status().await.unwrap();
         assert_eq!((status.attempt, status.attempts_ended, status.attempts.len()), (2, 2, 0));
-        assert_eq!(scene.diary.count("returns"), 2);
+        assert_eq!(scene.diary.count("fails"), 2);
     }
 
     #[tokio::test(flavor = "multi_thread")]
