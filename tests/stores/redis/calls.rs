@@ -3,8 +3,10 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use qtasks::{
-    job::{NewJob, NextState, StateKind},
-    store::{Ask, Hold, Settlement, Written},
+    job::{Job, NewJob, NextState, Output, StateKind},
+    json::Json,
+    lifecycle::Outcome,
+    store::{Ask, Filter, Hold, Settlement, Written},
 };
 use qtasks_tests::{
     eventually, in_time,
@@ -61,6 +63,53 @@ async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
     assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [job.call.id]);
     assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
     assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn jobs_that_are_called_off_in_line_are_passed_over_however_many_are_leased_at_once() {
+    let store = open(&redis::url()).await;
+    let mut jobs: Vec<_> = (0..3000).map(|_| new_job()).collect();
+    jobs.sort_by_key(|job| job.call.id);
+    store.enqueue(jobs.clone()).await.unwrap();
+    let called_off = [1, 40, 1500, 2999].map(|index| jobs[index].call.id);
+    let calling_off = called_off.map(|job| {
+        let next = NextState::Cancelled { reason: "enough".to_owned() };
+        let hold = Hold::Seen { job, state: StateKind::Waiting, attempt: 0 };
+        let outcome = Outcome { next, failures: 0, suspect: None };
+        Settlement { hold, outcome, steps: None, attempt: None, now: Timestamp::now() }
+    });
+    assert_eq!(store.settle(calling_off.into()).await.unwrap(), [Written::Yes; 4]);
+    let mut leased = Vec::new();
+    for (limit, count) in [(10, 10), (60, 70), (4000, 2996)] {
+        leased.extend(store.lease(Ask { limit, ..ask() }).await.unwrap().jobs);
+        assert_eq!(leased.len(), count);
+    }
+    let others = jobs.iter().map(|job| job.call.id).filter(|id| !called_off.contains(id));
+    assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), others.collect::<Vec<_>>());
+    assert!(leased.iter().all(|job| job.standing.attempt == 1));
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn settlements_of_one_call_are_written_but_for_those_that_are_fenced_off() {
+    let store = open(&redis::url()).await;
+    store.enqueue((0..3000).map(|_| new_job()).collect()).await.unwrap();
+    let leased = store.lease(Ask { limit: 3000, ..ask() }).await.unwrap().jobs;
+    let now = Timestamp::now();
+    let by_lease = |job: &Job| {
+        let next = NextState::Done { output: Output::Value(Json::from_stored("1")) };
+        Settlement { hold: Hold::Lease(job.lease().unwrap()), ..settlement(job, next, now) }
+    };
+    let some: Vec<_> = leased.iter().step_by(1000).map(by_lease).collect();
+    assert_eq!(store.settle(some.into()).await.unwrap(), [Written::Yes; 3]);
+    let all: Vec<_> = leased.iter().map(by_lease).collect();
+    let written = store.settle(all.into()).await.unwrap();
+    let fenced: Vec<_> = (0..3000).filter(|index| written[*index] == Written::Fenced).collect();
+    assert_eq!(fenced, [0, 1000, 2000]);
+    let done = store.jobs(Filter::default().state(StateKind::Done), None, 4000).await.unwrap();
+    assert_eq!(done.len(), 3000);
+    assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 4000).await.unwrap(), 3000);
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ impl Batcher {
         // A batch that is too large must not fail the others that it was joined with by chance.
         let is_large = batches.len() > 1 && batches.iter().map(Batch::bytes).sum::<usize>() > LARGE / 2;
         let each = is_large.then(|| batches.clone());
-        let Some(batch) = batches.into_iter().reduce(Batch::join) else { return };
+        let Some(batch) = Batch::joined(batches) else { return };
         let enqueued = self.enqueue_batch(batch).await;
         if let (Err(Fault::TooLarge(_)), Some(each)) = (&enqueued, each) {
             for (batch, answer) in each.into_iter().zip(answers) {

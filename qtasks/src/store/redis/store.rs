@@ -217,7 +217,9 @@ impl Store for Redis {
         if settlements.is_empty() {
             return Ok(Vec::new());
         }
-        self.write("settle jobs", |batcher| async move { settle::settle(&batcher, &settlements).await }).await
+        // Made here, so that the thread of the store has less to do.
+        let call = settle::call(&settlements, &self.batcher.link);
+        self.write("settle jobs", |batcher| async move { settle::settle(&batcher, call, &settlements).await }).await
     }
 
     async fn job(&self, id: JobId) -> Result<Option<Job>> {

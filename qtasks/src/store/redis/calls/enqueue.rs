@@ -1,6 +1,6 @@
 //! How jobs are enqueued. The jobs of calls that are sent together make one batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use redis::Cmd;
 
@@ -9,18 +9,14 @@ use crate::{
     store::redis::{connection::Link, encoding},
 };
 
-/// Jobs by the kind of key under which they wait and by lane, as the scripts take them.
+/// Jobs as the scripts take them: in the order of their ids, each once.
 #[derive(Clone, Default)]
 pub(crate) struct Batch {
     /// The latest due time among the jobs that are due already.
     reach: Option<i64>,
-    ids: BTreeSet<JobId>,
-    lanes: BTreeMap<Lane, Vec<Entry>>,
+    entries: Vec<Entry>,
     bytes: usize,
 }
-
-/// What the key begins with under which jobs wait, and the name of their lane.
-type Lane = (&'static str, String);
 
 /// The kind of key for jobs that are due and of the usual rank. They have no score.
 const LINE: &str = "line:";
@@ -28,23 +24,25 @@ const LINE: &str = "line:";
 #[derive(Clone)]
 struct Entry {
     id: JobId,
+    /// What the key begins with under which the job waits.
+    kind: &'static str,
     /// The rank of the job, or the time when it is due.
     score: i64,
+    /// The job, with the name of its lane.
     bytes: Vec<u8>,
 }
 
+/// What the key begins with under which jobs wait, and the name of their lane.
+type Lane<'a> = (&'static str, &'a [u8]);
+
 impl Batch {
     pub(crate) fn of(jobs: &[NewJob]) -> Self {
-        let mut batch = Self::default();
+        let mut batch = Self { entries: Vec::with_capacity(jobs.len()), ..Self::default() };
         jobs.iter().for_each(|job| batch.add(job));
-        batch
+        batch.in_order()
     }
 
     fn add(&mut self, job: &NewJob) {
-        // Of two jobs with one id the first counts, in whatever lanes they are.
-        if !self.ids.insert(job.call.id) {
-            return;
-        }
         let due = encoding::millis(job.due);
         let is_due = due <= encoding::millis(job.call.enqueued);
         if is_due {
@@ -56,20 +54,27 @@ impl Batch {
             (true, _) => "ready:",
             (false, _) => "later:",
         };
-        let lane = (kind, encoding::lane(&job.call.queue, &job.call.task));
         let score = if is_due { rank.into() } else { due };
         let bytes = encoding::new_job(job);
         self.bytes += bytes.len();
-        self.lanes.entry(lane).or_default().push(Entry { id: job.call.id, score, bytes });
+        self.entries.push(Entry { id: job.call.id, kind, score, bytes });
     }
 
-    pub(crate) fn join(mut self, other: Self) -> Self {
-        self.reach = self.reach.max(other.reach);
-        self.bytes += other.bytes;
-        for (lane, entries) in other.lanes {
-            let new = entries.into_iter().filter(|entry| self.ids.insert(entry.id));
-            self.lanes.entry(lane).or_default().extend(new);
-        }
+    /// All jobs of some batches.
+    pub(crate) fn joined(batches: Vec<Self>) -> Option<Self> {
+        let joined = batches.into_iter().reduce(|mut all, batch| {
+            all.reach = all.reach.max(batch.reach);
+            all.bytes += batch.bytes;
+            all.entries.extend(batch.entries);
+            all
+        });
+        joined.map(Self::in_order)
+    }
+
+    fn in_order(mut self) -> Self {
+        self.entries.sort_by_key(|entry| entry.id);
+        // Of two jobs with one id the first counts, in whatever lanes they are.
+        self.entries.dedup_by_key(|entry| entry.id);
         self
     }
 
@@ -80,44 +85,56 @@ impl Batch {
 
     /// How many values the batch adds to a call.
     pub(crate) fn values(&self) -> usize {
-        if self.ids.is_empty() {
+        if self.entries.is_empty() {
             return 0;
         }
         let of_lane =
-            |((kind, _), entries): (&Lane, &Vec<Entry>)| 3 + entries.len() * if *kind == LINE { 1 } else { 2 };
-        let of_lanes = if self.is_one_line() { 3 } else { self.lanes.iter().map(of_lane).sum() };
-        2 + 3 * self.ids.len() + of_lanes
+            |((kind, _), entries): (&Lane<'_>, &Vec<_>)| 3 + entries.len() * if *kind == LINE { 1 } else { 2 };
+        let of_lanes = if self.line().is_some() { 3 } else { self.lanes().iter().map(of_lane).sum() };
+        2 + 3 * self.entries.len() + of_lanes
     }
 
-    /// Whether all jobs stand in one line.
-    fn is_one_line(&self) -> bool {
-        self.lanes.len() == 1 && self.lanes.keys().all(|(kind, _)| *kind == LINE)
+    /// The name of the lane, if all jobs stand in its line.
+    fn line(&self) -> Option<&[u8]> {
+        let lane = self.entries.first()?.lane();
+        self.entries.iter().all(|entry| entry.lane() == (LINE, lane.1)).then_some(lane.1)
     }
 
-    pub(crate) fn add_to(mut self, call: &mut Cmd, link: &Link) {
-        if self.ids.is_empty() {
+    fn lanes(&self) -> BTreeMap<Lane<'_>, Vec<&Entry>> {
+        let mut lanes = BTreeMap::<_, Vec<_>>::new();
+        self.entries.iter().for_each(|entry| lanes.entry(entry.lane()).or_default().push(entry));
+        lanes
+    }
+
+    pub(crate) fn add_to(&self, call: &mut Cmd, link: &Link) {
+        if self.entries.is_empty() {
             return;
         }
-        call.arg(self.reach.map(|reach| reach.to_string()).unwrap_or_default()).arg(self.ids.len());
-        for id in &self.ids {
-            call.arg(&id.to_bytes());
+        call.arg(self.reach.map(|reach| reach.to_string()).unwrap_or_default()).arg(self.entries.len());
+        for entry in &self.entries {
+            call.arg(&entry.id.to_bytes());
         }
-        for Entry { id, bytes, .. } in self.lanes.values().flatten() {
+        for Entry { id, bytes, .. } in &self.entries {
             call.arg(link.key("j", *id)).arg(bytes);
         }
-        if self.is_one_line() {
-            self.lanes.keys().for_each(|(kind, lane)| _ = call.arg(kind).arg(lane).arg(0));
+        if let Some(lane) = self.line() {
+            call.arg(LINE).arg(lane).arg(0);
             return;
         }
-        for ((kind, lane), entries) in &mut self.lanes {
-            entries.sort_unstable_by_key(|entry| entry.id);
+        for ((kind, lane), entries) in self.lanes() {
             call.arg(kind).arg(lane).arg(entries.len());
             for Entry { id, score, .. } in entries {
-                if *kind != LINE {
+                if kind != LINE {
                     call.arg(score);
                 }
                 call.arg(&id.to_bytes());
             }
         }
+    }
+}
+
+impl Entry {
+    fn lane(&self) -> Lane<'_> {
+        (self.kind, encoding::lane_of(&self.bytes))
     }
 }

@@ -4,9 +4,16 @@ use std::sync::Arc;
 
 use redis::Value;
 
-use crate::store::{
-    Ask, Leased, Suspects,
-    redis::{batcher::Batcher, encoding, error::Fault},
+use crate::{
+    model::job::Job,
+    store::{
+        Ask, Leased, Suspects,
+        redis::{
+            batcher::Batcher,
+            encoding::{self, Parts},
+            error::Fault,
+        },
+    },
 };
 
 /// The most jobs that one script leases, so that other calls do not wait long behind it.
@@ -49,9 +56,11 @@ async fn lease_some(
         }
     }
     let answer: Vec<Value> = batcher.ask(call).await?;
-    let [next_due, waits, again, jobs @ ..] = &answer[..] else { return Err(Fault::Unreadable) };
+    let [next_due, waits, again, Value::Array(ids), Value::Array(jobs), Value::Array(before)] = &answer[..] else {
+        return Err(Fault::Unreadable);
+    };
     let leased = Leased {
-        jobs: encoding::jobs(jobs, |id, parts| encoding::leased(id, parts, ask))?,
+        jobs: read_jobs(ids, jobs, before, ask)?,
         next_due: match next_due {
             Value::Int(millis) => Some(encoding::time(*millis)),
             _ => None,
@@ -60,3 +69,23 @@ async fn lease_some(
     };
     Ok((leased, *again == Value::Int(1)))
 }
+
+/// Reads the jobs that were leased, with what stood there of those that have run before.
+fn read_jobs(ids: &[Value], jobs: &[Value], before: &[Value], ask: &Ask) -> Result<Vec<Job>, Fault> {
+    let (before, rest) = before.as_chunks();
+    let mut before = before.iter().map(|[number, stood @ ..]: &[Value; 3]| (number, stood)).peekable();
+    if ids.len() != jobs.len() || !rest.is_empty() {
+        return Err(Fault::Unreadable);
+    }
+    let each = (1..).zip(ids.iter().zip(jobs)).filter_map(|(number, (id, job))| {
+        let stood = before.next_if(|(of, _)| **of == Value::Int(number)).map_or(&NEW, |(_, stood)| stood);
+        let Value::BulkString(id) = id else { return Some(Err(Fault::Unreadable)) };
+        // One that turned out to be called off is not there.
+        let parts = Parts::of([job, &stood[0], &stood[1]]).transpose()?;
+        Some(parts.and_then(|parts| encoding::leased(encoding::job_id(id)?, &parts, ask)))
+    });
+    each.collect()
+}
+
+/// What stands of a job that never ran.
+const NEW: [Value; 2] = [Value::Nil, Value::Nil];

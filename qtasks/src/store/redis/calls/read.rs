@@ -28,7 +28,7 @@ pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
     let mut command = cmd("MGET");
     ["j", "p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
     let parts: [Value; 3] = link.ask(&command).await?;
-    Parts::of(&parts)?.map(|parts| encoding::job(id, &parts)).transpose()
+    Parts::of(parts.each_ref())?.map(|parts| encoding::job(id, &parts)).transpose()
 }
 
 /// Reads how a job stands without its arguments. For a job that has been leased or cancelled that is a value of its own;
@@ -47,7 +47,7 @@ pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, C
             return Ok(None);
         }
     }
-    Parts::of(&[job, standing, counts])?.map(|parts| encoding::standing(&parts)).transpose()
+    Parts::of([&job, &standing, &counts])?.map(|parts| encoding::standing(&parts)).transpose()
 }
 
 pub(crate) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, limit: usize) -> Read<Vec<Job>> {

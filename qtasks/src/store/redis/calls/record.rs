@@ -17,7 +17,7 @@ pub(crate) async fn record(batcher: &Arc<Batcher>, records: &[Record]) -> Result
         let mut said = progress.unwrap_or_default();
         said.extend(passed.then_some(b'P'));
         let batch = Batch::of(jobs);
-        call.arg(&lease.worker.to_bytes()).arg(encoding::lease(lease.job, lease.attempt));
+        call.arg(&lease.worker.to_bytes()).arg(&encoding::lease(lease.job, lease.attempt));
         call.arg(said);
         call.arg(steps.len()).arg(memos.len()).arg(batch.values());
         for step in steps {

@@ -51,7 +51,8 @@ pub(crate) fn read_memo(step: Option<u64>, bytes: &[u8]) -> Read<Memo> {
 /// An attempt that has ended, as bytes: its number, the worker, when it was started and ended, why, and the text of that.
 pub(crate) fn attempt(attempt: &Attempt) -> Vec<u8> {
     let (code, text) = ending(&attempt.ending);
-    let mut bytes = attempt.number.to_be_bytes().to_vec();
+    let mut bytes = Vec::with_capacity(37 + text.map_or(0, str::len));
+    bytes.extend(attempt.number.to_be_bytes());
     bytes.extend(attempt.worker.to_bytes());
     bytes.extend(attempt.started.map_or(UNKNOWN, millis).to_be_bytes());
     bytes.extend(millis(attempt.ended).to_be_bytes());

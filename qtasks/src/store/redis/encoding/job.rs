@@ -44,6 +44,12 @@ pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
     bytes
 }
 
+/// The name of the lane in the bytes of a job.
+pub(crate) fn lane_of(job: &[u8]) -> &[u8] {
+    let mut unread = Unread(job.get(26..).unwrap_or_default());
+    unread.u32().and_then(|length| unread.bytes(length)).unwrap_or_default()
+}
+
 /// The values that there are of a job.
 pub(crate) struct Parts<'a> {
     /// The job itself, or its first bytes.
@@ -56,7 +62,7 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// The three values as the server gives them; `None` where there is no job.
-    pub(crate) fn of([job, standing, counts]: &'a [Value; 3]) -> Read<Option<Self>> {
+    pub(crate) fn of([job, standing, counts]: [&'a Value; 3]) -> Read<Option<Self>> {
         let part = |value: &'a Value| match value {
             Value::BulkString(bytes) => Ok(Some(&bytes[..])),
             Value::Nil => Ok(None),
@@ -75,7 +81,7 @@ pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Jo
     }
     let one = |[id, parts @ ..]: &[Value; 4]| {
         let Value::BulkString(id) = id else { return Err(Fault::Unreadable) };
-        read(job_id(id)?, &Parts::of(parts)?.ok_or(Fault::Unreadable)?)
+        read(job_id(id)?, &Parts::of(parts.each_ref())?.ok_or(Fault::Unreadable)?)
     };
     each.iter().map(one).collect()
 }

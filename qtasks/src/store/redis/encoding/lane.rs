@@ -4,12 +4,15 @@ use crate::store::{Lane, redis::error::Fault};
 
 /// The name of the lane of a task in a queue.
 pub(crate) fn lane(queue: &str, task: &str) -> String {
-    format!("{}{task}", lane_start(queue))
+    lane_start(queue) + task
 }
 
 /// What the lanes of a queue begin with.
 pub(crate) fn lane_start(queue: &str) -> String {
-    format!("{}:{queue}:", queue.len())
+    let mut start = queue.len().to_string();
+    start.reserve(queue.len() + 2);
+    start.extend([":", queue, ":"]);
+    start
 }
 
 /// The lane of this name.

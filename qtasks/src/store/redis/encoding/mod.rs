@@ -57,7 +57,7 @@ pub(super) use self::{
     bytes::job_id,
     codes::state_code,
     history::{attempt, is_skipped, memo, read_attempt, read_memo, read_step, step},
-    job::{Parts, UP_TO_DUE, USUAL, job, jobs, leased, new_job, rank, standing},
+    job::{Parts, UP_TO_DUE, USUAL, job, jobs, lane_of, leased, new_job, rank, standing},
     lane::{lane, lane_start, read_lane},
     settlement::{destination, hold, settled, time_of},
     worker::{beat, lease, presence, read_lease},

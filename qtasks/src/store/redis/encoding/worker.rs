@@ -10,8 +10,11 @@ use crate::{
 const LEFT: &str = "left";
 
 /// A lease as it stands with its worker: the job and the attempt.
-pub(crate) fn lease(job: JobId, attempt: u32) -> Vec<u8> {
-    [&job.to_bytes()[..], &attempt.to_be_bytes()].concat()
+pub(crate) fn lease(job: JobId, attempt: u32) -> [u8; 20] {
+    let mut lease = [0; 20];
+    lease[..16].copy_from_slice(&job.to_bytes());
+    lease[16..].copy_from_slice(&attempt.to_be_bytes());
+    lease
 }
 
 pub(crate) fn read_lease(bytes: &[u8], worker: WorkerId) -> Read<Lease> {

@@ -52,11 +52,15 @@ local function call_all(command, where, values, write)
     return call_range(command, where, values, 1, #values, write)
 end
 
--- Sets keys to values, which stand in turn, also on a full server.
-local function set_all(values)
-    for from = 1, #values, MOST do
-        insist('MSET', unpack(values, from, math.min(from + MOST - 1, #values)))
+-- Sets keys to values, which stand in turn from one index to another, also on a full server.
+local function set_range(values, first, last)
+    for from = first, last, MOST do
+        insist('MSET', unpack(values, from, math.min(from + MOST - 1, last)))
     end
+end
+
+local function set_all(values)
+    set_range(values, 1, #values)
 end
 
 -- The keys of jobs that begin with the same.
@@ -68,14 +72,14 @@ local function keys_of(kind, ids)
     return keys
 end
 
--- What is answered to each of the values, when some are asked for at a time.
-local function ask_all(values, ask)
-    if #values <= MOST then
-        return #values > 0 and ask(unpack(values)) or {}
+-- What is answered to each of the values from one index to another, when some are asked for at a time.
+local function ask_range(values, first, last, ask)
+    if last - first < MOST then
+        return first <= last and ask(unpack(values, first, last)) or {}
     end
     local answers = {}
-    for from = 1, #values, MOST do
-        for _, answer in ipairs(ask(unpack(values, from, math.min(from + MOST - 1, #values)))) do
+    for from = first, last, MOST do
+        for _, answer in ipairs(ask(unpack(values, from, math.min(from + MOST - 1, last)))) do
             answers[#answers + 1] = answer
         end
     end
@@ -83,14 +87,14 @@ local function ask_all(values, ask)
 end
 
 local function get_all(keys)
-    return ask_all(keys, function(...)
+    return ask_range(keys, 1, #keys, function(...)
         return call('MGET', ...)
     end)
 end
 
--- Which of the values are in a set: 1 or 0 for each.
-local function are_in(set, values)
-    return ask_all(values, function(...)
+-- Which of the values from one index to another are in a set: 1 or 0 for each.
+local function are_in(set, values, first, last)
+    return ask_range(values, first or 1, last or #values, function(...)
         return call('SMISMEMBER', set, ...)
     end)
 end

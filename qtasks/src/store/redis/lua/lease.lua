@@ -1,7 +1,7 @@
 -- ARGV from 2: the worker, how many jobs, how one may be a suspect (0 not at all, 1 beside others, 2 alone), the time, and
 -- the lanes.
--- Gives when the next job will be due, whether a suspect waits, whether to ask again for more, and of each job the id, the
--- job, and, where there is that already, how it stood and its counts.
+-- Gives when the next job will be due, whether a suspect waits, whether to ask again for more, the ids of the jobs, the jobs,
+-- and of each job that has run before: which one of them it is, how it stood, and its counts.
 
 local worker, limit, suspects, now = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 -- How many jobs are read at a time: they may be large.
@@ -90,10 +90,10 @@ local function turn_page(cursor)
     cursor.ids, cursor.scores = range(cursor, cursor.from, count)
     cursor.index, cursor.is_last = 1, #cursor.ids < count
     if #cursor.ids > 0 then
-        cursor.keys, cursor.standings, cursor.counts = keys_of(STANDING, cursor.ids), {}, {}
-        cursor.jobs = get_all(keys_of(JOB, cursor.ids))
-        if not cursor.in_line or call('EXISTS', unpack(cursor.keys)) > 0 then
-            cursor.standings, cursor.counts = get_all(cursor.keys), get_all(keys_of(COUNTS, cursor.ids))
+        cursor.jobs, cursor.standings, cursor.counts = get_all(keys_of(JOB, cursor.ids)), {}, {}
+        -- Hardly any job in line has been called off; `start_new` finds those that this overlooks.
+        if not cursor.in_line or call('EXISTS', STANDING .. cursor.ids[1]) == 1 then
+            cursor.standings, cursor.counts = get_all(keys_of(STANDING, cursor.ids)), get_all(keys_of(COUNTS, cursor.ids))
         end
     end
 end
@@ -147,8 +147,12 @@ end
 local function take_out(cursor)
     if not cursor.in_line then
         call_all('ZREM', cursor.key, cursor.out)
-    elseif #cursor.out > 0 then
-        call('LPOP', cursor.key, #cursor.out + #cursor.kept)
+        return
+    end
+    -- All that stand before the job that the cursor has come to are leased, of no use, or kept.
+    local count = cursor.from + (cursor.at or cursor.index) - 1
+    if count > #cursor.kept then
+        call('LPOP', cursor.key, count)
         local kept = {}
         for index = #cursor.kept, 1, -1 do
             kept[#kept + 1] = cursor.kept[index]
@@ -158,14 +162,18 @@ local function take_out(cursor)
 end
 
 local cursors, seen = {}, {}
+-- Whether jobs wait beside a line.
+local any_beside = false
 for _, lane in ipairs(lanes) do
     if not seen[lane] then
         seen[lane] = true
-        promote(lane)
-        -- A job that stands both in line and beside it was called off in line.
-        for _, where in ipairs({ 'ready:', 'line:', 'suspects:' }) do
-            cursors[#cursors + 1] = new_cursor(where, lane)
+        if call('EXISTS', key('ready:', lane), key('suspects:', lane), key('later:', lane)) > 0 then
+            promote(lane)
+            any_beside = true
+            cursors[#cursors + 1], cursors[#cursors + 2] = new_cursor('ready:', lane), new_cursor('suspects:', lane)
         end
+        -- A job that stands in line too was called off there, so that it is taken from beside it first.
+        cursors[#cursors + 1] = new_cursor('line:', lane)
     end
 end
 local behind = #cursors > 0 and now < reach()
@@ -208,64 +216,134 @@ local function most_urgent()
     return first, second
 end
 
-local answer, leases, standings, taken = { false, 0, 0 }, {}, {}, {}
-local leased, first, second = 0, most_urgent()
+-- The jobs that are leased, and of each that has run before: which one it is, how it stood, and its counts.
+local ids, jobs, leases, before, leased = {}, {}, {}, {}, 0
+-- How jobs stand from now on that are leased for the first time, and how the others do: each key before its value.
+local new, again, values = {}, {}, 0
 -- How a job stands that runs for the first time.
 local NEW = struct.pack('>BBI4', RUNNING, 0, 1) .. worker .. struct.pack('>I4i8BI4', 0, 0, 255, 0)
 
--- Leases the job that a cursor has come to.
-local function take(cursor)
-    local at, attempt, runs = cursor.at, '\0\0\0\1', NEW
-    local id, standing = cursor.ids[at], cursor.standings[at] or false
-    if standing then
-        attempt = struct.pack('>I4', struct.unpack('>I4', standing, 3) + 1)
-        local flags, known = '\0', ''
-        if cursor.suspects then
-            -- A program of format 2 that still runs leaves out what is known of a suspect.
-            known = #standing == 59 and standing:sub(40, 51) or string.rep('\0', 12)
-            flags, known = suspects == 2 and '\3' or '\1', known .. struct.pack('>i8', now)
-        end
-        runs = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known
+local function lease_new(id, job)
+    new[values + 1], new[values + 2] = STANDING .. id, NEW
+    leased, values = leased + 1, values + 2
+    ids[leased], jobs[leased], leases[leased] = id, job, id .. '\0\0\0\1'
+end
+
+-- Leases the job that a cursor has come to and that has run before.
+local function lease_again(cursor, id, standing)
+    local attempt = struct.pack('>I4', struct.unpack('>I4', standing, 3) + 1)
+    local flags, known = '\0', ''
+    if cursor.suspects then
+        -- A program of format 2 that still runs leaves out what is known of a suspect.
+        known = #standing == 59 and standing:sub(40, 51) or string.rep('\0', 12)
+        flags, known = suspects == 2 and '\3' or '\1', known .. struct.pack('>i8', now)
     end
-    local index = 4 * leased + 4
-    answer[index], answer[index + 1] = id, cursor.jobs[at]
-    answer[index + 2], answer[index + 3] = standing, cursor.counts[at] or false
-    standings[2 * leased + 1], standings[2 * leased + 2] = cursor.keys[at], runs
+    again[#again + 1] = STANDING .. id
+    again[#again + 1] = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known
     leased = leased + 1
-    leases[leased], taken[id] = id .. attempt, true
+    ids[leased], jobs[leased], leases[leased] = id, cursor.jobs[cursor.at], id .. attempt
+    local count = #before
+    before[count + 1], before[count + 2], before[count + 3] = leased, standing, cursor.counts[cursor.at] or false
+end
+
+-- A job may stand in two places: it was called off in line and pruned, say, and has been enqueued again.
+local taken = {}
+
+-- Leases the job beside the line that a cursor has come to, and moves the cursor on.
+local function take(cursor)
+    local id, standing = cursor.ids[cursor.at], cursor.standings[cursor.at]
+    if not taken[id] then
+        if standing then
+            lease_again(cursor, id, standing)
+        else
+            lease_new(id, cursor.jobs[cursor.at])
+        end
+    end
+    taken[id] = true
+    cursor.out[#cursor.out + 1] = id
     if cursor.suspects then
         seat = nil
     end
+    if leased < limit or cursor.suspects then
+        advance(cursor, behind)
+    else
+        cursor.at = nil
+    end
 end
 
-while first and leased < limit do
-    local id = first.ids[first.at]
-    -- A job may stand in two sets.
-    if not taken[id] then
-        take(first)
+-- Leases the job in line that a cursor has come to, and those behind it that may go before the job of the other cursor, if
+-- there is one, and moves the cursor on.
+local function take_from_line(cursor, other)
+    local page, of_page, standings, index = cursor.ids, cursor.jobs, cursor.standings, cursor.at
+    local rival = other and other.rank == USUAL and other.ids[other.at]
+    repeat
+        local id = page[index]
+        if not taken[id] then
+            lease_new(id, of_page[index])
+            taken[id] = any_beside or nil
+        end
+        index = index + 1
+    until leased == limit or behind or not of_page[index] or standings[index] or rival and not is_before(page[index], rival)
+    cursor.index, cursor.at = index, nil
+    if leased < limit then
+        advance(cursor, behind)
     end
-    first.out[#first.out + 1] = id
-    if leased < limit or first.suspects then
-        advance(first, behind)
+end
+
+local first, second = most_urgent()
+while first and leased < limit do
+    if first.in_line then
+        take_from_line(first, second)
     else
-        first.at = nil
+        take(first)
     end
     if not first.at or first.suspects or second and not is_more_urgent(first, second) then
         first, second = most_urgent()
     end
 end
 
+-- Lets go of the jobs that were called off in line. How they stand says so: they are not new.
+local function let_go_of_called_off()
+    local has_run, kept = {}, {}
+    for index = 1, #before, 3 do
+        has_run[before[index]] = true
+    end
+    new = {}
+    for index = 1, leased do
+        local standing = STANDING .. ids[index]
+        if not has_run[index] and call('EXISTS', standing) == 1 then
+            jobs[index], ask_again = false, 1
+        else
+            kept[#kept + 1] = leases[index]
+            if not has_run[index] then
+                new[#new + 1], new[#new + 2] = standing, NEW
+            end
+        end
+    end
+    leases = kept
+end
+
+-- Says of the jobs that are leased for the first time that they run.
+local function start_new()
+    if #new > MOST or #new > 0 and insist('MSETNX', unpack(new)) == 0 then
+        let_go_of_called_off()
+        set_all(new)
+    end
+end
+
 if leased > 0 then
-    set_all(standings)
+    start_new()
+    set_all(again)
     call_all('SADD', key('held:', worker), leases)
     call('HSETNX', key('beats'), worker, '')
 end
+local suspect_waits = 0
 for _, cursor in ipairs(cursors) do
     if behind and not cursor.ended then
-        local ids = range(cursor, cursor.from + cursor.index - 1, AHEAD)
-        local jobs, standings = get_all(keys_of(JOB, ids)), get_all(keys_of(STANDING, ids))
-        for index = 1, #ids do
-            local job, standing = jobs[index], standings[index]
+        local some = range(cursor, cursor.from + cursor.index - 1, AHEAD)
+        local all, standings = get_all(keys_of(JOB, some)), get_all(keys_of(STANDING, some))
+        for index = 1, #some do
+            local job, standing = all[index], standings[index]
             if is_leasable(cursor, job, standing) and due_of(job, standing) > now then
                 see(due_of(job, standing))
             end
@@ -273,15 +351,13 @@ for _, cursor in ipairs(cursors) do
     end
     take_out(cursor)
     if cursor.suspects and cursor.at then
-        answer[2] = 1
-    end
-    local keys = { 'line:', 'ready:', 'suspects:', 'later:' }
-    for index, where in ipairs(keys) do
-        keys[index] = key(where, cursor.lane)
-    end
-    if cursor.suspects and call('EXISTS', unpack(keys)) == 0 then
-        call('SREM', key('lanes'), cursor.lane)
+        suspect_waits = 1
     end
 end
-answer[1], answer[3] = next_due or false, ask_again
-return answer
+for _, cursor in ipairs(cursors) do
+    local lane = cursor.lane
+    if cursor.in_line and call('EXISTS', cursor.key, key('ready:', lane), key('suspects:', lane), key('later:', lane)) == 0 then
+        call('SREM', key('lanes'), lane)
+    end
+end
+return { next_due or false, suspect_waits, ask_again, ids, jobs, before }

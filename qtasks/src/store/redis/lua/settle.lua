@@ -1,8 +1,9 @@
 -- ARGV from 2, some settlements at a time: what holds the jobs, where they go, the time at which they are due or have ended,
--- how many they are, and of each the lease, how it stands then, and, where it is to wait, the attempt that ends, or nothing.
--- Gives for each whether it was written.
+-- how many they are, all ids as one value, the leases, then of each the key and how it stands, and, where they are to wait,
+-- of each the attempt that ends, or nothing.
+-- Gives 1 if all were written, or for each whether it was.
 
-local answer, changed, over, work = {}, {}, {}, false
+local answer, changed, over, work, all_written = {}, {}, {}, false, true
 
 -- The numbers of how a job stands: the state and the attempt; one that never ran waits.
 local function numbers(standing)
@@ -46,41 +47,40 @@ end
 
 local NO_STEPS = string.rep('\0', 8)
 
--- The leases whose jobs have as many steps as they must: 1 or 0 for each.
-local function have_steps(leases, steps)
+-- The leases in ARGV whose jobs have as many steps as they must: 1 or 0 for each.
+local function have_steps(first, last, steps)
     local have = {}
-    for index, lease in ipairs(leases) do
-        local recorded = call('GETRANGE', COUNTS .. lease:sub(1, ID), 4, 11)
-        have[index] = (recorded ~= '' and recorded or NO_STEPS) == steps and 1 or 0
+    for index = first, last do
+        local recorded = call('GETRANGE', COUNTS .. ARGV[index]:sub(1, ID), 4, 11)
+        have[#have + 1] = (recorded ~= '' and recorded or NO_STEPS) == steps and 1 or 0
     end
     return have
 end
 
--- For each of the leases 1 or 0: whether its job may be settled. If so, no worker holds it any more.
-local function set_free(hold, leases)
-    local kind = hold:sub(1, 1)
+-- For each of the leases in ARGV 1 or 0: whether its job may be settled. If so, no worker holds it any more.
+local function set_free(hold, first, last)
+    local kind, size = hold:sub(1, 1), last - first + 1
     local length = LENGTHS[kind]
-    local have = #hold > length and have_steps(leases, hold:sub(length + 1))
+    local have = #hold > length and have_steps(first, last, hold:sub(length + 1))
+    local are, free = {}, {}
     if kind == 'S' then
-        local are = {}
-        for index, lease in ipairs(leases) do
-            are[index] = (not have or have[index] == 1) and found(hold, lease) and 1 or 0
+        for index = 1, size do
+            are[index] = (not have or have[index] == 1) and found(hold, ARGV[first + index - 1]) and 1 or 0
         end
         return are
     end
     local worker = hold:sub(2, 17)
     -- A renewal since its worker was seen to be silent wins.
     local has_renewed = kind == 'B' and string.format('%20s', beat_of(worker)) ~= hold:sub(18, length)
-    local are, all, count = are_in(key('held:', worker), leases), {}, 0
-    for index = 1, #leases do
+    are = are_in(key('held:', worker), ARGV, first, last)
+    for index = 1, size do
         if has_renewed or have and have[index] == 0 then
             are[index] = 0
         elseif are[index] == 1 then
-            count = count + 1
-            all[count] = leases[index]
+            free[#free + 1] = ARGV[first + index - 1]
         end
     end
-    call_all('SREM', key('held:', worker), all)
+    call_all('SREM', key('held:', worker), free)
     return are
 end
 
@@ -105,33 +105,39 @@ end
 
 local at = 2
 while at <= #ARGV do
-    local hold, where, time, size = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+    local hold, where, time, size, ids = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
     local ends = where == 'finished' or where == 'dead'
-    local width, leases, standings, ended, count = ends and 2 or 3, {}, {}, {}, 0
+    local leases, standings, attempts = at + 4, at + 5 + size, at + 4 + 3 * size
+    local free, written, some = set_free(hold, leases + 1, leases + size), 0, {}
     for index = 1, size do
-        leases[index] = ARGV[at + 4 + (index - 1) * width]
-    end
-    local free = set_free(hold, leases)
-    for index = 1, size do
+        written = written + free[index]
         answer[#answer + 1] = free[index]
-        if free[index] == 1 then
-            local from = at + 4 + (index - 1) * width
-            local id = leases[index]:sub(1, ID)
-            standings[2 * count + 1], standings[2 * count + 2] = STANDING .. id, ARGV[from + 1]
-            count = count + 1
-            ended[count], changed[#changed + 1] = id, id
-            if not ends then
-                wait_again(id, where, time, ARGV[from + 2], ARGV[from + 1])
+    end
+    if written == size then
+        set_range(ARGV, standings, attempts)
+    else
+        all_written = false
+        for index = 1, size do
+            if free[index] == 1 then
+                some[#some + 1] = ARGV[leases + index]:sub(1, ID)
+                set_range(ARGV, standings + 2 * index - 2, standings + 2 * index - 1)
             end
         end
+        ids = table.concat(some)
     end
-    set_all(standings)
-    if ends and count > 0 then
-        local ids = table.concat(ended)
+    for index = 1, ends and 0 or size do
+        if free[index] == 1 then
+            wait_again(ARGV[leases + index]:sub(1, ID), where, time, ARGV[attempts + index], ARGV[standings + 2 * index - 1])
+        end
+    end
+    if written > 0 then
+        changed[#changed + 1] = ids
+    end
+    if ends and written > 0 then
         call('ZADD', key(where), time, ids)
         over[#over + 1] = ids
     end
-    at = at + 4 + size * width
+    at = attempts + (ends and 1 or size + 1)
 end
 notify(changed, over, work)
-return answer
+return all_written and 1 or answer

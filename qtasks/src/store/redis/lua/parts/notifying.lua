@@ -4,8 +4,8 @@
 -- is gone.
 local function notify(changed, ended, work, lost)
     if #changed > 0 or work or lost then
-        local flags = (work and 1 or 0) + (lost and 2 or 0)
-        local message = ARGV[1] .. struct.pack('>BI4', flags, #changed) .. table.concat(changed) .. table.concat(ended)
+        local flags, ids = (work and 1 or 0) + (lost and 2 or 0), table.concat(changed)
+        local message = ARGV[1] .. struct.pack('>BI4', flags, #ids / ID) .. ids .. table.concat(ended)
         call('PUBLISH', key('news'), message)
     end
 end
