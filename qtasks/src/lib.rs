@@ -50,6 +50,8 @@
 //! | `sqlite`, on by default | the store `sqlite:PATH` |
 //! | `postgres` | the store `postgres://USER:PASSWORD@HOST/DATABASE` |
 //! | `redis`, `redis-tls` | the stores `redis://HOST` and `rediss://HOST` |
+//! | `metrics` | counts and times of jobs, by the facade `metrics` |
+//! | `opentelemetry` | counts and times by OpenTelemetry's conventions for messaging |
 //! | `conformance` | the tests that every store passes, for a store of your own |
 
 // Which feature an item needs shows on docs.rs.

@@ -206,7 +206,7 @@ impl QueueTasks {
         let job = Prepared {
             id: JobId::new(),
             has_own_id: false,
-            task: name.to_owned().into(),
+            task: schema.map_or_else(|| name.to_owned().into(), |schema| schema.name.into()),
             queue: schema.map_or("default", |schema| schema.queue).into(),
             priority: schema.map_or(0, |schema| schema.priority),
             args,

@@ -1,6 +1,8 @@
 //! Enqueues jobs so that each call makes its jobs once, even where the store is away meanwhile.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
+
+use tracing::Instrument as _;
 
 use crate::{
     environment::patience::Patience,
@@ -8,6 +10,10 @@ use crate::{
     model::json::Json,
     store::{Store, same_call::is_of_call},
     task::call::Prepared,
+    telemetry::{
+        numbers::{Called, Event, IS_ON, Lane, OTHER, Operation, Timer, note},
+        spans::{self, Sent},
+    },
 };
 
 /// Enqueues the jobs, all of them or none, and waits for a store that is away. The jobs have their ids before the first try, so
@@ -18,6 +24,27 @@ use crate::{
 /// [`Error::InDoubt`] when the store did not answer in time; [`Error::OtherTask`] and [`Error::OtherArguments`] when a caller
 /// has given the id of another job.
 pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
+    let (span, timer) = (spans::send(jobs.iter().map(Prepared::sent)), Timer::start());
+    let enqueued = enqueue_patiently(store, jobs).instrument(span.clone()).await;
+    let error_type = enqueued.as_ref().err().map(|error| spans::call_failed(&span, error));
+    note_sent(jobs, timer, error_type);
+    enqueued
+}
+
+/// Counts jobs that are enqueued, or could not be.
+fn note_sent(jobs: &[Prepared], timer: Timer, error_type: Option<&'static str>) {
+    if !IS_ON {
+        return;
+    }
+    let queue = jobs.first().map(|job| &*job.queue).filter(|queue| jobs.iter().all(|job| job.queue == *queue));
+    let called = Called { took: timer.elapsed(), jobs: jobs.len(), queue, error_type };
+    note(&Event::Called(Operation::Send, called));
+    if error_type.is_none() {
+        jobs.iter().for_each(|job| note(&Event::Enqueued(job.lane())));
+    }
+}
+
+async fn enqueue_patiently(store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
     let mut patience = Patience::new(store);
     if jobs.len() > 1 {
         // Before the call, so that none is enqueued where one cannot be.
@@ -81,6 +108,17 @@ async fn check(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]
 }
 
 impl Prepared {
+    fn sent(&self) -> Sent<'_> {
+        Sent { id: self.id, queue: &self.queue, task: &self.task }
+    }
+
+    /// The lane of the job, for what is counted.
+    pub(crate) fn lane(&self) -> Lane<'_> {
+        // The name of a task that the program does not know is not one of the program's.
+        let task = if matches!(self.task, Cow::Borrowed(_)) { &*self.task } else { OTHER };
+        Lane { queue: &self.queue, task }
+    }
+
     fn is_that(&self, task: &str, args: &Json) -> Result<()> {
         is_of_call(self.id, (task, args), (&self.task, &self.args))
     }

@@ -22,6 +22,7 @@ use crate::{
         Task,
         call::{CallOptions, Prepared},
     },
+    telemetry::numbers::{Event, note},
     worker::retrying::persist,
 };
 
@@ -126,6 +127,8 @@ impl TaskContext {
         let make = async {
             let job = app.prepare(call)?;
             may_enqueue(&*app.store, &job).await?;
+            // Here, since a body that runs again makes no job.
+            note(&Event::Enqueued(job.lane()));
             Ok(Made { value: job.id, job: Some(job.job()) })
         };
         let enqueued = self.make_once("@enqueue", Durability::Awaited, make).await?;

@@ -191,13 +191,13 @@ impl Stopped {
             other => Verdict::Failed { error: other.to_string(), wait: None, again: true },
         };
         if matches!(verdict, Verdict::Failed { .. } | Verdict::Discarded(_)) {
-            telemetry::failed(how);
+            telemetry::spans::failed(how);
         }
         Some(verdict)
     }
 
     /// The word for this kind of failure in telemetry.
-    fn how(&self) -> &'static str {
+    pub(crate) fn how(&self) -> &'static str {
         match self {
             Self::Error(error) if error.downcast_ref().is_some_and(Error::is_of_arguments) => "undecodable",
             Self::Panic(_) => "panicked",

@@ -27,7 +27,7 @@ use crate::{
     error::Result,
     model::job::{Job, Lease},
     store::{Ask, Leased, Settlement, Suspects},
-    telemetry,
+    telemetry::{self, numbers::Timer, spans},
 };
 
 /// Leases jobs for one worker and starts their attempts, as far as there are free slots.
@@ -211,7 +211,7 @@ impl Dispatcher {
     fn start(&mut self, job: Job, permit: JobPermit, suspect_permit: Option<SuspectPermit>) {
         self.started += 1;
         let lease = self.lease_of(&job);
-        let span = telemetry::process(&job);
+        let span = spans::process(&job);
         // In a box: a runtime moves a future several times, and this one is large.
         let attempt = Box::pin(runner::run(self.shared.clone(), job, lease, permit, suspect_permit));
         if span.is_disabled() {
@@ -312,7 +312,7 @@ impl Dispatcher {
         let suspects =
             suspect_start.as_ref().map(|suspect_start| suspect_start.suspect_permit.ask()).unwrap_or_default();
         let ask = Ask { limit, suspects, now, ..self.ask.clone() };
-        let leased = self.shared.app.store.lease(ask).await;
+        let leased = self.lease_traced(ask).await;
         // Jobs that were leased ahead meanwhile are put in order with these below.
         let first = self.ready.len();
         while let Some(jobs) = arrived(ahead).now_or_never() {
@@ -351,6 +351,13 @@ impl Dispatcher {
                 true
             }
         }
+    }
+
+    async fn lease_traced(&self, ask: Ask) -> Result<Leased> {
+        let (span, timer) = (spans::receive(self.shared.id), Timer::start());
+        let leased = self.shared.app.store.lease(ask).instrument(span.clone()).await;
+        telemetry::leased(&span, timer, leased.as_ref().map(|leased| leased.jobs.len()));
+        leased
     }
 
     async fn pause(&self) {

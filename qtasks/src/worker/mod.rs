@@ -13,6 +13,7 @@ pub(crate) mod replay;
 pub(crate) mod rescue;
 pub(crate) mod retrying;
 pub(crate) mod runner;
+pub(crate) mod settling;
 pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod stopping;
@@ -51,6 +52,7 @@ use crate::{
     model::{job::WorkerId, limits::check_name},
     runtime::alarm,
     schema::TaskExecSchema,
+    telemetry::numbers::{Event, note},
 };
 
 /// A worker to be started: which queues it listens to, how many jobs it runs at once.
@@ -222,7 +224,11 @@ impl Worker {
         parts.spawn(run_unless(given_up(), unserved::run(shared.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);
         let dispatcher = Dispatcher::new(shared.clone(), queues, concurrency, idling);
-        shared.attempts.spawn(dispatcher.run());
+        shared.attempts.spawn(async move {
+            note(&Event::Slots(concurrency as f64));
+            dispatcher.run().await;
+            note(&Event::Slots(-(concurrency as f64)));
+        });
         Ok(Self { shared, idle, finished, parts, leases_ended: Some(leases_ended), runtime })
     }
 

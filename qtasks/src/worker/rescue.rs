@@ -99,7 +99,8 @@ impl Rescue {
             }
             let written = settle_lost(&**store, settlements.into()).await?;
             for ((job, outcome), _) in outcomes.iter().zip(&written).filter(|(_, written)| **written == Written::Yes) {
-                telemetry::taken_over(job, lost.presence.worker, lost.silent, outcome);
+                let is_known = self.shared.app.registry.get(&job.call.task).is_some();
+                telemetry::taken_over(job, is_known, lost.presence.worker, lost.silent, outcome);
                 tell_ended(&self.shared, job, outcome);
             }
             if jobs.len() < LOST_AT_ONCE || !written.contains(&Written::Yes) {

@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -11,7 +11,6 @@ use futures::{
     FutureExt as _,
     future::{Either, select},
 };
-use jiff::Timestamp;
 use tokio::time::sleep;
 use tracing::Instrument as _;
 
@@ -19,12 +18,12 @@ use super::{
     around::{self, Came},
     body::{Begun, Body, time_limit},
     replay::{memos, steps},
+    settling::{AttemptEnd, Flushed, LeaseLost, Leased},
     shared::{JobPermit, Settled, WorkerShared},
 };
 use crate::{
     around::Ended as SeenEnd,
     environment::suspects::{RunningSuspect, SuspectPermit},
-    error::chain,
     execution::{
         attempt::Attempt,
         body::{Ended, Running},
@@ -34,14 +33,17 @@ use crate::{
         stopped::Stopped,
     },
     model::{
-        job::{self, Job, Lease},
-        lifecycle::{self, Verdict},
+        job::{Job, Lease},
+        lifecycle::Verdict,
         retry::Retry,
     },
     schema::{Checkpoint, TaskExecSchema},
-    store::{Hold, Record, Settlement, Written},
+    store::{Record, Written},
     task::registry::Registration,
-    telemetry::{self, End},
+    telemetry::{
+        self,
+        numbers::{Event, Timer, note},
+    },
 };
 
 /// Runs one attempt of `job`, which is leased, and settles it. The job's permit is free again when the body has ended. That of
@@ -56,9 +58,11 @@ pub(crate) async fn run(
     telemetry::starts(&job);
     // A store need not notify of a lease.
     shared.app.store.notifier().notify_jobs([job.call.id]);
-    let leased = Leased { shared: &shared, job: &job, lease, began: shared.app.now() };
+    let (began, timer) = (shared.app.now(), Timer::start());
+    let leased = Leased { shared: &shared, job: &job, lease, began, timer };
+    let slot = UsedSlot::take();
     let flushed = leased.attempt(suspect_permit.as_mut()).await;
-    drop(permit);
+    drop((permit, slot));
     let settled = match flushed {
         Ok(flushed) => flushed.settle().await,
         Err(LeaseLost) => Settled::LeaseLost,
@@ -77,20 +81,20 @@ async fn log_lost(shared: Arc<WorkerShared>, job: Job) {
     telemetry::lost_attempt(&job, found.as_ref().map(|(standing, _)| standing));
 }
 
-/// The lease of the attempt is lost: the store would fence off whatever the attempt came to.
-struct LeaseLost;
+/// A slot of the process, counted as used until this is dropped.
+struct UsedSlot;
 
-fn verdict_of(stopped: Stopped) -> Result<Verdict, LeaseLost> {
-    stopped.verdict().ok_or(LeaseLost)
+impl UsedSlot {
+    fn take() -> Self {
+        note(&Event::SlotsUsed(1.0));
+        Self
+    }
 }
 
-/// A job whose lease the worker has got, before its body is started.
-#[derive(Clone, Copy)]
-struct Leased<'a> {
-    shared: &'a Arc<WorkerShared>,
-    job: &'a Job,
-    lease: Lease,
-    began: Timestamp,
+impl Drop for UsedSlot {
+    fn drop(&mut self) {
+        note(&Event::SlotsUsed(-1.0));
+    }
 }
 
 /// What came of the start of a leased job.
@@ -132,7 +136,11 @@ impl<'a> Leased<'a> {
             held = journal.held() => held.is_ok(),
             () = shared.grace_is_over() => return Start::WorkerStops,
         };
-        if is_held { Start::Started(Started { leased: self, task, journal, context }) } else { Start::LeaseLost }
+        if is_held {
+            Start::Started(Started { leased: self, error_type: OnceLock::new(), task, journal, context })
+        } else {
+            Start::LeaseLost
+        }
     }
 
     fn journal(&self, schema: &TaskExecSchema) -> Arc<Journal> {
@@ -148,7 +156,7 @@ impl<'a> Leased<'a> {
 
     /// The end of an attempt that has done nothing, and gives the job back.
     fn released(self, retry: Retry) -> Flushed<'a> {
-        let end = AttemptEnd { leased: self, steps: 0, skipped: 0, retry };
+        let end = AttemptEnd { leased: self, steps: 0, skipped: 0, error_type: None, retry };
         Flushed { end, verdict: Verdict::Released }
     }
 }
@@ -156,6 +164,8 @@ impl<'a> Leased<'a> {
 /// An attempt whose lease holds, so that its body may start.
 struct Started<'a> {
     leased: Leased<'a>,
+    /// How the attempt has failed, if it has.
+    error_type: OnceLock<&'static str>,
     task: &'static Registration,
     journal: Arc<Journal>,
     context: TaskContext,
@@ -178,6 +188,12 @@ impl<'a> Started<'a> {
         let flushed = beside(run, self.pass_turn(suspect_permit)).await;
         self.journal.fence();
         flushed
+    }
+
+    fn verdict_of(&self, stopped: Stopped) -> Result<Verdict, LeaseLost> {
+        // The first failure is the one that counts, and the word is used only if it does.
+        _ = self.error_type.set(stopped.how());
+        stopped.verdict().ok_or(LeaseLost)
     }
 
     async fn run_alone(
@@ -256,7 +272,7 @@ impl<'a> Started<'a> {
                 let body = Body::start(body.guarded(self.context.clone()), begun, running_suspect, hold);
                 self.watch_over(body, time_up).await
             }
-            Err(stopped) => verdict_of(stopped),
+            Err(stopped) => self.verdict_of(stopped),
         };
         // Also where the body could not be stopped, and goes on.
         self.context.end_attempt();
@@ -271,7 +287,7 @@ impl<'a> Started<'a> {
             biased;
             outcome = body.outcome() => return match outcome {
                 Ok(Ended(output)) => Ok(Verdict::Done(output)),
-                Err(stopped) => verdict_of(stopped),
+                Err(stopped) => self.verdict_of(stopped),
             },
             () = journal.lost() => Stop::LeaseLost,
             // A body on a thread cannot be stopped, and learns of it at its next yield.
@@ -294,7 +310,7 @@ impl<'a> Started<'a> {
         match stop {
             Stop::LeaseLost => Err(LeaseLost),
             Stop::WorkerStops | Stop::HandlerFailed => Ok(Verdict::Released),
-            Stop::TimeUp(limit) => verdict_of(Stopped::TimeUp(limit)),
+            Stop::TimeUp(limit) => self.verdict_of(Stopped::TimeUp(limit)),
         }
     }
 
@@ -358,10 +374,11 @@ impl<'a> Ran<'_, 'a> {
         let Started { leased, task, journal, .. } = self.started;
         let verdict = match finish(leased.shared, journal, time_up).await {
             Ok(()) => self.verdict?,
-            Err(stopped) => verdict_of(stopped)?,
+            Err(stopped) => self.started.verdict_of(stopped)?,
         };
         let (steps, skipped) = (journal.steps() - leased.job.counts.steps, journal.skips().count());
-        let end = AttemptEnd { leased: *leased, steps, skipped, retry: task.schema().retry };
+        let error_type = self.started.error_type.get().copied();
+        let end = AttemptEnd { leased: *leased, steps, skipped, error_type, retry: task.schema().retry };
         Ok(Flushed { end, verdict })
     }
 }
@@ -384,82 +401,5 @@ async fn finish(
         finished = journal.finish() => finished,
         // The recorder writes nothing more.
         () = shared.given_up.cancelled() => Err(Stopped::Fenced),
-    }
-}
-
-/// An attempt whose steps are durable, and what it came to, which is to be settled.
-struct Flushed<'a> {
-    end: AttemptEnd<'a>,
-    verdict: Verdict,
-}
-
-impl Flushed<'_> {
-    /// Settles the attempt. Where the store refuses what it came to, the attempt has failed, with the store's own words as the
-    /// error: those are short.
-    async fn settle(self) -> Settled {
-        let Self { end, verdict } = self;
-        let Leased { shared, job, .. } = end.leased;
-        let (settlement, mut said) = end.settlement(verdict, shared.app.now());
-        let mut settled = shared.settle(settlement).await;
-        if let Some(error) = settled.refusal() {
-            let error = chain(error);
-            tracing::warn!(error, job = %job.call.id, attempt = job.standing.attempt, "what the attempt came to is refused; it has failed");
-            (settled, said) = end.settle_refused(error).await;
-        }
-        match &settled {
-            Settled::Written => said.log(),
-            Settled::Failed(error) => {
-                let error = chain(error);
-                tracing::error!(error, job = %job.call.id, attempt = job.standing.attempt, "the attempt cannot be settled; its lease will run out");
-            }
-            Settled::LeaseLost | Settled::GivenUp => {}
-        }
-        settled
-    }
-}
-
-/// An attempt that is over, and what it has added to the job.
-struct AttemptEnd<'a> {
-    leased: Leased<'a>,
-    /// How many steps the attempt has added.
-    steps: u64,
-    /// How many values the attempt has skipped.
-    skipped: u64,
-    retry: Retry,
-}
-
-/// The error of an attempt where the store refuses even its own words about why.
-const REFUSED: &str = "the store refuses what the attempt came to, and the text that says why";
-
-impl<'a> AttemptEnd<'a> {
-    /// The settlement of the attempt with this verdict, and what is logged when that is written.
-    fn settlement(&self, verdict: Verdict, now: Timestamp) -> (Settlement, End<'a>) {
-        let Self { leased: Leased { job, lease, began, .. }, steps, skipped, retry } = self;
-        // Only a result is made of all steps. Of none, a server can have lost none.
-        let needed = matches!(verdict, Verdict::Done(_)).then_some(job.counts.steps + steps).filter(|steps| *steps > 0);
-        let (outcome, ending) = lifecycle::settle(&job.standing, verdict, *steps > 0, retry, fastrand::f64(), now);
-        let end = End::new(job, *steps, *skipped, &outcome, ending.clone());
-        let (number, worker, started) = (lease.attempt, lease.worker, Some(*began));
-        let attempt = job::Attempt { number, worker, started, ended: now, ending };
-        let hold = Hold::Lease(*lease);
-        let settlement = Settlement { hold, outcome, steps: needed, attempt: Some(attempt), now };
-        (settlement, end)
-    }
-
-    /// Settles the attempt as failed, each time with less that the store could refuse, so that this has an end.
-    async fn settle_refused(&self, error: String) -> (Settled, End<'a>) {
-        let shared = self.leased.shared;
-        let failed = |error: &str| {
-            self.settlement(Verdict::Failed { error: error.to_owned(), wait: None, again: true }, shared.app.now())
-        };
-        let (last, last_end) = failed(REFUSED);
-        let without_trace = Settlement { attempt: None, ..last };
-        for (settlement, end) in [failed(&error), failed(REFUSED)] {
-            let settled = shared.settle(settlement).await;
-            if settled.refusal().is_none() {
-                return (settled, end);
-            }
-        }
-        (shared.settle(without_trace).await, last_end)
     }
 }

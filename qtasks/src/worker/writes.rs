@@ -8,6 +8,7 @@ use std::{
 
 use futures::{FutureExt as _, future::join_all};
 use tokio::{sync::oneshot, task::JoinError};
+use tracing::Instrument as _;
 
 use super::retrying::RetryingStore;
 use crate::{
@@ -19,6 +20,10 @@ use crate::{
     model::{job::Lease, pending::PendingStep},
     runtime::guard::drop_guarded,
     store::{Record, Settlement, Transacted, Written},
+    telemetry::{
+        numbers::{Called, Event, Operation, Timer, note},
+        spans,
+    },
 };
 
 /// How an attempt ended, and where the recorder sends whether that is written.
@@ -60,7 +65,10 @@ impl WriteOutcome {
 pub(super) async fn record(store: Arc<RetryingStore>, records: Vec<(Arc<Journal>, Record)>) -> Vec<WriteOutcome> {
     let (journals, records): (Vec<_>, Vec<_>) = records.into_iter().unzip();
     let records: Arc<[Record]> = records.into();
-    match store.persist("record steps", || store.store.record(Arc::clone(&records))).await {
+    let timer = Timer::start();
+    let written = store.persist("record steps", || store.store.record(Arc::clone(&records))).await;
+    note_call(Operation::Record, timer, records.len(), None);
+    match written {
         Ok(written) => {
             let answer = |((journal, record), written): ((_, &Record), _)| match written {
                 Written::Yes => WriteOutcome::Wrote(journal, count(record)),
@@ -165,11 +173,20 @@ async fn transact(store: &RetryingStore, journal: &Arc<Journal>, mut pending: Ve
 /// Settles several attempts, and answers each.
 pub(super) async fn settle(store: Arc<RetryingStore>, settlements: Vec<Settling>) -> Vec<WriteOutcome> {
     let (settlements, outcomes): (Vec<_>, Vec<_>) = settlements.into_iter().unzip();
-    for (answer, written) in outcomes.into_iter().zip(settle_all(&store, settlements).await) {
+    let (span, timer, count) = (spans::settle(settlements.len()), Timer::start(), settlements.len());
+    let written = settle_all(&store, settlements).instrument(span.clone()).await;
+    let error_type =
+        written.iter().find_map(|written| written.as_ref().err()).map(|error| spans::call_failed(&span, error));
+    note_call(Operation::Settle, timer, count, error_type);
+    for (answer, written) in outcomes.into_iter().zip(written) {
         // The attempt may no longer wait; the job is settled all the same.
         let _ = answer.send(written);
     }
     Vec::new()
+}
+
+fn note_call(operation: Operation, timer: Timer, jobs: usize, error_type: Option<&'static str>) {
+    note(&Event::Called(operation, Called { took: timer.elapsed(), jobs, queue: None, error_type }));
 }
 
 /// Settles several attempts in one call; where the store refuses that, one by one.

@@ -1,8 +1,10 @@
-//! What is logged of jobs through `tracing`. All names of spans, fields and events are here.
+//! What is logged of jobs through `tracing`, with its spans, and what is counted. All names are in this folder.
 //!
-//! Names with a dot are those of OpenTelemetry's
-//! [conventions for messaging](https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/), which may still
-//! change, or our own beside them. No argument, value or reply is logged; of an error, the text that its author wrote.
+//! No argument, value or reply is logged; of an error, the text that its author wrote.
+
+#[allow(dead_code, reason = "without its features nothing reads what is noted")]
+pub(crate) mod numbers;
+pub(crate) mod spans;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,8 +12,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tracing::{Level, Span, debug, error, event_enabled, field::Empty, info, info_span, warn};
+use tracing::{Level, Span, debug, error, event_enabled, info, warn};
 
+use self::{
+    numbers::{Called, EndOfAttempt, Event, Lane, OTHER, Operation, Timer, note},
+    spans::failed,
+};
 use crate::{
     error::Error,
     model::{
@@ -20,36 +26,23 @@ use crate::{
     },
 };
 
-/// The span of an attempt, from its start to its settlement: what its body and its handler log is within it.
-///
-/// A subscriber that prints the user's lines puts the fields of this span before each. So they are what a reader looks for,
-/// and the names that an exporter needs.
-pub(crate) fn process(job: &Job) -> Span {
-    info_span!(
-        target: "qtasks",
-        parent: None,
-        "process",
-        qtasks.task = job.call.task,
-        messaging.message.id = %job.call.id,
-        qtasks.attempt = job.standing.attempt,
-        messaging.destination.name = job.call.queue,
-        otel.name = format!("process {}", job.call.queue),
-        otel.kind = "consumer",
-        qtasks.steps = Empty,
-        qtasks.outcome = Empty,
-        error.type = Empty,
-        otel.status_code = Empty,
-    )
+/// The lane of a job of a task that the program knows.
+fn lane(job: &Job) -> Lane<'_> {
+    Lane { queue: &job.call.queue, task: &job.call.task }
 }
 
-/// Records in the span of the attempt how it failed: `failed`, `panicked`, `timed_out`, `diverged`, `undecodable` or `lost`.
-pub(crate) fn failed(how: &'static str) {
-    let span = Span::current();
-    span.record("error.type", how);
-    span.record("otel.status_code", "ERROR");
+/// Says in its span and in numbers what came of a lease: so many jobs, or an error.
+pub(crate) fn leased(span: &Span, timer: Timer, jobs: Result<usize, &Error>) {
+    let (jobs, error_type) = match jobs {
+        Ok(jobs) => (jobs, None),
+        Err(error) => (0, Some(spans::call_failed(span, error))),
+    };
+    spans::received(span, jobs);
+    note(&Event::Called(Operation::Receive, Called { took: timer.elapsed(), jobs, queue: None, error_type }));
 }
 
 pub(crate) fn starts(job: &Job) {
+    note(&Event::Started(lane(job)));
     debug!(
         target: "qtasks", job = %job.call.id, task = job.call.task, queue = job.call.queue, attempt = job.standing.attempt,
         "the attempt starts"
@@ -67,21 +60,34 @@ pub(crate) struct End<'j> {
     failures: u32,
     next: StateKind,
     due: Option<Timestamp>,
+    began: Timer,
+    /// How the attempt failed, if it did.
+    error_type: Option<&'static str>,
 }
 
 impl<'j> End<'j> {
-    pub(crate) fn new(job: &'j Job, steps: u64, skipped: u64, outcome: &Outcome, ending: Ending) -> Self {
+    pub(crate) fn new(
+        job: &'j Job,
+        (steps, skipped): (u64, u64),
+        outcome: &Outcome,
+        ending: Ending,
+        began: Timer,
+        error_type: Option<&'static str>,
+    ) -> Self {
+        let has_failed = matches!(ending, Ending::Failed { .. } | Ending::Discarded { .. });
+        let error_type = has_failed.then(|| error_type.unwrap_or("failed"));
         let due = match outcome.next {
             NextState::Waiting { due } => Some(due),
             _ => None,
         };
         let Outcome { failures, next, .. } = outcome;
-        Self { job, steps, skipped, ending, failures: *failures, next: next.kind(), due }
+        Self { job, steps, skipped, ending, failures: *failures, next: next.kind(), due, began, error_type }
     }
 
     /// Logs the end of the attempt, which is written by now.
     pub(crate) fn log(self) {
-        let Self { job, steps, skipped, ending, failures, next, due } = self;
+        let Self { job, steps, skipped, ending, failures, next, due, began, error_type } = self;
+        note(&Event::Ended(lane(job), EndOfAttempt { took: began.elapsed(), steps, skipped, error_type, next }));
         let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
         let span = Span::current();
         span.record("qtasks.steps", steps);
@@ -142,8 +148,10 @@ pub(crate) fn lost_attempt(job: &Job, found: Option<&Standing>) {
 }
 
 /// Logs that a job is taken over from a worker that is gone: one that has ended, or was silent for so long.
-pub(crate) fn taken_over(job: &Job, from: WorkerId, silent: Option<Duration>, outcome: &Outcome) {
+pub(crate) fn taken_over(job: &Job, is_known: bool, from: WorkerId, silent: Option<Duration>, outcome: &Outcome) {
     let Outcome { failures, next, .. } = outcome;
+    let task = if is_known { &*job.call.task } else { OTHER };
+    note(&Event::Lost(Lane { queue: &job.call.queue, task }, next.kind()));
     let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
     match silent {
         None => info!(
