@@ -176,7 +176,8 @@ impl QueueTasks {
     ///
     /// On SQLite the statement inserts into the view `qtasks_enqueue`. That takes SQLite 3.38, and a connection with
     /// `PRAGMA trusted_schema = OFF` may not do it. On Postgres the statement calls the function `enqueue` in the schema of the
-    /// store. Both take arguments of up to 1 MiB, whatever the [`Limits`] are. What they refuse is an error of the driver.
+    /// store. Both take arguments of up to 1 MiB, whatever the [`Limits`](crate::Limits) are. What they refuse is an error of the
+    /// driver.
     ///
     /// # Errors
     ///
@@ -227,7 +228,7 @@ impl QueueTasks {
     /// # Cancel safety
     ///
     /// Dropping the future stops an `async fn` task. A `fn` task goes on to its end, or until it next asks something of
-    /// its [`TaskContext`], as it does when its time is up.
+    /// its [`TaskContext`](crate::TaskContext), as it does when its time is up.
     pub async fn run<C: CallOptions>(&self, call: C) -> Result<<C::Task as Task>::Output> {
         run(&self.app, call).await
     }

@@ -117,7 +117,8 @@ async fn an_attempt_can_be_put_off_without_a_failure_and_without_its_body() {
 
 #[tokio::test]
 async fn an_attempt_can_be_ended_in_any_way_but_well() {
-    let ends: [(&str, fn() -> Ended); 3] = [
+    type End = fn() -> Ended;
+    let ends: [(&str, End); 3] = [
         ("dead", || Ended::from(TaskError::discard("not for us"))),
         ("cancelled", || Ended::from(TaskError::cancel("not for us"))),
         ("waiting", || Ended::failed("not for us")),
