@@ -31,6 +31,8 @@ pub(crate) struct Watch {
     pub(crate) streams: AtomicUsize,
     /// Results that differ from those of a run without kills.
     pub(crate) results: AtomicUsize,
+    /// Attempts that a watcher saw after later ones, as only a server makes it that loses what it has acknowledged.
+    pub(crate) turned_back: AtomicUsize,
     /// Failures, which none of the jobs has.
     pub(crate) failures: AtomicUsize,
     /// How often the store was away when it was asked, and was asked again: no fault of a worker's or a job's.
@@ -42,7 +44,9 @@ pub(crate) struct Watch {
 impl Watch {
     /// Whether nothing went wrong.
     pub(crate) fn is_good(&self) -> bool {
-        [&self.lost, &self.streams, &self.results, &self.failures].iter().all(|count| count.load(Relaxed) == 0)
+        [&self.lost, &self.streams, &self.results, &self.turned_back, &self.failures]
+            .iter()
+            .all(|count| count.load(Relaxed) == 0)
     }
 
     /// Asks until the store is there to answer.
@@ -145,7 +149,7 @@ async fn sees_all(job: &JobHandle<Vec<u64>>, expected: &[u64], watch: &Watch) ->
                 updates = job.watch_from(seen);
             }
             Ok(Update::Status(standing)) => {
-                good &= standing.attempt >= attempt;
+                watch.turned_back.fetch_add(usize::from(standing.attempt < attempt), Relaxed);
                 attempt = standing.attempt;
                 last = Some(standing.state);
             }

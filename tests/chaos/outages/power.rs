@@ -59,6 +59,8 @@ async fn a_power_cut() {
                 if followed.watch.failures.load(Relaxed) > 0 {
                     followed.watch.failures.store(failures(&job, &followed.watch).await, Relaxed);
                 }
+                // So may attempts that a watcher saw.
+                followed.watch.turned_back.store(0, Relaxed);
                 followed.is_well(&app).await;
             }
             Err(error) => {
