@@ -161,6 +161,10 @@ async fn tasks_are_ended(scenes: &mut Scenes) {
     let victim = Victim::start(&scenes.place.url);
     eventually("runs elsewhere", async || job.status().await.unwrap().state.name() == "running").await;
     drop(victim);
+    // One that runs no such job takes it over: otherwise the next attempt may start before that is said.
+    let rescuer = app.worker().queues(["elsewhere"]).start().await.unwrap();
+    scenes.said.until("a job is taken over").await;
+    rescuer.shutdown().await.unwrap();
     let worker = worker_of(&app).start().await.unwrap();
     scenes.said.until("the attempt starts").await;
     scenes.note("is lost with its process, and taken over");
