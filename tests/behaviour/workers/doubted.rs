@@ -30,7 +30,7 @@ pub(super) async fn holds_up(diary: State<Diary>) {
     diary.told("go on").await;
 }
 
-/// Lets nobody renew leases while it is shut, and tells who wants to.
+/// While it is shut no worker renews its leases; it names the workers that ask to.
 #[derive(Clone, Debug, Default)]
 struct Gate {
     shut: watch::Sender<bool>,

@@ -11,7 +11,7 @@ use serde_json::Value;
 pub enum Event {
     /// An enqueue was acknowledged.
     Enqueued { job: JobId },
-    /// The store gave the job to a worker: from now on, this attempt exists. Where nobody saw that, an attempt begins with
+    /// The store gave the job to a worker: from now on, this attempt exists. Where that was not seen, an attempt begins with
     /// its first handler call.
     Leased { job: JobId, attempt: u32, worker: WorkerId },
     /// A handler was called.
@@ -32,7 +32,7 @@ pub enum Event {
     Opened { stream: u64, job: JobId, from: u64 },
     /// It gave an item.
     Item { stream: u64, item: Item },
-    /// It gave its last item, or nobody listens any more.
+    /// The stream gave its last item, or its reader has stopped.
     Closed { stream: u64, end: End },
     /// Waiting for a result gave this.
     Result { job: JobId, result: Value },
@@ -64,9 +64,9 @@ pub enum Item {
 pub enum End {
     /// With the end of the job, in the state of this name.
     Job(String),
-    /// The store could not be read; whoever wants more opens another.
+    /// The store could not be read; a reader that wants more opens another stream.
     Trouble,
-    /// Nobody listens any more.
+    /// The reader has stopped.
     Dropped,
 }
 

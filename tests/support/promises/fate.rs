@@ -11,7 +11,7 @@ use super::Item;
 pub struct Fate {
     /// The name of its state.
     pub state: String,
-    /// Its result, where it is done and somebody asked.
+    /// Its result, where the job is done and a caller has asked for that.
     pub result: Option<Value>,
     /// The number of its latest attempt.
     pub attempt: u32,
