@@ -202,7 +202,7 @@ impl<C> JobHandle<C> {
     ///
     /// [`Error::NoSuchJob`], and [`Error::Store`] when the store cannot be read.
     pub async fn status(&self) -> Result<Status> {
-        let Job { call, standing, counts } = self.app.job(self.id).await?;
+        let Job { call, standing, counts, .. } = self.app.job(self.id).await?;
         let JobCall { task, queue, enqueued, .. } = call;
         let Standing { state, attempt, failures, .. } = standing;
         let Counts { steps, skipped, progress, .. } = counts;

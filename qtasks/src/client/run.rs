@@ -117,5 +117,5 @@ fn job_of<T: Task>(app: &Arc<App>, call: &Call<T>, context: &TaskContext) -> Res
     let call = JobCall { id: context.job_id(), ..call.as_job(&app.limits, app.now())? };
     let standing =
         Standing { state: State::Running { worker: WorkerId::new() }, attempt: 1, ..Standing::waiting(call.enqueued) };
-    Ok(Job { call, standing, counts: Counts::default() })
+    Ok(Job { call, standing, counts: Counts::default(), ended: None })
 }

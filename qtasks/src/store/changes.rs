@@ -1,7 +1,7 @@
 //! Which notification belongs to which change.
 
-use super::{Record, Settlement};
-use crate::model::job::JobId;
+use super::{NoteChange, Record, Settlement};
+use crate::model::job::{JobId, NewJob};
 
 /// What calls have changed in a store, for [`Notifier::notify`](super::Notifier::notify) once it is durable. The listeners for
 /// each change are chosen here, for all stores alike.
@@ -14,12 +14,14 @@ pub struct Changes {
     pub(crate) jobs: Vec<JobId>,
     /// The jobs that have ended.
     pub(crate) ended: Vec<JobId>,
+    /// Whether notes have changed.
+    pub(crate) notes: bool,
 }
 
 impl Changes {
     /// New jobs wait. A job for later counts too: by it workers learn when to look again.
     pub const fn enqueued() -> Self {
-        Self { work: true, jobs: Vec::new(), ended: Vec::new() }
+        Self { work: true, jobs: Vec::new(), ended: Vec::new(), notes: false }
     }
 
     /// These jobs go on: they were leased, or have new steps. Those that wait for their end need not look.
@@ -52,11 +54,22 @@ impl Changes {
         changes
     }
 
+    /// These notes were changed, and these jobs enqueued.
+    pub fn noted(changes: &[NoteChange], jobs: &[NewJob]) -> Self {
+        Self { work: !jobs.is_empty(), notes: !changes.is_empty(), ..Self::default() }
+    }
+
+    /// A job that waits was moved to another place.
+    pub fn placed(job: JobId) -> Self {
+        Self { work: true, ..Self::progressed([job]) }
+    }
+
     /// Adds what another call of the same commit has changed.
     pub fn add(&mut self, more: Self) {
         self.work |= more.work;
         self.jobs.extend(more.jobs);
         self.ended.extend(more.ended);
+        self.notes |= more.notes;
     }
 }
 
@@ -67,7 +80,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            job::{JobCall, Lease, NewJob, NextState, Output, Shape, WorkerId},
+            job::{JobCall, Lease, NextState, Output, Shape, WorkerId},
             json::Json,
             lifecycle::Outcome,
         },
@@ -98,6 +111,7 @@ mod tests {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: NOW,
+            trace: None,
         })
     }
 
@@ -107,11 +121,11 @@ mod tests {
         let done = settlement(NextState::Done { output: Output::Steps(Shape::List) });
         let (first, second) = (waits.job(), done.job());
         let changes = Changes::settled([&waits]);
-        assert_eq!(changes, Changes { work: true, jobs: vec![first], ended: vec![] });
+        assert_eq!(changes, Changes { work: true, jobs: vec![first], ended: vec![], notes: false });
         let changes = Changes::settled([&done]);
-        assert_eq!(changes, Changes { work: false, jobs: vec![second], ended: vec![second] });
+        assert_eq!(changes, Changes { work: false, jobs: vec![second], ended: vec![second], notes: false });
         let changes = Changes::settled([&waits, &done]);
-        assert_eq!(changes, Changes { work: true, jobs: vec![first, second], ended: vec![second] });
+        assert_eq!(changes, Changes { work: true, jobs: vec![first, second], ended: vec![second], notes: false });
     }
 
     #[test]
@@ -129,6 +143,6 @@ mod tests {
         let mut changes = Changes::enqueued();
         changes.add(Changes::settled([&done]));
         changes.add(Changes::recorded([]));
-        assert_eq!(changes, Changes { work: true, jobs: vec![done.job()], ended: vec![done.job()] });
+        assert_eq!(changes, Changes { work: true, jobs: vec![done.job()], ended: vec![done.job()], notes: false });
     }
 }

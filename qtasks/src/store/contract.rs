@@ -15,8 +15,12 @@ use uuid::Uuid;
 
 use super::{
     filter::Filter,
-    lease::{Ask, FreeSlots, Lane, Leased},
+    find::{Budget, Find, Page},
+    lane::{Lane, LaneCounts},
+    lease::{Ask, FreeSlots, Leased},
+    note::{Note, NoteChange},
     notify::Notifier,
+    placement::Placement,
     presence::{Presence, Renewed},
     record::{Record, Transacted},
     settlement::{Settlement, Written},
@@ -155,6 +159,47 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// arguments, which may be large, unread.
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         Ok(self.job(id).await?.map(|job| (job.standing, job.counts)))
+    }
+
+    /// Looks at jobs in the order of `find`, from the one behind `after` on, and gives those that [pass](Find::passes): until it
+    /// has found `budget.jobs` of them, has looked at `budget.looks` jobs, or has come to the end.
+    ///
+    /// Jobs that are dead are found without a look at others, as are jobs of an [id](Find::id).
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        let _ = (find, after, budget);
+        Err(Error::Unsupported("this store cannot do that yet"))
+    }
+
+    /// How many jobs each lane has. Exact: what a call has changed is counted in its commit. It takes as long as there are lanes,
+    /// however many jobs there are. A lane without jobs may be among them. `now` is for [`oldest_due`](LaneCounts::oldest_due).
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        let _ = now;
+        Err(Error::Unsupported("this store cannot do that yet"))
+    }
+
+    /// Counts all jobs anew, which may take long, and mends the counts of lanes that were wrong; gives how many those were. The
+    /// default is for stores that keep no counts.
+    async fn recount(&self) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// All notes of a kind, in no order.
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        let _ = kind;
+        Err(Error::Unsupported("this store cannot do that yet"))
+    }
+
+    /// Changes notes and enqueues jobs in one commit: everything, or nothing where a note is not at the version that was
+    /// [seen](NoteChange::may_follow). No two changes are of one note.
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        let _ = (changes, jobs);
+        Err(Error::Unsupported("this store cannot do that yet"))
+    }
+
+    /// Moves a job that waits and never started into another queue, or to another priority or time; nothing else of it changes.
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        let _ = placement;
+        Err(Error::Unsupported("this store cannot do that yet"))
     }
 
     /// Up to `limit` jobs that `filter` lets pass, oldest first, from after `after`.

@@ -60,12 +60,3 @@ pub struct Leased {
 
 /// How many more jobs a worker can start at the moment, or soon.
 pub type FreeSlots = Arc<dyn Fn() -> usize + Send + Sync>;
-
-/// A task in a queue: jobs of one lane wait in one order.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Lane {
-    /// The queue that the jobs wait in.
-    pub queue: String,
-    /// The task that the jobs are calls of.
-    pub task: String,
-}

@@ -11,9 +11,13 @@ mod codec;
 pub mod conformance;
 mod contract;
 mod filter;
+mod find;
+mod lane;
 mod lease;
 mod memory;
+mod note;
 mod notify;
+mod placement;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod presence;
@@ -37,9 +41,13 @@ pub use self::{
     changes::Changes,
     contract::{Home, Store, UserTransaction},
     filter::Filter,
-    lease::{Ask, FreeSlots, Lane, Leased, Suspects},
+    find::{Budget, Find, FindArg, IdPrefix, Order, Page, ParseIdPrefixError, search},
+    lane::{JobCounts, Lane, LaneCounts},
+    lease::{Ask, FreeSlots, Leased, Suspects},
     memory::Memory,
+    note::{Note, NoteChange},
     notify::{Listener, Notifier},
+    placement::Placement,
     presence::{Presence, Renewed},
     record::{Record, Transacted},
     settlement::{FIRST_ATTEMPTS, Hold, LAST_ATTEMPTS, Settlement, Written, trim_attempts},

@@ -19,8 +19,8 @@ use crate::{
     runtime::alarm::{Alarm, is_clock_paused},
 };
 
-/// Notifies listeners when there may be something new: work to lease, a change of a job, its end, a worker that is gone, or a doubt
-/// about the leases of this process.
+/// Notifies listeners when there may be something new: work to lease, a change of a job, its end, a change of notes, a worker that
+/// is gone, or a doubt about the leases of this process.
 ///
 /// A notification says to look again, nothing more; there may be one too many, never one too few.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub struct Notifier {
     work: watch::Sender<()>,
     lost: watch::Sender<()>,
     doubt: watch::Sender<()>,
+    notes: watch::Sender<()>,
     jobs: Mutex<Jobs>,
 }
 
@@ -47,8 +48,8 @@ struct Listened {
 impl Notifier {
     /// A notifier without listeners.
     pub fn new() -> Self {
-        let [work, lost, doubt] = std::array::from_fn(|_| watch::Sender::new(()));
-        Self { work, lost, doubt, jobs: Mutex::default() }
+        let [work, lost, doubt, notes] = std::array::from_fn(|_| watch::Sender::new(()));
+        Self { work, lost, doubt, notes, jobs: Mutex::default() }
     }
 
     /// Listens for work that can be leased.
@@ -66,6 +67,11 @@ impl Notifier {
         Listener::of(&self.doubt)
     }
 
+    /// Listens for changes of notes.
+    pub fn notes(&self) -> Listener {
+        Listener::of(&self.notes)
+    }
+
     /// Listens for changes of a job: steps, progress, its state.
     pub fn job(&self, id: JobId) -> Listener {
         self.jobs().changes.listen(id)
@@ -80,6 +86,9 @@ impl Notifier {
     pub fn notify(&self, changes: &Changes) {
         if changes.work {
             self.notify_work();
+        }
+        if changes.notes {
+            self.notify_notes();
         }
         self.notify_jobs(changes.jobs.iter().copied());
         self.notify_ends(changes.ended.iter().copied());
@@ -101,6 +110,11 @@ impl Notifier {
         self.doubt.send_replace(());
     }
 
+    /// Notifies of notes that may have changed.
+    pub fn notify_notes(&self) {
+        self.notes.send_replace(());
+    }
+
     /// Notifies of changes of these jobs.
     pub fn notify_jobs(&self, ids: impl IntoIterator<Item = JobId>) {
         self.jobs().changes.notify(ids);
@@ -111,9 +125,10 @@ impl Notifier {
         self.jobs().ends.notify(ids);
     }
 
-    /// Notifies all listeners to work and to jobs, as after a change by another process.
+    /// Notifies all listeners to work, to notes and to jobs, as after a change by another process.
     pub fn notify_all(&self) {
         self.notify_work();
+        self.notify_notes();
         let jobs = self.jobs();
         for sender in jobs.changes.by_job.values().chain(jobs.ends.by_job.values()) {
             sender.send_replace(());

@@ -194,6 +194,7 @@ impl<T: Task> Call<T> {
             args,
             max_time: *max_time,
             enqueued: now,
+            trace: None,
         })
     }
 
@@ -260,6 +261,7 @@ impl Prepared {
             args: self.args.clone(),
             max_time: self.max_time,
             enqueued: self.enqueued,
+            trace: None,
         };
         NewJob { call, due: self.due }
     }

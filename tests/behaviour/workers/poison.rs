@@ -104,6 +104,7 @@ impl World {
                     args: Json::from_stored("{}"),
                     max_time: None,
                     enqueued: at(0),
+                    trace: None,
                 },
                 due: at(0),
             });

@@ -46,7 +46,7 @@ fn of_priority(priority: i16, job: Job) -> Job {
 
 /// A job as the old tables have it.
 fn job(number: u8, standing: Standing) -> Job {
-    Job { call: JobCall { id: id(number), ..new_job().call }, standing, counts: Counts::default() }
+    Job { call: JobCall { id: id(number), ..new_job().call }, standing, counts: Counts::default(), ended: None }
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

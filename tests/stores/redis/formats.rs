@@ -93,7 +93,7 @@ struct OldStanding {
 fn old_job(id: JobId, priority: i16, standing: Standing) -> Job {
     let enqueued = Timestamp::from_millisecond(7).unwrap();
     let call = JobCall { id, priority, args: Json::from_stored("{\"n\":1}"), enqueued, ..new_job().call };
-    Job { call, standing, counts: Counts::default() }
+    Job { call, standing, counts: Counts::default(), ended: None }
 }
 
 /// How a job stands that has had attempts and no failures.

@@ -36,6 +36,7 @@ pub(crate) fn new_job() -> NewJob {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: Timestamp::UNIX_EPOCH,
+            trace: None,
         },
         due: Timestamp::UNIX_EPOCH,
     }

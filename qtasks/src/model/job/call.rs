@@ -25,6 +25,9 @@ pub struct JobCall {
     pub max_time: Option<Duration>,
     /// When the job was enqueued.
     pub enqueued: Timestamp,
+    /// The span that enqueued the job, as a W3C `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
 }
 
 /// A call of a task, ready to be enqueued.

@@ -1,4 +1,4 @@
-//! The names of jobs and of workers.
+//! The names of jobs, of workers, and of versions.
 
 use std::{fmt, str::FromStr};
 
@@ -54,6 +54,8 @@ ids! {
     JobId
     /// The name of a worker, which is a new one each time that a worker starts.
     WorkerId
+    /// The version of a note, which is a new one each time that the note is written.
+    Version
 }
 
 /// A text that is no job id.

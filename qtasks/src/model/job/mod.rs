@@ -10,7 +10,7 @@ mod steps;
 pub use self::{
     attempt::{Attempt, Ending, Lease},
     call::{JobCall, NewJob},
-    ids::{JobId, ParseJobIdError, WorkerId},
+    ids::{JobId, ParseJobIdError, Version, WorkerId},
     standing::{Counts, Job, Standing, Suspect},
     state::{NextState, Output, Shape, State, StateKind},
     steps::{Memo, Progress, Reply, Step},

@@ -24,6 +24,9 @@ pub struct Job {
     pub standing: Standing,
     /// How many steps and memos the job has, which grows with each record.
     pub counts: Counts,
+    /// When the job ended, by the `now` of the settlement that ended it; none while it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
 }
 
 impl Job {
@@ -36,7 +39,7 @@ impl Job {
 /// The job that a call becomes when it is enqueued: it waits, and no attempt has been made yet.
 impl From<NewJob> for Job {
     fn from(NewJob { call, due }: NewJob) -> Self {
-        Self { call, standing: Standing::waiting(due), counts: Counts::default() }
+        Self { call, standing: Standing::waiting(due), counts: Counts::default(), ended: None }
     }
 }
 
@@ -45,7 +48,7 @@ impl NewJob {
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn leased_to(self, worker: WorkerId) -> Job {
         let standing = Standing { state: State::Running { worker }, attempt: 1, ..Standing::waiting(self.due) };
-        Job { call: self.call, standing, counts: Counts::default() }
+        Job { call: self.call, standing, counts: Counts::default(), ended: None }
     }
 }
 

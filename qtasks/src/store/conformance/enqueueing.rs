@@ -20,6 +20,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
             args: json(r#"{"to":["a","b"],"n":1.50}"#),
             max_time: Some(Duration::from_millis(1_500)),
             enqueued: at(-5),
+            trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             ..call().call
         },
         due: at(60_000),
@@ -27,7 +28,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
     store.enqueue([plain.clone(), special.clone()]).await;
     for new in [plain, special] {
         let job = store.job(new.call.id).await;
-        let expected = Job { call: new.call, standing: Standing::waiting(new.due), counts: Counts::default() };
+        let expected = Job { call: new.call, standing: Standing::waiting(new.due), counts: Counts::default(), ended: None };
         assert_eq!(job, expected);
     }
 }

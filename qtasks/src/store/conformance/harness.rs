@@ -181,6 +181,7 @@ pub(super) fn call() -> NewJob {
             args: json("{}"),
             max_time: None,
             enqueued: at(0),
+            trace: None,
         },
         due: at(0),
     }

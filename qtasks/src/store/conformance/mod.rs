@@ -21,17 +21,21 @@
 //!
 //! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
 
+mod counting;
 mod ending;
 mod enqueueing;
 mod fencing;
+mod finding;
 mod harness;
 mod lease_expiry;
 mod lease_on_enqueue;
 mod leasing;
 mod limits;
 mod memos;
+mod notes;
 mod notifications;
 mod order;
+mod placing;
 mod reading;
 mod recording;
 mod settling;
@@ -39,8 +43,8 @@ mod settling;
 use std::sync::Arc;
 
 pub use self::{
-    ending::*, enqueueing::*, fencing::*, lease_expiry::*, lease_on_enqueue::*, leasing::*, limits::*, memos::*,
-    notifications::*, order::*, reading::*, recording::*, settling::*,
+    counting::*, ending::*, enqueueing::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*, leasing::*, limits::*,
+    memos::*, notes::*, notifications::*, order::*, placing::*, reading::*, recording::*, settling::*,
 };
 use super::Store;
 
@@ -125,6 +129,7 @@ macro_rules! store_conformance {
             only_the_lease_itself_gives_the_right_to_write
             a_job_that_is_not_there_gives_nothing_and_takes_nothing
             a_settled_job_is_what_it_was_settled_to
+            a_job_that_has_ended_says_when
             a_suspect_stays_one_until_it_is_settled_otherwise
             a_job_that_waits_again_is_leased_again_when_it_is_due
             only_a_job_of_a_silent_worker_is_taken_from_it
@@ -150,6 +155,24 @@ macro_rules! store_conformance {
             lanes_with_due_jobs_are_found
             jobs_are_filtered
             how_a_job_stands_is_what_the_job_says
+            a_job_that_waits_is_moved
+            a_moved_job_takes_its_place_among_others
+            a_job_that_has_started_is_not_moved
+            a_job_is_moved_or_leased
+            a_moved_job_is_notified
+            jobs_are_found_by_what_they_are
+            a_search_goes_on_where_it_ended
+            a_search_stops_at_its_budget
+            dead_jobs_are_found_among_many_others
+            jobs_are_counted_in_every_state
+            what_is_done_at_once_is_counted
+            a_lane_says_since_when_its_next_job_is_due
+            a_note_is_kept_as_it_was_written
+            a_note_is_changed_at_the_version_that_was_seen
+            a_change_of_notes_can_be_made_again
+            notes_change_with_their_jobs_or_not_at_all
+            one_of_many_changes_a_note
+            changes_of_notes_are_notified
             new_work_is_notified
             changes_of_a_job_are_notified
             the_end_of_a_job_is_notified
@@ -197,6 +220,10 @@ mod tests {
             include_str!("settling.rs"),
             include_str!("ending.rs"),
             include_str!("reading.rs"),
+            include_str!("placing.rs"),
+            include_str!("finding.rs"),
+            include_str!("counting.rs"),
+            include_str!("notes.rs"),
             include_str!("notifications.rs"),
             include_str!("limits.rs"),
         ]

@@ -28,7 +28,24 @@ pub async fn a_settled_job_is_what_it_was_settled_to(store: Arc<dyn Store>) {
         let settled = settlement_to(lease, outcome.clone());
         store.settle(settled.clone()).await;
         assert_eq!(store.try_settle(settled).await, Written::Fenced);
-        assert_eq!(store.job(lease.job).await, Job { standing: outcome.standing(1), ..before });
+        let ended = outcome.next.is_ended().then(|| at(0));
+        assert_eq!(store.job(lease.job).await, Job { standing: outcome.standing(1), ended, ..before });
+    }
+}
+
+/// A job that has ended says when it did, until it is tried again.
+pub async fn a_job_that_has_ended_says_when(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    for (seconds, next) in [done(), dead(), cancelled()].into_iter().enumerate() {
+        let now = at(seconds as i64 * 1_000 + 7);
+        let lease = store.running().await;
+        assert_eq!(store.job(lease.job).await.ended, None);
+        let kind = next.kind();
+        store.settle(Settlement { now, ..settlement(lease, next) }).await;
+        assert_eq!(store.job(lease.job).await.ended, Some(now), "{kind}");
+        let again = Settlement { hold: seen(lease.job, kind), now: at(9_000), ..settlement(lease, waiting(0)) };
+        store.settle(again).await;
+        assert_eq!(store.job(lease.job).await.ended, None, "{kind}");
     }
 }
 

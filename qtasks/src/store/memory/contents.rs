@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::{Bound, RangeBounds as _},
     time::Duration,
 };
 
@@ -14,10 +15,13 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::{
-        job::{Attempt, Job, JobId, NewJob, NextState, State, Suspect, WorkerId},
+        job::{Attempt, Job, JobId, NewJob, NextState, State, StateKind, Suspect, WorkerId},
         lifecycle::Outcome,
     },
-    store::{Ask, GAP, Hold, Leased, Presence, Record, Settlement, Written, trim_attempts},
+    store::{
+        Ask, Budget, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement, Presence, Record,
+        Settlement, Written, search, trim_attempts,
+    },
 };
 
 #[derive(Default)]
@@ -25,6 +29,7 @@ pub(super) struct Contents {
     pub(super) jobs: BTreeMap<JobId, Entry>,
     pub(super) index: Index,
     pub(super) workers: HashMap<WorkerId, Known>,
+    pub(super) notes: BTreeMap<(String, String), Note>,
 }
 
 /// What is known of a worker.
@@ -185,7 +190,7 @@ impl Contents {
         let entry = self.jobs.get_mut(&settlement.job()).expect("a job that is held is there");
         self.index.remove(entry);
         entry.job.standing = to_milliseconds(settlement.outcome).standing(entry.job.standing.attempt);
-        entry.settled = to_millisecond(settlement.now);
+        entry.job.ended = entry.job.standing.state.is_ended().then(|| to_millisecond(settlement.now));
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
             started: attempt.started.map(to_millisecond),
             ended: to_millisecond(attempt.ended),
@@ -194,6 +199,93 @@ impl Contents {
         trim_attempts(&mut entry.attempts);
         self.index.add(entry);
         Written::Yes
+    }
+
+    /// Moves a job that waits and never started.
+    pub(super) fn place(&mut self, Placement { job, queue, priority, due }: Placement) -> Written {
+        let Some(entry) = self.jobs.get_mut(&job) else { return Written::Fenced };
+        let State::Waiting { due: was } = entry.job.standing.state else { return Written::Fenced };
+        if entry.job.standing.attempt > 0 {
+            return Written::Fenced;
+        }
+        self.index.remove(entry);
+        let call = &mut entry.job.call;
+        call.queue = queue.unwrap_or_else(|| std::mem::take(&mut call.queue));
+        call.priority = priority.unwrap_or(call.priority);
+        entry.job.standing.state = State::Waiting { due: due.map_or(was, to_millisecond) };
+        self.index.add(entry);
+        Written::Yes
+    }
+
+    pub(super) fn note(&mut self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Written {
+        let version = |change: &NoteChange| {
+            let (kind, name) = change.place();
+            self.notes.get(&(kind.to_owned(), name.to_owned())).map(|note| note.version)
+        };
+        if !changes.iter().all(|change| change.may_follow(version(change))) {
+            return Written::Fenced;
+        }
+        for change in changes {
+            match change {
+                NoteChange::Write { note, .. } => {
+                    let until = note.until.map(to_millisecond);
+                    self.notes.insert((note.kind.clone(), note.name.clone()), Note { until, ..note });
+                }
+                NoteChange::Delete { kind, name, .. } => {
+                    self.notes.remove(&(kind, name));
+                }
+            }
+        }
+        self.enqueue(jobs);
+        Written::Yes
+    }
+
+    pub(super) fn find(&self, find: &Find, after: Option<JobId>, budget: Budget) -> Page {
+        let mut ids: (Bound<JobId>, Bound<JobId>) = (Bound::Unbounded, Bound::Unbounded);
+        if let Some(prefix) = &find.id {
+            let (first, last) = prefix.ids().into_inner();
+            ids = (Bound::Included(first), Bound::Included(last));
+        }
+        let is_behind = |id: &JobId| match (find.order, after) {
+            (_, None) => true,
+            (Order::Newest, Some(after)) => *id < after,
+            (Order::Oldest, Some(after)) => *id > after,
+        };
+        let is_of_dead = find.states == [StateKind::Dead];
+        let mut found: Vec<_> = if is_of_dead {
+            let mut dead: Vec<_> = self.index.dead.iter().map(|(_, id)| *id).filter(|id| ids.contains(id)).collect();
+            dead.sort_unstable();
+            dead
+        } else {
+            self.jobs.range(ids).map(|(id, _)| *id).collect()
+        };
+        found.retain(is_behind);
+        if find.order == Order::Newest {
+            found.reverse();
+        }
+        search(found.iter().map(|id| &self.jobs[id].job), find, budget)
+    }
+
+    /// How many jobs each lane has, and since when the next of them is due.
+    pub(super) fn counts(&mut self, now: Timestamp) -> Vec<LaneCounts> {
+        let now = to_millisecond(now);
+        let lanes: Vec<_> = self.index.counts.iter().map(|(lane, jobs)| (lane.clone(), *jobs)).collect();
+        let oldest_due = |lane: &Lane| {
+            let line = self.index.lane(&lane.queue, &lane.task, false)?;
+            line.turn_to(now);
+            let due = |(_, _, id)| match self.jobs.get(&id)?.job.standing.state {
+                State::Waiting { due } => Some(due),
+                _ => None,
+            };
+            line.head().map_or_else(|| line.next_due(), due)
+        };
+        let mut counts = Vec::new();
+        let mut oldest_due = oldest_due;
+        for (lane, jobs) in lanes {
+            let oldest_due = oldest_due(&lane);
+            counts.push(LaneCounts { lane, jobs, oldest_due });
+        }
+        counts
     }
 
     pub(super) fn holds(&self, entry: &Entry, hold: Hold) -> bool {

@@ -12,15 +12,18 @@ pub(super) struct Entry {
     pub(super) steps: Vec<Step>,
     pub(super) memos: Vec<Memo>,
     pub(super) attempts: Vec<Attempt>,
-    /// When it came to its state, where that was by a settlement.
-    pub(super) settled: Timestamp,
 }
 
 impl Entry {
     pub(super) fn new(new: NewJob) -> Self {
         let (due, enqueued) = (to_millisecond(new.due), to_millisecond(new.call.enqueued));
         let job = Job::from(NewJob { call: JobCall { enqueued, ..new.call }, due });
-        Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled: enqueued }
+        Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new() }
+    }
+
+    /// When it ended; of a job that has not, no time that there is.
+    pub(super) fn ended(&self) -> Timestamp {
+        self.job.ended.unwrap_or(Timestamp::MAX)
     }
 
     pub(super) fn urgency(&self) -> Urgency {

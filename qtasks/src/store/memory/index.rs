@@ -10,24 +10,30 @@ use std::{
 use jiff::Timestamp;
 
 use super::entry::{Entry, Urgency};
-use crate::model::job::{JobId, State, WorkerId};
+use crate::{
+    model::job::{Job, JobId, State, WorkerId},
+    store::{JobCounts, Lane},
+};
 
 /// Where a job stands among others, as its state has it; so that no search looks at every job.
 #[derive(Default)]
 pub(super) struct Index {
     /// Waiting jobs by queue, then by task; those that are no suspects, and those that are.
-    pub(super) lanes: HashMap<String, HashMap<String, [Lane; 2]>>,
+    pub(super) lanes: HashMap<String, HashMap<String, [Line; 2]>>,
     /// Running jobs by worker.
     pub(super) held: HashMap<WorkerId, BTreeSet<JobId>>,
     /// Dead jobs by the time of their end.
     pub(super) dead: BTreeSet<(Timestamp, JobId)>,
     /// Jobs that are done or cancelled by the time of their end.
     pub(super) finished: BTreeSet<(Timestamp, JobId)>,
+    /// How many jobs each lane has.
+    pub(super) counts: HashMap<Lane, JobCounts>,
 }
 
 impl Index {
     pub(super) fn add(&mut self, entry: &Entry) {
         let job = &entry.job;
+        *self.count_of(job) += 1;
         match job.standing.state {
             State::Waiting { due } => {
                 let lanes = self.lanes.entry(job.call.queue.clone()).or_default();
@@ -38,16 +44,17 @@ impl Index {
                 self.held.entry(worker).or_default().insert(job.call.id);
             }
             State::Dead { .. } => {
-                self.dead.insert((entry.settled, job.call.id));
+                self.dead.insert((entry.ended(), job.call.id));
             }
             State::Done { .. } | State::Cancelled { .. } => {
-                self.finished.insert((entry.settled, job.call.id));
+                self.finished.insert((entry.ended(), job.call.id));
             }
         }
     }
 
     pub(super) fn remove(&mut self, entry: &Entry) {
         let job = &entry.job;
+        *self.count_of(job) -= 1;
         match job.standing.state {
             State::Waiting { due } => {
                 let lane = self
@@ -63,21 +70,26 @@ impl Index {
                 }
             }
             State::Dead { .. } => {
-                self.dead.remove(&(entry.settled, job.call.id));
+                self.dead.remove(&(entry.ended(), job.call.id));
             }
             State::Done { .. } | State::Cancelled { .. } => {
-                self.finished.remove(&(entry.settled, job.call.id));
+                self.finished.remove(&(entry.ended(), job.call.id));
             }
         }
     }
 
-    pub(super) fn lane(&mut self, queue: &str, task: &str, suspect: bool) -> Option<&mut Lane> {
+    fn count_of(&mut self, job: &Job) -> &mut u64 {
+        let lane = Lane { queue: job.call.queue.clone(), task: job.call.task.clone() };
+        self.counts.entry(lane).or_default().of_mut(job.standing.state.kind())
+    }
+
+    pub(super) fn lane(&mut self, queue: &str, task: &str, suspect: bool) -> Option<&mut Line> {
         Some(&mut self.lanes.get_mut(queue)?.get_mut(task)?[usize::from(suspect)])
     }
 }
 
 /// Waiting jobs of one task in one queue.
-pub(super) struct Lane {
+pub(super) struct Line {
     /// All of them, by the time when they are due.
     waiting: BTreeSet<(Timestamp, Urgency)>,
     /// Those that are due at `now`.
@@ -85,7 +97,7 @@ pub(super) struct Lane {
     now: Timestamp,
 }
 
-impl Lane {
+impl Line {
     pub(super) fn add(&mut self, due: Timestamp, urgency: Urgency) {
         self.waiting.insert((due, urgency));
         if due <= self.now {
@@ -127,7 +139,7 @@ impl Lane {
     }
 }
 
-impl Default for Lane {
+impl Default for Line {
     fn default() -> Self {
         Self { waiting: BTreeSet::new(), due: BTreeSet::new(), now: Timestamp::MIN }
     }

@@ -17,7 +17,8 @@ use crate::{
     error::Result,
     model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Changes, Filter, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
+        Ask, Budget, Changes, Filter, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
+        Record, Renewed, Scheme, Settlement, Store, Written,
     },
 };
 
@@ -112,6 +113,32 @@ impl Store for Memory {
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         let contents = self.contents();
         Ok(contents.jobs.get(&id).map(|entry| (entry.job.standing.clone(), entry.job.counts)))
+    }
+
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        Ok(self.contents().find(&find, after, budget))
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        Ok(self.contents().counts(now))
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        Ok(self.contents().notes.values().filter(|note| note.kind == kind).cloned().collect())
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        let noted = Changes::noted(&changes, &jobs);
+        let written = self.contents().note(changes, jobs);
+        self.notifier.notify(&noted);
+        Ok(written)
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        let placed = Changes::placed(placement.job);
+        let written = self.contents().place(placement);
+        self.notifier.notify(&placed);
+        Ok(written)
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

@@ -81,7 +81,7 @@ pub(super) use standing_columns;
 /// Reads the columns of [`job_columns`].
 pub(super) fn job(row: &Row) -> Result<Job, Fault> {
     let (standing, counts) = standing_from(row, 7)?;
-    Ok(Job { call: call(row)?, standing, counts })
+    Ok(Job { call: call(row)?, standing, counts, ended: None })
 }
 
 fn call(row: &Row) -> Result<JobCall, Fault> {
@@ -93,6 +93,7 @@ fn call(row: &Row) -> Result<JobCall, Fault> {
         args: json(row, 4)?,
         max_time: get::<Option<i64>>(row, 5)?.map(limit),
         enqueued: time(get(row, 6)?),
+        trace: None,
     })
 }
 

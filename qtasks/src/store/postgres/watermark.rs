@@ -207,6 +207,7 @@ mod tests {
                 args: Json::from_stored("{}"),
                 max_time: None,
                 enqueued,
+                trace: None,
             },
             standing: Standing { state: State::Running { worker }, attempt: 1, failures: 0, suspect: None },
             counts: Counts::default(),

@@ -89,7 +89,7 @@ pub(super) use standing_columns;
 /// Reads the columns of [`job_columns`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     let (standing, counts) = standing_from(row, 7)?;
-    Ok(Job { call: call(row)?, standing, counts })
+    Ok(Job { call: call(row)?, standing, counts, ended: None })
 }
 
 fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
@@ -102,6 +102,7 @@ fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
         args: json(row, 4)?,
         max_time: row.get::<_, Option<i64>>(5)?.map(limit),
         enqueued: time(row.get(6)?),
+        trace: None,
     })
 }
 

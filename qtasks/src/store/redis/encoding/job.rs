@@ -88,7 +88,7 @@ pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Jo
 
 pub(crate) fn job(id: JobId, parts: &Parts<'_>) -> Read<Job> {
     let (standing, counts) = standing(parts)?;
-    Ok(Job { call: call(id, parts.job)?, standing, counts })
+    Ok(Job { call: call(id, parts.job)?, standing, counts, ended: None })
 }
 
 fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
@@ -104,6 +104,7 @@ fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
         args: Json::from_stored(unread.rest()?),
         max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
+        trace: None,
     })
 }
 
@@ -170,12 +171,12 @@ fn counting(standing: Standing, bytes: &[u8]) -> Read<(Standing, Counts)> {
 
 /// The job after `ask` has leased it; the parts are as they were before.
 pub(crate) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
-    let Job { call, standing: before, counts } = job(id, parts)?;
+    let Job { call, standing: before, counts, .. } = job(id, parts)?;
     let leased = Some(time(millis(ask.now)));
     let suspect = before.suspect.map(|suspect| Suspect { leased, liable: ask.suspects.liable(), ..suspect });
     let state = State::Running { worker: ask.worker };
     let standing = Standing { state, attempt: before.attempt + 1, failures: before.failures, suspect };
-    Ok(Job { call, standing, counts })
+    Ok(Job { call, standing, counts, ended: None })
 }
 
 fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {

@@ -106,6 +106,7 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
         call: JobCall { id, priority: 4, ..new_job().call },
         standing: Standing { state, suspect, attempt, failures: 1 },
         counts: Counts::default(),
+        ended: None,
     };
     let later = State::Waiting { due: NOW + Duration::from_millis(5) };
     let output = Output::Value(Json::from_stored("7"));
