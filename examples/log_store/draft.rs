@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use qtasks::{
     Error, Result,
     job::{Job, JobId, NewJob, Reply, State, Suspect},
-    store::{Ask, Hold, Leased, Record, Settlement, Written},
+    store::{Ask, Hold, Leased, NoteChange, Placement, Record, Settlement, Written},
 };
 
 use crate::table::{Change, Table};
@@ -113,9 +113,37 @@ impl<'t> Draft<'t> {
         if steps.is_some_and(|steps| steps != job.counts.steps) {
             return Written::Fenced;
         }
-        let job = Job { standing: outcome.standing(job.standing.attempt), ..job.clone() };
-        self.rest.push(Change::Settled(job.call.id, now, attempt));
+        let ended = outcome.next.is_ended().then_some(now);
+        let job = Job { standing: outcome.standing(job.standing.attempt), ended, ..job.clone() };
+        self.rest.extend(attempt.map(|attempt| Change::Attempt(job.call.id, attempt)));
         self.set(job);
+        Written::Yes
+    }
+
+    pub(crate) fn place(&mut self, Placement { job, queue, priority, due }: Placement) -> Written {
+        let Some(job) = self.job(job).filter(|job| job.standing.attempt == 0) else { return Written::Fenced };
+        let State::Waiting { due: was } = job.standing.state else { return Written::Fenced };
+        let mut job = job.clone();
+        job.call.queue = queue.unwrap_or(job.call.queue);
+        job.call.priority = priority.unwrap_or(job.call.priority);
+        job.standing.state = State::Waiting { due: due.unwrap_or(was) };
+        self.set(job);
+        Written::Yes
+    }
+
+    pub(crate) fn note(&mut self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Written {
+        let may_follow = |change: &NoteChange| {
+            let (kind, name) = change.place();
+            change.may_follow(self.table.note(kind, name).map(|note| note.version))
+        };
+        if !changes.iter().all(may_follow) {
+            return Written::Fenced;
+        }
+        self.rest.extend(changes.into_iter().map(|change| match change {
+            NoteChange::Write { note, .. } => Change::Note(note),
+            NoteChange::Delete { kind, name, .. } => Change::NoteDeleted(kind, name),
+        }));
+        self.enqueue(jobs);
         Written::Yes
     }
 

@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use qtasks::{
     BoxError, Error, Result,
     job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, WorkerId},
-    store::{Ask, Filter, Leased, Notifier, Presence, Record, Renewed, Settlement, Store, Written},
+    store::{
+        Ask, Budget, Filter, Find, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Record,
+        Renewed, Settlement, Store, Written,
+    },
 };
 use tokio::task::spawn_blocking;
 
@@ -101,6 +104,9 @@ fn notify(notifier: &Notifier, changes: &[Change]) {
     if jobs().any(|job| matches!(job.standing.state, State::Waiting { .. })) {
         notifier.notify_work();
     }
+    if changes.iter().any(|change| matches!(change, Change::Note(_) | Change::NoteDeleted(..))) {
+        notifier.notify_notes();
+    }
 }
 
 /// An error after which the same call may be made again.
@@ -168,6 +174,27 @@ impl Store for LogStore {
 
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         self.look_at(id, |entry| Some((entry.job.standing.clone(), entry.job.counts))).await
+    }
+
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        self.look(move |table| table.find(&find, after, budget)).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        self.look(move |table| table.counts(now)).await
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        let kind = kind.to_owned();
+        self.look(move |table| table.notes(&kind)).await
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        self.change(move |draft| Ok(draft.note(changes, jobs))).await
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        self.change(move |draft| Ok(draft.place(placement))).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

@@ -1,11 +1,14 @@
 //! What the log comes to: the jobs as they are.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use jiff::Timestamp;
 use qtasks::{
-    job::{Attempt, Job, JobId, Lease, Memo, State, Step, WorkerId},
-    store::{Filter, Presence, trim_attempts},
+    job::{Attempt, Job, JobId, Lease, Memo, State, StateKind, Step, WorkerId},
+    store::{Budget, Filter, Find, JobCounts, Lane, LaneCounts, Note, Order, Page, Presence, search, trim_attempts},
 };
 use serde::{Deserialize, Serialize};
 
@@ -16,15 +19,20 @@ pub(crate) enum Change {
     Job(Job),
     Step(JobId, Step),
     Memo(JobId, Memo),
-    /// When it came to its state, and the attempt that ended with that.
-    Settled(JobId, Timestamp, Option<Attempt>),
-    /// It is deleted with all that belongs to it.
+    /// An attempt has ended.
+    Attempt(JobId, Attempt),
+    /// The job is deleted with all that belongs to it.
     Pruned(JobId),
+    /// The note, new or known, is like this from now on.
+    Note(Note),
+    /// The note of this kind and name is deleted.
+    NoteDeleted(String, String),
 }
 
 #[derive(Default)]
 pub(crate) struct Table {
     jobs: BTreeMap<JobId, Entry>,
+    notes: BTreeMap<(String, String), Note>,
     /// That is not in the log: of workers of another process nothing is heard.
     workers: HashMap<WorkerId, Known>,
 }
@@ -43,7 +51,6 @@ pub(crate) struct Entry {
     pub(crate) steps: Vec<Step>,
     pub(crate) memos: Vec<Memo>,
     pub(crate) attempts: Vec<Attempt>,
-    settled: Timestamp,
 }
 
 impl Table {
@@ -58,14 +65,19 @@ impl Table {
                 },
                 Change::Step(id, step) => self.known(id).steps.push(step),
                 Change::Memo(id, memo) => self.known(id).memos.push(memo),
-                Change::Settled(id, now, attempt) => {
+                Change::Attempt(id, attempt) => {
                     let entry = self.known(id);
-                    entry.settled = now;
-                    entry.attempts.extend(attempt);
+                    entry.attempts.push(attempt);
                     trim_attempts(&mut entry.attempts);
                 }
                 Change::Pruned(id) => {
                     self.jobs.remove(&id);
+                }
+                Change::Note(note) => {
+                    self.notes.insert((note.kind.clone(), note.name.clone()), note);
+                }
+                Change::NoteDeleted(kind, name) => {
+                    self.notes.remove(&(kind, name));
                 }
             }
         }
@@ -82,6 +94,41 @@ impl Table {
     /// All jobs, oldest first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values().map(|entry| &entry.job)
+    }
+
+    pub(crate) fn find(&self, find: &Find, after: Option<JobId>, budget: Budget) -> Page {
+        let ids = |job: &&Job| find.id.as_ref().is_none_or(|prefix| prefix.ids().contains(&job.call.id));
+        let dead = |job: &&Job| find.states != [StateKind::Dead] || matches!(job.standing.state, State::Dead { .. });
+        let jobs = self.all().filter(ids).filter(dead);
+        match find.order {
+            Order::Oldest => search(jobs.filter(|job| after.is_none_or(|after| job.call.id > after)), find, budget),
+            Order::Newest => {
+                let newest_first: Vec<_> = jobs.filter(|job| after.is_none_or(|after| job.call.id < after)).collect();
+                search(newest_first.into_iter().rev(), find, budget)
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self, now: Timestamp) -> Vec<LaneCounts> {
+        let mut lanes = BTreeMap::<Lane, Vec<&Job>>::new();
+        for job in self.all() {
+            let lane = Lane { queue: job.call.queue.clone(), task: job.call.task.clone() };
+            lanes.entry(lane).or_default().push(job);
+        }
+        let counts = lanes.into_iter().map(|(lane, of_lane)| {
+            let mut jobs = JobCounts::default();
+            of_lane.iter().for_each(|job| *jobs.of_mut(job.standing.state.kind()) += 1);
+            LaneCounts { lane, jobs, oldest_due: oldest_due(&of_lane, now) }
+        });
+        counts.collect()
+    }
+
+    pub(crate) fn note(&self, kind: &str, name: &str) -> Option<&Note> {
+        self.notes.get(&(kind.to_owned(), name.to_owned()))
+    }
+
+    pub(crate) fn notes(&self, kind: &str) -> Vec<Note> {
+        self.notes.values().filter(|note| note.kind == kind).cloned().collect()
     }
 
     pub(crate) fn page(&self, filter: &Filter, after: Option<JobId>, limit: usize) -> Vec<Job> {
@@ -130,10 +177,9 @@ impl Table {
 
     /// Jobs that ended so long ago that they need not be kept.
     pub(crate) fn old(&self, finished: Timestamp, dead: Timestamp) -> impl Iterator<Item = JobId> {
-        let old = move |entry: &&Entry| match entry.job.standing.state {
-            State::Dead { .. } => entry.settled < dead,
-            State::Done { .. } | State::Cancelled { .. } => entry.settled < finished,
-            State::Waiting { .. } | State::Running { .. } => false,
+        let old = move |entry: &&Entry| {
+            let before = if matches!(entry.job.standing.state, State::Dead { .. }) { dead } else { finished };
+            entry.job.ended.is_some_and(|ended| ended < before)
         };
         self.jobs.values().filter(old).map(|entry| entry.job.call.id)
     }
@@ -141,7 +187,17 @@ impl Table {
 
 impl Entry {
     fn new(job: Job) -> Self {
-        let settled = job.call.enqueued;
-        Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new(), settled }
+        Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new() }
     }
+}
+
+/// Since when the next job in line is due, or when the next one will be.
+fn oldest_due(jobs: &[&Job], now: Timestamp) -> Option<Timestamp> {
+    let waiting = jobs.iter().filter(|job| job.standing.suspect.is_none()).filter_map(|job| match job.standing.state {
+        State::Waiting { due } => {
+            Some((due > now, if due > now { Some(due) } else { None }, Reverse(job.call.priority), job.call.id, due))
+        }
+        _ => None,
+    });
+    waiting.min().map(|(.., due)| due)
 }

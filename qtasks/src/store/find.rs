@@ -229,7 +229,8 @@ impl IdPrefix {
     pub fn ids(&self) -> RangeInclusive<JobId> {
         let ends = ['0', 'f'].map(|digit| {
             let digits = self.0.chars().chain(std::iter::repeat(digit)).take(32);
-            let number = digits.fold(0_u128, |number, digit| (number << 4) | u128::from(digit.to_digit(16).unwrap_or(0)));
+            let number =
+                digits.fold(0_u128, |number, digit| (number << 4) | u128::from(digit.to_digit(16).unwrap_or(0)));
             JobId::from_bytes(number.to_be_bytes())
         });
         ends[0]..=ends[1]
@@ -240,7 +241,8 @@ impl FromStr for IdPrefix {
     type Err = ParseIdPrefixError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits: String = text.chars().filter(|digit| *digit != '-').map(|digit| digit.to_ascii_lowercase()).collect();
+        let digits: String =
+            text.chars().filter(|digit| *digit != '-').map(|digit| digit.to_ascii_lowercase()).collect();
         if (1..=32).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Ok(Self(digits));
         }

@@ -1,12 +1,13 @@
 //! Small named documents beside the jobs: what the parts of an application, on many machines, agree on.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{job::Version, json::Json};
 
 /// A small named document: a pause, a schedule, the card of a worker or a task. A store keeps it and knows nothing of what it
 /// says. There are thousands of a kind at most, of up to 64 KiB each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// What kind of note it is, a word in small letters. A kind is read as a whole.
     pub kind: String,

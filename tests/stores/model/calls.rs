@@ -3,16 +3,18 @@
 use jiff::{SignedDuration, Timestamp};
 use qtasks::{
     Result, Retry,
-    job::{Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, Progress, Reply, StateKind, Step, WorkerId},
+    job::{
+        Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, Progress, Reply, StateKind, Step, Version, WorkerId,
+    },
     json::Json,
     lifecycle::{self, Outcome},
-    store::{Ask, Filter, Hold, Record, Renewed, Settlement, Store},
+    store::{Ask, Budget, Find, Hold, Note, NoteChange, Order, Placement, Record, Renewed, Settlement, Store},
 };
 
 use crate::{
     at, id,
     model::{Model, holder},
-    operations::{Claim, Holding, New, Operation, Settling, Writing},
+    operations::{Claim, Holding, New, Noting, Operation, Settling, Writing},
     worker_id,
 };
 
@@ -29,7 +31,11 @@ pub(crate) enum Call {
     Record(Vec<Record>),
     Settle(Vec<Settlement>),
     Prune(Timestamp, Timestamp),
-    Jobs(Filter, Option<JobId>),
+    Find(Find, Option<JobId>),
+    Counts(Timestamp),
+    Place(Placement),
+    Note(Vec<NoteChange>, Vec<NewJob>),
+    Notes,
     Steps(JobId, u64, usize),
     LastStep(JobId),
     Standing(JobId),
@@ -66,7 +72,20 @@ impl Call {
             Self::Record(records) => text(store.record(records.into()).await),
             Self::Settle(settlements) => text(store.settle(settlements.into()).await),
             Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
-            Self::Jobs(filter, after) => text(store.jobs(filter, after, 3).await),
+            // How many jobs a store looks at is its own.
+            Self::Find(find, after) => text(store.find(find, after, Budget::jobs(3)).await.map(|page| page.jobs)),
+            // A lane without jobs may be there or not.
+            Self::Counts(now) => text(store.counts(now).await.map(|mut lanes| {
+                lanes.retain(|lane| lane.jobs.total() > 0);
+                lanes.sort_by(|one, other| one.lane.cmp(&other.lane));
+                lanes.into_iter().map(|lane| (lane.lane, lane.jobs)).collect::<Vec<_>>()
+            })),
+            Self::Place(placement) => text(store.place(placement).await),
+            Self::Note(changes, jobs) => text(store.note(changes, jobs).await),
+            Self::Notes => text(store.notes("pause").await.map(|mut notes| {
+                notes.sort_by(|one, other| one.name.cmp(&other.name));
+                notes
+            })),
             Self::Steps(job, from, limit) => text(store.steps(job, from, limit).await),
             Self::Standing(job) => text(store.standing(job).await),
             Self::LastStep(job) => text(store.last_step(job).await),
@@ -132,17 +151,42 @@ impl Operation {
                 Call::Settle(settlings.into_iter().map(|settling| settling.settlement(model, now)).collect())
             }
             Self::Prune { finished, dead } => Call::Prune(ago(finished), ago(dead)),
-            Self::Jobs { task, queue, state, after } => {
-                let mut filter = Filter::default();
-                filter.task = task.map(Into::into);
-                filter.queue = queue.map(Into::into);
-                filter.state = state;
-                Call::Jobs(filter, after.map(id))
+            Self::Find { task, queue, state, oldest_first, after } => {
+                let mut find = Find::default();
+                find.tasks = task.map(Into::into).into_iter().collect();
+                find.queues = queue.map(Into::into).into_iter().collect();
+                find.states = state.into_iter().collect();
+                find.order = if oldest_first { Order::Oldest } else { Order::Newest };
+                Call::Find(find, after.map(id))
+            }
+            Self::Place { job, queue, priority, delay } => {
+                let due = delay.map(|delay| now + SignedDuration::from_millis(delay));
+                Call::Place(Placement { job: id(job), queue: queue.map(Into::into), priority, due })
+            }
+            Self::Note { mut changes, jobs } => {
+                changes.dedup_by_key(|change| change.name);
+                let changes = changes.into_iter().filter_map(Noting::change).collect();
+                return vec![Call::Note(changes, jobs.into_iter().map(|new| new_job(new, now)).collect()), Call::Notes];
             }
             Self::Steps { job, from, limit } => {
                 return vec![Call::Standing(id(job)), Call::Steps(id(job), from, limit)];
             }
         }]
+    }
+}
+
+impl Noting {
+    fn change(self) -> Option<NoteChange> {
+        let version = |number: u8| Version::from_bytes([number; 16]);
+        let (kind, name) = ("pause".to_owned(), self.name.to_string());
+        let seen = self.seen.map(version);
+        Some(match self.version {
+            Some(number) => {
+                let value = Json::from_stored(format!("[{number}]"));
+                NoteChange::Write { note: Note { kind, name, version: version(number), value, until: None }, seen }
+            }
+            None => NoteChange::Delete { kind, name, seen: seen? },
+        })
     }
 }
 

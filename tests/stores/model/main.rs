@@ -18,7 +18,7 @@ use proptest::{
 use qtasks::{
     Result,
     job::{Job, JobId, WorkerId},
-    store::{Filter, Memory, Store, postgres::Postgres, sqlite::Sqlite},
+    store::{Budget, Find, Memory, Store, postgres::Postgres, sqlite::Sqlite},
 };
 use qtasks_tests::{length::by_length, servers};
 use tempfile::TempDir;
@@ -90,6 +90,9 @@ async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), 
             let expected = call.clone().make(&model).await;
             prop_assert_eq!(call.clone().make(&*store).await, expected, "{:#?}", call);
             prop_assert_eq!(all_jobs(&*store).await, all_jobs(&model).await, "all jobs after {:#?}", call);
+            let counts = Call::Counts(now);
+            let expected = counts.clone().make(&model).await;
+            prop_assert_eq!(counts.make(&*store).await, expected, "the counts after {:#?}", call);
         }
     }
     for job in all_jobs(&model).await {
@@ -108,7 +111,7 @@ async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), 
 }
 
 pub(crate) async fn all_jobs(store: &dyn Store) -> Vec<Job> {
-    store.jobs(Filter::default(), None, 1_000).await.unwrap()
+    store.find(Find::default().oldest_first(), None, Budget::jobs(1_000)).await.unwrap().jobs
 }
 
 pub(crate) fn at(milliseconds: i64) -> Timestamp {

@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    collections::BTreeSet,
     sync::{Arc, Mutex},
 };
 
@@ -11,8 +12,8 @@ use qtasks::{
     Error, Result,
     job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
     store::{
-        Ask, Filter, Hold, Leased, Notifier, Presence, Record, Renewed, Settlement, Store, Suspects, Written,
-        trim_attempts,
+        Ask, Budget, Filter, Find, Hold, JobCounts, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Order, Page,
+        Placement, Presence, Record, Renewed, Settlement, Store, Suspects, Written, search, trim_attempts,
     },
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct Known {
     jobs: Vec<Entry>,
     /// Each with the number of its last renewal; none, where it has left.
     workers: Vec<(WorkerId, Option<u64>)>,
+    notes: Vec<Note>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +38,6 @@ pub(crate) struct Entry {
     steps: Vec<Step>,
     memos: Vec<Memo>,
     attempts: Vec<Attempt>,
-    ended: Timestamp,
 }
 
 impl Model {
@@ -55,7 +56,7 @@ impl Known {
             return;
         }
         let job = new.into();
-        self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![], ended: Timestamp::MAX });
+        self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![] });
     }
 
     fn sorted(&self) -> Vec<Job> {
@@ -133,9 +134,49 @@ impl Known {
         entry.job.standing = settlement.outcome.standing(entry.job.standing.attempt);
         entry.attempts.extend(settlement.attempt);
         trim_attempts(&mut entry.attempts);
-        entry.ended = settlement.now;
+        entry.job.ended = entry.job.standing.state.is_ended().then_some(settlement.now);
         Written::Yes
     }
+
+    fn place(&mut self, placement: Placement) -> Written {
+        let Some(entry) = self.find(placement.job) else { return Written::Fenced };
+        let job = &mut entry.job;
+        let State::Waiting { due } = &mut job.standing.state else { return Written::Fenced };
+        if job.standing.attempt > 0 {
+            return Written::Fenced;
+        }
+        *due = placement.due.unwrap_or(*due);
+        job.call.queue = placement.queue.unwrap_or(job.call.queue.clone());
+        job.call.priority = placement.priority.unwrap_or(job.call.priority);
+        Written::Yes
+    }
+
+    fn note(&mut self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Written {
+        let found = |change: &NoteChange| {
+            self.notes.iter().find(|note| change.place() == (&note.kind, &note.name)).map(|note| note.version)
+        };
+        if !changes.iter().all(|change| change.may_follow(found(change))) {
+            return Written::Fenced;
+        }
+        for change in changes {
+            self.notes.retain(|note| change.place() != (&note.kind, &note.name));
+            if let NoteChange::Write { note, .. } = change {
+                self.notes.push(note);
+            }
+        }
+        jobs.into_iter().for_each(|job| self.enqueue(job));
+        Written::Yes
+    }
+}
+
+/// Since when the next job in line is due, or when the next one will be.
+fn oldest_due<'j>(jobs: impl Iterator<Item = &'j Job> + Clone, now: Timestamp) -> Option<Timestamp> {
+    let waiting = jobs.filter(|job| job.standing.suspect.is_none()).filter_map(|job| match job.standing.state {
+        State::Waiting { due } => Some((due, Reverse(job.call.priority), job.call.id)),
+        _ => None,
+    });
+    let next_in_line = waiting.clone().filter(|(due, ..)| *due <= now).min_by_key(|(_, priority, id)| (*priority, *id));
+    next_in_line.or_else(|| waiting.min()).map(|(due, ..)| due)
 }
 
 pub(crate) fn holder(job: &Job) -> Option<WorkerId> {
@@ -249,6 +290,43 @@ impl Store for Model {
         Ok(self.find(id).map(|job| (job.standing, job.counts)))
     }
 
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        let mut jobs = self.known.lock().unwrap().sorted();
+        if find.order == Order::Newest {
+            jobs.reverse();
+        }
+        let is_behind = |id: JobId, after| if find.order == Order::Newest { id < after } else { id > after };
+        jobs.retain(|job| after.is_none_or(|after| is_behind(job.call.id, after)));
+        Ok(search(&jobs, &find, budget))
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        let jobs = self.known.lock().unwrap().sorted();
+        let of = |job: &Job| Lane { queue: job.call.queue.clone(), task: job.call.task.clone() };
+        let lanes: BTreeSet<_> = jobs.iter().map(of).collect();
+        let counts = lanes.into_iter().map(|lane| {
+            let of_lane = jobs.iter().filter(|job| of(job) == lane);
+            let mut counts = JobCounts::default();
+            of_lane.clone().for_each(|job| *counts.of_mut(job.standing.state.kind()) += 1);
+            LaneCounts { oldest_due: oldest_due(of_lane, now), jobs: counts, lane: lane.clone() }
+        });
+        Ok(counts.collect())
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        let mut notes = self.known.lock().unwrap().notes.clone();
+        notes.retain(|note| note.kind == kind);
+        Ok(notes)
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        Ok(self.known.lock().unwrap().note(changes, jobs))
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        Ok(self.known.lock().unwrap().place(placement))
+    }
+
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
         let mut jobs = self.known.lock().unwrap().sorted();
         jobs.retain(|job| filter.passes(job) && after.is_none_or(|after| job.call.id > after));
@@ -285,7 +363,7 @@ impl Store for Model {
         let before = known.jobs.len();
         known.jobs.retain(|entry| {
             let limit = if entry.job.standing.state.name() == "dead" { dead } else { finished };
-            !(entry.job.standing.state.is_ended() && entry.ended < limit)
+            !entry.job.ended.is_some_and(|ended| ended < limit)
         });
         assert!(before - known.jobs.len() <= limit, "which jobs go first is for each store to say");
         Ok(before - known.jobs.len())

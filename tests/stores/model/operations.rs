@@ -56,11 +56,22 @@ pub(crate) enum Operation {
         finished: i64,
         dead: i64,
     },
-    Jobs {
+    Find {
         task: Option<&'static str>,
         queue: Option<&'static str>,
         state: Option<StateKind>,
+        oldest_first: bool,
         after: Option<u8>,
+    },
+    Place {
+        job: u8,
+        queue: Option<&'static str>,
+        priority: Option<i16>,
+        delay: Option<i64>,
+    },
+    Note {
+        changes: Vec<Noting>,
+        jobs: Vec<New>,
     },
     Steps {
         job: u8,
@@ -109,6 +120,15 @@ pub(crate) struct Settling {
     pub(crate) ending: Option<Ending>,
 }
 
+/// A change of one of a few notes, to or from one of a few versions.
+#[derive(Clone, Debug)]
+pub(crate) struct Noting {
+    pub(crate) name: u8,
+    pub(crate) seen: Option<u8>,
+    /// The version that is written; none to delete.
+    pub(crate) version: Option<u8>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Holding {
     Lease,
@@ -119,15 +139,16 @@ pub(crate) enum Holding {
 }
 
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
-    let new = (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, time(&[0, 0, 0, -5, 5, 10, 30]));
+    let new = || (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, time(&[0, 0, 0, -5, 5, 10, 30]));
     let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
     let lease =
         (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, suspects(), time(&[0, 0, 0, 1, 5, 10, HOUR, -HOUR]));
     let jobs = (option::of(select(&TASKS[..])), option::of(select(&QUEUES[..])), option::of(select(&STATES[..])));
+    let place = (job(), option::of(select(&QUEUES[..])), option::of(-2..=2_i16), option::of(time(&[0, -5, 5, 30])));
     prop_oneof![
         2 => time(&[1, 5, 10]).prop_map(Operation::Wait),
         1 => time(&[HOUR, -HOUR]).prop_map(Operation::Wait),
-        4 => vec(new, 0..5).prop_map(Operation::Enqueue),
+        4 => vec(new(), 0..5).prop_map(Operation::Enqueue),
         6 => lease.prop_map(|(worker, queues, tasks, limit, suspects, behind)| {
             Operation::Lease { worker, queues, tasks, limit, suspects, behind }
         }),
@@ -138,9 +159,11 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         6 => vec(writing(), 0..4).prop_map(Operation::Record),
         6 => vec(settling(), 0..4).prop_map(Operation::Settle),
         1 => (time(&[-5, 0, 5, 10]), time(&[-5, 0, 5, 10])).prop_map(|(finished, dead)| Operation::Prune { finished, dead }),
-        2 => (jobs, option::of(job())).prop_map(|((task, queue, state), after)| {
-            Operation::Jobs { task, queue, state, after }
+        2 => (jobs, any::<bool>(), option::of(job())).prop_map(|((task, queue, state), oldest_first, after)| {
+            Operation::Find { task, queue, state, oldest_first, after }
         }),
+        2 => place.prop_map(|(job, queue, priority, delay)| Operation::Place { job, queue, priority, delay }),
+        2 => (vec(noting(), 0..3), vec(new(), 0..2)).prop_map(|(changes, jobs)| Operation::Note { changes, jobs }),
         1 => (job(), 0..6_u64, 0..6_usize).prop_map(|(job, from, limit)| Operation::Steps { job, from, limit }),
     ]
 }
@@ -197,6 +220,11 @@ pub(crate) fn writing() -> impl Strategy<Value = Writing> {
             passed,
         },
     )
+}
+
+pub(crate) fn noting() -> impl Strategy<Value = Noting> {
+    let version = || option::weighted(0.7, 0..3_u8);
+    (0..2_u8, version(), version()).prop_map(|(name, seen, version)| Noting { name, seen, version })
 }
 
 pub(crate) fn settling() -> impl Strategy<Value = Settling> {

@@ -41,7 +41,8 @@ fn in_lane(queue: &str, task: &str) -> NewJob {
 pub async fn jobs_are_counted_in_every_state(store: Arc<dyn Store>) {
     let store = Subject(store);
     store.counts_are_right("nothing").await;
-    let jobs = vec![in_lane("a", "x"), in_lane("a", "y"), in_lane("b", "x"), NewJob { due: at(9_000), ..in_lane("b", "x") }];
+    let jobs =
+        vec![in_lane("a", "x"), in_lane("a", "y"), in_lane("b", "x"), NewJob { due: at(9_000), ..in_lane("b", "x") }];
     store.enqueue(jobs.clone()).await;
     store.counts_are_right("an enqueue").await;
     store.enqueue(jobs.clone()).await;

@@ -28,7 +28,8 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
     store.enqueue([plain.clone(), special.clone()]).await;
     for new in [plain, special] {
         let job = store.job(new.call.id).await;
-        let expected = Job { call: new.call, standing: Standing::waiting(new.due), counts: Counts::default(), ended: None };
+        let expected =
+            Job { call: new.call, standing: Standing::waiting(new.due), counts: Counts::default(), ended: None };
         assert_eq!(job, expected);
     }
 }

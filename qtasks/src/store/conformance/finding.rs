@@ -38,9 +38,8 @@ impl Subject {
 }
 
 fn arg(path: &str, values: &[&str]) -> FindArg {
-    let [path, values] = [path.split('.').collect(), values.to_vec()].map(|texts: Vec<&str>| {
-        texts.into_iter().map(str::to_owned).collect()
-    });
+    let [path, values] = [path.split('.').collect(), values.to_vec()]
+        .map(|texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect());
     FindArg { path, values }
 }
 
@@ -159,7 +158,8 @@ pub async fn dead_jobs_are_found_among_many_others(store: Arc<dyn Store>) {
     assert_eq!(ids(&page.jobs), dead_ones);
     let rest = answer(store.0.find(Find::default().state(StateKind::Dead), Some(dead_ones[0]), budget).await);
     assert_eq!(ids(&rest.jobs), dead_ones[1..]);
-    let lease = lease_of(&store.lease(crate::store::Ask { limit: 1, ..ask(crate::model::job::WorkerId::new()) }).await[0]);
+    let lease =
+        lease_of(&store.lease(crate::store::Ask { limit: 1, ..ask(crate::model::job::WorkerId::new()) }).await[0]);
     let retried = Settlement { hold: seen(dead_ones[0], StateKind::Dead), ..settlement(lease, waiting(0)) };
     store.settle(retried).await;
     let page = answer(store.0.find(Find::default().state(StateKind::Dead), None, budget).await);

@@ -43,8 +43,8 @@ mod settling;
 use std::sync::Arc;
 
 pub use self::{
-    counting::*, ending::*, enqueueing::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*, leasing::*, limits::*,
-    memos::*, notes::*, notifications::*, order::*, placing::*, reading::*, recording::*, settling::*,
+    counting::*, ending::*, enqueueing::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*, leasing::*,
+    limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, reading::*, recording::*, settling::*,
 };
 use super::Store;
 

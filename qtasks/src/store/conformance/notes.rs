@@ -121,7 +121,7 @@ pub async fn one_of_many_changes_a_note(store: Arc<dyn Store>) {
     let mut seen = None;
     for round in 0..5 {
         let tries = (0..16).map(|number| {
-            let (store, note, job) = (store.clone(), note("all", &format!("{round}{number:02}")), call());
+            let (store, note, job) = (store.clone(), note("all", &format!("[{round},{number}]")), call());
             let change = NoteChange::Write { note: note.clone(), seen };
             async move { (store.note([change], vec![job.clone()]).await, note, job.call.id) }
         });

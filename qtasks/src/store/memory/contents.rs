@@ -19,8 +19,8 @@ use crate::{
         lifecycle::Outcome,
     },
     store::{
-        Ask, Budget, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement, Presence, Record,
-        Settlement, Written, search, trim_attempts,
+        Ask, Budget, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement, Presence,
+        Record, Settlement, Written, search, trim_attempts,
     },
 };
 

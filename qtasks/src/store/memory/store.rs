@@ -17,8 +17,8 @@ use crate::{
     error::Result,
     model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Budget, Changes, Filter, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
-        Record, Renewed, Scheme, Settlement, Store, Written,
+        Ask, Budget, Changes, Filter, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement,
+        Presence, Record, Renewed, Scheme, Settlement, Store, Written,
     },
 };
 
