@@ -89,6 +89,7 @@ pub use self::{
         app::QueueTasks,
         builder::Builder,
         handle::{JobHandle, Status},
+        pausing::Pausing,
         statement::Statement,
         watch::Update,
     },
@@ -98,6 +99,7 @@ pub use self::{
     model::{
         job, json,
         limits::{Limits, OverLimit},
+        pause::{Pause, Scope},
         retry::Retry,
     },
     schema::{

@@ -10,8 +10,8 @@ use qtasks::{
     Result,
     job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Settlement,
-        Store, Transacted, Written,
+        Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+        PendingStep, Placement, Presence, Record, Renewed, Settlement, Store, Transacted, Written,
     },
 };
 
@@ -177,6 +177,45 @@ impl<E: Edge> Store for Behind<E> {
 
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         self.pass("standing", id, |store, _, id| async move { store.standing(id).await }).await
+    }
+
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        self.pass("find", (find, after, budget), |store, _ledger, (find, after, budget)| async move {
+            store.find(find, after, budget).await
+        })
+        .await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        self.pass("counts", now, |store, _ledger, now| async move { store.counts(now).await }).await
+    }
+
+    async fn recount(&self) -> Result<usize> {
+        self.pass("recount", (), |store, _ledger, ()| async move { store.recount().await }).await
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        self.pass("notes", kind.to_owned(), |store, _ledger, kind| async move { store.notes(&kind).await }).await
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        self.pass("note", (changes, jobs), |store, ledger, (changes, jobs)| async move {
+            let enqueues = !jobs.is_empty();
+            let written = store.note(changes, jobs).await?;
+            ledger.ring([], enqueues);
+            Ok(written)
+        })
+        .await
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        self.pass("place", placement, |store, ledger, placement| async move {
+            let job = placement.job;
+            let written = store.place(placement).await?;
+            ledger.ring([job], true);
+            Ok(written)
+        })
+        .await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

@@ -58,6 +58,10 @@ pub struct QueueTasks {
 }
 
 impl QueueTasks {
+    pub(super) fn app(&self) -> Arc<App> {
+        self.app.clone()
+    }
+
     pub(super) fn of(app: App) -> Self {
         Self { app: Arc::new(app) }
     }

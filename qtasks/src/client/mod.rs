@@ -6,6 +6,7 @@ pub(crate) mod enqueuing;
 pub(crate) mod handle;
 pub(crate) mod in_task;
 pub(crate) mod pages;
+pub(crate) mod pausing;
 pub(crate) mod run;
 pub(crate) mod statement;
 pub(crate) mod stream;

@@ -1,5 +1,6 @@
 //! What every part of an application shares: its store, clock, states and limits.
 
+pub(crate) mod notes;
 pub(crate) mod outage;
 pub(crate) mod patience;
 pub(crate) mod suspects;

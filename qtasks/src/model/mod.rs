@@ -4,6 +4,7 @@ pub mod job;
 pub mod json;
 pub mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod pause;
 pub(crate) mod pending;
 pub(crate) mod result;
 pub(crate) mod retry;

@@ -12,7 +12,7 @@ use futures::{
 };
 use tokio::{sync, time::sleep};
 
-use super::shared::WorkerShared;
+use super::{settling::Leased, shared::WorkerShared};
 use crate::{
     around::{Ended, Innermost},
     execution::{state::States, stopped::Stopped},
@@ -40,8 +40,7 @@ pub(super) enum Came<T> {
 /// Runs an attempt at `job` within all that stands around it; `lost` ends when the lease is lost, and `end` says how an attempt
 /// has ended.
 pub(super) async fn within<T: Send, F: Future<Output = T> + Send>(
-    shared: &WorkerShared,
-    job: &Job,
+    Leased { shared, job, stop: stopping, .. }: &Leased<'_>,
     lost: impl Future<Output = ()>,
     attempt: impl FnOnce(States) -> F + Send,
     end: impl Fn(&T) -> Ended + Send + Sync,
@@ -60,7 +59,7 @@ pub(super) async fn within<T: Send, F: Future<Output = T> + Send>(
     });
     let around = Box::pin(shared.app.around.attempt(job, shared.app.states.clone(), innermost));
     let stop = async {
-        select(std::pin::pin!(lost), std::pin::pin!(shared.grace_is_over())).await;
+        select(std::pin::pin!(lost), std::pin::pin!(shared.grace_is_over_since(stopping))).await;
         // The attempt stops by itself.
         drop(runs.lock().await);
         sleep(LEFT).await;

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use super::{
     pace::Pace,
+    pauses::PauseWatch,
     runner,
     shared::{JobPermit, WorkerShared},
     thread_body,
@@ -35,6 +36,9 @@ pub(crate) struct Dispatcher {
     shared: Arc<WorkerShared>,
     ask: Ask,
     tasks: Tasks,
+    /// All queues that the worker listens to.
+    queues: Arc<[String]>,
+    pauses: PauseWatch,
     slots: Arc<Semaphore>,
     concurrency: usize,
     /// The jobs that are leased and not started yet.
@@ -120,7 +124,7 @@ impl Dispatcher {
         let tasks = Tasks::of(&shared);
         let ask = Ask {
             worker: shared.id,
-            queues,
+            queues: queues.clone(),
             tasks: tasks.all.clone(),
             limit: 0,
             suspects: Suspects::PassOver,
@@ -128,9 +132,11 @@ impl Dispatcher {
         };
         let slots = Arc::new(Semaphore::new(concurrency));
         Self {
+            pauses: shared.pauses.watch(),
             shared,
             ask,
             tasks,
+            queues,
             slots,
             concurrency,
             ready: VecDeque::new(),
@@ -152,9 +158,8 @@ impl Dispatcher {
         let stopping = self.shared.stopping.clone();
         let (mut look_for_jobs, mut ahead) = (true, LeasesAhead::new());
         while !stopping.is_cancelled() {
-            if self.tasks.have_changed() {
-                self.stop_leasing_ahead(&mut ahead).await;
-                self.ask.tasks = self.tasks.to_lease();
+            if self.tasks.have_changed() | self.pauses.have_changed(self.shared.app.now()) {
+                self.change_lanes(&mut ahead).await;
                 look_for_jobs = true;
             }
             self.lease_ahead(&mut ahead);
@@ -188,13 +193,26 @@ impl Dispatcher {
                 () = work.wait() => look_for_jobs = true,
                 () = self.due(), if !look_for_jobs => look_for_jobs = true,
                 () = self.tasks.may_change() => {}
+                () = self.pauses.may_change(&self.shared.app) => {}
                 suspect_permit = self.next_suspect_permit() => self.suspect_permit = Some(suspect_permit),
                 () = self.slot_or_settlement(look_for_jobs) => {}
                 () = stopping.cancelled() => {}
             }
         }
         self.stop_leasing_ahead(&mut ahead).await;
-        self.give_back_ready().await;
+        give_back(self.shared, self.ready.into()).await;
+    }
+
+    /// Leases from other lanes from now on, since tasks have become fit to run or not, or something was paused or resumed.
+    async fn change_lanes(&mut self, ahead: &mut LeasesAhead) {
+        self.stop_leasing_ahead(ahead).await;
+        self.ask.queues = self.pauses.open_queues(&self.queues);
+        self.ask.tasks = self.pauses.open_tasks(&self.tasks.to_lease());
+        let is_paused = |job: &Job| self.pauses.keep(&job.call.queue, &job.call.task);
+        let (paused, open): (Vec<_>, Vec<_>) = self.ready.drain(..).partition(is_paused);
+        self.ready = open.into();
+        // Not here: a store that is away would hold up the other lanes.
+        self.shared.attempts.spawn(give_back(self.shared.clone(), paused));
     }
 
     /// Starts the jobs that are ready, as far as there are free slots.
@@ -405,21 +423,20 @@ impl Dispatcher {
         let due = self.next_due.is_some_and(|due| due <= self.shared.app.now());
         !due && !self.suspects_wait && self.ready.is_empty() && self.shared.leases.is_empty()
     }
+}
 
-    /// Gives back the jobs that were leased and not started.
-    async fn give_back_ready(mut self) {
-        let now = self.shared.app.now();
-        let jobs: Vec<_> = self.ready.drain(..).collect();
-        let settlements = jobs.iter().map(|job| {
-            let lease = self.lease_of(job);
-            let shared = &self.shared;
-            async move {
-                shared.settle(Settlement::given_back(job, lease, now)).await;
-                shared.leases.remove(lease);
-            }
-        });
-        futures::future::join_all(settlements).await;
-    }
+/// Gives back jobs that were leased and not started.
+async fn give_back(shared: Arc<WorkerShared>, jobs: Vec<Job>) {
+    let now = shared.app.now();
+    let settlements = jobs.iter().map(|job| {
+        let shared = &shared;
+        async move {
+            let lease = Lease { job: job.call.id, attempt: job.standing.attempt, worker: shared.id };
+            shared.settle(Settlement::given_back(job, lease, now)).await;
+            shared.leases.remove(lease);
+        }
+    });
+    futures::future::join_all(settlements).await;
 }
 
 /// Waits for the answer to the first lease ahead; for ever where there is none.

@@ -8,6 +8,7 @@ pub(crate) mod heartbeat;
 pub(crate) mod lease_table;
 pub(crate) mod maintenance;
 mod pace;
+pub(crate) mod pauses;
 pub(crate) mod recorder;
 pub(crate) mod replay;
 pub(crate) mod rescue;
@@ -39,6 +40,7 @@ use self::{
     heartbeat::{FIRST_BEAT, Heartbeat},
     lease_table::LeaseTable,
     maintenance::{pruner, unserved},
+    pauses::Pauses,
     recorder::Recorder,
     rescue::Rescue,
     retrying::RetryingStore,
@@ -197,13 +199,15 @@ impl Worker {
         let WorkerBuilder { app, concurrency, grace, .. } = builder;
         let (flush_requests, requests) = mpsc::unbounded_channel();
         let (settlements, settled) = mpsc::unbounded_channel();
+        let stopping = CancellationToken::new();
         let shared = Arc::new(WorkerShared {
             app: app.clone(),
             store: RetryingStore::new(app.store.clone(), app.outage.clone()),
             id,
             leases: LeaseTable::default(),
             flush_requests,
-            stopping: CancellationToken::new(),
+            pauses: Pauses::new(stopping.clone()),
+            stopping,
             given_up: CancellationToken::new(),
             settlements,
             attempts: TaskTracker::new(),
@@ -220,6 +224,8 @@ impl Worker {
         parts.spawn(run_unless(given_up(), Rescue::new(shared.clone(), orphans).run(finished.clone())));
         let recorder = Recorder::new(shared.store.clone(), requests, settled);
         parts.spawn(recorder.run(finished.clone(), given_up()));
+        let reading = shared.clone();
+        parts.spawn(run_unless(finished.clone(), async move { reading.pauses.keep_reading(&reading.app).await }));
         parts.spawn(run_unless(given_up(), pruner::run(app.clone(), shared.stopping.clone())));
         parts.spawn(run_unless(given_up(), unserved::run(shared.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);

@@ -59,7 +59,8 @@ pub(crate) async fn run(
     // A store need not notify of a lease.
     shared.app.store.notifier().notify_jobs([job.call.id]);
     let (began, timer) = (shared.app.now(), Timer::start());
-    let leased = Leased { shared: &shared, job: &job, lease, began, timer };
+    let stop = shared.pauses.stop_of(&job.call);
+    let leased = Leased { shared: &shared, job: &job, lease, began, timer, stop: &stop };
     let slot = UsedSlot::take();
     let flushed = leased.attempt(suspect_permit.as_mut()).await;
     drop((permit, slot));
@@ -100,8 +101,8 @@ impl Drop for UsedSlot {
 /// What came of the start of a leased job.
 enum Start<'a> {
     Started(Started<'a>),
-    /// The worker stops, before the body could be started.
-    WorkerStops,
+    /// The worker stops, or the job was paused, before the body could be started.
+    NotNow,
     LeaseLost,
 }
 
@@ -114,7 +115,7 @@ impl<'a> Leased<'a> {
         };
         match self.start(task).await {
             Start::Started(started) => started.run(suspect_permit).await,
-            Start::WorkerStops => Ok(self.released(task.schema().retry)),
+            Start::NotNow => Ok(self.released(task.schema().retry)),
             Start::LeaseLost => Err(LeaseLost),
         }
     }
@@ -124,19 +125,28 @@ impl<'a> Leased<'a> {
         let Self { shared, job, lease, .. } = self;
         let journal = self.journal(task.schema());
         let memos = memos(shared, job, task.schema(), &journal);
-        let (stopping, app) = (shared.stopping.clone(), shared.app.clone());
-        let context = TaskContext::new(job.call.id, job.standing.attempt, task.schema(), Some(memos), stopping, app);
+        let (stop, app) = (self.stop.clone(), shared.app.clone());
+        let context = TaskContext::new(job.call.id, job.standing.attempt, task.schema(), Some(memos), stop, app);
         if !shared.leases.start(lease, journal.clone(), Some(context.clone())) {
             return Start::LeaseLost;
         }
         // A body that does not yield never asks whether the lease holds: so here, or it could run beside one that another
         // worker has started.
-        let is_held = tokio::select! {
-            biased;
-            held = journal.held() => held.is_ok(),
-            () = shared.grace_is_over() => return Start::WorkerStops,
+        let may_start = async {
+            if journal.held().await.is_err() {
+                return Err(LeaseLost);
+            }
+            Ok(shared.pauses.allow(&job.call, &shared.app).await)
         };
-        if is_held {
+        let may_start = tokio::select! {
+            biased;
+            may_start = may_start => may_start,
+            () = shared.grace_is_over() => Ok(false),
+        };
+        if matches!(may_start, Ok(false)) {
+            return Start::NotNow;
+        }
+        if may_start.is_ok() {
             Start::Started(Started { leased: self, error_type: OnceLock::new(), task, journal, context })
         } else {
             Start::LeaseLost
@@ -225,7 +235,7 @@ impl<'a> Started<'a> {
             Ok(flushed) => SeenEnd::of(&flushed.verdict),
             Err(LeaseLost) => SeenEnd::lost(),
         };
-        match around::within(shared, job, self.journal.lost(), attempt, end).await {
+        match around::within(&self.leased, self.journal.lost(), attempt, end).await {
             // A stop costs no failure, whatever stands around makes of it.
             Came::Ran(Ok(flushed), Some(verdict)) if flushed.verdict != Verdict::Released => {
                 Ok(Flushed { verdict, ..flushed })
@@ -293,7 +303,7 @@ impl<'a> Started<'a> {
             // A body on a thread cannot be stopped, and learns of it at its next yield.
             () = journal.handler_failed(), if is_on_runtime => Stop::HandlerFailed,
             limit = time_up => Stop::TimeUp(limit),
-            () = self.leased.shared.grace_is_over() => Stop::WorkerStops,
+            () = self.leased.shared.grace_is_over_since(self.leased.stop) => Stop::WorkerStops,
         };
         match stop {
             Stop::TimeUp(limit) => journal.halt(Stopped::TimeUp(limit)),
@@ -372,7 +382,7 @@ impl<'a> Ran<'_, 'a> {
     /// fail only here, in its transaction: that counts, for it came before the end of the body, which ran ahead of it.
     async fn flush(self, time_up: impl Future<Output = Duration>) -> Result<Flushed<'a>, LeaseLost> {
         let Started { leased, task, journal, .. } = self.started;
-        let verdict = match finish(leased.shared, journal, time_up).await {
+        let verdict = match finish(leased, journal, time_up).await {
             Ok(()) => self.verdict?,
             Err(stopped) => self.started.verdict_of(stopped)?,
         };
@@ -385,7 +395,7 @@ impl<'a> Ran<'_, 'a> {
 
 /// Waits until the journal is written. Handlers in transactions may not go on for longer than a body.
 async fn finish(
-    shared: &WorkerShared,
+    Leased { shared, stop, .. }: &Leased<'_>,
     journal: &Journal,
     time_up: impl Future<Output = Duration>,
 ) -> Result<(), Stopped> {
@@ -393,7 +403,7 @@ async fn finish(
         biased;
         finished = journal.finish() => return finished,
         limit = time_up => Stopped::TimeUp(limit),
-        () = shared.grace_is_over() => Stopped::Released,
+        () = shared.grace_is_over_since(stop) => Stopped::Released,
     };
     journal.halt(reason);
     tokio::select! {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::shared::{Settled, WorkerShared};
 use crate::{
@@ -27,6 +28,8 @@ pub(super) struct Leased<'a> {
     pub(super) lease: Lease,
     pub(super) began: Timestamp,
     pub(super) timer: Timer,
+    /// Cancelled when the attempt is to stop.
+    pub(super) stop: &'a CancellationToken,
 }
 
 /// An attempt whose steps are durable, and what it came to, which is to be settled.

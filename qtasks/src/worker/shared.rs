@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{lease_table::LeaseTable, recorder::Settlements, retrying::RetryingStore};
+use super::{lease_table::LeaseTable, pauses::Pauses, recorder::Settlements, retrying::RetryingStore};
 use crate::{
     environment::App,
     error::Error,
@@ -24,6 +24,7 @@ pub(crate) struct WorkerShared {
     pub(crate) store: Arc<RetryingStore>,
     pub(crate) id: WorkerId,
     pub(crate) leases: LeaseTable,
+    pub(crate) pauses: Pauses,
     pub(crate) flush_requests: mpsc::UnboundedSender<FlushRequest>,
     /// Cancelled when the worker is to stop gracefully.
     pub(crate) stopping: CancellationToken,
@@ -61,8 +62,13 @@ impl WorkerShared {
     /// Waits until bodies may not go on: the grace of a worker that stops is over, or it stops at once. A worker that has
     /// stopped by itself gives its bodies no grace.
     pub(crate) async fn grace_is_over(&self) {
+        self.grace_is_over_since(&self.stopping).await;
+    }
+
+    /// Waits until the body of an attempt may not go on, which is to stop once `stop` is cancelled.
+    pub(crate) async fn grace_is_over_since(&self, stop: &CancellationToken) {
         let grace = async {
-            self.stopping.cancelled().await;
+            stop.cancelled().await;
             if self.stop_cause().is_none() {
                 tokio::time::sleep(self.grace).await;
             }

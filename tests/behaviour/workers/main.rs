@@ -8,6 +8,7 @@ mod heartbeat;
 mod losing;
 mod order;
 mod paused;
+mod pausing;
 mod poison;
 mod pruned;
 mod shaky;
