@@ -88,19 +88,25 @@ pub use self::{
     client::{
         app::QueueTasks,
         builder::Builder,
+        editing::Editing,
+        find::{Finding, Search},
         handle::{JobHandle, Status},
+        known::WorkerInfo,
         pausing::Pausing,
         statement::Statement,
         watch::Update,
+        why::Why,
     },
     clock::Clock,
     error::{BoxError, Error, Result},
     execution::{co::Co, context::TaskContext, handler::Handler, state::State, stopped::TaskError},
     model::{
+        card::{TaskCard, WorkerCard},
         job, json,
         limits::{Limits, OverLimit},
         pause::{Pause, Scope},
         retry::Retry,
+        search::SearchError,
     },
     schema::{
         Checkpoint, Generating, OnError, Resume, TaskExecSchema,
@@ -114,7 +120,10 @@ pub use self::{
     worker::{Worker, WorkerBuilder},
 };
 #[doc(inline)]
-pub use self::{model::job::JobId, store::Filter};
+pub use self::{
+    model::job::JobId,
+    store::{Budget, Filter, Find, JobCounts, LaneCounts, Page},
+};
 // What signatures and tests of stores name, and no user needs to.
 #[doc(hidden)]
 pub use self::{

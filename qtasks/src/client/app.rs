@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     enqueuing::enqueue,
     handle::JobHandle,
+    known::task_card,
     run::run,
     statement::{Statement, sql},
 };
@@ -196,7 +197,8 @@ impl QueueTasks {
 
     /// Enqueues a call of the task named `name`, with the arguments as an object by parameter name; for tools.
     ///
-    /// The task need not be known to this program.
+    /// The task need not be known to this program. Its queue and priority are then those of its [card](crate::TaskCard), if a
+    /// worker on this store has known the task.
     ///
     /// # Errors
     ///
@@ -204,6 +206,7 @@ impl QueueTasks {
     pub async fn enqueue_json(&self, name: &str, args: &impl Serialize) -> Result<JobHandle<serde_json::Value>> {
         check_name("task", name)?;
         let schema = self.app.registry.get(name).map(|task| task.schema());
+        let card = if schema.is_none() { task_card(&self.app, name).await? } else { None };
         let args = Json::encode(args)
             .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
         self.app.limits.check_args(&args)?;
@@ -212,8 +215,12 @@ impl QueueTasks {
             id: JobId::new(),
             has_own_id: false,
             task: schema.map_or_else(|| name.to_owned().into(), |schema| schema.name.into()),
-            queue: schema.map_or("default", |schema| schema.queue).into(),
-            priority: schema.map_or(0, |schema| schema.priority),
+            priority: schema.map(|schema| schema.priority).or(card.as_ref().map(|card| card.priority)).unwrap_or(0),
+            queue: match (schema, card) {
+                (Some(schema), _) => schema.queue.into(),
+                (None, Some(card)) => card.queue.into(),
+                (None, None) => "default".into(),
+            },
             args,
             due: now,
             max_time: None,

@@ -71,6 +71,10 @@ impl<C> JobHandle<C> {
         Self { id, app, output: PhantomData }
     }
 
+    pub(super) fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
     /// The job's id: enough to attach to it from anywhere, with [`QueueTasks::job`](crate::QueueTasks::job).
     pub fn id(&self) -> JobId {
         self.id

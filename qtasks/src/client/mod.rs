@@ -2,9 +2,12 @@
 
 pub(crate) mod app;
 pub(crate) mod builder;
+pub(crate) mod editing;
 pub(crate) mod enqueuing;
+pub(crate) mod find;
 pub(crate) mod handle;
 pub(crate) mod in_task;
+pub(crate) mod known;
 pub(crate) mod pages;
 pub(crate) mod pausing;
 pub(crate) mod run;
@@ -12,3 +15,4 @@ pub(crate) mod statement;
 pub(crate) mod stream;
 pub(crate) mod unserved;
 pub(crate) mod watch;
+pub(crate) mod why;

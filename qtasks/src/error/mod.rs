@@ -6,7 +6,7 @@ use std::{error::Error as StdError, fmt};
 
 use self::text::chain_until;
 pub(crate) use self::text::{bounded, sources};
-use crate::model::{job::JobId, limits::OverLimit};
+use crate::model::{job::JobId, limits::OverLimit, search::SearchError};
 
 /// A result whose error is qtasks' own, where no other is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -110,6 +110,10 @@ pub enum Error {
     /// Arguments, a value or a name are larger than the limits allow.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+
+    /// A search is none.
+    #[error(transparent)]
+    Search(#[from] SearchError),
 
     /// A value has no JSON form.
     #[error("{what} cannot be encoded as JSON: {}", chain(&**source))]

@@ -1,5 +1,7 @@
 //! Jobs and what becomes of them: values and decisions, without a store, a clock or a runtime.
 
+pub(crate) mod card;
+pub(crate) mod find;
 pub mod job;
 pub mod json;
 pub mod lifecycle;
@@ -8,3 +10,4 @@ pub(crate) mod pause;
 pub(crate) mod pending;
 pub(crate) mod result;
 pub(crate) mod retry;
+pub(crate) mod search;

@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::{
     filter::Filter,
-    find::{Budget, Find, Page},
     lane::{Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased},
     note::{Note, NoteChange},
@@ -28,6 +27,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::{
+        find::{Budget, Find, Page},
         job::{Attempt, Counts, Job, JobCall, JobId, Lease, Memo, NewJob, Standing, State, StateKind, Step, WorkerId},
         pending::PendingStep,
     },

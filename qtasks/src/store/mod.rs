@@ -11,7 +11,6 @@ mod codec;
 pub mod conformance;
 mod contract;
 mod filter;
-mod find;
 mod lane;
 mod lease;
 mod memory;
@@ -41,7 +40,6 @@ pub use self::{
     changes::Changes,
     contract::{Home, Store, UserTransaction},
     filter::Filter,
-    find::{Budget, Find, FindArg, IdPrefix, Order, Page, ParseIdPrefixError, search},
     lane::{JobCounts, Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased, Suspects},
     memory::Memory,
@@ -54,4 +52,7 @@ pub use self::{
     url::{Open, Scheme, open},
 };
 pub(crate) use self::{contract::PAGE, record::GAP, secret::without_password};
-pub use crate::model::pending::{BoxedHandler, PendingStep};
+pub use crate::model::{
+    find::{Budget, Find, FindArg, IdPrefix, Order, Page, ParseIdPrefixError, search},
+    pending::{BoxedHandler, PendingStep},
+};

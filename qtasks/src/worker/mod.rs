@@ -2,6 +2,7 @@
 
 pub(crate) mod around;
 pub(crate) mod body;
+pub(crate) mod card;
 pub(crate) mod delayed;
 pub(crate) mod dispatcher;
 pub(crate) mod heartbeat;
@@ -128,6 +129,7 @@ impl WorkerBuilder {
         if let Some(time) = renewed.now {
             clock.learn(time, asked, clock.uptime());
         }
+        card::write_cards(&self.app, id, &queues, self.concurrency).await?;
         Worker::start(id, self, queues.into(), asked + heartbeat::LEASE, runtime)
     }
 
@@ -226,6 +228,12 @@ impl Worker {
         parts.spawn(recorder.run(finished.clone(), given_up()));
         let reading = shared.clone();
         parts.spawn(run_unless(finished.clone(), async move { reading.pauses.keep_reading(&reading.app).await }));
+        let leaving = shared.clone();
+        let (ended, given) = (finished.clone(), given_up());
+        parts.spawn(async move {
+            ended.cancelled().await;
+            run_unless(given, card::remove(&leaving)).await;
+        });
         parts.spawn(run_unless(given_up(), pruner::run(app.clone(), shared.stopping.clone())));
         parts.spawn(run_unless(given_up(), unserved::run(shared.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);

@@ -5,6 +5,7 @@ mod away;
 mod cancelling;
 mod doubted;
 mod heartbeat;
+mod known;
 mod losing;
 mod order;
 mod paused;

@@ -1,4 +1,4 @@
-//! Deletes jobs that ended long enough ago.
+//! Deletes jobs that ended long enough ago, and the cards of workers that are gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     environment::App,
     error::{Result, chain},
+    worker::card,
 };
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -21,7 +22,7 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
             () = stopping.cancelled() => return,
             _ = every.tick() => {}
         }
-        if let Err(error) = prune(&app, &stopping).await {
+        if let Err(error) = prune(&app, &stopping).await.and(card::remove_left(&app).await) {
             if app.outage.is_under_way() {
                 continue;
             }

@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use jiff::Timestamp;
 
-use crate::model::job::{Job, JobId, State, StateKind};
+use super::job::{Job, JobId, State, StateKind};
 
 /// Which jobs to find, and in which order. The default finds all, the newest first. Where several values are named, one of
 /// them has to fit.
