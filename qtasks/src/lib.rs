@@ -117,6 +117,7 @@ pub use self::{
         Task,
         call::{Call, CallOptions},
     },
+    telemetry::trace::{TraceRelation, Traces},
     worker::{Worker, WorkerBuilder},
 };
 #[doc(inline)]

@@ -25,8 +25,12 @@ use crate::{
         Task,
         call::{CallOptions, Prepared},
     },
+    telemetry::trace::linked,
     worker::WorkerBuilder,
 };
+
+/// So many jobs that are enqueued together would make too large a part of the trace that enqueues them.
+const MANY: usize = 100;
 
 /// The application: it opens a store, enqueues calls of tasks, and starts workers. Cloning is cheap.
 ///
@@ -96,7 +100,10 @@ impl QueueTasks {
         &self,
         calls: impl IntoIterator<Item = C>,
     ) -> Result<Vec<JobHandle<<C::Task as Task>::Output>>> {
-        let jobs = calls.into_iter().map(|call| self.prepare(call)).collect::<Result<Vec<_>>>()?;
+        let mut jobs = calls.into_iter().map(|call| self.prepare(call)).collect::<Result<Vec<_>>>()?;
+        if jobs.len() > MANY {
+            jobs.iter_mut().for_each(|job| job.trace = linked(job.trace.take()));
+        }
         enqueue(&*self.app.store, &jobs).await?;
         Ok(jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect())
     }
@@ -225,6 +232,7 @@ impl QueueTasks {
             due: now,
             max_time: None,
             enqueued: now,
+            trace: None,
         };
         self.enqueue_prepared(self.app.let_in(job)?).await
     }

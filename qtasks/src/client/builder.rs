@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use tracing::Span;
+
 use super::app::QueueTasks;
 use crate::{
     around::{Around, Arounds},
@@ -12,6 +14,7 @@ use crate::{
     model::limits::Limits,
     store::{self, Store},
     task::registry::Registry,
+    telemetry::trace::{TraceContext, TraceRelation, Traces},
 };
 
 impl QueueTasks {
@@ -43,6 +46,7 @@ pub struct Builder {
     retention: Retention,
     clock: Clock,
     around: Arounds,
+    trace: TraceContext,
 }
 
 impl Builder {
@@ -96,6 +100,23 @@ impl Builder {
         self
     }
 
+    /// Has the context of a trace go with each job: `inject` gives the W3C `traceparent` of the span that enqueues a job, and
+    /// `extract` puts the span of an attempt below that, or links it. With the feature `opentelemetry` this needs not be said.
+    pub fn trace_context(
+        mut self,
+        inject: impl Fn() -> Option<String> + Send + Sync + 'static,
+        extract: impl Fn(&Span, &str, TraceRelation) + Send + Sync + 'static,
+    ) -> Self {
+        self.trace.set(inject, extract);
+        self
+    }
+
+    /// Which attempts are parts of the trace that enqueued their job, rather than linked to it.
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.trace.traces = traces;
+        self
+    }
+
     /// Opens the store and gathers the tasks that are linked into this program.
     ///
     /// # Errors
@@ -109,13 +130,13 @@ impl Builder {
             (None, Some(url)) => store::open(&url).await?,
             (None, None) => return Err(Error::Misuse("an application needs a store: `.store(\"sqlite:qtasks.db\")`")),
         };
-        let Self { states, limits, retention, clock, around, .. } = self;
+        let Self { states, limits, retention, clock, around, trace, .. } = self;
         let (clock, suspects) = (Arc::new(AppClock::new(clock)), Arc::default());
         if clock.is_tokios() {
             store.hold_clock();
         }
         let outage = Outage::new(clock.clone());
-        let app = App { store, states, registry, limits, retention, clock, suspects, outage, around };
+        let app = App { store, states, registry, limits, retention, clock, suspects, outage, around, trace };
         app.learn_time().await;
         Ok(QueueTasks::of(app))
     }

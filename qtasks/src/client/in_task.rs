@@ -22,7 +22,10 @@ use crate::{
         Task,
         call::{CallOptions, Prepared},
     },
-    telemetry::numbers::{Event, note},
+    telemetry::{
+        numbers::{Event, note},
+        trace::linked,
+    },
     worker::retrying::persist,
 };
 
@@ -126,6 +129,7 @@ impl TaskContext {
         }
         let make = async {
             let job = app.prepare(call)?;
+            let job = Prepared { trace: linked(job.trace), ..job };
             may_enqueue(&*app.store, &job).await?;
             // Here, since a body that runs again makes no job.
             note(&Event::Enqueued(job.lane()));

@@ -26,6 +26,7 @@ use crate::{
         call::{CallOptions, Prepared},
         registry::Registry,
     },
+    telemetry::trace::{TraceContext, linked},
 };
 
 /// One application, as its clients, workers and tasks see it.
@@ -39,6 +40,7 @@ pub(crate) struct App {
     pub(crate) suspects: Arc<SuspectTurn>,
     pub(crate) outage: Arc<Outage>,
     pub(crate) around: Arounds,
+    pub(crate) trace: TraceContext,
 }
 
 /// How long the store keeps jobs after their end.
@@ -154,6 +156,8 @@ impl App {
     ///
     /// [`Error::Rejected`] when the job is refused, and [`Error::OverLimit`] when it was given a wrong queue.
     pub(crate) fn let_in(&self, job: Prepared) -> Result<Prepared> {
+        let trace = self.trace.current();
+        let job = Prepared { trace: if job.due > job.enqueued { linked(trace) } else { trace }, ..job };
         if self.around.is_empty() {
             return Ok(job);
         }

@@ -155,6 +155,9 @@ impl Options {
         if let Some(max_time) = job.max_time {
             options.insert("max_time".into(), seconds(max_time).into());
         }
+        if let Some(trace) = &job.trace {
+            options.insert("traceparent".into(), trace.clone().into());
+        }
         options.into()
     }
 }
@@ -225,6 +228,7 @@ impl<T: Task> Call<T> {
             },
             max_time,
             enqueued: now,
+            trace: None,
         })
     }
 }
@@ -249,6 +253,8 @@ pub(crate) struct Prepared {
     pub(crate) due: Timestamp,
     pub(crate) max_time: Option<Duration>,
     pub(crate) enqueued: Timestamp,
+    /// The `traceparent` of what enqueues the job.
+    pub(crate) trace: Option<String>,
 }
 
 impl Prepared {
@@ -261,7 +267,7 @@ impl Prepared {
             args: self.args.clone(),
             max_time: self.max_time,
             enqueued: self.enqueued,
-            trace: None,
+            trace: self.trace.clone(),
         };
         NewJob { call, due: self.due }
     }

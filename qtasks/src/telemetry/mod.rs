@@ -4,7 +4,13 @@
 
 #[allow(dead_code, reason = "without its features nothing reads what is noted")]
 pub(crate) mod numbers;
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
+#[cfg(not(feature = "opentelemetry"))]
+#[path = "no_opentelemetry.rs"]
+mod opentelemetry;
 pub(crate) mod spans;
+pub(crate) mod trace;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -51,8 +51,8 @@ pub(crate) struct Sent<'j> {
     pub(crate) task: &'j str,
 }
 
-/// The span of an enqueue, within that of the caller. No job carries its context, so by the conventions its kind is `client`,
-/// and not `producer`.
+/// The span of an enqueue, within that of the caller. The context that goes with a job is the caller's and not that of this span, so
+/// by the conventions its kind is `client`, and not `producer`.
 pub(crate) fn send<'j>(jobs: impl ExactSizeIterator<Item = Sent<'j>>) -> Span {
     if !span_enabled!(target: "qtasks", Level::DEBUG) {
         return Span::none();

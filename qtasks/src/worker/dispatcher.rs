@@ -230,6 +230,7 @@ impl Dispatcher {
         self.started += 1;
         let lease = self.lease_of(&job);
         let span = spans::process(&job);
+        self.shared.app.trace.relate(&span, &job);
         // In a box: a runtime moves a future several times, and this one is large.
         let attempt = Box::pin(runner::run(self.shared.clone(), job, lease, permit, suspect_permit));
         if span.is_disabled() {

@@ -211,6 +211,7 @@ mod tests {
             },
             standing: Standing { state: State::Running { worker }, attempt: 1, failures: 0, suspect: None },
             counts: Counts::default(),
+            ended: None,
         }
     }
 
