@@ -40,7 +40,8 @@
 //! | run workers | [`QueueTasks::worker`], [`WorkerBuilder`], [`Worker`] |
 //! | choose a store, by its URL | [`QueueTasks::open`]; `sqlite`, `postgres` and `store::Redis` for what each promises |
 //! | put something around all attempts | [`Around`], [`Builder::around`] |
-//! | list and look into jobs | [`QueueTasks::jobs`], [`Filter`], [`job`] |
+//! | see what is there | [`QueueTasks::find`], [`QueueTasks::counts`], [`QueueTasks::workers`], [`JobHandle::why`], [`job`] |
+//! | stop something for a while | [`QueueTasks::pause`], [`Scope`], [`Pause`] |
 //! | write a store | [`store`] |
 //!
 //! # Features
@@ -51,7 +52,7 @@
 //! | `postgres` | the store `postgres://USER:PASSWORD@HOST/DATABASE` |
 //! | `redis`, `redis-tls` | the stores `redis://HOST` and `rediss://HOST` |
 //! | `metrics` | counts and times of jobs, by the facade `metrics` |
-//! | `opentelemetry` | counts and times by OpenTelemetry's conventions for messaging |
+//! | `opentelemetry` | counts, times and traces by OpenTelemetry's conventions for messaging |
 //! | `conformance` | the tests that every store passes, for a store of your own |
 
 // Which feature an item needs shows on docs.rs.
