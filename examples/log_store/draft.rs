@@ -8,8 +8,8 @@ use std::{
 use jiff::Timestamp;
 use qtasks::{
     Error, Result,
-    job::{Job, JobId, NewJob, Reply, State, Suspect},
-    store::{Ask, Hold, Leased, NoteChange, Placement, Record, Settlement, Written},
+    job::{Attempt, Job, JobId, NewJob, Reply, State, Suspect},
+    store::{Ask, Hold, Leased, NoteChange, Placement, Rate, Record, Settlement, Written},
 };
 
 use crate::table::{Change, Table};
@@ -115,7 +115,8 @@ impl<'t> Draft<'t> {
         }
         let ended = outcome.next.is_ended().then_some(now);
         let job = Job { standing: outcome.standing(job.standing.attempt), ended, ..job.clone() };
-        self.rest.extend(attempt.map(|attempt| Change::Attempt(job.call.id, attempt)));
+        let steps = Some(job.counts.steps);
+        self.rest.extend(attempt.map(|attempt| Change::Attempt(job.call.id, Attempt { steps, ..attempt })));
         self.set(job);
         Written::Yes
     }
@@ -129,6 +130,14 @@ impl<'t> Draft<'t> {
         job.standing.state = State::Waiting { due: due.unwrap_or(was) };
         self.set(job);
         Written::Yes
+    }
+
+    pub(crate) fn add_rates(&mut self, rates: Vec<Rate>) {
+        self.rest.extend(rates.into_iter().map(Change::Rate));
+    }
+
+    pub(crate) fn prune_rates(&mut self, minutes: Timestamp, hours: Timestamp) {
+        self.rest.push(Change::RatesPruned(minutes, hours));
     }
 
     pub(crate) fn note(&mut self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Written {

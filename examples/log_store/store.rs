@@ -12,8 +12,8 @@ use qtasks::{
     BoxError, Error, Result,
     job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, WorkerId},
     store::{
-        Ask, Budget, Filter, Find, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Record,
-        Renewed, Settlement, Store, Written,
+        Ask, Budget, Filter, Find, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate,
+        RateSpan, Record, Renewed, Settlement, Store, Written,
     },
 };
 use tokio::task::spawn_blocking;
@@ -182,6 +182,18 @@ impl Store for LogStore {
 
     async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
         self.look(move |table| table.counts(now)).await
+    }
+
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        self.change(move |draft| Ok(draft.add_rates(rates))).await
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        self.look(move |table| table.rates(span, from, to)).await
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        self.change(move |draft| Ok(draft.prune_rates(minutes, hours))).await
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

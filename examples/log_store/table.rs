@@ -8,7 +8,10 @@ use std::{
 use jiff::Timestamp;
 use qtasks::{
     job::{Attempt, Job, JobId, Lease, Memo, State, StateKind, Step, WorkerId},
-    store::{Budget, Filter, Find, JobCounts, Lane, LaneCounts, Note, Order, Page, Presence, search, trim_attempts},
+    store::{
+        Budget, Filter, Find, JobCounts, Lane, LaneCounts, Note, Order, Page, Presence, Rate, RateNumbers, RateSpan,
+        search, trim_attempts,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,12 +30,17 @@ pub(crate) enum Change {
     Note(Note),
     /// The note of this kind and name is deleted.
     NoteDeleted(String, String),
+    /// This happened besides.
+    Rate(Rate),
+    /// What happened in minutes and hours before these times is deleted.
+    RatesPruned(Timestamp, Timestamp),
 }
 
 #[derive(Default)]
 pub(crate) struct Table {
     jobs: BTreeMap<JobId, Entry>,
     notes: BTreeMap<(String, String), Note>,
+    rates: HashMap<(RateSpan, Timestamp, Lane), RateNumbers>,
     /// That is not in the log: of workers of another process nothing is heard.
     workers: HashMap<WorkerId, Known>,
 }
@@ -79,6 +87,13 @@ impl Table {
                 Change::NoteDeleted(kind, name) => {
                     self.notes.remove(&(kind, name));
                 }
+                Change::Rate(Rate { span, from, lane, numbers }) => {
+                    *self.rates.entry((span, from, lane)).or_default() += numbers;
+                }
+                Change::RatesPruned(minutes, hours) => self.rates.retain(|(span, from, _), _| match span {
+                    RateSpan::Minute => *from >= minutes,
+                    RateSpan::Hour => *from >= hours,
+                }),
             }
         }
     }
@@ -121,6 +136,17 @@ impl Table {
             LaneCounts { lane, jobs, oldest_due: oldest_due(&of_lane, now) }
         });
         counts.collect()
+    }
+
+    pub(crate) fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Vec<Rate> {
+        let asked = self.rates.iter().filter(|((of, begun, _), _)| *of == span && (from..to).contains(begun));
+        let rate = |((_, from, lane), numbers): (&(RateSpan, Timestamp, Lane), &RateNumbers)| Rate {
+            span,
+            from: *from,
+            lane: lane.clone(),
+            numbers: *numbers,
+        };
+        asked.map(rate).collect()
     }
 
     pub(crate) fn note(&self, kind: &str, name: &str) -> Option<&Note> {

@@ -11,7 +11,7 @@ use qtasks::{
     job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
     store::{
         Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-        PendingStep, Placement, Presence, Record, Renewed, Settlement, Store, Transacted, Written,
+        PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted, Written,
     },
 };
 
@@ -192,6 +192,24 @@ impl<E: Edge> Store for Behind<E> {
 
     async fn recount(&self) -> Result<usize> {
         self.pass("recount", (), |store, _ledger, ()| async move { store.recount().await }).await
+    }
+
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        self.pass("add_rates", rates, |store, _ledger, rates| async move { store.add_rates(rates).await }).await
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        self.pass("rates", (span, from, to), |store, _ledger, (span, from, to)| async move {
+            store.rates(span, from, to).await
+        })
+        .await
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        self.pass("prune_rates", (minutes, hours), |store, _ledger, (minutes, hours)| async move {
+            store.prune_rates(minutes, hours).await
+        })
+        .await
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

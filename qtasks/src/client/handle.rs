@@ -315,6 +315,7 @@ impl<C> JobHandle<C> {
             started: None,
             ended: now,
             ending,
+            steps: None,
         };
         let attempt = standing.lease(self.id).zip(ending).map(attempt);
         Settlement { hold: self.seen(standing), outcome, steps: None, attempt, now }

@@ -21,6 +21,7 @@ use super::{
     notify::Notifier,
     placement::Placement,
     presence::{Presence, Renewed},
+    rate::{Rate, RateSpan},
     record::{Record, Transacted},
     settlement::{Settlement, Written},
 };
@@ -181,6 +182,25 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// default is for stores that keep no counts.
     async fn recount(&self) -> Result<usize> {
         Ok(0)
+    }
+
+    /// Adds what happened to what is there of the same span, time and lane. Unlike all other calls it may not be repeated without
+    /// harm: it is statistics, and who calls it does not repeat it. The default keeps nothing.
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        let _ = rates;
+        Ok(())
+    }
+
+    /// What happened in all spans of this kind that begin at `from` or later and before `to`, in no order.
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        let _ = (span, from, to);
+        Ok(Vec::new())
+    }
+
+    /// Deletes what happened in minutes that began before `minutes` and in hours that began before `hours`.
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        let _ = (minutes, hours);
+        Ok(())
     }
 
     /// All notes of a kind, in no order.

@@ -20,6 +20,7 @@ mod placement;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod presence;
+mod rate;
 mod record;
 #[cfg(feature = "redis")]
 mod redis;
@@ -47,6 +48,7 @@ pub use self::{
     notify::{Listener, Notifier},
     placement::Placement,
     presence::{Presence, Renewed},
+    rate::{Rate, RateNumbers, RateSpan},
     record::{Record, Transacted},
     settlement::{FIRST_ATTEMPTS, Hold, LAST_ATTEMPTS, Settlement, Written, trim_attempts},
     url::{Open, Scheme, open},

@@ -115,7 +115,7 @@ impl Rescue {
         let retry = self.shared.app.registry.get(&job.call.task).map(|task| task.schema().retry);
         let outcome = lifecycle::lost(&job.standing, retry.as_ref(), now);
         let (number, worker, ending) = (lease.attempt, lease.worker, Ending::Lost);
-        let attempt = Some(Attempt { number, worker, started: None, ended: now, ending });
+        let attempt = Some(Attempt { number, worker, started: None, ended: now, ending, steps: None });
         let hold = Hold::Silent { lease, beat };
         let settlement = Settlement { hold, outcome: outcome.clone(), steps: None, attempt, now };
         Some(((job, outcome), settlement))

@@ -86,7 +86,7 @@ impl<'a> AttemptEnd<'a> {
         let (outcome, ending) = lifecycle::settle(&job.standing, verdict, *steps > 0, retry, fastrand::f64(), now);
         let end = End::new(job, (*steps, *skipped), &outcome, ending.clone(), *timer, *error_type);
         let (number, worker, started) = (lease.attempt, lease.worker, Some(*began));
-        let attempt = job::Attempt { number, worker, started, ended: now, ending };
+        let attempt = job::Attempt { number, worker, started, ended: now, ending, steps: None };
         let hold = Hold::Lease(*lease);
         let settlement = Settlement { hold, outcome, steps: needed, attempt: Some(attempt), now };
         (settlement, end)

@@ -115,7 +115,7 @@ pub(crate) fn take_over(job: &Job, beat: Option<u64>, now: Timestamp) -> Settlem
     let outcome = lifecycle::lost(&job.standing, Some(&Retry::DEFAULT), now);
     let lease = job.lease().unwrap();
     let (number, worker, ending) = (lease.attempt, lease.worker, Ending::Lost);
-    let attempt = Attempt { number, worker, started: Some(now), ended: now, ending };
+    let attempt = Attempt { number, worker, started: Some(now), ended: now, ending, steps: None };
     Settlement { hold: Hold::Silent { lease, beat }, outcome, steps: None, attempt: Some(attempt), now }
 }
 
@@ -256,6 +256,7 @@ impl Settling {
             started: Some(at(0)),
             ended: now,
             ending,
+            steps: None,
         });
         let has = job.as_ref().map_or(0, |job| job.counts.steps);
         let steps = self.steps_from.map(|from| has.saturating_add_signed(from.into()));

@@ -132,7 +132,8 @@ impl Known {
         }
         let entry = self.find(settlement.job()).unwrap();
         entry.job.standing = settlement.outcome.standing(entry.job.standing.attempt);
-        entry.attempts.extend(settlement.attempt);
+        let steps = Some(entry.job.counts.steps);
+        entry.attempts.extend(settlement.attempt.map(|attempt| Attempt { steps, ..attempt }));
         trim_attempts(&mut entry.attempts);
         entry.job.ended = entry.job.standing.state.is_ended().then_some(settlement.now);
         Written::Yes

@@ -203,7 +203,8 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
     };
     assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
     let lease = job.lease().unwrap();
-    let attempt = Attempt { number: 5001, worker: lease.worker, started: None, ended: NOW, ending: Ending::Snoozed };
+    let attempt =
+        Attempt { number: 5001, worker: lease.worker, started: None, ended: NOW, ending: Ending::Snoozed, steps: None };
     let settlement = Settlement {
         hold: Hold::Lease(lease),
         outcome: Outcome { next: NextState::Waiting { due: NOW }, failures: 0, suspect: None },

@@ -201,7 +201,7 @@ async fn jobs_of_format_2_are_found_as_they_were() {
     let store = open(&url).await;
     assert_eq!(store.steps(of_format_2.runs, 0, 9).await.unwrap().len(), 1);
     let (started, ended) = (Some(time(10)), time(20));
-    let attempt = Attempt { number: 1, worker: WORKER, started, ended, ending: Ending::Done };
+    let attempt = Attempt { number: 1, worker: WORKER, started, ended, ending: Ending::Done, steps: None };
     assert_eq!(store.attempts(of_format_2.done).await.unwrap(), [attempt]);
     let mut held = store.held(WORKER, 9).await.unwrap();
     held.sort_by_key(|job| job.call.id);
@@ -292,7 +292,7 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
         async || -> Vec<u32> { store.attempts(id).await.unwrap().iter().map(|attempt| attempt.number).collect() };
     assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
     let now = Timestamp::now();
-    let ended = |number| Attempt { number, worker, started: None, ended: now, ending: Ending::Snoozed };
+    let ended = |number| Attempt { number, worker, started: None, ended: now, ending: Ending::Snoozed, steps: None };
     let runs = old_job(id, 0, stands(State::Running { worker }, 1, None));
     let dead = NextState::Dead { error: "no".into() };
     let settled = Settlement { attempt: Some(ended(5001)), ..settlement(&runs, dead, now) };
@@ -343,7 +343,7 @@ async fn a_job_whose_steps_cannot_be_appended_is_refused_and_no_other() {
     old.tell("SET", "h:", &jobs[2].to_bytes(), &[b"something else"]);
     let now = Timestamp::now();
     let snoozed = |job: JobId| {
-        let attempt = Attempt { number: 1, worker, started: None, ended: now, ending: Ending::Snoozed };
+        let attempt = Attempt { number: 1, worker, started: None, ended: now, ending: Ending::Snoozed, steps: None };
         let runs = old_job(job, 0, stands(State::Running { worker }, 1, None));
         let hold = Hold::Lease(Lease { job, attempt: 1, worker });
         Settlement { hold, attempt: Some(attempt), ..settlement(&runs, NextState::Waiting { due: now }, now) }

@@ -30,6 +30,10 @@ pub struct Attempt {
     pub ended: Timestamp,
     /// Why the attempt ended.
     pub ending: Ending,
+    /// How many steps the job had then: so it is known which attempt made which steps. The store fills this in, and has none for
+    /// attempts that an older qtasks has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
 }
 
 /// Why an attempt ended.

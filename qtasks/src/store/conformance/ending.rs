@@ -25,18 +25,41 @@ pub async fn attempts_that_ended_are_kept(store: Arc<dyn Store>) {
         Ending::Done,
     ];
     let mut kept = Vec::new();
-    for ending in endings {
+    for (seq, ending) in (0..).zip(endings) {
         let lease = lease_of(&store.job(id).await);
-        let ended = attempt(lease, ending);
+        store.write(record(lease, [step(seq)])).await;
+        let ended = Attempt { steps: None, ..attempt(lease, ending) };
         let settled = Settlement { attempt: Some(ended.clone()), ..settlement(lease, waiting(0)) };
         store.settle(settled).await;
-        kept.push(ended);
+        kept.push(with_steps(ended, seq + 1));
         assert_eq!(store.attempts(id).await, kept);
         store.lease(ask_for(id, at(0))).await;
     }
     let lease = lease_of(&store.job(id).await);
     store.settle(settlement(lease, done())).await;
     assert_eq!(store.attempts(id).await, kept, "a settlement without an attempt adds none");
+}
+
+/// The attempt that ended a job well knows how many steps the job had, as all others do.
+pub async fn each_attempt_knows_how_many_steps_there_were(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let first = store.running().await;
+    store.write(record(first, (0..3).map(step))).await;
+    let failed = Settlement { attempt: Some(attempt(first, Ending::Lost)), ..settlement(first, waiting(0)) };
+    store.settle(failed).await;
+    let second = lease_of(&store.lease(ask_for(first.job, at(0))).await[0]);
+    store.write(record(second, [step(3), step(4)])).await;
+    store.settle(Settlement { steps: Some(5), ..ended_well(second) }).await;
+    let expected = [with_steps(attempt(first, Ending::Lost), 3), with_steps(attempt(second, Ending::Done), 5)];
+    assert_eq!(store.attempts(first.job).await, expected);
+    let again = Settlement {
+        hold: Hold::Seen { job: first.job, state: StateKind::Done, attempt: 2 },
+        ..settlement(first, waiting(0))
+    };
+    store.settle(again).await;
+    let third = lease_of(&store.lease(ask_for(first.job, at(0))).await[0]);
+    store.write(record(third, [step(5)])).await;
+    assert_eq!(store.attempts(first.job).await, expected, "it had no more then");
 }
 
 /// The first 10 and the last 90 attempts of the history are kept: while the job goes on, when it has ended, and when it is tried

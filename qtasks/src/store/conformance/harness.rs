@@ -262,8 +262,14 @@ pub(super) fn cancel(lease: Lease) -> Settlement {
     Settlement { hold, attempt: Some(ended), ..settlement(lease, cancelled()) }
 }
 
+/// The same attempt, when the job had so many steps.
+pub(super) fn with_steps(attempt: Attempt, steps: u64) -> Attempt {
+    Attempt { steps: Some(steps), ..attempt }
+}
+
+/// An attempt at a job without steps.
 pub(super) fn attempt(lease: Lease, ending: Ending) -> Attempt {
-    Attempt { number: lease.attempt, worker: lease.worker, started: Some(at(1)), ended: at(2), ending }
+    Attempt { number: lease.attempt, worker: lease.worker, started: Some(at(1)), ended: at(2), ending, steps: Some(0) }
 }
 
 /// The end of a job that is done, with its attempt.

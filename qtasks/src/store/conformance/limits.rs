@@ -90,7 +90,7 @@ pub async fn large_values_are_kept(store: Arc<dyn Store>) {
     let next = NextState::Done { output: Output::Value(large) };
     store.settle(Settlement { attempt: Some(failed.clone()), ..settlement(lease, next.clone()) }).await;
     assert_eq!(store.job(lease.job).await.standing.state, next.into());
-    assert_eq!(store.attempts(lease.job).await, [failed]);
+    assert_eq!(store.attempts(lease.job).await, [with_steps(failed, 2)]);
     let lease = store.running().await;
     store.settle(settlement(lease, NextState::Dead { error: text.clone() })).await;
     assert_eq!(store.job(lease.job).await.standing.state, State::Dead { error: text });
@@ -117,7 +117,8 @@ pub async fn text_of_any_kind_is_kept(store: Arc<dyn Store>) {
             store.settle(Settlement { hold, attempt, ..settlement(lease, next.clone()) }).await;
             assert_eq!(store.job(lease.job).await.standing.state, next.into());
         }
-        assert_eq!(store.attempts(lease.job).await, [attempt(lease, Ending::Failed { error: text })]);
+        let failed = attempt(lease, Ending::Failed { error: text });
+        assert_eq!(store.attempts(lease.job).await, [with_steps(failed, 1)]);
     }
     for text in [
         r#""\u0000""#,

@@ -36,6 +36,7 @@ mod notes;
 mod notifications;
 mod order;
 mod placing;
+mod rates;
 mod reading;
 mod recording;
 mod settling;
@@ -44,7 +45,8 @@ use std::sync::Arc;
 
 pub use self::{
     counting::*, ending::*, enqueueing::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*, leasing::*,
-    limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, reading::*, recording::*, settling::*,
+    limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, rates::*, reading::*, recording::*,
+    settling::*,
 };
 use super::Store;
 
@@ -140,6 +142,7 @@ macro_rules! store_conformance {
             a_cancel_wins_or_the_job_completes
             one_of_many_takes_over_a_lost_job
             attempts_that_ended_are_kept
+            each_attempt_knows_how_many_steps_there_were
             of_many_attempts_the_first_and_the_last_are_kept
             the_attempt_of_a_job_that_is_done_is_kept_when_it_is_run_again
             a_settlement_that_is_fenced_off_leaves_no_history
@@ -167,6 +170,8 @@ macro_rules! store_conformance {
             jobs_are_counted_in_every_state
             what_is_done_at_once_is_counted
             a_lane_says_since_when_its_next_job_is_due
+            rates_add_up
+            old_rates_are_deleted
             a_note_is_kept_as_it_was_written
             a_note_is_changed_at_the_version_that_was_seen
             a_change_of_notes_can_be_made_again
@@ -223,6 +228,7 @@ mod tests {
             include_str!("placing.rs"),
             include_str!("finding.rs"),
             include_str!("counting.rs"),
+            include_str!("rates.rs"),
             include_str!("notes.rs"),
             include_str!("notifications.rs"),
             include_str!("limits.rs"),

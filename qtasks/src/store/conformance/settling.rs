@@ -160,7 +160,7 @@ pub async fn a_dead_job_can_be_tried_again(store: Arc<dyn Store>) {
     store.settle(Settlement { hold, ..settlement(lease, waiting(10)) }).await;
     let again = store.lease(ask_for(lease.job, at(10))).await;
     assert_eq!((again[0].standing.attempt, again[0].standing.failures, again[0].counts.steps), (2, 0, 1));
-    assert_eq!(store.attempts(lease.job).await, [ended]);
+    assert_eq!(store.attempts(lease.job).await, [with_steps(ended, 1)]);
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0, "it is not dead any more");
 }
 

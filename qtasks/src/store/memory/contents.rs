@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::{Bound, RangeBounds as _},
+    ops::{Bound, Range, RangeBounds as _},
     time::Duration,
 };
 
@@ -20,9 +20,12 @@ use crate::{
     },
     store::{
         Ask, Budget, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement, Presence,
-        Record, Settlement, Written, search, trim_attempts,
+        Rate, RateNumbers, RateSpan, Record, Settlement, Written, search, trim_attempts,
     },
 };
+
+/// What numbers are of.
+type RateKey = (RateSpan, Timestamp, Lane);
 
 #[derive(Default)]
 pub(super) struct Contents {
@@ -30,6 +33,7 @@ pub(super) struct Contents {
     pub(super) index: Index,
     pub(super) workers: HashMap<WorkerId, Known>,
     pub(super) notes: BTreeMap<(String, String), Note>,
+    pub(super) rates: HashMap<RateKey, RateNumbers>,
 }
 
 /// What is known of a worker.
@@ -194,6 +198,7 @@ impl Contents {
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt {
             started: attempt.started.map(to_millisecond),
             ended: to_millisecond(attempt.ended),
+            steps: Some(entry.job.counts.steps),
             ..attempt
         }));
         trim_attempts(&mut entry.attempts);
@@ -238,6 +243,23 @@ impl Contents {
         }
         self.enqueue(jobs);
         Written::Yes
+    }
+
+    pub(super) fn add_rates(&mut self, rates: Vec<Rate>) {
+        for Rate { span, from, lane, numbers } in rates {
+            *self.rates.entry((span, from, lane)).or_default() += numbers;
+        }
+    }
+
+    pub(super) fn rates(&self, span: RateSpan, time: Range<Timestamp>) -> Vec<Rate> {
+        let asked = self.rates.iter().filter(|((of, from, _), _)| *of == span && time.contains(from));
+        let rate = |((span, from, lane), numbers): (&RateKey, &RateNumbers)| Rate {
+            span: *span,
+            from: *from,
+            lane: lane.clone(),
+            numbers: *numbers,
+        };
+        asked.map(rate).collect()
     }
 
     pub(super) fn find(&self, find: &Find, after: Option<JobId>, budget: Budget) -> Page {

@@ -18,7 +18,7 @@ use crate::{
     model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
     store::{
         Ask, Budget, Changes, Filter, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement,
-        Presence, Record, Renewed, Scheme, Settlement, Store, Written,
+        Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
     },
 };
 
@@ -121,6 +121,23 @@ impl Store for Memory {
 
     async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
         Ok(self.contents().counts(now))
+    }
+
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        self.contents().add_rates(rates);
+        Ok(())
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        Ok(self.contents().rates(span, from..to))
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        self.contents().rates.retain(|(span, from, _), _| match span {
+            RateSpan::Minute => *from >= minutes,
+            RateSpan::Hour => *from >= hours,
+        });
+        Ok(())
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

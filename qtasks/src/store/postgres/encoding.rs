@@ -191,6 +191,7 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Fault> {
         started: get::<Option<i64>>(row, 2)?.map(time),
         ended: time(get(row, 3)?),
         ending: unquoted(row, 4)?,
+        steps: None,
     })
 }
 

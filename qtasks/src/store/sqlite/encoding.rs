@@ -210,6 +210,7 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         started: row.get::<_, Option<i64>>(2)?.map(time),
         ended: time(row.get(3)?),
         ending,
+        steps: None,
     })
 }
 

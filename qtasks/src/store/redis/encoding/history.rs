@@ -66,5 +66,5 @@ pub(crate) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
     let (number, worker) = (unread.u32()?, WorkerId::from_bytes(unread.take()?));
     let (started, ended) = (unread.i64()?, time(unread.i64()?));
     let ending = read_ending(unread.u8()?, || unread.rest().map(str::to_owned))?.ok_or(Fault::Unreadable)?;
-    Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending })
+    Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending, steps: None })
 }

@@ -203,7 +203,7 @@ async fn attempts_and_ended_jobs_of_the_format_before_the_lists_are_kept_and_pru
     let milliseconds = |time| encoding::time(time);
     let attempt = |number, started, ended, ending| {
         let (started, ended) = (Some(milliseconds(started)), milliseconds(ended));
-        Attempt { number, worker: holder, started, ended, ending }
+        Attempt { number, worker: holder, started, ended, ending, steps: None }
     };
     let failed = attempt(1, 1, 2, Ending::Failed { error: "no".into() });
     let kept = [failed, attempt(2, 3, 100, Ending::Done)];
