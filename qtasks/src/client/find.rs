@@ -10,7 +10,7 @@ use crate::{
     environment::{App, patience::patiently},
     error::Result,
     model::job::{Job, JobId},
-    store::{Budget, Find, LaneCounts, Page},
+    store::{Budget, Find, LaneCounts, Page, Rate, RateSpan},
 };
 
 /// What jobs can be searched by: a text in the language of [`Find::parse`], or a [`Find`].
@@ -83,6 +83,19 @@ impl QueueTasks {
     pub async fn find_job(&self, id: JobId) -> Result<Option<Job>> {
         let app = self.app();
         patiently(&*app.store, || app.store.job(id)).await
+    }
+
+    /// What happened in each lane, in each minute or hour that began at `from` or later and before `to`, in order. Minutes are kept
+    /// for three days, hours for ninety.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`](crate::Error::Store) when the store cannot be read.
+    pub async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        let app = self.app();
+        let mut rates = patiently(&*app.store, || app.store.rates(span, from, to)).await?;
+        rates.sort_unstable_by(|one, other| (one.from, &one.lane).cmp(&(other.from, &other.lane)));
+        Ok(rates)
     }
 
     /// How many jobs there are in each lane, by state. Exact, and as quick with ten million jobs as with ten.

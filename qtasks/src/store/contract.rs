@@ -185,7 +185,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Adds what happened to what is there of the same span, time and lane. Unlike all other calls it may not be repeated without
-    /// harm: it is statistics, and who calls it does not repeat it. The default keeps nothing.
+    /// harm: it is statistics, and its caller does not repeat it.
     async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
         let _ = rates;
         Ok(())

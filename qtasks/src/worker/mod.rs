@@ -10,6 +10,7 @@ pub(crate) mod lease_table;
 pub(crate) mod maintenance;
 mod pace;
 pub(crate) mod pauses;
+pub(crate) mod rates;
 pub(crate) mod recorder;
 pub(crate) mod replay;
 pub(crate) mod rescue;
@@ -42,6 +43,7 @@ use self::{
     lease_table::LeaseTable,
     maintenance::{pruner, unserved},
     pauses::Pauses,
+    rates::Rates,
     recorder::Recorder,
     rescue::Rescue,
     retrying::RetryingStore,
@@ -209,6 +211,7 @@ impl Worker {
             leases: LeaseTable::default(),
             flush_requests,
             pauses: Pauses::new(stopping.clone()),
+            rates: Rates::default(),
             stopping,
             given_up: CancellationToken::new(),
             settlements,
@@ -228,12 +231,7 @@ impl Worker {
         parts.spawn(recorder.run(finished.clone(), given_up()));
         let reading = shared.clone();
         parts.spawn(run_unless(finished.clone(), async move { reading.pauses.keep_reading(&reading.app).await }));
-        let leaving = shared.clone();
-        let (ended, given) = (finished.clone(), given_up());
-        parts.spawn(async move {
-            ended.cancelled().await;
-            run_unless(given, card::remove(&leaving)).await;
-        });
+        parts.spawn(run_unless(given_up(), report(shared.clone(), finished.clone())));
         parts.spawn(run_unless(given_up(), pruner::run(app.clone(), shared.stopping.clone())));
         parts.spawn(run_unless(given_up(), unserved::run(shared.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);
@@ -332,6 +330,12 @@ impl Worker {
         }
         Err(Error::NotGivenBack)
     }
+}
+
+/// Adds to the store what the worker has done, until it has ended; then its card is deleted.
+async fn report(shared: Arc<WorkerShared>, finished: CancellationToken) {
+    rates::keep_writing(&shared, finished).await;
+    card::remove(&shared).await;
 }
 
 /// Does `work` until it is done or the worker stops at once.

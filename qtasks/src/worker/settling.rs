@@ -45,6 +45,7 @@ impl Flushed<'_> {
         let Self { end, verdict } = self;
         let Leased { shared, job, .. } = end.leased;
         let (settlement, mut said) = end.settlement(verdict, shared.app.now());
+        shared.rates.ended(&job.call, &settlement, end.steps);
         let mut settled = shared.settle(settlement).await;
         if let Some(error) = settled.refusal() {
             let error = chain(error);

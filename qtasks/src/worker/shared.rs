@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{lease_table::LeaseTable, pauses::Pauses, recorder::Settlements, retrying::RetryingStore};
+use super::{lease_table::LeaseTable, pauses::Pauses, rates::Rates, recorder::Settlements, retrying::RetryingStore};
 use crate::{
     environment::App,
     error::Error,
@@ -25,6 +25,7 @@ pub(crate) struct WorkerShared {
     pub(crate) id: WorkerId,
     pub(crate) leases: LeaseTable,
     pub(crate) pauses: Pauses,
+    pub(crate) rates: Rates,
     pub(crate) flush_requests: mpsc::UnboundedSender<FlushRequest>,
     /// Cancelled when the worker is to stop gracefully.
     pub(crate) stopping: CancellationToken,

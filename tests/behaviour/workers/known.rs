@@ -13,6 +13,7 @@ on_every_store![
     jobs_are_found_by_a_text,
     a_job_that_never_started_can_be_edited,
     a_job_says_why_it_waits,
+    what_a_worker_has_done_is_added_up,
 ];
 
 #[qtask(queue = "mail", priority = 3, description = "sends a letter", tags = ["post"])]
@@ -147,4 +148,25 @@ async fn a_job_says_why_it_waits(stage: Stage) {
     first.result().await.unwrap();
     assert!(matches!(first.why().await.unwrap(), Why::Ended { state: StateKind::Done, at: Some(_) }));
     in_time(worker.shutdown()).await.unwrap();
+}
+
+async fn what_a_worker_has_done_is_added_up(stage: Stage) {
+    use qtasks::store::RateSpan;
+    let now = stage.app.enqueue(letter("ann".into())).await.unwrap();
+    let began = stage.app.find_job(now.id()).await.unwrap().unwrap().call.enqueued;
+    stage.app.enqueue(letter("nobody".into())).await.unwrap();
+    stage.work().await;
+    let last = stage.app.enqueue(letter("bob".into())).await.unwrap();
+    stage.work().await;
+    let ended = stage.app.find_job(last.id()).await.unwrap().unwrap().ended.unwrap();
+    for span in [RateSpan::Minute, RateSpan::Hour] {
+        let to = ended + span.duration();
+        let rates = stage.neighbour().await.rates(span, span.start(began), to).await.unwrap();
+        let letters = rates.iter().filter(|rate| rate.lane.task == "letter" && rate.lane.queue == "mail");
+        let sum = letters.fold([0; 3], |sum, rate| {
+            [sum[0] + rate.numbers.attempts, sum[1] + rate.numbers.done, sum[2] + rate.numbers.run.iter().sum::<u64>()]
+        });
+        let failed: u64 = rates.iter().map(|rate| rate.numbers.failed).sum();
+        assert!(sum[0] >= 3 && sum[1] == 2 && sum[2] == sum[0] && failed == sum[0] - 2, "{rates:?}");
+    }
 }

@@ -135,6 +135,7 @@ async fn what_a_lost_attempt_still_writes_changes_nothing(stage: Stage) {
             started: None,
             ended: Timestamp::now(),
             ending: Ending::Done,
+            steps: None,
         }),
         now: Timestamp::now(),
     };

@@ -1,4 +1,5 @@
-//! Deletes jobs that ended long enough ago, and the cards of workers that are gone.
+//! Deletes jobs that ended long enough ago, the cards of workers that are gone, and old
+//! statistics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     environment::App,
     error::{Result, chain},
-    worker::card,
+    worker::{card, rates},
 };
 
 const EVERY: Duration = Duration::from_secs(60);
@@ -22,7 +23,8 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
             () = stopping.cancelled() => return,
             _ = every.tick() => {}
         }
-        if let Err(error) = prune(&app, &stopping).await.and(card::remove_left(&app).await) {
+        let pruned = prune(&app, &stopping).await.and(card::remove_left(&app).await).and(rates::prune(&app).await);
+        if let Err(error) = pruned {
             if app.outage.is_under_way() {
                 continue;
             }
