@@ -161,7 +161,8 @@ impl Find {
             && (matches!(state, StateKind::Dead | StateKind::Cancelled) || self.error.is_none())
     }
 
-    fn passes_error(&self, state: &State) -> bool {
+    /// Whether jobs in this state, with its text, may be among those to be found.
+    pub(crate) fn passes_error(&self, state: &State) -> bool {
         let Some(wanted) = &self.error else { return true };
         match state {
             State::Dead { error: text } | State::Cancelled { reason: text } => has(text, wanted),
@@ -169,7 +170,8 @@ impl Find {
         }
     }
 
-    fn passes_args(&self, args: &str) -> bool {
+    /// Whether jobs with these arguments may be among those to be found.
+    pub(crate) fn passes_args(&self, args: &str) -> bool {
         if self.args.is_empty() {
             return true;
         }

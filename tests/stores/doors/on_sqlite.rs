@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use qtasks::{
-    job::{Job, State},
+    job::{Job, State, Version},
     prelude::*,
     sqlite::rusqlite::{Connection, params},
-    store::Filter,
+    store::{Filter, Note, NoteChange, Written},
 };
 use qtasks_tests::{Place, Stage, in_time};
 
@@ -185,6 +185,75 @@ async fn an_id_names_one_call() {
     assert_eq!(jobs(&stage).await.len(), 4);
 }
 
+async fn card(stage: &Stage, task: &str, value: &str, until: Option<Timestamp>) {
+    let (kind, name, value) = ("task".to_owned(), task.to_owned(), serde_json::from_str(value).unwrap());
+    let note = Note { kind, name, version: Version::new(), value, until };
+    let written = stage.store.note(vec![NoteChange::Write { note, seen: None }], vec![]).await.unwrap();
+    assert_eq!(written, Written::Yes);
+}
+
+#[tokio::test]
+async fn the_card_of_a_task_says_what_a_call_does_not() {
+    let (stage, connection) = stage().await;
+    let (past, future) = (Timestamp::now() - Duration::from_secs(60), Timestamp::now() + Duration::from_secs(60));
+    card(&stage, "both", r#"{"priority": -32768, "more": [1], "queue": "mail"}"#, None).await;
+    card(&stage, "queue", r#"{"queue": "mail"}"#, Some(future)).await;
+    card(&stage, "none", r#"{"queue": null, "priority": "high"}"#, None).await;
+    card(&stage, "old", r#"{"queue": "mail", "priority": 3}"#, Some(past)).await;
+    card(&stage, "text", r#""mail""#, None).await;
+    for (task, options, queue, priority) in [
+        ("both", "{}", "mail", -32768),
+        ("both", r#"{"queue": "other"}"#, "other", -32768),
+        ("both", r#"{"priority": 7, "queue": null}"#, "mail", 7),
+        ("both", r#"{"priority": 0, "queue": "default"}"#, "default", 0),
+        ("queue", "{}", "mail", 0),
+        ("none", "{}", "default", 0),
+        ("old", "{}", "default", 0),
+        ("text", "{}", "default", 0),
+        ("nobody", "{}", "default", 0),
+    ] {
+        let id = JobId::new();
+        call(&connection, Some(&id.to_string()), task, "{}", options).unwrap();
+        let job = stage.store.job(id).await.unwrap().unwrap();
+        assert_eq!((&*job.call.queue, job.call.priority), (queue, priority), "{task} {options}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_may_name_its_trace() {
+    let (stage, connection) = stage().await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let options = |trace: &str| serde_json::json!({ "traceparent": trace }).to_string();
+    call(&connection, None, "t", "{}", &options(trace)).unwrap();
+    call(&connection, None, "t", "{}", r#"{"traceparent": null}"#).unwrap();
+    let traces: Vec<_> = jobs(&stage).await.into_iter().map(|job| job.call.trace).collect();
+    assert_eq!(traces, [Some(trace.to_owned()), None]);
+    let said = Err(format!("`traceparent` is a text like `{trace}`"));
+    assert_eq!(call(&connection, None, "t", "{}", r#"{"traceparent": 5}"#), said);
+    for wrong in ["", "00", &trace[1..], &trace.to_uppercase(), &trace.replace('-', "0"), &format!("{trace}-1")] {
+        assert_eq!(call(&connection, None, "t", "{}", &options(wrong)), said, "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_by_the_door_is_counted() {
+    let (stage, mut connection) = stage().await;
+    let id = JobId::new().to_string();
+    for _ in 0..2 {
+        call(&connection, Some(&id), "t", "{}", "{}").unwrap();
+    }
+    call(&connection, None, "t", "{}", r#"{"delay": 60}"#).unwrap();
+    call(&connection, None, "t", "{}", r#"{"queue": "mail"}"#).unwrap();
+    let tx = connection.transaction().unwrap();
+    call(&tx, None, "t", "{}", "{}").unwrap();
+    tx.rollback().unwrap();
+    let mut counts = stage.store.counts(Timestamp::now()).await.unwrap();
+    counts.sort_by(|one, other| one.lane.cmp(&other.lane));
+    let waiting: Vec<_> = counts.iter().map(|counts| (&*counts.lane.queue, counts.jobs.waiting)).collect();
+    assert_eq!(waiting, [("default", 2), ("mail", 1)]);
+    assert_eq!(stage.store.recount().await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn what_cannot_be_meant_is_said() {
     let (stage, connection) = stage().await;
@@ -213,7 +282,8 @@ async fn what_cannot_be_meant_is_said() {
     ] {
         assert_eq!(call(&connection, None, "t", args, "{}"), Err(said.to_owned()));
     }
-    let known = "an option is not known; there are `queue`, `priority`, `delay`, `at`, `max_time` and `id`";
+    let known = "an option is not known; there are `queue`, `priority`, `delay`, `at`, `max_time`, `traceparent` \
+                 and `id`";
     assert_eq!(call(&connection, None, "t", "{}", r#"{"prio": 1}"#), Err(known.to_owned()));
     assert_eq!(call(&connection, None, "t", "{}", "{"), Err("the options are JSON, as a text".to_owned()));
     for id in ["", "first", "01900000-0000-7000-8000-00000000000", "01900000-0000-7000-8000-00000000000g"] {

@@ -10,11 +10,14 @@ use crate::{
     model::{
         job::{
             Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Memo, NextState, Output, Progress, Standing, State,
-            Suspect, WorkerId,
+            StateKind, Suspect, Version, WorkerId,
         },
         json::Json,
     },
-    store::codec::{ENDINGS, limit, read_ending, shape_name, shape_of_name},
+    store::{
+        Note,
+        codec::{ENDINGS, limit, read_ending, shape_name, shape_of_name},
+    },
 };
 
 /// A number of things, as the tables and `LIMIT` take it.
@@ -47,24 +50,27 @@ impl<'a> NextColumns<'a> {
     }
 }
 
-/// The columns of [`job`], of `qtasks_jobs AS j`; its task and its queue are those of `qtasks_lanes AS l`, or as given. The
-/// last ones are those of a suspect, where the first of them is not 0; they may be given too.
+/// The columns of [`job`], of `qtasks_jobs AS j`; its task and its queue are those of `qtasks_lanes AS l`, or as given. So may be
+/// the time of its end, and the last ones, which are those of a suspect, where the first of them is not 0.
 macro_rules! job_columns {
     () => {
         $crate::store::sqlite::encoding::job_columns!(
             "l.task",
             "l.queue",
+            "j.ended_at",
             "j.suspect, j.survived, j.losses, j.leased, j.liable"
         )
     };
-    ($task:literal, $queue:literal, $suspect:literal) => {
+    ($task:literal, $queue:literal, $ended:literal, $suspect:literal) => {
         concat!(
             "j.id, ",
             $task,
             ", ",
             $queue,
             ", j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
-         j.max_time, j.enqueued, ",
+         j.max_time, j.enqueued, j.trace, ",
+            $ended,
+            ", ",
             $crate::store::sqlite::encoding::standing_columns!($suspect)
         )
     };
@@ -88,8 +94,8 @@ pub(super) use standing_columns;
 
 /// Reads the columns of [`job_columns`].
 pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let (standing, counts) = standing_from(row, 7)?;
-    Ok(Job { call: call(row)?, standing, counts, ended: None })
+    let (standing, counts) = standing_from(row, 9)?;
+    Ok(Job { call: call(row)?, standing, counts, ended: row.get::<_, Option<i64>>(8)?.map(time) })
 }
 
 fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
@@ -102,7 +108,7 @@ fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
         args: json(row, 4)?,
         max_time: row.get::<_, Option<i64>>(5)?.map(limit),
         enqueued: time(row.get(6)?),
-        trace: None,
+        trace: row.get(7)?,
     })
 }
 
@@ -167,8 +173,30 @@ fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<State> {
         DONE => State::Done { output: output(row, first + 3)? },
         DEAD => State::Dead { error: row.get(first + 4)? },
         CANCELLED => State::Cancelled { reason: row.get(first + 4)? },
-        unknown => return Err(unreadable(first, format!("{unknown} is no state of a job"))),
+        unknown => return Err(unknown_state(first, unknown)),
     })
+}
+
+/// Reads `state`, without what belongs to it.
+pub(super) fn state_kind(row: &Row<'_>, column: usize) -> rusqlite::Result<StateKind> {
+    let state = row.get(column)?;
+    kind(state).ok_or_else(|| unknown_state(column, state))
+}
+
+/// The state that a `state` column says.
+pub(super) const fn kind(state: i16) -> Option<StateKind> {
+    Some(match state {
+        LATER | READY => StateKind::Waiting,
+        RUNNING => StateKind::Running,
+        DONE => StateKind::Done,
+        DEAD => StateKind::Dead,
+        CANCELLED => StateKind::Cancelled,
+        _ => return None,
+    })
+}
+
+fn unknown_state(column: usize, state: i16) -> rusqlite::Error {
+    unreadable(column, format!("{state} is no state of a job"))
 }
 
 /// Reads `shape, outcome`.
@@ -193,6 +221,13 @@ pub(super) fn memo(row: &Row<'_>) -> rusqlite::Result<Memo> {
         nth: row.get::<_, i64>(3)?.cast_unsigned(),
         value: json(row, 4)?,
     })
+}
+
+/// Reads `kind, name, version, value, until`.
+pub(super) fn note(row: &Row<'_>) -> rusqlite::Result<Note> {
+    let version = row.get(2).map(Version::from_bytes)?;
+    let until = row.get::<_, Option<i64>>(4)?.map(time);
+    Ok(Note { kind: row.get(0)?, name: row.get(1)?, version, value: json(row, 3)?, until })
 }
 
 /// The `ending` and `error` columns.

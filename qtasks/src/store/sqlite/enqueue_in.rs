@@ -106,7 +106,11 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool>
     let lane = intern(&mut *transaction.prepare_cached(sql::INSERT_LANE)?, &job.call.queue, &job.call.task)?;
     let (mut jobs, mut args) =
         (transaction.prepare_cached(sql::INSERT_JOB)?, transaction.prepare_cached(sql::INSERT_ARGS)?);
-    insert_job(&mut jobs, &mut args, lane, job)
+    let inserted = insert_job(&mut jobs, &mut args, lane, job)?;
+    if inserted {
+        transaction.prepare_cached(sql::COUNT_ONE)?.execute([lane])?;
+    }
+    Ok(inserted)
 }
 
 #[cfg(test)]
@@ -117,7 +121,7 @@ mod tests {
         model::job::JobCall,
         store::{
             Store,
-            sqlite::fixture::{lease, neighbour, new_job, soon, store},
+            sqlite::fixture::{NOW, lease, neighbour, new_job, soon, store},
         },
     };
 
@@ -147,6 +151,8 @@ mod tests {
         soon(work.notification()).await;
         let leased = lease(&store, 9).await;
         assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [kept.call.id]);
+        assert_eq!(store.counts(NOW).await.unwrap()[0].jobs.total(), 1);
+        assert_eq!(store.recount().await.unwrap(), 0);
         let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
         assert_eq!(orders, 1);
     }

@@ -46,6 +46,7 @@ pub(super) fn insert_job_of(
         (!large).then_some(args),
         worker.map(WorkerId::to_bytes),
         u32::from(worker.is_some()),
+        job.call.trace,
     ])?;
     if large && inserted == 1 {
         insert_args.execute(params![id, args])?;

@@ -48,6 +48,7 @@ mod schema;
 mod sql;
 mod steps;
 mod store;
+mod tally;
 mod transaction;
 mod url;
 

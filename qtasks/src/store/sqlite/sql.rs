@@ -26,11 +26,17 @@ macro_rules! statements {
 }
 
 pub(super) const INSERT_JOB: &str =
-    "INSERT INTO qtasks_jobs (id, lane, rank, state, due, max_time, enqueued, args, worker, attempt)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING";
+    "INSERT INTO qtasks_jobs (id, lane, rank, state, counted, due, max_time, enqueued, args, worker, attempt, trace)
+     VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING";
 pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
+
+/// Adds to the numbers of jobs of a lane.
+pub(super) const COUNT: &str =
+    "UPDATE qtasks_lanes SET waiting = waiting + ?2, running = running + ?3, done = done + ?4, dead = dead + ?5,
+     cancelled = cancelled + ?6 WHERE id = ?1";
+pub(super) const COUNT_ONE: &str = "UPDATE qtasks_lanes SET waiting = waiting + 1 WHERE id = ?1";
 
 /// The rows of new steps, in the order of arrival.
 pub(super) const NEW_STEPS: &str = "SELECT steps FROM qtasks_new_steps ORDER BY arrival";
@@ -43,7 +49,7 @@ pub(super) const HELD: &str =
 macro_rules! settle {
     ($attempt:literal $hold:literal) => {
         concat!(
-            "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended_at = ?3, shape = ?4, outcome = ?5, \
+            "UPDATE qtasks_jobs SET state = ?1, counted = ?1, due = coalesce(?2, due), ended_at = ?3, shape = ?4, outcome = ?5, \
              failures = ?6, suspect = ?7, survived = ?8, losses = ?9, leased = NULL, liable = 0, ",
             $attempt,
             " WHERE id = ?10 AND attempt = ?11 AND ",
@@ -58,7 +64,7 @@ macro_rules! ready {
     ($suspect:literal, $condition:literal, $behind:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            job_columns!("?2", "?3", $suspect),
+            job_columns!("?2", "?3", "NULL", $suspect),
             " FROM qtasks_jobs AS j INDEXED BY ",
             $condition,
             " AND j.lane = ?1 AND ",
@@ -82,11 +88,13 @@ statements! {
     insert_job = INSERT_JOB;
     insert_args = INSERT_ARGS;
     insert_lane = INSERT_LANE;
+    count = COUNT;
+    lane_of = "SELECT lane FROM qtasks_jobs WHERE id = ?1";
     new_lanes = "SELECT id, queue, task FROM qtasks_lanes WHERE id > ?1 ORDER BY id";
 
     first_later = "SELECT due FROM qtasks_jobs INDEXED BY qtasks_later
                    WHERE state = 0 AND lane = ?1 ORDER BY due LIMIT 1";
-    promote = "UPDATE qtasks_jobs SET state = 1 WHERE id IN (
+    promote = "UPDATE qtasks_jobs SET state = 1, counted = 1 WHERE id IN (
                    SELECT id FROM qtasks_jobs INDEXED BY qtasks_later
                    WHERE state = 0 AND lane = ?1 AND due <= ?2 ORDER BY due LIMIT ?3)";
     next_later = "SELECT due FROM qtasks_jobs INDEXED BY qtasks_later
@@ -98,8 +106,9 @@ statements! {
         "(j.survived, j.rank, j.id) > (?7, ?5, ?6)",
         "j.survived, j.rank, j.id"
     );
-    run = "UPDATE qtasks_jobs SET state = 2, worker = ?2, attempt = ?3 WHERE id = ?1";
-    run_suspect = "UPDATE qtasks_jobs SET state = 2, worker = ?2, attempt = ?3, leased = ?4, liable = ?5 WHERE id = ?1";
+    run = "UPDATE qtasks_jobs SET state = 2, counted = 2, worker = ?2, attempt = ?3 WHERE id = ?1";
+    run_suspect = "UPDATE qtasks_jobs SET state = 2, counted = 2, worker = ?2, attempt = ?3, leased = ?4, liable = ?5
+                   WHERE id = ?1";
 
     advance = "UPDATE qtasks_jobs
                SET steps = steps + ?5, skipped = skipped + ?6, failures = 0, losses = 0, liable = 0
@@ -129,11 +138,22 @@ statements! {
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     trim_attempts = concat!("DELETE FROM qtasks_attempts WHERE job = ?1 AND ", between_kept_attempts!());
 
-    ends = "SELECT number, jobs FROM qtasks_ends INDEXED BY qtasks_ends_first
+    // A job that never started.
+    placed = "SELECT j.lane, j.rank, j.state, j.due, l.task FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane
+              WHERE j.id = ?1 AND j.state < 2 AND j.attempt = 0";
+    place = "UPDATE qtasks_jobs SET lane = ?2, rank = ?3, state = ?4, counted = ?4, due = ?5 WHERE id = ?1";
+
+    note_version = "SELECT version FROM qtasks_notes WHERE kind = ?1 AND name = ?2";
+    write_note = "INSERT OR REPLACE INTO qtasks_notes (kind, name, version, value, until) VALUES (?1, ?2, ?3, ?4, ?5)";
+    delete_note = "DELETE FROM qtasks_notes WHERE kind = ?1 AND name = ?2";
+
+    count_recount = "UPDATE qtasks_format SET recounts = recounts + 1 WHERE recounts = ?1";
+
+    ends = "SELECT number, jobs FROM qtasks_ends INDEXED BY qtasks_ends_by_age
             WHERE state = ?1 AND first < ?2 ORDER BY first LIMIT 1";
     insert_ends = "INSERT INTO qtasks_ends (state, first, jobs) VALUES (?1, ?2, ?3)";
     delete_ends = "DELETE FROM qtasks_ends WHERE number = ?1";
-    ended = "SELECT ended_at, steps, memos FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
+    ended = "SELECT ended_at, steps, memos, lane, state FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
     delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
     delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";
@@ -152,7 +172,7 @@ mod tests {
     use super::*;
     use crate::store::sqlite::{
         Sqlite,
-        calls::read,
+        calls::{count, find, note, read},
         fixture::{neighbour, store, temp_url},
         steps::{LAST_SEGMENTS, SEGMENTS},
         url::StoreUrl,
@@ -171,7 +191,8 @@ mod tests {
         for (name, sql) in ALL {
             let plan = plan(&connection, sql);
             // Tables that stay small.
-            let large = plan.replace("SCAN qtasks_new_steps", "").replace("SCAN p", "");
+            let large =
+                plan.replace("SCAN qtasks_new_steps", "").replace("SCAN p", "").replace("SCAN qtasks_format", "");
             assert!(!large.contains("SCAN") && !large.contains("TEMP B-TREE"), "{name}: {plan}");
         }
     }
@@ -211,19 +232,28 @@ mod tests {
         let held = plan(&connection, HELD);
         assert!(held.contains("INDEX qtasks_running (worker=?)"), "{held}");
         let ends = of("ends");
-        assert!(ends.contains("INDEX qtasks_ends_first (state=? AND first<?)"), "{ends}");
+        assert!(ends.contains("INDEX qtasks_ends_by_age (state=? AND first<?)"), "{ends}");
     }
 
     #[tokio::test]
     async fn readers_go_by_keys_and_do_not_sort_what_is_many() {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
-        for sql in [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, HELD, SEGMENTS, LAST_SEGMENTS] {
+        let found = [find::ALL, find::DEAD].concat();
+        let others = [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, note::NOTES];
+        for sql in found.into_iter().chain(others).chain([HELD, SEGMENTS, LAST_SEGMENTS]) {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
         }
         let holders = plan(&connection, read::HOLDERS);
         assert!(holders.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{holders}");
+        let dead = plan(&connection, find::DEAD[0]);
+        assert!(dead.contains("INDEX qtasks_dead (id>? AND id<?)"), "{dead}");
+        let counts = plan(&connection, count::COUNTS);
+        for search in ["qtasks_jobs USING INDEX qtasks_ready (lane=?)", "qtasks_jobs USING INDEX qtasks_later (lane=?)"]
+        {
+            assert!(counts.contains(search) && !counts.contains("SCAN qtasks_jobs"), "{counts}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,8 @@
 //! The store in a SQLite file.
 
+#[cfg(test)]
+mod tests;
+
 use std::{cell::RefCell, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -9,7 +12,10 @@ use jiff::Timestamp;
 use super::{
     batcher::thread::{self, Handle},
     calls::{
+        count::{self, Miscount},
         enqueue::Enqueue,
+        find,
+        note::{self, ChangeNotes},
         prune::{Prune, Pruned},
         read,
         record::Records,
@@ -23,8 +29,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Scheme, Settlement,
-    Store, Transacted, Written,
+    Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+    PendingStep, Placement, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -183,6 +189,38 @@ impl Store for Sqlite {
         self.readers.read("read a job", move |tables| read::standing(tables, id)).await
     }
 
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        self.readers.read("find jobs", move |tables| find::find(tables, &find, after, budget)).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        self.readers.read("read how many jobs there are", move |tables| count::counts(tables, now)).await
+    }
+
+    async fn recount(&self) -> Result<usize> {
+        loop {
+            let miscount = self.readers.read("count all jobs", Miscount::find).await?;
+            let lanes = miscount.lanes();
+            // Counts that were mended meanwhile are looked at again.
+            if lanes == 0 || self.writer.queue.ask(miscount).await? {
+                return Ok(lanes);
+            }
+        }
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        let kind = kind.to_owned();
+        self.readers.read("read notes", move |tables| note::notes(tables, &kind)).await
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        self.writer.queue.ask(ChangeNotes { changes, jobs }).await
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        self.writer.queue.ask(placement).await
+    }
+
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
         self.readers.read("list jobs", move |tables| read::jobs(tables, &filter, after, limit)).await
     }
@@ -233,221 +271,5 @@ impl Store for Sqlite {
 
     fn notifier(&self) -> &Notifier {
         &self.notifier
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::sqlite::fixture::{NOW, ask, lease, neighbour, new_job, soon, store, temp_url};
-    use crate::{
-        model::{
-            job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, State, Suspect},
-            json::Json,
-            lifecycle::Outcome,
-        },
-        store::{Hold, Suspects},
-    };
-
-    fn step(seq: u64) -> Step {
-        Step { seq, hash: u64::MAX - seq, reply: Reply::Value(Json::from_stored(seq.to_string())) }
-    }
-
-    fn record(lease: Lease, steps: Vec<Step>) -> Record {
-        Record { lease, steps, memos: Vec::new(), jobs: Vec::new(), progress: None, passed: false }
-    }
-
-    fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
-        let attempt = Attempt {
-            number: job.standing.attempt,
-            worker,
-            started: Some(NOW),
-            ended: NOW,
-            ending: Ending::Done,
-            steps: None,
-        };
-        Settlement {
-            hold: Hold::Lease(Lease { job: job.call.id, attempt: job.standing.attempt, worker }),
-            outcome: Outcome { next: NextState::Done { output }, failures: 0, suspect: None },
-            steps: None,
-            attempt: Some(attempt),
-            now: NOW,
-        }
-    }
-
-    fn worker(job: &Job) -> WorkerId {
-        match job.standing.state {
-            State::Running { worker } => worker,
-            _ => panic!("{job:?} does not run"),
-        }
-    }
-
-    /// An older qtasks kept all.
-    #[tokio::test]
-    async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlement_deletes_the_others() {
-        let (folder, store) = store().await;
-        store.enqueue(vec![new_job()]).await.unwrap();
-        let job = lease(&store, 1).await.remove(0);
-        let file = neighbour(&folder);
-        let plant = "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
-                     INSERT INTO qtasks_attempts SELECT ?1, n, ?1, NULL, 0, 'snoozed', NULL FROM n";
-        file.execute(plant, [job.call.id.to_bytes()]).unwrap();
-        let numbers = async || -> Vec<u32> {
-            store.attempts(job.call.id).await.unwrap().iter().map(|attempt| attempt.number).collect()
-        };
-        assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
-        let mut settled = settlement(&job, worker(&job), Output::Value(Json::from_stored("1")));
-        settled.attempt.as_mut().unwrap().number = 5001;
-        assert_eq!(store.settle([settled].into()).await.unwrap(), [Written::Yes]);
-        assert_eq!(numbers().await, (1..=10).chain(4912..=5001).collect::<Vec<_>>());
-        let rows: i64 = file.query_row("SELECT count(*) FROM qtasks_attempts", [], |row| row.get(0)).unwrap();
-        assert_eq!(rows, 100);
-    }
-
-    #[tokio::test]
-    async fn all_of_a_job_is_there_after_reopening() {
-        let (_folder, url) = temp_url("");
-        let store = Sqlite::open(&url).await.unwrap();
-        let large = Json::from_stored(format!("{{\"text\":\"{}\"}}", "x".repeat(5000)));
-        store
-            .enqueue(vec![NewJob::from(JobCall { args: large.clone(), priority: -7, ..new_job().call })])
-            .await
-            .unwrap();
-        let job = lease(&store, 1).await.remove(0);
-        assert_eq!((&job.call.args, job.call.priority), (&large, -7));
-        let lease = Lease { job: job.call.id, attempt: 1, worker: worker(&job) };
-        let progress = Some(Progress { done: u64::MAX, total: 3 });
-        let skipped = Step { reply: Reply::Skipped("no".into()), ..step(1) };
-        let record = Record { progress, ..record(lease, vec![step(0), skipped.clone()]) };
-        assert_eq!(store.record([record].into()).await.unwrap(), [Written::Yes]);
-        let settled = settlement(&job, worker(&job), Output::Steps(Shape::List));
-        assert_eq!(store.settle([settled.clone()].into()).await.unwrap(), [Written::Yes]);
-        drop(store);
-
-        let store = Sqlite::open(&url).await.unwrap();
-        let found = store.job(job.call.id).await.unwrap().unwrap();
-        let counts = Counts { steps: 2, skipped: 1, memos: 0, progress };
-        assert_eq!(found, Job { standing: settled.outcome.standing(1), counts, ..job });
-        assert_eq!(store.steps(found.call.id, 0, 9).await.unwrap(), [step(0), skipped]);
-        assert_eq!(store.last_step(found.call.id).await.unwrap(), Some(step(0)));
-        assert_eq!(store.attempts(found.call.id).await.unwrap(), [settled.attempt.unwrap()]);
-    }
-
-    #[tokio::test]
-    async fn a_suspect_is_one_after_reopening() {
-        let (_folder, url) = temp_url("");
-        let store = Sqlite::open(&url).await.unwrap();
-        store.enqueue(vec![new_job()]).await.unwrap();
-        let job = lease(&store, 1).await.remove(0);
-        let known = Suspect { survived: Duration::from_millis(90_001), losses: 3, ..Suspect::default() };
-        let outcome = Outcome { next: NextState::Waiting { due: NOW }, failures: 2, suspect: Some(known) };
-        let lost =
-            Settlement { outcome: outcome.clone(), ..settlement(&job, worker(&job), Output::Steps(Shape::List)) };
-        assert_eq!(store.settle([lost].into()).await.unwrap(), [Written::Yes]);
-        drop(store);
-        let store = Sqlite::open(&url).await.unwrap();
-        let found = store.job(job.call.id).await.unwrap().unwrap();
-        assert_eq!(found, Job { standing: outcome.standing(1), ..job });
-        assert!(lease(&store, 1).await.is_empty(), "it is passed over");
-        let asked = Ask { suspects: Suspects::OneAlone, ..ask(1) };
-        let leased = store.lease(asked).await.unwrap().jobs.remove(0);
-        assert_eq!(leased.standing.suspect, Some(Suspect { leased: Some(NOW), liable: true, ..known }));
-        drop(store);
-        let store = Sqlite::open(&url).await.unwrap();
-        assert_eq!(store.job(leased.call.id).await.unwrap().unwrap(), leased);
-    }
-
-    #[tokio::test]
-    async fn two_stores_on_one_file_wake_each_other() {
-        let (_folder, url) = temp_url("");
-        let (one, other) = (Sqlite::open(&url).await.unwrap(), Sqlite::open(&url).await.unwrap());
-        let job = new_job();
-        let (mut work, mut changes) = (other.notifier().work(), one.notifier().job(job.call.id));
-        one.enqueue(vec![job]).await.unwrap();
-        soon(work.notification()).await;
-        assert_eq!(lease(&other, 1).await.len(), 1);
-        soon(changes.notification()).await;
-    }
-
-    #[tokio::test]
-    async fn a_job_with_more_steps_than_one_transaction_deletes_is_pruned_whole() {
-        let (_folder, store) = store().await;
-        store.enqueue(vec![new_job(), new_job()]).await.unwrap();
-        let jobs = lease(&store, 2).await;
-        let lease = Lease { job: jobs[0].call.id, attempt: 1, worker: worker(&jobs[0]) };
-        for steps in (0..10_000).map(step).collect::<Vec<_>>().chunks(1000) {
-            assert_eq!(store.record([record(lease, steps.to_vec())].into()).await.unwrap(), [Written::Yes]);
-        }
-        for job in &jobs {
-            let settlement = settlement(job, worker(job), Output::Steps(Shape::Count));
-            assert_eq!(store.settle([settlement].into()).await.unwrap(), [Written::Yes]);
-        }
-        assert_eq!(store.prune(NOW, NOW, 9).await.unwrap(), 0);
-        let later = NOW + jiff::SignedDuration::from_secs(1);
-        assert_eq!(store.prune(later, later, 9).await.unwrap(), 2);
-        assert_eq!(store.job(jobs[0].call.id).await.unwrap(), None);
-        assert_eq!(store.steps(jobs[0].call.id, 0, 9).await.unwrap(), []);
-        assert_eq!(store.attempts(jobs[0].call.id).await.unwrap(), []);
-    }
-
-    /// How many rows these tables have.
-    fn rows<const N: usize>(file: &rusqlite::Connection, tables: [&str; N]) -> [i64; N] {
-        tables.map(|table| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap())
-    }
-
-    #[tokio::test]
-    async fn jobs_that_are_done_at_once_need_one_more_row_together() {
-        let (folder, store) = store().await;
-        store.enqueue((0..20).map(|_| new_job()).collect()).await.unwrap();
-        let jobs = lease(&store, 20).await;
-        let settlements = jobs.iter().map(|job| settlement(job, worker(job), Output::Steps(Shape::Nothing)));
-        _ = store.settle(settlements.collect()).await.unwrap();
-        let file = neighbour(&folder);
-        let tables = ["qtasks_jobs", "qtasks_attempts", "qtasks_ends"];
-        assert_eq!(rows(&file, tables), [20, 0, 1]);
-        for job in &jobs {
-            assert_eq!(store.attempts(job.call.id).await.unwrap().len(), 1);
-        }
-        // A part, and what is not old enough is listed again.
-        let later = NOW + jiff::SignedDuration::from_secs(1);
-        for (before, limit, pruned, remaining) in [(NOW, 9, 0, 20), (later, 7, 7, 13), (later, 20, 13, 0)] {
-            assert_eq!(store.prune(before, before, limit).await.unwrap(), pruned);
-            assert_eq!(rows(&file, tables), [remaining, 0, remaining.min(1)]);
-        }
-    }
-
-    #[tokio::test]
-    async fn jobs_with_more_steps_than_are_deleted_at_once_are_all_pruned() {
-        let (_folder, store) = store().await;
-        store.enqueue((0..3).map(|_| new_job()).collect()).await.unwrap();
-        let jobs = lease(&store, 3).await;
-        for job in &jobs {
-            let lease = Lease { job: job.call.id, attempt: 1, worker: worker(job) };
-            let steps = (0..1500).map(step).collect();
-            assert_eq!(store.record([record(lease, steps)].into()).await.unwrap(), [Written::Yes]);
-        }
-        let settlements = jobs.iter().map(|job| settlement(job, worker(job), Output::Steps(Shape::Count)));
-        _ = store.settle(settlements.collect()).await.unwrap();
-        assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 2).await.unwrap(), 2);
-        assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_dropped_call_is_carried_out() {
-        let (_folder, url) = temp_url("");
-        let store = Sqlite::open(&url).await.unwrap();
-        let job = new_job();
-        let id = job.call.id;
-        {
-            let mut call = store.enqueue(vec![job]);
-            _ = futures::poll!(&mut call);
-        }
-        drop(store);
-        let store = Sqlite::open(&url).await.unwrap();
-        // The first store's writer may still be at it.
-        let mut work = store.notifier().work();
-        while store.job(id).await.unwrap().is_none() {
-            soon(work.notification()).await;
-        }
     }
 }

@@ -11,11 +11,12 @@ use crate::store::sqlite::{
     presence::Workers,
     sql::Statements,
     steps::{New, NewStepCount},
+    tally::{LeasedLanes, Tally},
     transaction::{BROKEN, Transaction},
 };
 use crate::{
     error::Result,
-    model::job::{Job, JobId, NewJob, WorkerId},
+    model::job::{Job, JobId, NewJob, StateKind, WorkerId},
     store::{Changes, waiters::Waiters},
 };
 
@@ -36,6 +37,9 @@ pub(crate) struct Tables<'c> {
     new_steps: NewStepCount,
     /// The jobs that end in this transaction.
     pub(crate) ends: Ends,
+    /// What this transaction changes of the numbers of jobs.
+    pub(crate) tally: Tally,
+    leased_lanes: LeasedLanes,
     /// What listeners are to be notified of once the transaction is committed.
     pub(crate) changes: Changes,
 }
@@ -72,6 +76,8 @@ impl<'c> Tables<'c> {
             fresh: None,
             new_steps,
             ends: Ends::default(),
+            tally: Tally::default(),
+            leased_lanes: LeasedLanes::default(),
             changes,
         })
     }
@@ -95,7 +101,7 @@ impl<'c> Tables<'c> {
     }
 
     pub(crate) fn commit(&mut self) -> Result<Changes, Fault> {
-        self.ends.write(&mut self.sql)?;
+        self.write_sums()?;
         let committed = match self.transaction.take() {
             Some(Transaction(transaction)) => transaction.commit(),
             None => self.sql.commit.execute([]).map(drop),
@@ -107,9 +113,17 @@ impl<'c> Tables<'c> {
         Ok(std::mem::take(&mut self.changes))
     }
 
+    /// Writes what the transaction has added up so far.
+    pub(crate) fn write_sums(&mut self) -> rusqlite::Result<()> {
+        self.ends.write(&mut self.sql)?;
+        self.tally.write(&mut self.sql.count)
+    }
+
     pub(crate) fn rollback(&mut self) {
         self.fresh = None;
         self.ends = Ends::default();
+        self.tally = Tally::default();
+        self.leased_lanes = LeasedLanes::default();
         self.changes = Changes::default();
         self.new_steps.forget();
         // Lanes that were added in the transaction are gone with it.
@@ -139,7 +153,24 @@ impl<'c> Tables<'c> {
     /// Inserts a job that waits.
     pub(crate) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
         self.changes.add(Changes::enqueued());
-        insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job).map(drop)
+        if insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job)? {
+            self.tally.add(lane, StateKind::Waiting, 1);
+        }
+        Ok(())
+    }
+
+    /// Counts a job that waited in this lane and was leased.
+    pub(crate) fn count_leased(&mut self, lane: i64, job: JobId) {
+        self.tally.change(lane, StateKind::Waiting, StateKind::Running);
+        self.leased_lanes.remember(job, lane);
+    }
+
+    /// Counts a job that came from one state into another.
+    pub(crate) fn count_settled(&mut self, job: JobId, from: StateKind, to: StateKind) -> rusqlite::Result<()> {
+        if let Some(lane) = self.leased_lanes.take(&mut self.sql, job)? {
+            self.tally.change(lane, from, to);
+        }
+        Ok(())
     }
 
     /// Leases new jobs to the workers that wait for them.
@@ -237,7 +268,11 @@ impl Fresh {
     pub(crate) fn run(self, tables: &mut Tables<'_>, worker: WorkerId) -> rusqlite::Result<Option<Job>> {
         let Self { lane, job } = self;
         let (insert_job, insert_args) = (&mut tables.sql.insert_job, &mut tables.sql.insert_args);
-        let inserted = insert_job_of(insert_job, insert_args, lane, &job, Some(worker))?;
-        Ok(inserted.then(|| job.leased_to(worker)))
+        if !insert_job_of(insert_job, insert_args, lane, &job, Some(worker))? {
+            return Ok(None);
+        }
+        tables.tally.add(lane, StateKind::Waiting, 1);
+        tables.count_leased(lane, job.call.id);
+        Ok(Some(job.leased_to(worker)))
     }
 }

@@ -66,10 +66,12 @@ impl Write for Ask {
             }
             let cursor = if of_suspect.is_some() && of_suspect == first { suspect.take() } else { cursor };
             let Some(cursor) = cursor else { break };
-            let sql = &mut tables.sql;
-            jobs.extend(cursor.jobs.pop_front().map(|job| self.run(sql, job)).transpose()?);
+            if let Some(job) = cursor.jobs.pop_front() {
+                tables.count_leased(cursor.lane.id, job.call.id);
+                jobs.push(self.run(&mut tables.sql, job)?);
+            }
             if jobs.len() < self.limit || cursor.are_suspects {
-                search.fill(sql, cursor)?;
+                search.fill(&mut tables.sql, cursor)?;
             }
         }
         later.extend(fresh);

@@ -11,7 +11,10 @@ use crate::store::sqlite::{
     error::Fault,
     sql::Statements,
 };
-use crate::{error::Result, model::job::JobId};
+use crate::{
+    error::Result,
+    model::job::{JobId, StateKind},
+};
 
 /// Deletes a bounded part of what is old; to be repeated while there is [more](Pruned::more).
 pub(crate) struct Prune {
@@ -54,6 +57,7 @@ impl Write for Prune {
         for job in &old {
             if room > 0 {
                 room -= 1 + delete_job(&mut tables.sql, job)?;
+                tables.tally.add(job.lane, job.kind, -1);
                 jobs += 1;
             } else {
                 tables.ends.add(job.state, job.ended, job.id);
@@ -99,7 +103,9 @@ impl Prune {
 /// A job that has ended, and how much belongs to it.
 struct Old {
     id: JobId,
+    lane: i64,
     state: i16,
+    kind: StateKind,
     ended: i64,
     steps: i64,
     memos: i64,
@@ -109,7 +115,8 @@ impl Old {
     /// The job, if it is in this state still or again.
     fn find(sql: &mut Statements<'_>, id: JobId, state: i16) -> rusqlite::Result<Option<Self>> {
         let found = sql.ended.query_row(params![id.to_bytes(), state], |row| {
-            Ok(Self { id, state, ended: row.get(0)?, steps: row.get(1)?, memos: row.get(2)? })
+            let (ended, steps, memos, lane) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok(Self { id, lane, state, kind: encoding::state_kind(row, 4)?, ended, steps, memos })
         });
         found.optional()
     }

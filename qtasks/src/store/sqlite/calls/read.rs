@@ -11,6 +11,17 @@ use crate::{
     },
 };
 
+/// Reads several tables as they are at one moment. After an error the connection is to be closed.
+pub(crate) fn at_one_moment<T>(
+    connection: &Connection,
+    read: impl FnOnce() -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let found = read()?;
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(found)
+}
+
 pub(crate) const JOB: &str = concat!(
     "SELECT ",
     job_columns!(),

@@ -7,7 +7,6 @@ use rusqlite::{Statement, params};
 use crate::store::sqlite::{
     batcher::{command::Write, tables::Tables},
     encoding::{self, NextColumns},
-    ends::Ends,
     error::Fault,
     sql::Statements,
 };
@@ -30,36 +29,40 @@ impl Write for Settle {
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Vec<Written>, Fault> {
         tables.changes.add(Changes::settled(&*self.0));
         self.0.iter().for_each(|settlement| _ = tables.reach(encoding::millis(settlement.now)));
-        let (workers, sql, ends) = (&tables.workers, &mut tables.sql, &mut tables.ends);
+        let workers = Arc::clone(&tables.workers);
         let mut judged = HashMap::new();
         let mut is_silent = |worker, beat| *judged.entry((worker, beat)).or_insert_with(|| workers.judge(worker, beat));
-        self.0.iter().map(|settlement| settle(sql, ends, settlement, &mut is_silent)).collect()
+        self.0.iter().map(|settlement| settle(tables, settlement, &mut is_silent)).collect()
     }
 }
 
 fn settle(
-    sql: &mut Statements<'_>,
-    ends: &mut Ends,
+    tables: &mut Tables<'_>,
     settlement: &Settlement,
     is_silent: &mut impl FnMut(WorkerId, Option<u64>) -> bool,
 ) -> Result<Written, Fault> {
     // A worker is judged only where there is something to take from it.
     if let Hold::Silent { lease, beat } = settlement.hold
-        && !(runs_under(sql, lease)? && is_silent(lease.worker, beat))
+        && !(runs_under(&mut tables.sql, lease)? && is_silent(lease.worker, beat))
     {
         return Ok(Written::Fenced);
     }
     let next = NextColumns::new(&settlement.outcome.next, settlement.now);
-    if update(sql, settlement, &next)? == 0 {
+    if update(&mut tables.sql, settlement, &next)? == 0 {
         return Ok(Written::Fenced);
     }
+    let from = match settlement.hold {
+        Hold::Lease(_) | Hold::Silent { .. } => StateKind::Running,
+        Hold::Seen { state, .. } => state,
+    };
+    tables.count_settled(settlement.job(), from, settlement.outcome.next.kind())?;
     if let Some(ended) = next.ended {
-        ends.add(next.state, ended, settlement.job());
+        tables.ends.add(next.state, ended, settlement.job());
     }
     if let Some(attempt) = &settlement.attempt
         && settlement.attempt_in_job().is_none()
     {
-        keep(sql, settlement.job().to_bytes(), attempt)?;
+        keep(&mut tables.sql, settlement.job().to_bytes(), attempt)?;
     }
     Ok(Written::Yes)
 }

@@ -13,6 +13,10 @@
 /// The `step` of a memo is -1 where it is for the whole body. An attempt that ends a job well stands in the row of the job: `worker`,
 /// `started` and `ended_at`. The jobs that ended in one transaction stand in a row of `qtasks_ends`. Programs of format 7 that have
 /// the file open know no such lists: so that they end no job any more, the time of its end has a new column, and `ended` a trigger.
+/// `waiting` and the columns behind it say how many jobs of a lane are in each state; the numbers are filled in by
+/// [`advance`](super::advance). `counted` is the state as which a job is counted there: null, if it had ended before there were counts.
+/// Programs of format 8 count nothing. Since they do not write `counted`, its constraint keeps them from enqueueing, leasing and settling
+/// jobs, and it says why; and they delete none, for the index of the lists has a new name. `recounts` is how often the counts were mended.
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE qtasks_lanes (
@@ -153,4 +157,31 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         SELECT RAISE(ABORT, 'the tables have the format of a newer qtasks; start this program again');
     END;
 ",
+    concat!(
+        "
+    ALTER TABLE qtasks_format ADD COLUMN recounts INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_lanes ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_lanes ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_lanes ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_lanes ADD COLUMN dead INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_lanes ADD COLUMN cancelled INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE qtasks_jobs ADD COLUMN counted INTEGER;
+    UPDATE qtasks_jobs SET counted = state WHERE state < 3;
+    ALTER TABLE qtasks_jobs ADD COLUMN trace TEXT
+        CONSTRAINT \"the tables have the format of a newer qtasks; start this program again\"
+        CHECK (counted IS state OR counted IS NULL AND state > 2);
+    DROP INDEX qtasks_ends_first;
+    CREATE INDEX qtasks_ends_by_age ON qtasks_ends (state, first);
+    CREATE INDEX qtasks_dead ON qtasks_jobs (id) WHERE state = 4;
+    CREATE TABLE qtasks_notes (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version BLOB NOT NULL,
+        value TEXT NOT NULL,
+        until INTEGER,
+        PRIMARY KEY (kind, name)
+    ) WITHOUT ROWID;
+",
+        include_str!("door_with_cards.sql"),
+    ),
 ];

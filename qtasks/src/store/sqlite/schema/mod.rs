@@ -10,7 +10,7 @@ mod tests;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 pub(super) use self::migrations::MIGRATIONS;
-use super::url::StoreUrl;
+use super::{sql, tally::Tally, url::StoreUrl};
 use crate::error::{Error, Result};
 
 /// The format that [`MIGRATIONS`] lead to.
@@ -18,6 +18,9 @@ pub(super) const FORMAT: i64 = MIGRATIONS.len() as i64;
 
 /// The first format with steps as bytes, which are made of the text of older ones.
 const PACKED: i64 = 5;
+
+/// The first format with counts of jobs.
+const COUNTED: i64 = 9;
 
 /// The format of the tables in the file; 0 where there are none.
 pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
@@ -91,8 +94,11 @@ fn refuse_utf_16(connection: &Connection, url: &StoreUrl) -> Result<()> {
 
 fn advance(transaction: &Transaction<'_>, missing: &[&str], known: i64) -> rusqlite::Result<()> {
     transaction.execute_batch("CREATE TABLE IF NOT EXISTS qtasks_format (format INTEGER NOT NULL)")?;
-    for migration in missing {
+    for (format, migration) in (known - missing.len() as i64 + 1..).zip(missing) {
         transaction.execute_batch(migration)?;
+        if format == COUNTED {
+            Tally::of_jobs(transaction)?.write(&mut transaction.prepare(sql::COUNT)?)?;
+        }
     }
     transaction.execute("DELETE FROM qtasks_format", [])?;
     transaction.execute("INSERT INTO qtasks_format (format) VALUES (?1)", [known])?;

@@ -12,13 +12,14 @@ use crate::{
     error::chain,
     model::{
         job::{
-            Attempt, Counts, Ending, Job, JobCall, JobId, Lease, NewJob, Output, Reply, Standing, State, Step, Suspect,
-            WorkerId,
+            Attempt, Counts, Ending, Job, JobCall, JobId, Lease, NewJob, NextState, Output, Reply, Standing, State,
+            StateKind, Step, Suspect, WorkerId,
         },
         json::Json,
+        lifecycle::Outcome,
     },
     store::{
-        Ask, Filter, Store, Suspects,
+        Ask, Budget, Filter, Find, Hold, JobCounts, Settlement, Store, Suspects, Written,
         sqlite::{
             Sqlite, encoding,
             fixture::{NOW, ask, lease, neighbour, new_job, temp_url},
@@ -102,11 +103,11 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
 
     let store = Sqlite::open(&url).await.unwrap();
     let known = Some(Suspect::default());
-    let job = |id, state, suspect, attempt| Job {
+    let job = |id, state: State, suspect, attempt| Job {
         call: JobCall { id, priority: 4, ..new_job().call },
+        ended: state.is_ended().then_some(NOW),
         standing: Standing { state, suspect, attempt, failures: 1 },
         counts: Counts::default(),
-        ended: None,
     };
     let later = State::Waiting { due: NOW + Duration::from_millis(5) };
     let output = Output::Value(Json::from_stored("7"));
@@ -228,6 +229,101 @@ async fn a_program_of_the_format_before_the_lists_ends_no_job_any_more() {
         "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended = ?3, worker = NULL WHERE id IS NOT NULL";
     let refused = neighbour(&folder).execute(settle, params![5, None::<i64>, 1]).unwrap_err();
     assert_eq!(refused.to_string(), "the tables have the format of a newer qtasks; start this program again");
+}
+
+/// Jobs as programs of format 8 wrote them: those of the lane 1 in each state, and one of the lane 2 that waits.
+fn insert_jobs_of_format_8(connection: &Connection, holder: WorkerId) -> Vec<JobId> {
+    connection
+        .execute("INSERT INTO qtasks_lanes VALUES (1, 'default', 't'), (2, 'q', 't'), (3, 'none', 't')", [])
+        .unwrap();
+    let insert = "INSERT INTO qtasks_jobs (id, lane, rank, state, due, max_time, enqueued, args, worker, attempt)
+                  VALUES (?1, ?2, 0, ?3, ?4, NULL, ?4, '{}', ?5, ?6) ON CONFLICT (id) DO NOTHING";
+    let end = "UPDATE qtasks_jobs SET ended_at = ?2, outcome = 'no' WHERE id = ?1 AND state > 2";
+    let now = encoding::millis(NOW);
+    let jobs = [(1, 0), (1, 1), (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (1, 4), (2, 1)];
+    let ids = jobs.into_iter().map(|(lane, state)| {
+        let (id, worker) = (JobId::new(), (state == 2).then_some(holder.to_bytes()));
+        connection.execute(insert, params![id.to_bytes(), lane, state, now, worker, i64::from(state > 1)]).unwrap();
+        let ended = connection.execute(end, params![id.to_bytes(), now]).unwrap();
+        if ended > 0 {
+            let list = "INSERT INTO qtasks_ends (state, first, jobs) VALUES (?1, ?2, ?3)";
+            connection.execute(list, params![state, now, id.to_bytes()]).unwrap();
+        }
+        id
+    });
+    ids.collect()
+}
+
+async fn counts(store: &Sqlite) -> Vec<(String, [u64; 5])> {
+    let mut counts = store.counts(NOW).await.unwrap();
+    counts.sort_by(|one, other| one.lane.cmp(&other.lane));
+    let numbers = |JobCounts { waiting, running, done, dead, cancelled, .. }| [waiting, running, done, dead, cancelled];
+    counts.into_iter().map(|counts| (counts.lane.queue, numbers(counts.jobs))).collect()
+}
+
+#[tokio::test]
+async fn jobs_of_the_format_before_the_counts_are_counted_and_found() {
+    let (folder, url) = temp_url("");
+    let holder = WorkerId::new();
+    let ids = insert_jobs_of_format_8(&migrated(&folder, &MIGRATIONS[..8]), holder);
+    let store = Sqlite::open(&url).await.unwrap();
+    let of = |numbers| ("default".to_owned(), numbers);
+    let [none, other] = [("none".to_owned(), [0; 5]), ("q".to_owned(), [1, 0, 0, 0, 0])];
+    assert_eq!(counts(&store).await, [of([3, 1, 1, 2, 1]), none.clone(), other.clone()]);
+    let all = store.find(Find::default().oldest_first(), None, Budget::PAGE).await.unwrap().jobs;
+    assert_eq!(all.iter().map(|job| job.call.id).collect::<Vec<_>>(), ids);
+    assert!(all.iter().all(|job| job.call.trace.is_none() && job.ended.is_some() == job.standing.state.is_ended()));
+    let dead = store.find(Find::default().state(StateKind::Dead), None, Budget::PAGE).await.unwrap();
+    assert_eq!((dead.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), dead.looked), (vec![ids[7], ids[5]], 2));
+
+    // Those that had ended before, too, are tried again and pruned.
+    let hold = Hold::Seen { job: ids[5], state: StateKind::Dead, attempt: 1 };
+    let next = NextState::Waiting { due: NOW };
+    let outcome = Outcome { next, failures: 0, suspect: None };
+    let retried = Settlement { hold, outcome, steps: None, attempt: None, now: NOW };
+    assert_eq!(store.settle([retried].into()).await.unwrap(), [Written::Yes]);
+    assert_eq!(counts(&store).await, [of([4, 1, 1, 1, 1]), none.clone(), other.clone()]);
+    assert_eq!(lease(&store, 9).await.len(), 4);
+    assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 3);
+    assert_eq!(counts(&store).await, [of([0, 5, 0, 0, 0]), none, other]);
+    assert_eq!(store.recount().await.unwrap(), 0);
+}
+
+/// It would not count them. What it says is what a program says that has had the file open all the while.
+#[tokio::test]
+async fn a_program_of_the_format_before_the_counts_changes_no_job_any_more() {
+    let (folder, url) = temp_url("");
+    let older = migrated(&folder, &MIGRATIONS[..8]);
+    let ids = insert_jobs_of_format_8(&older, WorkerId::new());
+    let newer = "CHECK constraint failed: the tables have the format of a newer qtasks; start this program again";
+    let settle =
+        "UPDATE qtasks_jobs SET state = ?1, due = coalesce(?2, due), ended_at = ?3, worker = NULL WHERE id = ?4";
+    let [later, ready, _, running, done, dead, ..] = ids[..] else { panic!("{ids:?}") };
+    let statements = [
+        (
+            "INSERT INTO qtasks_jobs (id, lane, rank, state, due, max_time, enqueued, args, worker, attempt)
+          VALUES (?4, 1, 0, ?1, ?3, ?2, ?3, '{}', NULL, 0) ON CONFLICT (id) DO NOTHING",
+            1,
+            JobId::new(),
+        ),
+        ("UPDATE qtasks_jobs SET state = ?1 + 0 * ?3, max_time = ?2 WHERE id = ?4", 1, later),
+        ("UPDATE qtasks_jobs SET state = ?1 + 0 * ?3, max_time = ?2 WHERE id = ?4", 2, ready),
+        (settle, 3, running),
+        (settle, 5, ready),
+        (settle, 0, dead),
+        (settle, 1, done),
+    ];
+    let mut statements = statements.map(|(sql, state, id)| (older.prepare(sql).unwrap(), state, id));
+    let ends = "SELECT number, jobs FROM qtasks_ends INDEXED BY qtasks_ends_first WHERE state = 3 AND first < 9 ORDER BY first";
+    let mut ends = older.prepare(ends).unwrap();
+    let store = Sqlite::open(&url).await.unwrap();
+    for (statement, state, id) in &mut statements {
+        let refused = statement.execute(params![*state, None::<i64>, 1, id.to_bytes()]).unwrap_err();
+        assert_eq!(refused.to_string(), newer, "{statement:?}");
+    }
+    let refused = ends.exists([]).unwrap_err().to_string();
+    assert!(refused.contains("no such index: qtasks_ends_first"), "it deletes none: {refused}");
+    assert_eq!(store.recount().await.unwrap(), 0);
 }
 
 #[test]

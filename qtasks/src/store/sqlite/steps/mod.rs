@@ -6,6 +6,7 @@ use rusqlite::{Connection, Statement, params};
 
 use self::packed::{Job, MixedPage, Packed, Segment};
 use super::{
+    calls::read::at_one_moment,
     encoding,
     sql::{NEW_STEPS, Statements},
 };
@@ -211,13 +212,6 @@ fn new_of(
         }
     }
     Ok(())
-}
-
-/// Reads both tables as they are at one moment. After an error the connection is to be closed.
-fn at_one_moment(connection: &Connection, read: impl FnOnce() -> rusqlite::Result<()>) -> rusqlite::Result<()> {
-    connection.prepare_cached("BEGIN")?.execute([])?;
-    read()?;
-    connection.prepare_cached("COMMIT")?.execute([]).map(drop)
 }
 
 #[cfg(test)]

@@ -121,6 +121,8 @@ impl Transact {
 
     /// Runs a handler in a savepoint, which is kept if it has replied.
     fn run(&self, tables: &mut Tables<'_>, handler: InTransaction) -> Result<Option<Reply>, Fault> {
+        // The handler may commit the transaction, which it must not.
+        tables.write_sums()?;
         tables.sql.savepoint.execute([])?;
         let reply = handler(tables.transaction()?);
         if !close(tables, matches!(reply, Some(Reply::Value(_)))) {

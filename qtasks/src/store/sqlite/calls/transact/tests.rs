@@ -13,7 +13,9 @@ use crate::{
         Record, Store, Written,
         sqlite::{
             Sqlite,
-            fixture::{lease, neighbour, new_job, soon, temp_url},
+            calls::enqueue::enqueue,
+            fixture::{NOW, lease, neighbour, new_job, soon, temp_url},
+            presence::Workers,
             transaction::Transaction,
         },
     },
@@ -293,4 +295,33 @@ async fn a_lane_of_a_savepoint_that_was_undone_is_not_remembered() {
     scene.store.enqueue(vec![elsewhere()]).await.unwrap();
     let filter = crate::store::Filter::default().queue("elsewhere");
     assert_eq!(scene.store.jobs(filter, None, 9).await.unwrap().len(), 2);
+}
+
+/// What a handler enqueues is counted with its own writes; what comes before it in the transaction is so even if the handler commits.
+#[tokio::test]
+async fn jobs_are_counted_whatever_a_handler_does() {
+    let scene = Scene::new().await;
+    let enqueues = |seq, reply| {
+        let home = scene.store.home();
+        scene.work(seq, move |tx| {
+            crate::store::UserTransaction::enqueue(tx, &home, Ok(new_job()), drop).unwrap();
+            reply
+        })
+    };
+    let works = vec![enqueues(0, Some(value(0))), enqueues(1, Some(skipped())), enqueues(2, None)];
+    assert_eq!(scene.store.transact(None, works).await.unwrap(), Transacted::Failed(2));
+    assert_eq!(scene.store.counts(NOW).await.unwrap()[0].jobs.waiting, 1);
+    for ends in ["COMMIT", "ROLLBACK"] {
+        let connection = neighbour(&scene.folder);
+        let workers = Arc::new(Workers::new(scene.folder.path().join("workers")));
+        let mut tables = Tables::new(&connection, workers).unwrap();
+        tables.begin(true).unwrap();
+        enqueue(&mut tables, &[new_job(), new_job()]).unwrap();
+        let rogue = scene.work(0, move |tx| tx.execute_batch(ends).ok().map(|()| value(0)));
+        let rogue = Transact { lease: None, works: vec![rogue], long: LONG, to_blame: RefCell::default() };
+        rogue.apply(&mut tables).unwrap_err();
+        tables.rollback();
+        let jobs = scene.store.counts(NOW).await.unwrap()[0].jobs.waiting;
+        assert_eq!((jobs, scene.store.recount().await.unwrap()), (3, 0), "{ends}");
+    }
 }
