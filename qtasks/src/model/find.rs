@@ -187,12 +187,11 @@ fn has(text: &str, wanted: &str) -> bool {
 
 impl FindArg {
     fn is_in(&self, args: &serde_json::Value) -> bool {
-        let step = |value: &'_ serde_json::Value, name: &String| match value {
-            serde_json::Value::Array(items) => items.get(name.parse::<usize>().ok()?).cloned(),
-            value => value.get(name).cloned(),
-        };
-        let found = self.path.iter().try_fold(args.clone(), |value, name| step(&value, name));
-        found.is_some_and(|found| self.values.iter().any(|wanted| is_value(&found, wanted)))
+        let found = self.path.iter().try_fold(args, |value, name| match value {
+            serde_json::Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+            value => value.get(name),
+        });
+        found.is_some_and(|found| self.values.iter().any(|wanted| is_value(found, wanted)))
     }
 }
 
