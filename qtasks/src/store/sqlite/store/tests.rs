@@ -20,8 +20,14 @@ fn record(lease: Lease, steps: Vec<Step>) -> Record {
 }
 
 fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
-    let attempt =
-        Attempt { number: job.standing.attempt, worker, started: Some(NOW), ended: NOW, ending: Ending::Done };
+    let attempt = Attempt {
+        number: job.standing.attempt,
+        worker,
+        started: Some(NOW),
+        ended: NOW,
+        ending: Ending::Done,
+        steps: None,
+    };
     Settlement {
         hold: Hold::Lease(Lease { job: job.call.id, attempt: job.standing.attempt, worker }),
         outcome: Outcome { next: NextState::Done { output }, failures: 0, suspect: None },
