@@ -236,7 +236,7 @@ pub(super) fn ending_columns(ending: &Ending) -> (&'static str, Option<&str>) {
     (ENDINGS[usize::from(number)], error)
 }
 
-/// Reads `number, worker, started, ended, ending, error`.
+/// Reads `number, worker, started, ended, ending, error, steps`.
 pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
     let ending = ending(row)?;
     Ok(Attempt {
@@ -245,7 +245,7 @@ pub(super) fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         started: row.get::<_, Option<i64>>(2)?.map(time),
         ended: time(row.get(3)?),
         ending,
-        steps: None,
+        steps: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
     })
 }
 

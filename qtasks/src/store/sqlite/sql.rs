@@ -131,11 +131,11 @@ statements! {
     );
     settle_seen = settle!("worker = NULL, started = NULL" "state BETWEEN ?12 AND ?13 AND steps = coalesce(?14, steps)");
     // It moves into the history when the job is run again.
-    keep_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending)
-                    SELECT id, attempt, worker, started, ended_at, 'done' FROM qtasks_jobs
+    keep_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, steps)
+                    SELECT id, attempt, worker, started, ended_at, 'done', steps FROM qtasks_jobs
                     WHERE id = ?1 AND attempt = ?2 AND state = 3 AND worker IS NOT NULL AND steps = coalesce(?3, steps)";
-    insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error, steps)
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT steps FROM qtasks_jobs WHERE id = ?1))";
     trim_attempts = concat!("DELETE FROM qtasks_attempts WHERE job = ?1 AND ", between_kept_attempts!());
 
     // A job that never started.
@@ -145,6 +145,9 @@ statements! {
 
     note_version = "SELECT version FROM qtasks_notes WHERE kind = ?1 AND name = ?2";
     write_note = "INSERT OR REPLACE INTO qtasks_notes (kind, name, version, value, until) VALUES (?1, ?2, ?3, ?4, ?5)";
+    rate = "SELECT numbers FROM qtasks_rates WHERE span = ?1 AND start = ?2 AND queue = ?3 AND task = ?4";
+    write_rate = "INSERT OR REPLACE INTO qtasks_rates (span, start, queue, task, numbers) VALUES (?1, ?2, ?3, ?4, ?5)";
+    prune_rates = "DELETE FROM qtasks_rates WHERE span = ?1 AND start < ?2";
     delete_note = "DELETE FROM qtasks_notes WHERE kind = ?1 AND name = ?2";
 
     count_recount = "UPDATE qtasks_format SET recounts = recounts + 1 WHERE recounts = ?1";

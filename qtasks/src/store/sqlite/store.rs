@@ -17,6 +17,7 @@ use super::{
         find,
         note::{self, ChangeNotes},
         prune::{Prune, Pruned},
+        rate::{self, AddRates, PruneRates},
         read,
         record::Records,
         settle::Settle,
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::store::{
     Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-    PendingStep, Placement, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
+    PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -206,6 +207,18 @@ impl Store for Sqlite {
                 return Ok(lanes);
             }
         }
+    }
+
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        self.writer.queue.ask(AddRates(rates)).await
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        self.readers.read("read what happened", move |tables| rate::rates(tables, span, from, to)).await
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        self.writer.queue.ask(PruneRates { minutes, hours }).await
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

@@ -96,10 +96,10 @@ pub(crate) use between_kept_attempts;
 /// The attempts of a job that are kept. An older qtasks may have written more of them. One that ended the job well stands in
 /// the row of the job.
 pub(crate) const ATTEMPTS: &str = concat!(
-    "SELECT number, worker, started, ended, ending, error FROM qtasks_attempts WHERE job = ?1 AND (",
+    "SELECT number, worker, started, ended, ending, error, steps FROM qtasks_attempts WHERE job = ?1 AND (",
     between_kept_attempts!(),
     ") IS NOT TRUE
-     UNION ALL SELECT attempt, worker, started, ended_at, 'done', NULL FROM qtasks_jobs
+     UNION ALL SELECT attempt, worker, started, ended_at, 'done', NULL, steps FROM qtasks_jobs
      WHERE id = ?1 AND state = 3 AND worker IS NOT NULL ORDER BY 1"
 );
 

@@ -181,6 +181,15 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         until INTEGER,
         PRIMARY KEY (kind, name)
     ) WITHOUT ROWID;
+    ALTER TABLE qtasks_attempts ADD COLUMN steps INTEGER;
+    CREATE TABLE qtasks_rates (
+        span INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        queue TEXT NOT NULL,
+        task TEXT NOT NULL,
+        numbers TEXT NOT NULL,
+        PRIMARY KEY (span, start, queue, task)
+    ) WITHOUT ROWID;
 ",
         include_str!("door_with_cards.sql"),
     ),
