@@ -51,17 +51,18 @@ impl<'a> NextColumns<'a> {
 }
 
 /// The columns of [`job`], of `qtasks_jobs AS j`; its task and its queue are those of `qtasks_lanes AS l`, or as given. So may be
-/// the time of its end, and the last ones, which are those of a suspect, where the first of them is not 0.
+/// the time of its end, what belongs to its state, and the last ones, which are those of a suspect, where the first is not 0.
 macro_rules! job_columns {
     () => {
         $crate::store::sqlite::encoding::job_columns!(
             "l.task",
             "l.queue",
             "j.ended_at",
+            "j.state, j.due, j.worker, j.shape, j.outcome",
             "j.suspect, j.survived, j.losses, j.leased, j.liable"
         )
     };
-    ($task:literal, $queue:literal, $ended:literal, $suspect:literal) => {
+    ($task:literal, $queue:literal, $ended:literal, $state:literal, $suspect:literal) => {
         concat!(
             "j.id, ",
             $task,
@@ -71,7 +72,7 @@ macro_rules! job_columns {
          j.max_time, j.enqueued, j.trace, ",
             $ended,
             ", ",
-            $crate::store::sqlite::encoding::standing_columns!($suspect)
+            $crate::store::sqlite::encoding::standing_columns!($state, $suspect)
         )
     };
 }
@@ -80,12 +81,15 @@ pub(super) use job_columns;
 /// The columns of [`standing`], of `qtasks_jobs AS j`. They stand last among those of [`job`].
 macro_rules! standing_columns {
     () => {
-        $crate::store::sqlite::encoding::standing_columns!("j.suspect, j.survived, j.losses, j.leased, j.liable")
+        $crate::store::sqlite::encoding::standing_columns!(
+            "j.state, j.due, j.worker, j.shape, j.outcome",
+            "j.suspect, j.survived, j.losses, j.leased, j.liable"
+        )
     };
-    ($suspect:literal) => {
+    ($state:literal, $suspect:literal) => {
         concat!(
-            "j.state, j.due, j.worker, j.shape, j.outcome, j.attempt, j.failures, j.steps, \
-         j.skipped, j.progress_done, j.progress_total, j.memos, ",
+            $state,
+            ", j.attempt, j.failures, j.steps, j.skipped, j.progress_done, j.progress_total, j.memos, ",
             $suspect
         )
     };

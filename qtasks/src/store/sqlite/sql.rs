@@ -64,7 +64,7 @@ macro_rules! ready {
     ($suspect:literal, $condition:literal, $behind:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            job_columns!("?2", "?3", "NULL", $suspect),
+            job_columns!("?2", "?3", "NULL", "1, j.due, NULL, NULL, NULL", $suspect),
             " FROM qtasks_jobs AS j INDEXED BY ",
             $condition,
             " AND j.lane = ?1 AND ",
@@ -134,6 +134,8 @@ statements! {
     keep_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, steps)
                     SELECT id, attempt, worker, started, ended_at, 'done', steps FROM qtasks_jobs
                     WHERE id = ?1 AND attempt = ?2 AND state = 3 AND worker IS NOT NULL AND steps = coalesce(?3, steps)";
+    insert_dead = "INSERT OR IGNORE INTO qtasks_dead (job) VALUES (?1)";
+    delete_dead = "DELETE FROM qtasks_dead WHERE job = ?1";
     insert_attempt = "INSERT OR REPLACE INTO qtasks_attempts (job, number, worker, started, ended, ending, error, steps)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT steps FROM qtasks_jobs WHERE id = ?1))";
     trim_attempts = concat!("DELETE FROM qtasks_attempts WHERE job = ?1 AND ", between_kept_attempts!());
@@ -251,7 +253,7 @@ mod tests {
         let holders = plan(&connection, read::HOLDERS);
         assert!(holders.contains("SEARCH n USING COVERING INDEX qtasks_running (worker>?)"), "{holders}");
         let dead = plan(&connection, find::DEAD[0]);
-        assert!(dead.contains("INDEX qtasks_dead (id>? AND id<?)"), "{dead}");
+        assert!(dead.contains("SEARCH d USING PRIMARY KEY (job>? AND job<?)"), "{dead}");
         let counts = plan(&connection, count::COUNTS);
         for search in ["qtasks_jobs USING INDEX qtasks_ready (lane=?)", "qtasks_jobs USING INDEX qtasks_later (lane=?)"]
         {

@@ -12,12 +12,18 @@ use crate::{
 
 /// The rows of a search from id `?1` to `?2`; outcomes and arguments, which may be large, only where the search asks for them.
 macro_rules! rows {
-    ($source:literal, $order:literal) => {
+    ($source:literal, $id:literal) => {
+        [rows!($source, $id, " DESC"), rows!($source, $id, "")]
+    };
+    ($source:literal, $id:literal, $order:literal) => {
         concat!(
-            "SELECT id, lane, state, enqueued, ended_at, CASE WHEN ?3 THEN outcome END, CASE WHEN ?4 THEN args END
-             FROM qtasks_jobs ",
+            "SELECT j.id, j.lane, j.state, j.enqueued, j.ended_at, CASE WHEN ?3 THEN j.outcome END, \
+             CASE WHEN ?4 THEN j.args END FROM ",
             $source,
-            " AND id BETWEEN ?1 AND ?2 ORDER BY id ",
+            " AND ",
+            $id,
+            " BETWEEN ?1 AND ?2 ORDER BY ",
+            $id,
             $order,
             " LIMIT ?5"
         )
@@ -25,14 +31,10 @@ macro_rules! rows {
 }
 
 /// By where to look, and in which order: the newest first, or the oldest.
-pub(crate) const ALL: [&str; 2] = [rows!("NOT INDEXED WHERE 1", "DESC"), rows!("NOT INDEXED WHERE 1", "")];
-pub(crate) const DEAD: [&str; 2] =
-    [rows!("INDEXED BY qtasks_dead WHERE state = 4", "DESC"), rows!("INDEXED BY qtasks_dead WHERE state = 4", "")];
+pub(crate) const ALL: [&str; 2] = rows!("qtasks_jobs AS j NOT INDEXED WHERE 1", "j.id");
+pub(crate) const DEAD: [&str; 2] = rows!("qtasks_dead AS d CROSS JOIN qtasks_jobs AS j WHERE j.id = d.job", "d.job");
 /// These are few, and are sorted.
-const RUNNING: [&str; 2] = [
-    rows!("INDEXED BY qtasks_running WHERE state = 2", "DESC"),
-    rows!("INDEXED BY qtasks_running WHERE state = 2", ""),
-];
+const RUNNING: [&str; 2] = rows!("qtasks_jobs AS j INDEXED BY qtasks_running WHERE j.state = 2", "j.id");
 
 /// So many rows are looked at in one go: a read that lasts keeps the log of the file from being emptied.
 const CHUNK: usize = 4096;

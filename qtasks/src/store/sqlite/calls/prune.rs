@@ -128,6 +128,9 @@ fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
     sql.delete_job.execute([job])?;
     sql.delete_args.execute([job])?;
     sql.delete_attempts.execute([job])?;
+    if old.kind == StateKind::Dead {
+        sql.delete_dead.execute([job])?;
+    }
     if old.steps + old.memos > PRUNED_ROWS / 4 {
         sql.insert_pruned.execute([job])?;
         return Ok(PRUNED_ROWS);

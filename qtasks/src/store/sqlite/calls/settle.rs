@@ -12,7 +12,7 @@ use crate::store::sqlite::{
 };
 use crate::{
     error::Result,
-    model::job::{Attempt, Lease, StateKind, Suspect, WorkerId},
+    model::job::{Attempt, JobId, Lease, StateKind, Suspect, WorkerId},
     store::{Changes, FIRST_ATTEMPTS, Hold, KEPT_ATTEMPTS, LAST_ATTEMPTS, Settlement, Written},
 };
 
@@ -55,7 +55,9 @@ fn settle(
         Hold::Lease(_) | Hold::Silent { .. } => StateKind::Running,
         Hold::Seen { state, .. } => state,
     };
-    tables.count_settled(settlement.job(), from, settlement.outcome.next.kind())?;
+    let to = settlement.outcome.next.kind();
+    tables.count_settled(settlement.job(), from, to)?;
+    list_dead(&mut tables.sql, settlement.job(), from, to)?;
     if let Some(ended) = next.ended {
         tables.ends.add(next.state, ended, settlement.job());
     }
@@ -65,6 +67,15 @@ fn settle(
         keep(&mut tables.sql, settlement.job().to_bytes(), attempt)?;
     }
     Ok(Written::Yes)
+}
+
+/// Lists a job that is dead from now on, or is so no more.
+fn list_dead(sql: &mut Statements<'_>, job: JobId, from: StateKind, to: StateKind) -> rusqlite::Result<()> {
+    match (from, to) {
+        (_, StateKind::Dead) => sql.insert_dead.execute([job.to_bytes()]).map(drop),
+        (StateKind::Dead, _) => sql.delete_dead.execute([job.to_bytes()]).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Writes what becomes of the job, if it still is as the settlement says; gives 1 if so.

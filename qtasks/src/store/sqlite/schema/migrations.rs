@@ -17,6 +17,7 @@
 /// [`advance`](super::advance). `counted` is the state as which a job is counted there: null, if it had ended before there were counts.
 /// Programs of format 8 count nothing. Since they do not write `counted`, its constraint keeps them from enqueueing, leasing and settling
 /// jobs, and it says why; and they delete none, for the index of the lists has a new name. `recounts` is how often the counts were mended.
+/// Dead jobs stand in a table of their own: an index of them, even one that leaves all others out, would cost each change of these.
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE qtasks_lanes (
@@ -172,7 +173,8 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         CHECK (counted IS state OR counted IS NULL AND state > 2);
     DROP INDEX qtasks_ends_first;
     CREATE INDEX qtasks_ends_by_age ON qtasks_ends (state, first);
-    CREATE INDEX qtasks_dead ON qtasks_jobs (id) WHERE state = 4;
+    CREATE TABLE qtasks_dead (job BLOB PRIMARY KEY NOT NULL) WITHOUT ROWID;
+    INSERT INTO qtasks_dead (job) SELECT id FROM qtasks_jobs WHERE state = 4;
     CREATE TABLE qtasks_notes (
         kind TEXT NOT NULL,
         name TEXT NOT NULL,

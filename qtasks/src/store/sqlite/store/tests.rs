@@ -4,7 +4,7 @@ use super::*;
 use crate::store::sqlite::fixture::{NOW, ask, lease, neighbour, new_job, soon, store, temp_url};
 use crate::{
     model::{
-        job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, State, Suspect, Version},
+        job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, State, StateKind, Suspect, Version},
         json::Json,
         lifecycle::Outcome,
     },
@@ -324,4 +324,27 @@ async fn a_search_goes_through_thousands_of_jobs() {
     assert_eq!((page.jobs.len(), page.looked), (9_999, 9_999));
     let page = store.find(Find::default(), page.next, Budget::PAGE).await.unwrap();
     assert_eq!((page.jobs[0].call.id, page.jobs.len(), page.next), (last, 1, None));
+}
+
+#[tokio::test]
+async fn dead_jobs_are_listed_until_they_are_tried_again_or_pruned() {
+    let (folder, store) = store().await;
+    store.enqueue((0..3).map(|_| new_job()).collect()).await.unwrap();
+    let jobs = lease(&store, 3).await;
+    let outcome = |next| Outcome { next, failures: 0, suspect: None };
+    let die = |job| Settlement {
+        outcome: outcome(NextState::Dead { error: "no".into() }),
+        ..settlement(job, worker(job), Output::Steps(Shape::List))
+    };
+    _ = store.settle(jobs.iter().map(die).collect()).await.unwrap();
+    let file = neighbour(&folder);
+    assert_eq!(rows(&file, ["qtasks_dead"]), [3]);
+    for next in [NextState::Dead { error: "still".into() }, NextState::Waiting { due: NOW }] {
+        let hold = Hold::Seen { job: jobs[0].call.id, state: StateKind::Dead, attempt: 1 };
+        let again = Settlement { hold, outcome: outcome(next), attempt: None, ..die(&jobs[0]) };
+        assert_eq!(store.settle([again].into()).await.unwrap(), [Written::Yes]);
+    }
+    assert_eq!(rows(&file, ["qtasks_dead"]), [2]);
+    assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 2);
+    assert_eq!(rows(&file, ["qtasks_dead"]), [0]);
 }
