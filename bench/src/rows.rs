@@ -10,6 +10,7 @@ mod held;
 mod idle;
 mod jobs;
 pub(crate) mod kill;
+mod look;
 mod memory;
 mod queued;
 mod raw;
@@ -46,6 +47,8 @@ pub(crate) const ROWS: &[Row] = &[
     watch::HERE,
     watch::ELSEWHERE,
     queued::ROW,
+    look::COUNTS,
+    look::PAGE,
     idle::ROW,
     memory::ROW,
     size::JOB,
