@@ -185,7 +185,11 @@ impl Store for LogStore {
     }
 
     async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
-        self.change(move |draft| Ok(draft.add_rates(rates))).await
+        self.change(move |draft| {
+            draft.add_rates(rates);
+            Ok(())
+        })
+        .await
     }
 
     async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
@@ -193,7 +197,11 @@ impl Store for LogStore {
     }
 
     async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
-        self.change(move |draft| Ok(draft.prune_rates(minutes, hours))).await
+        self.change(move |draft| {
+            draft.prune_rates(minutes, hours);
+            Ok(())
+        })
+        .await
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::{
     enqueuing::enqueue,
     handle::JobHandle,
-    known::task_card,
     run::run,
     statement::{Statement, sql},
 };
@@ -213,7 +212,7 @@ impl QueueTasks {
     pub async fn enqueue_json(&self, name: &str, args: &impl Serialize) -> Result<JobHandle<serde_json::Value>> {
         check_name("task", name)?;
         let schema = self.app.registry.get(name).map(|task| task.schema());
-        let card = if schema.is_none() { task_card(&self.app, name).await? } else { None };
+        let card = if schema.is_none() { self.app.task_card(name).await? } else { None };
         let args = Json::encode(args)
             .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
         self.app.limits.check_args(&args)?;

@@ -14,7 +14,10 @@ use crate::{
     model::limits::Limits,
     store::{self, Store},
     task::registry::Registry,
-    telemetry::trace::{TraceContext, TraceRelation, Traces},
+    telemetry::{
+        opentelemetry,
+        trace::{TraceContext, TraceRelation, Traces},
+    },
 };
 
 impl QueueTasks {
@@ -136,7 +139,18 @@ impl Builder {
             store.hold_clock();
         }
         let outage = Outage::new(clock.clone());
-        let app = App { store, states, registry, limits, retention, clock, suspects, outage, around, trace };
+        let app = App {
+            store,
+            states,
+            registry,
+            limits,
+            retention,
+            clock,
+            suspects,
+            outage,
+            around,
+            trace: trace.or(opentelemetry::functions()),
+        };
         app.learn_time().await;
         Ok(QueueTasks::of(app))
     }

@@ -9,6 +9,7 @@ use crate::{
     model::{
         card::{TaskCard, WorkerCard},
         job::WorkerId,
+        json::Json,
     },
 };
 
@@ -43,7 +44,7 @@ impl QueueTasks {
     /// [`Error::Store`](crate::Error::Store) when the store cannot be read.
     pub async fn tasks_known(&self) -> Result<Vec<TaskCard>> {
         let notes = self.app().notes(kind::TASK).await?;
-        let card = |(name, value): (String, crate::json::Json)| {
+        let card = |(name, value): (String, Json)| {
             let card: TaskCard = value.decode().ok()?;
             Some(TaskCard { name, ..card })
         };
@@ -51,12 +52,6 @@ impl QueueTasks {
         cards.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(cards)
     }
-}
-
-/// The card of one task, if a worker has known it.
-pub(super) async fn task_card(app: &App, name: &str) -> Result<Option<TaskCard>> {
-    let notes = app.notes(kind::TASK).await?;
-    Ok(notes.into_iter().find(|note| note.name == name).and_then(|note| note.value.decode().ok()))
 }
 
 /// All workers that the store knows.

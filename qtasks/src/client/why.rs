@@ -147,7 +147,7 @@ fn why(job: &Job, known: &Known) -> Why {
     // A worker without a card may take anything.
     let listens = |worker: &&WorkerInfo| worker.card.as_ref().is_none_or(|card| card.queues.contains(queue));
     let knows = |worker: &&WorkerInfo| worker.card.as_ref().is_none_or(|card| card.tasks.contains(task));
-    if alive().filter(listens).next().is_none() {
+    if !alive().any(|worker| listens(&worker)) {
         return Why::NoListener { queue: queue.clone() };
     }
     let takers = || alive().filter(listens).filter(knows);

@@ -3,7 +3,7 @@
 use crate::{
     environment::{App, patience::Patience},
     error::{Error, Result},
-    model::{job::Version, json::Json},
+    model::{card::TaskCard, job::Version, json::Json},
     store::{Note, NoteChange, Written},
 };
 
@@ -24,6 +24,12 @@ impl App {
     /// All notes of a kind.
     pub(crate) async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
         Patience::new(&*self.store).call(|| self.store.notes(kind)).await
+    }
+
+    /// The card of one task, if a worker has known it.
+    pub(crate) async fn task_card(&self, name: &str) -> Result<Option<TaskCard>> {
+        let notes = self.notes(kind::TASK).await?;
+        Ok(notes.into_iter().find(|note| note.name == name).and_then(|note| note.value.decode().ok()))
     }
 
     /// Changes one note, as `decide` says of the one that is there; gives whether there was anything to change. Where the note has

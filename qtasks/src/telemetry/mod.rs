@@ -5,10 +5,10 @@
 #[allow(dead_code, reason = "without its features nothing reads what is noted")]
 pub(crate) mod numbers;
 #[cfg(feature = "opentelemetry")]
-mod opentelemetry;
+pub(crate) mod opentelemetry;
 #[cfg(not(feature = "opentelemetry"))]
 #[path = "no_opentelemetry.rs"]
-mod opentelemetry;
+pub(crate) mod opentelemetry;
 pub(crate) mod spans;
 pub(crate) mod trace;
 

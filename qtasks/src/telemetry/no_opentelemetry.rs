@@ -3,6 +3,6 @@
 use super::trace::Functions;
 
 /// None.
-pub(super) fn functions() -> Option<Functions> {
+pub(crate) fn functions() -> Option<Functions> {
     None
 }

@@ -12,7 +12,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use super::trace::{Functions, TraceRelation};
 
 /// Takes the context of a trace from the current span, and gives it to that of an attempt.
-pub(super) fn functions() -> Option<Functions> {
+pub(crate) fn functions() -> Option<Functions> {
     Some((Arc::new(inject), Arc::new(extract)))
 }
 

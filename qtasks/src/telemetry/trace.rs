@@ -4,7 +4,6 @@ use std::{fmt, sync::Arc};
 
 use tracing::Span;
 
-use super::opentelemetry;
 use crate::model::job::Job;
 
 /// How an attempt stands to the span that enqueued its job.
@@ -31,26 +30,19 @@ pub enum Traces {
 }
 
 /// Gives the W3C `traceparent` of the current span, if it has one.
-pub(super) type Inject = dyn Fn() -> Option<String> + Send + Sync;
+pub(crate) type Inject = dyn Fn() -> Option<String> + Send + Sync;
 /// Puts the span of an attempt where its `traceparent` says.
-pub(super) type Extract = dyn Fn(&Span, &str, TraceRelation) + Send + Sync;
+pub(crate) type Extract = dyn Fn(&Span, &str, TraceRelation) + Send + Sync;
 
 /// How the context of a trace goes with a job.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct TraceContext {
     pub(crate) traces: Traces,
     functions: Option<Functions>,
 }
 
 /// What takes the context of a trace from a span, and gives it to one.
-pub(super) type Functions = (Arc<Inject>, Arc<Extract>);
-
-/// By OpenTelemetry, if the program has its feature.
-impl Default for TraceContext {
-    fn default() -> Self {
-        Self { traces: Traces::default(), functions: opentelemetry::functions() }
-    }
-}
+pub(crate) type Functions = (Arc<Inject>, Arc<Extract>);
 
 impl TraceContext {
     pub(crate) fn set(
@@ -59,6 +51,11 @@ impl TraceContext {
         extract: impl Fn(&Span, &str, TraceRelation) + Send + Sync + 'static,
     ) {
         self.functions = Some((Arc::new(inject), Arc::new(extract)));
+    }
+
+    /// The same, with these functions where the program has named none.
+    pub(crate) fn or(self, functions: Option<Functions>) -> Self {
+        Self { functions: self.functions.or(functions), ..self }
     }
 
     /// The `traceparent` of the current span, for a job that it enqueues. What is none is left out.

@@ -334,7 +334,7 @@ impl Worker {
 
 /// Adds to the store what the worker has done, until it has ended; then its card is deleted.
 async fn report(shared: Arc<WorkerShared>, finished: CancellationToken) {
-    rates::keep_writing(&shared, finished).await;
+    rates::keep_writing(&shared.rates, &shared.app, finished).await;
     card::remove(&shared).await;
 }
 

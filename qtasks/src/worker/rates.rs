@@ -11,7 +11,6 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::shared::WorkerShared;
 use crate::{
     environment::App,
     error::{Result, chain},
@@ -77,17 +76,17 @@ fn count(numbers: &mut RateNumbers, settlement: &Settlement, values: u64) {
 }
 
 /// Writes what the worker has done, each ten seconds and at its end. It is statistics: what cannot be written is lost.
-pub(crate) async fn keep_writing(shared: &WorkerShared, finished: CancellationToken) {
+pub(crate) async fn keep_writing(rates: &Rates, app: &App, finished: CancellationToken) {
     while !finished.is_cancelled() {
         tokio::select! {
             () = sleep(EVERY) => {}
             () = finished.cancelled() => {}
         }
-        let rates = shared.rates.take(shared.app.clock.now());
-        if rates.is_empty() {
+        let done = rates.take(app.clock.now());
+        if done.is_empty() {
             continue;
         }
-        if let Err(error) = shared.app.store.add_rates(rates).await {
+        if let Err(error) = app.store.add_rates(done).await {
             tracing::debug!(error = chain(&error), "what the worker has done lately was not counted");
         }
     }
