@@ -127,6 +127,10 @@ rules! {
     attempts_that_ended_are_kept
     pruning_deletes_all_that_belongs_to_a_job
     jobs_are_filtered
+    a_job_that_waits_is_moved
+    jobs_are_found_by_what_they_are
+    jobs_are_counted_in_every_state
+    notes_change_with_their_jobs_or_not_at_all
     changes_of_a_job_are_notified
     thousands_at_once_are_fine
 }
@@ -165,9 +169,18 @@ async fn any_client_with_the_documented_rights_enqueues_by_the_function() {
     let stage = Stage::with(CLIENT).await;
     let enqueue = "SELECT qtasks.enqueue('task', '{}', '{\"queue\": \"mail\"}')";
     let as_client = stage.url.split('?').next().unwrap();
-    let id = tell(as_client, &stage.named(enqueue)).unwrap();
     let store = Postgres::open(&stage.owner).await.unwrap();
-    assert_eq!(&*store.job(id.parse().unwrap()).await.unwrap().unwrap().call.queue, "mail");
+    stage.command(r#"INSERT INTO qtasks.notes VALUES ('task', 'card', gen_random_uuid(), '{"queue": "letters"}')"#);
+    for (call, queue) in [(enqueue, "mail"), ("SELECT qtasks.enqueue('card')", "letters")] {
+        let id = tell(as_client, &stage.named(call)).unwrap();
+        assert_eq!(&*store.job(id.parse().unwrap()).await.unwrap().unwrap().call.queue, queue);
+    }
+    for denied in
+        ["SELECT * FROM qtasks.notes", "INSERT INTO qtasks.notes VALUES ('task', 'x', gen_random_uuid(), '{}')"]
+    {
+        let said = tell(as_client, &stage.named(denied)).unwrap_err();
+        assert!(said.contains("permission denied"), "{said}");
+    }
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

@@ -1,6 +1,14 @@
 //! The SQL function `qtasks.enqueue`.
 
-use qtasks::prelude::*;
+use std::sync::Arc;
+
+use qtasks::{
+    job::{Job, Version},
+    json::Json,
+    postgres::Postgres,
+    prelude::*,
+    store::{Note, NoteChange, Store, Written},
+};
 use qtasks_tests::servers::postgres::{shared, tell};
 
 use crate::welcome;
@@ -55,4 +63,70 @@ async fn what_an_option_cannot_be_is_said() {
     let last = r#"{"queue": null, "priority": 7.0, "delay": 1e30, "max_time": 1e30}"#;
     tell(&url, &format!("SELECT qtasks.enqueue('t', '{{}}', '{last}')")).unwrap();
     assert_eq!(tell(&url, "SELECT count(*) FROM qtasks.jobs").unwrap(), "2");
+}
+
+/// The store at `url`, and the job of a call with these options.
+async fn enqueued(url: &str, store: &Postgres, task: &str, options: &str) -> Job {
+    let id = tell(url, &format!("SELECT qtasks.enqueue('{task}', '{{}}', '{options}')")).unwrap();
+    store.job(id.parse().unwrap()).await.unwrap().unwrap()
+}
+
+fn card(task: &str, value: &str, until: Option<jiff::Timestamp>) -> Note {
+    let (kind, name) = ("task".to_owned(), task.to_owned());
+    Note { kind, name, version: Version::new(), value: Json::from_stored(value), until }
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn what_a_call_leaves_out_is_said_by_the_card_of_its_task() {
+    let url = shared().new_database();
+    let store = Arc::new(Postgres::open(&url).await.unwrap());
+    let past = jiff::Timestamp::from_second(1).unwrap();
+    let cards = [
+        card("whole", r#"{"queue":"mail","priority":3,"retry":{"a":[1]},"none":null}"#, None),
+        card("queue", r#"{"queue":"mail","priority":null}"#, Some(jiff::Timestamp::MAX)),
+        card("past", r#"{"queue":"mail","priority":3}"#, Some(past)),
+        card("empty", "{}", None),
+        card("strange", "[1]", None),
+        Note { kind: "pause".into(), ..card("other", r#"{"queue":"mail","priority":3}"#, None) },
+    ];
+    let changes = cards.iter().map(|note| NoteChange::Write { note: note.clone(), seen: None }).collect();
+    assert_eq!(store.note(changes, vec![]).await.unwrap(), Written::Yes);
+    for (task, options, queue, priority) in [
+        ("whole", "{}", "mail", 3),
+        ("whole", r#"{"queue": null, "priority": null}"#, "mail", 3),
+        ("whole", r#"{"queue": "own"}"#, "own", 3),
+        ("whole", r#"{"priority": 0}"#, "mail", 0),
+        ("whole", r#"{"queue": "own", "priority": -1}"#, "own", -1),
+        ("queue", "{}", "mail", 0),
+        ("past", "{}", "default", 0),
+        ("empty", "{}", "default", 0),
+        ("strange", "{}", "default", 0),
+        ("other", "{}", "default", 0),
+        ("none", r#"{"priority": 5}"#, "default", 5),
+    ] {
+        let call = enqueued(&url, &store, task, options).await.call;
+        assert_eq!((&*call.queue, call.priority), (queue, priority), "{task} {options}");
+    }
+    let change = NoteChange::Delete { kind: "task".into(), name: "whole".into(), seen: cards[0].version };
+    assert_eq!(store.note(vec![change], vec![]).await.unwrap(), Written::Yes);
+    assert_eq!(enqueued(&url, &store, "whole", "{}").await.call.queue, "default");
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_span_that_is_named_is_kept() {
+    let url = shared().new_database();
+    let store = Postgres::open(&url).await.unwrap();
+    let span = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let job = enqueued(&url, &store, "t", &format!(r#"{{"traceparent": "{span}"}}"#)).await;
+    assert_eq!(job.call.trace.as_deref(), Some(span));
+    assert_eq!(enqueued(&url, &store, "t", r#"{"traceparent": null}"#).await.call.trace, None);
+    for wrong in
+        ["5", "\"\"", "\"00-4bf92f35-00f067aa0ba902b7-01\"", &format!("\"{span}-more\""), &format!("[\"{span}\"]")]
+    {
+        let error =
+            tell(&url, &format!(r#"SELECT qtasks.enqueue('t', '{{}}', '{{"traceparent": {wrong}}}')"#)).unwrap_err();
+        assert_eq!(error.lines().next(), Some(&*format!("ERROR:  `traceparent` is a text like `{span}`")), "{wrong}");
+    }
 }

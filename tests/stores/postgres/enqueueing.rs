@@ -167,7 +167,8 @@ async fn what_a_call_by_sql_cannot_mean_is_said() {
         ("'t', jsonb_build_object('a', repeat('x', 1048576))", "the arguments of `t` are larger than 1 MiB".to_owned()),
         (
             r#"'t', '{}', '{"prio": 1}'"#,
-            "no option `prio`; there are `queue`, `priority`, `delay`, `at`, `max_time` and `id`".to_owned(),
+            "no option `prio`; there are `queue`, `priority`, `delay`, `at`, `max_time`, `id` and `traceparent`"
+                .to_owned(),
         ),
         (
             r#"'t', '{}', '{"at": "2030-01-01", "delay": 1}'"#,

@@ -1,11 +1,13 @@
 //! What a Postgres store has to itself: its schema, jobs from other clients, and servers that fail.
 
 mod coming;
+mod counts;
 mod enqueueing;
 mod failover;
 mod lines;
 mod lives;
 mod marks;
+mod notes;
 mod opening;
 mod pooler;
 mod servers;

@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use qtasks::{
     job::{
         Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Memo, NextState, Output, Progress, Reply, Standing, State,
-        Step, Suspect, WorkerId,
+        StateKind, Step, Suspect, WorkerId,
     },
     json::Json,
     lifecycle::Outcome,
     postgres::Postgres,
-    store::{Ask, Hold, Presence, Settlement, Store, Suspects, Written},
+    store::{Ask, Budget, Find, Hold, JobCounts, Lane, LaneCounts, Presence, Settlement, Store, Suspects, Written},
 };
 use qtasks_tests::{
     eventually, in_time,
@@ -57,6 +57,7 @@ async fn jobs_of_the_format_1_are_kept_as_they_are() {
     // It was lost once at least; of one that runs nobody says when it was leased, and a loss is not charged to it.
     let suspect = Some(Suspect { losses: 1, ..Suspect::default() });
     let done = State::Done { output: Output::Value(Json::from_stored("\"done\"")) };
+    let ended = Some(NOW + Duration::from_secs(5));
     for expected in [
         Job {
             call: JobCall {
@@ -66,12 +67,13 @@ async fn jobs_of_the_format_1_are_kept_as_they_are() {
             },
             standing: Standing { failures: 2, ..stands(running.clone(), 1) },
             counts: Counts { steps: 2, skipped: 1, memos: 1, progress: Some(Progress { done: 1, total: 3 }) },
+            ended: None,
         },
         job(2, Standing { suspect, failures: 2, ..stands(waiting.clone(), 3) }),
         of_priority(7, job(3, Standing { suspect, ..stands(waiting, 2) })),
         job(4, Standing { suspect, ..stands(running, 2) }),
-        job(5, stands(done, 1)),
-        job(6, Standing { failures: 4, ..stands(State::Dead { error: "no".into() }, 4) }),
+        Job { ended, ..job(5, stands(done, 1)) },
+        Job { ended, ..job(6, Standing { failures: 4, ..stands(State::Dead { error: "no".into() }, 4) }) },
     ] {
         assert_eq!(store.job(expected.call.id).await.unwrap(), Some(expected));
     }
@@ -126,7 +128,7 @@ async fn a_store_of_the_format_2_gets_an_id_that_stays_and_the_rights_on_it_stay
     let home = store.home();
     assert_eq!(open(&url).await.home(), home);
     assert_ne!(open(&shared().new_database()).await.home(), home);
-    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|5");
+    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|6");
     let rights = "SELECT proacl::text LIKE '%pg_monitor=X%' FROM pg_proc WHERE proname = 'enqueue'";
     assert_eq!(tell(&url, rights).unwrap(), "t");
     let again = format!(r#"SELECT qtasks.enqueue('task', '{{"a": 1}}', '{{"id": "{}"}}')"#, id(1));
@@ -147,7 +149,7 @@ async fn jobs_of_the_format_3_go_on_and_the_rights_on_their_tables_are_there_for
     let ids = tell(&url, before).unwrap();
     let store = open(&url).await;
     assert_eq!(tell(&url, before).unwrap(), ids);
-    for table in ["jobs", "lanes", "leases"] {
+    for table in ["jobs", "lanes", "leases", "counts", "deltas", "notes"] {
         let of = |role: &str, may: &str| format!("has_table_privilege('{role}', 'qtasks.{table}', '{may}')");
         let asked = [of("pg_monitor", "SELECT"), of("pg_monitor", "DELETE"), of("pg_signal_backend", "SELECT")];
         assert_eq!(tell(&url, &format!("SELECT {}", asked.join(", "))).unwrap(), "t|t|t", "{table}");
@@ -161,6 +163,92 @@ async fn jobs_of_the_format_3_go_on_and_the_rights_on_their_tables_are_there_for
         order.extend(leased.jobs.iter().map(|job| job.call.id));
     }
     assert_eq!(order, [3, 2].map(id));
+}
+
+/// A database with tables of the format 5, as that version filled them.
+fn of_the_format_5() -> String {
+    let url = shared().new_database();
+    tell(&url, include_str!("format_5.sql")).unwrap();
+    url
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn jobs_of_the_format_5_are_counted_and_go_on() {
+    let url = of_the_format_5();
+    let store = open(&url).await;
+    let lane = |queue: &str, jobs, oldest_due| LaneCounts {
+        lane: Lane { queue: queue.into(), task: "task".into() },
+        jobs,
+        oldest_due: Some(oldest_due),
+    };
+    let mut counts = store.counts(NOW).await.unwrap();
+    counts.sort_by(|one, other| one.lane.cmp(&other.lane));
+    let mut jobs = JobCounts::default();
+    (jobs.waiting, jobs.running, jobs.done, jobs.dead, jobs.cancelled) = (4, 1, 1, 1, 1);
+    let mut in_mail = JobCounts::default();
+    in_mail.waiting = 1;
+    assert_eq!(counts, [lane("default", jobs, NOW), lane("mail", in_mail, NOW)]);
+    assert_eq!(store.recount().await.unwrap(), 0);
+    let budget = Budget { jobs: 9, looks: 1 };
+    let found = store.find(Find::default().state(StateKind::Dead), None, budget).await.unwrap();
+    let ended = Some(NOW + Duration::from_secs(5));
+    assert_eq!(found.jobs, [Job { ended, ..job(3, stands(State::Dead { error: "no".into() }, 1)) }]);
+    let order = [
+        ask(9),
+        Ask { queues: ["mail".into()].into(), ..ask(9) },
+        Ask { now: NOW + Duration::from_secs(90), ..ask(9) },
+    ];
+    let mut leased = Vec::new();
+    for ask in order {
+        let jobs = store.lease(Ask { suspects: Suspects::OneAlone, ..ask }).await.unwrap().jobs;
+        leased.push(jobs.iter().map(|job| job.call.id).collect::<Vec<_>>());
+    }
+    assert_eq!(leased, [vec![id(5), id(7)], vec![id(9)], vec![id(6), id(8)]]);
+}
+
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_program_of_the_format_5_that_is_still_connected_changes_no_job() {
+    let url = of_the_format_5();
+    let (before, client) = (connect(&url).await, connect(&url).await);
+    let calls: Vec<_> = include_str!("format_5_calls.sql").trim_end().trim_end_matches(';').split(";\n").collect();
+    assert_eq!(calls.len(), 5);
+    for call in &calls {
+        client.prepare(call).await.unwrap();
+    }
+    let prune = before.prepare(&calls[3].replace("$5", &format!("'{}'::uuid", id(0)))).await.unwrap();
+    let (old, limit) = (0_i64, 9_i64);
+    before.query(&prune, &[&old, &old, &limit, &"0"]).await.unwrap();
+    drop(open(&url).await);
+    for call in &calls {
+        let refused = client.prepare(call).await.unwrap_err();
+        let said = refused.as_db_error().unwrap().message().to_owned();
+        assert!(said.ends_with("does not exist"), "{said}: {call}");
+    }
+    before.query(&prune, &[&old, &old, &limit, &"0"]).await.unwrap_err();
+}
+
+/// Who may only enqueue learns nothing more than before.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn who_could_enqueue_in_the_format_5_still_can() {
+    let url = of_the_format_5();
+    tell(&url, "CREATE ROLE shop_5; CREATE ROLE columns_5; GRANT USAGE ON SCHEMA qtasks TO shop_5, columns_5").unwrap();
+    tell(&url, "GRANT INSERT, SELECT (id, task, args) ON qtasks.jobs TO shop_5").unwrap();
+    let columns = "id, queue, task, priority, state, line, fresh, due, max_time, enqueued, args";
+    tell(&url, &format!("GRANT INSERT ({columns}) ON qtasks.jobs TO columns_5")).unwrap();
+    let store = open(&url).await;
+    for role in ["shop_5", "columns_5"] {
+        let call = format!("SET ROLE {role}; SELECT qtasks.enqueue('task')");
+        let id: JobId = tell(&url, &call).unwrap().parse().unwrap();
+        assert!(store.job(id).await.unwrap().is_some());
+        for denied in ["SELECT * FROM qtasks.notes", "SELECT * FROM qtasks.counts", "DELETE FROM qtasks.deltas"] {
+            let said = tell(&url, &format!("SET ROLE {role}; {denied}")).unwrap_err();
+            assert!(said.contains("permission denied"), "{said}");
+        }
+    }
+    assert_eq!(store.recount().await.unwrap(), 0);
 }
 
 /// It has to wait for others, and to make an index of all jobs.

@@ -54,7 +54,7 @@ fn grant(message: &str, is_connecting: bool, url: &StoreUrl) -> String {
         }
         Some("database") => to_make(url, false),
         Some("schema") => format!("`{usage}` allows it"),
-        Some("table" | "relation") => format!("`{tables}` allows it"),
+        Some("table" | "relation" | "view") => format!("`{tables}` allows it"),
         Some("function") => format!("`GRANT EXECUTE ON FUNCTION {schema}.enqueue TO {role}` allows it"),
         _ => format!("`{usage}; {tables}` gives what a worker needs"),
     }

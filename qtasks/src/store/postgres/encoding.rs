@@ -37,7 +37,7 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn unquoted<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
+pub(super) fn unquoted<T: DeserializeOwned>(row: &Row, column: usize) -> Result<T, Fault> {
     let text: &str = get(row, column)?;
     serde_json::from_str(text).map_err(|error| unreadable(format!("`{text}` in the column {column}: {error}")))
 }
@@ -60,12 +60,15 @@ pub(super) fn ending(ending: &Ending) -> String {
 macro_rules! job_columns {
     () => {
         concat!(
-            "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, ",
+            "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.trace, j.ended, ",
             $crate::store::postgres::encoding::standing_columns!()
         )
     };
 }
 pub(super) use job_columns;
+
+/// How many columns those are.
+pub(super) const JOB_COLUMNS: usize = 22;
 
 /// The columns of [`standing`], of `qtasks.jobs AS j`. What is known of a suspect is one column, so that it costs other jobs
 /// little. These columns stand last among those of [`job`].
@@ -80,8 +83,8 @@ pub(super) use standing_columns;
 
 /// Reads the columns of [`job_columns`].
 pub(super) fn job(row: &Row) -> Result<Job, Fault> {
-    let (standing, counts) = standing_from(row, 7)?;
-    Ok(Job { call: call(row)?, standing, counts, ended: None })
+    let (standing, counts) = standing_from(row, 9)?;
+    Ok(Job { call: call(row)?, standing, counts, ended: get::<Option<i64>>(row, 8)?.map(time) })
 }
 
 fn call(row: &Row) -> Result<JobCall, Fault> {
@@ -93,7 +96,7 @@ fn call(row: &Row) -> Result<JobCall, Fault> {
         args: json(row, 4)?,
         max_time: get::<Option<i64>>(row, 5)?.map(limit),
         enqueued: time(get(row, 6)?),
-        trace: None,
+        trace: get(row, 7)?,
     })
 }
 
@@ -207,7 +210,7 @@ fn of_range(number: i64) -> Result<u32, Fault> {
     number.try_into().map_err(|_| unreadable(format!("{number} is out of range")))
 }
 
-fn json(row: &Row, column: usize) -> Result<Json, Fault> {
+pub(super) fn json(row: &Row, column: usize) -> Result<Json, Fault> {
     get::<&str>(row, column).map(|text| Json::from_stored(Arc::<str>::from(text)))
 }
 

@@ -136,17 +136,20 @@ impl<T> fmt::Debug for Enqueueing<'_, T> {
 const ENQUEUE_IN: &str = concat!(
     "
     WITH found AS MATERIALIZED (
-        SELECT max(format) AS format, bool_or(store = $12 AND current_database() = $13) AS is_ours FROM qtasks.format
+        SELECT max(format) AS format, bool_or(store = $13 AND current_database() = $14) AS is_ours FROM qtasks.format
     ), added AS (
-        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, fresh, line)
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, trace, fresh, list)
         SELECT n.*, ",
     stand!(),
     "
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-            $9::text[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args), found WHERE found.format = $10 AND found.is_ours
-        ON CONFLICT (id) DO NOTHING RETURNING id, fresh
+            $9::text[], $10::text[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, trace), found
+        WHERE found.format = $11 AND found.is_ours
+        ON CONFLICT (id) DO NOTHING RETURNING id, fresh, queue, task
+    ), counted AS (
+        INSERT INTO qtasks.deltas (queue, task, waiting) SELECT queue, task, 1 FROM added
     ) SELECT found.format, found.is_ours, added.id IS NOT NULL, current_database()::text,
-        pg_notify($11, '- work' || CASE WHEN added.fresh THEN ':' || added.id ELSE '' END)
+        pg_notify($12, '- work' || CASE WHEN added.fresh THEN ':' || added.id ELSE '' END)
     FROM found LEFT JOIN added ON true"
 );
 

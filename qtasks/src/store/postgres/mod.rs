@@ -10,7 +10,9 @@
 //! ```
 //!
 //! The function gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time`
-//! (seconds) and `id`; an option that is left out or null is `default`, 0, now, none, and a new id. If a job of this id is
+//! (seconds), `id` and `traceparent` (the span that enqueues the job). An option that is left out or null is what the card of
+//! the task says, for `queue` and `priority`, which every program writes that runs the task; where there is no card, it is
+//! `default` and 0; and else now, none, a new id, and no span. If a job of this id is
 //! there already, of the same task and with the same arguments, it is the job of this call and stays as it is; any other job
 //! of this id is an error. [`QueueTasks::statement`](crate::QueueTasks::statement) turns a call in Rust into such a
 //! statement, with the options of its task.
@@ -32,6 +34,8 @@
 //! ```sql
 //! GRANT USAGE ON SCHEMA qtasks TO shop;
 //! GRANT INSERT, SELECT (id, task, args) ON qtasks.jobs TO shop; -- To read is for calls with an `id`.
+//! GRANT INSERT ON qtasks.deltas TO shop; -- By which the jobs of each queue and task are counted.
+//! GRANT SELECT ON qtasks.cards TO shop; -- Which say in what queue a task is, if the call does not.
 //! GRANT EXECUTE ON FUNCTION qtasks.enqueue TO shop; -- As all have it by default.
 //! ```
 
@@ -41,6 +45,7 @@ mod calls;
 mod encoding;
 mod enqueue_in;
 mod error;
+mod folding;
 mod handler;
 mod leases;
 mod line;

@@ -51,6 +51,8 @@ struct Unsent {
     work: Option<Option<Uuid>>,
     /// Whether the others are to look at everything, since there is too much to name.
     all: bool,
+    /// Whether notes have changed.
+    notes: bool,
     jobs: HashSet<JobId>,
     ended: HashSet<JobId>,
 }
@@ -92,6 +94,7 @@ impl Broadcast {
         if changes.work {
             unsent.work.get_or_insert_default();
         }
+        unsent.notes |= changes.notes;
         unsent.jobs.extend(&changes.jobs);
         unsent.ended.extend(&changes.ended);
         drop(unsent);
@@ -178,6 +181,7 @@ impl Broadcast {
                 }
                 (None, "lost") => self.notifier.notify_lost(),
                 (None, "work") => self.notifier.notify_work(),
+                (None, "notes") => self.notifier.notify_notes(),
                 _ => {
                     watermark.forget();
                     self.notifier.notify_all();
@@ -205,6 +209,9 @@ impl Unsent {
             Some(Some(first)) => _ = write!(text, " work:{}", first.simple()),
             Some(None) => text.push_str(" work"),
             None => {}
+        }
+        if self.notes {
+            text.push_str(" notes");
         }
         for (kind, ids) in [("job", &self.jobs), ("end", &self.ended)] {
             for id in ids {
@@ -237,6 +244,13 @@ mod tests {
         assert!(own.notification().now_or_never().is_none());
         other.handle("- work", &Watermark::default());
         assert!(work.take_notification() && !broadcast.take_notification());
+        let mut notes = other.notifier.notes();
+        one.of(&Changes { notes: true, ..Changes::default() });
+        let text = mem::take(&mut *one.unsent()).text(&one.sender);
+        other.handle(&text, &Watermark::default());
+        assert!(notes.take_notification() && !work.take_notification(), "{text}");
+        other.handle("- all", &Watermark::default());
+        assert!(notes.take_notification());
     }
 
     #[test]

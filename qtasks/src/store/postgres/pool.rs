@@ -8,7 +8,10 @@ use std::{
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use futures::future::try_join_all;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 use tokio_postgres::{
     Config, Row,
     types::{ToSql, Type},
@@ -66,10 +69,15 @@ impl Database {
     /// Carries out one statement that may give many rows. However many of these run, they leave half of the connections to
     /// others.
     pub(super) async fn list(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
-        let Ok(Ok(_permit)) = timeout(self.place.patience, self.listings.acquire()).await else {
-            return Err(Fault::away("the store is busy with other listings"));
-        };
+        let _permit = self.permit_of_listing().await?;
         self.query(sql, parameters).await
+    }
+
+    async fn permit_of_listing(&self) -> Result<SemaphorePermit<'_>, Fault> {
+        match timeout(self.place.patience, self.listings.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Fault::away("the store is busy with other listings")),
+        }
     }
 
     /// Carries out statements one after the other in a single round trip, each in a transaction of its own.
@@ -83,10 +91,27 @@ impl Database {
 
     /// Begins a transaction of several statements.
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, Fault> {
+        self.begin_by("BEGIN", self.place.patience, None).await
+    }
+
+    /// Begins a transaction of statements that read much, each of which may take no longer than `patience`. However many of
+    /// these run, they leave half of the connections to others.
+    pub(super) async fn begin_listing(&self, patience: Duration) -> Result<Transaction<'_>, Fault> {
+        let (permit, patience) = (self.permit_of_listing().await?, patience.min(self.place.patience));
+        let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {}", patience.as_millis());
+        self.begin_by(&begin, patience, Some(permit)).await
+    }
+
+    async fn begin_by<'d>(
+        &'d self,
+        begin: &str,
+        patience: Duration,
+        permit: Option<SemaphorePermit<'d>>,
+    ) -> Result<Transaction<'d>, Fault> {
         let lent = self.lend().await?;
-        let begun = async { Ok(lent.connection().batch_execute("BEGIN").await?) };
+        let begun = async { Ok(lent.connection().batch_execute(begin).await?) };
         self.in_time(self.place.patience, begun).await?;
-        Ok(Transaction { lent, database: self, patience: self.place.patience })
+        Ok(Transaction { lent, database: self, patience, _permit: permit })
     }
 
     /// The result of `work`, unless it takes too long. Then the way to the server may be dead, and all connections that were
@@ -147,6 +172,7 @@ pub(super) struct Transaction<'d> {
     lent: Lent,
     database: &'d Database,
     patience: Duration,
+    _permit: Option<SemaphorePermit<'d>>,
 }
 
 impl Transaction<'_> {
@@ -169,7 +195,16 @@ impl Transaction<'_> {
     }
 
     pub(super) async fn commit(self) -> Result<(), Fault> {
-        self.execute("COMMIT").await?;
+        self.end("COMMIT").await
+    }
+
+    /// Undoes all, and keeps the connection, which would be closed otherwise.
+    pub(super) async fn roll_back(self) -> Result<(), Fault> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(self, sql: &str) -> Result<(), Fault> {
+        self.execute(sql).await?;
         self.lent.give_back();
         Ok(())
     }

@@ -29,9 +29,13 @@ use crate::error::{Error, Result};
 /// jobs are found by their ids, from the low-water mark of their lane on (`lanes`). The transaction that added a job stands
 /// in `came`, to find jobs that come to light behind the mark. Both indexes have the bytes of the ids: with the ids themselves
 /// Postgres takes the primary key in their place at times, and reads the jobs of all other lanes. All other jobs that wait
-/// stand in a `line`: 0 for jobs that are due later, 1 in the order of their leasing, 2 for suspects. Jobs that were leased
-/// together are one row of `leases`, by which they are found when a worker is lost. The attempt that ended a job well stands
-/// in the job's own row, as its `worker` and `started`.
+/// stand in a `list` (a `line` before format 6): 0 for jobs that are due later, 1 in the order of their leasing, 2 for suspects.
+/// So do dead ones: 3, by which they are found among all others. Jobs that were leased together are one row of `leases`, by
+/// which they are found when a worker is lost. The attempt that ended a job well stands in the job's own row, as its `worker`
+/// and `started`. What is left of a job with many steps once it is pruned stands in `remains` (`pruned` before format 6).
+///
+/// How many jobs of a lane are in each state stands in `counts` and [`deltas`](super::folding) together. Who may add jobs may
+/// add to `deltas`, and read the `cards` of tasks, which are `notes`, but not other notes.
 ///
 /// A vacuum gives no empty pages back to the system where jobs are leased and renewed: for that it would lock the whole table.
 ///
@@ -211,6 +215,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
     DROP INDEX qtasks.jobs_came;
     CREATE INDEX jobs_came ON qtasks.jobs (came, uuid_send(id));
 ",
+    // The statements of format 5 name a column and a table that are not there any more, so that a program of that version which
+    // is still connected changes no jobs without counting them.
+    concat!(include_str!("format_6.sql"), include_str!("enqueue_6.sql")),
 ];
 
 /// The format that [`MIGRATIONS`] lead to.

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     encoding,
     error::Fault,
+    folding::Folding,
     leases::Leases,
     notify::Broadcast,
     pool::Database,
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) sessions: Arc<Sessions>,
     pub(super) watermark: Watermark,
     pub(super) leases: Leases,
+    pub(super) folding: Folding,
     /// The transaction and the id of the job behind which the pruner goes on.
     pub(super) pruned_upto: Mutex<(u64, Uuid)>,
     pub(super) waiters: SharedWaiters,

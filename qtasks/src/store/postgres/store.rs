@@ -13,8 +13,11 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{
     batcher::Batcher,
-    calls::{enqueue::Enqueue, lease, prune, read, record::Records, settle::Settle, transact},
+    calls::{
+        counts, enqueue::Enqueue, find, lease, notes, place, prune, read, record::Records, settle::Settle, transact,
+    },
     error::Fault,
+    folding::Folding,
     leases::Leases,
     notify::Broadcast,
     pool::Database,
@@ -27,8 +30,8 @@ use super::{
     watermark::Watermark,
 };
 use crate::store::{
-    Ask, Filter, FreeSlots, Home, Lane, Leased, Notifier, PendingStep, Presence, Record, Renewed, Scheme, Settlement,
-    Store, Transacted, Written,
+    Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+    PendingStep, Placement, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -110,6 +113,7 @@ impl Postgres {
             sessions: Arc::new(Sessions::new()),
             watermark: Watermark::default(),
             leases: Leases::default(),
+            folding: Folding::default(),
             pruned_upto: Mutex::default(),
             waiters: SharedWaiters::default(),
         });
@@ -156,8 +160,8 @@ async fn begin(shared: Arc<Shared>, of_sessions: Handle) -> Result<()> {
         opened.map_err(|fault| fault.into_error(LISTENING))?;
     }
     tokio::spawn(async move {
-        let Shared { database, broadcast, watermark, leases, .. } = &*shared;
-        join!(broadcast.publish(database), broadcast.listen(watermark), leases.tidy(database))
+        let Shared { database, broadcast, watermark, leases, folding, .. } = &*shared;
+        join!(broadcast.publish(database), broadcast.listen(watermark), leases.tidy(database), folding.go_on(database))
     });
     Ok(())
 }
@@ -288,6 +292,38 @@ impl Store for Postgres {
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         let shared = Arc::clone(&self.shared);
         self.run("read a job", async move { read::standing(&shared.database, id).await }).await
+    }
+
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        let shared = Arc::clone(&self.shared);
+        self.run("search for jobs", async move { find::find(&shared.database, &find, after, budget).await }).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        let shared = Arc::clone(&self.shared);
+        self.run("read how many jobs there are", async move { counts::counts(&shared, now).await }).await
+    }
+
+    async fn recount(&self) -> Result<usize> {
+        let shared = Arc::clone(&self.shared);
+        self.run("count all jobs", async move { counts::recount(&shared.database).await }).await
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        let (shared, kind) = (Arc::clone(&self.shared), kind.to_owned());
+        self.run("read notes", async move { notes::notes(&shared.database, &kind).await }).await
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        const DOING: &str = "change notes";
+        let shared = Arc::clone(&self.shared);
+        let came = self.run(DOING, async move { Ok(notes::note(&shared, &changes, &jobs).await) }).await?;
+        came.map_err(|fault| fault.of_write(DOING))
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        let shared = Arc::clone(&self.shared);
+        self.run("move a job", async move { place::place(&shared, &placement).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

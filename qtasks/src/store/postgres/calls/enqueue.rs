@@ -15,7 +15,7 @@ use crate::store::{
         batcher::BatchedCall,
         encoding::{self, LATER, READY, RUNNING},
         error::Fault,
-        pool::{Database, Parameter},
+        pool::{Database, Parameter, Transaction},
         shared::Shared,
     },
 };
@@ -39,6 +39,7 @@ impl BatchedCall for Enqueue {
             // If no answer came, the jobs may have been added all the same.
             shared.of_new(jobs.into_iter().filter(|job| !workers.contains_key(&job.call.id)));
             let rows = came?;
+            shared.folding.wrote();
             for LeaseRow { worker, number, jobs } in &rows {
                 shared.leases.add(
                     *worker,
@@ -54,7 +55,7 @@ impl BatchedCall for Enqueue {
     }
 }
 
-/// The values of `fresh` and `line` for a new job `n`.
+/// The values of `fresh` and `list` for a new job `n`.
 macro_rules! stand {
     () => {
         "n.state = 1 AND n.priority = 0, CASE WHEN n.state = 0 OR n.state = 1 AND n.priority <> 0 THEN n.state END"
@@ -68,14 +69,18 @@ const ENQUEUE: &str = concat!(
     "
     WITH added AS (
         INSERT INTO qtasks.jobs
-            (id, queue, task, priority, state, due, max_time, enqueued, args, worker, attempt, fresh, line)
+            (id, queue, task, priority, state, due, max_time, enqueued, args, trace, worker, attempt, fresh, list)
         SELECT n.*, CASE WHEN n.worker IS NULL THEN 0 ELSE 1 END, ",
     stand!(),
     "
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-            $9::text[], $10::uuid[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, worker)
+            $9::text[], $10::text[], $11::uuid[])
+            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, trace, worker)
         ON CONFLICT (id) DO NOTHING
-        RETURNING id, worker
+        RETURNING id, worker, queue, task
+    ), counted AS (
+        INSERT INTO qtasks.deltas (queue, task, waiting, running)
+        SELECT queue, task, nullif(count(*) - count(worker), 0), nullif(count(worker), 0) FROM added GROUP BY queue, task
     ) INSERT INTO qtasks.leases (worker, jobs)
         SELECT worker, array_agg(id) FROM added WHERE worker IS NOT NULL GROUP BY worker
         RETURNING worker, number, jobs"
@@ -126,6 +131,14 @@ pub(crate) async fn enqueue(
     rows.iter().map(lease_row).collect()
 }
 
+/// Adds the jobs, which are in order, in a transaction. All of them wait.
+pub(crate) async fn enqueue_within(transaction: &Transaction<'_>, jobs: &[&NewJob]) -> Result<(), Fault> {
+    let (columns, no_workers) = (Jobs::new(jobs.iter().copied()), Vec::<uuid::Uuid>::new());
+    let no_workers = (&no_workers as _, Type::UUID_ARRAY);
+    let parameters: Vec<Parameter<'_>> = columns.parameters().into_iter().chain([no_workers]).collect();
+    transaction.query(ENQUEUE, &parameters).await.map(drop)
+}
+
 /// Jobs to add, by column.
 #[derive(Default)]
 pub(crate) struct Jobs<'j> {
@@ -138,6 +151,7 @@ pub(crate) struct Jobs<'j> {
     limits: Vec<Option<i64>>,
     enqueued: Vec<i64>,
     args: Vec<&'j str>,
+    traces: Vec<Option<&'j str>>,
 }
 
 impl<'j> Jobs<'j> {
@@ -154,11 +168,12 @@ impl<'j> Jobs<'j> {
             columns.limits.push(job.call.max_time.map(encoding::limit_millis));
             columns.enqueued.push(enqueued);
             columns.args.push(Json::as_str(&job.call.args));
+            columns.traces.push(job.call.trace.as_deref());
         }
         columns
     }
 
-    pub(crate) fn parameters(&self) -> [Parameter<'_>; 9] {
+    pub(crate) fn parameters(&self) -> [Parameter<'_>; 10] {
         [
             (&self.ids, Type::UUID_ARRAY),
             (&self.queues, Type::TEXT_ARRAY),
@@ -169,6 +184,7 @@ impl<'j> Jobs<'j> {
             (&self.limits, Type::INT8_ARRAY),
             (&self.enqueued, Type::INT8_ARRAY),
             (&self.args, Type::TEXT_ARRAY),
+            (&self.traces, Type::TEXT_ARRAY),
         ]
     }
 }

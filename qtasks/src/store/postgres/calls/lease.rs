@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::mark;
 use crate::store::postgres::{
-    encoding::{self, job_columns},
+    encoding::{self, JOB_COLUMNS, job_columns},
     error::Fault,
     pool::{Database, Parameter},
     shared::Shared,
@@ -57,6 +57,7 @@ async fn lease_once(shared: &Shared, ask: &Ask) -> Result<Handed, Fault> {
     }
     let handed = handed?;
     if let Some(number) = handed.number {
+        shared.folding.wrote();
         shared.leases.add(ask.worker, number, handed.leased.jobs.iter().filter_map(Job::lease));
     }
     Ok(handed)
@@ -88,50 +89,50 @@ const LEASE: &str = concat!(
     ), head AS MATERIALIZED (
         SELECT a.queue, a.task, (
             SELECT j.id FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh
-                AND uuid_send(j.id) >= uuid_send(a.start) AND j.state = 1 AND j.line IS NULL
+                AND uuid_send(j.id) >= uuid_send(a.start) AND j.state = 1 AND j.list IS NULL
             ORDER BY uuid_send(j.id) LIMIT 1) AS head
         FROM asked a
     ), lane AS MATERIALIZED (
         SELECT h.queue, h.task, h.head FROM head h
         WHERE coalesce(h.head IS NOT NULL OR NULL,
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.line = 1 LIMIT 1),
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.line = 2 LIMIT 1),
-            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.line = 0 LIMIT 1))
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.list = 1 LIMIT 1),
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.list = 2 LIMIT 1),
+            (SELECT true FROM qtasks.jobs j WHERE j.queue = h.queue AND j.task = h.task AND j.list = 0 LIMIT 1))
     ), late AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority, j.suspect, j.survived FROM qtasks.jobs j
-            WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 0 AND j.due <= $5
+            WHERE j.queue = lane.queue AND j.task = lane.task AND j.list = 0 AND j.due <= $5
             ORDER BY j.due LIMIT 4096 FOR UPDATE SKIP LOCKED) c
     ), fresh AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh
-                AND uuid_send(j.id) >= uuid_send(lane.head) AND j.state = 1 AND j.line IS NULL AND j.due <= $5
+                AND uuid_send(j.id) >= uuid_send(lane.head) AND j.state = 1 AND j.list IS NULL AND j.due <= $5
             ORDER BY uuid_send(j.id) LIMIT $4 FOR UPDATE SKIP LOCKED) c
     ), ready AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority FROM qtasks.jobs j
-            WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 1 AND j.due <= $5
+            WHERE j.queue = lane.queue AND j.task = lane.task AND j.list = 1 AND j.due <= $5
             ORDER BY -(j.priority::int4), j.id LIMIT $4 FOR UPDATE SKIP LOCKED) c
     ), recent AS MATERIALIZED (
         SELECT j.id, j.queue, j.task, j.due FROM qtasks.jobs j
-        WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
+        WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.list IS NULL
             AND j.came >= (SELECT pg_snapshot_xmax(seen) FROM asked WHERE seen IS NOT NULL ORDER BY 1 LIMIT 1)
             AND uuid_send(j.id) < (SELECT uuid_send(start) FROM asked ORDER BY start DESC LIMIT 1)
         UNION
         SELECT j.id, j.queue, j.task, j.due FROM qtasks.jobs j
-        WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
+        WHERE $8 AND j.fresh IS NOT FALSE AND j.state = 1 AND j.list IS NULL
             AND j.came = ANY (ARRAY(SELECT pg_snapshot_xip(seen) FROM asked))
     ), came AS MATERIALIZED (
         SELECT r.id FROM recent r JOIN asked a ON a.queue = r.queue AND a.task = r.task WHERE r.id < a.start AND r.due <= $5
     ), behind AS MATERIALIZED (
         SELECT j.id, j.priority FROM qtasks.jobs j
-        WHERE j.id = ANY (ARRAY(SELECT id FROM came ORDER BY id LIMIT $4)) AND j.state = 1 AND j.line IS NULL
+        WHERE j.id = ANY (ARRAY(SELECT id FROM came ORDER BY id LIMIT $4)) AND j.state = 1 AND j.list IS NULL
         ORDER BY j.id FOR UPDATE SKIP LOCKED
     ), suspect AS MATERIALIZED (
         SELECT c.* FROM lane, LATERAL (
             SELECT j.id, j.priority, j.survived FROM qtasks.jobs j
-            WHERE $6 AND j.queue = lane.queue AND j.task = lane.task AND j.line = 2 AND j.due <= $5
+            WHERE $6 AND j.queue = lane.queue AND j.task = lane.task AND j.list = 2 AND j.due <= $5
             ORDER BY j.survived, -(j.priority::int4), j.id LIMIT 1 FOR UPDATE SKIP LOCKED) c
     ), seat AS MATERIALIZED (
         SELECT id, priority FROM (
@@ -146,7 +147,7 @@ const LEASE: &str = concat!(
             UNION ALL SELECT id, priority FROM seat) c
         ORDER BY priority DESC, id LIMIT $4
     ), taken AS (
-        UPDATE qtasks.jobs j SET state = 2, line = NULL, worker = $1, attempt = j.attempt + 1,
+        UPDATE qtasks.jobs j SET state = 2, list = NULL, worker = $1, attempt = j.attempt + 1,
             leased = CASE WHEN j.suspect THEN $5 END, liable = CASE WHEN j.suspect THEN $9 END
         WHERE j.id = ANY (ARRAY(SELECT id FROM chosen))
         RETURNING ",
@@ -154,35 +155,38 @@ const LEASE: &str = concat!(
     "
     ), noted AS (
         INSERT INTO qtasks.leases (worker, jobs) SELECT $1, array_agg(t.id) FROM taken t HAVING count(*) > 0 RETURNING number
+    ), counted AS (
+        INSERT INTO qtasks.deltas (queue, task, waiting, running)
+        SELECT t.queue, t.task, -count(*), count(*) FROM taken t GROUP BY t.queue, t.task
     ), in_line AS (
-        UPDATE qtasks.jobs j SET state = 1, line = CASE WHEN j.suspect THEN 2 ELSE 1 END
+        UPDATE qtasks.jobs j SET state = 1, list = CASE WHEN j.suspect THEN 2 ELSE 1 END
         WHERE j.id = ANY (ARRAY(SELECT id FROM late EXCEPT SELECT id FROM chosen))
     ), waits AS MATERIALIZED (
         SELECT c.id, c.due FROM lane, LATERAL (
             (SELECT j.id, j.due FROM qtasks.jobs j
             WHERE j.queue = lane.queue AND j.task = lane.task AND j.fresh
-                AND uuid_send(j.id) >= uuid_send(lane.head) AND j.state = 1 AND j.line IS NULL
+                AND uuid_send(j.id) >= uuid_send(lane.head) AND j.state = 1 AND j.list IS NULL
             ORDER BY uuid_send(j.id) LIMIT $4 + 64)
             UNION ALL
-            (SELECT j.id, j.due FROM qtasks.jobs j WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 1
+            (SELECT j.id, j.due FROM qtasks.jobs j WHERE j.queue = lane.queue AND j.task = lane.task AND j.list = 1
             ORDER BY -(j.priority::int4), j.id LIMIT $4 + 64)) c
         WHERE NOT EXISTS (SELECT FROM unnest(ARRAY(SELECT id FROM found)) AS f(id) WHERE f.id = c.id)
     ), rest AS MATERIALIZED (
         SELECT
             (SELECT min(c.due) FROM lane, LATERAL (
                 (SELECT j.due FROM qtasks.jobs j
-                WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 0 AND j.due > $5
+                WHERE j.queue = lane.queue AND j.task = lane.task AND j.list = 0 AND j.due > $5
                 ORDER BY j.due LIMIT 1)
                 UNION ALL
                 (SELECT j.due FROM qtasks.jobs j
-                WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 2
+                WHERE j.queue = lane.queue AND j.task = lane.task AND j.list = 2
                 ORDER BY j.survived, -(j.priority::int4), j.id LIMIT 64)
                 UNION ALL
                 SELECT due FROM waits) c
             WHERE c.due > $5) AS next_due,
             EXISTS (SELECT FROM lane, LATERAL (
                 SELECT j.id FROM qtasks.jobs j
-                WHERE j.queue = lane.queue AND j.task = lane.task AND j.line = 2 AND j.due <= $5
+                WHERE j.queue = lane.queue AND j.task = lane.task AND j.list = 2 AND j.due <= $5
                 LIMIT 2) s WHERE NOT EXISTS (SELECT FROM chosen c WHERE c.id = s.id))
             OR EXISTS (SELECT FROM late l
                 WHERE l.suspect AND NOT EXISTS (SELECT FROM chosen c WHERE c.id = l.id)) AS suspects,
@@ -232,12 +236,12 @@ async fn search_from(database: &Database, ask: &Ask, search: &Search) -> Result<
     }
     jobs.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
     let Some(row) = rows.first() else { return Err(Fault::refused("a lease was answered with nothing")) };
-    let next_due = encoding::get::<Option<i64>>(row, 20)?.map(encoding::time);
+    let next_due = encoding::get::<Option<i64>>(row, JOB_COLUMNS)?.map(encoding::time);
     Ok(Handed {
-        leased: Leased { jobs, next_due, suspects: encoding::get(row, 21)? },
-        missed: encoding::get(row, 22)?,
-        left: encoding::get(row, 23)?,
-        number: encoding::get(row, 24)?,
+        leased: Leased { jobs, next_due, suspects: encoding::get(row, JOB_COLUMNS + 1)? },
+        missed: encoding::get(row, JOB_COLUMNS + 2)?,
+        left: encoding::get(row, JOB_COLUMNS + 3)?,
+        number: encoding::get(row, JOB_COLUMNS + 4)?,
         everywhere: search.everywhere,
     })
 }

@@ -27,12 +27,12 @@ const MARK: &str = "
         WHERE coalesce((SELECT true FROM qtasks.jobs j WHERE j.queue = q.queue AND j.task = t.task AND j.fresh LIMIT 1), false)
     ), recent AS MATERIALIZED (
         SELECT j.queue, j.task, j.id FROM qtasks.jobs j
-        WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
+        WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.list IS NULL
             AND j.came >= (SELECT pg_snapshot_xmax(seen) FROM asked WHERE seen IS NOT NULL ORDER BY 1 LIMIT 1)
             AND uuid_send(j.id) < (SELECT uuid_send(upto) FROM asked ORDER BY upto DESC LIMIT 1)
         UNION
         SELECT j.queue, j.task, j.id FROM qtasks.jobs j
-        WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.line IS NULL
+        WHERE j.fresh IS NOT FALSE AND j.state = 1 AND j.list IS NULL
             AND j.came = ANY (ARRAY(SELECT pg_snapshot_xip(seen) FROM asked))
     ), came AS MATERIALIZED (
         SELECT r.queue, r.task, r.id FROM recent r JOIN asked a ON a.queue = r.queue AND a.task = r.task WHERE r.id < a.upto
@@ -40,7 +40,7 @@ const MARK: &str = "
     INSERT INTO qtasks.lanes AS known (queue, task, upto, seen)
     SELECT a.queue, a.task, least(n.recent,
         (SELECT j.id FROM qtasks.jobs j WHERE j.queue = a.queue AND j.task = a.task AND j.fresh
-            AND uuid_send(j.id) >= uuid_send(a.upto) AND j.state = 1 AND j.line IS NULL ORDER BY uuid_send(j.id) LIMIT 1),
+            AND uuid_send(j.id) >= uuid_send(a.upto) AND j.state = 1 AND j.list IS NULL ORDER BY uuid_send(j.id) LIMIT 1),
         (SELECT c.id FROM came c WHERE c.queue = a.queue AND c.task = a.task ORDER BY c.id LIMIT 1)), n.seen
     FROM asked a CROSS JOIN now n ORDER BY a.queue, a.task
     ON CONFLICT (queue, task) DO UPDATE SET upto = excluded.upto, seen = excluded.seen

@@ -1,8 +1,12 @@
 //! The calls of the store, each with its statements.
 
+pub(super) mod counts;
 pub(super) mod enqueue;
+pub(super) mod find;
 pub(super) mod lease;
 pub(super) mod mark;
+pub(super) mod notes;
+pub(super) mod place;
 pub(super) mod prune;
 pub(super) mod read;
 pub(super) mod record;

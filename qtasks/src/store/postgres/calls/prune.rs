@@ -29,7 +29,12 @@ const PRUNE: &str = "
             AND j.state >= 3 AND j.ended < CASE j.state WHEN 4 THEN $2 ELSE $1 END
         FOR UPDATE SKIP LOCKED
     ), gone AS (
-        DELETE FROM qtasks.jobs j USING old WHERE j.id = old.id RETURNING j.id, j.steps + j.memos AS more
+        DELETE FROM qtasks.jobs j USING old WHERE j.id = old.id RETURNING j.id, j.steps + j.memos AS more, j.queue, j.task, j.state
+    ), counted AS (
+        INSERT INTO qtasks.deltas (queue, task, done, dead, cancelled)
+        SELECT queue, task, nullif(-count(*) FILTER (WHERE state = 3), 0), nullif(-count(*) FILTER (WHERE state = 4), 0),
+            nullif(-count(*) FILTER (WHERE state = 5), 0)
+        FROM gone GROUP BY queue, task
     ), attempts AS (
         DELETE FROM qtasks.attempts a USING gone WHERE a.job = gone.id
     ), steps AS (
@@ -37,7 +42,7 @@ const PRUNE: &str = "
     ), memos AS (
         DELETE FROM qtasks.memos m USING gone WHERE m.job = gone.id AND gone.more <= 1000
     ), large AS (
-        INSERT INTO qtasks.pruned SELECT id FROM gone WHERE more > 1000 ON CONFLICT DO NOTHING
+        INSERT INTO qtasks.remains SELECT id FROM gone WHERE more > 1000 ON CONFLICT DO NOTHING
     )
     SELECT (SELECT count(*) FROM gone), last.came::text, last.id,
         (SELECT count(*) FROM page WHERE is_old) > $3,
@@ -47,7 +52,7 @@ const PRUNE: &str = "
 /// Deletes some of the steps and memos of jobs that are gone; gives whether there are more.
 const SWEEP: &str = "
     WITH next AS MATERIALIZED (
-        SELECT job FROM qtasks.pruned ORDER BY job LIMIT 1 FOR UPDATE SKIP LOCKED
+        SELECT job FROM qtasks.remains ORDER BY job LIMIT 1 FOR UPDATE SKIP LOCKED
     ), some_steps AS MATERIALIZED (
         SELECT s.job, s.seq FROM next, LATERAL (
             SELECT s.job, s.seq FROM qtasks.steps s WHERE s.job = next.job ORDER BY s.seq LIMIT 4096) s
@@ -59,7 +64,7 @@ const SWEEP: &str = "
     ), memos AS (
         DELETE FROM qtasks.memos m USING some_memos o WHERE m.job = o.job AND m.step = o.step AND m.number = o.number
     ), swept AS (
-        DELETE FROM qtasks.pruned p USING next WHERE p.job = next.job
+        DELETE FROM qtasks.remains p USING next WHERE p.job = next.job
             AND (SELECT count(*) FROM some_steps) < 4096 AND (SELECT count(*) FROM some_memos) < 4096
     )
     SELECT count(*) > 0 FROM next";
@@ -86,6 +91,7 @@ pub(crate) async fn prune(shared: &Shared, finished: Timestamp, dead: Timestamp,
             }
         }
     }
+    shared.folding.fold(&shared.database).await;
     Ok(deleted)
 }
 

@@ -85,32 +85,32 @@ const DUE_LANES: &str = "
             SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.fresh AND (j.queue, j.task) > (r.queue, r.task)
             ORDER BY j.queue, j.task LIMIT 1) n
     ), ready AS (
-        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 1 ORDER BY j.queue, j.task LIMIT 1)
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.list = 1 ORDER BY j.queue, j.task LIMIT 1)
         UNION ALL
         SELECT n.queue, n.task FROM ready r, LATERAL (
-            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 1 AND (j.queue, j.task) > (r.queue, r.task)
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.list = 1 AND (j.queue, j.task) > (r.queue, r.task)
             ORDER BY j.queue, j.task LIMIT 1) n
     ), suspect AS (
-        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 2 ORDER BY j.queue, j.task LIMIT 1)
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.list = 2 ORDER BY j.queue, j.task LIMIT 1)
         UNION ALL
         SELECT n.queue, n.task FROM suspect r, LATERAL (
-            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 2 AND (j.queue, j.task) > (r.queue, r.task)
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.list = 2 AND (j.queue, j.task) > (r.queue, r.task)
             ORDER BY j.queue, j.task LIMIT 1) n
     ), later AS (
-        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 0 ORDER BY j.queue, j.task LIMIT 1)
+        (SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.list = 0 ORDER BY j.queue, j.task LIMIT 1)
         UNION ALL
         SELECT n.queue, n.task FROM later r, LATERAL (
-            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.line = 0 AND (j.queue, j.task) > (r.queue, r.task)
+            SELECT j.queue, j.task FROM qtasks.jobs j WHERE j.list = 0 AND (j.queue, j.task) > (r.queue, r.task)
             ORDER BY j.queue, j.task LIMIT 1) n
     )
     SELECT f.queue, f.task FROM fresh f LEFT JOIN qtasks.lanes k ON k.queue = f.queue AND k.task = f.task
         AND pg_snapshot_xmax(k.seen) <= pg_snapshot_xmax(pg_current_snapshot())
     WHERE EXISTS (SELECT FROM qtasks.jobs j WHERE j.queue = f.queue AND j.task = f.task AND j.fresh
-        AND uuid_send(j.id) >= uuid_send(coalesce(k.upto, '00000000-0000-0000-0000-000000000000')) AND j.state = 1 AND j.line IS NULL)
+        AND uuid_send(j.id) >= uuid_send(coalesce(k.upto, '00000000-0000-0000-0000-000000000000')) AND j.state = 1 AND j.list IS NULL)
     UNION SELECT queue, task FROM ready
     UNION SELECT queue, task FROM suspect
     UNION SELECT l.queue, l.task FROM later l WHERE EXISTS (
-        SELECT FROM qtasks.jobs j WHERE j.queue = l.queue AND j.task = l.task AND j.line = 0 AND j.due <= $1)";
+        SELECT FROM qtasks.jobs j WHERE j.queue = l.queue AND j.task = l.task AND j.list = 0 AND j.due <= $1)";
 
 pub(crate) async fn due_lanes(database: &Database, now: Timestamp) -> Result<Vec<Lane>, Fault> {
     let rows = database.list(DUE_LANES, &[(&encoding::millis(now), Type::INT8)]).await?;

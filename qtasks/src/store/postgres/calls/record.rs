@@ -37,19 +37,19 @@ impl BatchedCall for Records {
             let records: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = record(&shared.database, &records).await;
             shared.of_new(records.iter().flat_map(|record| &record.jobs));
+            if records.iter().any(|record| !record.jobs.is_empty()) {
+                shared.folding.wrote();
+            }
             shared.broadcast.of(&Changes::recorded(records.iter().copied()));
             Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
         })
     }
 }
 
-/// Gives the indices of the records whose lease holds, and whether all of them follow on what is recorded. If one does not,
-/// nothing is written.
-///
-/// For steps and for memos, a record gives the first number that may be new to the job, and the number behind the last. The
-/// last parameter has the indices of the records that say that a suspect has had its turn, which are few.
-pub(crate) const RECORD: &str = concat!(
-    "
+/// The statement, with what else it does before the jobs' own counts grow.
+macro_rules! record {
+    ($($more:tt)*) => {
+        concat!("
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::int8[], $2::uuid[], $3::uuid[], $4::int8[], $5::int8[], $6::int8[], $7::int8[],
             $8::int8[], $9::int8[], $10::int8[])
@@ -74,27 +74,43 @@ pub(crate) const RECORD: &str = concat!(
         FROM unnest($16::int8[], $17::int8[], $18::int8[], $19::text[], $20::int8[], $21::text[])
             AS m(place, step, number, name, nth, value)
         JOIN held h ON h.place = m.place WHERE m.number >= h.memos AND (SELECT yes FROM whole)
-    ), enqueued AS (
-        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, fresh, line)
-        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args, ",
-    stand!(),
-    "
-        FROM unnest($22::uuid[], $23::text[], $24::text[], $25::int2[], $26::int2[], $27::int8[], $28::int8[],
-            $29::int8[], $30::text[], $31::int8[])
-            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, place)
-        JOIN held h ON h.place = n.place WHERE (SELECT yes FROM whole)
-        ON CONFLICT (id) DO NOTHING
-    ), counted AS (
+    )", $($more)*, ", counted AS (
         UPDATE qtasks.jobs j SET steps = greatest(h.steps, h.next_step), memos = greatest(h.memos, h.next_memo),
             skipped = j.skipped + coalesce((SELECT s.count FROM skipped s WHERE s.place = h.place), 0),
             failures = CASE WHEN h.next_step > h.steps THEN 0 ELSE j.failures END,
             losses = CASE WHEN j.suspect AND h.next_step > h.steps THEN 0 ELSE j.losses END,
-            liable = CASE WHEN j.suspect AND (h.next_step > h.steps OR h.place = ANY ($32::int8[])) THEN false
+            liable = CASE WHEN j.suspect AND (h.next_step > h.steps OR h.place = ANY ($22::int8[])) THEN false
                 ELSE j.liable END,
             progress_done = coalesce(h.done, j.progress_done), progress_total = coalesce(h.total, j.progress_total)
         FROM held h WHERE j.id = h.job AND (SELECT yes FROM whole)
     )
-    SELECT h.place, w.yes FROM held h CROSS JOIN whole w"
+    SELECT h.place, w.yes FROM held h CROSS JOIN whole w")
+    };
+}
+
+/// Gives the indices of the records whose lease holds, and whether all of them follow on what is recorded. If one does not,
+/// nothing is written.
+///
+/// For steps and for memos, a record gives the first number that may be new to the job, and the number behind the last. The
+/// last parameter has the indices of the records that say that a suspect has had its turn, which are few.
+pub(crate) const RECORD: &str = record!("");
+
+/// Does the same, and enqueues jobs: the parameters behind the last one.
+const RECORD_AND_ENQUEUE: &str = record!(
+    ", enqueued AS (
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, trace, fresh, list)
+        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args, n.trace, ",
+    stand!(),
+    "
+        FROM unnest($23::uuid[], $24::text[], $25::text[], $26::int2[], $27::int2[], $28::int8[], $29::int8[],
+            $30::int8[], $31::text[], $32::text[], $33::int8[])
+            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, trace, place)
+        JOIN held h ON h.place = n.place WHERE (SELECT yes FROM whole)
+        ON CONFLICT (id) DO NOTHING
+        RETURNING queue, task
+    ), counted_in_lanes AS (
+        INSERT INTO qtasks.deltas (queue, task, waiting) SELECT queue, task, count(*) FROM enqueued GROUP BY queue, task
+    )"
 );
 
 /// Writes the records, and says of each in order whether it was written. All are written at once, and none is if one leaves a
@@ -114,13 +130,13 @@ pub(crate) async fn record(database: &Database, records: &[&Record]) -> Result<V
         [] => {}
         [only] => {
             let columns = Columns::new(only);
-            note(database.query(RECORD, &columns.parameters()).await?)?;
+            note(database.query(columns.sql(), &columns.parameters()).await?)?;
         }
         several => {
             let transaction = database.begin().await?;
             for round in several {
                 let columns = Columns::new(round);
-                note(transaction.query(RECORD, &columns.parameters()).await?)?;
+                note(transaction.query(columns.sql(), &columns.parameters()).await?)?;
             }
             transaction.commit().await?;
         }
@@ -201,6 +217,10 @@ impl<'r> Columns<'r> {
         memos.parts.into_iter().for_each(|memo| self.memos.push(index, memo));
     }
 
+    fn sql(&self) -> &'static str {
+        if self.enqueued_indices.is_empty() { RECORD } else { RECORD_AND_ENQUEUE }
+    }
+
     pub(crate) fn parameters(&self) -> Vec<Parameter<'_>> {
         let own: [Parameter<'_>; 10] = [
             (&self.indices, Type::INT8_ARRAY),
@@ -229,9 +249,13 @@ impl<'r> Columns<'r> {
             (&self.memos.nths, Type::INT8_ARRAY),
             (&self.memos.values, Type::TEXT_ARRAY),
         ];
-        let indices: [Parameter<'_>; 2] =
-            [(&self.enqueued_indices, Type::INT8_ARRAY), (&self.passed, Type::INT8_ARRAY)];
-        own.into_iter().chain(steps).chain(memos).chain(self.enqueued.parameters()).chain(indices).collect()
+        let passed: Parameter<'_> = (&self.passed, Type::INT8_ARRAY);
+        let mut parameters: Vec<_> = own.into_iter().chain(steps).chain(memos).chain([passed]).collect();
+        if !self.enqueued_indices.is_empty() {
+            parameters.extend(self.enqueued.parameters());
+            parameters.push((&self.enqueued_indices, Type::INT8_ARRAY));
+        }
+        parameters
     }
 }
 

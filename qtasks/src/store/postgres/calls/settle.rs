@@ -36,6 +36,7 @@ impl BatchedCall for Settle {
             let settlements: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = settle(&shared.database, &settlements).await;
             if let Ok(written) = &came {
+                shared.folding.wrote();
                 // The lease of a settlement that was fenced off may hold still: the job may have lost steps.
                 let written = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
                 shared.leases.ended(written.filter_map(|(settlement, _)| lease(settlement.hold)));
@@ -59,7 +60,7 @@ macro_rules! settle {
         ORDER BY w.id FOR SHARE
     ), settled AS (
         UPDATE qtasks.jobs j SET state = a.state, due = coalesce(a.due, j.due), ended = a.ended,
-            line = CASE a.state WHEN 0 THEN 0 WHEN 1 THEN CASE WHEN a.survived IS NULL THEN 1 ELSE 2 END END,
+            list = CASE a.state WHEN 0 THEN 0 WHEN 1 THEN CASE WHEN a.survived IS NULL THEN 1 ELSE 2 END WHEN 4 THEN 3 END,
             worker = CASE WHEN a.ends_well THEN j.worker END, started = CASE WHEN a.ends_well THEN a.started END,
             shape = a.shape, outcome = a.outcome, failures = a.failures, suspect = a.survived IS NOT NULL,
             survived = a.survived, losses = a.losses, leased = NULL, liable = NULL
@@ -69,7 +70,14 @@ macro_rules! settle {
             WHEN 1 THEN j.state = 2 AND j.worker = a.worker
                 AND (SELECT h.beat FROM holders h WHERE h.id = a.worker) IS NOT DISTINCT FROM a.beat
             ELSE j.state BETWEEN a.first AND a.last END
-        RETURNING a.place, a.job
+        RETURNING a.place, a.job, j.queue, j.task, CASE a.hold WHEN 2 THEN a.first ELSE 2 END AS was, a.state AS next
+    ), counted AS (
+        INSERT INTO qtasks.deltas (queue, task, waiting, running, done, dead, cancelled)
+        SELECT m.queue, m.task, nullif(((m.next <= 1)::int - (m.was <= 1)::int) * m.jobs, 0), nullif(-(m.was = 2)::int * m.jobs, 0),
+            nullif(((m.next = 3)::int - (m.was = 3)::int) * m.jobs, 0), nullif(((m.next = 4)::int - (m.was = 4)::int) * m.jobs, 0),
+            nullif(((m.next = 5)::int - (m.was = 5)::int) * m.jobs, 0)
+        FROM (SELECT s.queue, s.task, s.was, s.next, count(*) AS jobs FROM settled s
+            GROUP BY s.queue, s.task, s.was, s.next) m
     ), history AS (
         INSERT INTO qtasks.attempts (job, number, worker, started, ended, ending)
         SELECT s.job, t.number, t.worker, t.started, t.ended, t.ending
