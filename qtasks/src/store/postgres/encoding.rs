@@ -186,7 +186,7 @@ pub(super) fn memo(row: &Row) -> Result<Memo, Fault> {
     })
 }
 
-/// Reads `number, worker, started, ended, ending`.
+/// Reads `number, worker, started, ended, ending, steps`.
 pub(super) fn attempt(row: &Row) -> Result<Attempt, Fault> {
     Ok(Attempt {
         number: small(row, 0)?,
@@ -194,7 +194,7 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt, Fault> {
         started: get::<Option<i64>>(row, 2)?.map(time),
         ended: time(get(row, 3)?),
         ending: unquoted(row, 4)?,
-        steps: None,
+        steps: get::<Option<i64>>(row, 5)?.map(i64::cast_unsigned),
     })
 }
 

@@ -37,6 +37,15 @@
         until bigint,
         PRIMARY KEY (kind, name)
     );
+    ALTER TABLE qtasks.attempts ADD COLUMN steps bigint;
+    CREATE TABLE qtasks.rates (
+        span smallint NOT NULL,
+        start bigint NOT NULL,
+        queue text COLLATE "C" NOT NULL,
+        task text COLLATE "C" NOT NULL,
+        numbers bigint[] NOT NULL,
+        PRIMARY KEY (span, start, queue, task)
+    ) WITH (fillfactor = 50);
     CREATE VIEW qtasks.cards WITH (security_barrier = true) AS
         SELECT name AS task, value FROM qtasks.notes
         WHERE kind = 'task' AND coalesce(until > extract(epoch FROM clock_timestamp()) * 1000, true);
@@ -61,9 +70,9 @@
                 EXECUTE format('GRANT SELECT ON qtasks.cards TO %s', who);
                 EXECUTE format('GRANT INSERT (trace) ON qtasks.jobs TO %s', who);
             ELSIF known.may = 'SELECT' AND known.whole THEN
-                EXECUTE format('GRANT SELECT ON qtasks.counts, qtasks.deltas, qtasks.notes, qtasks.cards TO %s', who);
+                EXECUTE format('GRANT SELECT ON qtasks.counts, qtasks.deltas, qtasks.notes, qtasks.cards, qtasks.rates TO %s', who);
             ELSIF known.may = 'UPDATE' AND known.whole THEN
-                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON qtasks.counts, qtasks.deltas, qtasks.notes TO %s', who);
+                EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON qtasks.counts, qtasks.deltas, qtasks.notes, qtasks.rates TO %s', who);
             END IF;
         END LOOP;
     END

@@ -14,7 +14,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use super::{
     batcher::Batcher,
     calls::{
-        counts, enqueue::Enqueue, find, lease, notes, place, prune, read, record::Records, settle::Settle, transact,
+        counts, enqueue::Enqueue, find, lease, notes, place, prune, rates, read, record::Records, settle::Settle,
+        transact,
     },
     error::Fault,
     folding::Folding,
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::store::{
     Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-    PendingStep, Placement, Presence, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
+    PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -307,6 +308,22 @@ impl Store for Postgres {
     async fn recount(&self) -> Result<usize> {
         let shared = Arc::clone(&self.shared);
         self.run("count all jobs", async move { counts::recount(&shared.database).await }).await
+    }
+
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.run("count what happened", async move { rates::add(&shared.database, rates).await }).await
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        let shared = Arc::clone(&self.shared);
+        self.run("read what happened", async move { rates::rates(&shared.database, span, from, to).await }).await
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        self.run("forget what happened long ago", async move { rates::prune(&shared.database, minutes, hours).await })
+            .await
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

@@ -8,6 +8,7 @@ pub(super) mod mark;
 pub(super) mod notes;
 pub(super) mod place;
 pub(super) mod prune;
+pub(super) mod rates;
 pub(super) mod read;
 pub(super) mod record;
 pub(super) mod settle;

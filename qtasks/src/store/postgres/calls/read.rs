@@ -153,12 +153,13 @@ pub(crate) async fn memos(
 
 /// Reads only as many attempts as are kept, for an older qtasks may have left more.
 const ATTEMPTS: &str = "
-    SELECT number, worker, started, ended, ending FROM qtasks.attempts WHERE job = $1 AND (
+    SELECT number, worker, started, ended, ending, steps FROM qtasks.attempts WHERE job = $1 AND (
         number > (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number LIMIT 1 OFFSET $2 - 1)
         AND number < (SELECT number FROM qtasks.attempts WHERE job = $1 ORDER BY number DESC LIMIT 1 OFFSET $3 - 1)
     ) IS NOT TRUE
     UNION ALL
-    SELECT attempt, worker, started, ended, '\"done\"' FROM qtasks.jobs WHERE id = $1 AND state = 3 AND worker IS NOT NULL
+    SELECT attempt, worker, started, ended, '\"done\"', steps FROM qtasks.jobs
+    WHERE id = $1 AND state = 3 AND worker IS NOT NULL
     ORDER BY number";
 
 pub(crate) async fn attempts(database: &Database, id: JobId) -> Result<Vec<Attempt>, Fault> {

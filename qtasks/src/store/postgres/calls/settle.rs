@@ -70,7 +70,8 @@ macro_rules! settle {
             WHEN 1 THEN j.state = 2 AND j.worker = a.worker
                 AND (SELECT h.beat FROM holders h WHERE h.id = a.worker) IS NOT DISTINCT FROM a.beat
             ELSE j.state BETWEEN a.first AND a.last END
-        RETURNING a.place, a.job, j.queue, j.task, CASE a.hold WHEN 2 THEN a.first ELSE 2 END AS was, a.state AS next
+        RETURNING a.place, a.job, j.queue, j.task, CASE a.hold WHEN 2 THEN a.first ELSE 2 END AS was, a.state AS next,
+            j.steps
     ), counted AS (
         INSERT INTO qtasks.deltas (queue, task, waiting, running, done, dead, cancelled)
         SELECT m.queue, m.task, nullif(((m.next <= 1)::int - (m.was <= 1)::int) * m.jobs, 0), nullif(-(m.was = 2)::int * m.jobs, 0),
@@ -79,13 +80,13 @@ macro_rules! settle {
         FROM (SELECT s.queue, s.task, s.was, s.next, count(*) AS jobs FROM settled s
             GROUP BY s.queue, s.task, s.was, s.next) m
     ), history AS (
-        INSERT INTO qtasks.attempts (job, number, worker, started, ended, ending)
-        SELECT s.job, t.number, t.worker, t.started, t.ended, t.ending
+        INSERT INTO qtasks.attempts (job, number, worker, started, ended, ending, steps)
+        SELECT s.job, t.number, t.worker, t.started, t.ended, t.ending, s.steps
         FROM unnest($16::int8[], $17::int8[], $18::uuid[], $19::int8[], $20::int8[], $21::text[])
             AS t(place, number, worker, started, ended, ending)
         JOIN settled s ON s.place = t.place
         UNION ALL
-        SELECT j.id, j.attempt, j.worker, j.started, j.ended, '\"done\"'
+        SELECT j.id, j.attempt, j.worker, j.started, j.ended, '\"done\"', j.steps
         FROM asked a JOIN settled s ON s.place = a.place JOIN qtasks.jobs j ON j.id = a.job
         WHERE a.hold = 2 AND j.state = 3 AND j.worker IS NOT NULL
         ON CONFLICT DO NOTHING
