@@ -348,3 +348,15 @@ async fn dead_jobs_are_listed_until_they_are_tried_again_or_pruned() {
     assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 2);
     assert_eq!(rows(&file, ["qtasks_dead"]), [0]);
 }
+
+#[tokio::test]
+async fn what_is_rolled_back_is_not_counted() {
+    let (folder, store) = store().await;
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON qtasks_jobs WHEN NEW.rank = 9
+                  BEGIN SELECT raise(ABORT, 'no'); END";
+    neighbour(&folder).execute_batch(refuse).unwrap();
+    let refused = NewJob::from(JobCall { priority: -9, ..new_job().call });
+    store.enqueue(vec![new_job(), refused]).await.unwrap_err();
+    store.enqueue(vec![new_job()]).await.unwrap();
+    assert_eq!((counts(&store).await[0].1.waiting, store.recount().await.unwrap()), (1, 0));
+}
