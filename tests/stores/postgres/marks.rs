@@ -74,6 +74,7 @@ fn done(job: &Job) -> Settlement {
             started: Some(NOW),
             ended: NOW,
             ending: Ending::Done,
+            steps: None,
         }),
         now: NOW,
     }
