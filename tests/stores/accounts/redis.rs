@@ -60,14 +60,17 @@ async fn an_account_with_the_documented_rights_brings_an_older_store_up_to_date(
     let key = |kind: &str| format!("{{{}}}:{kind}", url.split_once("app=").unwrap().1);
     // A job of format 2 that is a suspect and waits.
     let (id, standing) = ("a".repeat(16), format!("\"\\x00\\x01{}\"", "b".repeat(37)));
+    let job = format!("\"\\xff\\xff{}\\x00\\x00\\x00\\x051:a:b{{}}\"", "c".repeat(24));
     let set = |name: &str, rest: &str| assert!(!shared().tell(&format!("{name} {rest}")).unwrap().starts_with('-'));
     set("SET", &format!("{} 2", key("format")));
-    set("SADD", &format!("{} lane", key("lanes")));
-    set("ZADD", &format!("{} 1 {id}", key("later:lane")));
+    set("RPUSH", &format!("{} {id}", key("ids")));
+    set("SADD", &format!("{} 1:a:b", key("lanes")));
+    set("ZADD", &format!("{} 1 {id}", key("later:1:a:b")));
+    set("SET", &format!("{} {job}", key(&format!("j:{id}"))));
     set("SET", &format!("{} {standing}", key(&format!("p:{id}"))));
     Redis::open(&url).await.unwrap();
     assert_eq!(
-        shared().tell(&format!("STRLEN {}", key(&format!("p:{id}")))).unwrap(),
+        shared().tell(&format!("STRLEN {}", key(&format!("4:p:{id}")))).unwrap(),
         ":59",
         "what is known was added"
     );

@@ -3,14 +3,15 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use qtasks::{
-    job::{Job, NewJob, NextState, Output, StateKind},
+    job::{Job, JobCall, NewJob, NextState, Output, StateKind, Version},
     json::Json,
     lifecycle::Outcome,
-    store::{Ask, Filter, Hold, Settlement, Written},
+    store::{Ask, Filter, Hold, Lane, Note, NoteChange, Placement, Settlement, Written},
 };
 use qtasks_tests::{
     eventually, in_time,
     servers::{free_port, redis},
+    whole,
 };
 
 use crate::{ask, lasting, new_job, open, settlement};
@@ -35,6 +36,98 @@ async fn processes_wake_each_other() {
     assert_eq!(one.settle([settlement].into()).await.unwrap(), [Written::Yes]);
     in_time(news.notification()).await;
     in_time(end.notification()).await;
+    let mut notes = other.notifier().notes();
+    assert_eq!(one.note(vec![new_note("all")], vec![]).await.unwrap(), Written::Yes);
+    in_time(notes.notification()).await;
+}
+
+/// A note that is new.
+fn new_note(name: &str) -> NoteChange {
+    let (kind, value) = ("pause".into(), Json::from_stored("{}"));
+    NoteChange::Write {
+        note: Note { kind, name: name.into(), version: Version::new(), value, until: None },
+        seen: None,
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_full_server_takes_notes_but_no_jobs_with_them() {
+    let server = redis::Redis::start(&[]);
+    let store = open(&server.url()).await;
+    let job = new_job();
+    store.enqueue(vec![job.clone()]).await.unwrap();
+    assert_eq!(server.tell("CONFIG SET maxmemory 1").unwrap(), "+OK");
+    let refused = store.note(vec![new_note("with a job")], vec![new_job()]).await.unwrap_err();
+    assert!(whole(&refused).contains("maxmemory"), "{}", whole(&refused));
+    assert_eq!(store.notes("pause").await.unwrap(), []);
+    assert_eq!(store.note(vec![new_note("all")], vec![]).await.unwrap(), Written::Yes);
+    assert_eq!(store.notes("pause").await.unwrap().len(), 1);
+    let elsewhere = Placement { job: job.call.id, queue: Some("elsewhere".into()), priority: None, due: None };
+    assert_eq!(store.place(elsewhere).await.unwrap(), Written::Yes);
+    assert_eq!(store.recount().await.unwrap(), 0);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn jobs_that_are_moved_out_of_a_line_are_leased_from_where_they_are() {
+    let store = open(&redis::url()).await;
+    let mut jobs: Vec<_> = (0..300).map(|_| new_job()).collect();
+    jobs.sort_by_key(|job| job.call.id);
+    store.enqueue(jobs.clone()).await.unwrap();
+    let [later, sooner, away] = [100, 200, 201].map(|index| jobs[index].call.id);
+    let placement = |job, queue: Option<&str>, priority| Placement {
+        job,
+        queue: queue.map(str::to_owned),
+        priority,
+        due: Some(Timestamp::UNIX_EPOCH),
+    };
+    for placement in
+        [placement(later, None, Some(-1)), placement(sooner, None, Some(1)), placement(away, Some("b"), None)]
+    {
+        assert_eq!(store.place(placement).await.unwrap(), Written::Yes);
+    }
+    let mut leased = Vec::new();
+    while leased.len() < 299 {
+        let some = store.lease(Ask { limit: 40, ..ask() }).await.unwrap().jobs;
+        assert!(!some.is_empty(), "{} are found", leased.len());
+        leased.extend(some);
+        assert_eq!(store.recount().await.unwrap(), 0, "with {} leased", leased.len());
+    }
+    let ids: Vec<_> = leased.iter().map(|job| job.call.id).collect();
+    let usual = jobs.iter().map(|job| job.call.id).filter(|id| ![later, sooner, away].contains(id));
+    assert_eq!(ids, [sooner].into_iter().chain(usual).chain([later]).collect::<Vec<_>>());
+    assert!(leased.iter().all(|job| job.standing.attempt == 1));
+    assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
+    let due = store.due_lanes(Timestamp::now()).await.unwrap();
+    assert_eq!(due, [Lane { queue: "b".into(), task: "task".into() }]);
+    let in_b = Ask { queues: ["b".to_owned()].into(), ..ask() };
+    assert_eq!(store.lease(in_b).await.unwrap().jobs[0].call.id, away);
+}
+
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn counts_that_an_operator_has_made_wrong_are_mended() {
+    let server = redis::Redis::start(&[]);
+    let store = open(&format!("redis://127.0.0.1:{}?app=shop", server.port)).await;
+    let in_queue = |queue: &str| NewJob::from(JobCall { queue: queue.into(), ..new_job().call });
+    // Not in their order, so that some stand in the list and some beside it.
+    let mut jobs: Vec<_> = (0..2_500).map(|index| in_queue(["a", "b", "c"][index % 3])).collect();
+    let late = jobs.split_off(1_200);
+    for jobs in [late, jobs] {
+        store.enqueue(jobs).await.unwrap();
+    }
+    let right = store.counts(Timestamp::now()).await.unwrap();
+    assert_eq!(right.iter().map(|lane| lane.jobs.waiting).collect::<Vec<_>>(), [834, 833, 833]);
+    for change in
+        ["HINCRBY {shop}:4:counts 01:a:task 3", "HDEL {shop}:4:counts 01:b:task", "HSET {shop}:4:counts 31:d:task 5"]
+    {
+        assert!(server.tell(change).unwrap().starts_with(':'));
+    }
+    assert_ne!(store.counts(Timestamp::now()).await.unwrap(), right);
+    assert_eq!(store.recount().await.unwrap(), 3);
+    assert_eq!(store.counts(Timestamp::now()).await.unwrap(), right);
+    assert_eq!(store.recount().await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -190,7 +283,7 @@ async fn nothing_is_left_of_jobs_that_were_pruned() {
     }
     assert_eq!(store.lease(ask()).await.unwrap().jobs, []);
     let prefix = keys("*:format").replace("format", "");
-    assert_eq!(keys("*"), format!("{prefix}format {prefix}reach"));
+    assert_eq!(keys("*"), format!("{prefix}4:reach {prefix}format"));
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 mod calls;
 mod formats;
+mod mixed;
+mod old;
 mod presence;
+mod searches;
 mod servers;
 
 use std::{sync::Arc, time::Duration};

@@ -24,7 +24,8 @@ async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
     let leased = store.lease(asked.clone()).await.unwrap().jobs;
     for (job, kind) in leased.iter().zip(kinds) {
         let id = job.call.id.to_bytes().map(|byte| format!("\\\\{byte:03}")).concat();
-        let script = format!("return redis.call('DEL', redis.call('KEYS', '*:format')[1]:sub(1, -7) .. '{kind}{id}')");
+        let script =
+            format!("return redis.call('DEL', redis.call('KEYS', '*:format')[1]:sub(1, -7) .. '4:{kind}{id}')");
         server.tell(&format!("EVAL \"{script}\" 0")).unwrap();
     }
     let mut work = store.notifier().work();
@@ -40,6 +41,7 @@ async fn a_lost_job_is_found_whatever_the_server_has_deleted_beside_it() {
         [(leased[1].call.id, 1)]
     );
     assert_eq!(store.job(leased[0].call.id).await.unwrap(), None);
+    assert_eq!(store.recount().await.unwrap(), 0, "what had become of them was counted");
 }
 
 #[tokio::test]
@@ -84,10 +86,10 @@ async fn a_worker_hears_that_its_store_has_become_one_of_a_newer_qtasks() {
     let store = open(&format!("redis://{place}?app=shop")).await;
     let worker = WorkerId::new();
     store.renew(worker, 1).await.unwrap();
-    assert_eq!(server.tell("SET {shop}:format 4").unwrap(), "+OK");
+    assert_eq!(server.tell("SET {shop}:format 5").unwrap(), "+OK");
     let error = store.renew(worker, 2).await.unwrap_err();
     assert!(!error.is_store_trouble(), "a worker would try again after {error:?}");
-    assert!(matches!(error, qtasks::Error::NewerStore { store: of, found: 4, known: 3 } if of == place));
+    assert!(matches!(error, qtasks::Error::NewerStore { store: of, found: 5, known: 4 } if of == place));
     assert_eq!(store.workers().await.unwrap()[0].beat, Some(1));
 }
 

@@ -5,9 +5,9 @@ use redis::RedisError;
 use super::{error::Fault, url::StoreUrl};
 
 /// The commands that scripts call, as the rights of an account name them.
-pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hset hsetnx lindex llen lpop lpush lrange ltrim \
-                          mget mset msetnx publish rpush sadd set setnx setrange smembers smismember srem time unlink \
-                          zadd zcard zrange zrangebylex zrangebyscore zrem";
+pub(super) const OF_SCRIPTS: &str = "append del exists get getrange hdel hget hgetall hincrby hset hsetnx lindex llen lpop lpush lrange ltrim \
+                          mget mset msetnx publish rename rpush sadd set setnx setrange smembers smismember srem time unlink \
+                          zadd zrange zrangebylex zrangebyscore zrem";
 
 /// What the error of a script says whose command was refused: in Redis 6.2 and 7.0, and from 7.2 on.
 const IN_SCRIPTS: [&str; 2] = ["The user executing the script can't", "ACL failure in script"];
@@ -90,6 +90,7 @@ mod tests {
         let of_scripts = called(scripts, &marks);
         assert_eq!(of_scripts, OF_SCRIPTS.split(' ').map(str::to_owned).collect());
         let others = [
+            include_str!("calls/note.rs"),
             include_str!("calls/read.rs"),
             include_str!("presence.rs"),
             include_str!("notify.rs"),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use redis::{
@@ -23,6 +23,8 @@ type Asked<T> = std::result::Result<T, Fault>;
 
 /// How many calls may wait to be sent.
 const WAITING: usize = 1024;
+/// What keys of this format begin with, behind the name of the application. Programs of older formats know none of them.
+const OF_FORMAT: &[u8] = b"4:";
 /// How often one call follows keys that have moved, or has scripts loaded.
 const DETOURS: usize = 3;
 
@@ -54,6 +56,13 @@ impl Link {
         Self { url, notifier, caller, scripts: Scripts::new(), line, connecting }
     }
 
+    /// A way of its own to the server, on which calls may take so long. Its notifier has no listeners.
+    pub(super) fn patient(&self, patience: Duration) -> Self {
+        let mut url = self.url.clone();
+        url.patience = patience;
+        Self::new(url, Arc::new(Notifier::new()))
+    }
+
     /// Begins a call of a script.
     pub(super) fn call(&self, script: impl FnOnce(&Scripts) -> &Script) -> Cmd {
         scripts::call(script(&self.scripts), &self.url.prefix, self.caller)
@@ -68,7 +77,12 @@ impl Link {
 
     /// The key of the value of this kind that belongs to a job.
     pub(super) fn key(&self, kind: &str, id: JobId) -> Vec<u8> {
-        [self.url.prefix.as_bytes(), kind.as_bytes(), b":", &id.to_bytes()].concat()
+        [self.url.prefix.as_bytes(), OF_FORMAT, kind.as_bytes(), b":", &id.to_bytes()].concat()
+    }
+
+    /// The key of the notes of a kind.
+    pub(super) fn key_of_notes(&self, kind: &str) -> Vec<u8> {
+        [self.url.prefix.as_bytes(), OF_FORMAT, b"notes:", kind.as_bytes()].concat()
     }
 
     /// Asks the server, in bounded time. Where the server refuses, the error says what mends that.

@@ -8,7 +8,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{connection::Link, encoding, error::Fault};
+use super::{connection::Link, encoding, error::Fault, server};
 use crate::{model::job::JobId, store::Notifier};
 
 /// After this time without a message, the store checks whether the connection still works.
@@ -47,6 +47,10 @@ impl Subscription {
             self.receive(&link).await;
             tracing::warn!(server = %link.url, "the connection for news was lost; connecting again");
             self = reopened(&link).await;
+            // A server that has lost its last second may have lost the change to this format too.
+            if let Err(error) = server::migrate(&link).await {
+                tracing::debug!(server = %link.url, %error, "the format of the store is not known yet");
+            }
             link.notifier.notify_all();
         }
     }
@@ -91,8 +95,8 @@ async fn reopened(link: &Link) -> Subscription {
     }
 }
 
-/// Notifies listeners of a message: the store that sent it, a flag 1 for work and 2 for a worker that is gone, the number of
-/// jobs that have changed, their ids, and the ids of the jobs that have ended.
+/// Notifies listeners of a message: the store that sent it, a flag 1 for work, 2 for a worker that is gone and 4 for notes, the
+/// number of jobs that have changed, their ids, and the ids of the jobs that have ended.
 fn notify(message: &[u8], own: [u8; 8], notifier: &Notifier) {
     let Some((head, ids)) = message.split_first_chunk::<13>() else { return };
     let [caller @ .., flags, _, _, _, _] = *head;
@@ -108,6 +112,9 @@ fn notify(message: &[u8], own: [u8; 8], notifier: &Notifier) {
     }
     if flags & 2 != 0 {
         notifier.notify_lost();
+    }
+    if flags & 4 != 0 {
+        notifier.notify_notes();
     }
 }
 

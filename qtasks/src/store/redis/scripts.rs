@@ -39,20 +39,25 @@ macro_rules! scripts {
 }
 
 scripts! {
-    enqueue: lines enqueuing notifying;
-    lease: standing lines;
+    enqueue: lines counting enqueuing notifying;
+    lease: standing lines counting;
     renew:;
     leave: notifying;
     workers:;
-    held: standing lines notifying;
+    held: standing lines counting notifying;
     forget: standing;
-    record: lines enqueuing notifying;
-    settle: standing lines notifying;
-    jobs:;
+    record: lines counting enqueuing notifying;
+    settle: standing lines counting notifying;
+    place: standing lines counting notifying;
+    note: lines counting enqueuing notifying;
+    find: standing lines heads;
+    counts: standing;
+    recount: lines heads;
     due_lanes:;
     attempts: standing;
-    prune: standing;
-    migrate: lines;
+    prune: standing lines counting;
+    migrate:;
+    take_over: standing lines counting enqueuing heads;
     rights:;
 }
 

@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 /// The oldest version of Redis that has all commands of the scripts.
 const OLDEST: (u32, u32) = (6, 2);
 /// The number of the format in which jobs stand on the server.
-pub(super) const FORMAT: i64 = 3;
-/// The format before this one. A script turns it into this one.
-const OLD_FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 4;
+/// The oldest format that scripts turn into this one.
+const OLDEST_FORMAT: i64 = 2;
 
 /// Checks the server. Gives warnings of what it may lose.
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
@@ -38,15 +38,21 @@ pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
     if found > FORMAT {
         return Err(Error::NewerStore { store, found, known: FORMAT });
     }
-    if found < OLD_FORMAT {
+    if found < OLDEST_FORMAT {
         let why = format!("it has the format {found}, which was never released; use another `app`");
         return Err(Error::ForeignStore { store, why });
     }
-    if found == OLD_FORMAT {
-        let mut call = link.call(|scripts| &scripts.migrate);
-        link.ask::<()>(call.arg(FORMAT)).await.map_err(failed)?;
-    }
+    migrate(link).await.map_err(failed)?;
     Ok(facts.warnings().into_iter().chain(facts.silence(&link.url)).collect())
+}
+
+/// Brings jobs of older formats into this one, some at a time, so that other calls wait for none of it long. Each program that
+/// opens the store does so until all are there, and goes on where another one was interrupted.
+pub(super) async fn migrate(link: &Link) -> std::result::Result<(), Fault> {
+    let mut begin = link.call(|scripts| &scripts.migrate);
+    link.ask::<()>(begin.arg(FORMAT)).await?;
+    while link.ask::<bool>(&link.call(|scripts| &scripts.take_over)).await? {}
+    Ok(())
 }
 
 /// What a server says of itself.

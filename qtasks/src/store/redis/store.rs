@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::tls;
 use super::{
     batcher::Batcher,
-    calls::{enqueue::Batch, lease, prune, read, record, settle},
+    calls::{counts, enqueue::Batch, find, lease, note, place, prune, read, record, settle},
     connection::Link,
     error::Fault,
     notify::Subscription,
@@ -19,7 +19,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Filter, GAP, Lane, Leased, Notifier, Presence, Record, Renewed, Scheme, Settlement, Store, Written,
+    Ask, Budget, Filter, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
+    Record, Renewed, Scheme, Settlement, Store, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -89,9 +90,9 @@ inventory::submit! {
 ///
 /// ```text
 /// ACL SETUSER worker on >SECRET resetkeys ~{qtasks}:* resetchannels &{qtasks}:news -@all
-/// +append +del +evalsha +exists +get +getrange +hdel +hget +hgetall +hset +hsetnx +lindex +llen +lpop +lpush +lrange
-/// +ltrim +mget +mset +msetnx +ping +publish +rpush +sadd +script|load +set +setnx +setrange +smembers +smismember +srem
-/// +subscribe +time +unlink +zadd +zcard +zrange +zrangebylex +zrangebyscore +zrem
+/// +append +del +evalsha +exists +get +getrange +hdel +hget +hgetall +hincrby +hset +hsetnx +lindex +llen +lpop +lpush
+/// +lrange +ltrim +mget +mset +msetnx +ping +publish +rename +rpush +sadd +script|load +set +setnx +setrange +smembers
+/// +smismember +srem +subscribe +time +unlink +zadd +zrange +zrangebylex +zrangebyscore +zrem
 /// ```
 ///
 /// With `+info +config|get` the store can find out too whether the server may lose jobs, and warns of that. `+select` is
@@ -119,7 +120,7 @@ impl Redis {
     ///
     /// When the server cannot be reached, is too old, refuses the password or a command that the
     /// [account](Self#the-account) needs, or has jobs of a newer qtasks. Jobs of an older version are brought into the new
-    /// format, in one go. A server whose memory is full can be opened if a store was opened on it before.
+    /// format, a thousand at a time. A server whose memory is full can be opened if a store was opened on it before.
     ///
     /// # Cancel safety
     ///
@@ -228,6 +229,31 @@ impl Store for Redis {
 
     async fn standing(&self, id: JobId) -> Result<Option<(Standing, Counts)>> {
         self.ask("read a job", |batcher| async move { read::standing(&batcher.link, id).await }).await
+    }
+
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
+        self.ask("find jobs", |batcher| async move { find::find(&batcher.link, &find, after, budget).await }).await
+    }
+
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
+        self.ask("count jobs", |batcher| async move { counts::counts(&batcher.link, now).await }).await
+    }
+
+    async fn recount(&self) -> Result<usize> {
+        self.ask("count jobs anew", |batcher| async move { counts::recount(&batcher.link).await }).await
+    }
+
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
+        let kind = kind.to_owned();
+        self.ask("read notes", |batcher| async move { note::notes(&batcher.link, &kind).await }).await
+    }
+
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
+        self.write("change notes", |batcher| async move { note::note(&batcher, &changes, &jobs).await }).await
+    }
+
+    async fn place(&self, placement: Placement) -> Result<Written> {
+        self.write("move a job", |batcher| async move { place::place(&batcher, placement).await }).await
     }
 
     async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {

@@ -1,7 +1,11 @@
 //! The calls of the store: what each sends to the server, and what the answer means.
 
+pub(super) mod counts;
 pub(super) mod enqueue;
+pub(super) mod find;
 pub(super) mod lease;
+pub(super) mod note;
+pub(super) mod place;
 pub(super) mod prune;
 pub(super) mod read;
 pub(super) mod record;

@@ -6,7 +6,7 @@ use redis::{Cmd, Value, cmd};
 use crate::{
     model::job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
     store::{
-        Filter, Lane,
+        Budget, Filter, Find, Lane,
         redis::{
             connection::Link,
             encoding::{self, Parts},
@@ -51,26 +51,14 @@ pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, C
 }
 
 pub(crate) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, limit: usize) -> Read<Vec<Job>> {
-    let mut jobs = Vec::new();
-    let mut behind = after.map(|id| id.to_bytes().to_vec()).unwrap_or_default();
-    while jobs.len() < limit {
-        let mut call = link.call(|scripts| &scripts.jobs);
-        let state = filter.state.map_or(-1, |state| encoding::state_code(state).into());
-        let lane_start = filter.queue.as_deref().map(encoding::lane_start);
-        call.arg(&behind).arg((limit - jobs.len()).min(LARGEST)).arg(state).arg(lane_start.unwrap_or_default());
-        match &filter.task {
-            Some(task) => call.arg(1).arg(task),
-            None => call.arg(0).arg(""),
-        };
-        let answer: Vec<Value> = link.ask(&call).await?;
-        let [last, found @ ..] = &answer[..] else { return Err(Fault::Unreadable) };
-        jobs.extend(encoding::jobs(found, encoding::job)?);
-        match last {
-            Value::BulkString(last) => behind.clone_from(last),
-            _ => break,
-        }
+    if limit == 0 {
+        return Ok(Vec::new());
     }
-    Ok(jobs)
+    let mut find = Find::default().oldest_first();
+    find.tasks.extend(filter.task.clone());
+    find.queues.extend(filter.queue.clone());
+    find.states.extend(filter.state);
+    Ok(super::find::find(link, &find, after, Budget::jobs(limit)).await?.jobs)
 }
 
 pub(crate) async fn due_lanes(link: &Link, now: Timestamp) -> Read<Vec<Lane>> {

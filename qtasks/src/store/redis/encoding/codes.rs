@@ -14,6 +14,18 @@ pub(crate) const VALUE: u8 = u8::MAX;
 /// Stands for a time that is not known.
 pub(crate) const UNKNOWN: i64 = i64::MIN;
 
+/// The state of a number.
+pub(crate) fn state_of_code(code: u8) -> Option<StateKind> {
+    Some(match code {
+        WAITING => StateKind::Waiting,
+        RUNNING => StateKind::Running,
+        DONE => StateKind::Done,
+        DEAD => StateKind::Dead,
+        CANCELLED => StateKind::Cancelled,
+        _ => return None,
+    })
+}
+
 /// The number of a state.
 pub(crate) fn state_code(state: StateKind) -> u8 {
     match state {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use redis::Value;
 
 use super::{
@@ -33,21 +34,36 @@ pub(crate) const fn rank(priority: i16) -> i16 {
 pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
     let lane = lane(&call.queue, &call.task);
     let max_time = call.max_time.map_or(-1, limit_millis);
-    let mut bytes = Vec::with_capacity(30 + lane.len() + call.args.as_str().len());
+    let (traced, trace) = trace(call);
+    let mut bytes = Vec::with_capacity(30 + lane.len() + trace.len() + call.args.as_str().len());
     bytes.extend(rank(call.priority).to_be_bytes());
     bytes.extend(millis(*due).to_be_bytes());
     bytes.extend(millis(call.enqueued).to_be_bytes());
     bytes.extend(max_time.to_be_bytes());
-    bytes.extend(length(lane.len()));
+    let [_, of_lane @ ..] = length(lane.len());
+    bytes.push(traced);
+    bytes.extend(of_lane);
     bytes.extend(lane.as_bytes());
+    bytes.extend(trace.as_bytes());
     bytes.extend(call.args.as_str().as_bytes());
     bytes
 }
 
+/// The trace of a call and its length. What is longer than any trace is not kept.
+fn trace(call: &JobCall) -> (u8, &str) {
+    let trace = call.trace.as_deref().unwrap_or_default();
+    u8::try_from(trace.len()).map_or((0, ""), |length| (length, trace))
+}
+
 /// The name of the lane in the bytes of a job.
 pub(crate) fn lane_of(job: &[u8]) -> &[u8] {
-    let mut unread = Unread(job.get(26..).unwrap_or_default());
-    unread.u32().and_then(|length| unread.bytes(length)).unwrap_or_default()
+    let mut unread = Unread(job.get(27..).unwrap_or_default());
+    length_of_lane(&mut unread).and_then(|length| unread.bytes(length)).unwrap_or_default()
+}
+
+fn length_of_lane(unread: &mut Unread<'_>) -> Read<u32> {
+    let [high, middle, low] = unread.take()?;
+    Ok(u32::from_be_bytes([0, high, middle, low]))
 }
 
 /// The values that there are of a job.
@@ -88,14 +104,22 @@ pub(crate) fn jobs(values: &[Value], read: impl Fn(JobId, &Parts<'_>) -> Read<Jo
 
 pub(crate) fn job(id: JobId, parts: &Parts<'_>) -> Read<Job> {
     let (standing, counts) = standing(parts)?;
-    Ok(Job { call: call(id, parts.job)?, standing, counts, ended: None })
+    Ok(Job { call: call(id, parts.job)?, ended: ended(&standing.state, parts.standing)?, standing, counts })
+}
+
+/// When the job ended, if it has.
+fn ended(state: &State, standing: Option<&[u8]>) -> Read<Option<Timestamp>> {
+    let Some(bytes) = standing.filter(|_| state.kind().is_ended()) else { return Ok(None) };
+    Unread(bytes.get(26..).unwrap_or_default()).i64().map(|ended| Some(time(ended)))
 }
 
 fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
     let mut unread = Unread(bytes);
     let rank = i16::from_be_bytes(unread.take()?);
-    let (_due, enqueued, max_time, lane) = (unread.i64()?, unread.i64()?, unread.i64()?, unread.u32()?);
+    let (_due, enqueued, max_time, traced) = (unread.i64()?, unread.i64()?, unread.i64()?, unread.u8()?);
+    let lane = length_of_lane(&mut unread)?;
     let (queue, task) = names(unread.text(lane)?).ok_or(Fault::Unreadable)?;
+    let trace = unread.text(traced.into())?;
     Ok(JobCall {
         id,
         task: task.to_owned(),
@@ -104,7 +128,7 @@ fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
         args: Json::from_stored(unread.rest()?),
         max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
-        trace: None,
+        trace: (!trace.is_empty()).then(|| trace.to_owned()),
     })
 }
 
@@ -143,10 +167,6 @@ fn stands(bytes: &[u8]) -> Read<Standing> {
 fn suspect(unread: &mut Unread<'_>, flags: u8, runs: bool) -> Read<Option<Suspect>> {
     if flags & SUSPECT == 0 {
         return Ok(None);
-    }
-    // A program of format 2 that still runs leaves out what is known.
-    if unread.0.is_empty() {
-        return Ok(Some(Suspect::default()));
     }
     let (survived, losses, leased) = (Duration::from_millis(unread.u64()?), unread.u32()?, unread.i64()?);
     let leased = (runs && leased != UNKNOWN).then(|| time(leased));

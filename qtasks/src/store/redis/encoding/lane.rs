@@ -4,15 +4,10 @@ use crate::store::{Lane, redis::error::Fault};
 
 /// The name of the lane of a task in a queue.
 pub(crate) fn lane(queue: &str, task: &str) -> String {
-    lane_start(queue) + task
-}
-
-/// What the lanes of a queue begin with.
-pub(crate) fn lane_start(queue: &str) -> String {
-    let mut start = queue.len().to_string();
-    start.reserve(queue.len() + 2);
-    start.extend([":", queue, ":"]);
-    start
+    let mut lane = queue.len().to_string();
+    lane.reserve(queue.len() + task.len() + 2);
+    lane.extend([":", queue, ":", task]);
+    lane
 }
 
 /// The lane of this name.

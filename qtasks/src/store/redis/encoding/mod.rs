@@ -2,16 +2,17 @@
 //!
 //! Of a job that waits for the first time there is one value, so that a million of them fit into memory:
 //!
-//! | from | bytes | the job, which never changes |
+//! | from | bytes | the job, which changes only when it is moved before its first attempt |
 //! | --- | --- | --- |
 //! | 0 | 2 | rank: the priority turned round |
 //! | 2 | 8 | when it was due first |
 //! | 10 | 8 | when it was enqueued |
 //! | 18 | 8 | time limit, or -1 |
-//! | 26 | 4 | bytes of the lane |
-//! | 30 | | lane, arguments |
+//! | 26 | 1 | bytes of the trace |
+//! | 27 | 3 | bytes of the lane |
+//! | 30 | | lane, trace, arguments |
 //!
-//! The lane is queue and task: `7:default:send`. Once the job has been leased or cancelled, a second value says how it
+//! The lane is queue and task: `7:default:send`. Once the job has been leased, cancelled or moved, a second value says how it
 //! stands. A lease or a settlement sets this value as a whole, for many jobs at once:
 //!
 //! | from | bytes | how it stands |
@@ -24,7 +25,7 @@
 //! | 26 | 8 | when it is due, or has ended |
 //! | 34 | 1 | what steps are collected into, or 255 |
 //! | 35 | 4 | bytes of the attempt that it ended with |
-//! | 39 | | what is known of it as a suspect, if it is one; that attempt, outcome |
+//! | 39 | | what is known of it as a suspect, if it is one; that attempt, outcome, or the lane while it runs |
 //!
 //! What is known of a suspect is as follows. The script that leases it sets the last of these values and the flags above:
 //!
@@ -44,21 +45,28 @@
 //! | 20 | 8 | memos |
 //! | 28 | 1 | 1 where there is progress |
 //! | 29 | 16 | progress: done, total |
+//!
+//! How many jobs a lane has in a state stands in a hash, under the number of the state and the lane behind it:
+//! `27:default:send` for those that are done. The scripts that change jobs change it too.
 
 mod bytes;
 mod codes;
+mod conditions;
 mod history;
 mod job;
 mod lane;
+mod note;
 mod settlement;
 mod worker;
 
 pub(super) use self::{
     bytes::job_id,
-    codes::state_code,
+    codes::state_of_code,
+    conditions::conditions,
     history::{attempt, is_skipped, memo, read_attempt, read_memo, read_step, step},
     job::{Parts, UP_TO_DUE, USUAL, job, jobs, lane_of, leased, new_job, rank, standing},
-    lane::{lane, lane_start, read_lane},
+    lane::{lane, read_lane},
+    note::{note, read_note},
     settlement::{destination, hold, settled, time_of},
     worker::{beat, lease, presence, read_lease},
 };

@@ -1,4 +1,5 @@
 -- ARGV from 2: jobs, as `enqueue` takes them.
 
 enqueue(2, #ARGV)
+write_tallies()
 notify({}, {}, true)

@@ -1,6 +1,5 @@
 -- ARGV from 2: the worker, and the beat that was seen of it, or nothing.
 
 if call('EXISTS', key('held:', ARGV[2])) == 0 and beat_of(ARGV[2]) == ARGV[3] then
-    call('HDEL', key('beats'), ARGV[2])
-    call('ZREM', key('workers'), ARGV[2])
+    forget_worker(ARGV[2])
 end

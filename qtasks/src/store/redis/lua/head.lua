@@ -14,9 +14,12 @@ local MOST = 4000
 -- Stands in place of the beat of a worker that has left and holds leases. A worker that never renewed has an empty beat.
 local LEFT = 'left'
 
+-- What the keys of this format begin with. Programs of older formats know none of them, so that they change no job.
+local OURS = KEYS[1] .. '4:'
+
 -- The key of what there is of a kind, of a job, a lane or a worker, or of all.
 local function key(kind, of)
-    return KEYS[1] .. kind .. (of or '')
+    return OURS .. kind .. (of or '')
 end
 
 -- What keys of jobs begin with: of the jobs, of how they stand, and of their counts.
@@ -97,6 +100,11 @@ local function are_in(set, values, first, last)
     return ask_range(values, first or 1, last or #values, function(...)
         return call('SMISMEMBER', set, ...)
     end)
+end
+
+local function forget_worker(worker)
+    call('HDEL', key('beats'), worker)
+    call('HDEL', key('lane_of'), worker)
 end
 
 local function is_before(id, other)

@@ -19,11 +19,16 @@ for _, lease in ipairs(call('SMEMBERS', key('held:', worker))) do
         if job[1] then
             local rank, lane = rank_and_lane(id)
             wait('ready:', lane, { rank, id })
+            tally_move(RUNNING, WAITING, lane, 1)
             answer[1] = 1
         else
+            if job[2] then
+                tally(RUNNING, lane_it_runs_in(job[2]), -1)
+            end
             delete(id)
         end
     end
 end
+write_tallies()
 notify({}, {}, answer[1] == 1)
 return answer

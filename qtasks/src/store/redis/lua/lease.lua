@@ -66,7 +66,7 @@ end
 
 -- A cursor over jobs of a lane that wait: over the line, which is a list of jobs that never ran, or over a set of others.
 local function new_cursor(where, lane)
-    local cursor = { key = key(where, lane), lane = lane, from = 0, ids = {}, index = 1, out = {}, kept = {}, useless = 0 }
+    local cursor = { key = key(where, lane), lane = lane, from = 0, ids = {}, index = 1, out = {}, kept = {}, useless = 0, leased = 0 }
     cursor.in_line, cursor.suspects = where == 'line:', where == 'suspects:'
     return cursor
 end
@@ -91,7 +91,7 @@ local function turn_page(cursor)
     cursor.index, cursor.is_last = 1, #cursor.ids < count
     if #cursor.ids > 0 then
         cursor.jobs, cursor.standings, cursor.counts = get_all(keys_of(JOB, cursor.ids)), {}, {}
-        -- Hardly any job in line has been called off; `start_new` finds those that this overlooks.
+        -- Hardly any job in line has been called off or moved; `start_new` finds those that this overlooks.
         if not cursor.in_line or call('EXISTS', STANDING .. cursor.ids[1]) == 1 then
             cursor.standings, cursor.counts = get_all(keys_of(STANDING, cursor.ids)), get_all(keys_of(COUNTS, cursor.ids))
         end
@@ -104,7 +104,7 @@ local function due_of(job, standing)
 end
 
 -- Whether a job can be leased, apart from its time. It cannot when the server has evicted it, an operator has deleted it, or
--- it was called off while it stood in line.
+-- it was called off or moved while it stood in line.
 local function is_leasable(cursor, job, standing)
     return job and not (standing and (cursor.in_line or standing:byte() ~= WAITING))
 end
@@ -172,7 +172,7 @@ for _, lane in ipairs(lanes) do
             any_beside = true
             cursors[#cursors + 1], cursors[#cursors + 2] = new_cursor('ready:', lane), new_cursor('suspects:', lane)
         end
-        -- A job that stands in line too was called off there, so that it is taken from beside it first.
+        -- A job that stands in line too was called off or moved there, so that it is taken from beside it first.
         cursors[#cursors + 1] = new_cursor('line:', lane)
     end
 end
@@ -220,11 +220,11 @@ end
 local ids, jobs, leases, before, leased = {}, {}, {}, {}, 0
 -- How jobs stand from now on that are leased for the first time, and how the others do: each key before its value.
 local new, again, values = {}, {}, 0
--- How a job stands that runs for the first time.
+-- How a job stands that runs for the first time, up to its lane.
 local NEW = struct.pack('>BBI4', RUNNING, 0, 1) .. worker .. struct.pack('>I4i8BI4', 0, 0, 255, 0)
 
-local function lease_new(id, job)
-    new[values + 1], new[values + 2] = STANDING .. id, NEW
+local function lease_new(id, job, stands)
+    new[values + 1], new[values + 2] = STANDING .. id, stands
     leased, values = leased + 1, values + 2
     ids[leased], jobs[leased], leases[leased] = id, job, id .. '\0\0\0\1'
 end
@@ -234,12 +234,10 @@ local function lease_again(cursor, id, standing)
     local attempt = struct.pack('>I4', struct.unpack('>I4', standing, 3) + 1)
     local flags, known = '\0', ''
     if cursor.suspects then
-        -- A program of format 2 that still runs leaves out what is known of a suspect.
-        known = #standing == 59 and standing:sub(40, 51) or string.rep('\0', 12)
-        flags, known = suspects == 2 and '\3' or '\1', known .. struct.pack('>i8', now)
+        flags, known = suspects == 2 and '\3' or '\1', standing:sub(40, 51) .. struct.pack('>i8', now)
     end
     again[#again + 1] = STANDING .. id
-    again[#again + 1] = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known
+    again[#again + 1] = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known .. cursor.lane
     leased = leased + 1
     ids[leased], jobs[leased], leases[leased] = id, cursor.jobs[cursor.at], id .. attempt
     local count = #before
@@ -249,18 +247,27 @@ end
 -- A job may stand in two places: it was called off in line and pruned, say, and has been enqueued again.
 local taken = {}
 
+-- Whether a job beside the line was taken from its old place in line, as one that was moved: `start_new` lets go of that, and
+-- the job is leased by the next call.
+local function is_taken_in_line(id, standing)
+    return taken[id] == 'in line' and standing
+end
+
 -- Leases the job beside the line that a cursor has come to, and moves the cursor on.
 local function take(cursor)
     local id, standing = cursor.ids[cursor.at], cursor.standings[cursor.at]
-    if not taken[id] then
-        if standing then
-            lease_again(cursor, id, standing)
-        else
-            lease_new(id, cursor.jobs[cursor.at])
+    if not is_taken_in_line(id, standing) then
+        if not taken[id] then
+            cursor.leased = cursor.leased + 1
+            if standing then
+                lease_again(cursor, id, standing)
+            else
+                lease_new(id, cursor.jobs[cursor.at], NEW .. cursor.lane)
+            end
         end
+        taken[id] = 'beside'
+        cursor.out[#cursor.out + 1] = id
     end
-    taken[id] = true
-    cursor.out[#cursor.out + 1] = id
     if cursor.suspects then
         seat = nil
     end
@@ -276,15 +283,16 @@ end
 local function take_from_line(cursor, other)
     local page, of_page, standings, index = cursor.ids, cursor.jobs, cursor.standings, cursor.at
     local rival = other and other.rank == USUAL and other.ids[other.at]
+    local stands, before_it = NEW .. cursor.lane, leased
     repeat
         local id = page[index]
         if not taken[id] then
-            lease_new(id, of_page[index])
-            taken[id] = any_beside or nil
+            lease_new(id, of_page[index], stands)
+            taken[id] = any_beside and 'in line' or nil
         end
         index = index + 1
     until leased == limit or behind or not of_page[index] or standings[index] or rival and not is_before(page[index], rival)
-    cursor.index, cursor.at = index, nil
+    cursor.index, cursor.at, cursor.leased = index, nil, cursor.leased + leased - before_it
     if leased < limit then
         advance(cursor, behind)
     end
@@ -302,21 +310,23 @@ while first and leased < limit do
     end
 end
 
--- Lets go of the jobs that were called off in line. How they stand says so: they are not new.
+-- Lets go of the jobs that were called off or moved in line. How they stand says so: they are not new.
 local function let_go_of_called_off()
-    local has_run, kept = {}, {}
+    local has_run, kept, started, at = {}, {}, new, -1
     for index = 1, #before, 3 do
         has_run[before[index]] = true
     end
     new = {}
     for index = 1, leased do
-        local standing = STANDING .. ids[index]
+        at = has_run[index] and at or at + 2
+        local standing, stands = started[at], started[at + 1]
         if not has_run[index] and call('EXISTS', standing) == 1 then
             jobs[index], ask_again = false, 1
+            tally_move(RUNNING, WAITING, lane_it_runs_in(stands), 1)
         else
             kept[#kept + 1] = leases[index]
             if not has_run[index] then
-                new[#new + 1], new[#new + 2] = standing, NEW
+                new[#new + 1], new[#new + 2] = standing, stands
             end
         end
     end
@@ -331,11 +341,33 @@ local function start_new()
     end
 end
 
+-- Remembers in which lane all jobs are that the worker holds, or nothing, where they are in several: then a settlement need
+-- not look at each. That is still so when the worker holds none.
+local function remember_lane()
+    local known, lane = call('HGET', key('lane_of'), worker), nil
+    for _, cursor in ipairs(cursors) do
+        if cursor.leased > 0 then
+            lane = (not lane or lane == cursor.lane) and cursor.lane or ''
+        end
+    end
+    if known ~= '' and known ~= lane then
+        local is_first = not known and call('EXISTS', key('held:', worker)) == 0
+        call('HSET', key('lane_of'), worker, is_first and lane or '')
+    end
+end
+
 if leased > 0 then
+    for _, cursor in ipairs(cursors) do
+        if cursor.leased > 0 then
+            tally_move(WAITING, RUNNING, cursor.lane, cursor.leased)
+        end
+    end
     start_new()
     set_all(again)
+    remember_lane()
     call_all('SADD', key('held:', worker), leases)
     call('HSETNX', key('beats'), worker, '')
+    write_tallies()
 end
 local suspect_waits = 0
 for _, cursor in ipairs(cursors) do

@@ -1,44 +1,35 @@
--- ARGV from 2: the format 3. Makes it of a store of format 2. Where the script breaks off, the next try goes on from there.
+-- ARGV from 2: the format 4. Begins to make it of a store of format 2 or 3: takes from programs of these formats what says
+-- where jobs are, so that they can change none, and puts something else where they would add a job to it. Another script then
+-- takes over the jobs, some at a time. Where this one breaks off, the next try goes on from there.
 
-if call('GET', key('format')) ~= '2' then
+local function old(kind, of)
+    return KEYS[1] .. kind .. (of or '')
+end
+
+local format = call('GET', old('format'))
+if format ~= '2' and format ~= '3' then
     return
 end
 begin_though_full()
--- What is known of a suspect: nothing was kept of what it had survived, of its losses, and of when it was leased.
-local UNKNOWN = string.rep('\0', 12) .. '\128' .. string.rep('\0', 7)
-
--- Says of those that are suspects what is known.
-local function add_what_is_known(ids)
-    for index, standing in ipairs(get_all(keys_of(STANDING, ids))) do
-        if standing and standing:byte(2) == 1 and #standing == 39 then
-            call('APPEND', STANDING .. ids[index], UNKNOWN)
-        end
+local beats = call('HGETALL', old('beats'))
+for index = 1, #beats, 2 do
+    call('HSETNX', key('beats'), beats[index], beats[index + 1])
+    call('UNLINK', old('held:', beats[index]))
+end
+for _, worker in ipairs(call('ZRANGE', old('workers'), 0, -1)) do
+    call('UNLINK', old('held:', worker))
+end
+for _, lane in ipairs(call('SMEMBERS', old('lanes'))) do
+    call('UNLINK', old('line:', lane), old('ready:', lane), old('suspects:', lane), old('later:', lane))
+end
+call('UNLINK', old('lanes'), old('beats'), old('workers'), old('finished'), old('dead'), old('reach'))
+for _, kind in ipairs({ 'ids', 'jobs' }) do
+    if call('EXISTS', old(kind)) == 1 then
+        call('RENAME', old(kind), key('of_old:', kind))
     end
 end
-
-for _, lane in ipairs(call('SMEMBERS', key('lanes'))) do
-    local later, suspects, scored = key('later:', lane), call('ZRANGE', key('suspects:', lane), 0, -1), {}
-    for from = 0, call('ZCARD', later) - 1, MOST do
-        add_what_is_known(call('ZRANGE', later, from, from + MOST - 1))
-    end
-    add_what_is_known(suspects)
-    for _, id in ipairs(suspects) do
-        local rank = rank_and_lane(id)
-        if rank then
-            scored[#scored + 1], scored[#scored + 2] = suspect_score(rank, 0), id
-        end
-    end
-    call_all('ZADD', key('suspects:', lane), scored)
-end
-for _, worker in ipairs(call('ZRANGE', key('workers'), 0, -1)) do
-    local ids = {}
-    for index, lease in ipairs(call('SMEMBERS', key('held:', worker))) do
-        ids[index] = lease:sub(1, ID)
-    end
-    if #ids > 0 then
-        add_what_is_known(ids)
-        call('HSETNX', key('beats'), worker, '')
-    end
-end
-call('DEL', key('workers'))
-call('SET', key('format'), ARGV[2])
+call('SETNX', key('taken_over'), 0)
+-- Their scripts read these keys, as other types, before they write anything that counts.
+call('SADD', old('reach'), 'the format is 4')
+call('SET', old('ids'), 'the format is 4')
+call('SET', old('format'), ARGV[2])

@@ -1,13 +1,22 @@
 -- ARGV from 2: before when finished jobs have ended, and dead ones; and how many. Gives how many were looked at, and how
 -- many deleted.
 
-local limit, looked, gone = tonumber(ARGV[4]), 0, {}
+local limit, looked, gone, lanes = tonumber(ARGV[4]), 0, {}, {}
 local STATES = { finished = { [DONE] = true, [CANCELLED] = true }, dead = { [DEAD] = true } }
 
 -- Deletes a job, unless it has run again since.
 local function prune(id, where, before)
-    local standing = call('GET', STANDING .. id)
-    if standing and STATES[where][standing:byte()] and due_or_ended(standing) < before then
+    local standing = call('GETRANGE', STANDING .. id, 0, 33)
+    local state = standing:byte()
+    if STATES[where][state] and due_or_ended(standing) < before then
+        local _, lane = rank_and_lane(id)
+        if lane then
+            tally(state, lane, -1)
+            lanes[lane] = true
+        end
+        if state == DEAD then
+            call('ZREM', key('dead_ids'), id)
+        end
         delete(id)
         gone[#gone + 1] = id
     end
@@ -49,6 +58,18 @@ local function trim(latest)
     if count > 0 then
         call_all('ZADD', key('jobs'), stay)
         call('LPOP', key('ids'), count)
+    end
+end
+
+write_tallies()
+-- Lets go of lanes that have no jobs left.
+for lane in pairs(lanes) do
+    local left = 0
+    for state = WAITING, CANCELLED do
+        left = left + math.abs(tonumber(call('HGET', key('counts'), state .. lane) or 0))
+    end
+    for state = WAITING, left == 0 and CANCELLED or -1 do
+        call('HDEL', key('counts'), state .. lane)
     end
 end
 

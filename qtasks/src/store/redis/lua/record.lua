@@ -99,6 +99,7 @@ for id, head in pairs(heads) do
     end
 end
 set_all(counts)
+write_tallies()
 notify(changed, {}, work)
 if failure then
     return type(failure) == 'table' and failure or redis.error_reply(failure)

@@ -2,7 +2,7 @@
 -- Gives the time of the server, in seconds and microseconds, and the leases that the worker holds; or only the format, where
 -- that is newer.
 
-local format = tonumber(call('GET', key('format')) or 0)
+local format = tonumber(call('GET', KEYS[1] .. 'format') or 0)
 if format and format > tonumber(ARGV[4]) then
     return format
 end

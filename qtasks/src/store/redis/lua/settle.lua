@@ -4,6 +4,12 @@
 -- Gives 1 if all were written, or for each whether it was.
 
 local answer, changed, over, work, all_written = {}, {}, {}, false, true
+-- How many jobs that ran come into each state, by how they stood, which many do alike.
+local ran = { [WAITING] = {}, [DONE] = {}, [DEAD] = {}, [CANCELLED] = {} }
+local byte = string.byte
+
+-- How a job stands that runs, up to its lane, where nothing more matters.
+local NOTHING_KNOWN = string.rep('\0', 39)
 
 -- The numbers of how a job stands: the state and the attempt; one that never ran waits.
 local function numbers(standing)
@@ -14,8 +20,8 @@ end
 -- How long the part of each kind is that says who holds a job; behind it may stand how many steps the job must have.
 local LENGTHS = { L = 17, B = 37, S = 2 }
 
--- Whether a job is as it was seen; if so, takes it from where its state had put it.
-local function found(hold, lease)
+-- Whether a job is as it was seen; if so, takes it from where its state had put it, and counts that it comes into another.
+local function found(hold, lease, to)
     local id = lease:sub(1, ID)
     local standing = call('GET', STANDING .. id)
     local state, attempt = numbers(standing)
@@ -25,10 +31,11 @@ local function found(hold, lease)
     if not standing and call('EXISTS', JOB .. id) == 0 then
         return false
     end
+    local _, lane = rank_and_lane(id)
     if state == RUNNING then
+        lane = lane_it_runs_in(standing)
         call('SREM', key('held:', standing:sub(7, 22)), lease)
     elseif state == WAITING then
-        local _, lane = rank_and_lane(id)
         -- Further behind in line it is passed over when its turn comes.
         if not standing and call('LINDEX', key('line:', lane), 0) == id then
             call('LPOP', key('line:', lane))
@@ -37,12 +44,47 @@ local function found(hold, lease)
             call('ZREM', key(where, lane), id)
         end
     else
+        if state == DEAD then
+            call('ZREM', key('dead_ids'), id)
+        end
         local last = last_attempt(standing)
         if last ~= '' then
             add_attempt(id, last)
         end
     end
+    if lane then
+        tally_move(state, to, lane, 1)
+    end
     return true
+end
+
+-- How jobs stood of a worker: where all of them are in one lane, that says enough.
+local function befores_of(worker, standings, size)
+    local lane, keys = call('HGET', key('lane_of'), worker), {}
+    if lane and lane ~= '' then
+        return nil, NOTHING_KNOWN .. lane
+    end
+    for index = 1, size do
+        keys[index] = ARGV[standings + 2 * index - 2]
+    end
+    return get_all(keys)
+end
+
+-- Counts jobs that ran and have come into another state. Where the server has evicted how a job stood, itself says its lane.
+local function count_those_that_ran(worker, first, standings, are)
+    local befores, of_all = befores_of(worker, standings, #are)
+    for index = 1, #are do
+        if are[index] == 1 then
+            local before, of = of_all or befores[index], ran[byte(ARGV[standings + 2 * index - 1])]
+            if not before then
+                local _, lane = rank_and_lane(ARGV[first + index - 1]:sub(1, ID))
+                before = lane and NOTHING_KNOWN .. lane
+            end
+            if before then
+                of[before] = (of[before] or 0) + 1
+            end
+        end
+    end
 end
 
 local NO_STEPS = string.rep('\0', 8)
@@ -57,15 +99,16 @@ local function have_steps(first, last, steps)
     return have
 end
 
--- For each of the leases in ARGV 1 or 0: whether its job may be settled. If so, no worker holds it any more.
-local function set_free(hold, first, last)
+-- For each of the leases in ARGV 1 or 0: whether its job may be settled, to how it stands from `standings` on. If so, no
+-- worker holds it any more.
+local function set_free(hold, first, last, standings)
     local kind, size = hold:sub(1, 1), last - first + 1
     local length = LENGTHS[kind]
     local have = #hold > length and have_steps(first, last, hold:sub(length + 1))
     local are, free = {}, {}
     if kind == 'S' then
         for index = 1, size do
-            are[index] = (not have or have[index] == 1) and found(hold, ARGV[first + index - 1]) and 1 or 0
+            are[index] = (not have or have[index] == 1) and found(hold, ARGV[first + index - 1], byte(ARGV[standings + 2 * index - 1])) and 1 or 0
         end
         return are
     end
@@ -81,6 +124,7 @@ local function set_free(hold, first, last)
         end
     end
     call_all('SREM', key('held:', worker), free)
+    count_those_that_ran(worker, first, standings, are)
     return are
 end
 
@@ -103,12 +147,21 @@ local function wait_again(id, where, time, attempt, standing)
     end
 end
 
+-- Lets jobs be found by their ids as dead.
+local function index_dead(ids)
+    local scored = {}
+    for at = 1, #ids, ID do
+        scored[#scored + 1], scored[#scored + 2] = 0, ids:sub(at, at + ID - 1)
+    end
+    call_all('ZADD', key('dead_ids'), scored)
+end
+
 local at = 2
 while at <= #ARGV do
     local hold, where, time, size, ids = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
     local ends = where == 'finished' or where == 'dead'
     local leases, standings, attempts = at + 4, at + 5 + size, at + 4 + 3 * size
-    local free, written, some = set_free(hold, leases + 1, leases + size), 0, {}
+    local free, written, some = set_free(hold, leases + 1, leases + size, standings), 0, {}
     for index = 1, size do
         written = written + free[index]
         answer[#answer + 1] = free[index]
@@ -137,7 +190,16 @@ while at <= #ARGV do
         call('ZADD', key(where), time, ids)
         over[#over + 1] = ids
     end
+    if where == 'dead' and written > 0 then
+        index_dead(ids)
+    end
     at = attempts + (ends and 1 or size + 1)
 end
+for to, of in pairs(ran) do
+    for standing, jobs in pairs(of) do
+        tally_move(RUNNING, to, lane_it_runs_in(standing), jobs)
+    end
+end
+write_tallies()
 notify(changed, over, work)
 return all_written and 1 or answer

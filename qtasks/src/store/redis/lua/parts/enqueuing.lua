@@ -74,6 +74,7 @@ local function enqueue(at, last)
                 call_range('ZADD', key(where, lane), values, first, to)
             end
             call('SADD', key('lanes'), lane)
+            tally(WAITING, lane, (to - first + 1) / width)
         end
         lanes = lanes + 3 + size * width
     end

@@ -10,9 +10,14 @@ local function is_suspect(standing)
     return standing:byte(2) % 2 == 1
 end
 
--- What a suspect has survived, by the bytes that say so. A program of format 2 that still runs leaves them out.
+-- What a suspect has survived, by the bytes that say so.
 local function survived(bytes)
     return #bytes == 8 and struct.unpack('>I8', bytes) or 0
+end
+
+-- The lane of a job that runs, by how it stands.
+local function lane_it_runs_in(standing)
+    return standing:sub(is_suspect(standing) and 60 or 40)
 end
 
 -- The attempt with which a job has ended, by how it stands, or nothing.
