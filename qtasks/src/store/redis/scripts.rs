@@ -56,6 +56,9 @@ scripts! {
     due_lanes:;
     attempts: standing;
     prune: standing lines counting;
+    add_rates:;
+    rates:;
+    prune_rates:;
     migrate:;
     take_over: standing lines counting enqueuing heads;
     rights:;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::tls;
 use super::{
     batcher::Batcher,
-    calls::{counts, enqueue::Batch, find, lease, note, place, prune, read, record, settle},
+    calls::{counts, enqueue::Batch, find, lease, note, place, prune, rates, read, record, settle},
     connection::Link,
     error::Fault,
     notify::Subscription,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::store::{
     Ask, Budget, Filter, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
-    Record, Renewed, Scheme, Settlement, Store, Written,
+    Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -241,6 +241,20 @@ impl Store for Redis {
 
     async fn recount(&self) -> Result<usize> {
         self.ask("count jobs anew", |batcher| async move { counts::recount(&batcher.link).await }).await
+    }
+
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        self.ask("count what happened", |batcher| async move { rates::add(&batcher.link, &rates).await }).await
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        self.ask("read what happened", move |batcher| async move { rates::rates(&batcher.link, span, from, to).await })
+            .await
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        let prune = |batcher: Arc<Batcher>| async move { rates::prune(&batcher.link, minutes, hours).await };
+        self.ask("forget what happened long ago", prune).await
     }
 
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {

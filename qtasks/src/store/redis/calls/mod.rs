@@ -7,6 +7,7 @@ pub(super) mod lease;
 pub(super) mod note;
 pub(super) mod place;
 pub(super) mod prune;
+pub(super) mod rates;
 pub(super) mod read;
 pub(super) mod record;
 pub(super) mod settle;

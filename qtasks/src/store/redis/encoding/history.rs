@@ -61,10 +61,22 @@ pub(crate) fn attempt(attempt: &Attempt) -> Vec<u8> {
     bytes
 }
 
+/// The flag in the number of an ending that steps stand at the end.
+const WITH_STEPS: u8 = 128;
+
+/// Reads an attempt, with the steps that there were, if the server has added them at its end.
 pub(crate) fn read_attempt(bytes: &[u8]) -> Read<Attempt> {
+    let has_steps = bytes.get(36).is_some_and(|ending| ending & WITH_STEPS != 0);
+    let (bytes, steps) = if has_steps {
+        let (bytes, steps) = bytes.split_last_chunk().ok_or(Fault::Unreadable)?;
+        (bytes, Some(u64::from_be_bytes(*steps)))
+    } else {
+        (bytes, None)
+    };
     let mut unread = Unread(bytes);
     let (number, worker) = (unread.u32()?, WorkerId::from_bytes(unread.take()?));
     let (started, ended) = (unread.i64()?, time(unread.i64()?));
-    let ending = read_ending(unread.u8()?, || unread.rest().map(str::to_owned))?.ok_or(Fault::Unreadable)?;
-    Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending, steps: None })
+    let ending =
+        read_ending(unread.u8()? & !WITH_STEPS, || unread.rest().map(str::to_owned))?.ok_or(Fault::Unreadable)?;
+    Ok(Attempt { number, worker, started: (started != UNKNOWN).then(|| time(started)), ended, ending, steps })
 }

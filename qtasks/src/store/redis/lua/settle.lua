@@ -87,8 +87,6 @@ local function count_those_that_ran(worker, first, standings, are)
     end
 end
 
-local NO_STEPS = string.rep('\0', 8)
-
 -- The leases in ARGV whose jobs have as many steps as they must: 1 or 0 for each.
 local function have_steps(first, last, steps)
     local have = {}

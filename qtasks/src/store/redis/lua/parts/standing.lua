@@ -43,10 +43,20 @@ local function kept_attempts(id, besides)
     return kept
 end
 
+-- No steps, as the counts of a job say it.
+local NO_STEPS = string.rep('\0', 8)
+
+-- An attempt that has ended, with how many steps there are: at its end, and in the number of its ending a flag for that.
+local function with_steps(id, attempt)
+    local steps = call('GETRANGE', COUNTS .. id, 4, 11)
+    local ending = string.char(attempt:byte(37) + 128)
+    return attempt:sub(1, 36) .. ending .. attempt:sub(38) .. (steps ~= '' and steps or NO_STEPS)
+end
+
 -- Puts an attempt that has ended behind those that are kept.
 local function add_attempt(id, attempt)
     local history = key('h:', id)
-    local is_kept, size = pcall(insist, 'RPUSH', history, attempt)
+    local is_kept, size = pcall(insist, 'RPUSH', history, with_steps(id, attempt))
     -- If an operator has put another kind of value there, the job goes on all the same.
     if not is_kept or size <= FIRST_ATTEMPTS + LAST_ATTEMPTS then
         return
