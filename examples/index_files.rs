@@ -27,7 +27,7 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
-use qtasks::{Count, job::StateKind, prelude::*, store::Filter};
+use qtasks::{Count, Find, job::StateKind, prelude::*, store::Budget};
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -225,8 +225,8 @@ async fn index(dir: PathBuf, db: &str, log: Log) -> anyhow::Result<()> {
 async fn unfinished(app: &QueueTasks, dir: &Path) -> qtasks::Result<Option<JobHandle<Count>>> {
     let dir = FilePath::from(dir.to_owned());
     for state in [StateKind::Running, StateKind::Waiting] {
-        let filter = Filter::default().task("index_files").state(state);
-        for job in app.jobs(filter, None, 100).await? {
+        let filter = Find::default().task("index_files").state(state);
+        for job in app.find(filter.oldest_first()).after(None).budget(Budget::jobs(100)).await?.jobs {
             if job.call.args.decode::<index_files>().is_ok_and(|call| call.dir == dir) {
                 return Ok(Some(app.job::<index_files>(job.call.id).await?));
             }

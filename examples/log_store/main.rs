@@ -16,7 +16,10 @@ mod table;
 
 use std::{path::PathBuf, sync::Arc};
 
-use qtasks::{prelude::*, store::Filter};
+use qtasks::{
+    prelude::*,
+    store::{Budget, Find},
+};
 
 use crate::store::LogStore;
 
@@ -42,7 +45,10 @@ async fn main() -> anyhow::Result<()> {
 
     let job = app.enqueue(squares(5)).await?;
     println!("{:?}", job.result().await?);
-    println!("jobs in the log: {}", app.jobs(Filter::default(), None, usize::MAX).await?.len());
+    println!(
+        "jobs in the log: {}",
+        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(usize::MAX)).await?.jobs.len()
+    );
 
     worker.shutdown().await?;
     Ok(())

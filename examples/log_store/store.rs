@@ -12,8 +12,8 @@ use qtasks::{
     BoxError, Error, Result,
     job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, WorkerId},
     store::{
-        Ask, Budget, Filter, Find, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate,
-        RateSpan, Record, Renewed, Settlement, Store, Written,
+        Ask, Budget, Find, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate, RateSpan,
+        Record, Renewed, Settlement, Store, Written,
     },
 };
 use tokio::task::spawn_blocking;
@@ -215,10 +215,6 @@ impl Store for LogStore {
 
     async fn place(&self, placement: Placement) -> Result<Written> {
         self.change(move |draft| Ok(draft.place(placement))).await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.look(move |table| table.page(&filter, after, limit)).await
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {

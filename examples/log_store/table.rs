@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use qtasks::{
     job::{Attempt, Job, JobId, Lease, Memo, State, StateKind, Step, WorkerId},
     store::{
-        Budget, Filter, Find, JobCounts, Lane, LaneCounts, Note, Order, Page, Presence, Rate, RateNumbers, RateSpan,
-        search, trim_attempts,
+        Budget, Find, JobCounts, Lane, LaneCounts, Note, Order, Page, Presence, Rate, RateNumbers, RateSpan, search,
+        trim_attempts,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -155,11 +155,6 @@ impl Table {
 
     pub(crate) fn notes(&self, kind: &str) -> Vec<Note> {
         self.notes.values().filter(|note| note.kind == kind).cloned().collect()
-    }
-
-    pub(crate) fn page(&self, filter: &Filter, after: Option<JobId>, limit: usize) -> Vec<Job> {
-        let passing = self.all().filter(|job| after.is_none_or(|after| job.call.id > after) && filter.passes(job));
-        passing.take(limit).cloned().collect()
     }
 
     pub(crate) fn renew(&mut self, worker: WorkerId, beat: u64) -> Vec<Lease> {

@@ -124,7 +124,7 @@ pub use self::{
 #[doc(inline)]
 pub use self::{
     model::job::JobId,
-    store::{Budget, Filter, Find, JobCounts, LaneCounts, Page},
+    store::{Budget, Find, JobCounts, LaneCounts, Page},
 };
 // What signatures and tests of stores name, and no user needs to.
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use qtasks::{
-    JobHandle, Limits, QueueTasks,
+    Budget, Find, JobHandle, Limits, QueueTasks,
     job::{Ending, WorkerId},
     prelude::*,
     sqlite::rusqlite,
@@ -251,7 +251,11 @@ async fn only_the_call_that_enqueues_it_fails(scene: Scene) {
     }
     let mixed = app.enqueue_all([takes("good".into()), scene.takes_poison()]).await;
     assert!(!mixed.unwrap_err().is_store_trouble());
-    assert_eq!(app.jobs(Default::default(), None, 999).await.unwrap().len(), 100, "of a call all or nothing");
+    assert_eq!(
+        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(999)).await.unwrap().jobs.len(),
+        100,
+        "of a call all or nothing"
+    );
 }
 
 mod sqlite {

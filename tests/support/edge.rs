@@ -10,8 +10,8 @@ use qtasks::{
     Result,
     job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-        PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted, Written,
+        Ask, Budget, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, PendingStep,
+        Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted, Written,
     },
 };
 
@@ -232,13 +232,6 @@ impl<E: Edge> Store for Behind<E> {
             let written = store.place(placement).await?;
             ledger.ring([job], true);
             Ok(written)
-        })
-        .await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.pass("jobs", (filter, after, limit), |store, _, (filter, after, limit)| async move {
-            store.jobs(filter, after, limit).await
         })
         .await
     }

@@ -4,7 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::ensure;
 use futures::stream::{self, TryStreamExt as _};
-use qtasks::{QueueTasks, job::StateKind, qtask, store::Filter};
+use qtasks::{
+    QueueTasks,
+    job::StateKind,
+    qtask,
+    store::{Budget, Find},
+};
 use tokio::sync::Notify;
 
 use super::raw;
@@ -86,7 +91,15 @@ pub(crate) async fn run_all(app: &QueueTasks) -> anyhow::Result<()> {
 
 pub(super) async fn none_is_left(app: &QueueTasks) -> anyhow::Result<()> {
     for state in [StateKind::Waiting, StateKind::Running] {
-        ensure!(app.jobs(Filter::default().state(state), None, 1).await?.is_empty(), "a job is {state} at the end");
+        ensure!(
+            app.find(Find::default().state(state).oldest_first())
+                .after(None)
+                .budget(Budget::jobs(1))
+                .await?
+                .jobs
+                .is_empty(),
+            "a job is {state} at the end"
+        );
     }
     Ok(())
 }

@@ -11,15 +11,11 @@ use super::{
     statement::{Statement, sql},
 };
 use crate::{
-    environment::{App, patience::patiently},
+    environment::App,
     error::{Error, Result},
-    model::{
-        job::{Job, JobId},
-        json::Json,
-        limits::check_name,
-    },
+    model::{job::JobId, json::Json, limits::check_name},
     schema::TaskExecSchema,
-    store::{self, Filter},
+    store,
     task::{
         Task,
         call::{CallOptions, Prepared},
@@ -273,16 +269,6 @@ impl QueueTasks {
     pub async fn any_job(&self, id: JobId) -> Result<JobHandle<serde_json::Value>> {
         self.app.standing(id).await?;
         Ok(JobHandle::new(id, self.app.clone()))
-    }
-
-    /// Up to `limit` jobs that `filter` lets pass, oldest first, from after the job `after`; for tools.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Store`] when the store cannot be read.
-    pub async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        let store = &*self.app.store;
-        patiently(store, || store.jobs(filter.clone(), after, limit)).await
     }
 
     /// All tasks linked into this program, by name.

@@ -14,7 +14,6 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    filter::Filter,
     lane::{Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased},
     note::{Note, NoteChange},
@@ -166,17 +165,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// has found `budget.jobs` of them, has looked at `budget.looks` jobs, or has come to the end.
     ///
     /// Jobs that are dead are found without a look at others, as are jobs of an [id](Find::id).
-    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page> {
-        let _ = (find, after, budget);
-        Err(Error::Unsupported("this store cannot do that yet"))
-    }
+    async fn find(&self, find: Find, after: Option<JobId>, budget: Budget) -> Result<Page>;
 
     /// How many jobs each lane has. Exact: what a call has changed is counted in its commit. It takes as long as there are lanes,
     /// however many jobs there are. A lane without jobs may be among them. `now` is for [`oldest_due`](LaneCounts::oldest_due).
-    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>> {
-        let _ = now;
-        Err(Error::Unsupported("this store cannot do that yet"))
-    }
+    async fn counts(&self, now: Timestamp) -> Result<Vec<LaneCounts>>;
 
     /// Counts all jobs anew, which may take long, and mends the counts of lanes that were wrong; gives how many those were. The
     /// default is for stores that keep no counts.
@@ -186,51 +179,31 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Adds what happened to what is there of the same span, time and lane. Unlike all other calls it may not be repeated without
     /// harm: it is statistics, and its caller does not repeat it.
-    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
-        let _ = rates;
-        Ok(())
-    }
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()>;
 
     /// What happened in all spans of this kind that begin at `from` or later and before `to`, in no order.
-    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
-        let _ = (span, from, to);
-        Ok(Vec::new())
-    }
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>>;
 
     /// Deletes what happened in minutes that began before `minutes` and in hours that began before `hours`.
-    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
-        let _ = (minutes, hours);
-        Ok(())
-    }
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()>;
 
     /// All notes of a kind, in no order.
-    async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
-        let _ = kind;
-        Err(Error::Unsupported("this store cannot do that yet"))
-    }
+    async fn notes(&self, kind: &str) -> Result<Vec<Note>>;
 
     /// Changes notes and enqueues jobs in one commit: everything, or nothing where a note is not at the version that was
     /// [seen](NoteChange::may_follow). No two changes are of one note.
-    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written> {
-        let _ = (changes, jobs);
-        Err(Error::Unsupported("this store cannot do that yet"))
-    }
+    async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written>;
 
     /// Moves a job that waits and never started into another queue, or to another priority or time; nothing else of it changes.
-    async fn place(&self, placement: Placement) -> Result<Written> {
-        let _ = placement;
-        Err(Error::Unsupported("this store cannot do that yet"))
-    }
-
-    /// Up to `limit` jobs that `filter` lets pass, oldest first, from after `after`.
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>>;
+    async fn place(&self, placement: Placement) -> Result<Written>;
 
     /// The lanes in which jobs are due that wait at `now`, each once and in no order. A worker asks this once a minute, to say
     /// of which no worker takes any. The default finds the lanes of the first thousand jobs that wait; a store that finds lanes
     /// without reading jobs gives all.
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
         const FIRST: usize = 1_000;
-        let waiting = self.jobs(Filter::default().state(StateKind::Waiting), None, FIRST).await?;
+        let waiting = Find::default().state(StateKind::Waiting).oldest_first();
+        let waiting = self.find(waiting, None, Budget::jobs(FIRST)).await?.jobs;
         let due = waiting.into_iter().filter(|job| matches!(job.standing.state, State::Waiting { due } if due <= now));
         let lanes: HashSet<_> = due.map(|Job { call: JobCall { queue, task, .. }, .. }| Lane { queue, task }).collect();
         Ok(lanes.into_iter().collect())

@@ -10,7 +10,6 @@ mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
-mod filter;
 mod lane;
 mod lease;
 mod memory;
@@ -40,7 +39,6 @@ pub(crate) use self::settlement::KEPT_ATTEMPTS;
 pub use self::{
     changes::Changes,
     contract::{Home, Store, UserTransaction},
-    filter::Filter,
     lane::{JobCounts, Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased, Suspects},
     memory::Memory,

@@ -5,10 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use qtasks::{
-    job::StateKind,
-    store::{self, Filter},
-};
+use qtasks::{Budget, Find, job::StateKind, store};
 use qtasks_tests::servers::{postgres::Postgres, redis::Redis};
 
 /// With the end of what each prints.
@@ -57,7 +54,8 @@ fn print_the_same_on(url: &str) {
 /// It is there that they had their jobs; then one process works and another one watches.
 async fn share(url: &str) {
     let store = store::open(url).await.unwrap();
-    let done = store.jobs(Filter::default().state(StateKind::Done), None, 100).await.unwrap();
+    let done =
+        store.find(Find::default().state(StateKind::Done).oldest_first(), None, Budget::jobs(100)).await.unwrap().jobs;
     assert_eq!(done.len(), EXAMPLES.len());
     assert_eq!(printed("stream", Some(url)).last().unwrap(), "[1, 4, 9, 16, 25, 36, 49, 64, 81, 100]");
 }

@@ -3,7 +3,11 @@
 use std::{future::pending, thread, time::Duration};
 
 use futures::stream::FuturesUnordered;
-use qtasks::{Count, prelude::*, store::Filter};
+use qtasks::{
+    Count,
+    prelude::*,
+    store::{Budget, Find},
+};
 use qtasks_tests::{Diary, Stage, eventually, in_time, on_every_store};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -92,7 +96,8 @@ async fn all_ended(stage: &Stage, names: &[&str]) {
 }
 
 async fn enqueued(stage: &Stage, task: &str) -> usize {
-    let jobs = stage.app.jobs(Filter::default(), None, 1000).await.unwrap();
+    let jobs =
+        stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(1000)).await.unwrap().jobs;
     jobs.iter().filter(|job| job.call.task == task).count()
 }
 

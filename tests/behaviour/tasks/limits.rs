@@ -1,6 +1,6 @@
 //! What is too much, and is said so.
 
-use qtasks::{Error, Limits, job::Reply, prelude::*};
+use qtasks::{Budget, Error, Find, Limits, job::Reply, prelude::*};
 use qtasks_tests::{Stage, in_time, on_every_store};
 use serde_json::Value;
 
@@ -33,7 +33,11 @@ async fn arguments_that_are_too_large_are_refused_at_enqueue(stage: Stage) {
     assert_eq!(error, "the arguments: arrays and objects 129 deep are more than the limit of 128");
     let calls = [takes(1.into()), takes(nested(128))];
     stage.app.enqueue_all(calls).await.unwrap_err();
-    assert_eq!(stage.app.jobs(Default::default(), None, 10).await.unwrap(), [], "all or none");
+    assert_eq!(
+        stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(10)).await.unwrap().jobs,
+        [],
+        "all or none"
+    );
 }
 
 #[qtask]

@@ -3,7 +3,11 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use jiff::Timestamp;
-use qtasks::{Error, Result, prelude::*, store::Filter};
+use qtasks::{
+    Error, Result,
+    prelude::*,
+    store::{Budget, Find},
+};
 use qtasks_tests::eventually;
 
 use super::{
@@ -30,7 +34,10 @@ async fn a_call_that_fails_says_so() {
         )
     );
     assert_eq!(error.jobs_in_doubt(), [id]);
-    assert_eq!(stage.app.jobs(Filter::default(), None, 9).await.unwrap(), []);
+    assert_eq!(
+        stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs,
+        []
+    );
     shaky.edge.fail("enqueue", [AnswerLost]);
     let error = stage.app.enqueue_all([adds_up(1), adds_up(2)]).await.unwrap_err();
     assert_eq!(
@@ -65,7 +72,11 @@ async fn every_call_waits_for_a_store_that_is_away() {
         fail(&["enqueue", "job", "standing", "jobs", "attempts", "steps", "settle"]);
         let job = app.enqueue(adds_up(2)).await.unwrap();
         app.job::<adds_up>(job.id()).await.unwrap();
-        assert_eq!(app.jobs(Filter::default(), None, 9).await.unwrap().len(), 1, "{faults:?}");
+        assert_eq!(
+            app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.len(),
+            1,
+            "{faults:?}"
+        );
         assert_eq!(job.status().await.unwrap().attempt, 0);
         job.cancel().await.unwrap();
         fail(&["standing", "settle"]);
@@ -80,7 +91,11 @@ async fn every_call_waits_for_a_store_that_is_away() {
         let [one, other] = [adds_up(1), adds_up(1)];
         fail(&["enqueue"]);
         app.enqueue_all([one, other]).await.unwrap();
-        assert_eq!(app.jobs(Filter::default(), None, 9).await.unwrap().len(), 4, "{faults:?}");
+        assert_eq!(
+            app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.len(),
+            4,
+            "{faults:?}"
+        );
         assert!(shaky.edge.is_well(), "{faults:?}");
         stage.work().await;
         let later = Timestamp::now() + Duration::from_secs(3600);
@@ -110,7 +125,10 @@ async fn a_call_waits_no_longer_than_its_store_is_patient() {
         assert_eq!(job.id(), id);
         stage.app.enqueue(adds_up(1).id(id)).await.unwrap();
     }
-    assert_eq!(stage.app.jobs(Filter::default(), None, 9).await.unwrap().len(), 2);
+    assert_eq!(
+        stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.len(),
+        2
+    );
     shaky.edge.fail("standing", vec![Refused; 1000]);
     let job = stage.app.enqueue(adds_up(1)).await.unwrap();
     let (cancelled, took) = timed(job.cancel()).await;

@@ -8,9 +8,9 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use qtasks::{
-    QueueTasks, Result,
+    Budget, Find, QueueTasks, Result,
     job::{JobId, State, WorkerId},
-    store::{Filter, Store},
+    store::Store,
 };
 use qtasks_tests::{
     edge::CarryOut,
@@ -125,12 +125,12 @@ impl World {
     }
 
     pub(crate) async fn jobs(&self) -> Vec<JobId> {
-        let jobs = self.store.jobs(Filter::default(), self.after, 100).await.unwrap();
+        let jobs = self.store.find(Find::default().oldest_first(), self.after, Budget::jobs(100)).await.unwrap().jobs;
         jobs.into_iter().map(|job| job.call.id).collect()
     }
 
     pub(crate) async fn held_by(&self, worker: WorkerId) -> Vec<JobId> {
-        let jobs = self.store.jobs(Filter::default(), self.after, 100).await.unwrap();
+        let jobs = self.store.find(Find::default().oldest_first(), self.after, Budget::jobs(100)).await.unwrap().jobs;
         jobs.into_iter().filter(|job| job.standing.state == State::Running { worker }).map(|job| job.call.id).collect()
     }
 

@@ -6,9 +6,9 @@ use fastrand::Rng;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use qtasks::{
-    Clock, Error, JobHandle, QueueTasks, Worker,
+    Budget, Clock, Error, Find, JobHandle, QueueTasks, Worker,
     job::{Job, JobCall, JobId, State},
-    store::{Filter, Store},
+    store::Store,
 };
 use qtasks_tests::{
     edge::Behind,
@@ -269,7 +269,7 @@ impl Scene {
     }
 
     async fn jobs(&self) -> Vec<Job> {
-        self.look().jobs(Filter::default(), self.after, 1_000).await.unwrap()
+        self.look().find(Find::default().oldest_first(), self.after, Budget::jobs(1_000)).await.unwrap().jobs
     }
 
     async fn held_by(&self, worker: qtasks::job::WorkerId) -> Vec<JobId> {

@@ -12,10 +12,10 @@ use std::{
 
 use jiff::Timestamp;
 use qtasks::{
+    Budget, Find,
     job::{Ending, StateKind, WorkerId},
     prelude::*,
     sqlite::rusqlite::Connection,
-    store::Filter,
 };
 use qtasks_tests::{eventually, in_time};
 use tasks::{Ledger, burns, doubles, doubles_far_ahead, inserts, poison};
@@ -64,7 +64,14 @@ impl Scene {
 
     /// The number of the last renewal of the worker that holds the job.
     async fn beat(&self, app: &QueueTasks, job: JobId) -> u64 {
-        let holder = app.jobs(Filter::default().state(StateKind::Running), None, 100).await.unwrap().into_iter();
+        let holder = app
+            .find(Find::default().state(StateKind::Running).oldest_first())
+            .after(None)
+            .budget(Budget::jobs(100))
+            .await
+            .unwrap()
+            .jobs
+            .into_iter();
         let held = holder.filter(|found| found.call.id == job).find_map(|job| match job.standing.state {
             qtasks::job::State::Running { worker } => Some(worker),
             _ => None,

@@ -11,7 +11,11 @@ use std::{
 
 use futures::future::join_all;
 use libtest_mimic::Trial;
-use qtasks::{Update, prelude::*, store::Filter};
+use qtasks::{
+    Update,
+    prelude::*,
+    store::{Budget, Find},
+};
 use qtasks_tests::{eventually, in_time, length::in_turn, servers::proxy::Proxy};
 use tokio::task::spawn_blocking;
 
@@ -66,7 +70,15 @@ async fn restart(server: &Arc<Server>) {
 }
 
 async fn ids(app: &QueueTasks) -> BTreeSet<JobId> {
-    app.jobs(Filter::default(), None, 1_000_000).await.unwrap().into_iter().map(|job| job.call.id).collect()
+    app.find(Find::default().oldest_first())
+        .after(None)
+        .budget(Budget::jobs(1_000_000))
+        .await
+        .unwrap()
+        .jobs
+        .into_iter()
+        .map(|job| job.call.id)
+        .collect()
 }
 
 async fn enqueues_wait_for_a_restart(kind: Kind) {
@@ -119,7 +131,7 @@ async fn every_call_waits_for_a_restart(kind: Kind) {
         let (attached, any, listed, status, cancelled, result, stream, watched, retried) = tokio::join!(
             app.job::<plain>(job.id()),
             app.any_job(job.id()),
-            app.jobs(Filter::default(), None, 9),
+            app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)),
             other.status(),
             job.cancel(),
             other.result(),

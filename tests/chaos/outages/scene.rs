@@ -11,10 +11,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use qtasks::{
-    prelude::*,
-    store::{Filter, Store},
-};
+use qtasks::{Budget, Find, prelude::*, store::Store};
 use qtasks_tests::{
     kills::{
         check::{self, Findings, check},
@@ -134,7 +131,7 @@ impl Scene {
 
     /// Whether the server cannot be asked anything.
     pub(crate) async fn is_away(&self) -> bool {
-        let looked = self.store.jobs(Filter::default(), None, 1).await;
+        let looked = self.store.find(Find::default().oldest_first(), None, Budget::jobs(1)).await;
         looked.is_err_and(|error| error.is_store_trouble())
     }
 
@@ -184,7 +181,11 @@ fn starts(worker: &Worker) -> usize {
 
 async fn none_is_left(store: &dyn Store) {
     loop {
-        let jobs = store.jobs(Filter::default(), None, 1_000_000).await.expect("the server is there");
+        let jobs = store
+            .find(Find::default().oldest_first(), None, Budget::jobs(1_000_000))
+            .await
+            .expect("the server is there")
+            .jobs;
         if jobs.iter().all(|job| job.standing.state.name() == "done") {
             return;
         }

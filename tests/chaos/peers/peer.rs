@@ -14,7 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use qtasks::{prelude::*, store::Filter};
+use qtasks::{
+    prelude::*,
+    store::{Budget, Find},
+};
 use qtasks_tests::kills::ledger::now;
 use tokio::runtime::{Builder, Runtime};
 
@@ -80,7 +83,7 @@ fn obey(line: &str, app: &QueueTasks, runtime: &Runtime) -> anyhow::Result<Strin
                 let app = app.clone();
                 runtime.spawn(async move {
                     loop {
-                        _ = app.jobs(Filter::default(), None, 1_000_000).await;
+                        _ = app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(1_000_000)).await;
                     }
                 });
             }

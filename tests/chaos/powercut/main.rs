@@ -21,7 +21,7 @@ use qtasks::{
     JobId,
     job::{Reply, State},
     sqlite::rusqlite::Connection,
-    store::{self, Filter, Store},
+    store::{self, Budget, Find, Store},
 };
 use qtasks_tests::length::by_length;
 use trace::Trace;
@@ -206,7 +206,7 @@ async fn look(store: &dyn Store, told: &Acknowledged, finding: &mut Finding) -> 
             finding.lost.push(format!("job {number} was done"));
         }
     }
-    let listed = store.jobs(Filter::default(), None, 1000).await?.len();
+    let listed = store.find(Find::default().oldest_first(), None, Budget::jobs(1000)).await?.jobs.len();
     if listed > told.enqueued.len() {
         finding.broken.push(format!("{listed} jobs are there"));
     }

@@ -20,7 +20,7 @@ use qtasks::{
     job::{Ending, StateKind},
     prelude::*,
     sqlite::rusqlite::Connection,
-    store::Filter,
+    store::{Budget, Find},
 };
 use qtasks_tests::{
     length::{by_length, in_turn},
@@ -175,8 +175,17 @@ async fn is_locked(scene: Scene) {
 async fn hang(scene: Scene) {
     let _hanging = scene.peer_of(600, "hanging,default");
     scene.app.enqueue_all((0..500).map(|_| hangs().queue("hanging"))).await.unwrap();
-    let hung =
-        async |state| scene.app.jobs(Filter::default().task("hangs").state(state), None, 500).await.unwrap().len();
+    let hung = async |state| {
+        scene
+            .app
+            .find(Find::default().task("hangs").state(state).oldest_first())
+            .after(None)
+            .budget(Budget::jobs(500))
+            .await
+            .unwrap()
+            .jobs
+            .len()
+    };
     let over = within(scene::PATIENCE, async || {
         (hung(StateKind::Dead).await > 64 && hung(StateKind::Running).await == 0).then_some(())
     });
@@ -200,7 +209,17 @@ async fn waits_for_a_thread(scene: Scene) {
     for handle in handles {
         jobs.push(scene.job("needs_most_of_its_time", handle.id()).await);
     }
-    let count = async |state| scene.app.jobs(Filter::default().state(state), None, MANY).await.unwrap().len();
+    let count = async |state| {
+        scene
+            .app
+            .find(Find::default().state(state).oldest_first())
+            .after(None)
+            .budget(Budget::jobs(MANY))
+            .await
+            .unwrap()
+            .jobs
+            .len()
+    };
     let ended = within(scene::PATIENCE, async || {
         (count(StateKind::Done).await + count(StateKind::Dead).await == MANY).then_some(())
     });

@@ -126,7 +126,7 @@ rules! {
     a_dead_job_can_be_tried_again
     attempts_that_ended_are_kept
     pruning_deletes_all_that_belongs_to_a_job
-    jobs_are_filtered
+    jobs_are_found_by_what_they_are
     a_job_that_waits_is_moved
     jobs_are_found_by_what_they_are
     jobs_are_counted_in_every_state

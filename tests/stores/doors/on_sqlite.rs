@@ -7,7 +7,7 @@ use qtasks::{
     job::{Job, State, Version},
     prelude::*,
     sqlite::rusqlite::{Connection, params},
-    store::{Filter, Note, NoteChange, Written},
+    store::{Budget, Find, Note, NoteChange, Written},
 };
 use qtasks_tests::{Place, Stage, in_time};
 
@@ -27,7 +27,7 @@ fn call(connection: &Connection, id: Option<&str>, task: &str, args: &str, optio
 }
 
 async fn jobs(stage: &Stage) -> Vec<Job> {
-    stage.app.jobs(Filter::default(), None, 999).await.unwrap()
+    stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(999)).await.unwrap().jobs
 }
 
 #[tokio::test]
@@ -324,7 +324,7 @@ async fn a_file_whose_text_is_utf_16_takes_an_id_of_bytes() {
         assert_eq!(call(&connection, id.as_deref(), "doors.welcome", args, "{}"), Err(said.to_owned()));
     }
     connection.execute(ENQUEUE, params![id.to_bytes(), "doors.welcome", args, r#"{"delay": 0.001}"#]).unwrap();
-    let found = app.jobs(Filter::default(), None, 9).await.unwrap();
+    let found = app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs;
     assert_eq!((found[0].call.id, found[0].call.args.as_str()), (id, args));
 }
 

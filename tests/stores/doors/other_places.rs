@@ -1,6 +1,11 @@
 //! A transaction on another file or database than the application's is refused: its job would be found by no worker here.
 
-use qtasks::{Error, postgres, prelude::*, sqlite::rusqlite::Connection, store::Filter};
+use qtasks::{
+    Error, postgres,
+    prelude::*,
+    sqlite::rusqlite::Connection,
+    store::{Budget, Find},
+};
 use qtasks_tests::{
     Place, Stage,
     servers::postgres::{shared, tell},
@@ -15,7 +20,7 @@ async fn is_refused<T>(enqueued: qtasks::Result<T>, there: &QueueTasks, said: &s
     let end = "the job would be none of this application's; begin the transaction where the application is open, or open the \
                application there";
     assert_eq!(error.to_string(), format!("{said}: {end}"));
-    assert_eq!(there.jobs(Filter::default(), None, 9).await.unwrap(), []);
+    assert_eq!(there.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs, []);
 }
 
 async fn file() -> (Stage, Connection) {
@@ -148,7 +153,10 @@ async fn a_store_of_another_kind_or_schema_is_refused() {
     is_refused(enqueued, &there, &format!("the transaction is on the schema `others`, and {ours}")).await;
     app.enqueue_in(&mut tx, welcome("Ada".into())).await.expect("the schema is that of the application");
     tx.commit().await.unwrap();
-    assert_eq!(app.jobs(Filter::default(), None, 9).await.unwrap().len(), 1);
+    assert_eq!(
+        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.len(),
+        1
+    );
 }
 
 async fn connect(url: &str) -> postgres::tokio_postgres::Client {

@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use qtasks::{
-    Error, job::Job, postgres::tokio_postgres::NoTls, prelude::*, sqlite::rusqlite::Connection, store::Filter,
+    Error,
+    job::Job,
+    postgres::tokio_postgres::NoTls,
+    prelude::*,
+    sqlite::rusqlite::Connection,
+    store::{Budget, Find},
 };
 use qtasks_tests::{Place, Stage};
 
@@ -56,7 +61,10 @@ async fn are_the_same(stage: &Stage, carry_out: impl AsyncFn(&qtasks::Statement)
         let apart = (wait(&by_sql) - wait(&usual)).abs();
         assert!(apart < jiff::SignedDuration::from_secs(60), "{by_sql:?}, not {usual:?}");
     }
-    assert_eq!(stage.app.jobs(Filter::default(), None, 99).await.unwrap().len(), 2 * calls().len());
+    assert_eq!(
+        stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(99)).await.unwrap().jobs.len(),
+        2 * calls().len()
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::{fs, io::Write as _, path::Path};
 
 use libtest_mimic::Trial;
-use qtasks::{prelude::*, store::Filter};
+use qtasks::{
+    prelude::*,
+    store::{Budget, Find},
+};
 use qtasks_tests::{eventually, in_time, whole};
 
 use crate::child::{self, Cast};
@@ -64,14 +67,19 @@ pub(crate) async fn fill(folder: &Path) {
         file > VOLUME / 4 * 3 && log < VOLUME / 8,
         "the file has {file} bytes and the log {log}, with {count} jobs"
     );
-    assert_eq!(app.jobs(Filter::default(), None, usize::MAX).await.unwrap().len() as u64, count);
+    assert_eq!(
+        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(usize::MAX)).await.unwrap().jobs.len()
+            as u64,
+        count
+    );
 }
 
 pub(crate) async fn drain(folder: &Path) {
     let app = child::app(folder).await.unwrap();
     let count = enqueue_until_full(&app, folder, 20_000).await;
     in_time(app.worker().run_until_idle()).await.unwrap();
-    let jobs = app.jobs(Filter::default(), None, usize::MAX).await.unwrap();
+    let jobs =
+        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(usize::MAX)).await.unwrap().jobs;
     assert_eq!(jobs.iter().filter(|job| job.standing.state.name() == "done").count() as u64, count);
 }
 

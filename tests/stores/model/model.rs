@@ -12,8 +12,9 @@ use qtasks::{
     Error, Result,
     job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
     store::{
-        Ask, Budget, Filter, Find, Hold, JobCounts, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Order, Page,
-        Placement, Presence, Record, Renewed, Settlement, Store, Suspects, Written, search, trim_attempts,
+        Ask, Budget, Find, Hold, JobCounts, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Order, Page,
+        Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Suspects, Written, search,
+        trim_attempts,
     },
 };
 
@@ -30,6 +31,7 @@ pub(crate) struct Known {
     /// Each with the number of its last renewal; none, where it has left.
     workers: Vec<(WorkerId, Option<u64>)>,
     notes: Vec<Note>,
+    rates: Vec<Rate>,
 }
 
 #[derive(Clone, Debug)]
@@ -314,6 +316,30 @@ impl Store for Model {
         Ok(counts.collect())
     }
 
+    async fn add_rates(&self, rates: Vec<Rate>) -> Result<()> {
+        self.known.lock().unwrap().rates.extend(rates);
+        Ok(())
+    }
+
+    async fn rates(&self, span: RateSpan, from: Timestamp, to: Timestamp) -> Result<Vec<Rate>> {
+        let mut sums = Vec::<Rate>::new();
+        for rate in &self.known.lock().unwrap().rates {
+            let is_of = |sum: &&mut Rate| (sum.span, sum.from, &sum.lane) == (rate.span, rate.from, &rate.lane);
+            match sums.iter_mut().find(is_of) {
+                Some(sum) => sum.numbers += rate.numbers,
+                None => sums.push(rate.clone()),
+            }
+        }
+        sums.retain(|rate| rate.span == span && (from..to).contains(&rate.from));
+        Ok(sums)
+    }
+
+    async fn prune_rates(&self, minutes: Timestamp, hours: Timestamp) -> Result<()> {
+        let before = |span| if span == RateSpan::Minute { minutes } else { hours };
+        self.known.lock().unwrap().rates.retain(|rate| rate.from >= before(rate.span));
+        Ok(())
+    }
+
     async fn notes(&self, kind: &str) -> Result<Vec<Note>> {
         let mut notes = self.known.lock().unwrap().notes.clone();
         notes.retain(|note| note.kind == kind);
@@ -326,13 +352,6 @@ impl Store for Model {
 
     async fn place(&self, placement: Placement) -> Result<Written> {
         Ok(self.known.lock().unwrap().place(placement))
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        let mut jobs = self.known.lock().unwrap().sorted();
-        jobs.retain(|job| filter.passes(job) && after.is_none_or(|after| job.call.id > after));
-        jobs.truncate(limit);
-        Ok(jobs)
     }
 
     async fn steps(&self, id: JobId, from: u64, limit: usize) -> Result<Vec<Step>> {

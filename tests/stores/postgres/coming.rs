@@ -12,7 +12,7 @@ use qtasks::{
     job::{Job, JobId, State, StateKind},
     json::Json,
     postgres::Postgres,
-    store::{Ask, Filter, Store},
+    store::{Ask, Budget, Find, Store},
 };
 use qtasks_tests::{
     eventually, in_time,
@@ -109,7 +109,7 @@ async fn jobs_that_the_server_refuses_are_leased_to_nobody() {
     tell(&shared().database(), &check).unwrap();
     let wrong = qtasks::job::NewJob::from(qtasks::job::JobCall { args: Json::from_stored("null"), ..new_job().call });
     store.enqueue(vec![new_job(), wrong]).await.unwrap_err();
-    assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap(), []);
+    assert_eq!(store.find(Find::default().oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs, []);
     assert!((&mut coming).now_or_never().is_none(), "it still waits");
     for _ in 0..100 {
         _ = leased(&store, &asked_for).await;
@@ -157,7 +157,10 @@ async fn a_question_is_taken_back_when_what_is_being_enqueued_is_there() {
     client.batch_execute("COMMIT").await.unwrap();
     in_time(taken_back).await;
     let answer = coming.now_or_never().expect("it is answered").unwrap();
-    assert_eq!(answer, store.jobs(Filter::default().state(StateKind::Running), None, 9).await.unwrap());
+    assert_eq!(
+        answer,
+        store.find(Find::default().state(StateKind::Running).oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs
+    );
     enqueued.await.unwrap().unwrap();
     assert_eq!([answer.len(), leased(&store, &ask).await.len()].iter().sum::<usize>(), 1);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use qtasks::{
+    Budget, Find,
     job::{JobId, State},
     postgres::{
         InSchema,
@@ -73,7 +74,10 @@ async fn an_id_names_one_job_in_a_transaction_too() {
     assert!(error.to_string().starts_with(&format!("job {id} of the task `welcome` is there with other")), "{error}");
     tx.commit().await.unwrap();
     assert_eq!(app.enqueue(ada()).await.unwrap().status().await.unwrap().attempt, 0);
-    assert_eq!(app.jobs(Default::default(), None, 9).await.unwrap().len(), 2);
+    assert_eq!(
+        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.len(),
+        2
+    );
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

@@ -6,7 +6,7 @@ use qtasks::{
     job::{Job, JobCall, NewJob, NextState, Output, StateKind, Version},
     json::Json,
     lifecycle::Outcome,
-    store::{Ask, Filter, Hold, Lane, Note, NoteChange, Placement, Settlement, Written},
+    store::{Ask, Budget, Find, Hold, Lane, Note, NoteChange, Placement, Settlement, Written},
 };
 use qtasks_tests::{
     eventually, in_time,
@@ -155,7 +155,7 @@ async fn a_job_that_the_server_has_deleted_holds_up_no_other() {
     let leased = store.lease(asked.clone()).await.unwrap().jobs;
     assert_eq!(leased.iter().map(|job| job.call.id).collect::<Vec<_>>(), [job.call.id]);
     assert_eq!(store.held(asked.worker, 9).await.unwrap(), leased);
-    assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), leased);
+    assert_eq!(store.find(Find::default().oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs, leased);
 }
 
 #[tokio::test]
@@ -200,7 +200,8 @@ async fn settlements_of_one_call_are_written_but_for_those_that_are_fenced_off()
     let written = store.settle(all.into()).await.unwrap();
     let fenced: Vec<_> = (0..3000).filter(|index| written[*index] == Written::Fenced).collect();
     assert_eq!(fenced, [0, 1000, 2000]);
-    let done = store.jobs(Filter::default().state(StateKind::Done), None, 4000).await.unwrap();
+    let done =
+        store.find(Find::default().state(StateKind::Done).oldest_first(), None, Budget::jobs(4000)).await.unwrap().jobs;
     assert_eq!(done.len(), 3000);
     assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 4000).await.unwrap(), 3000);
 }
@@ -248,7 +249,10 @@ async fn jobs_that_are_enqueued_at_the_same_time_share_a_call() {
     assert!(enqueued.iter().all(Result::is_ok));
     let calls = scripts(&server) - before;
     assert!(calls < 20, "{calls} calls for 100 jobs");
-    assert_eq!(store.jobs(Default::default(), None, usize::MAX).await.unwrap().len(), 101);
+    assert_eq!(
+        store.find(Find::default().oldest_first(), None, Budget::jobs(usize::MAX)).await.unwrap().jobs.len(),
+        101
+    );
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ async fn jobs_are_found_as_they_were(with_jobs: WithJobs) {
     // Whether one program opens it or another comes after it.
     for _ in 0..2 {
         let store = open(&url).await;
-        assert_eq!(store.jobs(Default::default(), None, 99).await.unwrap(), expected);
+        assert_eq!(store.find(Find::default().oldest_first(), None, Budget::jobs(99)).await.unwrap().jobs, expected);
         let silent = Presence { worker: WORKER, beat: None, holds: true, gone: false };
         assert_eq!(store.workers().await.unwrap(), [silent]);
         assert_eq!(with_jobs.old.server.tell("GET {old}:format").unwrap(), "4");

@@ -5,6 +5,7 @@ use std::{pin::pin, time::Duration};
 use futures::future::{Either, join_all, select};
 use jiff::Timestamp;
 use qtasks::{
+    Budget, Find,
     job::{JobCall, Lease, NewJob, NextState, Suspect, WorkerId},
     lifecycle::Outcome,
     store::{Hold, Presence, Settlement, Written},
@@ -52,7 +53,7 @@ async fn a_renewal_overtakes_thousands_of_listings() {
     let store = open(&format!("{}&timeout=60", server.url())).await;
     store.enqueue((0..JOBS).map(|_| new_job()).collect()).await.unwrap();
     insist(async || store.renew(worker, 1).await).await;
-    let listings = join_all((0..5_000).map(|_| store.jobs(Default::default(), None, JOBS)));
+    let listings = join_all((0..5_000).map(|_| store.find(Find::default().oldest_first(), None, Budget::jobs(JOBS))));
     let renewal = pin!(insist(async || store.renew(worker, 2).await));
     match select(listings, renewal).await {
         Either::Left(_) => panic!("the renewal has waited for all of them"),

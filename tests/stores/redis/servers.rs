@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use qtasks::{
     Error,
     prelude::*,
-    store::{Filter, Redis},
+    store::{Budget, Find, Redis},
 };
 use qtasks_tests::{Diary, eventually, in_time, servers::redis, whole};
 use tokio::sync::Notify;
@@ -93,7 +93,7 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
         let enqueueing: Vec<_> = enqueueing.collect();
         let some = acknowledged.len() + 200;
         eventually("some jobs are there", async || {
-            store.jobs(Default::default(), None, some).await.unwrap().len() >= some
+            store.find(Find::default().oldest_first(), None, Budget::jobs(some)).await.unwrap().jobs.len() >= some
         })
         .await;
         server.server.kill();
@@ -102,7 +102,8 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
         }
         assert!(acknowledged.len() > 100 * (round + 1));
         server.restart();
-        let found = insist(async || store.jobs(Default::default(), None, usize::MAX).await).await;
+        let found =
+            insist(async || store.find(Find::default().oldest_first(), None, Budget::jobs(usize::MAX)).await).await;
         let found: std::collections::HashSet<_> = found.iter().map(|job| job.call.id).collect();
         let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(id)).collect();
         assert!(lost.is_empty(), "{} of {} were lost", lost.len(), acknowledged.len());
@@ -262,7 +263,8 @@ async fn a_full_server_is_worked_off() {
     later.cancel().await.unwrap();
     let store = open(&url).await;
     let end = Timestamp::now() + Duration::from_secs(60);
-    let asked_for = store.jobs(Filter::default().task("nothing"), None, 100).await.unwrap().len();
+    let asked_for =
+        store.find(Find::default().task("nothing").oldest_first(), None, Budget::jobs(100)).await.unwrap().jobs.len();
     assert_eq!((asked_for, store.prune(end, end, 100).await.unwrap()), (4, 9));
     worker.shutdown().await.unwrap();
     other.shutdown().await.unwrap();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::harness::*;
 use crate::{
     model::job::{Attempt, Ending, JobCall, Lease, NewJob, StateKind, WorkerId},
-    store::{Ask, Filter, Hold, Settlement, Store, Written},
+    store::{Ask, Budget, Find, Hold, Settlement, Store, Written},
 };
 
 /// The attempts of a job are read oldest first, as they were written, whatever happens to the job meanwhile.
@@ -146,7 +146,7 @@ pub async fn ended_jobs_are_pruned_after_their_retention(store: Arc<dyn Store>) 
     ] {
         assert_eq!(answer(store.0.prune(finished, dead, 10).await), gone.len(), "{finished} and {dead}");
         remaining.retain(|id| !gone.contains(id));
-        assert_eq!(ids(&store.jobs(Filter::default()).await), remaining);
+        assert_eq!(ids(&store.all_jobs().await), remaining);
     }
 }
 
@@ -158,7 +158,7 @@ pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     store.settle(settlement(given_back, waiting(0))).await;
     store.enqueue([NewJob { call: JobCall { enqueued: Timestamp::MIN, ..call().call }, due: Timestamp::MIN }]).await;
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0);
-    assert_eq!(store.jobs(Filter::default()).await.len(), 3);
+    assert_eq!(store.all_jobs().await.len(), 3);
 }
 
 /// The first end of such a job, which was taken back, counts no more.
@@ -189,7 +189,7 @@ pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
     for (before, limit, pruned) in [(at(200), 1, 1), (at(200), 9, 0), (at(301), 9, 1)] {
         assert_eq!(answer(store.0.prune(before, before, limit).await), pruned, "{before}");
     }
-    assert_eq!(store.jobs(Filter::default()).await, []);
+    assert_eq!(store.all_jobs().await, []);
 }
 
 /// The jobs before, between and after the pruned ones are still listed in order, whether they wait, run or have ended.
@@ -206,9 +206,9 @@ pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
         remaining.retain(|id| ended.iter().all(|settlement| settlement.job() != *id));
         store.settle_all(ended).await;
         assert_eq!(answer(store.0.prune(at(1), at(1), 100).await), count, "round {round}");
-        assert_eq!(ids(&store.jobs(Filter::default()).await), remaining, "round {round}");
+        assert_eq!(ids(&store.all_jobs().await), remaining, "round {round}");
         for (index, id) in remaining.iter().enumerate() {
-            let next = answer(store.0.jobs(Filter::default(), Some(*id), 1).await);
+            let next = answer(store.0.find(Find::default().oldest_first(), Some(*id), Budget::jobs(1)).await).jobs;
             assert_eq!(ids(&next), remaining[index + 1..].iter().take(1).copied().collect::<Vec<_>>());
         }
     }
@@ -245,6 +245,6 @@ pub async fn pruning_keeps_to_its_limit(store: Arc<dyn Store>) {
     }
     for (limit, pruned, remaining) in [(0, 0, 5), (3, 3, 2), (3, 2, 0), (3, 0, 0)] {
         assert_eq!(answer(store.0.prune(at(1), at(1), limit).await), pruned);
-        assert_eq!(store.jobs(Filter::default()).await.len(), remaining);
+        assert_eq!(store.all_jobs().await.len(), remaining);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::harness::*;
 use crate::{
     model::job::{JobId, Lease, StateKind, WorkerId},
-    store::{Ask, Filter, Hold, Settlement, Store, Written},
+    store::{Ask, Hold, Settlement, Store, Written},
 };
 
 /// Once a later attempt exists, no write of an earlier one succeeds, and none leaves a trace.
@@ -85,5 +85,5 @@ pub async fn a_job_that_is_not_there_gives_nothing_and_takes_nothing(store: Arc<
         assert_eq!(store.try_settle(Settlement { hold, ..settlement(lease, done()) }).await, Written::Fenced);
     }
     assert_eq!(answer(store.0.job(id).await), None);
-    assert_eq!(store.jobs(Filter::default()).await, []);
+    assert_eq!(store.all_jobs().await, []);
 }

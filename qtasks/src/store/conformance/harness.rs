@@ -15,7 +15,7 @@ use crate::{
         json::Json,
         lifecycle::Outcome,
     },
-    store::{Ask, Filter, Hold, Leased, Listener, Presence, Record, Settlement, Store, Suspects, Written},
+    store::{Ask, Hold, Leased, Listener, Presence, Record, Settlement, Store, Suspects, Written},
 };
 
 /// The store under test; a call of it that fails breaks the rule.
@@ -111,10 +111,6 @@ impl Subject {
     pub(super) async fn stands_as_it_is(&self, id: JobId) {
         let Job { standing, counts, .. } = self.job(id).await;
         assert_eq!(answer(self.0.standing(id).await), Some((standing, counts)));
-    }
-
-    pub(super) async fn jobs(&self, filter: Filter) -> Vec<Job> {
-        answer(self.0.jobs(filter, None, 10_000).await)
     }
 
     pub(super) async fn steps(&self, id: JobId) -> Vec<Step> {

@@ -8,7 +8,7 @@ use super::harness::*;
 use crate::{
     error::Result,
     model::job::{Job, JobCall, NewJob, State, StateKind, WorkerId},
-    store::{Ask, Filter, Store},
+    store::{Ask, Find, Store},
 };
 
 /// A worker that waits for new jobs.
@@ -123,8 +123,8 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
     store.enqueue(others.into_iter().chain([delayed, known, due.clone(), due.clone()])).await;
     assert_eq!(ids(&waiter.leased().await), [due.call.id]);
     assert_eq!(waiter.leased().await, []);
-    assert_eq!(store.jobs(Filter::default().state(StateKind::Waiting)).await.len(), 3);
-    assert!(store.jobs(Filter::default().state(StateKind::Running)).await.iter().all(|job| job.standing.attempt == 1));
+    assert_eq!(store.find(Find::default().state(StateKind::Waiting)).await.len(), 3);
+    assert!(store.find(Find::default().state(StateKind::Running)).await.iter().all(|job| job.standing.attempt == 1));
 }
 
 /// New jobs are then for other workers, or for later.
@@ -148,8 +148,7 @@ pub async fn a_worker_that_waits_no_more_is_given_nothing(store: Arc<dyn Store>)
     }
     drop(dropped);
     let jobs = store.enqueue(calls(3)).await;
-    let running =
-        store.jobs(Filter::default()).await.iter().any(|job| matches!(job.standing.state, State::Running { .. }));
+    let running = store.all_jobs().await.iter().any(|job| matches!(job.standing.state, State::Running { .. }));
     assert!(!running, "nobody has asked for it");
     assert_eq!(ids(&store.lease(ask(WorkerId::new())).await), jobs);
 }

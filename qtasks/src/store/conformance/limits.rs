@@ -14,7 +14,7 @@ use crate::{
         json::Json,
         lifecycle::Outcome,
     },
-    store::{Ask, Filter, Record, Settlement, Store, Written},
+    store::{Ask, Budget, Find, Record, Settlement, Store, Written},
 };
 
 /// Such calls change nothing. A record without steps still answers whether the lease holds.
@@ -23,7 +23,7 @@ pub async fn calls_without_anything_in_them_are_fine(store: Arc<dyn Store>) {
     store.enqueue([]).await;
     assert_eq!(store.settle_all([]).await, []);
     assert_eq!(answer(store.0.record([].into()).await), []);
-    assert_eq!(store.jobs(Filter::default()).await, []);
+    assert_eq!(store.all_jobs().await, []);
     assert_eq!(answer(store.0.workers().await), []);
     assert_eq!(answer(store.0.prune(at(0), at(0), 10).await), 0);
     let lease = store.running().await;
@@ -45,7 +45,7 @@ pub async fn limits_without_end_are_fine(store: Arc<dyn Store>) {
     for past in [2, 1 << 63, u64::MAX] {
         assert_eq!(answer(store.0.steps(lease.job, past, ALL).await), []);
     }
-    assert_eq!(answer(store.0.jobs(Filter::default(), None, ALL).await).len(), 2);
+    assert_eq!(answer(store.0.find(Find::default().oldest_first(), None, Budget::jobs(ALL)).await).jobs.len(), 2);
     assert_eq!(answer(store.0.held(worker, ALL).await).len(), 2);
     store.settle(settlement(lease, done())).await;
     assert_eq!(answer(store.0.prune(at(1), at(1), ALL).await), 1);

@@ -154,9 +154,7 @@ macro_rules! store_conformance {
             pruning_deletes_all_that_belongs_to_a_job
             pruning_keeps_to_its_limit
             steps_are_read_in_pages
-            jobs_are_read_in_pages
             lanes_with_due_jobs_are_found
-            jobs_are_filtered
             how_a_job_stands_is_what_the_job_says
             a_job_that_waits_is_moved
             a_moved_job_takes_its_place_among_others

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::harness::*;
 use crate::{
     model::job::{JobCall, JobId, Lease, NewJob, NextState, StateKind, WorkerId},
-    store::{Ask, Filter, Hold, Settlement, Store},
+    store::{Ask, Budget, Find, Hold, Settlement, Store},
 };
 
 /// That is so in whatever order they get to the store, and however many are read or leased at a time.
@@ -16,8 +16,8 @@ pub async fn jobs_that_come_late_are_leased_and_read_in_order(store: Arc<dyn Sto
     for some in [&jobs[40..], &jobs[..10], &jobs[20..40], &jobs[10..20]] {
         store.enqueue(some.iter().rev().cloned()).await;
     }
-    assert_eq!(ids(&store.jobs(Filter::default()).await), in_order);
-    let page = answer(store.0.jobs(Filter::default(), Some(in_order[14]), 10).await);
+    assert_eq!(ids(&store.all_jobs().await), in_order);
+    let page = answer(store.0.find(Find::default().oldest_first(), Some(in_order[14]), Budget::jobs(10)).await).jobs;
     assert_eq!(ids(&page), in_order[15..25]);
     let mut leased = ids(&store.lease(Ask { limit: 45, ..ask(WorkerId::new()) }).await);
     leased.extend(ids(&store.lease(ask(WorkerId::new())).await));
@@ -82,7 +82,7 @@ pub async fn a_job_that_is_in_line_again_is_leased_once(store: Arc<dyn Store>) {
         } else {
             store.settle(change(all[1], StateKind::Cancelled, waiting(0))).await;
         }
-        assert_eq!(ids(&store.jobs(Filter::default()).await), all);
+        assert_eq!(ids(&store.all_jobs().await), all);
         let mut leased = Vec::new();
         for _ in 0..jobs.len().div_ceil(limit) {
             let some = store.lease(Ask { limit, ..ask(WorkerId::new()) }).await;
@@ -95,6 +95,6 @@ pub async fn a_job_that_is_in_line_again_is_leased_once(store: Arc<dyn Store>) {
         assert_eq!(ids(&leased), all);
         store.settle_all(leased.iter().map(|job| settlement(lease_of(job), done()))).await;
         assert_eq!(answer(store.0.prune(at(1), at(1), 10).await), 3);
-        assert_eq!(store.jobs(Filter::default()).await, []);
+        assert_eq!(store.all_jobs().await, []);
     }
 }

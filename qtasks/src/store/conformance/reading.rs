@@ -8,7 +8,7 @@ use crate::{
         job::{JobCall, JobId, Lease, NewJob, Progress, Reply, StateKind, Step, Suspect, WorkerId},
         lifecycle::Outcome,
     },
-    store::{Ask, Filter, Hold, Record, Settlement, Store, Suspects},
+    store::{Ask, Hold, Record, Settlement, Store, Suspects},
 };
 
 /// A page has the steps from a number on, as many as asked for.
@@ -22,28 +22,6 @@ pub async fn steps_are_read_in_pages(store: Arc<dyn Store>) {
     {
         let steps = answer(store.0.steps(lease.job, from, limit).await);
         assert_eq!(steps, page.map(step).collect::<Vec<_>>(), "from {from}, up to {limit}");
-    }
-}
-
-/// A page goes on, by id, after the last job of the page before, which may be gone by then.
-pub async fn jobs_are_read_in_pages(store: Arc<dyn Store>) {
-    let store = Subject(store);
-    let mut jobs = calls(7);
-    let ids: Vec<_> = jobs.iter().map(|job| job.call.id).collect();
-    let between = ids[3];
-    jobs.remove(3);
-    jobs.reverse();
-    store.enqueue(jobs).await;
-    for (after, limit, page) in [
-        (None, 3, vec![ids[0], ids[1], ids[2]]),
-        (Some(ids[2]), 2, vec![ids[4], ids[5]]),
-        (Some(between), 2, vec![ids[4], ids[5]]),
-        (Some(ids[5]), 2, vec![ids[6]]),
-        (Some(ids[6]), 2, vec![]),
-        (None, 0, vec![]),
-    ] {
-        let read = answer(store.0.jobs(Filter::default(), after, limit).await);
-        assert_eq!(self::ids(&read), page, "after {after:?}, up to {limit}");
     }
 }
 
@@ -70,37 +48,6 @@ pub async fn lanes_with_due_jobs_are_found(store: Arc<dyn Store>) {
     assert_eq!(due(1).await, ["a x", "b y:z"]);
     assert_eq!(due(5_000).await, ["a x", "a y:z", "b y:z"]);
     assert_eq!(due(1).await, ["a x", "b y:z"]);
-}
-
-/// Jobs are filtered by task, queue and state, alone and together; a page is full of jobs that pass.
-pub async fn jobs_are_filtered(store: Arc<dyn Store>) {
-    let store = Subject(store);
-    for next in [None, Some(waiting(0)), Some(done()), Some(dead()), Some(cancelled())] {
-        let lease = store.running().await;
-        if let Some(next) = next {
-            store.settle(settlement(lease, next)).await;
-        }
-    }
-    for (queue, task) in [("a", "x"), ("a", "y"), ("b", "x"), ("b", "y")] {
-        store.enqueue([NewJob::from(JobCall { queue: queue.into(), task: task.into(), ..call().call })]).await;
-    }
-    let all = store.jobs(Filter::default()).await;
-    assert_eq!(all.len(), 9);
-    for task in [None, Some("x"), Some("none"), Some("")] {
-        for queue in [None, Some("a"), Some("b")] {
-            for state in [None].into_iter().chain(STATES.map(Some)) {
-                let filter = Filter { task: task.map(Into::into), queue: queue.map(Into::into), state };
-                let passing: Vec<_> = all.iter().filter(|job| filter.passes(job)).cloned().collect();
-                assert_eq!(store.jobs(filter.clone()).await, passing, "{filter:?}");
-                let (head, tail) = passing.split_at(passing.len().min(1));
-                let first = answer(store.0.jobs(filter.clone(), None, 1).await);
-                assert_eq!(first, head, "{filter:?}");
-                if let [first] = &first[..] {
-                    assert_eq!(answer(store.0.jobs(filter.clone(), Some(first.call.id), 9).await), tail, "{filter:?}");
-                }
-            }
-        }
-    }
 }
 
 /// The standing and the counts are those of the job in each state. A job that is not there has none.

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,8 +16,8 @@ use crate::{
     error::Result,
     model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Budget, Changes, Filter, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement,
-        Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
+        Ask, Budget, Changes, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
+        Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
     },
 };
 
@@ -156,13 +155,6 @@ impl Store for Memory {
         let written = self.contents().place(placement);
         self.notifier.notify(&placed);
         Ok(written)
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        let contents = self.contents();
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let jobs = contents.jobs.range((from, Bound::Unbounded)).map(|(_, entry)| &entry.job);
-        Ok(jobs.filter(|job| filter.passes(job)).take(limit).cloned().collect())
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

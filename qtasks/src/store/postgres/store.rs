@@ -31,8 +31,8 @@ use super::{
     watermark::Watermark,
 };
 use crate::store::{
-    Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-    PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
+    Ask, Budget, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, PendingStep,
+    Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -341,11 +341,6 @@ impl Store for Postgres {
     async fn place(&self, placement: Placement) -> Result<Written> {
         let shared = Arc::clone(&self.shared);
         self.run("move a job", async move { place::place(&shared, &placement).await }).await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        let shared = Arc::clone(&self.shared);
-        self.run("list jobs", async move { read::jobs(&shared.database, &filter, after, limit).await }).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

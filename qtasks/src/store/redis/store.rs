@@ -19,8 +19,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Budget, Filter, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
-    Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
+    Ask, Budget, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate,
+    RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -268,10 +268,6 @@ impl Store for Redis {
 
     async fn place(&self, placement: Placement) -> Result<Written> {
         self.write("move a job", |batcher| async move { place::place(&batcher, placement).await }).await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.ask("list jobs", |batcher| async move { read::jobs(&batcher.link, &filter, after, limit).await }).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

@@ -97,7 +97,7 @@ mod tests {
     use crate::{
         error::chain,
         store::{
-            Filter, Store,
+            Budget, Find, Store,
             sqlite::fixture::{soon, store},
         },
     };
@@ -115,7 +115,7 @@ mod tests {
                 tokio::task::spawn_blocking(move || _ = ended.lock().unwrap().recv());
             }
             let (_folder, store) = store().await;
-            assert_eq!(soon(store.jobs(Filter::default(), None, 9)).await.unwrap(), []);
+            assert_eq!(soon(store.find(Find::default().oldest_first(), None, Budget::jobs(9))).await.unwrap().jobs, []);
             drop(end);
         });
     }
@@ -123,7 +123,12 @@ mod tests {
     #[test]
     fn a_read_needs_no_runtime() {
         let (_folder, store) = futures::executor::block_on(store());
-        assert_eq!(futures::executor::block_on(store.jobs(Filter::default(), None, 9)).unwrap(), []);
+        assert_eq!(
+            futures::executor::block_on(store.find(Find::default().oldest_first(), None, Budget::jobs(9)))
+                .unwrap()
+                .jobs,
+            []
+        );
     }
 
     type Read<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
@@ -196,6 +201,6 @@ mod tests {
             let said = format!("the store could not test: `{path}`: the store panicked: on purpose");
             assert_eq!(chain(&error.unwrap_err()), said);
         }
-        assert_eq!(soon(store.jobs(Filter::default(), None, 9)).await.unwrap(), []);
+        assert_eq!(soon(store.find(Find::default().oldest_first(), None, Budget::jobs(9))).await.unwrap().jobs, []);
     }
 }

@@ -245,7 +245,7 @@ mod tests {
         let (folder, _store) = store().await;
         let connection = neighbour(&folder);
         let found = [find::ALL, find::DEAD].concat();
-        let others = [read::JOB, read::JOBS, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, note::NOTES];
+        let others = [read::JOB, read::MEMOS, read::ATTEMPTS, read::JOBS_OF, note::NOTES];
         for sql in found.into_iter().chain(others).chain([HELD, SEGMENTS, LAST_SEGMENTS]) {
             let plan = plan(&connection, sql);
             assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");

@@ -30,8 +30,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Budget, Filter, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-    PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
+    Ask, Budget, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, PendingStep,
+    Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -232,10 +232,6 @@ impl Store for Sqlite {
 
     async fn place(&self, placement: Placement) -> Result<Written> {
         self.writer.queue.ask(placement).await
-    }
-
-    async fn jobs(&self, filter: Filter, after: Option<JobId>, limit: usize) -> Result<Vec<Job>> {
-        self.readers.read("list jobs", move |tables| read::jobs(tables, &filter, after, limit)).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

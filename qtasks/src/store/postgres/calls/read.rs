@@ -1,13 +1,12 @@
 //! The calls that read jobs and what belongs to them.
 
 use jiff::Timestamp;
-use tokio::task::yield_now;
 use tokio_postgres::types::Type;
 
 use crate::{
     model::job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
     store::{
-        FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane,
+        FIRST_ATTEMPTS, LAST_ATTEMPTS, Lane,
         postgres::{
             encoding::{self, job_columns, standing_columns},
             error::Fault,
@@ -28,51 +27,6 @@ const STANDING: &str = concat!("SELECT ", standing_columns!(), " FROM qtasks.job
 pub(crate) async fn standing(database: &Database, id: JobId) -> Result<Option<(Standing, Counts)>, Fault> {
     let rows = database.query(STANDING, &[(&encoding::job_id(id), Type::UUID)]).await?;
     rows.first().map(encoding::standing).transpose()
-}
-
-const JOBS: &str = concat!(
-    "SELECT ",
-    job_columns!(),
-    " FROM qtasks.jobs j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
-      AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
-);
-
-/// Running jobs are few among many, so they are found by their leases, and then sorted.
-const RUNNING_JOBS: &str = concat!(
-    "WITH running AS MATERIALIZED (SELECT j.* FROM qtasks.jobs j
-        WHERE j.id = ANY (ARRAY(SELECT unnest(l.jobs) FROM qtasks.leases l)) AND j.state = 2) SELECT ",
-    job_columns!(),
-    " FROM running j WHERE ($1::uuid IS NULL OR j.id > $1) AND ($2::text IS NULL OR j.task = $2)
-      AND ($3::text IS NULL OR j.queue = $3) AND j.state BETWEEN $4 AND $5 ORDER BY j.id LIMIT $6"
-);
-
-pub(crate) async fn jobs(
-    database: &Database,
-    filter: &Filter,
-    after: Option<JobId>,
-    limit: usize,
-) -> Result<Vec<Job>, Fault> {
-    let (after, limit) = (after.map(encoding::job_id), encoding::count(limit));
-    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::of_state);
-    let sql = if first == encoding::RUNNING && last == encoding::RUNNING { RUNNING_JOBS } else { JOBS };
-    let parameters: [Parameter<'_>; 6] = [
-        (&after, Type::UUID),
-        (&filter.task, Type::TEXT),
-        (&filter.queue, Type::TEXT),
-        (&first, Type::INT2),
-        (&last, Type::INT2),
-        (&limit, Type::INT8),
-    ];
-    let rows = database.list(sql, &parameters).await?;
-    let mut jobs = Vec::with_capacity(rows.len());
-    for some in rows.chunks(256) {
-        for row in some {
-            jobs.push(encoding::job(row)?);
-        }
-        // Other calls run on the same thread.
-        yield_now().await;
-    }
-    Ok(jobs)
 }
 
 /// Goes by index from lane to lane, so that the many jobs of each are not looked at. Fresh jobs behind the mark are left out:

@@ -6,7 +6,7 @@ use redis::{Cmd, Value, cmd};
 use crate::{
     model::job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
     store::{
-        Budget, Filter, Find, Lane,
+        Lane,
         redis::{
             connection::Link,
             encoding::{self, Parts},
@@ -48,17 +48,6 @@ pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, C
         }
     }
     Parts::of([&job, &standing, &counts])?.map(|parts| encoding::standing(&parts)).transpose()
-}
-
-pub(crate) async fn jobs(link: &Link, filter: &Filter, after: Option<JobId>, limit: usize) -> Read<Vec<Job>> {
-    if limit == 0 {
-        return Ok(Vec::new());
-    }
-    let mut find = Find::default().oldest_first();
-    find.tasks.extend(filter.task.clone());
-    find.queues.extend(filter.queue.clone());
-    find.states.extend(filter.state);
-    Ok(super::find::find(link, &find, after, Budget::jobs(limit)).await?.jobs)
 }
 
 pub(crate) async fn due_lanes(link: &Link, now: Timestamp) -> Read<Vec<Lane>> {

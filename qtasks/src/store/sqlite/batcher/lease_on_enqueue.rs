@@ -8,7 +8,7 @@ use crate::{
     error::Result,
     model::job::{Job, JobCall, JobId, NewJob, State},
     store::{
-        Ask, Filter, Store,
+        Ask, Budget, Find, Store,
         sqlite::{
             Sqlite,
             fixture::{ask, lease, neighbour, new_job, soon, store},
@@ -36,7 +36,7 @@ async fn ids(pending: Pending) -> Vec<JobId> {
 }
 
 async fn states(store: &Sqlite) -> Vec<(JobId, State)> {
-    let jobs = store.jobs(Filter::default(), None, 100).await.unwrap();
+    let jobs = store.find(Find::default().oldest_first(), None, Budget::jobs(100)).await.unwrap().jobs;
     jobs.into_iter().map(|job| (job.call.id, job.standing.state)).collect()
 }
 

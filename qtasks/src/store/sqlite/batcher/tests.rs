@@ -20,7 +20,7 @@ use crate::{
         json::Json,
     },
     store::{
-        PendingStep, Store, Transacted,
+        Budget, Find, PendingStep, Store, Transacted,
         sqlite::{
             Sqlite,
             error::Fault,
@@ -170,7 +170,11 @@ async fn a_locked_database_is_waited_out() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut enqueueing = store.enqueue(vec![new_job()]);
     assert!(futures::poll!(&mut enqueueing).is_pending());
-    assert_eq!(store.jobs(Default::default(), None, 9).await.unwrap(), [], "reading goes on meanwhile");
+    assert_eq!(
+        store.find(Find::default().oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs,
+        [],
+        "reading goes on meanwhile"
+    );
     other.execute_batch("COMMIT").unwrap();
     soon(enqueueing).await.unwrap();
 }

@@ -50,7 +50,7 @@ mod tests {
     use crate::{
         model::job::{Job, JobCall, JobId, Standing, State},
         store::{
-            Ask, Leased, Store as _,
+            Ask, Budget, Find, Leased, Store as _,
             sqlite::{
                 fixture::{NOW, ask, lease, neighbour, new_job, store},
                 insert::LARGE,
@@ -72,7 +72,7 @@ mod tests {
         let leased = ask.apply(&mut tables).unwrap();
         tables.insert_fresh().unwrap();
         _ = tables.commit().unwrap();
-        (leased, store.jobs(Default::default(), None, 100).await.unwrap())
+        (leased, store.find(Find::default().oldest_first(), None, Budget::jobs(100)).await.unwrap().jobs)
     }
 
     fn urgent(priority: i16) -> NewJob {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::{
     model::job::{Attempt, Counts, Job, JobId, Memo, Standing, WorkerId},
     store::{
-        FIRST_ATTEMPTS, Filter, LAST_ATTEMPTS, Lane,
+        FIRST_ATTEMPTS, LAST_ATTEMPTS, Lane,
         sqlite::encoding::{self, job_columns, standing_columns},
     },
 };
@@ -37,38 +37,6 @@ pub(crate) const STANDING: &str = concat!("SELECT ", standing_columns!(), " FROM
 pub(crate) fn standing(connection: &Connection, id: JobId) -> rusqlite::Result<Option<(Standing, Counts)>> {
     connection.prepare_cached(STANDING)?.query_row([id.to_bytes()], encoding::standing).optional()
 }
-
-pub(crate) fn jobs(
-    connection: &Connection,
-    filter: &Filter,
-    after: Option<JobId>,
-    limit: usize,
-) -> rusqlite::Result<Vec<Job>> {
-    let after = after.map_or(Vec::new(), |id| id.to_bytes().to_vec());
-    let (first, last) = filter.state.map_or((encoding::LATER, encoding::CANCELLED), encoding::of_state);
-    let sql = if (first, last) == (encoding::RUNNING, encoding::RUNNING) { RUNNING_JOBS } else { JOBS };
-    let values = params![after, encoding::count(limit), filter.task, filter.queue, first, last];
-    connection.prepare_cached(sql)?.query_map(values, encoding::job)?.collect()
-}
-
-macro_rules! jobs {
-    ($index:literal, $condition:literal) => {
-        concat!(
-            "SELECT ",
-            job_columns!(),
-            " FROM qtasks_jobs AS j ",
-            $index,
-            " CROSS JOIN qtasks_lanes AS l ON l.id = j.lane WHERE ",
-            $condition,
-            " AND j.id > ?1 AND (?3 IS NULL OR l.task = ?3) AND (?4 IS NULL OR l.queue = ?4)
-              AND j.state BETWEEN ?5 AND ?6 ORDER BY j.id LIMIT ?2"
-        )
-    };
-}
-
-pub(crate) const JOBS: &str = jobs!("NOT INDEXED", "1");
-/// Running jobs are few among many, so they are found by their index and then sorted.
-const RUNNING_JOBS: &str = jobs!("INDEXED BY qtasks_running", "j.state = 2");
 
 pub(crate) const MEMOS: &str = "SELECT step, number, name, nth, value FROM qtasks_memos
      WHERE job = ?1 AND step = ?2 AND number >= ?3 ORDER BY number LIMIT ?4";

@@ -19,7 +19,7 @@ use crate::{
         lifecycle::Outcome,
     },
     store::{
-        Ask, Budget, Filter, Find, Hold, JobCounts, Settlement, Store, Suspects, Written,
+        Ask, Budget, Find, Hold, JobCounts, Settlement, Store, Suspects, Written,
         sqlite::{
             Sqlite, encoding,
             fixture::{NOW, ask, lease, neighbour, new_job, temp_url},
@@ -119,7 +119,7 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
         job(done, State::Done { output }, None, 1),
     ];
     expected.sort_by_key(|job| job.call.id);
-    assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap(), expected);
+    assert_eq!(store.find(Find::default().oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs, expected);
 
     let lease = Lease { job: running, attempt: 3, worker: holder };
     assert_eq!(store.renew(holder, 1).await.unwrap().leases, [lease]);
@@ -215,7 +215,10 @@ async fn attempts_and_ended_jobs_of_the_format_before_the_lists_are_kept_and_pru
         let before = milliseconds(before);
         assert_eq!(store.prune(before, before, 9).await.unwrap(), pruned, "{before}");
     }
-    assert_eq!(store.jobs(Filter::default(), None, 9).await.unwrap()[0].call.id, running);
+    assert_eq!(
+        store.find(Find::default().oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs[0].call.id,
+        running
+    );
     assert_eq!(store.attempts(done).await.unwrap(), []);
 }
 

@@ -10,7 +10,7 @@ use crate::{
         json::Json,
     },
     store::{
-        Record, Store, Written,
+        Budget, Record, Store, Written,
         sqlite::{
             Sqlite,
             calls::enqueue::enqueue,
@@ -293,8 +293,8 @@ async fn a_lane_of_a_savepoint_that_was_undone_is_not_remembered() {
     assert_eq!(scene.transact(lease, &[enqueues(0, Some(value(0)))]).await.unwrap(), Transacted::Upto(1));
     soon(work.notification()).await;
     scene.store.enqueue(vec![elsewhere()]).await.unwrap();
-    let filter = crate::store::Filter::default().queue("elsewhere");
-    assert_eq!(scene.store.jobs(filter, None, 9).await.unwrap().len(), 2);
+    let filter = crate::store::Find::default().queue("elsewhere");
+    assert_eq!(scene.store.find(filter.oldest_first(), None, Budget::jobs(9)).await.unwrap().jobs.len(), 2);
 }
 
 /// What a handler enqueues is counted with its own writes; what comes before it in the transaction is so even if the handler commits.
