@@ -226,7 +226,7 @@ async fn unfinished(app: &QueueTasks, dir: &Path) -> qtasks::Result<Option<JobHa
     let dir = FilePath::from(dir.to_owned());
     for state in [StateKind::Running, StateKind::Waiting] {
         let filter = Find::default().task("index_files").state(state);
-        for job in app.find(filter.oldest_first()).after(None).budget(Budget::jobs(100)).await?.jobs {
+        for job in app.find(filter.oldest_first()).budget(Budget::jobs(100)).await?.jobs {
             if job.call.args.decode::<index_files>().is_ok_and(|call| call.dir == dir) {
                 return Ok(Some(app.job::<index_files>(job.call.id).await?));
             }

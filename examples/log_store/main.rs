@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
     println!("{:?}", job.result().await?);
     println!(
         "jobs in the log: {}",
-        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(usize::MAX)).await?.jobs.len()
+        app.find(Find::default().oldest_first()).budget(Budget::jobs(usize::MAX)).await?.jobs.len()
     );
 
     worker.shutdown().await?;

@@ -252,7 +252,7 @@ async fn only_the_call_that_enqueues_it_fails(scene: Scene) {
     let mixed = app.enqueue_all([takes("good".into()), scene.takes_poison()]).await;
     assert!(!mixed.unwrap_err().is_store_trouble());
     assert_eq!(
-        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(999)).await.unwrap().jobs.len(),
+        app.find(Find::default().oldest_first()).budget(Budget::jobs(999)).await.unwrap().jobs.len(),
         100,
         "of a call all or nothing"
     );

@@ -62,7 +62,7 @@ async fn a_call_that_is_refused_becomes_no_job_wherever_it_is_made() {
     let args = serde_json::json!({ "of": "acme" });
     assert_eq!(app.enqueue_json("calls_at_the_door", &args).await.unwrap_err().to_string(), REFUSED);
     assert!(
-        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.is_empty(),
+        app.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs.is_empty(),
         "all or none"
     );
     assert!(matches!(app.enqueue(of("wrong")).await, Err(Error::OverLimit(_))));
@@ -88,7 +88,7 @@ async fn a_call_can_be_changed_before_it_is_stored_also_in_sql() {
     assert_eq!(app.statement(of("acme")).unwrap_err().to_string(), REFUSED);
     let statement = app.statement(of("slow")).unwrap();
     database.execute(&statement.sql, statement.parameters()).unwrap();
-    let jobs = app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs;
+    let jobs = app.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs;
     assert_eq!(jobs.len(), 3);
     for id in [job.id(), in_tx.id(), statement.id] {
         let call = &jobs.iter().find(|job| job.call.id == id).unwrap().call;

@@ -38,7 +38,7 @@ async fn enqueues_named(ctx: TaskContext, id: JobId) -> Result<JobId> {
 }
 
 async fn count(stage: &Stage) -> usize {
-    stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(100)).await.unwrap().jobs.len()
+    stage.app.find(Find::default().oldest_first()).budget(Budget::jobs(100)).await.unwrap().jobs.len()
 }
 
 async fn a_call_that_is_made_again_with_its_id_is_the_same_job(stage: Stage) {
@@ -49,15 +49,7 @@ async fn a_call_that_is_made_again_with_its_id_is_the_same_job(stage: Stage) {
     assert_eq!(again.id(), id);
     let all = stage.app.enqueue_all([named(1).id(id), named(2).into_call(), named(1).id(id)]).await.unwrap();
     assert_eq!((all[0].id(), all[2].id(), count(&stage).await), (id, id, 2));
-    let found = stage
-        .app
-        .find(Find::default().oldest_first())
-        .after(None)
-        .budget(Budget::jobs(1))
-        .await
-        .unwrap()
-        .jobs
-        .remove(0);
+    let found = stage.app.find(Find::default().oldest_first()).budget(Budget::jobs(1)).await.unwrap().jobs.remove(0);
     assert_eq!((found.call.id, found.call.priority, &*found.call.queue), (id, 3, "default"), "the first call counts");
 }
 
@@ -87,7 +79,7 @@ async fn an_id_of_another_job_is_an_error_and_changes_nothing(stage: Stage) {
             "job {id} of the task `named` is there with other arguments; an id names one call, so give this one another"
         )
     );
-    let found = stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs;
+    let found = stage.app.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs;
     assert_eq!((found.len(), &*found[0].call.task, found[0].call.args.as_str()), (1, "named", r#"{"n":1}"#));
 }
 

@@ -34,7 +34,7 @@ async fn arguments_that_are_too_large_are_refused_at_enqueue(stage: Stage) {
     let calls = [takes(1.into()), takes(nested(128))];
     stage.app.enqueue_all(calls).await.unwrap_err();
     assert_eq!(
-        stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(10)).await.unwrap().jobs,
+        stage.app.find(Find::default().oldest_first()).budget(Budget::jobs(10)).await.unwrap().jobs,
         [],
         "all or none"
     );

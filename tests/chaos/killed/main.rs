@@ -66,7 +66,6 @@ impl Scene {
     async fn beat(&self, app: &QueueTasks, job: JobId) -> u64 {
         let holder = app
             .find(Find::default().state(StateKind::Running).oldest_first())
-            .after(None)
             .budget(Budget::jobs(100))
             .await
             .unwrap()

@@ -83,7 +83,7 @@ fn obey(line: &str, app: &QueueTasks, runtime: &Runtime) -> anyhow::Result<Strin
                 let app = app.clone();
                 runtime.spawn(async move {
                     loop {
-                        _ = app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(1_000_000)).await;
+                        _ = app.find(Find::default().oldest_first()).budget(Budget::jobs(1_000_000)).await;
                     }
                 });
             }

@@ -179,7 +179,6 @@ async fn hang(scene: Scene) {
         scene
             .app
             .find(Find::default().task("hangs").state(state).oldest_first())
-            .after(None)
             .budget(Budget::jobs(500))
             .await
             .unwrap()
@@ -210,15 +209,7 @@ async fn waits_for_a_thread(scene: Scene) {
         jobs.push(scene.job("needs_most_of_its_time", handle.id()).await);
     }
     let count = async |state| {
-        scene
-            .app
-            .find(Find::default().state(state).oldest_first())
-            .after(None)
-            .budget(Budget::jobs(MANY))
-            .await
-            .unwrap()
-            .jobs
-            .len()
+        scene.app.find(Find::default().state(state).oldest_first()).budget(Budget::jobs(MANY)).await.unwrap().jobs.len()
     };
     let ended = within(scene::PATIENCE, async || {
         (count(StateKind::Done).await + count(StateKind::Dead).await == MANY).then_some(())

@@ -27,7 +27,7 @@ fn call(connection: &Connection, id: Option<&str>, task: &str, args: &str, optio
 }
 
 async fn jobs(stage: &Stage) -> Vec<Job> {
-    stage.app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(999)).await.unwrap().jobs
+    stage.app.find(Find::default().oldest_first()).budget(Budget::jobs(999)).await.unwrap().jobs
 }
 
 #[tokio::test]
@@ -324,7 +324,7 @@ async fn a_file_whose_text_is_utf_16_takes_an_id_of_bytes() {
         assert_eq!(call(&connection, id.as_deref(), "doors.welcome", args, "{}"), Err(said.to_owned()));
     }
     connection.execute(ENQUEUE, params![id.to_bytes(), "doors.welcome", args, r#"{"delay": 0.001}"#]).unwrap();
-    let found = app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs;
+    let found = app.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs;
     assert_eq!((found[0].call.id, found[0].call.args.as_str()), (id, args));
 }
 

@@ -20,7 +20,7 @@ async fn is_refused<T>(enqueued: qtasks::Result<T>, there: &QueueTasks, said: &s
     let end = "the job would be none of this application's; begin the transaction where the application is open, or open the \
                application there";
     assert_eq!(error.to_string(), format!("{said}: {end}"));
-    assert_eq!(there.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs, []);
+    assert_eq!(there.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs, []);
 }
 
 async fn file() -> (Stage, Connection) {
@@ -153,10 +153,7 @@ async fn a_store_of_another_kind_or_schema_is_refused() {
     is_refused(enqueued, &there, &format!("the transaction is on the schema `others`, and {ours}")).await;
     app.enqueue_in(&mut tx, welcome("Ada".into())).await.expect("the schema is that of the application");
     tx.commit().await.unwrap();
-    assert_eq!(
-        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs.len(),
-        1
-    );
+    assert_eq!(app.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs.len(), 1);
 }
 
 async fn connect(url: &str) -> postgres::tokio_postgres::Client {

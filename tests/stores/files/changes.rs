@@ -117,7 +117,7 @@ async fn every_call_fails(end: &str, (_, change, happened): Change) {
     fails(job.status().await.map(drop));
     fails(job.cancel().await.map(drop));
     fails(app.any_job(job.id()).await.map(drop));
-    fails(app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.map(drop));
+    fails(app.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.map(drop));
     fails(app.worker().start().await.map(drop));
     fails(in_time(job.result()).await.map(drop));
     fails(in_time(waiting).await.unwrap().map(drop));
@@ -209,10 +209,7 @@ async fn is_restored() {
     let jobs: i64 = file.query_row("SELECT count(*) FROM qtasks_jobs", [], |row| row.get(0)).unwrap();
     assert_eq!((&*found, jobs), ("ok", 1));
     let again = QueueTasks::open(&url).await.unwrap();
-    assert_eq!(
-        again.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(9)).await.unwrap().jobs[0].call.id,
-        kept
-    );
+    assert_eq!(again.find(Find::default().oldest_first()).budget(Budget::jobs(9)).await.unwrap().jobs[0].call.id, kept);
 }
 
 /// What may happen to the files any day is no change of them.

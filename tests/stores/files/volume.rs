@@ -68,8 +68,7 @@ pub(crate) async fn fill(folder: &Path) {
         "the file has {file} bytes and the log {log}, with {count} jobs"
     );
     assert_eq!(
-        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(usize::MAX)).await.unwrap().jobs.len()
-            as u64,
+        app.find(Find::default().oldest_first()).budget(Budget::jobs(usize::MAX)).await.unwrap().jobs.len() as u64,
         count
     );
 }
@@ -78,8 +77,7 @@ pub(crate) async fn drain(folder: &Path) {
     let app = child::app(folder).await.unwrap();
     let count = enqueue_until_full(&app, folder, 20_000).await;
     in_time(app.worker().run_until_idle()).await.unwrap();
-    let jobs =
-        app.find(Find::default().oldest_first()).after(None).budget(Budget::jobs(usize::MAX)).await.unwrap().jobs;
+    let jobs = app.find(Find::default().oldest_first()).budget(Budget::jobs(usize::MAX)).await.unwrap().jobs;
     assert_eq!(jobs.iter().filter(|job| job.standing.state.name() == "done").count() as u64, count);
 }
 
