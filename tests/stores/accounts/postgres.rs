@@ -128,7 +128,6 @@ rules! {
     pruning_deletes_all_that_belongs_to_a_job
     jobs_are_found_by_what_they_are
     a_job_that_waits_is_moved
-    jobs_are_found_by_what_they_are
     jobs_are_counted_in_every_state
     notes_change_with_their_jobs_or_not_at_all
     changes_of_a_job_are_notified

@@ -104,7 +104,7 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
         server.restart();
         let found =
             insist(async || store.find(Find::default().oldest_first(), None, Budget::jobs(usize::MAX)).await).await;
-        let found: std::collections::HashSet<_> = found.iter().map(|job| job.call.id).collect();
+        let found: std::collections::HashSet<_> = found.jobs.iter().map(|job| job.call.id).collect();
         let lost: Vec<_> = acknowledged.iter().filter(|id| !found.contains(id)).collect();
         assert!(lost.is_empty(), "{} of {} were lost", lost.len(), acknowledged.len());
         acknowledged = found.into_iter().collect();
