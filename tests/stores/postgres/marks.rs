@@ -136,7 +136,7 @@ async fn an_attempt_that_ended_well_stays_in_the_history_when_the_job_goes_on() 
     store.enqueue(vec![new_job()]).await.unwrap();
     let job = store.lease(ask(1)).await.unwrap().jobs.remove(0);
     let first = done(&job);
-    let attempts = vec![first.attempt.clone().unwrap()];
+    let attempts = vec![Attempt { steps: Some(0), ..first.attempt.clone().unwrap() }];
     let again = Settlement {
         hold: Hold::Seen { job: job.call.id, state: StateKind::Done, attempt: 1 },
         outcome: to(NextState::Waiting { due: NOW }),

@@ -46,7 +46,7 @@ async fn jobs_are_found_as_they_were(with_jobs: WithJobs) {
     assert_eq!((dead.looked, dead.jobs), (1, vec![expected[11].clone()]));
     assert_eq!(store.steps(with_jobs.runs, 0, 9).await.unwrap().len(), 1);
     let (started, ended) = (Some(time(10)), time(20));
-    let attempt = Attempt { number: 1, worker: WORKER, started, ended, ending: Ending::Done, steps: None };
+    let attempt = Attempt { number: 1, worker: WORKER, started, ended, ending: Ending::Done, steps: Some(0) };
     assert_eq!(store.attempts(with_jobs.done).await.unwrap(), [attempt]);
     assert_eq!(store.attempts(with_jobs.dead).await.unwrap().len(), 1);
     let mut held = store.held(WORKER, 9).await.unwrap();
