@@ -25,12 +25,12 @@ impl<C> JobHandle<C> {
     /// use qtasks::prelude::*;
     ///
     /// #[qtask]
-    /// async fn report(month: u32) {}
+    /// async fn monthly(month: u32) {}
     ///
     /// # #[tokio::main]
     /// # async fn main() -> qtasks::Result<()> {
     /// let app = QueueTasks::open("memory:").await?;
-    /// let job = app.enqueue(report(11)).await?;
+    /// let job = app.enqueue(monthly(11)).await?;
     /// job.edit().queue("nightly").priority(-1).delay(Duration::from_secs(3600)).await?;
     /// assert_eq!(job.status().await?.queue, "nightly");
     /// # Ok(())

@@ -51,12 +51,12 @@ impl QueueTasks {
     /// use qtasks::prelude::*;
     ///
     /// #[qtask(queue = "mail")]
-    /// async fn welcome(user: String) {}
+    /// async fn greet(user: String) {}
     ///
     /// # #[tokio::main]
     /// # async fn main() -> qtasks::Result<()> {
     /// let app = QueueTasks::open("memory:").await?;
-    /// app.enqueue(welcome("Ada".into())).await?;
+    /// app.enqueue(greet("Ada".into())).await?;
     /// let page = app.find("state:waiting queue:mail args.user:Ada").await?;
     /// assert_eq!(page.jobs.len(), 1);
     /// // Without a further page there is no job behind.

@@ -85,12 +85,12 @@ impl<C> JobHandle<C> {
     /// use qtasks::{Scope, prelude::*};
     ///
     /// #[qtask(queue = "mail")]
-    /// async fn welcome(user: String) {}
+    /// async fn remind(user: String) {}
     ///
     /// # #[tokio::main]
     /// # async fn main() -> qtasks::Result<()> {
     /// let app = QueueTasks::open("memory:").await?;
-    /// let job = app.enqueue(welcome("Ada".into())).await?;
+    /// let job = app.enqueue(remind("Ada".into())).await?;
     /// assert_eq!(job.why().await?.to_string(), "no worker runs on this store");
     /// app.pause(Scope::Queue("mail")).because("the provider is down").await?;
     /// assert!(job.why().await?.to_string().ends_with(": the provider is down"));

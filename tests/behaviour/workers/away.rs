@@ -66,7 +66,7 @@ async fn every_call_waits_for_a_store_that_is_away() {
     let app = &stage.app;
     for faults in [[Refused; 3], [AnswerLost; 3], [AnswerLost, Refused, AnswerLost]] {
         let fail = |calls: &[&'static str]| calls.iter().for_each(|call| shaky.edge.fail(call, faults));
-        fail(&["enqueue", "job", "standing", "jobs", "attempts", "steps", "settle"]);
+        fail(&["enqueue", "job", "standing", "find", "attempts", "steps", "settle"]);
         let job = app.enqueue(adds_up(2)).await.unwrap();
         app.job::<adds_up>(job.id()).await.unwrap();
         assert_eq!(
