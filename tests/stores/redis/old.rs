@@ -22,6 +22,17 @@ pub(crate) struct Old {
 pub(crate) const LANE: &[u8] = b"7:default:task";
 
 impl Old {
+    /// A worker that holds jobs, and on a server of format 2 one that does not.
+    fn knows_a_worker(&self) {
+        if self.format == b"2" {
+            let idle = WorkerId::from_bytes([0xa1; 16]);
+            self.tell("ZADD", "workers", b"", &[b"5000", &WORKER.to_bytes()]);
+            self.tell("ZADD", "workers", b"", &[b"5000", &idle.to_bytes()]);
+        } else {
+            self.tell("HSET", "beats", b"", &[&WORKER.to_bytes(), b""]);
+        }
+    }
+
     pub(crate) fn of_format(format: &'static [u8]) -> Self {
         let old = Self { server: redis::Redis::start(&[]), format };
         old.tell("SET", "format", b"", &[format]);
@@ -134,13 +145,8 @@ pub(crate) struct WithJobs {
 
 impl WithJobs {
     pub(crate) fn of_format(format: &'static [u8]) -> Self {
-        let (old, idle) = (Old::of_format(format), WorkerId::from_bytes([0xa1; 16]));
-        if format == b"2" {
-            old.tell("ZADD", "workers", b"", &[b"5000", &WORKER.to_bytes()]);
-            old.tell("ZADD", "workers", b"", &[b"5000", &idle.to_bytes()]);
-        } else {
-            old.tell("HSET", "beats", b"", &[&WORKER.to_bytes(), b""]);
-        }
+        let old = Old::of_format(format);
+        old.knows_a_worker();
         old.tell("SET", "reach", b"", &[b"7"]);
 
         let in_line = old.job(1, 0);
