@@ -292,6 +292,17 @@ async fn what_cannot_be_meant_is_said() {
     let id = JobId::new().to_string();
     let twice = call(&connection, Some(&id), "t", "{}", &format!(r#"{{"id": "{id}"}}"#));
     assert_eq!(twice, Err("the id is given twice, as `id` and in the options; leave one of them out".to_owned()));
+    assert_eq!(jobs(&stage).await, []);
+    // What is just within the limits.
+    let (fits, longest) = (deep.replacen("[[", "[", 1).replacen("]]", "]", 1), "x".repeat(128));
+    call(&connection, None, &longest, &fits, "{}").unwrap();
+    call(&connection, None, "A-z.0:9_", &format!(r#"{{"a": "{}"}}"#, "[{".repeat(500_000)), "{}").unwrap();
+}
+
+#[tokio::test]
+async fn values_of_other_types_are_refused() {
+    let (stage, connection) = stage().await;
+    let names = "this is no name of a task or a queue: they are made of 1 to 128 of `A-Z a-z 0-9 _ . : -`";
     for (sql, said) in [
         ("INSERT INTO qtasks_enqueue (args) VALUES ('{}')", names),
         ("INSERT INTO qtasks_enqueue (task) VALUES (5)", names),
@@ -304,10 +315,6 @@ async fn what_cannot_be_meant_is_said() {
         assert_eq!(connection.execute(sql, []).unwrap_err().to_string(), said, "{sql}");
     }
     assert_eq!(jobs(&stage).await, []);
-    // What is just within the limits.
-    let (fits, longest) = (deep.replacen("[[", "[", 1).replacen("]]", "]", 1), "x".repeat(128));
-    call(&connection, None, &longest, &fits, "{}").unwrap();
-    call(&connection, None, "A-z.0:9_", &format!(r#"{{"a": "{}"}}"#, "[{".repeat(500_000)), "{}").unwrap();
 }
 
 #[tokio::test]
