@@ -31,7 +31,7 @@ pub(crate) enum Call {
     Record(Vec<Record>),
     Settle(Vec<Settlement>),
     Prune(Timestamp, Timestamp),
-    Find(Find, Option<JobId>),
+    Find(Box<Find>, Option<JobId>),
     Counts(Timestamp),
     Place(Placement),
     Note(Vec<NoteChange>, Vec<NewJob>),
@@ -73,7 +73,7 @@ impl Call {
             Self::Settle(settlements) => text(store.settle(settlements.into()).await),
             Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
             // How many jobs a store looks at is its own.
-            Self::Find(find, after) => text(store.find(find, after, Budget::jobs(3)).await.map(|page| page.jobs)),
+            Self::Find(find, after) => text(store.find(*find, after, Budget::jobs(3)).await.map(|page| page.jobs)),
             // A lane without jobs may be there or not.
             Self::Counts(now) => text(store.counts(now).await.map(|mut lanes| {
                 lanes.retain(|lane| lane.jobs.total() > 0);
@@ -119,6 +119,15 @@ pub(crate) fn take_over(job: &Job, beat: Option<u64>, now: Timestamp) -> Settlem
     Settlement { hold: Hold::Silent { lease, beat }, outcome, steps: None, attempt: Some(attempt), now }
 }
 
+fn find(task: Option<&'static str>, queue: Option<&'static str>, state: Option<StateKind>, oldest_first: bool) -> Find {
+    let mut find = Find::default();
+    find.tasks = task.map(Into::into).into_iter().collect();
+    find.queues = queue.map(Into::into).into_iter().collect();
+    find.states = state.into_iter().collect();
+    find.order = if oldest_first { Order::Oldest } else { Order::Newest };
+    find
+}
+
 impl Operation {
     /// The calls that it comes to, as things stand in the model.
     pub(crate) async fn calls(self, model: &Model, now: Timestamp) -> Vec<Call> {
@@ -152,12 +161,7 @@ impl Operation {
             }
             Self::Prune { finished, dead } => Call::Prune(ago(finished), ago(dead)),
             Self::Find { task, queue, state, oldest_first, after } => {
-                let mut find = Find::default();
-                find.tasks = task.map(Into::into).into_iter().collect();
-                find.queues = queue.map(Into::into).into_iter().collect();
-                find.states = state.into_iter().collect();
-                find.order = if oldest_first { Order::Oldest } else { Order::Newest };
-                Call::Find(find, after.map(id))
+                Call::Find(Box::new(find(task, queue, state, oldest_first)), after.map(id))
             }
             Self::Place { job, queue, priority, delay } => {
                 let due = delay.map(|delay| now + SignedDuration::from_millis(delay));

@@ -383,7 +383,7 @@ impl Store for Model {
         let before = known.jobs.len();
         known.jobs.retain(|entry| {
             let limit = if entry.job.standing.state.name() == "dead" { dead } else { finished };
-            !entry.job.ended.is_some_and(|ended| ended < limit)
+            entry.job.ended.is_none_or(|ended| ended >= limit)
         });
         assert!(before - known.jobs.len() <= limit, "which jobs go first is for each store to say");
         Ok(before - known.jobs.len())
