@@ -91,22 +91,29 @@ fn not_encoded(source: serde_json::Error) -> Error {
 /// Deletes the card of a worker that has ended. Where the store does not answer, the card is left to the workers that go on.
 pub(crate) async fn remove(shared: &WorkerShared) {
     let name = shared.id.to_string();
-    if let Err(error) = remove_all(&shared.app, |note| note.name == name).await {
+    let removed = async {
+        let notes = shared.app.store.notes(kind::WORKER).await?;
+        remove_all(&shared.app, notes.iter().filter(|note| note.name == name)).await
+    };
+    if let Err(error) = removed.await {
         tracing::debug!(error = crate::error::chain(&error), "the card of a worker was not deleted");
     }
 }
 
 /// Deletes the cards of workers of which the store knows no more. That of one which has just started may be there first.
 pub(crate) async fn remove_left(app: &App) -> Result<()> {
-    let known: Vec<_> = app.store.workers().await?.iter().map(|worker| worker.worker.to_string()).collect();
     let young = app.clock.now() - SignedDuration::from_mins(1);
-    let is_old = |note: &Note| note.value.decode().is_ok_and(|card: WorkerCard| card.started < young);
-    remove_all(app, |note| !known.contains(&note.name) && is_old(note)).await
+    let mut old = app.store.notes(kind::WORKER).await?;
+    old.retain(|note| note.value.decode().is_ok_and(|card: WorkerCard| card.started < young));
+    if old.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<_> = app.store.workers().await?.iter().map(|worker| worker.worker.to_string()).collect();
+    remove_all(app, old.iter().filter(|note| !known.contains(&note.name))).await
 }
 
-async fn remove_all(app: &App, is_left: impl Fn(&Note) -> bool) -> Result<()> {
-    let notes = app.store.notes(kind::WORKER).await?;
-    let left: Vec<_> = notes.iter().filter(|note| is_left(note)).map(delete).collect();
+async fn remove_all(app: &App, left: impl Iterator<Item = &Note>) -> Result<()> {
+    let left: Vec<_> = left.map(delete).collect();
     if !left.is_empty() {
         // Where another worker deletes some of them too, a later look finds the rest.
         _ = app.store.note(left, Vec::new()).await?;
