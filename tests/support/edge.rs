@@ -104,7 +104,8 @@ impl<E: Edge> Store for Behind<E> {
         let coming = self.store.lease_on_enqueue(ask, free)?;
         Some(Box::pin(async move {
             let jobs = coming.await?;
-            for job in &jobs {
+            // An answer may come so late that the lease has been given back by then: the worker starts nothing under it.
+            for job in jobs.iter().filter(|job| !ledger.has_settled(job.call.id, job.standing.attempt)) {
                 ledger.note(Event::Leased { job: job.call.id, attempt: job.standing.attempt, worker });
             }
             Ok(jobs)

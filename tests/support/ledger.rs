@@ -68,6 +68,12 @@ impl Ledger {
         notifier
     }
 
+    /// Whether this attempt at a job has been settled.
+    pub(crate) fn has_settled(&self, job: JobId, attempt: u32) -> bool {
+        let is_its_end = |event: &Event| matches!(event, Event::Settled { job: of, attempt: at, .. } if (*of, *at) == (job, Some(attempt)));
+        self.all().iter().any(is_its_end)
+    }
+
     pub(crate) fn ring(&self, jobs: impl IntoIterator<Item = JobId>, work: bool) {
         let jobs: Vec<_> = jobs.into_iter().collect();
         self.notifiers.lock().unwrap_or_else(PoisonError::into_inner).retain(|notifier| {
