@@ -21,7 +21,7 @@ pub struct Note {
     pub until: Option<Timestamp>,
 }
 
-/// A change of a note, on the condition that nobody else has changed it meanwhile.
+/// A change of a note, on the condition that no other call has changed the note meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoteChange {
     /// Writes the note.

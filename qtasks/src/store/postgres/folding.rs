@@ -63,7 +63,7 @@ impl Folding {
         }
     }
 
-    /// Notes that so many rows were found in `deltas`, whoever has written them.
+    /// Notes that so many rows were found in `deltas`, by whichever process they were written.
     pub(super) fn found(&self, rows: i64) {
         if rows >= MANY.into() {
             self.there_are_many.notify_one();

@@ -50,7 +50,7 @@ pub(crate) struct Miscount {
 }
 
 impl Miscount {
-    /// Looks at all jobs, and holds up nobody.
+    /// Looks at all jobs, and holds up no other call.
     pub(crate) fn find(connection: &Connection) -> rusqlite::Result<Self> {
         at_one_moment(connection, || {
             let recounts = connection.query_row("SELECT recounts FROM qtasks_format", [], |row| row.get(0))?;
