@@ -37,7 +37,7 @@ pub(crate) struct Pauses {
 
 /// What was read, and when the store was asked for it.
 #[derive(Clone)]
-struct Seen {
+pub(crate) struct Seen {
     asked: Option<Uptime>,
     pauses: Arc<[Pause]>,
 }
@@ -104,25 +104,13 @@ impl Pauses {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until it is known whether the job may be started, and gives that.
-    pub(crate) async fn allow(&self, call: &JobCall, app: &App) -> bool {
-        if let Some(allowed) = self.allows(call, app) {
-            return allowed;
-        }
-        let mut seen = self.seen.subscribe();
-        loop {
-            seen.mark_unchanged();
-            if let Some(allowed) = self.allows(call, app) {
-                return allowed;
-            }
-            if seen.changed().await.is_err() {
-                return false;
-            }
-        }
+    /// Is changed each time that the worker has read what is paused.
+    pub(crate) fn changes(&self) -> watch::Receiver<Seen> {
+        self.seen.subscribe()
     }
 
     /// Whether the job may be started, if what was read last still counts.
-    fn allows(&self, call: &JobCall, app: &App) -> Option<bool> {
+    pub(crate) fn allows(&self, call: &JobCall, app: &App) -> Option<bool> {
         let seen = self.seen.borrow();
         if seen.pauses.is_empty() {
             return counts(&seen, app.clock.soon()).then_some(true);

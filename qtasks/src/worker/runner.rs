@@ -132,11 +132,21 @@ impl<'a> Leased<'a> {
         }
         // A body that does not yield never asks whether the lease holds: so here, or it could run beside one that another
         // worker has started.
+        // Both at one moment: while the worker waits to read what is paused, the lease may be lost.
         let may_start = async {
-            if journal.held().await.is_err() {
-                return Err(LeaseLost);
+            let mut pauses = shared.pauses.changes();
+            loop {
+                if journal.held().await.is_err() {
+                    return Err(LeaseLost);
+                }
+                pauses.mark_unchanged();
+                if let Some(allowed) = shared.pauses.allows(&job.call, &shared.app) {
+                    return Ok(allowed);
+                }
+                if pauses.changed().await.is_err() {
+                    return Ok(false);
+                }
             }
-            Ok(shared.pauses.allow(&job.call, &shared.app).await)
         };
         let may_start = tokio::select! {
             biased;
