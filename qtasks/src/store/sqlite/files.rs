@@ -103,7 +103,7 @@ impl Files {
     }
 
     /// Makes the check by a look at each path.
-    fn look(&self) -> Result<u64, Fault> {
+    pub(super) fn look(&self) -> Result<u64, Fault> {
         let mut log = 0;
         for known in &self.open {
             match known.look() {

@@ -70,7 +70,12 @@ impl Readers {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.files.url.connect_reader()?,
+            None => {
+                // Where its log was taken away, a connection would make another one: then the writer could not save what the
+                // old one holds.
+                self.files.look()?;
+                self.files.url.connect_reader()?
+            }
         };
         // After an error or a panic the connection is closed: the next one may fare better.
         let found = catch_unwind(AssertUnwindSafe(|| read(&connection)));
