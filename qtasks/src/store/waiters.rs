@@ -7,9 +7,10 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::{Ask, FreeSlots, Listener};
+use super::{Ask, FreeSlots, Leased, Listener};
 use crate::model::job::{Job, JobId, NewJob, WorkerId};
 
 /// A worker that waits for new jobs.
@@ -59,8 +60,15 @@ impl Waiter {
 #[derive(Default)]
 pub(crate) struct Waiters {
     waiting: Vec<Waiter>,
-    /// Workers that have taken all jobs that waited for them, each with a listener that is notified when more jobs wait.
-    caught_up: HashMap<WorkerId, Listener>,
+    caught_up: HashMap<WorkerId, CaughtUp>,
+}
+
+/// Until when a worker has taken all jobs that waited for it.
+struct CaughtUp {
+    /// Is notified when more jobs wait.
+    work: Listener,
+    /// When the next job that was not due yet will be.
+    next_due: Option<Timestamp>,
 }
 
 impl Waiters {
@@ -82,12 +90,13 @@ impl Waiters {
         self.waiting.drain(..).for_each(Waiter::answer);
     }
 
-    /// Notes that a worker has taken all jobs that waited for it, unless there was a notification of work since.
-    pub(crate) fn caught_up(&mut self, worker: WorkerId, mut since: Listener) {
-        if since.take_notification() {
+    /// Notes that a worker has taken all jobs that waited for it, up to the next one that comes due, unless there was a
+    /// notification of work since.
+    pub(crate) fn caught_up(&mut self, worker: WorkerId, mut work: Listener, leased: &Leased) {
+        if work.take_notification() {
             self.fell_behind(worker);
         } else {
-            self.caught_up.insert(worker, since);
+            self.caught_up.insert(worker, CaughtUp { work, next_due: leased.next_due });
         }
     }
 
@@ -118,7 +127,7 @@ impl Waiters {
     fn ready(&mut self) -> impl Iterator<Item = &mut Waiter> {
         let Self { waiting, caught_up } = self;
         waiting.retain(|waiter| !waiter.answer.is_closed());
-        caught_up.retain(|_, since| !since.take_notification());
+        caught_up.retain(|_, caught_up| !caught_up.work.take_notification());
         let ready = waiting.iter_mut().filter(|waiter| caught_up.contains_key(&waiter.ask.worker) && waiter.room() > 0);
         let mut before = HashSet::new();
         ready.filter(move |waiter| before.insert(waiter.ask.worker))
@@ -138,9 +147,18 @@ impl Waiters {
         }
         let mut due: Vec<J> = jobs.extract_if(.., |job| is_due((*job).borrow())).collect();
         due.sort_by_key(|job| urgency(job.borrow()));
+        if let Some(now) = due.iter().map(|job| (*job).borrow().call.enqueued).max() {
+            self.came_due(now);
+        }
         self.ready().try_for_each(|waiter| waiter.take(&mut due, &mut lease))?;
         jobs.append(&mut due);
         Ok(())
+    }
+
+    /// Notes that jobs which were not due when a worker looked may wait for it by now. Where it asked just before they were
+    /// enqueued, they come before those that are enqueued next.
+    fn came_due(&mut self, now: Timestamp) {
+        self.caught_up.retain(|_, caught_up| caught_up.next_due.is_none_or(|due| due > now));
     }
 
     /// Keeps of the assigned jobs those that are committed as leased ones.

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     model::job::{Job, JobId, NewJob, WorkerId},
     store::{
-        Ask, FreeSlots, Listener,
+        Ask, FreeSlots, Leased, Listener,
         waiters::{Waiter, Waiters},
     },
 };
@@ -63,9 +63,9 @@ impl SharedWaiters {
     }
 
     /// Notes that a worker has taken all jobs that waited for it, unless there was a notification since.
-    pub(super) fn caught_up(&self, worker: WorkerId, since: Listener) {
+    pub(super) fn caught_up(&self, worker: WorkerId, since: Listener, leased: &Leased) {
         self.nearly_caught_up().insert(worker);
-        self.waiters().caught_up(worker, since);
+        self.waiters().caught_up(worker, since, leased);
     }
 
     /// Notes that more jobs may wait for a worker.

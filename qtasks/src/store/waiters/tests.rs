@@ -32,7 +32,7 @@ type Answer = oneshot::Receiver<Vec<Job>>;
 
 /// A worker that has caught up, and waits.
 fn waiting(waiters: &mut Waiters, notifier: &Notifier, ask: Ask, free: usize) -> Answer {
-    waiters.caught_up(ask.worker, notifier.work());
+    waiters.caught_up(ask.worker, notifier.work(), &Leased::default());
     asked(waiters, ask, free)
 }
 
@@ -112,9 +112,29 @@ fn a_notification_that_came_while_a_worker_leased_keeps_it_behind() {
     let (mut waiters, notifier, ask) = (Waiters::default(), Notifier::new(), ask(9, &["t"]));
     let since = notifier.work();
     notifier.notify_work();
-    waiters.caught_up(ask.worker, since);
+    waiters.caught_up(ask.worker, since, &Leased::default());
     let _answer = asked(&mut waiters, ask, 9);
     assert!(!waiters.any_ready());
+}
+
+#[test]
+fn a_job_that_came_due_since_comes_before_those_that_are_enqueued_then() {
+    let (mut waiters, notifier, ask) = (Waiters::default(), Notifier::new(), ask(9, &["t"]));
+    let at = |seconds| NOW + SignedDuration::from_secs(seconds);
+    let leased = Leased { next_due: Some(at(2)), ..Leased::default() };
+    waiters.caught_up(ask.worker, notifier.work(), &leased);
+    let (first, _second) = (asked(&mut waiters, ask.clone(), 9), asked(&mut waiters, ask, 9));
+    let enqueued = |seconds| {
+        let mut job = new_job("t", 0);
+        (job.call.enqueued, job.due) = (at(seconds), at(seconds));
+        vec![job]
+    };
+    assign(&mut waiters, &mut enqueued(1));
+    waiters.committed();
+    assert_eq!(priorities(first), [0], "nothing else is due yet");
+    let mut job = enqueued(2);
+    assign(&mut waiters, &mut job);
+    assert_eq!((job.len(), waiters.any_ready()), (1, false), "the worker has to look for the one that is due");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) async fn lease(shared: Arc<Shared>, ask: Ask) -> Result<Leased, Fault
         handed = lease_once(&shared, &ask).await?;
     }
     if handed.leased.jobs.len() < ask.limit && !handed.missed {
-        shared.waiters.caught_up(ask.worker, since);
+        shared.waiters.caught_up(ask.worker, since, &handed.leased);
     } else {
         shared.waiters.fell_behind(ask.worker);
     }

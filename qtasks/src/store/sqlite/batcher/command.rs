@@ -5,7 +5,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::tables::Tables;
-use crate::{error::Result, model::job::WorkerId, store::sqlite::error::Fault};
+use crate::{
+    error::Result,
+    store::{Ask, Leased, sqlite::error::Fault},
+};
 
 /// A change of the tables, and what it answers.
 ///
@@ -31,8 +34,8 @@ pub(crate) trait Write: Send + 'static {
         false
     }
 
-    /// If this is a lease: its worker, and whether more jobs may wait for that worker.
-    fn lease(&self, _outcome: &Self::Outcome) -> Option<(WorkerId, Backlog)> {
+    /// If this is a lease: what the worker asked for, and what it gets.
+    fn lease<'w>(&'w self, _outcome: &'w Self::Outcome) -> Option<(&'w Ask, &'w Leased)> {
         None
     }
 
@@ -40,15 +43,6 @@ pub(crate) trait Write: Send + 'static {
 
     /// Called when what was applied is rolled back, before it is applied again.
     fn undone(&self, _fault: &Fault) {}
-}
-
-/// Whether jobs may wait for a worker after its lease.
-#[derive(Clone, Copy)]
-pub(crate) enum Backlog {
-    /// No job waits for the worker.
-    Empty,
-    /// More jobs may wait for the worker.
-    Possible,
 }
 
 /// The order in which a transaction applies what it holds.
@@ -69,7 +63,7 @@ pub(crate) trait Command: Send {
     fn since(&self) -> Instant;
     fn phase(&self) -> Phase;
     fn is_new(&self) -> bool;
-    fn lease(&self) -> Option<(WorkerId, Backlog)>;
+    fn lease(&self) -> Option<(&Ask, &Leased)>;
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
     fn undone(&self, fault: &Fault);
     /// Answers with the outcome of the last [`apply`](Self::apply), or with what kept it from being committed.
@@ -101,7 +95,7 @@ impl<W: Write> Command for Given<W> {
         self.write.is_new()
     }
 
-    fn lease(&self) -> Option<(WorkerId, Backlog)> {
+    fn lease(&self) -> Option<(&Ask, &Leased)> {
         self.write.lease(self.outcome.as_ref()?)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
+use jiff::SignedDuration;
 
 use crate::{
     error::Result,
@@ -11,7 +12,7 @@ use crate::{
         Ask, Budget, Find, Store,
         sqlite::{
             Sqlite,
-            fixture::{ask, lease, neighbour, new_job, soon, store},
+            fixture::{NOW, ask, lease, neighbour, new_job, soon, store},
         },
     },
 };
@@ -87,6 +88,22 @@ async fn what_waits_already_comes_first() {
     store.enqueue(vec![new_job()]).await.unwrap();
     assert!(pending.now_or_never().is_none());
     assert_eq!(lease(&store, 9).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_enqueued_after_a_worker_read_its_clock_comes_first() {
+    let (_folder, store) = store().await;
+    let ask = ask(1);
+    let pending = asked(&store, ask.clone(), 9);
+    let enqueued = NOW + SignedDuration::from_millis(1);
+    let jobs = [(); 2].map(|()| NewJob { call: JobCall { enqueued, ..new_job().call }, due: enqueued });
+    store.enqueue(vec![jobs[0].clone()]).await.unwrap();
+    let leased = store.lease(ask.clone()).await.unwrap();
+    assert_eq!((leased.jobs, leased.next_due), (vec![], Some(enqueued)), "by the worker's clock it is not due yet");
+    store.enqueue(vec![jobs[1].clone()]).await.unwrap();
+    assert!(pending.now_or_never().is_none());
+    let leased = store.lease(Ask { now: enqueued, ..ask }).await.unwrap().jobs;
+    assert_eq!(leased[0].call.id, jobs[0].call.id);
 }
 
 #[tokio::test]

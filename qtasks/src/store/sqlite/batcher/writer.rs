@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    command::{Backlog, Command, Phase},
+    command::{Command, Phase},
     queue::Queue,
     tables::Tables,
     wal::Wal,
@@ -210,7 +210,7 @@ impl Writer<'_> {
         last[..leases].iter_mut().try_for_each(|command| command.apply(tables))?;
         // A worker that also leases in this transaction could otherwise start the newest job first.
         let leasing = last[..leases].iter().filter_map(|command| command.lease());
-        leasing.for_each(|(worker, _)| self.waiters.fell_behind(worker));
+        leasing.for_each(|(ask, _)| self.waiters.fell_behind(ask.worker));
         tables.assign_fresh(&mut self.waiters)?;
         tables.insert_fresh()?;
         last[leases..].iter_mut().try_for_each(|command| command.apply(tables))
@@ -220,10 +220,11 @@ impl Writer<'_> {
     fn answer_waiters(&mut self, batch: &[Box<dyn Command>], changes: &Changes) {
         // Jobs that handlers enqueue come after the leases of this transaction, which have not seen them.
         let unseen = changes.work && batch.iter().any(|command| command.phase() == Phase::Handlers);
-        for (worker, backlog) in batch.iter().filter_map(|command| command.lease()) {
-            match backlog {
-                Backlog::Empty if !unseen => self.waiters.caught_up(worker, self.notifier.work()),
-                Backlog::Empty | Backlog::Possible => self.waiters.fell_behind(worker),
+        for (ask, leased) in batch.iter().filter_map(|command| command.lease()) {
+            if leased.jobs.len() < ask.limit && !unseen {
+                self.waiters.caught_up(ask.worker, self.notifier.work(), leased);
+            } else {
+                self.waiters.fell_behind(ask.worker);
             }
         }
         self.waiters.committed();

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Rows, params};
 
 use crate::store::sqlite::{
     batcher::{
-        command::{Backlog, Phase, Write},
+        command::{Phase, Write},
         tables::{Fresh, Lane, Tables},
     },
     encoding,
@@ -15,7 +15,7 @@ use crate::store::sqlite::{
 };
 use crate::{
     error::Result,
-    model::job::{Job, JobId, State, WorkerId},
+    model::job::{Job, JobId, State},
     store::{Ask, Changes, Leased},
 };
 
@@ -31,9 +31,8 @@ impl Write for Ask {
         Phase::Lease
     }
 
-    fn lease(&self, leased: &Leased) -> Option<(WorkerId, Backlog)> {
-        let backlog = if leased.jobs.len() < self.limit { Backlog::Empty } else { Backlog::Possible };
-        Some((self.worker, backlog))
+    fn lease<'l>(&'l self, leased: &'l Leased) -> Option<(&'l Self, &'l Leased)> {
+        Some((self, leased))
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Leased, Fault> {
