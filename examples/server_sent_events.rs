@@ -105,11 +105,12 @@ async fn main() -> anyhow::Result<()> {
         .route("/jobs/{id}/events", get(events))
         .with_state(service);
     let listener = TcpListener::bind(env::args().nth(1).as_deref().unwrap_or("127.0.0.1:3000")).await?;
+    let signal = worker.until_signal();
     println!("listening on http://{}", listener.local_addr()?);
     let server = axum::serve(listener, routes).with_graceful_shutdown(stopping.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
 
-    worker.until_signal().await?;
+    signal.await?;
     stopping.cancel();
     server.await??;
     Ok(())

@@ -70,6 +70,7 @@ async fn worker(place: &Place) -> anyhow::Result<Part> {
 async fn work(knowing: Vec<String>) -> anyhow::Result<()> {
     let [url] = &knowing[..] else { bail!("it works on a store") };
     let worker = QueueTasks::open(url).await?.worker().start().await?;
+    let signal = worker.until_signal();
     println!("started");
-    Ok(worker.until_signal().await?)
+    Ok(signal.await?)
 }

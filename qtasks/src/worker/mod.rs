@@ -268,21 +268,34 @@ impl Worker {
     /// Waits for SIGINT or SIGTERM, and then stops gracefully; at a second signal it stops at once. Returns also when the worker
     /// has stopped by itself.
     ///
+    /// It listens from this call on, before the future is polled. So a program that says that it is ready, or answers
+    /// requests, calls this first and awaits it afterwards: no signal finds it unprepared.
+    ///
     /// # Errors
     ///
     /// Those of [`shutdown`](Self::shutdown), and when signals cannot be listened to.
-    pub async fn until_signal(mut self) -> Result<()> {
-        let mut signals = Signals::listen()?;
-        tokio::select! {
-            () = signals.next() => tracing::info!("stopping; a second signal stops at once"),
-            () = self.shared.stopping.cancelled() => {}
+    ///
+    /// # Panics
+    ///
+    /// When the runtime that started the worker has no I/O driver.
+    pub fn until_signal(mut self) -> impl Future<Output = Result<()>> + Send + use<> {
+        let signals = {
+            let _entered = self.runtime.enter();
+            Signals::listen()
+        };
+        async move {
+            let mut signals = signals?;
+            tokio::select! {
+                () = signals.next() => tracing::info!("stopping; a second signal stops at once"),
+                () = self.shared.stopping.cancelled() => {}
+            }
+            tokio::select! {
+                stopped = self.stop() => return stopped,
+                () = signals.next() => {}
+            }
+            self.shared.given_up.cancel();
+            self.stop().await
         }
-        tokio::select! {
-            stopped = self.stop() => return stopped,
-            () = signals.next() => {}
-        }
-        self.shared.given_up.cancel();
-        self.stop().await
     }
 
     async fn stop(&mut self) -> Result<()> {
