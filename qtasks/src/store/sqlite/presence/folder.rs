@@ -80,18 +80,36 @@ impl Folder {
         removed.map_or_else(|error| error.kind() != ErrorKind::NotFound, |()| true)
     }
 
-    pub(super) fn create(&self) -> io::Result<()> {
-        match fs::create_dir(&self.path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && self.path.is_dir() => Ok(()),
-            created => created.map_err(|error| about(&self.path, error)),
-        }
-    }
-
     /// Opens a file for writing, and makes it where it is missing.
     pub(super) fn open(&self, worker: WorkerId, kind: &str) -> io::Result<File> {
         let path = self.file(worker, kind);
         let opened = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         opened.map_err(|error| about(&path, error))
+    }
+
+    /// The same, where the folder may be missing: the last worker that leaves removes it.
+    pub(super) fn open_anew(&self, worker: WorkerId, kind: &str) -> io::Result<File> {
+        loop {
+            self.create()?;
+            match self.open(worker, kind) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    fn create(&self) -> io::Result<()> {
+        loop {
+            match fs::create_dir(&self.path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => match fs::metadata(&self.path) {
+                    Ok(found) if found.is_dir() => return Ok(()),
+                    // It was removed just now.
+                    Err(gone) if gone.kind() == ErrorKind::NotFound && !self.path.is_symlink() => {}
+                    Ok(_) | Err(_) => return Err(about(&self.path, error)),
+                },
+                created => return created.map_err(|error| about(&self.path, error)),
+            }
+        }
     }
 
     pub(super) fn file(&self, worker: WorkerId, kind: &str) -> PathBuf {
@@ -144,4 +162,39 @@ pub(super) fn name_of(_found: &fs::Metadata) -> String {
 pub(super) fn is_at(file: &File, path: &Path) -> bool {
     let same = |open: fs::Metadata, there: fs::Metadata| identity(&open) == identity(&there);
     file.metadata().ok().zip(fs::metadata(path).ok()).is_some_and(|(open, there)| same(open, there))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_remove_meanwhile_is_made_again() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().join("workers"));
+        let come_and_go = || {
+            let worker = WorkerId::new();
+            for _ in 0..2_000 {
+                folder.open_anew(worker, LOCK).unwrap();
+                folder.remove_all(worker);
+            }
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(come_and_go))));
+        assert!(!folder.path.exists());
+    }
+
+    #[test]
+    fn what_is_no_folder_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(place.path().join("workers"));
+        fs::write(&folder.path, "in the way").unwrap();
+        assert!(folder.open_anew(WorkerId::new(), LOCK).is_err());
+        fs::remove_file(&folder.path).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(place.path().join("nowhere"), &folder.path).unwrap();
+        #[cfg(unix)]
+        assert!(folder.open_anew(WorkerId::new(), LOCK).is_err());
+    }
 }

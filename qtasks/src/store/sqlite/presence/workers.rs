@@ -98,8 +98,7 @@ impl Workers {
         // The number goes first: so one that is seen beside a free lock is the last that the worker wrote.
         self.folder.remove(worker, BEAT);
         if holds {
-            self.folder.create()?;
-            self.folder.open(worker, LOCK)?;
+            self.folder.open_anew(worker, LOCK)?;
             return Ok(());
         }
         self.folder.remove(worker, LOCK);
@@ -189,8 +188,7 @@ impl Workers {
 
     /// The lock has another name until it is locked, so that the lock of a worker that lives is never found free.
     fn try_establish(&self, worker: WorkerId) -> io::Result<Sign> {
-        self.folder.create()?;
-        let (new, lock) = (self.folder.file(worker, NEW), self.folder.open(worker, NEW)?);
+        let (new, lock) = (self.folder.file(worker, NEW), self.folder.open_anew(worker, NEW)?);
         match lock.try_lock() {
             Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
                 return Err(about(&new, error));
