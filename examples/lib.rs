@@ -10,7 +10,7 @@
 //! | `save_ids` | a handler that writes to a database, which it takes as `State` |
 //! | `save_ids_once` | the same in the transaction that records the value: exactly once |
 //! | `save_ids_on_postgres` | the same on Postgres |
-//! | `notifications` | a task that reads a file, may fail, and logs what it handles |
+//! | `notifications` | fires on its schedule, every two seconds: a task that reads a file, may fail, and logs what it handles |
 //! | `stream` | one process works, another watches the values as they come |
 //! | `server_sent_events` | a web service with axum, whose pages see the values as they come, across lost connections |
 //! | `index_files` | a whole program: hashes every file of a folder, and goes on after a crash |

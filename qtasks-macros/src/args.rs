@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-use proc_macro2::{Span, TokenStream};
+use proc_macro2::TokenStream;
 use syn::{
-    Error, Expr, ExprLit, ExprPath, Ident, Lit, LitStr, Path, Result, Token, UnOp,
+    Error, ExprPath, Ident, LitStr, Path, Result, Token,
     ext::IdentExt as _,
     parse::{ParseStream, Parser as _},
     parse_quote,
 };
 
-use crate::Errors;
+use crate::{
+    Errors,
+    value::{Value, ungrouped},
+};
 
 /// Every option, with a right value for messages about a wrong one.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 20] = [
     ("name", "\"emails.send\""),
     ("generate_handler", "handle"),
     ("echo", "true"),
@@ -28,11 +31,13 @@ const OPTIONS: [(&str, &str); 15] = [
     ("on_error", "\"skip\""),
     ("checkpoint", "\"each\""),
     ("resume", "\"cursor\""),
+    ("schedule", "\"0 9 * * MON-FRI\""),
+    ("timezone", "\"Europe/Moscow\""),
+    ("missed", "\"once\""),
+    ("overlap", "\"skip\""),
+    ("jitter", "\"30s\""),
     ("crate", "::qtasks"),
 ];
-
-const LONGEST_NAME: usize = 128;
-const LONGEST_CHECKPOINT: Duration = Duration::from_secs(60);
 
 /// What the attribute says.
 #[derive(Default)]
@@ -51,6 +56,11 @@ pub(crate) struct Options {
     pub(crate) on_error: Option<Given<OnError>>,
     pub(crate) checkpoint: Option<Given<Checkpoint>>,
     pub(crate) resume: Option<Given<Resume>>,
+    pub(crate) schedule: Option<LitStr>,
+    pub(crate) timezone: Option<Given<LitStr>>,
+    pub(crate) missed: Option<Given<Missed>>,
+    pub(crate) overlap: Option<Given<Overlap>>,
+    pub(crate) jitter: Option<Given<Duration>>,
     root: Option<Path>,
 }
 
@@ -86,6 +96,21 @@ pub(crate) enum Checkpoint {
 pub(crate) enum Resume {
     Replay,
     Cursor,
+}
+
+/// What becomes of ticks at which no worker ran.
+#[derive(Clone, Copy)]
+pub(crate) enum Missed {
+    Skip,
+    Once,
+    All,
+}
+
+/// What becomes of a tick while the last job lives.
+#[derive(Clone, Copy)]
+pub(crate) enum Overlap {
+    Allow,
+    Skip,
 }
 
 impl Options {
@@ -167,6 +192,11 @@ impl Options {
             "on_error" => self.on_error = Some(Given { value: value.on_error()?, key }),
             "checkpoint" => self.checkpoint = Some(Given { value: value.checkpoint()?, key }),
             "resume" => self.resume = Some(Given { value: value.resume()?, key }),
+            "schedule" => self.schedule = Some(value.text()?),
+            "timezone" => self.timezone = Some(Given { value: value.timezone()?, key }),
+            "missed" => self.missed = Some(Given { value: value.missed()?, key }),
+            "overlap" => self.overlap = Some(Given { value: value.overlap()?, key }),
+            "jitter" => self.jitter = Some(Given { value: value.duration()?, key }),
             _ => self.root = Some(value.root()?),
         }
         Ok(())
@@ -202,6 +232,9 @@ fn meant(wrong: &str) -> Option<&'static str> {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "max_tries" => return Some("retry"),
         "timeout" | "time_limit" | "deadline" | "max_duration" => return Some("max_time"),
         "context" | "ctx" | "bind" => return Some("echo"),
+        "cron" | "every" | "periodic" | "recurring" => return Some("schedule"),
+        "tz" | "zone" => return Some("timezone"),
+        "splay" | "spread" => return Some("jitter"),
         _ => {}
     }
     let names = OPTIONS.map(|(name, _)| name);
@@ -228,175 +261,4 @@ fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
         input.parse::<proc_macro2::TokenTree>()?;
     }
     Ok(())
-}
-
-/// Takes off the invisible delimiters around a value that a `macro_rules!` has passed on.
-fn ungrouped(expr: Expr) -> Expr {
-    match expr {
-        Expr::Group(group) => ungrouped(*group.expr),
-        other => other,
-    }
-}
-
-/// The value of an option, with an example of a right one for messages.
-struct Value {
-    expr: Expr,
-    example: String,
-}
-
-impl Value {
-    fn error(&self, wanted: &str) -> Error {
-        Error::new_spanned(&self.expr, format!("expected {wanted}, as in {}", self.example))
-    }
-
-    fn text(&self) -> Result<LitStr> {
-        match &self.expr {
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
-            _ => Err(self.error("a text in quotes")),
-        }
-    }
-
-    fn texts(&self) -> Result<Vec<LitStr>> {
-        let Expr::Array(array) = &self.expr else { return Err(self.error("a list of texts in quotes")) };
-        let each = |expr: &Expr| Self { expr: ungrouped(expr.clone()), example: self.example.clone() }.text();
-        array.elems.iter().map(each).collect()
-    }
-
-    fn name(&self) -> Result<LitStr> {
-        let text = self.text()?;
-        check_name(&text.value(), text.span())?;
-        Ok(text)
-    }
-
-    fn truth(&self) -> Result<bool> {
-        match &self.expr {
-            Expr::Lit(ExprLit { lit: Lit::Bool(truth), .. }) => Ok(truth.value),
-            _ => Err(self.error("`true` or `false`")),
-        }
-    }
-
-    fn integer<N: std::str::FromStr + Bounds>(&self) -> Result<N> {
-        let wrong = || self.error(&format!("a whole number from {} to {}", N::LEAST, N::MOST));
-        let (sign, digits) = match &self.expr {
-            Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => ("-", &*unary.expr),
-            expr => ("", expr),
-        };
-        match digits {
-            Expr::Lit(ExprLit { lit: Lit::Int(int), .. }) => {
-                format!("{sign}{}", int.base10_digits()).parse().map_err(|_| wrong())
-            }
-            _ => Err(wrong()),
-        }
-    }
-
-    fn function(&self) -> Result<ExprPath> {
-        match &self.expr {
-            Expr::Path(path) => Ok(path.clone()),
-            Expr::Closure(_) => Err(self.error("the path of a function, since a closure has no name")),
-            _ => Err(self.error("the path of a function")),
-        }
-    }
-
-    fn root(&self) -> Result<Path> {
-        match &self.expr {
-            // The path is handed on to serde as a text, in which `$crate` means nothing.
-            Expr::Path(ExprPath { path, .. }) if path.segments.iter().any(|segment| segment.ident == "$crate") => {
-                Err(self.error("a path without `$crate`"))
-            }
-            Expr::Path(ExprPath { qself: None, path, .. }) => Ok(path.clone()),
-            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
-                text.parse_with(Path::parse_mod_style).map_err(|_| self.error("the path of a crate"))
-            }
-            _ => Err(self.error("the path of a crate")),
-        }
-    }
-
-    fn duration(&self) -> Result<Duration> {
-        let text = self.text()?;
-        parse_duration(&text.value()).ok_or_else(|| self.error(DURATION))
-    }
-
-    fn backoff(&self) -> Result<Backoff> {
-        let text = self.text()?.value();
-        let (base, cap) = text.split_once("..").unwrap_or((&text, &text));
-        match (parse_duration(base), parse_duration(cap)) {
-            (Some(base), Some(cap)) if base <= cap => Ok(Backoff { base, cap }),
-            (Some(_), Some(_)) => Err(self.error("the shorter duration first")),
-            _ => Err(self.error("one duration or two (a whole number above 0 and `ms`, `s`, `m`, `h` or `d`)")),
-        }
-    }
-
-    fn on_error(&self) -> Result<OnError> {
-        match self.text()?.value().as_str() {
-            "fail" => Ok(OnError::Fail),
-            "skip" => Ok(OnError::Skip),
-            _ => Err(self.error("`\"fail\"` or `\"skip\"`")),
-        }
-    }
-
-    fn resume(&self) -> Result<Resume> {
-        match self.text()?.value().as_str() {
-            "replay" => Ok(Resume::Replay),
-            "cursor" => Ok(Resume::Cursor),
-            _ => Err(self.error("`\"replay\"` or `\"cursor\"`")),
-        }
-    }
-
-    fn checkpoint(&self) -> Result<Checkpoint> {
-        let text = self.text()?.value();
-        if text == "each" {
-            return Ok(Checkpoint::Each);
-        }
-        let within = text.strip_prefix("within ").unwrap_or(&text);
-        match parse_duration(within) {
-            Some(within) if within <= LONGEST_CHECKPOINT => Ok(Checkpoint::Within(within)),
-            _ => Err(self.error("`\"each\"` or `\"within 5ms\"`, at most `\"within 1m\"`")),
-        }
-    }
-}
-
-const DURATION: &str = "a duration (a whole number above 0 and `ms`, `s`, `m`, `h` or `d`)";
-
-/// A duration above zero: `"250ms"`, `"30s"`, `"5m"`, `"2h"`, `"1d"`.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    let millis = digits.parse::<u64>().ok()?.checked_mul(millis)?;
-    (millis > 0).then(|| Duration::from_millis(millis))
-}
-
-/// Whether `name` may be that of a task or a queue.
-pub(crate) fn check_name(name: &str, span: Span) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
-    if !name.chars().all(allowed) {
-        return Err(Error::new(span, format!("`{name}` is not a name: names are made of `A-Z a-z 0-9 _ . : -`")));
-    }
-    match name.len() {
-        0 => Err(Error::new(span, "a name is not empty: write one, as in `\"emails.send\"`")),
-        1..=LONGEST_NAME => Ok(()),
-        long => Err(Error::new(span, format!("a name has at most {LONGEST_NAME} characters, and this has {long}"))),
-    }
-}
-
-/// The least and the most of a kind of number, for messages.
-trait Bounds {
-    const LEAST: i64;
-    const MOST: i64;
-}
-
-impl Bounds for i16 {
-    const LEAST: i64 = Self::MIN as i64;
-    const MOST: i64 = Self::MAX as i64;
-}
-
-impl Bounds for u32 {
-    const LEAST: i64 = 0;
-    const MOST: i64 = Self::MAX as i64;
 }

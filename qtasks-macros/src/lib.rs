@@ -11,6 +11,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod types;
+mod value;
 
 use proc_macro::TokenStream;
 
@@ -64,7 +65,23 @@ use proc_macro::TokenStream;
 /// | `on_error = "skip"` | an error of the handler is recorded in the value's place, and the task goes on | `"fail"`: it ends the attempt |
 /// | `checkpoint = "each"` | a step is durable before the body goes on; `"within 5ms"` (up to `"1m"`): its commit starts within that time | `"within 5ms"` |
 /// | `resume = "cursor"` | the body goes on from `ctx.last_step()` by itself, instead of running again over what is recorded | `"replay"` |
+/// | `schedule = "0 9 * * MON-FRI"` | when the task is enqueued by itself, without arguments: [see below](#schedules) | never |
+/// | `timezone = "Europe/Moscow"` | the zone in which the times of the schedule are meant | `"UTC"` |
+/// | `missed = "once"` | of ticks at which no worker ran, the latest fires; with `"all"` all do, the oldest first | `"skip"`: none |
+/// | `overlap = "skip"` | a tick is passed over while the job of the last one has not ended | `"allow"`: it fires |
+/// | `jitter = "30s"` | jobs are due up to so long after their ticks, each by another time | none |
 /// | `crate = path` | where qtasks is, if it is renamed or re-exported | `::qtasks` |
+///
+/// # Schedules
+///
+/// A schedule fires once for each tick, on however many workers. It has five fields, minute, hour, day of the month, month and
+/// weekday, as in cron, or six with the second first. A field takes `*`, numbers, names (`JAN`, `MON`), lists `1,15`, ranges `9-17`
+/// and steps `*/15`; the day also `L` for the last one, `L-2`, `15W` for the working day nearest to the 15th, and `LW`; the weekday
+/// also `FRI#2` for the second Friday and `FRIL` for the last one. Where day and weekday are both given, either has to fit; both, if
+/// one of them begins with `*`. Besides there are `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`, and `every 90s`, which
+/// counts from 1970. A wrong expression does not compile.
+///
+/// A tick that is found at most five minutes late, and before the next one, fires whatever `missed` says.
 ///
 /// # Parameters
 ///

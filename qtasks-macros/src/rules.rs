@@ -15,6 +15,7 @@ impl Task {
         self.check_context(errors);
         self.check_collection(errors);
         self.check_options(errors);
+        self.check_schedule(errors);
         self.check_shadows(errors);
     }
 
@@ -100,6 +101,32 @@ impl Task {
             errors.at(
                 &retry_on.key,
                 "`retry_on` judges the error of the body: let the task return a `Result<T, E>`, or leave it out",
+            );
+        }
+    }
+
+    fn check_schedule(&self, errors: &mut Errors) {
+        let options = &self.options;
+        if options.schedule.is_some() {
+            for param in self.arguments() {
+                errors.at(
+                    &param.ident,
+                    "a task with a `schedule` is called without arguments: leave the parameter out, or give a call with its \
+                     arguments a schedule by `QueueTasks::builder().schedule(..)`",
+                );
+            }
+            return;
+        }
+        let given = [
+            options.timezone.as_ref().map(|given| &given.key),
+            options.missed.as_ref().map(|given| &given.key),
+            options.overlap.as_ref().map(|given| &given.key),
+            options.jitter.as_ref().map(|given| &given.key),
+        ];
+        for key in given.into_iter().flatten() {
+            errors.at(
+                key,
+                format!("`{key}` is for a task with a schedule: add `schedule = \"0 9 * * MON-FRI\"`, or leave it out"),
             );
         }
     }

@@ -8,13 +8,14 @@ use syn::{
 
 use crate::{
     Errors,
-    args::{self, Options},
+    args::Options,
     body::{self, Rules, Yields},
     ends,
     form::{Use, check_form, check_type},
     types::{
         is_no_collection, is_plain, is_type, last_segment, leaves_reply_open, mentions, type_arguments, value_type,
     },
+    value::check_name,
 };
 
 /// A task, read from the user's function and the options of its attribute.
@@ -247,7 +248,7 @@ fn name(options: &Options, ident: &Ident, errors: &mut Errors) -> String {
         errors.at(ident, "the struct of a task would hide the type of this name: rename the function");
     } else if !name.is_ascii() {
         errors.at(ident, "a task's name is in ASCII: add `name = \"..\"` to `#[qtask]`, or rename the function");
-    } else if let Err(error) = args::check_name(&name, ident.span()) {
+    } else if let Err(error) = check_name(&name, ident.span()) {
         errors.push(error);
     }
     name

@@ -80,6 +80,9 @@ expansions! {
     )]
         "async fn send(to: String) -> Result<Vec<i64>, Error> { yield_!(to); Ok(()) }";
 
+    a_schedule: #[qtask(schedule = "0 9 * * MON-FRI", timezone = "Europe/Moscow", missed = "once", overlap = "skip", jitter = "30s")]
+        "async fn digest(mailer: State<Mailer>) {}";
+
     one_half_of_the_retry_policy: #[qtask(backoff = "5s", checkpoint = "each")]
         "async fn send() { yield_!(1); }";
 
@@ -137,18 +140,18 @@ macro_rules! errors {
 errors! {
     an_unknown_option_lists_the_right_ones: #[qtask(prio = 1)] "fn t() {}" => [
         "prio": "unknown option `prio`: did you mean `priority`? the options are name, generate_handler, echo, queue, priority, \
-                 retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, crate",
+                 retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
     ];
 
     another_word_for_an_option_is_understood: #[qtask(max_retries = 1, genrate_handler = f, delay = "1s", echo(true))] "fn t() {}" => [
         "max_retries": "unknown option `max_retries`: did you mean `retry`? the options are name, generate_handler, echo, queue, \
-                        priority, retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, crate",
+                        priority, retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "genrate_handler": "unknown option `genrate_handler`: did you mean `generate_handler`? the options are name, \
                             generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, tags, description, \
-                            on_error, checkpoint, resume, crate",
+                            on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "delay": "unknown option `delay`: a call has it: `my_task(5).delay(Duration::from_secs(60))`; the options are name, \
                   generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, tags, description, on_error, \
-                  checkpoint, resume, crate",
+                  checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "echo": "the value of `echo` stands after `=`: `echo = true`",
     ];
 

@@ -9,6 +9,9 @@ struct Guarantees;
 #[doc = include_str!("../../docs/operations.md")]
 struct Operations;
 
+#[doc = include_str!("../../docs/schedules.md")]
+struct Schedules;
+
 #[doc = include_str!("../../docs/stores.md")]
 struct Stores;
 

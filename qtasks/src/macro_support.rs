@@ -25,9 +25,10 @@ pub use crate::{
     model::{
         json::{Json, Undecodable},
         retry::Retry,
+        schedule::{Missed, Overlap, ScheduleOptions},
     },
     schema::{
-        Checkpoint, Generating, OnError, Resume, TaskExecSchema,
+        Checkpoint, Generating, OnError, Resume, ScheduleSchema, TaskExecSchema,
         collect::{Declared, Untyped},
         need::Need,
         returns::{Failure, Fallible, NoResult, Returned},

@@ -14,7 +14,9 @@ fn kills(args: &[&str]) {
 /// Signals at workers of a store, with more arguments.
 fn lose_nothing(store: &str, more: &[&str]) {
     let some = by_length(["4", "1", "500"], ["12", "3", "3000"]);
-    kills(&[&["--store", store, "--kills", some[0], "--seconds", some[1], "--values", some[2]], more].concat());
+    kills(
+        &[&["--store", store, "--fires", "--kills", some[0], "--seconds", some[1], "--values", some[2]], more].concat(),
+    );
 }
 
 /// That another worker takes over in time; there is one job at a time, so that none waits for its turn, and whoever has it
@@ -27,7 +29,7 @@ fn goes_on(store: &str, within: &str) {
 
 /// The same with three workers whose clocks are ten seconds behind, right, and ten seconds ahead.
 fn by_other_clocks(store: &str) {
-    let clocks = ["--skew", "10", "--workers", "3"];
+    let clocks = ["--skew", "10", "--workers", "3", "--fires"];
     let some = by_length(["4", "1", "300"], ["8", "10", "3000"]);
     kills(&[&["--store", store, "--kills", some[0], "--seconds", some[1], "--values", some[2]], &clocks[..]].concat());
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use proc_macro2::TokenStream;
-use quote::{ToTokens as _, quote};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens as _, quote, quote_spanned};
 
 use super::expansion::Expansion;
 use crate::{
-    args::{Backoff, Checkpoint},
+    args::{Backoff, Checkpoint, Missed, Overlap},
     task::{Param, Task},
     types::compact,
 };
@@ -19,6 +19,7 @@ impl Expansion<'_> {
         let awaiting = self.task.awaits.then(|| quote!(.awaiting()));
         let echo = self.task.echoes().then(|| quote!(.echo()));
         let generating = self.generating();
+        let schedule = self.schedule();
         let handler = options.generate_handler.as_ref().map(|given| {
             let (path, text) = (&given.value, compact(&given.value.to_token_stream()));
             let takes = self.takes(path);
@@ -30,7 +31,7 @@ impl Expansion<'_> {
             fn schema() -> &'static #q::TaskExecSchema {
                 static SCHEMA: #q::TaskExecSchema =
                     #q::TaskExecSchema::new(#name, ::core::module_path!(), ::core::file!(), ::core::line!())
-                        #awaiting #echo #generating #handler #needs #set;
+                        #awaiting #echo #generating #handler #needs #schedule #set;
                 &SCHEMA
             }
         }
@@ -53,6 +54,31 @@ impl Expansion<'_> {
             .then(|| quote!(.generating(#q::Generating::into::<#into>() #on_error #checkpoint #resume)))
     }
 
+    /// The schedule, whose expression is checked when the program is compiled. An error of that points to the expression.
+    fn schedule(&self) -> Option<TokenStream> {
+        let (q, options) = (&self.q, &self.task.options);
+        let expression = options.schedule.as_ref()?;
+        let timezone = match &options.timezone {
+            Some(given) => given.value.to_token_stream(),
+            None => quote!("UTC"),
+        };
+        let missed = options.missed.as_ref().map(|given| match given.value {
+            Missed::Skip => quote!(.missed(#q::Missed::Skip)),
+            Missed::Once => quote!(.missed(#q::Missed::Once)),
+            Missed::All => quote!(.missed(#q::Missed::All)),
+        });
+        let overlap = options.overlap.as_ref().map(|given| match given.value {
+            Overlap::Allow => quote!(.overlap(#q::Overlap::Allow)),
+            Overlap::Skip => quote!(.overlap(#q::Overlap::Skip)),
+        });
+        let jitter = options.jitter.as_ref().map(|given| duration(given.value)).map(|time| quote!(.jitter(#time)));
+        let set = quote!(#q::ScheduleOptions::DEFAULT #missed #overlap #jitter);
+        let at = expression.span();
+        let new = respanned(quote!(#q::ScheduleSchema::new), at);
+        let new = quote_spanned!(at=> #new(#expression, #timezone, #set));
+        Some(quote!(.schedule(#new)))
+    }
+
     /// The settings of the options that are plain values.
     pub(super) fn settings(&self) -> TokenStream {
         let (q, options) = (&self.q, &self.task.options);
@@ -65,6 +91,15 @@ impl Expansion<'_> {
         let description = options.description.as_ref().map(|text| quote!(.description(#text)));
         quote!(#queue #priority #retry #max_time #tags #description)
     }
+}
+
+/// The same tokens, as if they stood at `at`.
+fn respanned(tokens: TokenStream, at: Span) -> TokenStream {
+    let each = |mut token: TokenTree| {
+        token.set_span(at.resolved_at(token.span()));
+        token
+    };
+    tokens.into_iter().map(each).collect()
 }
 
 fn retry(q: &TokenStream, limit: Option<u32>, backoff: Option<Backoff>) -> Option<TokenStream> {

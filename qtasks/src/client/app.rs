@@ -58,11 +58,11 @@ pub struct QueueTasks {
 }
 
 impl QueueTasks {
-    pub(super) fn app(&self) -> Arc<App> {
+    pub(crate) fn app(&self) -> Arc<App> {
         self.app.clone()
     }
 
-    pub(super) fn of(app: App) -> Self {
+    pub(crate) fn of(app: App) -> Self {
         Self { app: Arc::new(app) }
     }
 

@@ -4,16 +4,23 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tracing::Span;
 
-use super::app::QueueTasks;
+use super::{app::QueueTasks, schedules::making::code_schedule};
 use crate::{
     around::{Around, Arounds},
     clock::{AppClock, Clock},
-    environment::{App, Retention, outage::Outage},
+    environment::{
+        App, Retention,
+        outage::Outage,
+        schedules::{self, timetable},
+    },
     error::{Error, Result},
     execution::state::States,
-    model::limits::Limits,
+    model::{
+        limits::Limits,
+        schedule::{ScheduleOptions, definition::CodeSchedule},
+    },
     store::{self, Store},
-    task::registry::Registry,
+    task::{call::CallOptions, registry::Registry},
     telemetry::{
         opentelemetry,
         trace::{TraceContext, TraceRelation, Traces},
@@ -50,6 +57,8 @@ pub struct Builder {
     clock: Clock,
     around: Arounds,
     trace: TraceContext,
+    /// The schedules beside those of the tasks. What is wrong with one is said when the application is made.
+    schedules: Vec<Result<CodeSchedule>>,
 }
 
 impl Builder {
@@ -90,6 +99,48 @@ impl Builder {
         self
     }
 
+    /// Has a call enqueued at each tick of a cron expression such as `0 2 * * *`, in the time zone of this name: once for each
+    /// tick, on however many workers of however many programs. The schedule stands in the code of the program: it fires as long
+    /// as a worker of it runs. A task without arguments may have its schedule in `#[qtask(schedule = "..")]` instead.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn sales_of(region: String) {}
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::builder()
+    ///     .store("memory:")
+    ///     .schedule("sales-eu", sales_of("eu".into()).queue("sales"), "0 2 * * *", "Europe/Berlin")
+    ///     .schedule("sales-us", sales_of("us".into()).queue("sales"), "0 2 * * *", "America/New_York")
+    ///     .build()
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn schedule<C: CallOptions>(self, name: &str, call: C, expression: &str, timezone: &str) -> Self {
+        self.schedule_with(name, call, expression, timezone, ScheduleOptions::default())
+    }
+
+    /// The long form of [`schedule`](Self::schedule), with what becomes of ticks that are missed or overlap.
+    pub fn schedule_with<C: CallOptions>(
+        mut self,
+        name: &str,
+        call: C,
+        expression: &str,
+        timezone: &str,
+        options: ScheduleOptions,
+    ) -> Self {
+        let schedule = code_schedule(&Limits { args: usize::MAX, ..self.limits }, name, call, (expression, timezone));
+        self.schedules.push(schedule.and_then(|mut schedule| {
+            schedule.definition.options = options;
+            timetable(&schedule.name, &schedule.definition).map(|_| schedule)
+        }));
+        self
+    }
+
     /// Puts something around all attempts at jobs, and before all that is enqueued. The first is outermost.
     pub fn around(mut self, around: impl Around) -> Self {
         self.around.add(around);
@@ -125,9 +176,14 @@ impl Builder {
     /// # Errors
     ///
     /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
-    /// [`Error::DuplicateTask`] when two tasks have one name.
+    /// [`Error::DuplicateTask`] when two tasks have one name, and [`Error::DuplicateSchedule`] when two schedules have;
+    /// [`Error::Schedule`] for a wrong expression or time zone of a [schedule](Self::schedule), and for its call those of
+    /// [`QueueTasks::schedule`].
     pub async fn build(self) -> Result<QueueTasks> {
         let registry = Registry::linked()?;
+        let schedules = self.schedules.into_iter().collect::<Result<Vec<_>>>()?;
+        schedules.iter().try_for_each(|schedule| self.limits.check_args(&schedule.definition.args))?;
+        let schedules = schedules::in_code(&registry, schedules)?;
         let store = match (self.store, self.url) {
             (Some(store), _) => store,
             (None, Some(url)) => store::open(&url).await?,
@@ -150,6 +206,7 @@ impl Builder {
             outage,
             around,
             trace: trace.or(opentelemetry::functions()),
+            schedules,
         };
         app.learn_time().await;
         Ok(QueueTasks::of(app))

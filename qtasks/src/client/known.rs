@@ -55,7 +55,7 @@ impl QueueTasks {
 }
 
 /// All workers that the store knows.
-pub(super) async fn workers(app: &Arc<App>) -> Result<Vec<WorkerInfo>> {
+pub(crate) async fn workers(app: &Arc<App>) -> Result<Vec<WorkerInfo>> {
     let cards = app.notes(kind::WORKER).await?;
     let store = &*app.store;
     let known = patiently(store, || store.workers()).await?;

@@ -11,6 +11,7 @@ pub(crate) mod known;
 pub(crate) mod pages;
 pub(crate) mod pausing;
 pub(crate) mod run;
+pub(crate) mod schedules;
 pub(crate) mod statement;
 pub(crate) mod stream;
 pub(crate) mod unserved;

@@ -1,4 +1,4 @@
-//! Pauses and resumes queues, tasks, or everything.
+//! Pauses and resumes queues, tasks, schedules, or everything.
 
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
@@ -11,11 +11,13 @@ use crate::{
         App,
         notes::{delete, kind, write},
         patience::patiently,
+        schedules::timetable,
     },
     error::{Error, Result},
     model::{
         limits::check_name,
         pause::{Pause, Scope},
+        schedule::saved::{SavedPause, SavedSchedule},
     },
     runtime::alarm::sleep,
 };
@@ -23,6 +25,8 @@ use crate::{
 impl QueueTasks {
     /// Pauses a queue, a task or everything: when the answer is there, no further job of it is started, on any machine, from one
     /// second later on. Jobs that run go on, new ones are taken in, and nothing fails. What is paused already is paused anew.
+    ///
+    /// A schedule that is paused does not fire: ticks until the end of its pause are neither fired nor missed.
     ///
     /// ```
     /// use std::time::Duration;
@@ -41,7 +45,8 @@ impl QueueTasks {
     ///
     /// # Errors
     ///
-    /// [`Error::OverLimit`] for what is no name of a queue or task, and [`Error::Store`] when the store does not answer.
+    /// [`Error::OverLimit`] for what is no name of a queue, task or schedule, [`Error::NoSuchSchedule`], [`Error::Misuse`] for a
+    /// schedule whose jobs are to [stop](Pausing::stop), and [`Error::Store`] when the store does not answer.
     ///
     /// # Cancel safety
     ///
@@ -61,7 +66,10 @@ impl QueueTasks {
     pub async fn resume(&self, scope: Scope<'_>) -> Result<bool> {
         check_scope(scope)?;
         let app = self.app();
-        app.change_note(kind::PAUSE, &scope.to_string(), |found| found.map(delete)).await
+        match scope {
+            Scope::Schedule(name) => resume_schedule(&app, name).await,
+            _ => app.change_note(kind::PAUSE, &scope.to_string(), |found| Ok(found.map(delete))).await,
+        }
     }
 
     /// All that is paused at this time.
@@ -70,15 +78,48 @@ impl QueueTasks {
     ///
     /// [`Error::Store`] when the store does not answer.
     pub async fn pauses(&self) -> Result<Vec<Pause>> {
-        pauses(&self.app()).await
+        let app = self.app();
+        let mut pauses = pauses(&app).await?;
+        let schedules = app.found_schedules().await?;
+        let of_schedules = schedules.iter().filter_map(|found| Some(found.saved.pause.as_ref()?.pause(found.name())));
+        pauses.extend(of_schedules.filter(|pause| pause.holds(app.now())));
+        Ok(pauses)
     }
 }
 
-/// All that is paused at this time.
-pub(super) async fn pauses(app: &Arc<App>) -> Result<Vec<Pause>> {
+/// All queues and tasks that are paused at this time.
+pub(crate) async fn pauses(app: &Arc<App>) -> Result<Vec<Pause>> {
     let (notes, now) = (app.notes(kind::PAUSE).await?, app.now());
     let pauses = notes.iter().filter_map(|note| Pause::read(&note.name, &note.value, note.until));
     Ok(pauses.filter(|pause| pause.holds(now)).collect())
+}
+
+async fn pause_schedule(app: &Arc<App>, name: &str, pause: &Pause) -> Result<()> {
+    if pause.stops {
+        return Err(Error::Misuse("a schedule runs no jobs that could stop: pause the task or the queue of its jobs"));
+    }
+    let paused = |saved: &SavedSchedule| {
+        // An earlier pause that has ended by itself has had its end.
+        let has_ended = saved.pause.as_ref().is_some_and(|earlier| !earlier.pause(name).holds(pause.since));
+        let before = if has_ended { resumed(name, saved, pause.since)? } else { None };
+        Ok(SavedSchedule { pause: Some(SavedPause::new(pause)), ..before.unwrap_or_else(|| saved.clone()) })
+    };
+    if app.change_schedule(name, |saved| saved.map(paused).transpose()).await? {
+        return Ok(());
+    }
+    Err(Error::NoSuchSchedule { name: name.to_owned() })
+}
+
+/// Resumes a schedule; gives whether it was paused.
+async fn resume_schedule(app: &Arc<App>, name: &str) -> Result<bool> {
+    app.change_schedule(name, |saved| saved.map_or(Ok(None), |saved| resumed(name, saved, app.now()))).await
+}
+
+/// A schedule whose pause ends now, or has ended by itself before.
+fn resumed(name: &str, saved: &SavedSchedule, now: Timestamp) -> Result<Option<SavedSchedule>> {
+    let Some(pause) = &saved.pause else { return Ok(None) };
+    let end = pause.pause(name).until.map_or(now, |until| until.min(now));
+    Ok(Some(saved.resumed(&timetable(name, &saved.definition)?, end)))
 }
 
 fn check_scope(scope: Scope<'_>) -> Result<()> {
@@ -86,6 +127,7 @@ fn check_scope(scope: Scope<'_>) -> Result<()> {
         Scope::All => {}
         Scope::Queue(name) => check_name("queue", name)?,
         Scope::Task(name) => check_name("task", name)?,
+        Scope::Schedule(name) => check_name("schedule", name)?,
     }
     Ok(())
 }
@@ -135,12 +177,15 @@ impl Pausing {
     ///
     /// # Errors
     ///
-    /// Those of [`QueueTasks::pause`].
+    /// Those of [`QueueTasks::pause`], and [`Error::Misuse`] for a schedule.
     ///
     /// # Cancel safety
     ///
     /// It stays paused when the future is dropped.
     pub async fn drain(self) -> Result<Pause> {
+        if self.pause.as_ref().is_ok_and(|pause| matches!(pause.scope(), Scope::Schedule(_))) {
+            return Err(Error::Misuse("a schedule runs no jobs: drain the task or the queue of its jobs"));
+        }
         let app = self.app.clone();
         let pause = self.await?;
         // No job is started later than this.
@@ -168,11 +213,15 @@ impl IntoFuture for Pausing {
         let Self { app, pause } = self;
         async move {
             let pause = pause?;
+            if let Scope::Schedule(name) = pause.scope() {
+                pause_schedule(&app, name, &pause).await?;
+                return Ok(pause);
+            }
             let encode = |source: serde_json::Error| Error::Encode { what: "the pause".into(), source: source.into() };
             let value = pause.value().map_err(encode)?;
             let name = pause.scope().to_string();
             app.change_note(kind::PAUSE, &name, |found| {
-                Some(write(kind::PAUSE, &name, value.clone(), pause.until, found))
+                Ok(Some(write(kind::PAUSE, &name, value.clone(), pause.until, found)))
             })
             .await?;
             Ok(pause)

@@ -257,6 +257,7 @@ mod tests {
             started: second(0),
             queues,
             tasks,
+            schedules: Vec::new(),
             concurrency: 8,
             version: String::new(),
         };

@@ -1,8 +1,10 @@
 //! What every part of an application shares: its store, clock, states and limits.
 
+pub(crate) mod holders;
 pub(crate) mod notes;
 pub(crate) mod outage;
 pub(crate) mod patience;
+pub(crate) mod schedules;
 pub(crate) mod suspects;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +21,7 @@ use crate::{
     model::{
         job::{Counts, Job, JobId, Standing},
         limits::{Limits, check_name},
+        schedule::definition::CodeSchedule,
     },
     schema::{TaskExecSchema, need::Need},
     store::Store,
@@ -41,6 +44,8 @@ pub(crate) struct App {
     pub(crate) outage: Arc<Outage>,
     pub(crate) around: Arounds,
     pub(crate) trace: TraceContext,
+    /// The schedules that stand in the code of the program.
+    pub(crate) schedules: Vec<CodeSchedule>,
 }
 
 /// How long the store keeps jobs after their end.

@@ -11,6 +11,8 @@ use crate::{
 pub(crate) mod kind {
     /// What is paused, by the text of its scope.
     pub(crate) const PAUSE: &str = "pause";
+    /// The schedules, by their names.
+    pub(crate) const SCHEDULE: &str = "schedule";
     /// The cards of tasks, by their names.
     pub(crate) const TASK: &str = "task";
     /// The cards of workers, by their ids.
@@ -38,12 +40,12 @@ impl App {
         &self,
         kind: &'static str,
         name: &str,
-        decide: impl Fn(Option<&Note>) -> Option<NoteChange> + Send,
+        decide: impl Fn(Option<&Note>) -> Result<Option<NoteChange>> + Send,
     ) -> Result<bool> {
         let mut patience = Patience::new(&*self.store);
         for _ in 0..TRIES {
             let notes = patience.call(|| self.store.notes(kind)).await?;
-            let Some(change) = decide(notes.iter().find(|note| note.name == name)) else { return Ok(false) };
+            let Some(change) = decide(notes.iter().find(|note| note.name == name))? else { return Ok(false) };
             if patience.call(|| self.store.note(vec![change.clone()], Vec::new())).await? == Written::Yes {
                 return Ok(true);
             }

@@ -6,7 +6,7 @@ use std::{error::Error as StdError, fmt};
 
 use self::text::chain_until;
 pub(crate) use self::text::{bounded, sources};
-use crate::model::{job::JobId, limits::OverLimit, search::SearchError};
+use crate::model::{job::JobId, limits::OverLimit, schedule::ScheduleError, search::SearchError};
 
 /// A result whose error is qtasks' own, where no other is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -197,6 +197,31 @@ pub enum Error {
         /// The file and line of the other.
         second: String,
     },
+
+    /// The expression or the time zone of a schedule is wrong.
+    #[error("the schedule `{name}`: {source}")]
+    Schedule {
+        /// The name of the schedule.
+        name: String,
+        source: ScheduleError,
+    },
+
+    /// Two schedules in the code of this program have one name.
+    #[error(
+        "two schedules are named `{name}`; the schedule of a task has the name of the task, so give the other one another"
+    )]
+    DuplicateSchedule { name: String },
+
+    /// The store has no schedule of this name.
+    #[error("no schedule of this store is named `{name}`")]
+    NoSuchSchedule { name: String },
+
+    /// A schedule stands in the code of a running worker, so it cannot be removed from the store.
+    #[error(
+        "the schedule `{name}` stands in the code of a running worker, which would write it again; pause it, or take it out of \
+         the code"
+    )]
+    InCode { name: String },
 
     /// A task needs a state that the application was not given.
     #[error("the task `{task}` needs a `State<{state}>`; give it with `QueueTasks::builder().state(..)`")]

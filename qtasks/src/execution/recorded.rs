@@ -20,6 +20,7 @@ use crate::{
         pending::BoxedHandler,
     },
     schema::{Checkpoint, Generating, Resume, returns::Reply},
+    telemetry::{self, numbers::Timer},
 };
 
 /// Keeps new steps on the journal, and answers recorded ones from the record.
@@ -59,7 +60,10 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             let step = |handling| (hash, bytes, call(handler, value, handling));
             return self.handle_in_store::<R, L>(step, wants_reply).await;
         }
-        let (kept, reply) = match handler.handle(yielded.value, self.attempt).await {
+        let timer = Timer::of_value(seq - self.recorded);
+        let handled = handler.handle(yielded.value, self.attempt).await;
+        telemetry::handled(self.attempt.inner.context.task().name, timer);
+        let (kept, reply) = match handled {
             Ok(reply) => {
                 let json = self.attempt.encode(&reply)?;
                 let recorded = Some(&json).filter(|_| yielded.wants_reply && !json::is_exact::<R>()).cloned();

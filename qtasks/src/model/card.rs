@@ -21,6 +21,9 @@ pub struct WorkerCard {
     pub queues: Vec<String>,
     /// The tasks that it runs.
     pub tasks: Vec<String>,
+    /// The schedules in its code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<String>,
     /// How many jobs it runs at once.
     pub concurrency: usize,
     /// The version of its qtasks.

@@ -4,7 +4,10 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use jiff::Timestamp;
 
-use super::job::{Job, JobId, State, StateKind};
+use super::{
+    job::{Job, JobId, State, StateKind},
+    schedule::tick,
+};
 
 /// Which jobs to find, and in which order. The default finds all, the newest first. Where several values are named, one of
 /// them has to fit.
@@ -19,6 +22,8 @@ pub struct Find {
     pub states: Vec<StateKind>,
     /// Only jobs whose id begins so.
     pub id: Option<IdPrefix>,
+    /// Only jobs of these schedules.
+    pub schedules: Vec<String>,
     /// Only jobs that were enqueued at this time or later.
     pub after: Option<Timestamp>,
     /// Only jobs that were enqueued before this time.
@@ -137,7 +142,7 @@ impl Find {
         let call = &job.call;
         self.passes_lane(&call.queue, &call.task)
             && self.passes_state(job.standing.state.kind())
-            && self.id.as_ref().is_none_or(|prefix| prefix.ids().contains(&call.id))
+            && self.passes_id(call.id)
             && self.after.is_none_or(|after| call.enqueued >= after)
             && self.before.is_none_or(|before| call.enqueued < before)
             && self.ended_after.is_none_or(|after| job.ended.is_some_and(|ended| ended >= after))
@@ -152,6 +157,12 @@ impl Find {
         named(&self.tasks, task)
             && named(&self.queues, queue)
             && self.words.iter().all(|word| has(task, word) || has(queue, word))
+    }
+
+    /// Whether the job of this id may be among those to be found.
+    pub(crate) fn passes_id(&self, id: JobId) -> bool {
+        self.id.as_ref().is_none_or(|prefix| prefix.ids().contains(&id))
+            && (self.schedules.is_empty() || self.schedules.iter().any(|name| tick::is_of(id, name)))
     }
 
     /// Whether jobs in this state may be among those to be found.

@@ -10,4 +10,5 @@ pub(crate) mod pause;
 pub(crate) mod pending;
 pub(crate) mod result;
 pub(crate) mod retry;
+pub(crate) mod schedule;
 pub(crate) mod search;

@@ -1,4 +1,4 @@
-//! What is paused: a queue, a task, or everything.
+//! What is paused: a queue, a task, a schedule, or everything.
 
 use std::fmt;
 
@@ -17,6 +17,8 @@ pub enum Scope<'n> {
     Queue(&'n str),
     /// The jobs of this task, in whatever queue.
     Task(&'n str),
+    /// The ticks of this schedule. The jobs that it has enqueued before are not covered.
+    Schedule(&'n str),
 }
 
 impl<'n> Scope<'n> {
@@ -26,6 +28,7 @@ impl<'n> Scope<'n> {
             None if text == "all" => Some(Self::All),
             Some(("queue", name)) => Some(Self::Queue(name)),
             Some(("task", name)) => Some(Self::Task(name)),
+            Some(("schedule", name)) => Some(Self::Schedule(name)),
             _ => None,
         }
     }
@@ -36,22 +39,25 @@ impl<'n> Scope<'n> {
             Self::All => true,
             Self::Queue(name) => name == queue,
             Self::Task(name) => name == task,
+            Self::Schedule(_) => false,
         }
     }
 }
 
-/// `all`, `queue:NAME` or `task:NAME`.
+/// `all`, `queue:NAME`, `task:NAME` or `schedule:NAME`.
 impl fmt::Display for Scope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.write_str("all"),
             Self::Queue(name) => write!(f, "queue:{name}"),
             Self::Task(name) => write!(f, "task:{name}"),
+            Self::Schedule(name) => write!(f, "schedule:{name}"),
         }
     }
 }
 
-/// A pause: no job that it covers is started, while jobs that run go on and new ones are taken in.
+/// A pause: no job that it covers is started, while jobs that run go on and new ones are taken in. That of a schedule: the
+/// schedule does not fire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pause {
@@ -69,9 +75,9 @@ pub struct Pause {
     pub stops: bool,
 }
 
-/// What the note of a pause says.
-#[derive(Serialize, Deserialize)]
-struct Said {
+/// What a note says of a pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Said {
     since: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     because: Option<String>,
@@ -95,14 +101,27 @@ impl Pause {
     /// The pause that a note of this name says. A newer qtasks may know scopes that this one does not.
     pub(crate) fn read(name: &str, value: &Json, until: Option<Timestamp>) -> Option<Self> {
         Scope::parse(name)?;
-        let Said { since, because, by, stops } = value.decode().ok()?;
-        Some(Self { scope: name.to_owned(), since, until, because, by, stops })
+        Some(Self::of(name.to_owned(), until, value.decode().ok()?))
+    }
+
+    /// The pause of a schedule, which stands in the schedule's own note.
+    pub(crate) fn of_schedule(name: &str, until: Option<Timestamp>, said: Said) -> Self {
+        Self::of(Scope::Schedule(name).to_string(), until, said)
+    }
+
+    fn of(scope: String, until: Option<Timestamp>, Said { since, because, by, stops }: Said) -> Self {
+        Self { scope, since, until, because, by, stops }
     }
 
     /// What its note says.
     pub(crate) fn value(&self) -> Result<Json, serde_json::Error> {
+        Json::encode(&self.said())
+    }
+
+    /// What a note says of it beside when it ends.
+    pub(crate) fn said(&self) -> Said {
         let Self { since, because, by, stops, .. } = self.clone();
-        Json::encode(&Said { since, because, by, stops })
+        Said { since, because, by, stops }
     }
 
     /// Whether it still holds.
@@ -123,6 +142,7 @@ impl fmt::Display for Pause {
             Scope::All => f.write_str("everything is paused")?,
             Scope::Queue(name) => write!(f, "the queue `{name}` is paused")?,
             Scope::Task(name) => write!(f, "the task `{name}` is paused")?,
+            Scope::Schedule(name) => write!(f, "the schedule `{name}` is paused")?,
         }
         write!(f, " since {:.0}", self.since)?;
         if let Some(by) = &self.by {
@@ -145,7 +165,7 @@ mod tests {
     #[test]
     fn a_pause_is_read_as_it_was_written() {
         let since = "2026-11-01T09:00:00Z".parse().unwrap();
-        for scope in [Scope::All, Scope::Queue("mail"), Scope::Task("queue:a")] {
+        for scope in [Scope::All, Scope::Queue("mail"), Scope::Task("queue:a"), Scope::Schedule("b")] {
             let pause = Pause {
                 until: Some(Timestamp::MAX),
                 because: Some("provider \"down\"".into()),

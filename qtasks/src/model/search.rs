@@ -65,8 +65,7 @@ fn named(word: Option<&str>) -> String {
 }
 
 /// The words of the language, for whom one was wrong.
-const WORDS: &str =
-    "`state:`, `task:`, `queue:`, `id:`, `error:`, `after:`, `before:`, `ended-after:`, `ended-before:`, `order:`";
+const WORDS: &str = "`state:`, `task:`, `queue:`, `schedule:`, `id:`, `error:`, `after:`, `before:`, `ended-after:`, `ended-before:`, `order:`";
 
 impl Find {
     /// Reads a search: words such as `state:dead task:import,report args.user.id:42 after:2h`, which all have to fit, with a
@@ -76,6 +75,7 @@ impl Find {
     /// | --- | --- |
     /// | `state:dead` | in this state |
     /// | `task:import`, `queue:mail` | of this task, of this queue |
+    /// | `schedule:digest` | that this schedule has enqueued |
     /// | `id:0193`, or `0193` alone | whose id begins so |
     /// | `import` alone | with this in the name of their task or queue |
     /// | `args.user.id:42` | with this argument; numbers compare as numbers |
@@ -120,6 +120,7 @@ impl Term {
             }
             "task" => find.tasks.extend(self.values),
             "queue" => find.queues.extend(self.values),
+            "schedule" => find.schedules.extend(self.values),
             "id" => find.id = Some(IdPrefix::from_str(&self.one()?)?),
             "error" => find.error = Some(self.one()?),
             "after" => find.after = Some(parse_time(&self.one()?, now)?),
@@ -259,7 +260,7 @@ impl fmt::Display for Find {
                 self.states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(",")
             ));
         }
-        for (word, names) in [("task", &self.tasks), ("queue", &self.queues)] {
+        for (word, names) in [("task", &self.tasks), ("queue", &self.queues), ("schedule", &self.schedules)] {
             terms.extend((!names.is_empty()).then(|| format!("{word}:{}", list(names))));
         }
         terms.extend(self.id.iter().map(|id| format!("id:{id}")));

@@ -7,7 +7,11 @@ pub(crate) mod returns;
 use std::time::Duration;
 
 use self::{collect::Declared, need::Need};
-use crate::model::{job::Shape, retry::Retry};
+use crate::model::{
+    job::Shape,
+    retry::Retry,
+    schedule::{ScheduleOptions, grammar},
+};
 
 /// What is known of a task before it runs: its name, how it runs, its options, where it stands.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct TaskExecSchema {
     pub retry: Retry,
     /// How long one attempt may last.
     pub max_time: Option<Duration>,
+    /// When the task is enqueued by itself, without arguments.
+    pub schedule: Option<ScheduleSchema>,
     /// Words to find the task by.
     pub tags: &'static [&'static str],
     /// What the task is for.
@@ -44,6 +50,18 @@ pub struct TaskExecSchema {
     pub line: u32,
     /// What the task takes from its application, and what its handler takes.
     needs: [Option<Needs>; 2],
+}
+
+/// The schedule of a task, as its attribute has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScheduleSchema {
+    /// When the task is enqueued, as a cron expression or `every 15m`.
+    pub expression: &'static str,
+    /// The zone in which its times are meant.
+    pub timezone: &'static str,
+    /// What becomes of ticks that are missed or overlap, and the jitter.
+    pub options: ScheduleOptions,
 }
 
 /// Lists what a function takes from the application.
@@ -108,6 +126,7 @@ impl TaskExecSchema {
             priority: 0,
             retry: Retry::DEFAULT,
             max_time: None,
+            schedule: None,
             tags: &[],
             description: None,
             handler: None,
@@ -153,6 +172,11 @@ impl TaskExecSchema {
         self
     }
 
+    pub const fn schedule(mut self, schedule: ScheduleSchema) -> Self {
+        self.schedule = Some(schedule);
+        self
+    }
+
     pub const fn tags(mut self, tags: &'static [&'static str]) -> Self {
         self.tags = tags;
         self
@@ -182,6 +206,20 @@ impl TaskExecSchema {
     /// Where the task stands.
     pub(crate) fn location(&self) -> String {
         format!("{} ({}:{})", self.module, self.file, self.line)
+    }
+}
+
+#[doc(hidden)]
+impl ScheduleSchema {
+    /// # Panics
+    ///
+    /// Where the expression is wrong: when the program is compiled.
+    #[track_caller]
+    pub const fn new(expression: &'static str, timezone: &'static str, options: ScheduleOptions) -> Self {
+        match grammar::parse(expression) {
+            Ok(_) => Self { expression, timezone, options },
+            Err(wrong) => panic!("{}", wrong.message()),
+        }
     }
 }
 

@@ -25,10 +25,11 @@ use self::{
     spans::failed,
 };
 use crate::{
-    error::Error,
+    error::{Error, chain},
     model::{
         job::{Ending, Job, JobCall, JobId, NextState, Standing, State, StateKind, WorkerId},
         lifecycle::Outcome,
+        schedule::ScheduleError,
     },
 };
 
@@ -53,6 +54,42 @@ pub(crate) fn starts(job: &Job) {
         target: "qtasks", job = %job.call.id, task = job.call.task, queue = job.call.queue, attempt = job.standing.attempt,
         "the attempt starts"
     );
+}
+
+/// Times the handler of a value, where the value is one that is timed.
+#[inline]
+pub(crate) fn handled(task: &str, timer: Option<Timer>) {
+    if let Some(timer) = timer {
+        note(&Event::Handled { task, took: timer.elapsed() });
+    }
+}
+
+/// Counts a job that a schedule has enqueued.
+pub(crate) fn enqueued(queue: &str, task: &str) {
+    note(&Event::Enqueued(Lane { queue, task }));
+}
+
+pub(crate) fn schedule_fired(schedule: &str, tick: Timestamp, now: Timestamp) {
+    note(&Event::Fired { schedule, lag: now.duration_since(tick).as_secs_f64() });
+    debug!(target: "qtasks", schedule, %tick, late = %now.duration_since(tick), "the schedule fires");
+}
+
+pub(crate) fn schedule_missed(schedule: &str, missed: u64, last: Option<Timestamp>) {
+    let last = last.map(tracing::field::display);
+    warn!(target: "qtasks", schedule, missed, last, "no worker fired the schedule in time, and ticks of it are passed over");
+}
+
+/// A tick at which a job was to be enqueued that something stands before.
+pub(crate) fn tick_refused(schedule: &str, tick: Timestamp, error: &Error) {
+    warn!(target: "qtasks", schedule, %tick, error = chain(error), "the tick enqueues no job");
+}
+
+pub(crate) fn schedule_unreadable(schedule: &str, error: &ScheduleError) {
+    warn!(target: "qtasks", schedule, %error, "this worker does not fire a schedule that it cannot read");
+}
+
+pub(crate) fn schedule_left(schedule: &str) {
+    info!(target: "qtasks", schedule, "no running worker has the schedule in its code any more; it does not fire");
 }
 
 /// How an attempt ended, to be logged when that is settled.
@@ -157,7 +194,7 @@ pub(crate) fn lost_attempt(job: &Job, found: Option<&Standing>) {
 pub(crate) fn taken_over(job: &Job, is_known: bool, from: WorkerId, silent: Option<Duration>, outcome: &Outcome) {
     let Outcome { failures, next, .. } = outcome;
     let task = if is_known { &*job.call.task } else { OTHER };
-    note(&Event::Lost(Lane { queue: &job.call.queue, task }, next.kind()));
+    note(&Event::Lost(Lane { queue: &job.call.queue, task }, next.kind(), silent));
     let (id, task, attempt) = (job.call.id, &job.call.task, job.standing.attempt);
     match silent {
         None => info!(

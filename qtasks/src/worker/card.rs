@@ -30,11 +30,7 @@ pub(crate) async fn write_cards(app: &App, id: WorkerId, queues: &[String], conc
     let tasks = app.registry.schemas().map(task_card).collect::<Result<Vec<_>>>()?;
     let mut patience = Patience::new(&*app.store);
     for _ in 0..TRIES {
-        let notes = match patience.call(|| app.store.notes(kind::TASK)).await {
-            // A store without notes has no cards.
-            Err(Error::Unsupported(_)) => return Ok(()),
-            notes => notes?,
-        };
+        let notes = patience.call(|| app.store.notes(kind::TASK)).await?;
         let mut changes: Vec<_> = tasks.iter().filter_map(|(name, card)| change(&notes, name, card)).collect();
         changes.push(write(kind::WORKER, &id.to_string(), worker.clone(), None, None));
         if patience.call(|| app.store.note(changes.clone(), Vec::new())).await? == Written::Yes {
@@ -71,6 +67,7 @@ fn card(app: &App, queues: &[String], concurrency: usize) -> WorkerCard {
         started: app.clock.now(),
         queues: queues.to_vec(),
         tasks: app.registry.schemas().filter(is_run).map(|schema| schema.name.to_owned()).collect(),
+        schedules: app.schedules.iter().map(|schedule| schedule.name.clone()).collect(),
         concurrency,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

@@ -5,6 +5,7 @@ pub(crate) mod body;
 pub(crate) mod card;
 pub(crate) mod delayed;
 pub(crate) mod dispatcher;
+mod gauges;
 pub(crate) mod heartbeat;
 pub(crate) mod lease_table;
 pub(crate) mod maintenance;
@@ -41,7 +42,7 @@ use self::{
     dispatcher::Dispatcher,
     heartbeat::{FIRST_BEAT, Heartbeat},
     lease_table::LeaseTable,
-    maintenance::{pruner, unserved},
+    maintenance::{pruner, scheduler, unserved},
     pauses::Pauses,
     rates::Rates,
     recorder::Recorder,
@@ -104,7 +105,8 @@ impl WorkerBuilder {
     /// # Errors
     ///
     /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
-    /// name, [`Error::Store`] when the store does not answer, and [`Error::Misuse`] outside of a tokio runtime, in one
+    /// name, [`Error::Schedule`] for a wrong schedule or time zone in the code, [`Error::Store`] when the store does not answer, and
+    /// [`Error::Misuse`] outside of a tokio runtime, in one
     /// without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`](crate::Clock::tokio)).
     pub async fn start(self) -> Result<Worker> {
         let runtime = runtime_with_timers()?;
@@ -124,6 +126,8 @@ impl WorkerBuilder {
         queues.iter().try_for_each(|queue| check_name("queue", queue))?;
         let is_listened_to = |task: &&TaskExecSchema| queues.iter().any(|queue| queue == task.queue);
         self.app.check_needs(self.app.registry.schemas().filter(is_listened_to))?;
+
+        self.app.check_schedules()?;
 
         let (id, clock) = (WorkerId::new(), &self.app.clock);
         let asked = clock.uptime();
@@ -232,7 +236,9 @@ impl Worker {
         let reading = shared.clone();
         parts.spawn(run_unless(finished.clone(), async move { reading.pauses.keep_reading(&reading.app).await }));
         parts.spawn(run_unless(given_up(), report(shared.clone(), finished.clone())));
+        parts.spawn(run_unless(given_up(), gauges::keep_telling(shared.clone(), finished.clone())));
         parts.spawn(run_unless(given_up(), pruner::run(app.clone(), shared.stopping.clone())));
+        parts.spawn(run_unless(given_up(), scheduler::run(shared.clone())));
         parts.spawn(run_unless(given_up(), unserved::run(shared.clone(), queues.clone())));
         let (idling, idle) = watch::channel(false);
         let dispatcher = Dispatcher::new(shared.clone(), queues, concurrency, idling);

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Uptime,
     environment::{App, notes::kind, outage::FailingCaller},
-    error::Error,
     model::{job::JobCall, pause::Pause},
 };
 
@@ -42,6 +41,13 @@ pub(crate) struct Seen {
     pauses: Arc<[Pause]>,
 }
 
+impl Seen {
+    /// The pauses that hold.
+    pub(crate) fn holding(&self, now: Timestamp) -> Vec<Pause> {
+        self.pauses.iter().filter(|pause| pause.holds(now)).cloned().collect()
+    }
+}
+
 impl Pauses {
     /// Of a worker for which nothing has been read yet. `stopping` is cancelled when the worker stops.
     pub(crate) fn new(stopping: CancellationToken) -> Self {
@@ -63,7 +69,6 @@ impl Pauses {
                     let pauses = notes.iter().filter_map(|note| Pause::read(&note.name, &note.value, note.until));
                     self.learn(asked, pauses.collect(), app.clock.now());
                 }
-                Err(Error::Unsupported(_)) => self.learn(asked, Arc::new([]), app.clock.now()),
                 Err(error) => app.outage.failed(&mut failing, "read what is paused", &error),
             }
             tokio::select! {
@@ -146,8 +151,7 @@ impl PauseWatch {
         if !self.seen.has_changed().unwrap_or(false) && self.holding.iter().all(|pause| pause.holds(now)) {
             return false;
         }
-        let pauses = self.seen.borrow_and_update().pauses.clone();
-        let holding: Vec<_> = pauses.iter().filter(|pause| pause.holds(now)).cloned().collect();
+        let holding = self.seen.borrow_and_update().holding(now);
         std::mem::replace(&mut self.holding, holding) != self.holding
     }
 

@@ -3,21 +3,26 @@
 mod numbers;
 mod spans;
 
-use std::{collections::BTreeMap, result, sync::Arc};
+use std::{collections::BTreeMap, result, sync::Arc, time::Duration};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::{
     InMemoryMetricExporter, SdkMeterProvider,
     data::{AggregatedMetrics, MetricData},
 };
-use qtasks::{prelude::*, store::Memory};
+use qtasks::{
+    Clock, Scope,
+    prelude::*,
+    store::{Ask, Memory},
+};
 use qtasks_tests::{
     Place, Stage,
     edge::{Behind, CarryOut, Edge},
     eventually, in_time,
+    jobs::ask,
     ledger::Ledger,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 use tracing::{Instrument as _, Level};
 
 use self::{numbers::Counted, spans::Recorded};
@@ -178,9 +183,74 @@ async fn jobs_attempts_values_and_slots_are_counted() {
     eventually("the slots are counted", slots).await;
     worker.shutdown().await.unwrap();
     let lines = counted_here.lines();
-    // How many calls there are depends on how jobs fall together.
-    let lines: Vec<_> = lines.lines().filter(|line| !line.starts_with("qtasks_commit_seconds")).collect();
+    // How many calls there are depends on how jobs fall together, and what the store has on when it is asked.
+    let by_chance =
+        ["qtasks_commit_seconds", "qtasks_waiting", "qtasks_running", "qtasks_dead", "qtasks_oldest_due_seconds"];
+    let is_certain = |line: &&str| !by_chance.iter().any(|name| line.starts_with(name));
+    let lines: Vec<_> = lines.lines().filter(is_certain).collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_of_the_whole_store_are_told_and_what_is_paused() {
+    let _turn = TURN.lock().await;
+    let counted_here = Counted::listen();
+    let stage = Stage::in_memory(|builder| builder.clock(Clock::tokio())).await;
+    let app = &stage.app;
+    app.enqueue(panics_once(String::new()).queue("first")).await.unwrap();
+    app.enqueue_json("nobody_knows_it", &serde_json::json!({})).await.unwrap();
+    app.enqueue_json("nor_that", &serde_json::json!({})).await.unwrap();
+    in_time(app.worker().queues(["first"]).run_until_idle()).await.unwrap();
+    app.pause(Scope::Queue("later")).await.unwrap();
+    let job = app.enqueue(counted(1).queue("later")).await.unwrap();
+    let worker = app.worker().queues(["later"]).start().await.unwrap();
+    sleep(Duration::from_secs(15)).await;
+    let told = counted_here.lines();
+    let has = |line: &str| told.lines().any(|found| found == line);
+    assert!(has("qtasks_dead{queue=first,task=panics_once} 1"), "{told}");
+    assert!(has("qtasks_waiting{queue=later,task=counted} 1") && has("qtasks_paused{scope=queue:later} 1"), "{told}");
+    assert!(has("qtasks_waiting{queue=default,task=other} 2"), "tasks that the program does not know are one");
+    let oldest = counted_here
+        .lines()
+        .lines()
+        .find_map(|line| line.strip_prefix("qtasks_oldest_due_seconds{queue=later,task=counted} ")?.parse().ok());
+    assert!(oldest.is_some_and(|oldest: f64| (5.0..=15.0).contains(&oldest)), "{oldest:?}");
+    app.resume(Scope::Queue("later")).await.unwrap();
+    job.result().await.unwrap();
+    sleep(Duration::from_secs(11)).await;
+    let gone = ["qtasks_waiting{queue=later,task=counted}", "qtasks_oldest_due_seconds{queue=later", "qtasks_paused"];
+    assert!(gone.iter().all(|name| !counted_here.lines().contains(name)), "{}", counted_here.lines());
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_job_was_lost_is_timed() {
+    let _turn = TURN.lock().await;
+    let counted_here = Counted::listen();
+    let stage = Stage::in_memory(|builder| builder.clock(Clock::tokio())).await;
+    let job = stage.app.enqueue(counted(1)).await.unwrap();
+    // By a worker that is never heard of again.
+    let leased = stage
+        .store
+        .lease(Ask { tasks: ["counted"].into(), now: qtasks::jiff::Timestamp::MAX, ..ask(1) })
+        .await
+        .unwrap();
+    assert_eq!(leased.jobs.len(), 1);
+    let worker = stage.app.worker().start().await.unwrap();
+    job.result().await.unwrap();
+    let lines = counted_here.lines();
+    assert!(lines.contains("qtasks_recovery_seconds{queue=default,task=counted} 1\n"), "{lines}");
+    worker.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_values_the_first_and_some_later_ones_are_timed() {
+    let _turn = TURN.lock().await;
+    let counted_here = Counted::listen();
+    let app = QueueTasks::open("memory:").await.unwrap();
+    ended(&app, [app.enqueue(counted(640)).await.unwrap()]).await;
+    let lines = counted_here.lines();
+    assert!(lines.contains("qtasks_handler_seconds{task=counted} 73\n"), "64, and 9 of the other 576: {lines}");
 }
 
 fn attributes<'a>(all: impl Iterator<Item = &'a KeyValue>) -> String {

@@ -68,8 +68,8 @@ impl GaugeFn for Number {
         self.add(-value);
     }
 
-    fn set(&self, _value: f64) {
-        unreachable!("qtasks only adds")
+    fn set(&self, value: f64) {
+        kept().insert(self.0.clone(), value);
     }
 }
 

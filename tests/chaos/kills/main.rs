@@ -18,6 +18,7 @@ mod saves_on_postgres;
 mod saves_on_sqlite;
 mod storm;
 mod tasks;
+mod ticks;
 mod watch;
 
 use std::{
@@ -40,8 +41,9 @@ use qtasks_tests::{
     clock::Clock,
     kills::check::{self, Findings, check},
 };
-use storm::{Kills, Storm};
+use storm::{Kills, Program, Storm};
 use tasks::plain;
+use ticks::Ticks;
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use watch::{Watch, await_plain, follow};
 
@@ -82,6 +84,9 @@ struct Args {
     /// Have the clocks of workers be by so many seconds behind, right and by so many ahead, one after the other. On Linux.
     #[arg(long, default_value_t = 0)]
     skew: i32,
+    /// Have the workers fire a schedule each second, and look for ticks that were lost.
+    #[arg(long)]
+    fires: bool,
     /// What chance begins with.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -95,12 +100,13 @@ async fn main() -> anyhow::Result<ExitCode> {
     let (mut rng, begun) = (Rng::with_seed(args.seed), Instant::now());
     let app = QueueTasks::open(&place.url).await?;
     let (program, kinds) = place.cast(args.transactional)?;
-    let clocks = clocks(args.skew);
-    let mut storm = Storm::begin(folder.path(), &place.url, program, clocks, args.workers, args.jobs, rng.fork())?;
+    let program = Program { name: program, clocks: clocks(args.skew), fires: args.fires };
+    let mut storm = Storm::begin(folder.path(), &place.url, program, args.workers, args.jobs, rng.fork())?;
 
     let (watch, over) = (Arc::<Watch>::default(), Arc::<AtomicBool>::default());
     let longest = args.longest.unwrap_or((args.values / 50).clamp(2, 1_500));
-    let work = Work { app, kinds, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs, longest };
+    let work =
+        Work { app: app.clone(), kinds, watch: watch.clone(), over: over.clone(), rng, at_once: args.jobs, longest };
     let mut work = tokio::spawn(work.run(args.values));
     storm.rage(args.kills, Duration::from_secs_f64(args.seconds / args.kills.max(1) as f64)).await?;
     over.store(true, Relaxed);
@@ -117,15 +123,15 @@ async fn main() -> anyhow::Result<ExitCode> {
     let findings = check(&jobs, &processes);
     let rows = if args.transactional { Some(Rows::of(&place, &jobs)?) } else { None };
     let line = report(&kills, &jobs, &findings, &watch);
-    println!(
-        "{line}{} in {:.0} s",
-        rows.as_ref().map(Rows::to_string).unwrap_or_default(),
-        begun.elapsed().as_secs_f64()
-    );
+    let ticks = if args.fires { Some(Ticks::of(&app).await?) } else { None };
+    let more = [rows.as_ref().map(Rows::to_string), ticks.as_ref().map(Ticks::to_string)];
+    let more: String = more.into_iter().flatten().collect();
+    println!("{line}{more} in {:.0} s", begun.elapsed().as_secs_f64());
     let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
     let good = watch.is_good()
         && watch.troubles.load(Relaxed) == 0
         && rows.is_none_or(|rows| rows.are_exact())
+        && ticks.is_none_or(|ticks| ticks.are_all_there())
         && findings.again_after_record.is_empty()
         && findings.robbed.is_empty()
         && findings.resumed.iter().all(|wait| *wait < within)

@@ -26,8 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Storm {
     folder: PathBuf,
     url: String,
-    program: &'static str,
-    clocks: Vec<Clock>,
+    program: Program,
     concurrency: usize,
     rng: Rng,
     working: Vec<Worker>,
@@ -37,6 +36,15 @@ pub(crate) struct Storm {
     gone: Vec<Worker>,
     started: usize,
     pub(crate) kills: Kills,
+}
+
+/// What the workers are.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    /// The clocks that they go by in turn; the machine's, where there are none.
+    pub(crate) clocks: Vec<Clock>,
+    /// Whether they have a schedule of each second in their code.
+    pub(crate) fires: bool,
 }
 
 /// How often each signal was sent.
@@ -54,13 +62,11 @@ impl Kills {
 }
 
 impl Storm {
-    /// Starts `workers` of them, each a process of `program`, whose files stand in `folder`. They go by `clocks` in turn,
-    /// where there are any.
+    /// Starts `workers` of them, each a process of `program`, whose files stand in `folder`.
     pub(crate) fn begin(
         folder: &Path,
         url: &str,
-        program: &'static str,
-        clocks: Vec<Clock>,
+        program: Program,
         workers: usize,
         concurrency: usize,
         rng: Rng,
@@ -69,7 +75,6 @@ impl Storm {
             folder: folder.to_owned(),
             url: url.to_owned(),
             program,
-            clocks,
             concurrency,
             rng,
             working: Vec::new(),
@@ -189,11 +194,12 @@ impl Storm {
 
     fn start(&mut self) -> anyhow::Result<()> {
         let ledger = self.folder.join(format!("ledger-{}", self.started));
-        let program = std::env::current_exe()?.with_file_name(self.program);
-        let mut command = Command::new(program);
-        if !self.clocks.is_empty() {
-            self.clocks[self.started % self.clocks.len()].give(&mut command);
+        let Program { name, clocks, fires } = &self.program;
+        let mut command = Command::new(std::env::current_exe()?.with_file_name(name));
+        if !clocks.is_empty() {
+            clocks[self.started % clocks.len()].give(&mut command);
         }
+        command.args(fires.then_some("--fires"));
         self.working.push(Worker::start(command, &self.url, self.concurrency, ledger)?);
         self.started += 1;
         Ok(())

@@ -63,6 +63,13 @@ pub(crate) async fn plain(ctx: TaskContext, site: State<Site>, value: u64) -> Re
     if ctx.attempt() % 3 == 1 { Err("on purpose".to_owned()) } else { Ok(reply) }
 }
 
+/// The schedule of each second.
+pub(crate) const SECONDS: &str = "seconds";
+
+/// What that enqueues.
+#[qtask(retry = 1_000_000)]
+pub(crate) async fn each_second() {}
+
 async fn handle(value: u64, site: State<Site>, ctx: TaskContext) -> u64 {
     carry_out(site.begun(&ctx, value), value, &site, &ctx).await
 }

@@ -3,11 +3,11 @@
 use std::{io, path::PathBuf, process::exit, thread, time::Duration};
 
 use clap::Parser;
-use qtasks::prelude::*;
+use qtasks::{Missed, ScheduleOptions, prelude::*};
 use qtasks_tests::kills::ledger::Ledger;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::tasks::Site;
+use crate::tasks::{SECONDS, Site, each_second};
 
 /// Works on a store until it is killed.
 #[derive(Parser)]
@@ -22,18 +22,26 @@ struct Args {
     /// How many milliseconds a handler takes.
     #[arg(long, default_value_t = 0)]
     pause: u64,
+    /// Have a schedule of each second.
+    #[arg(long)]
+    fires: bool,
 }
 
 /// Works on the store that the command line names until SIGTERM says to stop.
 pub(crate) async fn work_as_told() -> anyhow::Result<()> {
-    let Args { work_on, ledger, jobs, pause } = Args::parse();
+    let Args { work_on, ledger, jobs, pause, fires } = Args::parse();
     end_with_the_parent()?;
     // From the first moment on, so that it is never missed; before the ledger, which shows that it is heard.
     let mut told_to_stop = signal(SignalKind::terminate())?;
     let ledger = Ledger::create(&ledger)?;
     let store = qtasks::store::open(&work_on).await?;
     let site = Site { ledger, store: store.clone(), pause: Duration::from_millis(pause) };
-    let app = QueueTasks::builder().store_at(store).state(site).build().await?;
+    let mut builder = QueueTasks::builder().store_at(store).state(site);
+    if fires {
+        let options = ScheduleOptions::default().missed(Missed::All);
+        builder = builder.schedule_with(SECONDS, each_second(), "* * * * * *", "UTC", options);
+    }
+    let app = builder.build().await?;
     let worker = app.worker().concurrency(jobs).start().await?;
     told_to_stop.recv().await;
     Ok(worker.shutdown().await?)

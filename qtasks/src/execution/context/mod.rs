@@ -1,5 +1,7 @@
 //! What a running task can ask of the application that runs it.
 
+mod exit;
+mod leaving;
 mod once;
 
 use std::{
@@ -7,7 +9,7 @@ use std::{
     fmt,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
@@ -16,14 +18,15 @@ use futures::future::{BoxFuture, Either, select};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use self::exit::Exit;
 use super::{end::End, journal::memo::Memos, stopped::Stopped};
 use crate::{
     error::{Error, Result},
-    model::job::{JobId, Progress, Step},
-    runtime::{
-        clock_hold,
-        guard::{self, ENDED},
+    model::{
+        job::{JobId, Progress, Step},
+        schedule::tick,
     },
+    runtime::{clock_hold, guard},
     schema::TaskExecSchema,
 };
 
@@ -116,13 +119,6 @@ pub(crate) trait Host: Any + Send + Sync {
     fn last_step(&self, job: JobId) -> BoxFuture<'_, Result<Option<Step>>>;
 }
 
-/// The way out for a body that cannot go on: the reason is the end of the attempt, whatever the body returns.
-#[derive(Default)]
-struct Exit {
-    reason: Mutex<Option<Stopped>>,
-    taken: CancellationToken,
-}
-
 impl TaskContext {
     /// The context of a task that is run here and now.
     pub(crate) fn here(task: &'static TaskExecSchema, host: Arc<dyn Host>) -> Self {
@@ -202,6 +198,14 @@ impl TaskContext {
     /// The job that this is an attempt of.
     pub fn job_id(&self) -> JobId {
         self.inner.job
+    }
+
+    /// The tick of its schedule at which the job was enqueued, also where that happened later: a report of yesterday is one of
+    /// the day before its tick. `None` for a job that no schedule has enqueued.
+    ///
+    /// A job that was enqueued beside the ticks, by [`run_now`](crate::Schedule::run_now), has the time of that call.
+    pub fn tick(&self) -> Option<Timestamp> {
+        tick::of(self.inner.job)
     }
 
     /// The number of this attempt, from 1.
@@ -284,31 +288,6 @@ impl TaskContext {
         ))))
     }
 
-    /// Ends the attempt for this reason. The driver drops the body; a task that the body left behind unwinds.
-    pub(crate) async fn leave<T>(&self, stopped: Stopped) -> T {
-        self.after_leaving(stopped).await;
-        guard::unwind(ENDED).await
-    }
-
-    /// Ends the attempt for this reason; a caller that the body left behind gets an error.
-    pub(crate) async fn try_leave<T>(&self, stopped: Stopped) -> Result<T> {
-        Err(self.after_leaving(stopped).await)
-    }
-
-    /// Ends the attempt for this reason, and goes on when the attempt is over: only a caller that the body left behind is
-    /// there to see that.
-    async fn after_leaving(&self, stopped: Stopped) -> Error {
-        self.inner.exit.take(stopped);
-        self.end().over().await;
-        Error::AttemptEnded { job: self.inner.job, attempt: self.inner.attempt }
-    }
-
-    /// Ends the attempt for this reason from a `fn` body, or ends a thread that the body has left behind.
-    fn unwind(&self, stopped: Stopped) -> ! {
-        self.inner.exit.take(stopped);
-        guard::unwind_thread(ENDED)
-    }
-
     /// Whether this is the context of the code that calls this.
     fn is_current(&self) -> bool {
         CURRENT.try_with(|current| Arc::ptr_eq(&current.inner, &self.inner)).unwrap_or(false)
@@ -337,17 +316,6 @@ impl TaskContext {
     /// A guard that ends the attempt when it is dropped.
     pub(crate) fn ending(&self) -> Ending {
         Ending(self.clone())
-    }
-
-    /// Waits until the body takes the way out, and gives the reason.
-    pub(crate) async fn left(&self) -> Stopped {
-        self.inner.exit.taken.cancelled().await;
-        self.exit_reason().unwrap_or(Stopped::Fenced)
-    }
-
-    /// The reason for which the body has taken the way out, if it has.
-    pub(crate) fn exit_reason(&self) -> Option<Stopped> {
-        self.inner.exit.reason().take()
     }
 
     /// Whether the attempt is recorded, which it is not when the task runs here and now.
@@ -394,18 +362,6 @@ pub(crate) struct Ending(TaskContext);
 impl Drop for Ending {
     fn drop(&mut self) {
         self.0.end_attempt();
-    }
-}
-
-impl Exit {
-    /// The first reason is the one that counts.
-    fn take(&self, stopped: Stopped) {
-        self.reason().get_or_insert(stopped);
-        self.taken.cancel();
-    }
-
-    fn reason(&self) -> MutexGuard<'_, Option<Stopped>> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -57,7 +57,7 @@ fn times_are_so_long_ago_or_a_date_or_to_the_second() {
 fn what_is_wrong_is_answered_with_what_is_right() {
     assert_eq!(
         refused("stat:dead"),
-        "a search knows no `stat:`; there are `state:`, `task:`, `queue:`, `id:`, `error:`, `after:`, `before:`, \
+        "a search knows no `stat:`; there are `state:`, `task:`, `queue:`, `schedule:`, `id:`, `error:`, `after:`, `before:`, \
          `ended-after:`, `ended-before:`, `order:`, and `args.NAME:`"
     );
     assert_eq!(refused("args:1"), refused("stat:1").replace("stat:", "args:"));
@@ -91,6 +91,7 @@ prop_compose! {
     fn any_find()(
         tasks in vec(text(), 0..3),
         queues in vec(text(), 0..3),
+        schedules in vec(text(), 0..3),
         states in vec(select(vec![StateKind::Waiting, StateKind::Dead, StateKind::Done]), 0..3),
         id in option::of("[0-9a-f]{1,32}"),
         words in vec(text(), 0..3),
@@ -102,7 +103,7 @@ prop_compose! {
         let [after, before, ended_after, ended_before] = times;
         let args = args.into_iter().map(|(path, values)| FindArg { path, values }).collect();
         let id = id.map(|id| id.parse().unwrap());
-        Find { tasks, queues, states, id, after, before, ended_after, ended_before, words, args, error, order }
+        Find { tasks, queues, schedules, states, id, after, before, ended_after, ended_before, words, args, error, order }
     }
 }
 

@@ -13,10 +13,18 @@ pub(crate) enum Event<'a> {
     Started(Lane<'a>),
     /// An attempt has ended, and that is durable.
     Ended(Lane<'a>, EndOfAttempt),
-    /// A job was lost with its worker; it is dead by that, or goes on.
-    Lost(Lane<'a>, StateKind),
+    /// A job was lost with its worker, which has been silent for so long; it is dead by that, or goes on.
+    Lost(Lane<'a>, StateKind, Option<Duration>),
+    /// A handler has returned, which was called so long before, for a value of this task.
+    Handled { task: &'a str, took: Duration },
+    /// So many jobs of a lane are in the store.
+    Stored(Lane<'a>, Stored),
+    /// What a pause covers is paused, or is no more.
+    Paused { scope: &'a str, is_paused: bool },
     /// A call of the store has been answered.
     Called(Operation, Called<'a>),
+    /// A schedule has fired so many seconds after its tick.
+    Fired { schedule: &'a str, lag: f64 },
     /// A worker has so many more slots, or fewer.
     Slots(f64),
     /// So many more slots of this process are in use, or fewer.
@@ -32,6 +40,16 @@ pub(crate) struct Lane<'a> {
 
 /// The label of a task that the program does not know.
 pub(crate) const OTHER: &str = "other";
+
+/// The jobs of a lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    pub(crate) waiting: u64,
+    pub(crate) running: u64,
+    pub(crate) dead: u64,
+    /// For how long the job has been due that is next in line.
+    pub(crate) oldest: Duration,
+}
 
 /// How an attempt ended.
 #[derive(Debug)]

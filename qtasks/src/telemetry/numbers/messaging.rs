@@ -66,7 +66,14 @@ pub(super) fn note(event: &Event<'_>) {
         // Within an attempt; the conventions know no such operation.
         Event::Called(Operation::Record, _) => {}
         Event::Called(operation, called) => answered(*operation, called),
-        Event::Enqueued(_) | Event::Lost(..) | Event::Slots(_) | Event::SlotsUsed(_) => {}
+        Event::Enqueued(_)
+        | Event::Lost(..)
+        | Event::Handled { .. }
+        | Event::Stored(..)
+        | Event::Paused { .. }
+        | Event::Fired { .. }
+        | Event::Slots(_)
+        | Event::SlotsUsed(_) => {}
     }
 }
 

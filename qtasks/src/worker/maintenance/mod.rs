@@ -1,4 +1,6 @@
 //! What a worker does beside its jobs, from time to time.
 
+mod declaring;
 pub(crate) mod pruner;
+pub(crate) mod scheduler;
 pub(crate) mod unserved;

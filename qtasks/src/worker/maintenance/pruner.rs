@@ -1,10 +1,10 @@
-//! Deletes jobs that ended long enough ago, the cards of workers that are gone, and old
-//! statistics.
+//! Deletes jobs that ended long enough ago, the cards of workers that are gone, schedules that left the code, and old statistics.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+use super::declaring::sort_out_left;
 use crate::{
     environment::App,
     error::{Result, chain},
@@ -23,7 +23,11 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
             () = stopping.cancelled() => return,
             _ = every.tick() => {}
         }
-        let pruned = prune(&app, &stopping).await.and(card::remove_left(&app).await).and(rates::prune(&app).await);
+        let pruned = prune(&app, &stopping)
+            .await
+            .and(card::remove_left(&app).await)
+            .and(rates::prune(&app).await)
+            .and(sort_out_left(&app).await);
         if let Err(error) = pruned {
             if app.outage.is_under_way() {
                 continue;

@@ -180,10 +180,11 @@ impl Search<'_> {
             Some(_) => self.find.passes_error(&State::Dead { error: encoding::unquoted(row, 4)? }),
             None => true,
         };
+        let id = encoding::get(row, 1)?;
         Ok(Seen {
             number: encoding::get::<i64>(row, 0)?.cast_unsigned(),
-            id: encoding::get(row, 1)?,
-            is_candidate: encoding::get::<bool>(row, 2)? && fits_args && fits_error,
+            id,
+            is_candidate: encoding::get::<bool>(row, 2)? && self.find.passes_id(job_id(id)) && fits_args && fits_error,
         })
     }
 

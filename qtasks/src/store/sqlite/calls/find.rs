@@ -135,7 +135,7 @@ impl Search<'_> {
             page.looked += 1;
             let id = encoding::job_id(row, 0)?;
             page.next = Some(id);
-            if self.may_pass(row)? {
+            if self.find.passes_id(id) && self.may_pass(row)? {
                 page.jobs.extend(read::job(connection, id)?.filter(|job| self.find.passes(job)));
             }
         }
