@@ -20,6 +20,7 @@ mod run;
 mod size;
 mod start;
 mod steps;
+mod tick;
 pub(crate) mod watch;
 mod workers;
 
@@ -44,6 +45,7 @@ pub(crate) const ROWS: &[Row] = &[
     cursor::ROW,
     kill::ROW,
     start::ROW,
+    tick::ROW,
     watch::HERE,
     watch::ELSEWHERE,
     queued::ROW,
