@@ -66,6 +66,21 @@ async fn in_a_deploy_the_program_that_started_last_says_when() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_renamed_in_a_deploy_goes_on_under_its_new_name() {
+    let world = World::at("10:00:30");
+    let (_, old) = world.worker_with("before", "* * * * *").await;
+    world.until("10:01:30").await;
+    let (app, new) = world.worker_with("after", "* * * * *").await;
+    world.until("10:02:30").await;
+    assert_eq!(world.ran(), ["after 10:02:00", "before 10:01:00", "before 10:02:00"], "while both run, both fire");
+    old.shutdown().await.unwrap();
+    world.until("10:04:30").await;
+    assert_eq!(world.ran(), ["after 10:03:00", "after 10:04:00"]);
+    assert!(schedule(&app, "before").await.left().is_some() && schedule(&app, "after").await.left().is_none());
+    new.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deploy_that_changes_nothing_keeps_the_next_tick_and_what_was_done() {
     let world = World::at("10:00:30");
     let (_, old) = world.worker_with("same", "*/10 * * * *").await;

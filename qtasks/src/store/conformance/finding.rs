@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use super::harness::*;
 use crate::{
-    model::job::{Job, JobCall, JobId, NewJob, StateKind},
-    store::{Budget, Find, FindArg, Order, Settlement, Store},
+    model::{
+        job::{Job, JobCall, JobId, NewJob, StateKind, WorkerId},
+        schedule::tick,
+    },
+    store::{Ask, Budget, Find, FindArg, Order, Settlement, Store},
 };
 
 impl Subject {
@@ -173,4 +176,30 @@ pub async fn dead_jobs_are_found_among_many_others(store: Arc<dyn Store>) {
     assert_eq!(store.find(Find { id, ..Find::default() }).await, store.find(Find::default()).await);
     let id = Some("f".parse().expect("ids could begin so"));
     assert_eq!(store.find(Find { id, ..Find::default() }).await, []);
+}
+
+/// The ids of jobs that a schedule enqueues are made of its name and their ticks: by them they are found, sort, and are there once.
+pub async fn jobs_of_a_schedule_are_found_by_its_name(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let of_tick = |name: &str, second| {
+        let id = tick::id(name, at(second));
+        NewJob::from(JobCall { id, enqueued: at(second), ..call().call })
+    };
+    let ticks = [("digest", 7), ("report", 7), ("digest", 5), ("digest", 7), ("digest", 9)];
+    store.enqueue(ticks.map(|(name, second)| of_tick(name, second))).await;
+    store.enqueue([of_tick("digest", 5), call()]).await;
+    assert_eq!(store.all_jobs().await.len(), 5, "a tick has one job");
+    let find = |schedules: &[&str]| Find {
+        schedules: schedules.iter().map(|name| (*name).to_owned()).collect(),
+        ..Find::default().oldest_first()
+    };
+    let found: Vec<_> = store.find(find(&["digest"])).await.iter().map(|job| job.call.tick()).collect();
+    assert_eq!(found, [5, 7, 9].map(|second| Some(at(second))), "in the order of the ticks");
+    assert_eq!(store.find(find(&["digest", "report"])).await.len(), 4);
+    assert_eq!(store.find(find(&["other"])).await, []);
+    let by_budget = store.find_by(find(&["report"]), Budget { jobs: 1, looks: 1 }).await;
+    assert_eq!(by_budget.0.len(), 1);
+    let leased = store.lease(Ask { limit: 10, now: at(1_000), ..ask(WorkerId::new()) }).await;
+    assert_eq!(leased.len(), 5);
+    assert!(leased.iter().map(|job| job.call.id).is_sorted(), "by their ticks, among all others");
 }

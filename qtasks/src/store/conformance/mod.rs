@@ -165,6 +165,7 @@ macro_rules! store_conformance {
             a_search_goes_on_where_it_ended
             a_search_stops_at_its_budget
             dead_jobs_are_found_among_many_others
+            jobs_of_a_schedule_are_found_by_its_name
             jobs_are_counted_in_every_state
             what_is_done_at_once_is_counted
             a_lane_says_since_when_its_next_job_is_due
