@@ -23,6 +23,11 @@ async fn a_wrong_schedule_is_refused_with_what_it_may_be() {
         "a scheduled call has no `id`, `delay` or `at` of its own: each tick enqueues another job, due at the tick";
     assert_eq!(text(app.schedule("a", call().delay(Duration::from_secs(1)), "0 9 * * *").await), due);
     assert_eq!(text(app.schedule("a", call().id(JobId::new()), "0 9 * * *").await), due);
+    let large = reports("x".repeat(40_000));
+    assert_eq!(
+        text(app.schedule("a", large, "0 9 * * *").await),
+        "the arguments: 40011 bytes of JSON are more than the limit of 32768; store the data elsewhere and pass its key"
+    );
     assert!(text(app.schedule("a b", call(), "0 9 * * *").await).contains("`a b`"));
     assert!(app.schedules().await.unwrap().is_empty());
 }

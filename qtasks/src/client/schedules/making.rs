@@ -26,6 +26,8 @@ use crate::{
     task::call::CallOptions,
 };
 
+/// How many bytes of arguments a schedule has at most: they stand in its note, which all workers read.
+const ARGS: usize = 32 << 10;
 /// The time zone of a schedule that names none.
 const UTC: &str = "UTC";
 
@@ -59,8 +61,8 @@ impl QueueTasks {
     ///
     /// # Errors
     ///
-    /// [`Error::Schedule`] for a wrong expression or time zone; [`Error::OverLimit`] and [`Error::Encode`] when the arguments or
-    /// the name do not fit; [`Error::Misuse`] for a call with an id or a due time, which differ from tick to tick;
+    /// [`Error::Schedule`] for a wrong expression or time zone; [`Error::OverLimit`] and [`Error::Encode`] when the arguments, of
+    /// 32 KiB at most, or the name do not fit; [`Error::Misuse`] for a call with an id or a due time, which differ from tick to tick;
     /// [`Error::Store`] when the store does not answer.
     ///
     /// # Cancel safety
@@ -101,7 +103,8 @@ pub(crate) fn code_schedule<C: CallOptions>(
     check_name("schedule", name)?;
     // The time at which a job is enqueued, and with it what is due then, is told by this.
     let made = Timestamp::UNIX_EPOCH;
-    let job = call.into_call().prepare(limits, made)?;
+    let limits = Limits { args: limits.args.min(ARGS), ..*limits };
+    let job = call.into_call().prepare(&limits, made)?;
     if job.has_own_id || job.due != made {
         return Err(Error::Misuse(
             "a scheduled call has no `id`, `delay` or `at` of its own: each tick enqueues another job, due at the tick",

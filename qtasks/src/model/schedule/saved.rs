@@ -122,14 +122,17 @@ impl SavedSchedule {
         Self { definition: definition.clone(), source, next, left: None, ..self.clone() }
     }
 
-    /// What becomes of the note when this worker's code is to be in force; `None` where it is already.
-    pub(crate) fn declared(&self, definition: &Definition, timetable: &Timetable, now: Timestamp) -> Option<Self> {
-        // What an operator has put in its place stays.
-        let is_other = self.source == Source::Code && self.definition != *definition;
-        if is_other {
-            return Some(self.redefined(definition, timetable, Source::Code, now));
+    /// Whether a worker with this definition in its code has nothing to write. What an operator has put in its place stays.
+    pub(crate) fn is_as_declared(&self, definition: &Definition) -> bool {
+        self.source == Source::Store || self.definition == *definition && self.left.is_none()
+    }
+
+    /// What becomes of the note when the code of a worker is to be in force.
+    pub(crate) fn declared(&self, definition: &Definition, timetable: &Timetable, now: Timestamp) -> Self {
+        if self.definition == *definition {
+            return Self { left: None, ..self.clone() };
         }
-        self.left.map(|_| Self { left: None, ..self.clone() })
+        self.redefined(definition, timetable, Source::Code, now)
     }
 
     /// When there is something to be done, if ever.
@@ -239,11 +242,13 @@ mod tests {
         before.missed.add(3, None);
         let other = definition("every 60s");
         let timetable = other.timetable().unwrap();
-        let after = before.declared(&other, &timetable, at(100)).unwrap();
+        let after = before.declared(&other, &timetable, at(100));
         assert_eq!((after.next, after.last, after.missed), (timetable.next_after(at(100)), before.last, before.missed));
-        assert_eq!(after.declared(&other, &timetable, at(200)), None, "it is in force");
+        assert!(after.is_as_declared(&other) && !before.is_as_declared(&other), "it is in force");
+        let left = SavedSchedule { left: Some(at(50)), ..after.clone() };
+        assert_eq!((left.is_as_declared(&other), left.declared(&other, &timetable, at(200))), (false, after));
         let in_store = SavedSchedule { source: Source::Store, ..before };
-        assert_eq!(in_store.declared(&other, &timetable, at(100)), None, "an operator's stays");
+        assert!(in_store.is_as_declared(&other), "an operator's stays");
     }
 
     #[test]

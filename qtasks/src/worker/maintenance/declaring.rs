@@ -67,11 +67,14 @@ pub(crate) async fn declare<'f>(
 
 /// What is to become of the note of a schedule in the code, if it is to be another.
 fn becomes(code: &CodeSchedule, found: Option<&FoundSchedule>, now: Timestamp) -> Result<Option<SavedSchedule>> {
+    if found.is_some_and(|found| found.saved.is_as_declared(&code.definition)) {
+        return Ok(None);
+    }
     let timetable = timetable(&code.name, &code.definition)?;
-    Ok(match found {
-        None => Some(SavedSchedule::new(code.definition.clone(), &timetable, Source::Code, now)),
+    Ok(Some(match found {
+        None => SavedSchedule::new(code.definition.clone(), &timetable, Source::Code, now),
         Some(found) => found.saved.declared(&code.definition, &timetable, now),
-    })
+    }))
 }
 
 /// Notes of each schedule that no running worker has in its code any more that it has left, and deletes those that left long ago.
