@@ -47,21 +47,22 @@ pub(crate) fn fire(timetable: &Timetable, missed: Missed, next: Timestamp, now: 
     }
 }
 
-/// The last tick until `now`. `first` is one of them.
+/// The last tick until `now`. `first` is one of them. It halves the time in between, whatever ticks there are.
 fn latest(timetable: &Timetable, first: Timestamp, now: Timestamp) -> Timestamp {
-    let mut back = SignedDuration::from_secs(1);
-    let some = loop {
-        let from = now.checked_sub(back).unwrap_or(Timestamp::MIN);
-        if from < first {
-            break first;
-        }
-        match timetable.next_after(from) {
-            Some(tick) if tick <= now => break tick,
-            _ => back = back.saturating_mul(2),
-        }
+    let tick_by_now = |from: i64| {
+        let tick = timetable.next_after(Timestamp::from_second(from).ok()?)?;
+        (tick <= now).then_some(tick)
     };
-    let ticks = successors(Some(some), |tick| timetable.next_after(*tick));
-    ticks.take_while(|tick| *tick <= now).last().unwrap_or(some)
+    // From before `first` on there is one, and from `now` on there is none.
+    let (mut before, mut after, mut latest) = (first.as_second(), now.as_second(), first);
+    while before + 1 < after {
+        let middle = before.midpoint(after);
+        match tick_by_now(middle) {
+            Some(tick) => (before, latest) = (tick.as_second().max(middle), tick),
+            None => after = middle,
+        }
+    }
+    tick_by_now(before).unwrap_or(latest)
 }
 
 /// The last tick before another one. `first` is one of them.
@@ -137,6 +138,22 @@ mod tests {
         assert_eq!(rounds.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 500]);
         assert!(rounds.concat().is_sorted_by(|one, other| one < other));
         assert_eq!(next, Some(at("09:50:00")));
+    }
+
+    #[test]
+    fn the_latest_tick_is_found_at_once_however_many_there_were() {
+        for (expression, next, latest) in [
+            ("* * * * 1 *", "2026-01-01T00:00:00Z", "2026-01-31T23:59:59Z"),
+            ("* * * 1 * *", "2020-01-01T00:00:00Z", "2026-11-01T23:59:59Z"),
+            ("0 0 1 1 *", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+            ("30 2 * * *", "2026-10-01T02:30:00Z", "2026-11-02T02:30:00Z"),
+            ("every 7d", "2026-10-01T00:00:00Z", "2026-10-29T00:00:00Z"),
+        ] {
+            let latest: Timestamp = latest.parse().unwrap();
+            let next = next.parse().unwrap();
+            assert_eq!(super::latest(&timetable(expression), next, at("09:00:00.5")), latest, "{expression}");
+            assert_eq!(super::latest(&timetable(expression), latest, latest), latest, "{expression}");
+        }
     }
 
     #[test]

@@ -204,7 +204,7 @@ const fn range(item: &mut Part<'_>, kind: Field) -> Result<Numbers, Wrong> {
         return Err(Wrong::Empty(kind));
     }
     let is_open = item.takes(b'*') || matches!(kind, Field::Day | Field::Weekday) && item.takes(b'?');
-    let (first, mut last) = if is_open { (lowest, highest) } else { get!(ends(item, kind)) };
+    let ends = if is_open { Ends { first: lowest, last: Some(highest) } } else { get!(ends(item, kind)) };
     let mut step = 1;
     let has_step = item.takes(b'/');
     if has_step {
@@ -212,11 +212,14 @@ const fn range(item: &mut Part<'_>, kind: Field) -> Result<Numbers, Wrong> {
             Some(step) if step >= 1 && step <= longest_step(kind) => step,
             _ => return Err(Wrong::Step(kind)),
         };
-        if first == last && last < highest {
-            last = highest;
-        }
     }
-    let (mut set, mut number) = (0, first);
+    let last = match ends.last {
+        Some(last) => last,
+        // A number with a step goes on to the highest one.
+        None if has_step && ends.first < highest => highest,
+        None => ends.first,
+    };
+    let (mut set, mut number) = (0, ends.first);
     while number <= last {
         set |= 1 << number;
         number += step;
@@ -224,17 +227,22 @@ const fn range(item: &mut Part<'_>, kind: Field) -> Result<Numbers, Wrong> {
     Ok(Numbers { set, has_step: is_open || has_step })
 }
 
-/// The first and the last number of `5` or `5-9`.
-const fn ends(item: &mut Part<'_>, kind: Field) -> Result<(u32, u32), Wrong> {
+/// The first number of `5` or `5-9`, and the last where it is given.
+struct Ends {
+    first: u32,
+    last: Option<u32>,
+}
+
+const fn ends(item: &mut Part<'_>, kind: Field) -> Result<Ends, Wrong> {
     let first = get!(value(item, kind));
     if !item.takes(b'-') {
-        return Ok((first, first));
+        return Ok(Ends { first, last: None });
     }
     let last = match get!(value(item, kind)) {
         0 if matches!(kind, Field::Weekday) && first > 0 => 7,
         last => last,
     };
-    if first > last { Err(Wrong::Backwards(kind)) } else { Ok((first, last)) }
+    if first > last { Err(Wrong::Backwards(kind)) } else { Ok(Ends { first, last: Some(last) }) }
 }
 
 /// A number of this field, or a name.

@@ -82,6 +82,17 @@ fn sunday_is_zero_and_seven_and_ranges_may_end_with_it() {
 }
 
 #[test]
+fn a_step_begins_at_a_number_and_ends_with_a_range() {
+    let of = |text: &str| match grammar::parse(text).unwrap() {
+        Expression::Cron(cron) => cron.minutes,
+        Expression::Every(_) => unreachable!("it is cron"),
+    };
+    assert_eq!(of("50/5 * * * *"), 1 << 50 | 1 << 55);
+    assert_eq!(of("50-54/2 * * * *"), 1 << 50 | 1 << 52 | 1 << 54);
+    assert_eq!((of("5-5/3 * * * *"), of("0-0/1 * * * *"), of("59/7 * * * *")), (1 << 5, 1, 1 << 59));
+}
+
+#[test]
 fn a_period_counts_from_1970() {
     let next =
         |expression, after: &str| timetable(expression, "UTC").next_after(after.parse().unwrap()).unwrap().to_string();
