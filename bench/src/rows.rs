@@ -51,6 +51,7 @@ pub(crate) const ROWS: &[Row] = &[
     queued::ROW,
     look::COUNTS,
     look::PAGE,
+    look::SEARCH,
     idle::ROW,
     memory::ROW,
     size::JOB,

@@ -55,22 +55,22 @@ impl<'t> Draft<'t> {
                 continue;
             }
             if due <= ask.now {
-                due_now.push(job);
+                due_now.push((due, job));
             } else {
                 leased.next_due = leased.next_due.into_iter().chain([due]).min();
             }
         }
-        due_now.sort_by_key(|job| (Reverse(job.call.priority), job.call.id));
+        due_now.sort_by_key(|(_, job)| (Reverse(job.call.priority), job.call.id));
         // Of the suspects, the one that has survived least.
         let suspects = due_now
             .iter()
-            .filter_map(|job| Some((job.standing.suspect?.survived, Reverse(job.call.priority), job.call.id)));
+            .filter_map(|(_, job)| Some((job.standing.suspect?.survived, Reverse(job.call.priority), job.call.id)));
         let suspect = suspects.min().map(|(_, _, id)| id).filter(|_| ask.suspects.allow_one());
-        for job in due_now {
+        for (due, job) in due_now {
             if leased.jobs.len() < ask.limit && (job.standing.suspect.is_none() || suspect == Some(job.call.id)) {
                 let running = |known| Suspect { leased: Some(ask.now), liable: ask.suspects.liable(), ..known };
                 let mut job = job.clone();
-                job.standing.state = State::Running { worker: ask.worker };
+                job.standing.state = State::Running { worker: ask.worker, due };
                 job.standing.attempt += 1;
                 job.standing.suspect = job.standing.suspect.map(running);
                 self.set(job.clone());

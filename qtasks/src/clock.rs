@@ -169,6 +169,13 @@ impl AppClock {
         }
     }
 
+    /// How far the own time of day is ahead of the server's, where that is known.
+    pub(crate) fn ahead_of_server(&self) -> Option<SignedDuration> {
+        let ahead = self.server_ahead.load(Relaxed);
+        let servers = i128::from(self.uptime().nanoseconds()) + i128::from(ahead);
+        (ahead != UNKNOWN).then(|| SignedDuration::from_nanos_i128(self.own.now().as_nanosecond() - servers))
+    }
+
     /// Whether the server's time is known exactly enough, or there is no server.
     pub(crate) fn is_exact(&self) -> bool {
         self.server_ahead.load(Relaxed) == UNKNOWN || self.round_trip.load(Relaxed) <= SHORT
@@ -330,6 +337,18 @@ mod tests {
         clock.learn(day(3), asked, asked);
         let passed = clock.now().duration_since(day(3));
         assert!(passed >= SignedDuration::ZERO && passed < SignedDuration::from_secs(60), "{passed}");
+    }
+
+    #[test]
+    fn how_far_the_own_clock_is_ahead_of_the_servers_is_known_once_that_has_told_its_time() {
+        let clock = AppClock::new(Clock::System);
+        assert_eq!(clock.ahead_of_server(), None);
+        let (asked, own) = (clock.uptime(), clock.now());
+        for (server, expected) in [(own - SignedDuration::from_secs(7), 7), (own + SignedDuration::from_secs(7), -7)] {
+            clock.learn(server, asked, asked);
+            let ahead = clock.ahead_of_server().unwrap();
+            assert!((ahead - SignedDuration::from_secs(expected)).abs() < SignedDuration::from_secs(1), "{ahead}");
+        }
     }
 
     #[test]

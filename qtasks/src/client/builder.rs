@@ -11,6 +11,7 @@ use crate::{
     environment::{
         App, Retention,
         outage::Outage,
+        schedule_names::ScheduleNames,
         schedules::{self, timetable},
     },
     error::{Error, Result},
@@ -24,6 +25,7 @@ use crate::{
     telemetry::{
         opentelemetry,
         trace::{TraceContext, TraceRelation, Traces},
+        values::ValueTraces,
     },
 };
 
@@ -57,6 +59,8 @@ pub struct Builder {
     clock: Clock,
     around: Arounds,
     trace: TraceContext,
+    /// The share of values that are traced one by one.
+    value_traces: f64,
     /// The schedules beside those of the tasks. What is wrong with one is said when the application is made.
     schedules: Vec<Result<CodeSchedule>>,
 }
@@ -171,6 +175,20 @@ impl Builder {
         self
     }
 
+    /// Makes a span `handle` of the level `trace` of this share of the values of each job, while their handlers run: 1 for all, 0.001
+    /// for each thousandth. Without it there are none, since a span takes longer than most handlers. The environment variable
+    /// `QTASKS_TRACE_VALUES`, such as `QTASKS_TRACE_VALUES=1`, wins over this.
+    ///
+    /// ```
+    /// # async fn open() -> qtasks::Result<qtasks::QueueTasks> {
+    /// qtasks::QueueTasks::builder().store("memory:").trace_values(1.0 / 1000.0).build().await
+    /// # }
+    /// ```
+    pub const fn trace_values(mut self, share: f64) -> Self {
+        self.value_traces = share;
+        self
+    }
+
     /// Opens the store and gathers the tasks that are linked into this program.
     ///
     /// # Errors
@@ -178,9 +196,11 @@ impl Builder {
     /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
     /// [`Error::DuplicateTask`] when two tasks have one name, and [`Error::DuplicateSchedule`] when two schedules have;
     /// [`Error::Schedule`] for a wrong expression or time zone of a [schedule](Self::schedule), and for its call those of
-    /// [`QueueTasks::schedule`].
+    /// [`QueueTasks::schedule`]; [`Error::Misuse`] without a store, and for a share of values to be
+    /// [traced](Self::trace_values) that is none.
     pub async fn build(self) -> Result<QueueTasks> {
         let registry = Registry::linked()?;
+        let value_traces = ValueTraces::new(self.value_traces)?;
         let schedules = self.schedules.into_iter().collect::<Result<Vec<_>>>()?;
         schedules.iter().try_for_each(|schedule| self.limits.check_args(&schedule.definition.args))?;
         let schedules = schedules::in_code(&registry, schedules)?;
@@ -206,7 +226,9 @@ impl Builder {
             outage,
             around,
             trace: trace.or(opentelemetry::functions()),
+            value_traces,
             schedules,
+            schedule_names: ScheduleNames::default(),
         };
         app.learn_time().await;
         Ok(QueueTasks::of(app))

@@ -41,7 +41,7 @@ async fn run_alone<T: Task>(
     states: States,
     call: Call<T>,
 ) -> Result<Result<T::Output, Stopped>> {
-    let attempt = Attempt::here(context.clone(), states, app.limits, app.transact());
+    let attempt = Attempt::here(context.clone(), app.settings(states), app.transact());
     let (task, max_time) = call.into_task();
     let _ending = context.ending();
     let task = match as_stored(task)? {
@@ -115,7 +115,7 @@ fn end<T>(came: &Came<T>) -> Ended {
 /// The call as a job, which no store has.
 fn job_of<T: Task>(app: &Arc<App>, call: &Call<T>, context: &TaskContext) -> Result<Job> {
     let call = JobCall { id: context.job_id(), ..call.as_job(&app.limits, app.now())? };
-    let standing =
-        Standing { state: State::Running { worker: WorkerId::new() }, attempt: 1, ..Standing::waiting(call.enqueued) };
+    let state = State::Running { worker: WorkerId::new(), due: call.enqueued };
+    let standing = Standing { attempt: 1, state, failures: 0, suspect: None };
     Ok(Job { call, standing, counts: Counts::default(), ended: None })
 }

@@ -273,7 +273,10 @@ mod tests {
     fn each_reason_is_a_sentence() {
         let dead = Job { ended: Some(second(5)), ..job(State::Dead { error: "no".into() }) };
         assert_eq!(text(&dead, vec![]), "it has ended: it is dead since 2023-11-14T22:13:25Z");
-        assert_eq!(text(&job(State::Running { worker: WorkerId::new() }), vec![]), "it runs");
+        assert_eq!(
+            text(&job(State::Running { worker: WorkerId::new(), due: Timestamp::UNIX_EPOCH }), vec![]),
+            "it runs"
+        );
         assert_eq!(text(&waits(99), vec![]), "it is due in 1m 30s, at 2023-11-14T22:14:59Z");
         let mut failed = waits(10);
         failed.standing.failures = 1;
@@ -312,6 +315,9 @@ mod tests {
         let known = Known { pauses, ..Known::nothing(second(9)) };
         let expected = "the task `send` is paused since 2023-11-14T22:13:21Z";
         assert_eq!(why(&waits(99), &known).to_string(), expected);
-        assert_eq!(why(&job(State::Running { worker: WorkerId::new() }), &known), Why::Running);
+        assert_eq!(
+            why(&job(State::Running { worker: WorkerId::new(), due: Timestamp::UNIX_EPOCH }), &known),
+            Why::Running
+        );
     }
 }

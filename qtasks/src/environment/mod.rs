@@ -4,6 +4,7 @@ pub(crate) mod holders;
 pub(crate) mod notes;
 pub(crate) mod outage;
 pub(crate) mod patience;
+pub(crate) mod schedule_names;
 pub(crate) mod schedules;
 pub(crate) mod suspects;
 
@@ -12,12 +13,16 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
-use self::{outage::Outage, patience::patiently, suspects::SuspectTurn};
+use self::{outage::Outage, patience::patiently, schedule_names::ScheduleNames, suspects::SuspectTurn};
 use crate::{
     around::Arounds,
     clock::AppClock,
     error::{Error, Result, chain},
-    execution::{attempt::Transact, state::States, stopped::Stopped},
+    execution::{
+        attempt::{Settings, Transact},
+        state::States,
+        stopped::Stopped,
+    },
     model::{
         job::{Counts, Job, JobId, Standing},
         limits::{Limits, check_name},
@@ -29,7 +34,10 @@ use crate::{
         call::{CallOptions, Prepared},
         registry::Registry,
     },
-    telemetry::trace::{TraceContext, linked},
+    telemetry::{
+        trace::{TraceContext, linked},
+        values::ValueTraces,
+    },
 };
 
 /// One application, as its clients, workers and tasks see it.
@@ -44,8 +52,10 @@ pub(crate) struct App {
     pub(crate) outage: Arc<Outage>,
     pub(crate) around: Arounds,
     pub(crate) trace: TraceContext,
+    pub(crate) value_traces: ValueTraces,
     /// The schedules that stand in the code of the program.
     pub(crate) schedules: Vec<CodeSchedule>,
+    pub(crate) schedule_names: ScheduleNames,
 }
 
 /// How long the store keeps jobs after their end.
@@ -103,6 +113,11 @@ impl App {
             Ok(None) => {}
             Err(error) => tracing::debug!(error = chain(&error), "the server did not tell its time"),
         }
+    }
+
+    /// What an attempt with these states has of the application.
+    pub(crate) fn settings(&self, states: States) -> Settings {
+        Settings { states, limits: self.limits, traces: self.value_traces }
     }
 
     /// Runs a handler in a transaction of its own, for a task that runs without a job.

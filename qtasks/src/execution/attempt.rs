@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
+use tracing::Span;
 
 use super::{
     context::TaskContext,
@@ -18,7 +19,7 @@ use crate::{
     error::{BoxError, Error, Result, chain},
     model::{job, json::Json, limits::Limits, pending::PendingStep},
     schema::{OnError, returns::Reply},
-    telemetry::Skips,
+    telemetry::{Skips, values::ValueTraces},
 };
 
 /// One start of a task's body, as the code sees it that the macro makes of the task.
@@ -33,7 +34,16 @@ pub(super) struct Inner {
     pub(super) context: TaskContext,
     states: States,
     pub(super) limits: Limits,
+    traces: ValueTraces,
     pub(super) keeping: Keeping,
+}
+
+/// What an attempt has of its application.
+pub(crate) struct Settings {
+    pub(crate) states: States,
+    pub(crate) limits: Limits,
+    /// Which values are traced one by one.
+    pub(crate) traces: ValueTraces,
 }
 
 /// Where the values of an attempt go.
@@ -49,22 +59,23 @@ pub(crate) type Transact = Box<dyn Fn(PendingStep) -> BoxFuture<'static, Result<
 
 impl Attempt {
     /// An attempt whose result [`collected`](Self::collected) gives.
-    pub(crate) fn here(context: TaskContext, states: States, limits: Limits, transact: Transact) -> Self {
-        let keeping = Keeping::Here { result: Mutex::default(), transact, skips: Skips::default() };
-        Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
+    pub(crate) fn here(context: TaskContext, settings: Settings, transact: Transact) -> Self {
+        Self::new(context, settings, Keeping::Here { result: Mutex::default(), transact, skips: Skips::default() })
     }
 
     /// An attempt whose steps go to `journal`, after the `recorded` ones that `record` holds.
     pub(crate) fn stored(
         context: TaskContext,
-        states: States,
-        limits: Limits,
+        settings: Settings,
         journal: Arc<Journal>,
         recorded: u64,
         record: Recorded<job::Step>,
     ) -> Self {
-        let keeping = Keeping::Stored { journal, recorded, record: Mutex::new(Some(record)) };
-        Self { inner: Arc::new(Inner { context, states, limits, keeping }), apart: None }
+        Self::new(context, settings, Keeping::Stored { journal, recorded, record: Mutex::new(Some(record)) })
+    }
+
+    fn new(context: TaskContext, Settings { states, limits, traces }: Settings, keeping: Keeping) -> Self {
+        Self { inner: Arc::new(Inner { context, states, limits, traces, keeping }), apart: None }
     }
 
     /// The context that the task and its handler see.
@@ -132,6 +143,11 @@ impl fmt::Debug for Attempt {
 }
 
 impl Attempt {
+    /// The span of value `seq`, if it has one.
+    pub(super) fn value_span(&self, seq: u64) -> Option<Span> {
+        self.inner.traces.span(self.inner.context.task().name, seq)
+    }
+
     /// The stored form of a reply.
     pub(crate) fn encode<R: Reply>(&self, reply: &R) -> Result<Json, Stopped> {
         let json = Json::encode(reply).map_err(|error| unencodable("the handler's reply", error))?;

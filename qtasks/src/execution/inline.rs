@@ -5,7 +5,7 @@ use super::{
     body::read_back,
     co::YieldedValue,
     handler::{
-        Handler,
+        Handler, handle,
         transactional::{Handling, Replied},
     },
     keep::Keep,
@@ -55,10 +55,10 @@ impl<D: Collect<R>, Y, R: Reply, L: Lenience> Keep<Y, R, L> for Here<'_, D> {
         self.seq += 1;
         self.attempt.inner.context.in_step(seq);
         let replied = match H::IN_TRANSACTION {
-            None => handler
-                .handle(yielded.value, self.attempt)
-                .await
-                .map_err(|error| self.attempt.skipped(L::ON_ERROR, error)),
+            None => {
+                let handled = handle(handler, yielded.value, seq, self.attempt).await;
+                handled.map_err(|error| self.attempt.skipped(L::ON_ERROR, error))
+            }
             Some(in_transaction) => {
                 let kept = Transacted { failure: Mailbox::default(), reply: Mailbox::default() };
                 let attempt = self.attempt.in_transaction(seq);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     attempt::{Attempt, recall},
     co::YieldedValue,
-    handler::{Handler, transactional::Handling},
+    handler::{Handler, handle, transactional::Handling},
     journal::{Journal, Recorded},
     keep::Keep,
     mailbox::{Mailbox, take},
@@ -61,7 +61,7 @@ impl<Y: Serialize, R: Reply, L: Lenience> Keep<Y, R, L> for Stored<'_> {
             return self.handle_in_store::<R, L>(step, wants_reply).await;
         }
         let timer = Timer::of_value(seq - self.recorded);
-        let handled = handler.handle(yielded.value, self.attempt).await;
+        let handled = handle(handler, yielded.value, seq, self.attempt).await;
         telemetry::handled(self.attempt.inner.context.task().name, timer);
         let (kept, reply) = match handled {
             Ok(reply) => {

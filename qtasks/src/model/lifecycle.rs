@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn running(failures: u32) -> Standing {
-        stands(failures, State::Running { worker: crate::model::job::WorkerId::new() })
+        stands(failures, State::Running { worker: crate::model::job::WorkerId::new(), due: Timestamp::UNIX_EPOCH })
     }
 
     /// What [`super::settle`] says becomes of the job.

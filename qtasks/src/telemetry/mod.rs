@@ -11,13 +11,14 @@ pub(crate) mod opentelemetry;
 pub(crate) mod opentelemetry;
 pub(crate) mod spans;
 pub(crate) mod trace;
+pub(crate) mod values;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{Level, Span, debug, error, event_enabled, info, warn};
 
 use self::{
@@ -48,12 +49,34 @@ pub(crate) fn leased(span: &Span, timer: Timer, jobs: Result<usize, &Error>) {
     note(&Event::Called(Operation::Receive, Called { took: timer.elapsed(), jobs, queue: None, error_type }));
 }
 
-pub(crate) fn starts(job: &Job) {
-    note(&Event::Started(lane(job)));
+/// Says that the attempt at a job starts.
+pub(crate) fn starts(job: &Job, now: Timestamp) {
+    let waited = match job.standing.state {
+        State::Running { due, .. } => Duration::try_from(now.duration_since(due)).unwrap_or_default(),
+        _ => Duration::ZERO,
+    };
+    note(&Event::Started(lane(job), waited));
     debug!(
         target: "qtasks", job = %job.call.id, task = job.call.task, queue = job.call.queue, attempt = job.standing.attempt,
         "the attempt starts"
     );
+}
+
+/// Says how far the clock of this machine is ahead of that of the store's server, and whether that is far. It is logged when it
+/// has become so.
+pub(crate) fn clock_is(ahead: SignedDuration, was_far: bool) -> bool {
+    const FAR: SignedDuration = SignedDuration::from_millis(250);
+    note(&Event::ClockAhead(ahead.as_secs_f64()));
+    let is_far = ahead.abs() > FAR;
+    if is_far && !was_far {
+        let (far, side) = (format!("{:#}", ahead.abs()), if ahead.is_positive() { "ahead of" } else { "behind" });
+        warn!(
+            target: "qtasks",
+            "the clock of this machine is {far} {side} that of the store's server, whose time is used for due times and schedules; \
+             the times of log lines are not"
+        );
+    }
+    is_far
 }
 
 /// Times the handler of a value, where the value is one that is timed.
@@ -178,7 +201,7 @@ pub(crate) fn lost_attempt(job: &Job, found: Option<&Standing>) {
         Some(State::Cancelled { reason }) => {
             debug!(target: "qtasks", job = %id, task, attempt, reason, "the job was cancelled while it ran")
         }
-        Some(running @ State::Running { worker }) if *running != job.standing.state => info!(
+        Some(running @ State::Running { worker, .. }) if *running != job.standing.state => info!(
             target: "qtasks", job = %id, task, attempt, %worker,
             "the attempt has lost its lease, and the job runs elsewhere; what it still does is not written"
         ),

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// A subscriber that prints the user's lines puts the fields of this span before each. So those come first that a reader looks
 /// for.
-pub(crate) fn process(job: &Job) -> Span {
+pub(crate) fn process(job: &Job, schedule: Option<String>) -> Span {
     info_span!(
         target: "qtasks",
         parent: None,
@@ -26,6 +26,7 @@ pub(crate) fn process(job: &Job) -> Span {
         messaging.destination.name = job.call.queue,
         qtasks.failures = job.standing.failures,
         qtasks.first_step = job.counts.steps,
+        qtasks.schedule = schedule,
         messaging.client.id = job.lease().map(|lease| tracing::field::display(lease.worker)),
         messaging.system = "qtasks",
         messaging.operation.name = "process",
@@ -116,6 +117,25 @@ pub(crate) fn settle(count: usize) -> Span {
         error.type = Empty,
         otel.status_code = Empty,
     )
+}
+
+/// The span of one value while its handler runs, within that of the attempt.
+pub(crate) fn handle(task: &str, seq: u64) -> Span {
+    trace_span!(
+        target: "qtasks",
+        "handle",
+        qtasks.task = task,
+        qtasks.step = seq,
+        otel.name = format!("handle {task}"),
+        otel.kind = "internal",
+        error.type = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+/// Records in the span of a value that its handler failed.
+pub(crate) fn handler_failed(span: &Span) {
+    record_failure(span, "failed");
 }
 
 /// Records how many jobs a lease gave.

@@ -229,7 +229,7 @@ impl Dispatcher {
     fn start(&mut self, job: Job, permit: JobPermit, suspect_permit: Option<SuspectPermit>) {
         self.started += 1;
         let lease = self.lease_of(&job);
-        let span = spans::process(&job);
+        let span = spans::process(&job, self.shared.app.schedule_names.of(job.call.id));
         self.shared.app.trace.relate(&span, &job);
         // In a box: a runtime moves a future several times, and this one is large.
         let attempt = Box::pin(runner::run(self.shared.clone(), job, lease, permit, suspect_permit));

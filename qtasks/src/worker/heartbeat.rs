@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     execution::stopped::Stopped,
     model::job::Lease,
+    telemetry,
 };
 
 /// How long a lease lasts without being renewed.
@@ -30,13 +31,15 @@ pub(crate) const FIRST_BEAT: u64 = 1;
 pub(crate) struct Heartbeat {
     shared: Arc<WorkerShared>,
     beat: u64,
+    /// Whether the clock of this machine is far from that of the server.
+    clock_is_far: bool,
     /// Takes leases that only the store knows to the rescue, which gives them back.
     orphans: mpsc::UnboundedSender<Lease>,
 }
 
 impl Heartbeat {
     pub(crate) fn new(shared: Arc<WorkerShared>, orphans: mpsc::UnboundedSender<Lease>) -> Self {
-        Self { shared, beat: FIRST_BEAT, orphans }
+        Self { shared, beat: FIRST_BEAT, clock_is_far: false, orphans }
     }
 
     /// Starts the thread that renews the leases until `finished`, and then has the store forget the worker.
@@ -129,6 +132,9 @@ impl Heartbeat {
         leases.renewed(round, now, asked + LEASE);
         if let Some(time) = renewed.now {
             app.clock.learn(time, asked, now);
+            if let Some(ahead) = app.clock.ahead_of_server() {
+                self.clock_is_far = telemetry::clock_is(ahead, self.clock_is_far);
+            }
         }
         for orphan in orphans {
             // Where the rescue is gone, the worker is about to end, and the leases with it.

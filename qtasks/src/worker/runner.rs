@@ -55,10 +55,10 @@ pub(crate) async fn run(
     permit: JobPermit,
     mut suspect_permit: Option<SuspectPermit>,
 ) {
-    telemetry::starts(&job);
+    let (began, timer) = (shared.app.now(), Timer::start());
+    telemetry::starts(&job, began);
     // A store need not notify of a lease.
     shared.app.store.notifier().notify_jobs([job.call.id]);
-    let (began, timer) = (shared.app.now(), Timer::start());
     let stop = shared.pauses.stop_of(&job.call);
     let leased = Leased { shared: &shared, job: &job, lease, began, timer, stop: &stop };
     let slot = UsedSlot::take();
@@ -269,8 +269,7 @@ impl<'a> Started<'a> {
         let schema = self.task.schema();
         let attempt = Attempt::stored(
             self.context.clone(),
-            states,
-            shared.app.limits,
+            shared.app.settings(states),
             self.journal.clone(),
             if schema.generating.is_some() { job.counts.steps } else { 0 },
             steps(shared, job, schema),

@@ -3,7 +3,13 @@
 mod numbers;
 mod spans;
 
-use std::{collections::BTreeMap, result, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    result,
+    sync::Arc,
+    time::Duration,
+};
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::metrics::{
@@ -13,7 +19,7 @@ use opentelemetry_sdk::metrics::{
 use qtasks::{
     Clock, Scope,
     prelude::*,
-    store::{Ask, Memory},
+    store::{Ask, Memory, Renewed},
 };
 use qtasks_tests::{
     Place, Stage,
@@ -241,6 +247,103 @@ async fn how_long_a_job_was_lost_is_timed() {
     let lines = counted_here.lines();
     assert!(lines.contains("qtasks_recovery_seconds{queue=default,task=counted} 1\n"), "{lines}");
     worker.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_a_job_waited_is_timed_from_when_it_was_due() {
+    let _turn = TURN.lock().await;
+    let counted_here = Counted::listen();
+    let stage = Stage::in_memory(|builder| builder.clock(Clock::tokio())).await;
+    stage.app.enqueue(counted(1).delay(Duration::from_secs(5))).await.unwrap();
+    sleep(Duration::from_secs(7)).await;
+    in_time(stage.app.worker().run_until_idle()).await.unwrap();
+    let waited = counted_here.longest("qtasks_wait_seconds{queue=default,task=counted}").unwrap();
+    assert!((waited - 2.0).abs() < 0.1, "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_says_which_schedule_has_enqueued_its_job() {
+    let _turn = TURN.lock().await;
+    let recorded = Recorded::listen();
+    let stage = Stage::in_memory(|builder| {
+        builder.clock(Clock::tokio()).schedule("by-the-minute", counted(1), "* * * * *", "UTC")
+    });
+    let stage = stage.await;
+    stage.app.schedule("at-run-time", counted(1), "* * * * *").await.unwrap();
+    stage.app.enqueue(counted(1)).await.unwrap();
+    let worker = stage.app.worker().start().await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    eventually("all have run", async || recorded.spans("process").len() >= 3).await;
+    worker.shutdown().await.unwrap();
+    let attempts = recorded.spans("process");
+    let schedules: BTreeSet<_> =
+        attempts.iter().map(|span| span.fields.get("qtasks.schedule").map(|name| &**name)).collect();
+    assert_eq!(schedules, BTreeSet::from([None, Some("at-run-time"), Some("by-the-minute")]));
+}
+
+/// Behind a store whose server's clock stands seven seconds before that of this machine.
+#[derive(Debug)]
+struct SlowClock;
+
+impl Edge for SlowClock {
+    async fn pass<T: Send + 'static>(&self, _call: &'static str, carry_out: CarryOut<T>) -> qtasks::Result<T> {
+        let mut answer: Box<dyn Any + Send> = Box::new(carry_out().await?);
+        if let Some(renewed) = answer.downcast_mut::<Renewed>() {
+            renewed.now = Some(qtasks::jiff::Timestamp::now() - Duration::from_secs(7));
+        }
+        Ok(*answer.downcast().expect("it is what was carried out"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_far_from_that_of_the_server_is_told_and_said_once() {
+    let _turn = TURN.lock().await;
+    let (recorded, counted_here) = (Recorded::listen(), Counted::listen());
+    let store = Behind::new(SlowClock, Arc::new(Memory::new()), &Ledger::default());
+    let app = QueueTasks::builder().store_at(Arc::new(store)).build().await.unwrap();
+    let worker = app.worker().start().await.unwrap();
+    let skew = || {
+        counted_here.lines().lines().find_map(|line| line.strip_prefix("qtasks_clock_skew_seconds{} ")?.parse().ok())
+    };
+    eventually("it is told", async || skew().is_some()).await;
+    assert!(skew().is_some_and(|skew: f64| (skew - 7.0).abs() < 0.5), "{:?}", skew());
+    worker.shutdown().await.unwrap();
+    let said = recorded.text(Level::WARN);
+    assert_eq!(said.matches(" ahead of that of the store's server").count(), 1, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_are_traced_where_that_is_asked_for() {
+    let _turn = TURN.lock().await;
+    let recorded = Recorded::listen();
+    let open = async |share| QueueTasks::builder().store("memory:").trace_values(share).build().await.unwrap();
+    let app = open(0.0).await;
+    ended(&app, [app.enqueue(counted(3)).await.unwrap()]).await;
+    assert!(recorded.spans("handle").is_empty());
+    let app = open(0.5).await;
+    ended(&app, [app.enqueue(counted(4)).await.unwrap()]).await;
+    let numbers = |recorded: &Recorded| {
+        recorded.spans("handle").iter().map(|span| span.fields["qtasks.step"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(&recorded), ["0", "2"]);
+    app.run(counted(3)).await.unwrap();
+    assert_eq!(numbers(&recorded), ["0", "2", "0", "2"], "of a task that is run here and now too");
+
+    let recorded = Recorded::listen();
+    let app = open(1.0).await;
+    ended(&app, [app.enqueue(counted(2)).await.unwrap()]).await;
+    let shown: Vec<_> = recorded.spans("handle").iter().map(|span| span.shown()).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[tokio::test]
+async fn a_share_of_values_that_is_none_is_refused() {
+    let error = QueueTasks::builder().store("memory:").trace_values(100.0).build().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the share of values that are traced (`.trace_values(..)`, or `QTASKS_TRACE_VALUES`) is a number from 0, none, to 1, \
+         all: `0.001` traces each thousandth value of a job"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,6 +17,13 @@ fn kept() -> MutexGuard<'static, Numbers> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The longest time of each name.
+static LONGEST: Mutex<Numbers> = Mutex::new(Numbers::new());
+
+fn longest() -> MutexGuard<'static, Numbers> {
+    LONGEST.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is counted in this process from now on: of a time, how often one was recorded.
 pub(crate) struct Counted;
 
@@ -25,7 +32,13 @@ impl Counted {
         static LISTEN: Once = Once::new();
         LISTEN.call_once(|| metrics::set_global_recorder(Keep).expect("it is the only recorder"));
         kept().clear();
+        longest().clear();
         Self
+    }
+
+    /// The longest of the times that were recorded under this name, in seconds.
+    pub(crate) fn longest(&self, name: &str) -> Option<f64> {
+        longest().get(name).copied()
     }
 
     /// All numbers but 0, a line each.
@@ -77,6 +90,9 @@ impl HistogramFn for Number {
     fn record(&self, value: f64) {
         assert!(value >= 0.0);
         self.add(1.0);
+        let mut longest = longest();
+        let known = longest.entry(self.0.clone()).or_default();
+        *known = known.max(value);
     }
 }
 

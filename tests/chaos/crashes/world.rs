@@ -9,7 +9,7 @@ use std::{
 use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use qtasks::{
     Budget, Find, QueueTasks, Result,
-    job::{JobId, State, WorkerId},
+    job::{JobId, WorkerId},
     store::Store,
 };
 use qtasks_tests::{
@@ -131,7 +131,7 @@ impl World {
 
     pub(crate) async fn held_by(&self, worker: WorkerId) -> Vec<JobId> {
         let jobs = self.store.find(Find::default().oldest_first(), self.after, Budget::jobs(100)).await.unwrap().jobs;
-        jobs.into_iter().filter(|job| job.standing.state == State::Running { worker }).map(|job| job.call.id).collect()
+        jobs.into_iter().filter(|job| job.standing.state.worker() == Some(worker)).map(|job| job.call.id).collect()
     }
 
     /// After the last process: the observers come to their ends, further ones see it all from every place, and the fates

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use qtasks::{
     Budget, Clock, Error, Find, JobHandle, QueueTasks, Worker,
-    job::{Job, JobCall, JobId, State},
+    job::{Job, JobCall, JobId},
     store::Store,
 };
 use qtasks_tests::{
@@ -273,7 +273,7 @@ impl Scene {
     }
 
     async fn held_by(&self, worker: qtasks::job::WorkerId) -> Vec<JobId> {
-        let held = self.jobs().await.into_iter().filter(|job| job.standing.state == State::Running { worker });
+        let held = self.jobs().await.into_iter().filter(|job| job.standing.state.worker() == Some(worker));
         held.map(|job| job.call.id).collect()
     }
 

@@ -71,10 +71,7 @@ impl Scene {
             .unwrap()
             .jobs
             .into_iter();
-        let held = holder.filter(|found| found.call.id == job).find_map(|job| match job.standing.state {
-            qtasks::job::State::Running { worker } => Some(worker),
-            _ => None,
-        });
+        let held = holder.filter(|found| found.call.id == job).find_map(|job| job.standing.state.worker());
         self.beat_of(held.unwrap())
     }
 

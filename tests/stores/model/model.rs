@@ -183,10 +183,7 @@ fn oldest_due<'j>(jobs: impl Iterator<Item = &'j Job> + Clone, now: Timestamp) -
 }
 
 pub(crate) fn holder(job: &Job) -> Option<WorkerId> {
-    match job.standing.state {
-        State::Running { worker } => Some(worker),
-        _ => None,
-    }
+    job.standing.state.worker()
 }
 
 #[async_trait]
@@ -217,7 +214,7 @@ impl Store for Model {
                 suspects |= job.standing.suspect.is_some();
                 continue;
             }
-            job.standing.state = State::Running { worker: ask.worker };
+            job.standing.state = State::Running { worker: ask.worker, due: due(job).unwrap() };
             job.standing.attempt += 1;
             let liable = ask.suspects == Suspects::OneAlone;
             job.standing.suspect = job.standing.suspect.map(|known| Suspect { leased: Some(ask.now), liable, ..known });

@@ -52,7 +52,7 @@ async fn one_comes(store: &Postgres) {
         let stored = store.job(job.call.id).await.unwrap().unwrap();
         assert_eq!(
             (stored.standing.state.clone(), stored.standing.attempt),
-            (State::Running { worker: ask.worker }, 1)
+            (State::Running { worker: ask.worker, due: job.due }, 1)
         );
         assert_eq!(jobs.unwrap(), [stored]);
         // Nobody else need look for it.

@@ -114,7 +114,7 @@ async fn of_thousands_of_attempts_those_to_be_kept_are_read_and_the_next_settlem
     assert_eq!(numbers().await, (1..=10).chain(4911..=5000).collect::<Vec<_>>());
     let now = Timestamp::now();
     let ended = |number| Attempt { number, worker, started: None, ended: now, ending: Ending::Snoozed, steps: None };
-    let runs = old_job(id, 0, stands(State::Running { worker }, 1, None));
+    let runs = old_job(id, 0, stands(State::Running { worker, due: time(7) }, 1, None));
     let dead = NextState::Dead { error: "no".into() };
     let settled = Settlement { attempt: Some(ended(5001)), ..settlement(&runs, dead, now) };
     assert_eq!(store.settle([settled].into()).await.unwrap(), [Written::Yes]);
@@ -165,7 +165,7 @@ async fn a_job_whose_steps_cannot_be_appended_is_refused_and_no_other() {
     let now = Timestamp::now();
     let snoozed = |job: JobId| {
         let attempt = Attempt { number: 1, worker, started: None, ended: now, ending: Ending::Snoozed, steps: None };
-        let runs = old_job(job, 0, stands(State::Running { worker }, 1, None));
+        let runs = old_job(job, 0, stands(State::Running { worker, due: time(7) }, 1, None));
         let hold = Hold::Lease(Lease { job, attempt: 1, worker });
         Settlement { hold, attempt: Some(attempt), ..settlement(&runs, NextState::Waiting { due: now }, now) }
     };

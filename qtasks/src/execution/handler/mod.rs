@@ -14,12 +14,15 @@ use futures::{
     future::{ErrInto, NeverError},
 };
 
+use tracing::Instrument as _;
+
 use self::{inject::Inject, transactional::Handling};
 use super::attempt::Attempt;
 use crate::{
     error::BoxError,
     model::pending::BoxedHandler,
     schema::{need::Need, returns::Reply},
+    telemetry::spans,
 };
 
 /// A handler of values of type `Y` that replies `R`.
@@ -45,6 +48,17 @@ pub trait Handler<Y, R, M>: Send + Sync + 'static {
     /// For a handler that runs in a transaction of the store: makes the call that the store runs, in the place of
     /// [`handle`](Self::handle).
     const IN_TRANSACTION: Option<BoxHandler<Self, Y, R>> = None;
+}
+
+/// Calls the handler of value `seq`, in a span of that value if it has one.
+#[inline]
+pub(super) async fn handle<Y, R, M, H>(handler: &H, value: Y, seq: u64, attempt: &Attempt) -> Result<R, BoxError>
+where
+    H: Handler<Y, R, M>,
+{
+    let Some(span) = attempt.value_span(seq) else { return handler.handle(value, attempt).await };
+    let handled = span.in_scope(|| handler.handle(value, attempt)).instrument(span.clone()).await;
+    handled.inspect_err(|_| spans::handler_failed(&span))
 }
 
 /// Makes the call of a handler with a value that the store runs in a transaction.

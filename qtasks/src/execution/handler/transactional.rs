@@ -36,7 +36,7 @@ pub struct Handling<R> {
     on_error: OnError,
     failure: Mailbox<Stopped>,
     reply: Option<Mailbox<Replied<R>>>,
-    /// The span in which the value was yielded, since the handler runs on another task or thread.
+    /// That of the value, or that in which it was yielded: the handler runs on another task or thread.
     span: Span,
 }
 
@@ -54,7 +54,8 @@ impl<R: Reply> Handling<R> {
         failure: Mailbox<Stopped>,
         reply: Option<Mailbox<Replied<R>>>,
     ) -> Self {
-        Self { attempt, on_error, failure, reply, span: Span::current() }
+        let span = attempt.value_span(attempt.context().seq()).unwrap_or_else(Span::current);
+        Self { attempt, on_error, failure, reply, span }
     }
 
     /// The attempt that the handler's parameters after the value are taken from.

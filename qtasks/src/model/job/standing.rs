@@ -47,7 +47,8 @@ impl NewJob {
     /// The job that it becomes when it is leased to `worker` at the moment it is enqueued.
     #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(crate) fn leased_to(self, worker: WorkerId) -> Job {
-        let standing = Standing { state: State::Running { worker }, attempt: 1, ..Standing::waiting(self.due) };
+        let state = State::Running { worker, due: self.due };
+        let standing = Standing { state, attempt: 1, ..Standing::waiting(self.due) };
         Job { call: self.call, standing, counts: Counts::default(), ended: None }
     }
 }
@@ -73,9 +74,9 @@ impl Standing {
 
     /// The lease that `job` runs under if it stands so and runs.
     pub const fn lease(&self, job: JobId) -> Option<Lease> {
-        match self.state {
-            State::Running { worker } => Some(Lease { job, attempt: self.attempt, worker }),
-            _ => None,
+        match self.state.worker() {
+            Some(worker) => Some(Lease { job, attempt: self.attempt, worker }),
+            None => None,
         }
     }
 }

@@ -21,6 +21,8 @@ pub enum State {
     Running {
         /// The worker that holds the lease.
         worker: WorkerId,
+        /// The time from which the job could be leased.
+        due: Timestamp,
     },
     /// The job ended well.
     Done {
@@ -48,6 +50,14 @@ impl State {
             Self::Done { .. } => StateKind::Done,
             Self::Dead { .. } => StateKind::Dead,
             Self::Cancelled { .. } => StateKind::Cancelled,
+        }
+    }
+
+    /// The worker that holds the job, if it runs.
+    pub const fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Running { worker, .. } => Some(*worker),
+            _ => None,
         }
     }
 

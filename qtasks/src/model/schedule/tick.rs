@@ -27,7 +27,7 @@ pub(crate) fn by_hand(name: &str, now: Timestamp, chance: u16) -> JobId {
 fn make(name: &str, tick: Timestamp, mark: u16) -> JobId {
     let time = u64::try_from(tick.as_millisecond()).unwrap_or(0) << 16;
     let high = time | 0x8000 | u64::from(mark);
-    let low = 1 << 63 | xxh3_64(name.as_bytes()) & HASH;
+    let low = 1 << 63 | hash(name);
     JobId::from_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
 }
 
@@ -46,9 +46,19 @@ impl JobCall {
     }
 }
 
+/// What ids have of the name of their schedule.
+pub(crate) fn hash(name: &str) -> u64 {
+    xxh3_64(name.as_bytes()) & HASH
+}
+
+/// The [hash] of the schedule that has enqueued a job, if one has.
+pub(crate) fn schedule_of(id: JobId) -> Option<u64> {
+    of(id).map(|_| halves(id).1 & HASH)
+}
+
 /// Whether a job was enqueued by the schedule of this name.
 pub(crate) fn is_of(id: JobId, name: &str) -> bool {
-    of(id).is_some() && halves(id).1 & HASH == xxh3_64(name.as_bytes()) & HASH
+    schedule_of(id) == Some(hash(name))
 }
 
 fn halves(id: JobId) -> (u64, u64) {

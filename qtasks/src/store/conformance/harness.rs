@@ -9,8 +9,8 @@ use crate::{
     error::Result,
     model::{
         job::{
-            Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, NextState, Output, Progress, Reply, State,
-            StateKind, Step, Suspect, WorkerId,
+            Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, NextState, Output, Progress, Reply, StateKind,
+            Step, Suspect, WorkerId,
         },
         json::Json,
         lifecycle::Outcome,
@@ -312,8 +312,5 @@ pub(super) fn sorted(mut leases: Vec<Lease>) -> Vec<Lease> {
 }
 
 pub(super) fn lease_of(job: &Job) -> Lease {
-    let State::Running { worker } = job.standing.state else {
-        panic!("job {} is {}, not running", job.call.id, job.standing.state.name())
-    };
-    Lease { job: job.call.id, attempt: job.standing.attempt, worker }
+    job.lease().unwrap_or_else(|| panic!("job {} is {}, not running", job.call.id, job.standing.state.name()))
 }

@@ -94,7 +94,9 @@ impl Contents {
     pub(super) fn run(&mut self, id: JobId, ask: &Ask) -> Job {
         let entry = self.jobs.get_mut(&id).expect("what stands in an index is there");
         self.index.remove(entry);
-        entry.job.standing.state = State::Running { worker: ask.worker };
+        if let State::Waiting { due } = entry.job.standing.state {
+            entry.job.standing.state = State::Running { worker: ask.worker, due };
+        }
         entry.job.standing.attempt += 1;
         if let Some(suspect) = &mut entry.job.standing.suspect {
             suspect.leased = Some(to_millisecond(ask.now));

@@ -40,7 +40,7 @@ impl Index {
                 let lanes = lanes.entry(job.call.task.clone()).or_default();
                 lanes[usize::from(job.standing.suspect.is_some())].add(due, entry.urgency());
             }
-            State::Running { worker } => {
+            State::Running { worker, .. } => {
                 self.held.entry(worker).or_default().insert(job.call.id);
             }
             State::Dead { .. } => {
@@ -62,7 +62,7 @@ impl Index {
                     .expect("a job that waits has a lane");
                 lane.remove(due, entry.urgency());
             }
-            State::Running { worker } => {
+            State::Running { worker, .. } => {
                 let held = self.held.get_mut(&worker).expect("a worker whose job runs holds it");
                 held.remove(&job.call.id);
                 if held.is_empty() {

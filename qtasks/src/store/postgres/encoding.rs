@@ -129,7 +129,7 @@ fn standing_from(row: &Row, first: usize) -> Result<(Standing, Counts), Fault> {
 fn state(row: &Row, first: usize) -> Result<State, Fault> {
     Ok(match get(row, first)? {
         LATER | READY => State::Waiting { due: time(get(row, first + 1)?) },
-        RUNNING => State::Running { worker: worker(row, first + 2)? },
+        RUNNING => State::Running { worker: worker(row, first + 2)?, due: time(get(row, first + 1)?) },
         DONE => State::Done { output: output(row, first + 3)? },
         DEAD => State::Dead { error: unquoted(row, first + 4)? },
         CANCELLED => State::Cancelled { reason: unquoted(row, first + 4)? },

@@ -209,7 +209,12 @@ mod tests {
                 enqueued,
                 trace: None,
             },
-            standing: Standing { state: State::Running { worker }, attempt: 1, failures: 0, suspect: None },
+            standing: Standing {
+                state: State::Running { worker, due: enqueued },
+                attempt: 1,
+                failures: 0,
+                suspect: None,
+            },
             counts: Counts::default(),
             ended: None,
         }

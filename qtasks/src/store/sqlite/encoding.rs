@@ -173,7 +173,7 @@ fn survived(millis: i64) -> Duration {
 fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<State> {
     Ok(match row.get(first)? {
         LATER | READY => State::Waiting { due: time(row.get(first + 1)?) },
-        RUNNING => State::Running { worker: worker_id(row, first + 2)? },
+        RUNNING => State::Running { worker: worker_id(row, first + 2)?, due: time(row.get(first + 1)?) },
         DONE => State::Done { output: output(row, first + 3)? },
         DEAD => State::Dead { error: row.get(first + 4)? },
         CANCELLED => State::Cancelled { reason: row.get(first + 4)? },

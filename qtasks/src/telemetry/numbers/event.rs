@@ -9,8 +9,8 @@ use crate::model::job::StateKind;
 pub(crate) enum Event<'a> {
     /// A job was enqueued.
     Enqueued(Lane<'a>),
-    /// An attempt begins.
-    Started(Lane<'a>),
+    /// An attempt begins at a job that has been due for so long.
+    Started(Lane<'a>, Duration),
     /// An attempt has ended, and that is durable.
     Ended(Lane<'a>, EndOfAttempt),
     /// A job was lost with its worker, which has been silent for so long; it is dead by that, or goes on.
@@ -25,6 +25,8 @@ pub(crate) enum Event<'a> {
     Called(Operation, Called<'a>),
     /// A schedule has fired so many seconds after its tick.
     Fired { schedule: &'a str, lag: f64 },
+    /// The clock of this machine is so many seconds ahead of that of the store's server.
+    ClockAhead(f64),
     /// A worker has so many more slots, or fewer.
     Slots(f64),
     /// So many more slots of this process are in use, or fewer.

@@ -17,6 +17,7 @@ const ATTEMPTS_FAILED: &str = "qtasks_attempts_failed_total";
 const VALUES: &str = "qtasks_values_total";
 const SKIPPED: &str = "qtasks_skipped_total";
 const LOST: &str = "qtasks_lost_total";
+const WAIT: &str = "qtasks_wait_seconds";
 const RUN: &str = "qtasks_run_seconds";
 const COMMIT: &str = "qtasks_commit_seconds";
 const HANDLER: &str = "qtasks_handler_seconds";
@@ -29,6 +30,7 @@ const PAUSED: &str = "qtasks_paused";
 const SLOTS: &str = "qtasks_slots";
 const SLOTS_USED: &str = "qtasks_slots_used";
 const SCHEDULE_LAG: &str = "qtasks_schedule_lag_seconds";
+const CLOCK_SKEW: &str = "qtasks_clock_skew_seconds";
 
 const COUNTERS: [(&str, &str); 7] = [
     (ENQUEUED, "jobs that this process has enqueued"),
@@ -44,7 +46,10 @@ pub(super) fn note(event: &Event<'_>) {
     describe();
     match event {
         Event::Enqueued(lane) => count(ENQUEUED, lane, Some(("outcome", "new")), 1),
-        Event::Started(lane) => count(STARTED, lane, None, 1),
+        Event::Started(lane, waited) => {
+            count(STARTED, lane, None, 1);
+            time(WAIT, lane, *waited);
+        }
         Event::Ended(lane, end) => ended(lane, end),
         Event::Lost(lane, next, silent) => {
             count(LOST, lane, None, 1);
@@ -61,6 +66,7 @@ pub(super) fn note(event: &Event<'_>) {
         Event::Stored(lane, stored) => of_store(lane, stored),
         Event::Paused { scope, is_paused } => gauge!(PAUSED, "scope" => (*scope).to_owned()).set(u8::from(*is_paused)),
         Event::Fired { schedule, lag } => gauge!(SCHEDULE_LAG, "schedule" => (*schedule).to_owned()).set(*lag),
+        Event::ClockAhead(seconds) => gauge!(CLOCK_SKEW).set(*seconds),
         Event::Slots(more) => gauge!(SLOTS).increment(*more),
         Event::SlotsUsed(more) => gauge!(SLOTS_USED).increment(*more),
     }
@@ -117,6 +123,7 @@ fn describe() {
         for (name, what) in COUNTERS {
             describe_counter!(name, what);
         }
+        describe_histogram!(WAIT, Unit::Seconds, "the time from when a job was due until an attempt at it started");
         describe_histogram!(RUN, Unit::Seconds, "the time from the start of an attempt until its end is durable");
         describe_histogram!(COMMIT, Unit::Seconds, "the time that a call took which enqueues, records or settles");
         describe_histogram!(HANDLER, Unit::Seconds, "the time that a handler took for a value");
@@ -133,5 +140,6 @@ fn describe() {
         describe_gauge!(SLOTS, "how many jobs the workers of this process may run at once");
         describe_gauge!(SLOTS_USED, "how many jobs they run");
         describe_gauge!(SCHEDULE_LAG, Unit::Seconds, "how long after its last tick a schedule has fired");
+        describe_gauge!(CLOCK_SKEW, Unit::Seconds, "how far the clock of this machine is ahead of the store's server");
     });
 }

@@ -59,7 +59,7 @@ impl Instruments {
 
 pub(super) fn note(event: &Event<'_>) {
     match event {
-        Event::Started(lane) => INSTRUMENTS.consumed.add(1, &of_lane("process", lane, None)),
+        Event::Started(lane, _) => INSTRUMENTS.consumed.add(1, &of_lane("process", lane, None)),
         Event::Ended(lane, EndOfAttempt { took, error_type, .. }) => {
             INSTRUMENTS.process.record(took.as_secs_f64(), &of_lane("process", lane, *error_type));
         }
@@ -72,6 +72,7 @@ pub(super) fn note(event: &Event<'_>) {
         | Event::Stored(..)
         | Event::Paused { .. }
         | Event::Fired { .. }
+        | Event::ClockAhead(_)
         | Event::Slots(_)
         | Event::SlotsUsed(_) => {}
     }

@@ -132,6 +132,7 @@ impl Scheduler<'_> {
     }
 
     fn entry(&self, note: Note) -> Option<Entry> {
+        self.app.schedule_names.learn(&note.name);
         let found = FoundSchedule::read(note)?;
         if !self.may_fire(&found) {
             return Some(Entry { found, timetable: None });

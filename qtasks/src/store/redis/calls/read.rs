@@ -31,21 +31,17 @@ pub(crate) async fn job(link: &Link, id: JobId) -> Read<Option<Job>> {
     Parts::of(parts.each_ref())?.map(|parts| encoding::job(id, &parts)).transpose()
 }
 
-/// Reads how a job stands without its arguments. For a job that has been leased or cancelled that is a value of its own;
-/// before that the first bytes of the job say it.
+/// Reads how a job stands without its arguments. For a job that has been leased or cancelled that is a value of its own; before
+/// that, and as to when it was due first, the first bytes of the job say it.
 pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, Counts)>> {
     let mut command = cmd("MGET");
     ["p", "c"].iter().for_each(|kind| _ = command.arg(link.key(kind, id)));
-    let [standing, counts]: [Value; 2] = link.ask(&command).await?;
-    let mut job = Value::BulkString(Vec::new());
-    if standing == Value::Nil {
-        let mut command = link.command("GETRANGE", "j", id);
-        command.arg(0).arg(encoding::UP_TO_DUE - 1);
-        job = link.ask(&command).await?;
-        // The server gives an empty text for a key that is not there.
-        if job == Value::BulkString(Vec::new()) {
-            return Ok(None);
-        }
+    let mut of_job = link.command("GETRANGE", "j", id);
+    of_job.arg(0).arg(encoding::UP_TO_DUE - 1);
+    let ([standing, counts], job): ([Value; 2], Value) = tokio::try_join!(link.ask(&command), link.ask(&of_job))?;
+    // The server gives an empty text for a key that is not there.
+    if job == Value::BulkString(Vec::new()) {
+        return Ok(None);
     }
     Parts::of([&job, &standing, &counts])?.map(|parts| encoding::standing(&parts)).transpose()
 }

@@ -134,12 +134,12 @@ fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
 
 /// Reads how a job stands, and its counts. Of the job itself the first [`UP_TO_DUE`] bytes are enough.
 pub(crate) fn standing(Parts { job, standing, counts }: &Parts<'_>) -> Read<(Standing, Counts)> {
+    let mut unread = Unread(job);
+    let (_rank, first_due) = (unread.take::<2>()?, unread.i64()?);
     let Some(standing) = standing else {
-        let mut unread = Unread(job);
-        let (_rank, due) = (unread.take::<2>()?, unread.i64()?);
-        return Ok((Standing::waiting(time(due)), Counts::default()));
+        return Ok((Standing::waiting(time(first_due)), Counts::default()));
     };
-    let standing = stands(standing)?;
+    let standing = stands(standing, first_due)?;
     match counts {
         Some(counts) => counting(standing, counts),
         None => Ok((standing, Counts::default())),
@@ -149,7 +149,8 @@ pub(crate) fn standing(Parts { job, standing, counts }: &Parts<'_>) -> Read<(Sta
 /// How many bytes of a job go up to the time when it was due first.
 pub(crate) const UP_TO_DUE: usize = 10;
 
-fn stands(bytes: &[u8]) -> Read<Standing> {
+/// Reads how a job stands. Of one that runs for the first time it does not say since when that was due.
+fn stands(bytes: &[u8], first_due: i64) -> Read<Standing> {
     let mut unread = Unread(bytes);
     let (state, flags, attempt) = (unread.u8()?, unread.u8()?, unread.u32()?);
     let (worker, failures) = (WorkerId::from_bytes(unread.take()?), unread.u32()?);
@@ -158,7 +159,7 @@ fn stands(bytes: &[u8]) -> Read<Standing> {
     unread.bytes(last)?;
     let state = match state {
         WAITING => State::Waiting { due: time(due) },
-        RUNNING => State::Running { worker },
+        RUNNING => State::Running { worker, due: time(if due == 0 { first_due } else { due }) },
         ended => ended_state(ended, shape, unread.rest()?)?,
     };
     Ok(Standing { state, attempt, failures, suspect })
@@ -194,7 +195,8 @@ pub(crate) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
     let Job { call, standing: before, counts, .. } = job(id, parts)?;
     let leased = Some(time(millis(ask.now)));
     let suspect = before.suspect.map(|suspect| Suspect { leased, liable: ask.suspects.liable(), ..suspect });
-    let state = State::Running { worker: ask.worker };
+    let State::Waiting { due } = before.state else { return Err(Fault::Unreadable) };
+    let state = State::Running { worker: ask.worker, due };
     let standing = Standing { state, attempt: before.attempt + 1, failures: before.failures, suspect };
     Ok(Job { call, standing, counts, ended: None })
 }

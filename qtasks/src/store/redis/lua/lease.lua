@@ -237,7 +237,7 @@ local function lease_again(cursor, id, standing)
         flags, known = suspects == 2 and '\3' or '\1', standing:sub(40, 51) .. struct.pack('>i8', now)
     end
     again[#again + 1] = STANDING .. id
-    again[#again + 1] = '\1' .. flags .. attempt .. worker .. standing:sub(23, 26) .. NEW:sub(27) .. known .. cursor.lane
+    again[#again + 1] = '\1' .. flags .. attempt .. worker .. standing:sub(23, 34) .. NEW:sub(35) .. known .. cursor.lane
     leased = leased + 1
     ids[leased], jobs[leased], leases[leased] = id, cursor.jobs[cursor.at], id .. attempt
     local count = #before

@@ -49,7 +49,7 @@ async fn a_job_is_leased_as_it_comes() {
     store.enqueue(vec![job.clone()]).await.unwrap();
     let leased = pending.now_or_never().expect("it came before the job was known to be enqueued").unwrap();
     assert_eq!((leased[0].call.id, leased[0].standing.attempt), (job.call.id, 1));
-    assert_eq!(states(&store).await, [(job.call.id, State::Running { worker })]);
+    assert_eq!(states(&store).await, [(job.call.id, State::Running { worker, due: job.due })]);
     assert!(!work.take_notification(), "no worker needs to look for it");
 }
 

@@ -16,7 +16,7 @@ use super::{command::Write, tables::Tables};
 use crate::{
     error::{Result, chain},
     model::{
-        job::{Job, Lease, Reply, State},
+        job::{Job, Lease, Reply},
         json::Json,
     },
     store::{
@@ -130,7 +130,7 @@ async fn handlers_share_a_transaction_and_survive_a_neighbour_that_fails() {
             ran.fetch_add(1, Relaxed);
             Some(Reply::Value(Json::from_stored("1")))
         });
-        let State::Running { worker } = job.standing.state else { panic!("{job:?} does not run") };
+        let worker = job.standing.state.worker().expect("it runs");
         let lease = Lease { job: job.call.id, attempt: job.standing.attempt, worker };
         store.transact(Some(lease), vec![Arc::new(PendingStep::new(0, 0, 0, Box::new(run)))]).await
     };

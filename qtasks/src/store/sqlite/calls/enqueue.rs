@@ -93,13 +93,12 @@ mod tests {
             let (leased, stored) = at_once(&[], std::slice::from_ref(&job), ask(9)).await;
             assert_eq!(leased.jobs, stored);
             let (_folder, store) = store().await;
+            let job_due = job.due;
             store.enqueue(vec![job]).await.unwrap();
             let usual = lease(&store, 9).await.remove(0);
-            let State::Running { worker } = stored[0].standing.state else { panic!("{stored:?} does not run") };
-            assert_eq!(
-                stored[0],
-                Job { standing: Standing { state: State::Running { worker }, ..usual.standing }, ..usual }
-            );
+            let worker = stored[0].standing.state.worker().expect("it runs");
+            let state = State::Running { worker, due: job_due };
+            assert_eq!(stored[0], Job { standing: Standing { state, ..usual.standing }, ..usual });
         }
     }
 

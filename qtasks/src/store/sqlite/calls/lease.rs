@@ -91,7 +91,9 @@ impl Write for Ask {
 impl Ask {
     fn run(&self, sql: &mut Statements<'_>, mut job: Job) -> rusqlite::Result<Job> {
         job.standing.attempt += 1;
-        job.standing.state = State::Running { worker: self.worker };
+        if let State::Waiting { due } = job.standing.state {
+            job.standing.state = State::Running { worker: self.worker, due };
+        }
         let (id, worker) = (job.call.id.to_bytes(), self.worker.to_bytes());
         match &mut job.standing.suspect {
             None => sql.run.execute(params![id, worker, job.standing.attempt])?,

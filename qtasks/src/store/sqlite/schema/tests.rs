@@ -115,7 +115,7 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
         job(suspect, State::Waiting { due: NOW }, known, 2),
         job(delayed, later, known, 2),
         job(ordinary, State::Waiting { due: NOW }, None, 0),
-        job(running, State::Running { worker: holder }, known, 3),
+        job(running, State::Running { worker: holder, due: NOW }, known, 3),
         job(done, State::Done { output }, None, 1),
     ];
     expected.sort_by_key(|job| job.call.id);

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::sqlite::fixture::{NOW, ask, lease, neighbour, new_job, soon, store, temp_url};
 use crate::{
     model::{
-        job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, State, StateKind, Suspect, Version},
+        job::{Ending, JobCall, NextState, Output, Progress, Reply, Shape, StateKind, Suspect, Version},
         json::Json,
         lifecycle::Outcome,
     },
@@ -38,10 +38,7 @@ fn settlement(job: &Job, worker: WorkerId, output: Output) -> Settlement {
 }
 
 fn worker(job: &Job) -> WorkerId {
-    match job.standing.state {
-        State::Running { worker } => worker,
-        _ => panic!("{job:?} does not run"),
-    }
+    job.standing.state.worker().expect("it runs")
 }
 
 /// An older qtasks kept all.

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     error::chain,
     model::{
-        job::{Job, JobCall, NewJob, State, WorkerId},
+        job::{Job, JobCall, NewJob, WorkerId},
         json::Json,
     },
     store::{
@@ -44,7 +44,7 @@ impl Scene {
     async fn running(&self) -> Lease {
         self.store.enqueue(vec![new_job()]).await.unwrap();
         let job = lease(&self.store, 1).await.remove(0);
-        let State::Running { worker } = job.standing.state else { panic!("{job:?} does not run") };
+        let worker = job.standing.state.worker().expect("it runs");
         Lease { job: job.call.id, attempt: job.standing.attempt, worker }
     }
 
