@@ -118,7 +118,7 @@ pub use self::{
     },
     task::{
         Task,
-        call::{Call, CallOptions},
+        call::{AnyCall, Call, CallOptions},
     },
     telemetry::trace::{TraceRelation, Traces},
     worker::{Worker, WorkerBuilder},

@@ -18,7 +18,7 @@ use crate::{
     store,
     task::{
         Task,
-        call::{CallOptions, Prepared},
+        call::{AnyCall, CallOptions, Prepared},
     },
     telemetry::trace::linked,
     worker::WorkerBuilder,
@@ -95,7 +95,44 @@ impl QueueTasks {
         &self,
         calls: impl IntoIterator<Item = C>,
     ) -> Result<Vec<JobHandle<<C::Task as Task>::Output>>> {
-        let mut jobs = calls.into_iter().map(|call| self.prepare(call)).collect::<Result<Vec<_>>>()?;
+        self.enqueue_together(calls.into_iter().map(|call| self.prepare(call))).await
+    }
+
+    /// Enqueues calls of different tasks in one round trip, all of them or none; the handles come in the order of the calls.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn charge(order: u64) {}
+    ///
+    /// #[qtask]
+    /// async fn thank(customer: String) -> String {
+    ///     format!("thank you, {customer}")
+    /// }
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let jobs = app.enqueue_many([charge(7).priority(9).into(), thank("Ada".into()).into()]).await?;
+    /// # app.worker().run_until_idle().await?;
+    /// assert_eq!(jobs[1].result().await?, "thank you, Ada");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`enqueue`](Self::enqueue).
+    pub async fn enqueue_many(
+        &self,
+        calls: impl IntoIterator<Item = AnyCall>,
+    ) -> Result<Vec<JobHandle<serde_json::Value>>> {
+        self.enqueue_together(calls.into_iter().map(|call| self.app.prepare_any(call))).await
+    }
+
+    async fn enqueue_together<C>(&self, jobs: impl Iterator<Item = Result<Prepared>>) -> Result<Vec<JobHandle<C>>> {
+        let mut jobs = jobs.collect::<Result<Vec<_>>>()?;
         if jobs.len() > MANY {
             jobs.iter_mut().for_each(|job| job.trace = linked(job.trace.take()));
         }

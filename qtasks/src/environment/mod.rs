@@ -31,7 +31,7 @@ use crate::{
     schema::{TaskExecSchema, need::Need},
     store::Store,
     task::{
-        call::{CallOptions, Prepared},
+        call::{AnyCall, CallOptions, Prepared},
         registry::Registry,
     },
     telemetry::{
@@ -163,6 +163,11 @@ impl App {
     /// The job that a call makes, as what stands before all that is enqueued lets it in.
     pub(crate) fn prepare<C: CallOptions>(self: &Arc<Self>, call: C) -> Result<Prepared> {
         self.let_in(call.into_call().prepare(&self.limits, self.now())?)
+    }
+
+    /// The job that a call of any task makes, as what stands before all that is enqueued lets it in.
+    pub(crate) fn prepare_any(self: &Arc<Self>, call: AnyCall) -> Result<Prepared> {
+        self.let_in(call.prepare(&self.limits, self.now())?)
     }
 
     /// The same, with the options of the call as the SQL of a store takes them.

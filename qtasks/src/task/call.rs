@@ -13,6 +13,7 @@ use crate::{
         lifecycle::later,
         limits::{Limits, check_name},
     },
+    schema::TaskExecSchema,
 };
 
 /// A call of the task `T` with options, as the methods of [`CallOptions`] make it.
@@ -208,9 +209,38 @@ impl<T: Task> Call<T> {
 
     /// The job that this call makes, enqueued `now`.
     pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
-        let schema = T::schema();
-        let Options { priority, queue, due, max_time, id } = self.options;
-        let args = encoded(&self.task)?;
+        self.options.prepare(T::schema(), encoded(&self.task)?, limits, now)
+    }
+}
+
+/// A call of any task, which [`QueueTasks::enqueue_many`](crate::QueueTasks::enqueue_many) takes beside calls of other tasks:
+/// `report(5).into()`.
+#[derive(Debug)]
+#[must_use = "a call does nothing until it is enqueued"]
+pub struct AnyCall {
+    schema: &'static TaskExecSchema,
+    /// What does not encode is said when the call is enqueued.
+    args: Result<Json>,
+    options: Options,
+}
+
+impl<C: CallOptions> From<C> for AnyCall {
+    fn from(call: C) -> Self {
+        let Call { task, options } = call.into_call();
+        Self { schema: C::Task::schema(), args: encoded(&task), options }
+    }
+}
+
+impl AnyCall {
+    /// The job that this call makes, enqueued `now`.
+    pub(crate) fn prepare(self, limits: &Limits, now: Timestamp) -> Result<Prepared> {
+        self.options.prepare(self.schema, self.args?, limits, now)
+    }
+}
+
+impl Options {
+    fn prepare(self, schema: &'static TaskExecSchema, args: Json, limits: &Limits, now: Timestamp) -> Result<Prepared> {
+        let Self { priority, queue, due, max_time, id } = self;
         limits.check_args(&args)?;
         let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;

@@ -11,6 +11,7 @@ mod errors;
 mod guards;
 mod ids;
 mod limits;
+mod many;
 mod max_time;
 mod once;
 mod page;

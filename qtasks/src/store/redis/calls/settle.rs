@@ -50,8 +50,8 @@ fn add(call: &mut Cmd, group: &[Settlement], link: &Link) {
     }
 }
 
-/// The settlements in their order, cut into groups. Those of a group have the same hold, destination and time, and no two of
-/// them are for one job.
+/// The settlements in their order, cut into groups. Those of a group have the same hold, state, destination and time, and no two
+/// of them are for one job.
 fn groups(settlements: &[Settlement]) -> Vec<&[Settlement]> {
     let mut jobs = HashSet::new();
     settlements
@@ -75,6 +75,6 @@ fn are_alike(one: &Settlement, other: &Settlement) -> bool {
         (Hold::Seen { state: one, .. }, Hold::Seen { state: other, .. }) => one == other,
         _ => false,
     };
-    let common = |one| (encoding::destination(one), encoding::time_of(one));
+    let common = |one: &Settlement| (one.outcome.next.kind(), encoding::destination(one), encoding::time_of(one));
     hold && one.steps == other.steps && common(one) == common(other)
 }

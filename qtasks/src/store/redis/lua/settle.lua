@@ -4,12 +4,8 @@
 -- Gives 1 if all were written, or for each whether it was.
 
 local answer, changed, over, work, all_written = {}, {}, {}, false, true
--- How many jobs that ran come into each state, by how they stood, which many do alike.
-local ran = { [WAITING] = {}, [DONE] = {}, [DEAD] = {}, [CANCELLED] = {} }
-local byte = string.byte
-
--- How a job stands that runs, up to its lane, where nothing more matters.
-local NOTHING_KNOWN = string.rep('\0', 39)
+-- In which lane all jobs of a worker are; false for one that has jobs of several.
+local lanes = {}
 
 -- The numbers of how a job stands: the state and the attempt; one that never ran waits.
 local function numbers(standing)
@@ -58,31 +54,35 @@ local function found(hold, lease, to)
     return true
 end
 
--- How jobs stood of a worker: where all of them are in one lane, that says enough.
-local function befores_of(worker, standings, size)
-    local lane, keys = call('HGET', key('lane_of'), worker), {}
-    if lane and lane ~= '' then
-        return nil, NOTHING_KNOWN .. lane
+local function lane_of_all(worker)
+    if lanes[worker] == nil then
+        local lane = call('HGET', key('lane_of'), worker)
+        lanes[worker] = lane and lane ~= '' and lane
     end
-    for index = 1, size do
-        keys[index] = ARGV[standings + 2 * index - 2]
-    end
-    return get_all(keys)
+    return lanes[worker]
 end
 
--- Counts jobs that ran and have come into another state. Where the server has evicted how a job stood, itself says its lane.
-local function count_those_that_ran(worker, first, standings, are)
-    local befores, of_all = befores_of(worker, standings, #are)
-    for index = 1, #are do
-        if are[index] == 1 then
-            local before, of = of_all or befores[index], ran[byte(ARGV[standings + 2 * index - 1])]
-            if not before then
-                local _, lane = rank_and_lane(ARGV[first + index - 1]:sub(1, ID))
-                before = lane and NOTHING_KNOWN .. lane
-            end
-            if before then
-                of[before] = (of[before] or 0) + 1
-            end
+-- Counts jobs that ran, by their leases, and come into another state. Where the server has evicted how one stood, the job itself
+-- says its lane.
+local function count_those_that_ran(worker, freed, to)
+    local lane = lane_of_all(worker)
+    if lane then
+        tally_move(RUNNING, to, lane, #freed)
+        return
+    end
+    local standings = {}
+    for index = 1, #freed do
+        standings[index] = STANDING .. freed[index]:sub(1, ID)
+    end
+    for index, before in ipairs(get_all(standings)) do
+        local _, lane
+        if before then
+            lane = lane_it_runs_in(before)
+        else
+            _, lane = rank_and_lane(freed[index]:sub(1, ID))
+        end
+        if lane then
+            tally_move(RUNNING, to, lane, 1)
         end
     end
 end
@@ -97,16 +97,16 @@ local function have_steps(first, last, steps)
     return have
 end
 
--- For each of the leases in ARGV 1 or 0: whether its job may be settled, to how it stands from `standings` on. If so, no
--- worker holds it any more.
-local function set_free(hold, first, last, standings)
+-- For each of the leases in ARGV 1 or 0: whether its job may be settled, and comes to the state `to`. If so, no worker holds it
+-- any more.
+local function set_free(hold, first, last, to)
     local kind, size = hold:sub(1, 1), last - first + 1
     local length = LENGTHS[kind]
     local have = #hold > length and have_steps(first, last, hold:sub(length + 1))
     local are, free = {}, {}
     if kind == 'S' then
         for index = 1, size do
-            are[index] = (not have or have[index] == 1) and found(hold, ARGV[first + index - 1], byte(ARGV[standings + 2 * index - 1])) and 1 or 0
+            are[index] = (not have or have[index] == 1) and found(hold, ARGV[first + index - 1], to) and 1 or 0
         end
         return are
     end
@@ -122,7 +122,7 @@ local function set_free(hold, first, last, standings)
         end
     end
     call_all('SREM', key('held:', worker), free)
-    count_those_that_ran(worker, first, standings, are)
+    count_those_that_ran(worker, free, to)
     return are
 end
 
@@ -159,7 +159,7 @@ while at <= #ARGV do
     local hold, where, time, size, ids = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
     local ends = where == 'finished' or where == 'dead'
     local leases, standings, attempts = at + 4, at + 5 + size, at + 4 + 3 * size
-    local free, written, some = set_free(hold, leases + 1, leases + size, standings), 0, {}
+    local free, written, some = set_free(hold, leases + 1, leases + size, ARGV[standings + 1]:byte()), 0, {}
     for index = 1, size do
         written = written + free[index]
         answer[#answer + 1] = free[index]
@@ -192,11 +192,6 @@ while at <= #ARGV do
         index_dead(ids)
     end
     at = attempts + (ends and 1 or size + 1)
-end
-for to, of in pairs(ran) do
-    for standing, jobs in pairs(of) do
-        tally_move(RUNNING, to, lane_it_runs_in(standing), jobs)
-    end
 end
 write_tallies()
 notify(changed, over, work)
