@@ -10,6 +10,7 @@ pub mod proxy;
 pub mod redis;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
@@ -119,12 +120,15 @@ impl Drop for Server {
     }
 }
 
-/// A port of the loopback interface that nobody listens to.
+/// A port of the loopback interface that nobody listens to, and that nobody in this process was given before: a server that is
+/// down for a while keeps its own.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     // Below those that the system gives to clients: one of them could have it before the server is there.
     loop {
         let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let is_new = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        if is_new && TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
