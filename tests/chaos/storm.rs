@@ -1,14 +1,21 @@
 //! Workers that are killed, frozen and stopped by chance: the short form of what `--bin kills` does at length.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use qtasks_tests::length::by_length;
 
-fn kills(args: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_kills")).args(args).output().unwrap();
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kills")).args(args).output().unwrap()
+}
+
+fn is_well(output: &Output) {
     let (said, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     assert!(output.status.success(), "{}: {said}{complaints}", output.status);
+}
+
+fn kills(args: &[&str]) {
+    is_well(&run(args));
 }
 
 /// Signals at workers of a store, with more arguments.
@@ -20,11 +27,15 @@ fn lose_nothing(store: &str, more: &[&str]) {
 }
 
 /// That another worker takes over in time; there is one job at a time, so that none waits for its turn, and whoever has it
-/// is killed.
+/// is killed. A machine that does something else just then is late once; what never takes over in time is late each time.
 fn goes_on(store: &str, within: &str) {
+    const TOO_LATE: i32 = 3;
     let alone = ["--workers", "2", "--jobs", "1", "--values", by_length("100", "1000"), "--longest", "500"];
     let some = by_length(["3", "2"], ["3", "6"]);
-    kills(&[&["--store", store, "--within", within, "--kills", some[0], "--seconds", some[1]], &alone[..]].concat());
+    let args = [&["--store", store, "--within", within, "--kills", some[0], "--seconds", some[1]], &alone[..]].concat();
+    let tries = (0..3).map(|_| run(&args));
+    let mut in_time = tries.skip_while(|output| output.status.code() == Some(TOO_LATE));
+    is_well(&in_time.next().expect("a job of a killed worker goes on in time, in one of three runs"));
 }
 
 /// The same with three workers whose clocks are ten seconds behind, right, and ten seconds ahead.

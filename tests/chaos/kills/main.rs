@@ -92,6 +92,9 @@ struct Args {
     seed: u64,
 }
 
+/// How the program ends when all is well but for the time.
+const TOO_LATE: u8 = 3;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
@@ -127,23 +130,34 @@ async fn main() -> anyhow::Result<ExitCode> {
     let more = [rows.as_ref().map(Rows::to_string), ticks.as_ref().map(Ticks::to_string)];
     let more: String = more.into_iter().flatten().collect();
     println!("{line}{more} in {:.0} s", begun.elapsed().as_secs_f64());
-    let within = Duration::from_secs(args.within.unwrap_or(u64::MAX)).as_nanos().try_into().unwrap_or(u64::MAX);
     let good = watch.is_good()
         && watch.troubles.load(Relaxed) == 0
         && rows.is_none_or(|rows| rows.are_exact())
         && ticks.is_none_or(|ticks| ticks.are_all_there())
         && findings.again_after_record.is_empty()
         && findings.robbed.is_empty()
-        && findings.resumed.iter().all(|wait| *wait < within)
-        && (args.within.is_none() || !findings.resumed.is_empty())
         && findings.unhandled.is_empty()
         && findings.misplaced.is_empty();
-    if !good {
+    let in_time = args.are_in_time(&findings.resumed);
+    if !good || !in_time {
         eprintln!("{watch:?}\n{:?}\n{:?}", findings.again_after_record, findings.unhandled);
         eprintln!("{:?}\n{:?}", findings.robbed, findings.misplaced);
         eprintln!("the files are in {}", folder.keep().display());
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (good, in_time) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(TOO_LATE),
+        (false, _) => ExitCode::FAILURE,
+    })
+}
+
+impl Args {
+    /// Whether jobs of killed workers went on in time, after so many nanoseconds each.
+    fn are_in_time(&self, resumed: &[u64]) -> bool {
+        let Some(within) = self.within else { return true };
+        let within = u64::try_from(Duration::from_secs(within).as_nanos()).unwrap_or(u64::MAX);
+        !resumed.is_empty() && resumed.iter().all(|wait| *wait < within)
+    }
 }
 
 /// The clocks that workers go by in turn; none where all go by the machine's.
