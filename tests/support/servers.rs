@@ -120,7 +120,7 @@ impl Drop for Server {
     }
 }
 
-/// A port of the loopback interface that nobody listens to, and that nobody in this process was given before: a server that is
+/// A port of the loopback interface that no program listens to. This function gives each port once in a process: a server that is
 /// down for a while keeps its own.
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());

@@ -196,8 +196,8 @@ impl Builder {
     /// [`Error::UnknownStore`], [`Error::NewerStore`], [`Error::ForeignStore`] and [`Error::Store`] of the store;
     /// [`Error::DuplicateTask`] when two tasks have one name, and [`Error::DuplicateSchedule`] when two schedules have;
     /// [`Error::Schedule`] for a wrong expression or time zone of a [schedule](Self::schedule), and for its call those of
-    /// [`QueueTasks::schedule`]; [`Error::Misuse`] without a store, and for a share of values to be
-    /// [traced](Self::trace_values) that is none.
+    /// [`QueueTasks::schedule`]; [`Error::Misuse`] without a store, and when the share of values that
+    /// are [traced](Self::trace_values) is not from 0 to 1.
     pub async fn build(self) -> Result<QueueTasks> {
         let registry = Registry::linked()?;
         let value_traces = ValueTraces::new(self.value_traces)?;

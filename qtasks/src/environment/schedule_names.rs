@@ -7,13 +7,15 @@ use std::{
 
 use crate::model::{job::JobId, schedule::tick};
 
-/// The names of the schedules that the application has seen, by what the ids of their jobs have of them.
+/// The names of the schedules that the store had when a worker last read them, by what the ids of their jobs have of them.
 #[derive(Debug, Default)]
 pub(crate) struct ScheduleNames(RwLock<HashMap<u64, String>>);
 
 impl ScheduleNames {
-    pub(crate) fn learn(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(tick::hash(name), name.to_owned());
+    /// Takes these in place of those that were read before.
+    pub(crate) fn learn<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        let names = names.map(|name| (tick::hash(name), name.to_owned())).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// The schedule that has enqueued a job, as far as that is known.

@@ -128,11 +128,11 @@ impl Scheduler<'_> {
         let notes = self.app.notes(kind::SCHEDULE).await?;
         let entry = |note: Note| known.remove(&note.version).or_else(|| self.entry(note));
         self.entries = notes.into_iter().filter_map(entry).collect();
+        self.app.schedule_names.learn(self.entries.iter().map(|entry| entry.found.name()));
         Ok(())
     }
 
     fn entry(&self, note: Note) -> Option<Entry> {
-        self.app.schedule_names.learn(&note.name);
         let found = FoundSchedule::read(note)?;
         if !self.may_fire(&found) {
             return Some(Entry { found, timetable: None });
