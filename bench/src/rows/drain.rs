@@ -1,6 +1,6 @@
 //! How fast jobs that wait are worked off.
 
-use super::jobs::{enqueue, run_all};
+use super::jobs::{enqueue, none_is_left, run_all};
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale},
@@ -41,5 +41,7 @@ async fn measure(scale: &Scale, jobs: u64) -> anyhow::Result<Round> {
     enqueue(&app, jobs).await?;
     let start = Stopwatch::start(&scale.target)?;
     run_all(&app).await?;
-    Ok(start.rate(jobs)?.over(None))
+    let this = start.rate(jobs)?;
+    none_is_left(&app).await?;
+    Ok(this.over(None))
 }

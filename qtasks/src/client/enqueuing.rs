@@ -100,7 +100,7 @@ fn agree(jobs: &[Prepared]) -> Result<()> {
 async fn check(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
     for job in named(jobs) {
         // A job that has been pruned since was the one of this call.
-        if let Some(found) = patience.call(|| store.job(job.id)).await? {
+        if let Some(found) = Box::pin(patience.call(|| store.job(job.id))).await? {
             job.is_that(&found.call.task, &found.call.args)?;
         }
     }

@@ -51,7 +51,7 @@ impl<'s> Patience<'s> {
     pub(crate) async fn call<T, F: Future<Output = Result<T>>>(&mut self, mut call: impl FnMut() -> F) -> Result<T> {
         loop {
             match self.once(call()).await {
-                Err(error) if error.is_store_trouble() => self.wait(error).await?,
+                Err(error) if error.is_store_trouble() => Box::pin(self.wait(error)).await?,
                 answer => return answer,
             }
         }

@@ -1,7 +1,8 @@
 //! A body that runs, and the time that it may take.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
@@ -40,18 +41,17 @@ pub(super) type Begun = Option<oneshot::Sender<()>>;
 
 /// Where the body sends that it has begun, and a future that ends when its time is up. The time runs from the begin of the
 /// body, not while it waits for a thread.
-pub(super) fn time_limit(max_time: Option<Duration>) -> (Begun, impl Future<Output = Duration>) {
-    let (begun, begins) = max_time.map(|_| oneshot::channel()).unzip();
+pub(super) fn time_limit(max_time: Option<Duration>) -> (Begun, BoxFuture<'static, Duration>) {
+    let Some(max_time) = max_time else { return (None, Box::pin(pending())) };
+    let (begun, begins) = oneshot::channel();
     let time_up = async move {
-        if let (Some(max_time), Some(begins)) = (max_time, begins)
-            && begins.await.is_ok()
-        {
-            sleep(max_time).await;
-            return max_time;
+        if begins.await.is_err() {
+            return pending().await;
         }
-        std::future::pending().await
+        sleep(max_time).await;
+        max_time
     };
-    (begun, time_up)
+    (Some(begun), Box::pin(time_up))
 }
 
 async fn begin<T>(body: impl Future<Output = T>, begun: Begun) -> T {

@@ -33,7 +33,7 @@ use crate::{
         stopped::Stopped,
     },
     model::{
-        job::{Job, Lease},
+        job::{Job, Lease, Suspect},
         lifecycle::Verdict,
         retry::Retry,
     },
@@ -198,14 +198,17 @@ impl<'a> Started<'a> {
         let max_time = self.leased.job.call.max_time.or(self.task.schema().max_time);
         let (begun, time_up) = time_limit(max_time);
         let app = &self.leased.shared.app;
-        let run = async {
+        let run = pin!(async {
             if app.around.is_empty() {
                 self.run_alone(self.body(app.states.clone()), begun, running_suspect, time_up).await
             } else {
-                self.run_within_around(begun, running_suspect, time_up).await
+                Box::pin(self.run_within_around(begun, running_suspect, time_up)).await
             }
+        });
+        let flushed = match (suspect_permit, self.leased.job.standing.suspect) {
+            (Some(permit), Some(suspect)) => beside(run, Box::pin(self.pass_turn(permit, suspect))).await,
+            _ => run.await,
         };
-        let flushed = beside(run, self.pass_turn(suspect_permit)).await;
         self.journal.fence();
         flushed
     }
@@ -335,9 +338,8 @@ impl<'a> Started<'a> {
 
     /// Passes the turn of a suspect on when it has made a step, or lived so long that the next may start beside it. The store
     /// records that first: from then on the job is not to blame when the process is killed.
-    async fn pass_turn(&self, suspect_permit: Option<&mut SuspectPermit>) {
+    async fn pass_turn(&self, permit: &mut SuspectPermit, suspect: Suspect) {
         let Leased { shared, job, lease, .. } = self.leased;
-        let (Some(permit), Some(suspect)) = (suspect_permit, job.standing.suspect) else { return };
         tokio::select! {
             biased;
             // The store has recorded that together with the step.
@@ -373,8 +375,8 @@ enum Stop {
 }
 
 /// Does `work`, and meanwhile the `other`, which is dropped where it takes longer.
-async fn beside<T>(work: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
-    match select(pin!(work), pin!(other)).await {
+async fn beside<T>(work: impl Future<Output = T> + Unpin, other: impl Future<Output = ()> + Unpin) -> T {
+    match select(work, other).await {
         Either::Left((done, _)) => done,
         Either::Right(((), work)) => work.await,
     }

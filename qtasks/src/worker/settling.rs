@@ -50,7 +50,7 @@ impl Flushed<'_> {
         if let Some(error) = settled.refusal() {
             let error = chain(error);
             tracing::warn!(error, job = %job.call.id, attempt = job.standing.attempt, "what the attempt came to is refused; it has failed");
-            (settled, said) = end.settle_refused(error).await;
+            (settled, said) = Box::pin(end.settle_refused(error)).await;
         }
         match &settled {
             Settled::Written => said.log(),

@@ -71,7 +71,7 @@ impl WorkerShared {
         let grace = async {
             stop.cancelled().await;
             if self.stop_cause().is_none() {
-                tokio::time::sleep(self.grace).await;
+                Box::pin(tokio::time::sleep(self.grace)).await;
             }
         };
         tokio::select! {

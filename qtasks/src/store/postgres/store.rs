@@ -136,7 +136,8 @@ impl Postgres {
         doing: &'static str,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T> {
-        self.engine.run(doing, work).await
+        // In a box: a runtime moves a future several times, and these are large.
+        self.engine.run(doing, Box::pin(work)).await
     }
 }
 

@@ -89,7 +89,7 @@ impl Link {
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         match self.ask_plainly(command).await {
             Ok(answer) => Ok(answer),
-            Err(fault) => Err(self.explained(fault).await),
+            Err(fault) => Err(Box::pin(self.explained(fault)).await),
         }
     }
 
@@ -150,17 +150,22 @@ impl Link {
             match fault.moved_to() {
                 _ if detours > DETOURS => return Err(fault),
                 Some(node) => self.line().node = Some(node),
-                None if fault.is_unknown_script() => self.scripts.load(&mut connection).await?,
+                None if fault.is_unknown_script() => Box::pin(self.scripts.load(&mut connection)).await?,
                 None => return Err(fault),
             }
         }
     }
 
     async fn connection(&self) -> Asked<(u64, MultiplexedConnection)> {
-        let asked = Instant::now();
-        if let Some(connected) = self.line().connected() {
-            return Ok(connected);
+        let connected = self.line().connected();
+        match connected {
+            Some(connected) => Ok(connected),
+            None => Box::pin(self.reconnected()).await,
         }
+    }
+
+    async fn reconnected(&self) -> Asked<(u64, MultiplexedConnection)> {
+        let asked = Instant::now();
         let mut failed = self.connecting.lock().await;
         if let Some(connected) = self.line().connected() {
             return Ok(connected);

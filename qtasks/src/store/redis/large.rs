@@ -49,9 +49,11 @@ impl LargeCalls {
     /// Asks the server. A large call goes over a connection of its own, where it cannot hurt small ones.
     pub(super) async fn ask(&self, call: &Cmd) -> Asked<Value> {
         let size = Size::of(call);
-        if size.call < LARGE {
-            return self.link.ask(call).await;
-        }
+        if size.call < LARGE { self.link.ask(call).await } else { Box::pin(self.ask_apart(call, size)).await }
+    }
+
+    /// Asks the server over a connection of the call's own.
+    async fn ask_apart(&self, call: &Cmd, size: Size) -> Asked<Value> {
         self.check(size).await?;
         let mut answered = self.own.ask(call).await;
         for _ in 0..ALONE {

@@ -3,6 +3,7 @@
 
 use std::thread;
 
+use futures::TryFutureExt as _;
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -54,8 +55,7 @@ impl Engine {
         doing: &'static str,
         call: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T> {
-        let call = async move { call.await.map_err(|fault| Error::store(doing, fault)) };
-        self.run(doing, call).await
+        self.run(doing, call.map_err(|fault| Error::store(doing, fault))).await
     }
 
     /// Carries out a call that makes its own error.

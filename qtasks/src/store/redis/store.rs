@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::TryFutureExt as _;
 use jiff::Timestamp;
 
 #[cfg(feature = "redis-tls")]
@@ -147,9 +148,9 @@ impl Redis {
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        let call = call(Arc::clone(&self.batcher));
-        let call = async move { call.await.map_err(|fault| fault.of_write(doing)) };
-        self.engine.run(doing, call).await
+        // In a box: a runtime moves a future several times, and these are large.
+        let call = Box::pin(call(Arc::clone(&self.batcher)));
+        self.engine.run(doing, call.map_err(|fault| fault.of_write(doing))).await
     }
 
     /// Does the same as [`write`](Self::write) for a call that reads, or is about workers.
@@ -158,7 +159,7 @@ impl Redis {
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        self.engine.ask(doing, call(Arc::clone(&self.batcher))).await
+        self.engine.ask(doing, Box::pin(call(Arc::clone(&self.batcher)))).await
     }
 }
 
