@@ -39,7 +39,7 @@ pub(crate) const PAGE: Row = Row {
 pub(crate) const SEARCH: Row = Row {
     name: "search",
     what: "a search of 10,000,000 jobs that finds nothing and stops at 20,000; p99",
-    floor: |_| None,
+    floor: |_| Some(Floor::None),
     measure: |scale| Box::pin(measure(scale, SEARCHES)),
     ..COUNTS
 };

@@ -176,8 +176,9 @@ impl Builder {
     }
 
     /// Makes a span `handle` of the level `trace` of this share of the values of each job, while their handlers run: 1 for all, 0.001
-    /// for each thousandth. Without it there are none, since a span takes longer than most handlers. The environment variable
-    /// `QTASKS_TRACE_VALUES`, such as `QTASKS_TRACE_VALUES=1`, wins over this.
+    /// for each thousandth. Between these it is rounded: 0.7 to all, 0.4 to each third. Without it there are none, since a span
+    /// takes longer than most handlers. The environment variable `QTASKS_TRACE_VALUES`, such as `QTASKS_TRACE_VALUES=1`, wins
+    /// over this.
     ///
     /// ```
     /// # async fn open() -> qtasks::Result<qtasks::QueueTasks> {

@@ -12,3 +12,4 @@ pub(crate) mod result;
 pub(crate) mod retry;
 pub(crate) mod schedule;
 pub(crate) mod search;
+pub(crate) mod spelling;

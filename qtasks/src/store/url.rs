@@ -5,7 +5,10 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use super::{contract::Store, secret};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    model::spelling::{did_you_mean, nearest},
+};
 
 /// A form of URL that names a kind of store. Each kind that is built in submits one.
 #[derive(Debug)]
@@ -46,7 +49,9 @@ pub async fn open(url: &str) -> Result<Arc<dyn Store>> {
             known.sort_unstable();
             let missing = FEATURES.iter().find(|(scheme, _)| *scheme == name && url.contains(':'));
             let missing = missing.map(|(_, feature)| format!("; add the feature `{feature}` of qtasks for it"));
-            let known = known.join(", ") + missing.as_deref().unwrap_or_default();
+            let names = inventory::iter::<Scheme>.into_iter().map(|scheme| scheme.name);
+            let meant = nearest(name, names).filter(|_| missing.is_none()).map(|name| format!("{name}:"));
+            let known = known.join(", ") + missing.as_deref().unwrap_or_default() + &did_you_mean(meant.as_deref());
             Err(Error::UnknownStore { url: secret::without_password(url), known })
         }
     }
@@ -66,6 +71,14 @@ mod tests {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.starts_with(&format!("no store for `{shown}`; this build knows memory:")), "{error}");
             assert!(!error.contains("feature"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_that_is_nearly_right_is_answered_with_the_kind_that_may_be_meant() {
+        for url in ["memmory:", "Memory:", "memory"] {
+            let error = open(url).await.unwrap_err().to_string();
+            assert!(error.ends_with("; did you mean `memory:`?"), "{error}");
         }
     }
 

@@ -424,3 +424,19 @@ async fn finish(
         () = shared.given_up.cancelled() => Err(Stopped::Fenced),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, E, F: Future>(_: impl Fn(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each attempt allocates that much, and moves much of it.
+    #[test]
+    fn what_is_seldom_needed_makes_no_attempt_larger() {
+        let size = size_of_future(run);
+        assert!(size <= 3_000, "an attempt takes {size} bytes");
+    }
+}

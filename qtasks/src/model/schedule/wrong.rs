@@ -1,5 +1,7 @@
 //! What can be wrong with a schedule, said so that one sees what to write instead.
 
+use crate::model::spelling::did_you_mean;
+
 /// What is wrong with an expression. All texts are fixed, since they are also those of compile errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrong {
@@ -134,10 +136,6 @@ pub enum ScheduleError {
         /// The name that is most like it, if one is.
         nearest: Option<String>,
     },
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use jiff::tz::{self, TimeZone};
 
 use super::wrong::ScheduleError;
+use crate::model::spelling::{distance, is_near};
 
 /// The zone of this name.
 ///
@@ -27,28 +28,12 @@ fn nearest(name: &str) -> Option<String> {
     let by_distance =
         names.into_iter().map(|name| (distance(&plain(&name), &wanted).min(distance(&city(&name), &wanted)), name));
     let (distance, name) = by_distance.min()?;
-    (distance <= wanted.len() / 3).then_some(name)
+    is_near(distance, &wanted).then_some(name)
 }
 
 /// A name as people may write it: without case, spaces and underscores.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).flat_map(char::to_lowercase).collect()
-}
-
-/// How many letters differ: the
-/// [Levenshtein distance](https://en.wikipedia.org/wiki/Levenshtein_distance#Iterative_with_two_matrix_rows).
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<_> = other.chars().collect();
-    let mut row: Vec<_> = (0..=other.len()).collect();
-    for (at, c) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (position, &d) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(c != d);
-            diagonal = row[position + 1];
-            row[position + 1] = changed.min(diagonal + 1).min(row[position] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
