@@ -62,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) overlap: Option<Given<Overlap>>,
     pub(crate) jitter: Option<Given<Duration>>,
     root: Option<Path>,
+    /// What unknown options may be misspelled from.
+    meant: Vec<&'static str>,
 }
 
 /// An option that a rule may forbid: its key is where the message about that points.
@@ -149,11 +151,19 @@ impl Options {
         self.resume.as_ref().is_some_and(|given| given.value == Resume::Cursor)
     }
 
+    /// Whether an unknown option may be this one, so that its absence is no mistake of its own.
+    pub(crate) fn is_meant(&self, name: &str) -> bool {
+        self.meant.contains(&name)
+    }
+
     fn option(&mut self, input: ParseStream<'_>, seen: &mut Vec<Ident>) -> Result<()> {
         let key = input.call(Ident::parse_any).map_err(|error| {
             Error::new(error.span(), "expected an option and its value, as in `name = \"emails.send\"`")
         })?;
-        let example = example(&key)?;
+        let Some(example) = example(&key) else {
+            self.meant.extend(meant(&key.to_string()));
+            return Err(unknown(&key));
+        };
         let value = match input.parse::<Option<Token![=]>>()? {
             Some(_) => input.parse()?,
             None if key == "echo" && !input.peek(syn::token::Paren) => parse_quote!(true),
@@ -203,18 +213,19 @@ impl Options {
     }
 }
 
-/// A value of the option `key`; an error if there is no such option.
-fn example(key: &Ident) -> Result<&'static str> {
+/// A value of the option `key`, if there is such an option.
+fn example(key: &Ident) -> Option<&'static str> {
+    OPTIONS.iter().find(|(name, _)| key == name).map(|(_, example)| *example)
+}
+
+fn unknown(key: &Ident) -> Error {
     let wrong = key.to_string();
-    if let Some((_, example)) = OPTIONS.iter().find(|(name, _)| *name == wrong) {
-        return Ok(example);
-    }
     let hint = match elsewhere(&wrong) {
         Some(home) => format!("{home}; "),
         None => meant(&wrong).map_or_else(String::new, |name| format!("did you mean `{name}`? ")),
     };
     let all = OPTIONS.map(|(name, _)| name).join(", ");
-    Err(Error::new(key.span(), format!("unknown option `{wrong}`: {hint}the options are {all}")))
+    Error::new(key.span(), format!("unknown option `{wrong}`: {hint}the options are {all}"))
 }
 
 /// Where a setting belongs that is no option of a task.

@@ -34,7 +34,7 @@ impl Task {
     fn check_context(&self, errors: &mut Errors) {
         for (at, param) in self.params.iter().enumerate() {
             match param.role {
-                Role::Context if !self.echoes() => {
+                Role::Context if !self.echoes() && !self.options.is_meant("echo") => {
                     errors.at(&param.ty, "a `TaskContext` parameter needs `#[qtask(echo = true)]`: add `echo = true`");
                 }
                 Role::Context if at > 0 => {
@@ -79,6 +79,7 @@ impl Task {
         } else if let Some(on_error) = &options.on_error
             && options.skips()
             && options.generate_handler.is_none()
+            && !options.is_meant("generate_handler")
         {
             errors.at(
                 &on_error.key,
@@ -115,6 +116,9 @@ impl Task {
                      arguments a schedule by `QueueTasks::builder().schedule(..)`",
                 );
             }
+            return;
+        }
+        if options.is_meant("schedule") {
             return;
         }
         let given = [

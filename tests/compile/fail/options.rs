@@ -6,6 +6,17 @@ fn unknown() {}
 #[qtask(handler = handle)]
 async fn did_you_mean() {}
 
+#[qtask(ecko = true)]
+async fn no_second_error_for_the_missing_echo(_ctx: TaskContext) {}
+
+#[qtask(shedule = "@daily", timezone = "Europe/Berlin")]
+fn no_second_error_for_the_missing_schedule() {}
+
+#[qtask(handler = handle, on_error = "skip")]
+fn no_second_error_for_the_missing_handler() -> Vec<i64> {
+    yield_!(1);
+}
+
 #[qtask(retry = 1, retry = 2)]
 fn twice() {}
 
