@@ -192,6 +192,20 @@ pub async fn one_of_many_that_has_ended_twice_is_pruned(store: Arc<dyn Store>) {
     assert_eq!(store.all_jobs().await, []);
 }
 
+/// Jobs whose ends come in one call may have ended at other times: each is pruned at its own age, also where a prune has come
+/// between.
+pub async fn jobs_that_were_settled_together_are_pruned_each_at_its_age(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    store.enqueue(calls(3)).await;
+    let leased = store.lease(ask(WorkerId::new())).await;
+    let ends = leased.iter().zip([100, 300, 500]);
+    store.settle_all(ends.map(|(job, now)| Settlement { now: at(now), ..settlement(lease_of(job), done()) })).await;
+    for (before, pruned) in [(at(100), 0), (at(200), 1), (at(300), 0), (at(400), 1), (at(501), 1)] {
+        assert_eq!(answer(store.0.prune(before, before, 10).await), pruned, "{before}");
+    }
+    assert_eq!(store.all_jobs().await, []);
+}
+
 /// The jobs before, between and after the pruned ones are still listed in order, whether they wait, run or have ended.
 pub async fn what_is_pruned_leaves_the_others_in_order(store: Arc<dyn Store>) {
     let store = Subject(store);

@@ -150,6 +150,7 @@ macro_rules! store_conformance {
             live_jobs_are_never_pruned
             a_job_that_has_ended_twice_is_pruned_after_its_last_end
             one_of_many_that_has_ended_twice_is_pruned
+            jobs_that_were_settled_together_are_pruned_each_at_its_age
             what_is_pruned_leaves_the_others_in_order
             pruning_deletes_all_that_belongs_to_a_job
             pruning_keeps_to_its_limit
