@@ -9,18 +9,29 @@ mod scene;
 #[path = "../peers/tasks.rs"]
 mod tasks;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use libtest_mimic::Trial;
-use qtasks::prelude::*;
+use qtasks::{
+    job::{self, Output, State, StateKind},
+    prelude::*,
+    store::{Budget, Find},
+};
 use qtasks_tests::{
     clock::Clock,
     kills::ledger::now,
     length::{by_length, in_turn},
 };
 use rustix::process::Signal;
-use scene::{Job, Kind, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, within};
+use scene::{Job, Kind, PATIENCE, Peer, Scene, all_run, each_ends_at_its_first_attempt, run, statuses, told, within};
 use tasks::{dozes, dozes_blocking, naps, naps_blocking, tells_when, ticks, ticks_blocking};
 
 /// Most of the time is spent waiting, so that many can do so at once, however few processors there are.
@@ -57,6 +68,10 @@ fn main() -> ExitCode {
     }
     trials.extend(on_each(all, "nobody_is_robbed_when_the_machine_sleeps_for_an_hour", machine_sleeps));
     trials.extend(on_each(servers, "a_delay_goes_by_the_clock_of_the_server", delays));
+    for (name, skew) in [("ahead", HOUR), ("behind", -HOUR)] {
+        let paused = format!("what_a_process_pauses_whose_clock_is_{name}_is_started_nowhere_a_second_later");
+        trials.extend(on_each(all, &paused, async move |scene| is_paused(scene, skew).await));
+    }
     trials.push(on(Kind::Sqlite, "what_the_clock_steps_past_is_due", is_stepped_past));
     run(AT_ONCE, trials)
 }
@@ -125,6 +140,39 @@ async fn steps(scene: Scene, step: SignedDuration, all_step: bool) {
     }
     let _newcomer = scene.peer_by(&one, "elsewhere,all");
     each_ends_at_its_first_attempt(&jobs).await;
+}
+
+/// Under a thousand jobs a second.
+async fn is_paused(scene: Scene, skew: SignedDuration) {
+    let clock = Clock::ahead(skew);
+    let (_worker, mut other) = (scene.peer("flow"), scene.peer_by(&clock, "elsewhere"));
+    let (flow, app) = (Arc::new(AtomicBool::new(true)), scene.app.clone());
+    let goes_on = flow.clone();
+    let enqueuing = tokio::spawn(async move {
+        while goes_on.load(Relaxed) {
+            app.enqueue_all((0..50).map(|_| tells_when().queue("flow"))).await.expect("they fit");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let starts = async || {
+        let done = Find::default().queue("flow").state(StateKind::Done);
+        let done = scene.app.find(done).budget(Budget::jobs(100_000)).await.expect("they can be read").jobs;
+        let start = |job: job::Job| match job.standing.state {
+            State::Done { output: Output::Value(when) } => when.decode::<u64>().expect("it is a time"),
+            state => panic!("{state:?}"),
+        };
+        done.into_iter().map(start).collect::<Vec<_>>()
+    };
+    within(PATIENCE, async || (starts().await.len() > 500).then_some(())).await.expect("jobs are done");
+    let paused: u64 = other.tell("pause flow").parse().expect("it is a time");
+    // By then all who are late have begun.
+    within(PATIENCE, async || (now() - paused > 3_000_000_000).then_some(())).await.expect("time goes on");
+    flow.store(false, Relaxed);
+    enqueuing.await.expect("it ends");
+    let last = starts().await.into_iter().max().expect("some are done");
+    // A thread that was about to start a body may be late on a machine that is busy.
+    let late = last.saturating_sub(paused + 1_000_000_000);
+    assert!(late < 500_000_000, "a job was started {late} ns too late");
 }
 
 /// As it looks to those who run on it: all stand still, and then it is later. One worker starts in that moment.

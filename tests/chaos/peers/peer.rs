@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use qtasks::{
+    Scope,
     prelude::*,
     store::{Budget, Find},
 };
@@ -57,6 +58,11 @@ fn obey(line: &str, app: &QueueTasks, runtime: &Runtime) -> anyhow::Result<Strin
             let before = now();
             let job = runtime.block_on(app.enqueue(call))?;
             return Ok(format!("{} {before} {}", job.id(), now()));
+        }
+        // Answers when it has returned.
+        ["pause", queue] => {
+            runtime.block_on(async { app.pause(Scope::Queue(queue)).await })?;
+            return Ok(now().to_string());
         }
         ["ask", job] => {
             let id: JobId = job.parse()?;
