@@ -57,6 +57,12 @@ pub async fn jobs_are_counted_in_every_state(store: Arc<dyn Store>) {
         assert_eq!(store.try_settle(settlement(lease, dead())).await, Written::Fenced);
         store.counts_are_right("a settlement that was fenced off").await;
     }
+    // A job that is done may take a shorter way than others.
+    let lease = store.running().await;
+    store.settle(ended_well(lease)).await;
+    store.counts_are_right("the end of an attempt").await;
+    assert_eq!(store.try_settle(ended_well(lease)).await, Written::Fenced);
+    store.counts_are_right("the same end again").await;
     let lease = store.running().await;
     store.settle(lost(lease, BEAT)).await;
     store.counts_are_right("a loss").await;

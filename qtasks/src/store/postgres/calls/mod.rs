@@ -1,6 +1,7 @@
 //! The calls of the store, each with its statements.
 
 pub(super) mod counts;
+mod done;
 pub(super) mod enqueue;
 pub(super) mod find;
 pub(super) mod lease;

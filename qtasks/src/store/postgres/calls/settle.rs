@@ -6,6 +6,7 @@ use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
+use super::done::{self, SETTLE_DONE};
 use crate::store::postgres::{
     batcher::{BatchedCall, dealt_out},
     encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
@@ -129,10 +130,13 @@ pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
     };
     match &rounds(settlements, |settlement| settlement.job())[..] {
         [] => {}
-        [only] => {
-            let columns = Columns::new(only);
-            note(database.query(columns.sql(), &columns.parameters()).await?)?;
-        }
+        [only] => note(match done::Columns::of(only) {
+            Some(columns) => database.query(SETTLE_DONE, &columns.parameters()).await?,
+            None => {
+                let columns = Columns::new(only);
+                database.query(columns.sql(), &columns.parameters()).await?
+            }
+        })?,
         several => {
             let transaction = database.begin().await?;
             for round in several {
