@@ -3,7 +3,7 @@
 use anyhow::{Context as _, anyhow};
 use qtasks_tests::servers::postgres::tell;
 
-use super::jobs::{enqueue, run_all, through};
+use super::jobs::{enqueue, none_is_left, run_all, through};
 use crate::{
     place::Place,
     row::{Floor, Round, Row, Scale, Unit},
@@ -88,6 +88,7 @@ async fn measure_with_an_old_snapshot(scale: &Scale) -> anyhow::Result<Round> {
         let start = std::time::Instant::now();
         run_all(&app).await?;
         rates.push(crate::row::per_second(jobs, start.elapsed()));
+        none_is_left(&app).await?;
         enqueue(&app, jobs).await?;
     }
     Ok(Round::Figure { this: rates[9], baseline: Some(rates[0]), processor: None })
