@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Every option, with a right value for messages about a wrong one.
-const OPTIONS: [(&str, &str); 20] = [
+const OPTIONS: [(&str, &str); 21] = [
     ("name", "\"emails.send\""),
     ("generate_handler", "handle"),
     ("echo", "true"),
@@ -26,6 +26,7 @@ const OPTIONS: [(&str, &str); 20] = [
     ("backoff", "\"1s..1h\""),
     ("retry_on", "is_transient"),
     ("max_time", "\"30s\""),
+    ("expires", "\"10m\""),
     ("tags", "[\"nightly\", \"billing\"]"),
     ("description", "\"Sends the mails of a day.\""),
     ("on_error", "\"skip\""),
@@ -51,6 +52,7 @@ pub(crate) struct Options {
     pub(crate) backoff: Option<Backoff>,
     pub(crate) retry_on: Option<Given<ExprPath>>,
     pub(crate) max_time: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
     pub(crate) tags: Vec<LitStr>,
     pub(crate) description: Option<LitStr>,
     pub(crate) on_error: Option<Given<OnError>>,
@@ -197,6 +199,7 @@ impl Options {
             "backoff" => self.backoff = Some(value.backoff()?),
             "retry_on" => self.retry_on = Some(Given { value: value.function()?, key }),
             "max_time" => self.max_time = Some(value.duration()?),
+            "expires" => self.expires = Some(value.duration()?),
             "tags" => self.tags = value.texts()?,
             "description" => self.description = Some(value.text()?),
             "on_error" => self.on_error = Some(Given { value: value.on_error()?, key }),
@@ -242,6 +245,7 @@ fn meant(wrong: &str) -> Option<&'static str> {
     match wrong {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "max_tries" => return Some("retry"),
         "timeout" | "time_limit" | "deadline" | "max_duration" => return Some("max_time"),
+        "expiry" | "expire" | "ttl" | "expires_in" | "discard_after" => return Some("expires"),
         "context" | "ctx" | "bind" => return Some("echo"),
         "cron" | "every" | "periodic" | "recurring" => return Some("schedule"),
         "tz" | "zone" => return Some("timezone"),

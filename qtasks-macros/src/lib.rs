@@ -60,6 +60,7 @@ use proc_macro::TokenStream;
 /// | `backoff = "1s..1h"` | the delays between tries grow from the first to the second; `"5s"` is both | `"1s..1h"` |
 /// | `retry_on = path` | a `fn(&E) -> bool`: whether another try can mend an error of the body | all are tried again |
 /// | `max_time = "30s"` | how long one attempt may last | no limit |
+/// | `expires = "10m"` | a job that was not started so long after it was due ends as cancelled | never |
 /// | `tags = ["nightly", "billing"]` | words to find the task by | none |
 /// | `description = "…"` | what the task is for | |
 /// | `on_error = "skip"` | an error of the handler is recorded in the value's place, and the task goes on | `"fail"`: it ends the attempt |

@@ -75,7 +75,7 @@ expansions! {
 
     all_options: #[qtask(
         name = "emails.send", generate_handler = handle, echo, queue = "mail", priority = -3, retry = 5, backoff = "1s..1h",
-        retry_on = can_mend, max_time = "30s", tags = ["a", "b"], description = "Sends.", on_error = "fail",
+        retry_on = can_mend, max_time = "30s", expires = "10m", tags = ["a", "b"], description = "Sends.", on_error = "fail",
         checkpoint = "within 10ms", resume = "cursor", crate = renamed::qtasks
     )]
         "async fn send(to: String) -> Result<Vec<i64>, Error> { yield_!(to); Ok(()) }";
@@ -140,17 +140,17 @@ macro_rules! errors {
 errors! {
     an_unknown_option_lists_the_right_ones: #[qtask(prio = 1)] "fn t() {}" => [
         "prio": "unknown option `prio`: did you mean `priority`? the options are name, generate_handler, echo, queue, priority, \
-                 retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
+                 retry, backoff, retry_on, max_time, expires, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
     ];
 
     another_word_for_an_option_is_understood: #[qtask(max_retries = 1, genrate_handler = f, delay = "1s", echo(true))] "fn t() {}" => [
         "max_retries": "unknown option `max_retries`: did you mean `retry`? the options are name, generate_handler, echo, queue, \
-                        priority, retry, backoff, retry_on, max_time, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
+                        priority, retry, backoff, retry_on, max_time, expires, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "genrate_handler": "unknown option `genrate_handler`: did you mean `generate_handler`? the options are name, \
-                            generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, tags, description, \
+                            generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, expires, tags, description, \
                             on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "delay": "unknown option `delay`: a call has it: `my_task(5).delay(Duration::from_secs(60))`; the options are name, \
-                  generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, tags, description, on_error, \
+                  generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, expires, tags, description, on_error, \
                   checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "echo": "the value of `echo` stands after `=`: `echo = true`",
     ];

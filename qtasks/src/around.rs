@@ -243,7 +243,7 @@ fn ending(verdict: &Verdict) -> Ending {
         Verdict::Snoozed(_) => Ending::Snoozed,
         Verdict::Cancelled(reason) => Ending::Cancelled { reason: reason.clone() },
         Verdict::Discarded(reason) => Ending::Discarded { reason: reason.clone() },
-        Verdict::Released => Ending::Released,
+        Verdict::Released | Verdict::GivenBack => Ending::Released,
     }
 }
 
@@ -299,6 +299,11 @@ impl<'a> NewJobInfo<'a> {
     /// Limits how long one attempt may last.
     pub fn set_max_time(&mut self, max_time: Duration) {
         self.call.max_time = Some(max_time);
+    }
+
+    /// Has the job end as cancelled where it was not started within this time after it was due.
+    pub fn set_expires(&mut self, expires: Duration) {
+        self.call.expires = Some(expires);
     }
 }
 

@@ -10,8 +10,8 @@ use qtasks::{
     Result,
     job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Budget, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, PendingStep,
-        Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted, Written,
+        Ask, Budget, Expired, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+        PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted, Written,
     },
 };
 
@@ -235,6 +235,11 @@ impl<E: Edge> Store for Behind<E> {
             Ok(written)
         })
         .await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        self.pass("expired", (now, limit), |store, _, (now, limit)| async move { store.expired(now, limit).await })
+            .await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

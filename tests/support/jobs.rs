@@ -21,6 +21,7 @@ pub fn new_job() -> NewJob {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: NOW,
+            expires: None,
             trace: None,
         },
         due: NOW,

@@ -138,6 +138,7 @@ fn calls(batch: u64, count: u64) -> Vec<NewJob> {
         args: args.clone(),
         max_time: None,
         enqueued: now,
+        expires: None,
         trace: None,
     };
     (0..count).map(call).map(NewJob::from).collect()

@@ -70,6 +70,7 @@ fn calls(count: u64) -> Vec<NewJob> {
             args: args.clone(),
             max_time: None,
             enqueued: now,
+            expires: None,
             trace: None,
         },
         due: now,

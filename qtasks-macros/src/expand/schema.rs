@@ -86,10 +86,11 @@ impl Expansion<'_> {
         let priority = options.priority.map(|priority| quote!(.priority(#priority)));
         let retry = retry(q, options.retry, options.backoff).map(|retry| quote!(.retry(#retry)));
         let max_time = options.max_time.map(duration).map(|time| quote!(.max_time(#time)));
+        let expires = options.expires.map(duration).map(|time| quote!(.expires(#time)));
         let tags = &options.tags;
         let tags = (!tags.is_empty()).then(|| quote!(.tags(&[#(#tags),*])));
         let description = options.description.as_ref().map(|text| quote!(.description(#text)));
-        quote!(#queue #priority #retry #max_time #tags #description)
+        quote!(#queue #priority #retry #max_time #expires #tags #description)
     }
 }
 

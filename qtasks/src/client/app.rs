@@ -264,6 +264,7 @@ impl QueueTasks {
             due: now,
             max_time: None,
             enqueued: now,
+            expires: None,
             trace: None,
         };
         self.enqueue_prepared(self.app.let_in(job)?).await

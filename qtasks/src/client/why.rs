@@ -234,6 +234,7 @@ mod tests {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: second(0),
+            expires: None,
             trace: None,
         };
         Job {

@@ -189,6 +189,12 @@ impl App {
         let mut call = job.job().call;
         self.around.enqueue(&mut call)?;
         check_name("queue", &call.queue)?;
-        Ok(Prepared { queue: call.queue.into(), priority: call.priority, max_time: call.max_time, ..job })
+        Ok(Prepared {
+            queue: call.queue.into(),
+            priority: call.priority,
+            max_time: call.max_time,
+            expires: call.expires,
+            ..job
+        })
     }
 }

@@ -40,6 +40,7 @@ fn of_task(schema: &TaskExecSchema) -> Option<CodeSchedule> {
         priority: schema.priority,
         args: Json::from_stored("{}"),
         max_time: None,
+        expires: schema.expires,
         expression: schedule.expression.to_owned(),
         timezone: schedule.timezone.to_owned(),
         options: schedule.options,
@@ -155,6 +156,7 @@ impl App {
             due: tick::due(name, tick, definition.options.jitter),
             max_time: definition.max_time,
             enqueued: now,
+            expires: definition.expires,
             trace: None,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     job::{Ending, NextState, Output, Standing, State, Suspect},
@@ -31,6 +31,8 @@ pub enum Verdict {
     Discarded(String),
     /// The worker stops and gives the job back; no failure.
     Released,
+    /// The worker gives the job back before it has started: it waits as it did.
+    GivenBack,
 }
 
 /// What is to become of a job.
@@ -85,6 +87,13 @@ pub fn settle(
             came_to(NextState::Dead { error: reason.clone() }, failures, Ending::Discarded { reason })
         }
         Verdict::Released => came_to(NextState::Waiting { due: now }, failures, Ending::Released),
+        Verdict::GivenBack => {
+            let due = match before.state {
+                State::Waiting { due } | State::Running { due, .. } => due,
+                State::Done { .. } | State::Dead { .. } | State::Cancelled { .. } => now,
+            };
+            came_to(NextState::Waiting { due }, failures, Ending::Released)
+        }
     }
 }
 
@@ -137,6 +146,13 @@ pub fn cancel(before: &Standing, reason: &str) -> Option<(Outcome, Ending)> {
     let outcome = |reason| Outcome { next: NextState::Cancelled { reason }, failures: before.failures, suspect: None };
     let has_ended = before.state.is_ended();
     (!has_ended).then(|| (outcome(reason.to_owned()), Ending::Cancelled { reason: reason.to_owned() }))
+}
+
+/// Says why a job that was due at `due`, and was never started, is not started any more at `now`; nothing while it still is.
+pub fn expire(expires: Option<Duration>, due: Timestamp, now: Timestamp) -> Option<String> {
+    let expires = expires.filter(|expires| later(due, *expires) <= now)?;
+    let within = SignedDuration::try_from(expires).unwrap_or(SignedDuration::MAX);
+    Some(format!("expired: not started within {within:#}"))
 }
 
 /// Says what becomes of a job, which stands so `before`, when a user has it tried again; nothing unless it is dead or cancelled.
@@ -226,6 +242,13 @@ mod tests {
         assert_eq!([snoozed.failures, released.failures, lost(&before, Some(&Retry::DEFAULT), NOW).failures], [2; 3]);
     }
 
+    #[test]
+    fn what_is_given_back_unstarted_waits_since_it_was_due() {
+        let later = NOW + Duration::from_secs(60);
+        let given_back = settle(&running(1), Verdict::GivenBack, false, &Retry::DEFAULT, 1.0, later);
+        assert_eq!((given_back.next, given_back.failures), (NextState::Waiting { due: NOW }, 1));
+    }
+
     /// A suspect that runs alone since `NOW`.
     fn liable(suspect: Suspect) -> Option<Suspect> {
         Some(Suspect { leased: Some(NOW), liable: true, ..suspect })
@@ -309,6 +332,21 @@ mod tests {
         assert_eq!(after(Verdict::Cancelled("no".into()), false), None);
         let dead = Standing { suspect: Some(known), ..stands(4, State::Dead { error: "no".into() }) };
         assert_eq!(retry(&dead, NOW).unwrap().suspect, None);
+    }
+
+    #[test]
+    fn a_job_expires_that_was_not_started_in_time_and_says_how_long_that_was() {
+        let due = NOW + Duration::from_secs(5);
+        let after = |expires, seconds| expire(expires, due, due + Duration::from_millis(seconds));
+        let ten_minutes = Some(Duration::from_secs(600));
+        assert_eq!(after(ten_minutes, 599_999), None);
+        assert_eq!(after(ten_minutes, 600_000).unwrap(), "expired: not started within 10m");
+        assert_eq!(
+            after(Some(Duration::from_millis(90_500)), 90_500).unwrap(),
+            "expired: not started within 1m 30s 500ms"
+        );
+        assert_eq!(expire(ten_minutes, due, NOW), None, "before it is due");
+        assert_eq!(expire(None, due, Timestamp::MAX), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct TaskExecSchema {
     pub retry: Retry,
     /// How long one attempt may last.
     pub max_time: Option<Duration>,
+    /// How long after they were due its jobs are still started for the first time, unless a call says otherwise.
+    pub expires: Option<Duration>,
     /// When the task is enqueued by itself, without arguments.
     pub schedule: Option<ScheduleSchema>,
     /// Words to find the task by.
@@ -126,6 +128,7 @@ impl TaskExecSchema {
             priority: 0,
             retry: Retry::DEFAULT,
             max_time: None,
+            expires: None,
             schedule: None,
             tags: &[],
             description: None,
@@ -169,6 +172,11 @@ impl TaskExecSchema {
 
     pub const fn max_time(mut self, max_time: Duration) -> Self {
         self.max_time = Some(max_time);
+        self
+    }
+
+    pub const fn expires(mut self, expires: Duration) -> Self {
+        self.expires = Some(expires);
         self
     }
 

@@ -111,6 +111,7 @@ mod tests {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: NOW,
+            expires: None,
             trace: None,
         })
     }

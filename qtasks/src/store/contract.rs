@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
+    expired::Expired,
     lane::{Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased},
     note::{Note, NoteChange},
@@ -29,6 +30,7 @@ use crate::{
     model::{
         find::{Budget, Find, Page},
         job::{Attempt, Counts, Job, JobCall, JobId, Lease, Memo, NewJob, Standing, State, StateKind, Step, WorkerId},
+        lifecycle::expire,
         pending::PendingStep,
     },
 };
@@ -197,11 +199,34 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Moves a job that waits and never started into another queue, or to another priority or time; nothing else of it changes.
     async fn place(&self, placement: Placement) -> Result<Written>;
 
+    /// Looks at up to `limit` jobs that may have expired at `now`, and gives those that have: they wait, were never
+    /// [started](crate::job::JobCall::expires), and were due so long ago. The attempts at a job say whether it was started: one that was
+    /// handed out and given back without a start has none. A job stays among those to be looked at until it ends or starts.
+    ///
+    /// A worker asks this once a minute, and ends these jobs; one that it has leased it looks at itself. The default looks at the first
+    /// thousand jobs that wait.
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        let waiting = Find::default().state(StateKind::Waiting).oldest_first();
+        let waiting = self.find(waiting, None, Budget::jobs(FIRST)).await?.jobs;
+        let mut expired = Expired::default();
+        for job in waiting {
+            let due = if let State::Waiting { due } = job.standing.state { due } else { Timestamp::MAX };
+            if expire(job.call.expires, due, now).is_none() || !self.attempts(job.call.id).await?.is_empty() {
+                continue;
+            }
+            if expired.jobs.len() == limit {
+                expired.more = true;
+                break;
+            }
+            expired.jobs.push(job);
+        }
+        Ok(expired)
+    }
+
     /// The lanes in which jobs are due that wait at `now`, each once and in no order. A worker asks this once a minute, to say
     /// of which no worker takes any. The default finds the lanes of the first thousand jobs that wait; a store that finds lanes
     /// without reading jobs gives all.
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
-        const FIRST: usize = 1_000;
         let waiting = Find::default().state(StateKind::Waiting).oldest_first();
         let waiting = self.find(waiting, None, Budget::jobs(FIRST)).await?.jobs;
         let due = waiting.into_iter().filter(|job| matches!(job.standing.state, State::Waiting { due } if due <= now));
@@ -248,6 +273,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// finds by the notifier what the call led to.
     fn notifier(&self) -> &Notifier;
 }
+
+/// At so many jobs the defaults of calls look that a store can answer without a look at jobs.
+const FIRST: usize = 1_000;
 
 /// How many steps or memos are read at a time.
 pub(crate) const PAGE: usize = 1024;

@@ -10,9 +10,12 @@ mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod expired;
 mod lane;
 mod lease;
 mod memory;
+#[cfg(any(feature = "postgres", feature = "redis", feature = "sqlite"))]
+mod more;
 mod note;
 mod notify;
 mod placement;
@@ -39,6 +42,7 @@ pub(crate) use self::settlement::KEPT_ATTEMPTS;
 pub use self::{
     changes::Changes,
     contract::{Home, Store, UserTransaction},
+    expired::Expired,
     lane::{JobCounts, Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased, Suspects},
     memory::Memory,

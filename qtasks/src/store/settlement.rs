@@ -49,7 +49,7 @@ impl Settlement {
 
     /// Gives back a job that was leased and not started.
     pub(crate) fn given_back(job: &Job, lease: Lease, now: Timestamp) -> Self {
-        let (outcome, _) = lifecycle::settle(&job.standing, Verdict::Released, false, &Retry::DEFAULT, 0.0, now);
+        let (outcome, _) = lifecycle::settle(&job.standing, Verdict::GivenBack, false, &Retry::DEFAULT, 0.0, now);
         Self { hold: Hold::Lease(lease), outcome, steps: None, attempt: None, now }
     }
 }

@@ -30,6 +30,7 @@ struct Options {
     queue: Option<String>,
     due: Due,
     max_time: Option<Duration>,
+    expires: Option<Duration>,
     id: Option<JobId>,
 }
 
@@ -106,6 +107,29 @@ pub trait CallOptions: Sized {
         call
     }
 
+    /// Has the job end as cancelled where it was not started within this time after it was due: what it does is of no use any
+    /// more then. A job that has started once does not expire, whatever became of that attempt.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn remind(user: u64) {}
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// app.enqueue(remind(7).expires(Duration::from_secs(600))).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn expires(self, expires: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.expires = Some(expires);
+        call
+    }
+
     /// The id of the job, in place of a new one: a call that is made again with the same id makes no second job, however
     /// the first call ended.
     ///
@@ -156,6 +180,9 @@ impl Options {
         if let Some(max_time) = job.max_time {
             options.insert("max_time".into(), seconds(max_time).into());
         }
+        if let Some(expires) = job.expires {
+            options.insert("expires".into(), seconds(expires).into());
+        }
         if let Some(trace) = &job.trace {
             options.insert("traceparent".into(), trace.clone().into());
         }
@@ -188,7 +215,7 @@ impl<T: Task> Call<T> {
     pub(crate) fn as_job(&self, limits: &Limits, now: Timestamp) -> Result<JobCall> {
         let args = encoded(&self.task)?;
         limits.check_args(&args)?;
-        let Options { priority, queue, max_time, .. } = &self.options;
+        let Options { priority, queue, max_time, expires, .. } = &self.options;
         let schema = T::schema();
         Ok(JobCall {
             id: JobId::new(),
@@ -198,6 +225,7 @@ impl<T: Task> Call<T> {
             args,
             max_time: *max_time,
             enqueued: now,
+            expires: expires.or(schema.expires),
             trace: None,
         })
     }
@@ -240,7 +268,7 @@ impl AnyCall {
 
 impl Options {
     fn prepare(self, schema: &'static TaskExecSchema, args: Json, limits: &Limits, now: Timestamp) -> Result<Prepared> {
-        let Self { priority, queue, due, max_time, id } = self;
+        let Self { priority, queue, due, max_time, expires, id } = self;
         limits.check_args(&args)?;
         let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;
@@ -257,6 +285,7 @@ impl Options {
                 Due::At(at) => at,
             },
             max_time,
+            expires: expires.or(schema.expires),
             enqueued: now,
             trace: None,
         })
@@ -282,6 +311,7 @@ pub(crate) struct Prepared {
     pub(crate) args: Json,
     pub(crate) due: Timestamp,
     pub(crate) max_time: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
     pub(crate) enqueued: Timestamp,
     /// The `traceparent` of what enqueues the job.
     pub(crate) trace: Option<String>,
@@ -297,6 +327,7 @@ impl Prepared {
             args: self.args.clone(),
             max_time: self.max_time,
             enqueued: self.enqueued,
+            expires: self.expires,
             trace: self.trace.clone(),
         };
         NewJob { call, due: self.due }

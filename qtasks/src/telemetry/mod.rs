@@ -111,6 +111,12 @@ pub(crate) fn schedule_unreadable(schedule: &str, error: &ScheduleError) {
     warn!(target: "qtasks", schedule, %error, "this worker does not fire a schedule that it cannot read");
 }
 
+/// A job was not started in time, and has ended without an attempt.
+pub(crate) fn expired(job: &Job) {
+    let JobCall { id, task, queue, .. } = &job.call;
+    info!(target: "qtasks", job = %id, task, queue, "the job has expired: it was not started in time");
+}
+
 pub(crate) fn schedule_left(schedule: &str) {
     info!(target: "qtasks", schedule, "no running worker has the schedule in its code any more; it does not fire");
 }

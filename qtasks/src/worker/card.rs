@@ -52,6 +52,7 @@ fn task_card(schema: &TaskExecSchema) -> Result<(&'static str, Json)> {
         name: schema.name.to_owned(),
         queue: schema.queue.to_owned(),
         priority: schema.priority,
+        expires: schema.expires,
         description: schema.description.map(str::to_owned),
         tags: schema.tags.iter().map(|tag| (*tag).to_owned()).collect(),
     };

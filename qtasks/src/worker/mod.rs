@@ -22,6 +22,7 @@ pub(crate) mod shared;
 pub(crate) mod signals;
 pub(crate) mod stopping;
 pub(crate) mod thread_body;
+mod unstarted;
 pub(crate) mod writes;
 
 use std::{

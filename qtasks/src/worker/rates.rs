@@ -60,7 +60,7 @@ impl Rates {
 }
 
 fn count(numbers: &mut RateNumbers, settlement: &Settlement, values: u64) {
-    numbers.attempts += 1;
+    numbers.attempts += u64::from(settlement.attempt.is_some());
     numbers.values += values;
     match settlement.outcome.next.kind() {
         StateKind::Done => numbers.done += 1,

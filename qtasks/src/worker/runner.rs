@@ -111,11 +111,14 @@ impl<'a> Leased<'a> {
     /// is given back.
     async fn attempt(self, suspect_permit: Option<&mut SuspectPermit>) -> Result<Flushed<'a>, LeaseLost> {
         let Some(task) = self.shared.app.registry.get(&self.job.call.task) else {
-            return Ok(self.released(Retry::DEFAULT));
+            return Ok(self.unstarted(Verdict::GivenBack, Retry::DEFAULT));
         };
+        if let Some(reason) = self.expired().await {
+            return Ok(self.unstarted(Verdict::Cancelled(reason), task.schema().retry));
+        }
         match self.start(task).await {
             Start::Started(started) => started.run(suspect_permit).await,
-            Start::NotNow => Ok(self.released(task.schema().retry)),
+            Start::NotNow => Ok(self.unstarted(Verdict::GivenBack, task.schema().retry)),
             Start::LeaseLost => Err(LeaseLost),
         }
     }
@@ -172,12 +175,6 @@ impl<'a> Leased<'a> {
         let holds = Arc::new(move || shared.leases.holds(shared.app.clock.soon()));
         let next = EntryCount { steps: self.job.counts.steps, memos: self.job.counts.memos };
         Journal::new(self.lease, holds, next, wait, self.shared.flush_requests.clone())
-    }
-
-    /// The end of an attempt that has done nothing, and gives the job back.
-    fn released(self, retry: Retry) -> Flushed<'a> {
-        let end = AttemptEnd { leased: self, steps: 0, skipped: 0, error_type: None, retry };
-        Flushed { end, verdict: Verdict::Released }
     }
 }
 
@@ -399,7 +396,7 @@ impl<'a> Ran<'_, 'a> {
         };
         let (steps, skipped) = (journal.steps() - leased.job.counts.steps, journal.skips().count());
         let error_type = self.started.error_type.get().copied();
-        let end = AttemptEnd { leased: *leased, steps, skipped, error_type, retry: task.schema().retry };
+        let end = AttemptEnd { leased: *leased, steps, skipped, error_type, retry: task.schema().retry, counts: true };
         Ok(Flushed { end, verdict })
     }
 }

@@ -73,6 +73,8 @@ pub(super) struct AttemptEnd<'a> {
     pub(super) skipped: u64,
     pub(super) error_type: Option<&'static str>,
     pub(super) retry: Retry,
+    /// Whether the body was to be started. An attempt that was none stands in no history.
+    pub(super) counts: bool,
 }
 
 /// The error of an attempt where the store refuses even its own words about why.
@@ -81,15 +83,15 @@ const REFUSED: &str = "the store refuses what the attempt came to, and the text 
 impl<'a> AttemptEnd<'a> {
     /// The settlement of the attempt with this verdict, and what is logged when that is written.
     fn settlement(&self, verdict: Verdict, now: Timestamp) -> (Settlement, End<'a>) {
-        let Self { leased: Leased { job, lease, began, timer, .. }, steps, skipped, error_type, retry } = self;
+        let Self { leased: Leased { job, lease, began, timer, .. }, steps, skipped, error_type, retry, counts } = self;
         // Only a result is made of all steps. Of none, a server can have lost none.
         let needed = matches!(verdict, Verdict::Done(_)).then_some(job.counts.steps + steps).filter(|steps| *steps > 0);
         let (outcome, ending) = lifecycle::settle(&job.standing, verdict, *steps > 0, retry, fastrand::f64(), now);
         let end = End::new(job, (*steps, *skipped), &outcome, ending.clone(), *timer, *error_type);
         let (number, worker, started) = (lease.attempt, lease.worker, Some(*began));
-        let attempt = job::Attempt { number, worker, started, ended: now, ending, steps: None };
+        let attempt = counts.then_some(job::Attempt { number, worker, started, ended: now, ending, steps: None });
         let hold = Hold::Lease(*lease);
-        let settlement = Settlement { hold, outcome, steps: needed, attempt: Some(attempt), now };
+        let settlement = Settlement { hold, outcome, steps: needed, attempt, now };
         (settlement, end)
     }
 

@@ -4,6 +4,7 @@ mod abandoned;
 mod away;
 mod cancelling;
 mod doubted;
+mod expiring;
 mod heartbeat;
 mod known;
 mod losing;

@@ -13,6 +13,7 @@ use qtasks::{
     lifecycle::{self, Verdict},
     store::{Ask, Hold, Memory, Record, Settlement, Store, Suspects, Written},
 };
+use qtasks_tests::jobs::new_job;
 
 /// What a body does in the time it lives, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -96,16 +97,7 @@ impl World {
         let mut jobs = Vec::new();
         for _ in &bodies {
             jobs.push(NewJob {
-                call: JobCall {
-                    id: JobId::new(),
-                    task: "t".into(),
-                    queue: "default".into(),
-                    priority: rng.i16(-1..=1),
-                    args: Json::from_stored("{}"),
-                    max_time: None,
-                    enqueued: at(0),
-                    trace: None,
-                },
+                call: JobCall { task: "t".into(), priority: rng.i16(-1..=1), enqueued: at(0), ..new_job().call },
                 due: at(0),
             });
         }

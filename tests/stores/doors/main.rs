@@ -17,6 +17,7 @@ fn wrong_options() -> Vec<(&'static str, &'static str)> {
     let (priority, queue) = ("`priority` is a whole number from -32768 to 32767", "`queue` is a text");
     let (delay, max_time) =
         ("`delay` is a number of seconds, from 0 on", "`max_time` is a number of seconds, from 0 on");
+    let expires = "`expires` is a number of seconds, from 0 on";
     let (at, id) = ("`at` is a time like `2030-01-31T12:00:00Z`", "`id` is a UUID, as a text");
     vec![
         ("[]", "the options are an object by name"),
@@ -34,6 +35,8 @@ fn wrong_options() -> Vec<(&'static str, &'static str)> {
         (r#"{"delay": -1}"#, delay),
         (r#"{"max_time": "1h"}"#, max_time),
         (r#"{"max_time": -0.5}"#, max_time),
+        (r#"{"expires": "10m"}"#, expires),
+        (r#"{"expires": -0.5}"#, expires),
         (r#"{"at": 1750000000}"#, at),
         (r#"{"at": "tomorrow"}"#, at),
         (r#"{"at": "2030-13-01T00:00:00Z"}"#, at),

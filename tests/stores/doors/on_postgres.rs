@@ -1,6 +1,6 @@
 //! The SQL function `qtasks.enqueue`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use qtasks::{
     job::{Job, Version},
@@ -111,6 +111,44 @@ async fn what_a_call_leaves_out_is_said_by_the_card_of_its_task() {
     let change = NoteChange::Delete { kind: "task".into(), name: "whole".into(), seen: cards[0].version };
     assert_eq!(store.note(vec![change], vec![]).await.unwrap(), Written::Yes);
     assert_eq!(enqueued(&url, &store, "whole", "{}").await.call.queue, "default");
+}
+
+/// And that a card says when the jobs of its task expire.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn a_call_may_say_when_its_job_expires() {
+    let url = shared().new_database();
+    let store = Arc::new(Postgres::open(&url).await.unwrap());
+    let cards = ["600.5", "null", "\"10m\"", "-1"].iter().zip(["good", "none", "text", "less"]);
+    let note = |(expires, task): (&&str, &str)| {
+        card(task, &format!(r#"{{"queue":"q","priority":0,"expires":{expires}}}"#), None)
+    };
+    let changes = cards.map(note).map(|note| NoteChange::Write { note, seen: None }).collect();
+    assert_eq!(store.note(changes, vec![]).await.unwrap(), Written::Yes);
+    let span = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (task, options, millis) in [
+        ("t", r#"{"expires": 1.0005}"#, Some(1_001)),
+        ("t", r#"{"expires": null}"#, None),
+        ("good", "{}", Some(600_500)),
+        ("good", r#"{"expires": 7, "queue": "own"}"#, Some(7_000)),
+        ("none", "{}", None),
+    ] {
+        let job = enqueued(&url, &store, task, options).await;
+        assert_eq!((job.call.expires, job.call.trace), (millis.map(Duration::from_millis), None), "{task} {options}");
+    }
+    let both = enqueued(&url, &store, "t", &format!(r#"{{"expires": 60, "traceparent": "{span}"}}"#)).await.call;
+    assert_eq!((both.expires, both.trace.as_deref()), (Some(Duration::from_secs(60)), Some(span)));
+    for task in ["text", "less"] {
+        let error = tell(&url, &format!("SELECT qtasks.enqueue('{task}')")).unwrap_err();
+        assert_eq!(
+            error.lines().next(),
+            Some("ERROR:  `expires` is a number of seconds, from 0 on"),
+            "a card of no use"
+        );
+    }
+    let mut expired = store.expired(jiff::Timestamp::MAX, 9).await.unwrap().jobs;
+    expired.retain(|job| matches!(job.standing.state, qtasks::job::State::Waiting { .. }));
+    assert_eq!(expired.len(), 4);
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

@@ -236,6 +236,40 @@ async fn a_call_may_name_its_trace() {
 }
 
 #[tokio::test]
+async fn a_call_may_say_when_its_job_expires() {
+    let (stage, connection) = stage().await;
+    let insert = "INSERT INTO qtasks_notes (kind, name, version, value) VALUES ('task', ?1, zeroblob(16), ?2)";
+    for (task, expires) in [("good", "600.5"), ("none", "null"), ("text", "\"10m\""), ("less", "-1")] {
+        connection.execute(insert, [task, &format!(r#"{{"queue":"q","priority":0,"expires":{expires}}}"#)]).unwrap();
+    }
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (task, options, millis) in [
+        ("t", r#"{"expires": 1.0005}"#, Some(1_001)),
+        ("t", r#"{"expires": null}"#, None),
+        ("good", "{}", Some(600_500)),
+        ("good", r#"{"expires": 7, "queue": "own"}"#, Some(7_000)),
+        ("none", "{}", None),
+        ("text", "{}", None),
+        ("less", "{}", None),
+        ("t", &format!(r#"{{"expires": 1e30, "traceparent": "{trace}"}}"#), Some(i64::MAX)),
+    ] {
+        let id = JobId::new();
+        for _ in 0..2 {
+            call(&connection, Some(&id.to_string()), task, "{}", options).unwrap();
+        }
+        let job = stage.store.job(id).await.unwrap().unwrap();
+        let expected = millis.map(|millis| match millis {
+            i64::MAX => Duration::MAX,
+            millis => Duration::from_millis(millis.cast_unsigned()),
+        });
+        assert_eq!(job.call.expires, expected, "{task} {options}");
+        assert_eq!(job.call.trace.as_deref(), options.contains("trace").then_some(trace));
+    }
+    let far: Timestamp = "9999-12-30T00:00:00Z".parse().unwrap();
+    assert_eq!(stage.store.expired(far, 9).await.unwrap().jobs.len(), 3);
+}
+
+#[tokio::test]
 async fn what_comes_by_the_door_is_counted() {
     let (stage, mut connection) = stage().await;
     let id = JobId::new().to_string();
@@ -282,8 +316,8 @@ async fn what_cannot_be_meant_is_said() {
     ] {
         assert_eq!(call(&connection, None, "t", args, "{}"), Err(said.to_owned()));
     }
-    let known = "an option is not known; there are `queue`, `priority`, `delay`, `at`, `max_time`, `traceparent` \
-                 and `id`";
+    let known = "an option is not known; there are `queue`, `priority`, `delay`, `at`, `max_time`, `expires`, \
+                 `traceparent` and `id`";
     assert_eq!(call(&connection, None, "t", "{}", r#"{"prio": 1}"#), Err(known.to_owned()));
     assert_eq!(call(&connection, None, "t", "{}", "{"), Err("the options are JSON, as a text".to_owned()));
     for id in ["", "first", "01900000-0000-7000-8000-00000000000", "01900000-0000-7000-8000-00000000000g"] {

@@ -23,6 +23,8 @@ fn calls() -> Vec<qtasks::Call<welcome>> {
         ada().priority(-9).queue("other"),
         ada().max_time(Duration::from_nanos(1_500_001)),
         ada().max_time(Duration::ZERO),
+        ada().expires(Duration::from_nanos(1_500_001)),
+        ada().expires(Duration::ZERO),
         ada().at("2030-01-02T03:04:05.678999Z".parse().unwrap()),
         ada().at(Timestamp::MAX),
         ada().at(Timestamp::MIN),
@@ -33,12 +35,12 @@ fn calls() -> Vec<qtasks::Call<welcome>> {
 }
 
 /// What of a job does not depend on when it was made.
-fn fixed(job: &Job) -> (String, String, i16, Option<Duration>, String) {
+fn fixed(job: &Job) -> (String, String, i16, [Option<Duration>; 2], String) {
     (
         job.call.queue.clone(),
         job.call.task.clone(),
         job.call.priority,
-        job.call.max_time,
+        [job.call.max_time, job.call.expires],
         job.call.args.decode::<serde_json::Value>().unwrap().to_string(),
     )
 }

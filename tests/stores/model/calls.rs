@@ -105,6 +105,7 @@ pub(crate) fn new_job((job, queue, task, priority, delay): New, now: Timestamp) 
             args: Json::from_stored(format!("[{job}]")),
             max_time: None,
             enqueued: now,
+            expires: None,
             trace: None,
         },
         due: now + SignedDuration::from_millis(delay),

@@ -168,7 +168,7 @@ async fn what_a_call_by_sql_cannot_mean_is_said() {
         ("'t', jsonb_build_object('a', repeat('x', 1048576))", "the arguments of `t` are larger than 1 MiB".to_owned()),
         (
             r#"'t', '{}', '{"prio": 1}'"#,
-            "no option `prio`; there are `queue`, `priority`, `delay`, `at`, `max_time`, `id` and `traceparent`"
+            "no option `prio`; there are `queue`, `priority`, `delay`, `at`, `max_time`, `expires`, `id` and `traceparent`"
                 .to_owned(),
         ),
         (

@@ -128,7 +128,7 @@ async fn a_store_of_the_format_2_gets_an_id_that_stays_and_the_rights_on_it_stay
     let home = store.home();
     assert_eq!(open(&url).await.home(), home);
     assert_ne!(open(&shared().new_database()).await.home(), home);
-    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|6");
+    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|7");
     let rights = "SELECT proacl::text LIKE '%pg_monitor=X%' FROM pg_proc WHERE proname = 'enqueue'";
     assert_eq!(tell(&url, rights).unwrap(), "t");
     let again = format!(r#"SELECT qtasks.enqueue('task', '{{"a": 1}}', '{{"id": "{}"}}')"#, id(1));
@@ -247,6 +247,50 @@ async fn who_could_enqueue_in_the_format_5_still_can() {
             let said = tell(&url, &format!("SET ROLE {role}; {denied}")).unwrap_err();
             assert!(said.contains("permission denied"), "{said}");
         }
+    }
+    assert_eq!(store.recount().await.unwrap(), 0);
+}
+
+/// A database with tables of the format 6, and the id of a job there that a span has enqueued.
+fn of_the_format_6(span: &str) -> (String, JobId) {
+    let url = of_the_format_5();
+    tell(&url, include_str!("../../../qtasks/src/store/postgres/format_6.sql")).unwrap();
+    tell(&url, include_str!("../../../qtasks/src/store/postgres/enqueue_6.sql")).unwrap();
+    tell(&url, "UPDATE qtasks.format SET format = 6").unwrap();
+    let call = format!(r#"SELECT qtasks.enqueue('task', '{{}}', '{{"traceparent": "{span}"}}')"#);
+    let id = tell(&url, &call).unwrap().parse().unwrap();
+    (url, id)
+}
+
+/// And who may only enqueue may enqueue what expires.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test]
+async fn jobs_of_the_format_6_keep_their_span_and_roles_their_rights() {
+    let span = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let (url, traced) = of_the_format_6(span);
+    tell(&url, "CREATE ROLE shop_6; CREATE ROLE worker_6; GRANT USAGE ON SCHEMA qtasks TO shop_6, worker_6").unwrap();
+    tell(
+        &url,
+        "GRANT INSERT, SELECT (id, task, args) ON qtasks.jobs TO shop_6; GRANT INSERT ON qtasks.deltas TO shop_6",
+    )
+    .unwrap();
+    tell(&url, "GRANT SELECT ON qtasks.cards TO shop_6").unwrap();
+    tell(&url, "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA qtasks TO worker_6").unwrap();
+    let older = connect(&url).await;
+    let insert = "INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, enqueued, args, trace)
+        VALUES (gen_random_uuid(), 'q', 'task', 0, 1, 0, 0, '{}', NULL)";
+    let known = older.prepare(insert).await.unwrap();
+    let store = open(&url).await;
+    older.execute(&known, &[]).await.unwrap_err();
+    let call = store.job(traced).await.unwrap().unwrap().call;
+    assert_eq!((call.trace.as_deref(), call.expires), (Some(span), None));
+    let enqueue = r#"SET ROLE shop_6; SELECT qtasks.enqueue('task', '{}', '{"expires": 60}')"#;
+    let id: JobId = tell(&url, enqueue).unwrap().parse().unwrap();
+    let expired = store.expired(jiff::Timestamp::MAX, 9).await.unwrap();
+    assert_eq!(expired.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [id]);
+    for (role, may) in [("shop_6", "f"), ("worker_6", "t")] {
+        let rights = format!("SELECT has_table_privilege('{role}', 'qtasks.expiring', 'SELECT')");
+        assert_eq!(tell(&url, &rights).unwrap(), may, "{role}");
     }
     assert_eq!(store.recount().await.unwrap(), 0);
 }

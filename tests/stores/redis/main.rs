@@ -39,6 +39,7 @@ pub(crate) fn new_job() -> NewJob {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: Timestamp::UNIX_EPOCH,
+            expires: None,
             trace: None,
         },
         due: Timestamp::UNIX_EPOCH,

@@ -116,6 +116,7 @@ pub(crate) fn code_schedule<C: CallOptions>(
         priority: job.priority,
         args: job.args,
         max_time: job.max_time,
+        expires: job.expires,
         expression: expression.to_owned(),
         timezone: timezone.to_owned(),
         options: ScheduleOptions::default(),

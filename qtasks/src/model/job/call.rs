@@ -25,6 +25,9 @@ pub struct JobCall {
     pub max_time: Option<Duration>,
     /// When the job was enqueued.
     pub enqueued: Timestamp,
+    /// How long after it was due the job is still started for the first time. Later it ends as cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Duration>,
     /// The span that enqueued the job, as a W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,

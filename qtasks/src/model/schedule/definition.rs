@@ -16,6 +16,8 @@ pub(crate) struct Definition {
     pub(crate) args: Json,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) max_time: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<Duration>,
     pub(crate) expression: String,
     pub(crate) timezone: String,
     pub(crate) options: ScheduleOptions,

@@ -20,6 +20,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
             args: json(r#"{"to":["a","b"],"n":1.50}"#),
             max_time: Some(Duration::from_millis(1_500)),
             enqueued: at(-5),
+            expires: Some(Duration::from_millis(90_500)),
             trace: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             ..call().call
         },

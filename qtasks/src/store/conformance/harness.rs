@@ -182,6 +182,7 @@ pub(super) fn call() -> NewJob {
             args: json("{}"),
             max_time: None,
             enqueued: at(0),
+            expires: None,
             trace: None,
         },
         due: at(0),

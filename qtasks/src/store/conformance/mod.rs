@@ -24,6 +24,7 @@
 mod counting;
 mod ending;
 mod enqueueing;
+mod expiring;
 mod fencing;
 mod finding;
 mod harness;
@@ -44,9 +45,9 @@ mod settling;
 use std::sync::Arc;
 
 pub use self::{
-    counting::*, ending::*, enqueueing::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*, leasing::*,
-    limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, rates::*, reading::*, recording::*,
-    settling::*,
+    counting::*, ending::*, enqueueing::*, expiring::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*,
+    leasing::*, limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, rates::*, reading::*,
+    recording::*, settling::*,
 };
 use super::Store;
 
@@ -162,6 +163,11 @@ macro_rules! store_conformance {
             a_job_that_has_started_is_not_moved
             a_job_is_moved_or_leased
             a_moved_job_is_notified
+            a_job_that_was_not_started_in_time_is_found
+            a_job_that_is_enqueued_again_expires_as_before
+            a_job_that_has_started_does_not_expire
+            a_job_that_is_moved_expires_after_its_new_time
+            jobs_that_have_expired_are_found_some_at_a_time
             jobs_are_found_by_what_they_are
             a_search_goes_on_where_it_ended
             a_search_stops_at_its_budget
@@ -226,6 +232,7 @@ mod tests {
             include_str!("ending.rs"),
             include_str!("reading.rs"),
             include_str!("placing.rs"),
+            include_str!("expiring.rs"),
             include_str!("finding.rs"),
             include_str!("counting.rs"),
             include_str!("rates.rs"),

@@ -16,11 +16,11 @@ use crate::{
     error::{Error, Result},
     model::{
         job::{Attempt, Job, JobId, NewJob, NextState, State, StateKind, Suspect, WorkerId},
-        lifecycle::Outcome,
+        lifecycle::{Outcome, expire},
     },
     store::{
-        Ask, Budget, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement, Presence,
-        Rate, RateNumbers, RateSpan, Record, Settlement, Written, search, trim_attempts,
+        Ask, Budget, Expired, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement,
+        Presence, Rate, RateNumbers, RateSpan, Record, Settlement, Written, search, trim_attempts,
     },
 };
 
@@ -104,6 +104,18 @@ impl Contents {
         }
         self.index.add(entry);
         entry.job.clone()
+    }
+
+    /// Looks at all jobs: few are in memory.
+    pub(super) fn expired(&self, now: Timestamp, limit: usize) -> Expired {
+        let have_expired = self.jobs.values().filter(|Entry { job, attempts, .. }| match job.standing.state {
+            State::Waiting { due } => attempts.is_empty() && expire(job.call.expires, due, now).is_some(),
+            _ => false,
+        });
+        let mut jobs: Vec<_> = have_expired.take(limit.saturating_add(1)).map(|entry| entry.job.clone()).collect();
+        let more = jobs.len() > limit;
+        jobs.truncate(limit);
+        Expired { jobs, more }
     }
 
     /// Gives whether the worker held jobs.

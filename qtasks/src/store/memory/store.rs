@@ -16,8 +16,8 @@ use crate::{
     error::Result,
     model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Budget, Changes, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
-        Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
+        Ask, Budget, Changes, Expired, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement,
+        Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
     },
 };
 
@@ -155,6 +155,10 @@ impl Store for Memory {
         let written = self.contents().place(placement);
         self.notifier.notify(&placed);
         Ok(written)
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        Ok(self.contents().expired(to_millisecond(now), limit))
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

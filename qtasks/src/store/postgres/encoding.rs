@@ -16,7 +16,10 @@ use crate::{
         },
         json::Json,
     },
-    store::codec::{limit, shape_name, shape_of_name},
+    store::{
+        codec::{limit, shape_name, shape_of_name},
+        more::read_more,
+    },
 };
 
 /// A count, as the tables and `LIMIT` take it.
@@ -60,7 +63,7 @@ pub(super) fn ending(ending: &Ending) -> String {
 macro_rules! job_columns {
     () => {
         concat!(
-            "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.trace, j.ended, ",
+            "j.id, j.task, j.queue, j.priority, j.args, j.max_time, j.enqueued, j.more, j.ended, ",
             $crate::store::postgres::encoding::standing_columns!()
         )
     };
@@ -88,7 +91,7 @@ pub(super) fn job(row: &Row) -> Result<Job, Fault> {
 }
 
 fn call(row: &Row) -> Result<JobCall, Fault> {
-    Ok(JobCall {
+    let mut call = JobCall {
         id: JobId::from_bytes(get::<Uuid>(row, 0)?.into_bytes()),
         task: get(row, 1)?,
         queue: get(row, 2)?,
@@ -96,8 +99,11 @@ fn call(row: &Row) -> Result<JobCall, Fault> {
         args: json(row, 4)?,
         max_time: get::<Option<i64>>(row, 5)?.map(limit),
         enqueued: time(get(row, 6)?),
-        trace: get(row, 7)?,
-    })
+        expires: None,
+        trace: None,
+    };
+    read_more(&mut call, get(row, 7)?);
+    Ok(call)
 }
 
 /// Reads the columns of [`standing_columns`].

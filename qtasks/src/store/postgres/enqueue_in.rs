@@ -138,12 +138,12 @@ const ENQUEUE_IN: &str = concat!(
     WITH found AS MATERIALIZED (
         SELECT max(format) AS format, bool_or(store = $13 AND current_database() = $14) AS is_ours FROM qtasks.format
     ), added AS (
-        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, trace, fresh, list)
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, more, fresh, list)
         SELECT n.*, ",
     stand!(),
     "
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
-            $9::text[], $10::text[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, trace), found
+            $9::text[], $10::text[]) AS n(id, queue, task, priority, state, due, max_time, enqueued, args, more), found
         WHERE found.format = $11 AND found.is_ours
         ON CONFLICT (id) DO NOTHING RETURNING id, fresh, queue, task
     ), counted AS (

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! The function gives the id of the job. Its options are `queue`, `priority`, `delay` (seconds), `at` (a time), `max_time`
-//! (seconds), `id` and `traceparent` (the span that enqueues the job). An option that is left out or null is what the card of
-//! the task says, for `queue` and `priority`, which every program writes that runs the task; where there is no card, it is
-//! `default` and 0; and else now, none, a new id, and no span. If a job of this id is
+//! and `expires` (seconds), `id` and `traceparent` (the span that enqueues the job). An option that is left out or null is what the
+//! card of the task says, for `queue`, `priority` and `expires`, which every program writes that runs the task; where there is no card,
+//! it is `default`, 0 and none; and else now, none, a new id, and no span. If a job of this id is
 //! there already, of the same task and with the same arguments, it is the job of this call and stays as it is; any other job
 //! of this id is an error. [`QueueTasks::statement`](crate::QueueTasks::statement) turns a call in Rust into such a
 //! statement, with the options of its task.

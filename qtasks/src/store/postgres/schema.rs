@@ -34,6 +34,9 @@ use crate::error::{Error, Result};
 /// which they are found when a worker is lost. The attempt that ended a job well stands in the job's own row, as its `worker`
 /// and `started`. What is left of a job with many steps once it is pruned stands in `remains` (`pruned` before format 6).
 ///
+/// `more` has what few calls have, as one text; before format 7 it was called `trace`. A job that may expire stands in `expiring`, under
+/// the time at which that is to be looked at; a trigger puts it there.
+///
 /// How many jobs of a lane are in each state stands in `counts` and [`deltas`](super::folding) together. Who may add jobs may
 /// add to `deltas`, and read the `cards` of tasks, which are `notes`, but not other notes.
 ///
@@ -218,6 +221,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // The statements of format 5 name a column and a table that are not there any more, so that a program of that version which
     // is still connected changes no jobs without counting them.
     concat!(include_str!("format_6.sql"), include_str!("enqueue_6.sql")),
+    concat!(include_str!("format_7.sql"), include_str!("enqueue_7.sql")),
 ];
 
 /// The format that [`MIGRATIONS`] lead to.

@@ -14,8 +14,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use super::{
     batcher::Batcher,
     calls::{
-        counts, enqueue::Enqueue, find, lease, notes, place, prune, rates, read, record::Records, settle::Settle,
-        transact,
+        counts, enqueue::Enqueue, expire, find, lease, notes, place, prune, rates, read, record::Records,
+        settle::Settle, transact,
     },
     error::Fault,
     folding::Folding,
@@ -31,8 +31,8 @@ use super::{
     watermark::Watermark,
 };
 use crate::store::{
-    Ask, Budget, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, PendingStep,
-    Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
+    Ask, Budget, Expired, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+    PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -342,6 +342,12 @@ impl Store for Postgres {
     async fn place(&self, placement: Placement) -> Result<Written> {
         let shared = Arc::clone(&self.shared);
         self.run("move a job", async move { place::place(&shared, &placement).await }).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        let shared = Arc::clone(&self.shared);
+        self.run("look for jobs that have expired", async move { expire::expired(&shared.database, now, limit).await })
+            .await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

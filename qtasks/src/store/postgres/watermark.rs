@@ -207,6 +207,7 @@ mod tests {
                 args: Json::from_stored("{}"),
                 max_time: None,
                 enqueued,
+                expires: None,
                 trace: None,
             },
             standing: Standing {

@@ -48,7 +48,8 @@ scripts! {
     forget: standing;
     record: lines counting enqueuing notifying;
     settle: standing lines counting notifying;
-    place: standing lines counting notifying;
+    expired: standing expiry;
+    place: standing lines counting expiry notifying;
     note: lines counting enqueuing notifying;
     find: standing lines heads;
     counts: standing;

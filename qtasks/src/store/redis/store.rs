@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::tls;
 use super::{
     batcher::Batcher,
-    calls::{counts, enqueue::Batch, find, lease, note, place, prune, rates, read, record, settle},
+    calls::{counts, enqueue::Batch, expire, find, lease, note, place, prune, rates, read, record, settle},
     connection::Link,
     error::Fault,
     notify::Subscription,
@@ -20,8 +20,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Budget, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate,
-    RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
+    Ask, Budget, Expired, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
+    Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -269,6 +269,11 @@ impl Store for Redis {
 
     async fn place(&self, placement: Placement) -> Result<Written> {
         self.write("move a job", |batcher| async move { place::place(&batcher, placement).await }).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        let look = |batcher: Arc<Batcher>| async move { expire::expired(&batcher.link, now, limit).await };
+        self.ask("look for jobs that have expired", look).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

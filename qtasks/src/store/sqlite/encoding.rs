@@ -17,6 +17,7 @@ use crate::{
     store::{
         Note,
         codec::{ENDINGS, limit, read_ending, shape_name, shape_of_name},
+        more::read_more,
     },
 };
 
@@ -69,7 +70,7 @@ macro_rules! job_columns {
             ", ",
             $queue,
             ", j.rank, coalesce(j.args, (SELECT a.args FROM qtasks_args AS a WHERE a.job = j.id)), \
-         j.max_time, j.enqueued, j.trace, ",
+         j.max_time, j.enqueued, j.more, ",
             $ended,
             ", ",
             $crate::store::sqlite::encoding::standing_columns!($state, $suspect)
@@ -104,7 +105,7 @@ pub(super) fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
 
 fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
     let rank: i64 = row.get(3)?;
-    Ok(JobCall {
+    let mut call = JobCall {
         id: job_id(row, 0)?,
         task: row.get(1)?,
         queue: row.get(2)?,
@@ -112,8 +113,11 @@ fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
         args: json(row, 4)?,
         max_time: row.get::<_, Option<i64>>(5)?.map(limit),
         enqueued: time(row.get(6)?),
-        trace: row.get(7)?,
-    })
+        expires: None,
+        trace: None,
+    };
+    read_more(&mut call, row.get::<_, Option<String>>(7)?.as_deref());
+    Ok(call)
 }
 
 /// Reads the columns of [`standing_columns`].

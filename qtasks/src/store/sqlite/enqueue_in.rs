@@ -8,7 +8,7 @@ use super::{
     calls::read,
     error::Fault,
     files,
-    insert::{insert_job, intern},
+    insert::{Inserts, intern},
     schema, sql,
     url::of_bytes,
 };
@@ -104,9 +104,13 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
 /// Gives whether it was not there before.
 fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool> {
     let lane = intern(&mut *transaction.prepare_cached(sql::INSERT_LANE)?, &job.call.queue, &job.call.task)?;
-    let (mut jobs, mut args) =
-        (transaction.prepare_cached(sql::INSERT_JOB)?, transaction.prepare_cached(sql::INSERT_ARGS)?);
-    let inserted = insert_job(&mut jobs, &mut args, lane, job)?;
+    let (mut jobs, mut args, mut expiring) = (
+        transaction.prepare_cached(sql::INSERT_JOB)?,
+        transaction.prepare_cached(sql::INSERT_ARGS)?,
+        transaction.prepare_cached(sql::INSERT_EXPIRING)?,
+    );
+    let inserts = Inserts { job: &mut jobs, args: &mut args, expiring: &mut expiring };
+    let inserted = inserts.insert(lane, job, None)?;
     if inserted {
         transaction.prepare_cached(sql::COUNT_ONE)?.execute([lane])?;
     }

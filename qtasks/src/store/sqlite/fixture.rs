@@ -44,6 +44,7 @@ pub(super) fn new_job() -> NewJob {
             args: Json::from_stored("{}"),
             max_time: None,
             enqueued: NOW,
+            expires: None,
             trace: None,
         },
         due: NOW,

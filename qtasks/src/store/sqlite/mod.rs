@@ -13,10 +13,10 @@
 //! ```
 //!
 //! `args` and `options` are JSON as text, and `id` is a UUID as text or as 16 bytes. The options are `queue`, `priority`,
-//! `delay` (seconds), `at` (a time in ISO 8601, in UTC where it names no zone), `max_time` (seconds), `traceparent` (the span
-//! that the call belongs to, as W3C has it) and `id` (in place of the column). A queue or a priority that is missing or null is
-//! that of the card of the task, and `default` and 0 where there is none: a card is the [note](crate::store::Note) of the kind
-//! `task` that has the task's name, with a value like `{"queue": "mail", "priority": 3}`. All else that is missing or null is
+//! `delay` (seconds), `at` (a time in ISO 8601, in UTC where it names no zone), `max_time` and `expires` (seconds),
+//! `traceparent` (the span that the call belongs to, as W3C has it) and `id` (in place of the column). A queue, a priority or an
+//! `expires` that is missing or null is that of the card of the task, and `default`, 0 and none where there is no card: a card is the [note](crate::store::Note) of the kind
+//! `task` that has the task's name, with a value like `{"queue": "mail", "priority": 3, "expires": 600}`. All else that is missing or null is
 //! now, none, and a new id. The arguments may have 1 MiB. Where a job
 //! of this id is there already, of the same task and with the same arguments, it is the job of this call and stays as it is;
 //! another one is an error, as is what cannot be meant. `changes()`, `last_insert_rowid()` and `RETURNING` say nothing of the

@@ -26,9 +26,10 @@ macro_rules! statements {
 }
 
 pub(super) const INSERT_JOB: &str =
-    "INSERT INTO qtasks_jobs (id, lane, rank, state, counted, due, max_time, enqueued, args, worker, attempt, trace)
+    "INSERT INTO qtasks_jobs (id, lane, rank, state, counted, due, max_time, enqueued, args, worker, attempt, more)
      VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING";
 pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
+pub(super) const INSERT_EXPIRING: &str = "INSERT OR IGNORE INTO qtasks_expiring (at, job) VALUES (?1, ?2)";
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
 
@@ -87,6 +88,7 @@ statements! {
 
     insert_job = INSERT_JOB;
     insert_args = INSERT_ARGS;
+    insert_expiring = INSERT_EXPIRING;
     insert_lane = INSERT_LANE;
     count = COUNT;
     lane_of = "SELECT lane FROM qtasks_jobs WHERE id = ?1";
@@ -144,6 +146,13 @@ statements! {
     placed = "SELECT j.lane, j.rank, j.state, j.due, l.task FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane
               WHERE j.id = ?1 AND j.state < 2 AND j.attempt = 0";
     place = "UPDATE qtasks_jobs SET lane = ?2, rank = ?3, state = ?4, counted = ?4, due = ?5 WHERE id = ?1";
+
+    expire_from = "INSERT OR IGNORE INTO qtasks_expiring (at, job)
+                   SELECT ?2 + json_extract(more, '$.expires'), id FROM qtasks_jobs
+                   WHERE id = ?1 AND more LIKE '{%' AND json_extract(more, '$.expires') IS NOT NULL";
+    expiring = "SELECT at, job FROM qtasks_expiring WHERE at <= ?1 ORDER BY at, job LIMIT ?2";
+    delete_expiring = "DELETE FROM qtasks_expiring WHERE at = ?1 AND job = ?2";
+    first_attempt = "SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number LIMIT 1";
 
     note_version = "SELECT version FROM qtasks_notes WHERE kind = ?1 AND name = ?2";
     write_note = "INSERT OR REPLACE INTO qtasks_notes (kind, name, version, value, until) VALUES (?1, ?2, ?3, ?4, ?5)";

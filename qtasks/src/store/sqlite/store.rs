@@ -14,6 +14,7 @@ use super::{
     calls::{
         count::{self, Miscount},
         enqueue::Enqueue,
+        expire::LookForExpired,
         find,
         note::{self, ChangeNotes},
         prune::{Prune, Pruned},
@@ -30,8 +31,8 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Budget, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, PendingStep,
-    Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
+    Ask, Budget, Expired, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+    PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
@@ -232,6 +233,10 @@ impl Store for Sqlite {
 
     async fn place(&self, placement: Placement) -> Result<Written> {
         self.writer.queue.ask(placement).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: usize) -> Result<Expired> {
+        self.writer.queue.ask(LookForExpired { now, limit }).await
     }
 
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {

@@ -19,6 +19,7 @@ fn new_job(task: &str, priority: i16) -> NewJob {
         args: Json::from_stored("{}"),
         max_time: None,
         enqueued: NOW,
+        expires: None,
         trace: None,
     })
 }

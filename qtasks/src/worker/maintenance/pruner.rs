@@ -1,10 +1,10 @@
-//! Deletes jobs that ended long enough ago, the cards of workers that are gone, schedules that left the code, and old statistics.
+//! Ends jobs that have expired, and deletes those that ended long enough ago, the cards of workers that are gone, schedules that left the code, and old statistics.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::declaring::sort_out_left;
+use super::{declaring::sort_out_left, expiring::end_expired};
 use crate::{
     environment::App,
     error::{Result, chain},
@@ -25,6 +25,7 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
         }
         let pruned = prune(&app, &stopping)
             .await
+            .and(end_expired(&app, &stopping).await)
             .and(card::remove_left(&app).await)
             .and(rates::prune(&app).await)
             .and(sort_out_left(&app).await);
@@ -32,7 +33,7 @@ pub(crate) async fn run(app: Arc<App>, stopping: CancellationToken) {
             if app.outage.is_under_way() {
                 continue;
             }
-            tracing::warn!(error = chain(&error), "ended jobs were not pruned; the next try comes in a minute");
+            tracing::warn!(error = chain(&error), "old jobs were not sorted out; the next try comes in a minute");
         }
     }
 }

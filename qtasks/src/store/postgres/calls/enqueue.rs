@@ -1,6 +1,9 @@
 //! How jobs are added.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use futures::future::BoxFuture;
 use tokio_postgres::types::Type;
@@ -11,6 +14,7 @@ use crate::model::{
 };
 use crate::store::{
     Changes,
+    more::more,
     postgres::{
         batcher::BatchedCall,
         encoding::{self, LATER, READY, RUNNING},
@@ -69,13 +73,13 @@ const ENQUEUE: &str = concat!(
     "
     WITH added AS (
         INSERT INTO qtasks.jobs
-            (id, queue, task, priority, state, due, max_time, enqueued, args, trace, worker, attempt, fresh, list)
+            (id, queue, task, priority, state, due, max_time, enqueued, args, more, worker, attempt, fresh, list)
         SELECT n.*, CASE WHEN n.worker IS NULL THEN 0 ELSE 1 END, ",
     stand!(),
     "
         FROM unnest($1::uuid[], $2::text[], $3::text[], $4::int2[], $5::int2[], $6::int8[], $7::int8[], $8::int8[],
             $9::text[], $10::text[], $11::uuid[])
-            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, trace, worker)
+            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, more, worker)
         ON CONFLICT (id) DO NOTHING
         RETURNING id, worker, queue, task
     ), counted AS (
@@ -151,7 +155,7 @@ pub(crate) struct Jobs<'j> {
     limits: Vec<Option<i64>>,
     enqueued: Vec<i64>,
     args: Vec<&'j str>,
-    traces: Vec<Option<&'j str>>,
+    more: Vec<Option<Cow<'j, str>>>,
 }
 
 impl<'j> Jobs<'j> {
@@ -168,7 +172,7 @@ impl<'j> Jobs<'j> {
             columns.limits.push(job.call.max_time.map(encoding::limit_millis));
             columns.enqueued.push(enqueued);
             columns.args.push(Json::as_str(&job.call.args));
-            columns.traces.push(job.call.trace.as_deref());
+            columns.more.push(more(&job.call));
         }
         columns
     }
@@ -184,7 +188,7 @@ impl<'j> Jobs<'j> {
             (&self.limits, Type::INT8_ARRAY),
             (&self.enqueued, Type::INT8_ARRAY),
             (&self.args, Type::TEXT_ARRAY),
-            (&self.traces, Type::TEXT_ARRAY),
+            (&self.more, Type::TEXT_ARRAY),
         ]
     }
 }

@@ -3,6 +3,7 @@
 pub(super) mod counts;
 mod done;
 pub(super) mod enqueue;
+pub(super) mod expire;
 pub(super) mod find;
 pub(super) mod lease;
 pub(super) mod mark;

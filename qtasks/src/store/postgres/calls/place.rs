@@ -22,6 +22,11 @@ const PLACE: &str = "
     ), counted AS (
         INSERT INTO qtasks.deltas (queue, task, waiting)
         SELECT old, task, -1 FROM placed WHERE old <> new UNION ALL SELECT new, task, 1 FROM placed WHERE old <> new
+    ), expiring AS (
+        INSERT INTO qtasks.expiring (at, job)
+        SELECT least($4 + (j.more::json ->> 'expires')::numeric, 9223372036854775807), j.id FROM there t JOIN qtasks.jobs j ON j.id = t.id
+        WHERE $4 IS NOT NULL AND left(j.more, 1) = '{' AND j.more::json ->> 'expires' IS NOT NULL
+        ON CONFLICT DO NOTHING
     )
     SELECT count(*) > 0 FROM placed";
 

@@ -98,13 +98,13 @@ pub(crate) const RECORD: &str = record!("");
 /// Does the same, and enqueues jobs: the parameters behind the last one.
 const RECORD_AND_ENQUEUE: &str = record!(
     ", enqueued AS (
-        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, trace, fresh, list)
-        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args, n.trace, ",
+        INSERT INTO qtasks.jobs (id, queue, task, priority, state, due, max_time, enqueued, args, more, fresh, list)
+        SELECT n.id, n.queue, n.task, n.priority, n.state, n.due, n.max_time, n.enqueued, n.args, n.more, ",
     stand!(),
     "
         FROM unnest($23::uuid[], $24::text[], $25::text[], $26::int2[], $27::int2[], $28::int8[], $29::int8[],
             $30::int8[], $31::text[], $32::text[], $33::int8[])
-            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, trace, place)
+            AS n(id, queue, task, priority, state, due, max_time, enqueued, args, more, place)
         JOIN held h ON h.place = n.place WHERE (SELECT yes FROM whole)
         ON CONFLICT (id) DO NOTHING
         RETURNING queue, task

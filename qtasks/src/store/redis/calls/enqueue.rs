@@ -28,9 +28,14 @@ struct Entry {
     kind: &'static str,
     /// The rank of the job, or the time when it is due.
     score: i64,
+    /// When the job expires, if it does.
+    expires: Option<i64>,
     /// The job, with the name of its lane.
     bytes: Vec<u8>,
 }
+
+/// The key for the times at which jobs expire, which belong to no lane.
+const EXPIRING: &str = "expiring";
 
 /// What the key begins with under which jobs wait, and the name of their lane.
 type Lane<'a> = (&'static str, &'a [u8]);
@@ -55,9 +60,10 @@ impl Batch {
             (false, _) => "later:",
         };
         let score = if is_due { rank.into() } else { due };
+        let expires = job.call.expires.map(|expires| due.saturating_add(encoding::limit_millis(expires)));
         let bytes = encoding::new_job(job);
         self.bytes += bytes.len();
-        self.entries.push(Entry { id: job.call.id, kind, score, bytes });
+        self.entries.push(Entry { id: job.call.id, kind, score, expires, bytes });
     }
 
     /// All jobs of some batches.
@@ -91,7 +97,8 @@ impl Batch {
         let of_lane =
             |((kind, _), entries): (&Lane<'_>, &Vec<_>)| 3 + entries.len() * if *kind == LINE { 1 } else { 2 };
         let of_lanes = if self.line().is_some() { 3 } else { self.lanes().iter().map(of_lane).sum() };
-        2 + 3 * self.entries.len() + of_lanes
+        let expiring = self.expiring().count();
+        2 + 3 * self.entries.len() + of_lanes + if expiring > 0 { 3 + 2 * expiring } else { 0 }
     }
 
     /// The name of the lane, if all jobs stand in its line.
@@ -119,8 +126,24 @@ impl Batch {
         }
         if let Some(lane) = self.line() {
             call.arg(LINE).arg(lane).arg(0);
-            return;
+        } else {
+            self.add_lanes_to(call);
         }
+        let expiring = self.expiring().count();
+        if expiring > 0 {
+            call.arg(EXPIRING).arg("").arg(expiring);
+            for (time, id) in self.expiring() {
+                call.arg(time).arg(&id.to_bytes());
+            }
+        }
+    }
+
+    /// When jobs expire, and their ids.
+    fn expiring(&self) -> impl Iterator<Item = (i64, JobId)> {
+        self.entries.iter().filter_map(|entry| Some((entry.expires?, entry.id)))
+    }
+
+    fn add_lanes_to(&self, call: &mut Cmd) {
         for ((kind, lane), entries) in self.lanes() {
             call.arg(kind).arg(lane).arg(entries.len());
             for Entry { id, score, .. } in entries {

@@ -2,6 +2,7 @@
 
 pub(super) mod counts;
 pub(super) mod enqueue;
+pub(super) mod expire;
 pub(super) mod find;
 pub(super) mod lease;
 pub(super) mod note;

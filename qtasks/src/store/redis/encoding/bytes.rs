@@ -27,6 +27,10 @@ impl<'a> Unread<'a> {
         self.take().map(u8::from_be_bytes)
     }
 
+    pub(crate) fn u16(&mut self) -> Read<u16> {
+        self.take().map(u16::from_be_bytes)
+    }
+
     pub(crate) fn u32(&mut self) -> Read<u32> {
         self.take().map(u32::from_be_bytes)
     }

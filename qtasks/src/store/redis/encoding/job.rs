@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use redis::Value;
 
 use super::{
-    bytes::{Read, Unread, job_id, length},
+    bytes::{Read, Unread, job_id},
     codes::{CANCELLED, DEAD, DONE, LIABLE, RUNNING, SUSPECT, UNKNOWN, VALUE, WAITING},
     lane::{lane, names},
 };
@@ -18,6 +18,7 @@ use crate::{
     store::{
         Ask,
         codec::{limit, limit_millis, millis, shape_of_number, time},
+        more::{more, read_more},
         redis::error::Fault,
     },
 };
@@ -34,36 +35,30 @@ pub(crate) const fn rank(priority: i16) -> i16 {
 pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
     let lane = lane(&call.queue, &call.task);
     let max_time = call.max_time.map_or(-1, limit_millis);
-    let (traced, trace) = trace(call);
-    let mut bytes = Vec::with_capacity(30 + lane.len() + trace.len() + call.args.as_str().len());
+    let more = more(call).filter(|more| more.len() <= usize::from(u16::MAX)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(30 + lane.len() + more.len() + call.args.as_str().len());
     bytes.extend(rank(call.priority).to_be_bytes());
     bytes.extend(millis(*due).to_be_bytes());
     bytes.extend(millis(call.enqueued).to_be_bytes());
     bytes.extend(max_time.to_be_bytes());
-    let [_, of_lane @ ..] = length(lane.len());
-    bytes.push(traced);
-    bytes.extend(of_lane);
+    // Before there was more than a trace, its length was the first of these bytes, and the second a zero.
+    bytes.extend((more.len() as u16).to_le_bytes());
+    bytes.extend(lane_length(&lane).to_be_bytes());
     bytes.extend(lane.as_bytes());
-    bytes.extend(trace.as_bytes());
+    bytes.extend(more.as_bytes());
     bytes.extend(call.args.as_str().as_bytes());
     bytes
 }
 
-/// The trace of a call and its length. What is longer than any trace is not kept.
-fn trace(call: &JobCall) -> (u8, &str) {
-    let trace = call.trace.as_deref().unwrap_or_default();
-    u8::try_from(trace.len()).map_or((0, ""), |length| (length, trace))
+/// The bytes of a lane, whose names are short.
+fn lane_length(lane: &str) -> u16 {
+    u16::try_from(lane.len()).unwrap_or(u16::MAX)
 }
 
 /// The name of the lane in the bytes of a job.
 pub(crate) fn lane_of(job: &[u8]) -> &[u8] {
-    let mut unread = Unread(job.get(27..).unwrap_or_default());
-    length_of_lane(&mut unread).and_then(|length| unread.bytes(length)).unwrap_or_default()
-}
-
-fn length_of_lane(unread: &mut Unread<'_>) -> Read<u32> {
-    let [high, middle, low] = unread.take()?;
-    Ok(u32::from_be_bytes([0, high, middle, low]))
+    let mut unread = Unread(job.get(28..).unwrap_or_default());
+    unread.u16().and_then(|length| unread.bytes(length.into())).unwrap_or_default()
 }
 
 /// The values that there are of a job.
@@ -116,11 +111,11 @@ fn ended(state: &State, standing: Option<&[u8]>) -> Read<Option<Timestamp>> {
 fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
     let mut unread = Unread(bytes);
     let rank = i16::from_be_bytes(unread.take()?);
-    let (_due, enqueued, max_time, traced) = (unread.i64()?, unread.i64()?, unread.i64()?, unread.u8()?);
-    let lane = length_of_lane(&mut unread)?;
-    let (queue, task) = names(unread.text(lane)?).ok_or(Fault::Unreadable)?;
-    let trace = unread.text(traced.into())?;
-    Ok(JobCall {
+    let (_due, enqueued, max_time) = (unread.i64()?, unread.i64()?, unread.i64()?);
+    let (of_more, of_lane) = (u16::from_le_bytes(unread.take()?), unread.u16()?);
+    let (queue, task) = names(unread.text(of_lane.into())?).ok_or(Fault::Unreadable)?;
+    let more = unread.text(of_more.into())?;
+    let mut call = JobCall {
         id,
         task: task.to_owned(),
         queue: queue.to_owned(),
@@ -128,8 +123,11 @@ fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
         args: Json::from_stored(unread.rest()?),
         max_time: (max_time >= 0).then(|| limit(max_time)),
         enqueued: time(enqueued),
-        trace: (!trace.is_empty()).then(|| trace.to_owned()),
-    })
+        expires: None,
+        trace: None,
+    };
+    read_more(&mut call, Some(more));
+    Ok(call)
 }
 
 /// Reads how a job stands, and its counts. Of the job itself the first [`UP_TO_DUE`] bytes are enough.
@@ -212,4 +210,43 @@ fn ended_state(state: u8, shape: u8, outcome: &str) -> Read<State> {
         CANCELLED => State::Cancelled { reason: outcome.to_owned() },
         _ => return Err(Fault::Unreadable),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn new(trace: Option<&str>, expires: Option<Duration>) -> NewJob {
+        NewJob::from(JobCall {
+            id: JobId::from_bytes([7; 16]),
+            task: "send".into(),
+            queue: "default".into(),
+            priority: 0,
+            args: Json::from_stored("{}"),
+            max_time: None,
+            enqueued: time(1_000),
+            expires,
+            trace: trace.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn a_job_with_a_trace_alone_stands_as_older_programs_write_and_read_it() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let bytes = new_job(&new(Some(trace), None));
+        let lane = b"7:default:send";
+        assert_eq!(bytes[26..30], [55, 0, 0, lane.len() as u8], "one byte for the trace, three for the lane");
+        assert_eq!(bytes[30..], [&lane[..], trace.as_bytes(), b"{}"].concat());
+    }
+
+    #[test]
+    fn what_few_calls_have_may_be_longer_than_a_trace() {
+        let long = "x".repeat(1_000);
+        let given = new(Some(&long), Some(Duration::from_secs(60)));
+        let bytes = new_job(&given);
+        assert_eq!(lane_of(&bytes), b"7:default:send");
+        assert_eq!(call(given.call.id, &bytes).unwrap(), given.call);
+    }
 }

@@ -8,9 +8,9 @@
 //! | 2 | 8 | when it was due first |
 //! | 10 | 8 | when it was enqueued |
 //! | 18 | 8 | time limit, or -1 |
-//! | 26 | 1 | bytes of the trace |
-//! | 27 | 3 | bytes of the lane |
-//! | 30 | | lane, trace, arguments |
+//! | 26 | 2 | bytes of what few calls have (see `store::more`), the lowest byte first |
+//! | 28 | 2 | bytes of the lane |
+//! | 30 | | lane, what few calls have, arguments |
 //!
 //! The lane is queue and task: `7:default:send`. Once the job has been leased, cancelled or moved, a second value says how it
 //! stands. A lease or a settlement sets this value as a whole, for many jobs at once:
@@ -70,4 +70,4 @@ pub(super) use self::{
     settlement::{destination, hold, settled, time_of},
     worker::{beat, lease, presence, read_lease},
 };
-pub(super) use crate::store::codec::{millis, time};
+pub(super) use crate::store::codec::{limit_millis, millis, time};

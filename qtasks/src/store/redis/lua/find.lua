@@ -147,11 +147,11 @@ local looks_at_standing = states ~= '' or error_text ~= '' or ended_after or end
 
 -- Whether a job may be found by itself.
 local function may_be_job(id, job)
-    local enqueued, _, traced, length = struct.unpack('>i8c8BI3', job, 11)
+    local enqueued, _, low, high, length = struct.unpack('>i8c8BBI2', job, 11)
     return (not looks_at_lane or may_be_lane(lane_of(job, id)))
         and (not after or enqueued >= after)
         and (not before or enqueued <= before)
-        and (not args or may_have_args(job, 31 + length + traced))
+        and (not args or may_have_args(job, 31 + length + low + 256 * high))
 end
 
 -- Whether a job that has ended may be found by the text of its error or reason.

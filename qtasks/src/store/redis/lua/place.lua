@@ -11,7 +11,7 @@ if not job or standing and (standing:byte() ~= WAITING or standing:sub(3, 6) ~= 
 end
 begin_though_full()
 
-local old_rank, old_due, times, traced, length = struct.unpack('>hi8c16BI3', job)
+local old_rank, old_due, times, of_more, length = struct.unpack('>hi8c16c2I2', job)
 local lane = job:sub(31, 30 + length)
 rank, due = tonumber(rank) or old_rank, tonumber(due) or standing and due_or_ended(standing) or old_due
 
@@ -34,11 +34,15 @@ for _, where in ipairs({ 'ready:', 'suspects:', 'later:' }) do
 end
 
 local to = new_lane()
-call('SET', JOB .. id, struct.pack('>hi8', rank, due) .. times .. struct.pack('>BI3', traced, #to) .. to .. job:sub(31 + length))
+call('SET', JOB .. id, struct.pack('>hi8', rank, due) .. times .. of_more .. struct.pack('>I2', #to) .. to .. job:sub(31 + length))
 standing = standing or NEW
 call('SET', STANDING .. id, standing:sub(1, 26) .. struct.pack('>i8', due) .. standing:sub(35))
 -- The next lease lets it in among the others, if it is due then.
 wait('later:', to, { due, id })
+local expires = expiry(job)
+if expires then
+    call('ZADD', key('expiring'), due + expires, id)
+end
 tally(WAITING, lane, -1)
 tally(WAITING, to, 1)
 write_tallies()

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior};
 use crate::store::sqlite::{
     ends::Ends,
     error::Fault,
-    insert::{insert_job, insert_job_of, intern},
+    insert::{Inserts, intern},
     presence::Workers,
     sql::Statements,
     steps::{New, NewStepCount},
@@ -153,7 +153,7 @@ impl<'c> Tables<'c> {
     /// Inserts a job that waits.
     pub(crate) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
         self.changes.add(Changes::enqueued());
-        if insert_job(&mut self.sql.insert_job, &mut self.sql.insert_args, lane, job)? {
+        if Inserts::of(&mut self.sql).insert(lane, job, None)? {
             self.tally.add(lane, StateKind::Waiting, 1);
         }
         Ok(())
@@ -267,8 +267,7 @@ impl Fresh {
     /// Inserts it as a job that `worker` runs, unless its id is there already.
     pub(crate) fn run(self, tables: &mut Tables<'_>, worker: WorkerId) -> rusqlite::Result<Option<Job>> {
         let Self { lane, job } = self;
-        let (insert_job, insert_args) = (&mut tables.sql.insert_job, &mut tables.sql.insert_args);
-        if !insert_job_of(insert_job, insert_args, lane, &job, Some(worker))? {
+        if !Inserts::of(&mut tables.sql).insert(lane, &job, Some(worker))? {
             return Ok(None);
         }
         tables.tally.add(lane, StateKind::Waiting, 1);

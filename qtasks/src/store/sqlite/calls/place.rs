@@ -30,6 +30,9 @@ impl Write for Placement {
         // Whether it is due then is for the next lease to find out, by the worker's clock.
         let (state, due) = self.due.map_or((state, due), |due| (encoding::LATER, encoding::millis(due)));
         tables.sql.place.execute(params![id, to, rank, state, due])?;
+        if let Some(due) = self.due {
+            tables.sql.expire_from.execute(params![id, encoding::millis(due)])?;
+        }
         tables.tally.add(from, StateKind::Waiting, -1);
         tables.tally.add(to, StateKind::Waiting, 1);
         tables.changes.add(Changes::placed(self.job));

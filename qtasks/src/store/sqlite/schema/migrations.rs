@@ -17,6 +17,8 @@
 /// [`advance`](super::advance). `counted` is the state as which a job is counted there: null, if it had ended before there were counts.
 /// Programs of format 8 count nothing. Since they do not write `counted`, its constraint keeps them from enqueueing, leasing and settling
 /// jobs, and it says why; and they delete none, for the index of the lists has a new name. `recounts` is how often the counts were mended.
+/// `more` has what few calls have, as one text; before format 10 it was called `trace`. A job that may expire stands in `qtasks_expiring`,
+/// under the time at which that is to be looked at: so it costs other jobs nothing.
 /// Dead jobs stand in a table of their own: an index of them, even one that leaves all others out, would cost each change of these.
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -194,5 +196,18 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
 ",
         include_str!("door_with_cards.sql"),
+    ),
+    concat!(
+        "
+    DROP VIEW qtasks_checked_call;
+    DROP VIEW qtasks_named_call;
+    DROP VIEW qtasks_cards;
+    DROP TRIGGER qtasks_check_call;
+    PRAGMA writable_schema = ON; -- Otherwise a view of the user's that names what is gone stops it.
+    ALTER TABLE qtasks_jobs RENAME COLUMN trace TO more;
+    PRAGMA writable_schema = OFF;
+    CREATE TABLE qtasks_expiring (at INTEGER NOT NULL, job BLOB NOT NULL, PRIMARY KEY (at, job)) WITHOUT ROWID;
+",
+        include_str!("door_with_expiry.sql"),
     ),
 ];

@@ -292,6 +292,27 @@ async fn jobs_of_the_format_before_the_counts_are_counted_and_found() {
     assert_eq!(store.recount().await.unwrap(), 0);
 }
 
+/// Also in a file where the user has a view of something that is gone.
+#[tokio::test]
+async fn jobs_of_the_format_9_keep_their_trace() {
+    let (folder, url) = temp_url("");
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let older = migrated(&folder, &MIGRATIONS[..9]);
+    let options = format!("{{\"traceparent\": \"{trace}\"}}");
+    older.execute("INSERT INTO qtasks_enqueue (task, options) VALUES ('t', ?1), ('t', '{}')", [options]).unwrap();
+    let insert = "INSERT INTO qtasks_jobs (id, lane, rank, state, counted, due, enqueued, trace) VALUES (?1, 1, 0, 0, 0, 0, 0, NULL)";
+    let mut insert = older.prepare(insert).unwrap();
+    older.execute_batch("CREATE VIEW report AS SELECT * FROM gone").unwrap();
+    let store = Sqlite::open(&url).await.unwrap();
+    let mut found = store.find(Find::default(), None, Budget::PAGE).await.unwrap().jobs;
+    found.sort_by_key(|job| job.call.trace.is_none());
+    let found: Vec<_> = found.into_iter().map(|job| (job.call.trace, job.call.expires)).collect();
+    assert_eq!(found, [(Some(trace.to_owned()), None), (None, None)]);
+    insert.execute([JobId::new().to_bytes()]).unwrap_err();
+    older.execute("INSERT INTO qtasks_enqueue (task, options) VALUES ('t', '{\"expires\": 1}')", []).unwrap();
+    assert_eq!(store.expired(Timestamp::MAX, 9).await.unwrap().jobs.len(), 1);
+}
+
 /// It would not count them. What it says is what a program says that has had the file open all the while.
 #[tokio::test]
 async fn a_program_of_the_format_before_the_counts_changes_no_job_any_more() {

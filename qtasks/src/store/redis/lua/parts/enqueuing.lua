@@ -32,7 +32,8 @@ end
 
 -- Enqueues the jobs that stand in ARGV from `at` to `last`: the latest time at which one is due that is so already, and how
 -- many they are; their ids in order; each key and job in turn; and for each lane where in it, its name, how many jobs, or 0
--- for all, and their ids in order, or for those that are not due or not of the usual rank each rank or time and id in turn.
+-- for all, and their ids in order, or for those that are not due or not of the usual rank each rank or time and id in turn. In
+-- the lane without a name, `expiring`, stand the times at which jobs expire.
 local function enqueue(at, last)
     local count = tonumber(ARGV[at + 1])
     local jobs, lanes = at + 2 + count, at + 2 + 3 * count
@@ -73,8 +74,10 @@ local function enqueue(at, last)
             else
                 call_range('ZADD', key(where, lane), values, first, to)
             end
-            call('SADD', key('lanes'), lane)
-            tally(WAITING, lane, (to - first + 1) / width)
+            if lane ~= '' then
+                call('SADD', key('lanes'), lane)
+                tally(WAITING, lane, (to - first + 1) / width)
+            end
         end
         lanes = lanes + 3 + size * width
     end

@@ -19,7 +19,7 @@ local HEAD = 158
 
 -- The lane in the first bytes of a job.
 local function lane_of(head, id)
-    local length = struct.unpack('>I3', head, 28)
+    local length = struct.unpack('>I2', head, 29)
     local lane = head:sub(31, 30 + length)
     return #lane == length and lane or call('GETRANGE', JOB .. id, 30, 29 + length)
 end
