@@ -7,9 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 use qtasks::{
-    Error, Result,
-    job::{Attempt, Job, JobId, NewJob, Reply, State, Suspect},
-    store::{Ask, Hold, Leased, NoteChange, Placement, Rate, Record, Settlement, Written},
+    Duplicate, Error, Result,
+    job::{Attempt, Job, JobCall, JobId, NewJob, Reply, State, Suspect},
+    store::{Ask, Hold, Joined, Leased, NoteChange, Placement, Rate, Record, Settlement, Written},
+    unique::{Claim, Holder, HolderState},
 };
 
 use crate::table::{Change, Table};
@@ -18,16 +19,18 @@ pub(crate) struct Draft<'t> {
     table: &'t Table,
     /// The jobs that are others then.
     jobs: BTreeMap<JobId, Job>,
+    keys: BTreeMap<(String, String), (JobId, Option<Timestamp>)>,
     rest: Vec<Change>,
 }
 
 impl<'t> Draft<'t> {
     pub(crate) fn of(table: &'t Table) -> Self {
-        Self { table, jobs: BTreeMap::new(), rest: Vec::new() }
+        Self { table, jobs: BTreeMap::new(), keys: BTreeMap::new(), rest: Vec::new() }
     }
 
     pub(crate) fn into_changes(self) -> Vec<Change> {
-        self.jobs.into_values().map(Change::Job).chain(self.rest).collect()
+        let keys = self.keys.into_iter().map(|(key, (job, until))| Change::Key(key, job, until));
+        self.jobs.into_values().map(Change::Job).chain(keys).chain(self.rest).collect()
     }
 
     /// A job as the call has it so far.
@@ -39,12 +42,68 @@ impl<'t> Draft<'t> {
         self.jobs.insert(job.call.id, job);
     }
 
-    pub(crate) fn enqueue(&mut self, jobs: Vec<NewJob>) {
+    /// Enqueues jobs, and gives those that are not added, for another holds their key. Nothing of a draft that fails is done.
+    pub(crate) fn enqueue(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
+        let mut joined = Vec::new();
         for new in jobs {
-            if self.job(new.call.id).is_none() {
-                self.set(new.into());
+            joined.extend(self.enqueue_one(new)?);
+        }
+        Ok(joined)
+    }
+
+    fn enqueue_one(&mut self, new: NewJob) -> Result<Option<Joined>> {
+        let id = new.call.id;
+        if self.job(id).is_some() {
+            return Ok(None);
+        }
+        if let (Some(unique), Some(key)) = (&new.unique, key_of(&new.call)) {
+            let holder = self.holder(&key);
+            let claim = holder.as_ref().map_or(Claim::Takes, |holder| unique.claim(&new, holder));
+            if claim == Claim::Takes {
+                self.keys.insert(key, (id, unique.until));
+            } else {
+                let job = holder.expect("there is one that has the key").job;
+                match claim {
+                    Claim::Replaces(due) => self.replace(job, new, due),
+                    Claim::Refused => return Err(Error::Duplicate { job, task: key.0, key: key.1 }),
+                    Claim::Joins | Claim::Takes => {}
+                }
+                return Ok(Some(Joined { job: id, holder: job }));
             }
         }
+        self.set(new.into());
+        Ok(None)
+    }
+
+    fn replace(&mut self, id: JobId, new: NewJob, due: Timestamp) {
+        let mut job = self.job(id).expect("a job that is replaced is there").clone();
+        let JobCall { queue, enqueued, .. } = job.call;
+        job.call = JobCall { id, queue, enqueued, ..new.call };
+        job.standing.state = State::Waiting { due };
+        self.set(job);
+    }
+
+    /// The job that has taken a key last.
+    pub(crate) fn holder(&self, key: &(String, String)) -> Option<Holder> {
+        let (job, until) = self.keys.get(key).copied().or_else(|| self.table.taken(key))?;
+        let there = self.job(job).map(|job| HolderState {
+            state: job.standing.state.kind(),
+            attempt: job.standing.attempt,
+            enqueued: job.call.enqueued,
+        });
+        Some(Holder { job, until, there })
+    }
+
+    /// Whether a job that had ended may live again: no other one lives that has its key. It takes the key then.
+    fn may_live_again(&mut self, job: &Job) -> bool {
+        let Some(key) = key_of(&job.call) else { return true };
+        let holder = self.holder(&key);
+        let lives = |holder: &Holder| holder.there.is_some_and(|there| !there.state.is_ended());
+        if holder.as_ref().is_some_and(|holder| holder.job != job.call.id && lives(holder)) {
+            return false;
+        }
+        self.keys.insert(key, (job.call.id, holder.and_then(|holder| holder.until)));
+        true
     }
 
     pub(crate) fn lease(&mut self, ask: &Ask) -> Leased {
@@ -103,7 +162,7 @@ impl<'t> Draft<'t> {
             job.standing.suspect = job.standing.suspect.map(|known| Suspect { liable: false, ..known });
         }
         self.set(job);
-        self.enqueue(record.jobs);
+        _ = self.enqueue(record.jobs)?;
         Ok(Written::Yes)
     }
 
@@ -113,8 +172,12 @@ impl<'t> Draft<'t> {
         if steps.is_some_and(|steps| steps != job.counts.steps) {
             return Written::Fenced;
         }
+        let job = job.clone();
+        if job.ended.is_some() && !outcome.next.is_ended() && !self.may_live_again(&job) {
+            return Written::Fenced;
+        }
         let ended = outcome.next.is_ended().then_some(now);
-        let job = Job { standing: outcome.standing(job.standing.attempt), ended, ..job.clone() };
+        let job = Job { standing: outcome.standing(job.standing.attempt), ended, ..job };
         let steps = Some(job.counts.steps);
         self.rest.extend(attempt.map(|attempt| Change::Attempt(job.call.id, Attempt { steps, ..attempt })));
         self.set(job);
@@ -152,7 +215,13 @@ impl<'t> Draft<'t> {
             NoteChange::Write { note, .. } => Change::Note(note),
             NoteChange::Delete { kind, name, .. } => Change::NoteDeleted(kind, name),
         }));
-        self.enqueue(jobs);
+        let refuses = |new: &mut NewJob| match &mut new.unique {
+            Some(unique) if unique.on_duplicate == Duplicate::Refuse => unique.on_duplicate = Duplicate::Join,
+            _ => {}
+        };
+        let mut jobs = jobs;
+        jobs.iter_mut().for_each(refuses);
+        self.enqueue(jobs).expect("none is refused");
         Written::Yes
     }
 
@@ -169,6 +238,11 @@ impl<'t> Draft<'t> {
         self.rest.extend(self.table.old(finished, dead).take(limit).map(Change::Pruned));
         self.rest.len()
     }
+}
+
+/// The name of the task of a call, and its key.
+fn key_of(call: &JobCall) -> Option<(String, String)> {
+    Some((call.task.clone(), call.key.clone()?))
 }
 
 /// Whether a step or memo of this `number` is to be appended, rather than there already.

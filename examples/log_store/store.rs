@@ -12,9 +12,10 @@ use qtasks::{
     BoxError, Error, Result,
     job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, WorkerId},
     store::{
-        Ask, Budget, Find, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate, RateSpan,
-        Record, Renewed, Settlement, Store, Written,
+        Ask, Budget, Find, Joined, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence, Rate,
+        RateSpan, Record, Renewed, Settlement, Store, Written,
     },
+    unique::Holder,
 };
 use tokio::task::spawn_blocking;
 
@@ -122,12 +123,13 @@ impl fmt::Debug for LogStore {
 
 #[async_trait]
 impl Store for LogStore {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.change(|draft| {
-            draft.enqueue(jobs);
-            Ok(())
-        })
-        .await
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
+        self.change(|draft| draft.enqueue(jobs)).await
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        let key = (task.to_owned(), key.to_owned());
+        self.look(move |table| Draft::of(table).holder(&key)).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

@@ -26,6 +26,8 @@ pub(crate) enum Change {
     Attempt(JobId, Attempt),
     /// The job is deleted with all that belongs to it.
     Pruned(JobId),
+    /// This job has taken the key of a task, and holds it until this time at least.
+    Key((String, String), JobId, Option<Timestamp>),
     /// The note, new or known, is like this from now on.
     Note(Note),
     /// The note of this kind and name is deleted.
@@ -40,6 +42,7 @@ pub(crate) enum Change {
 pub(crate) struct Table {
     jobs: BTreeMap<JobId, Entry>,
     notes: BTreeMap<(String, String), Note>,
+    keys: BTreeMap<(String, String), (JobId, Option<Timestamp>)>,
     rates: HashMap<(RateSpan, Timestamp, Lane), RateNumbers>,
     /// That is not in the log: of workers of another process nothing is heard.
     workers: HashMap<WorkerId, Known>,
@@ -80,6 +83,10 @@ impl Table {
                 }
                 Change::Pruned(id) => {
                     self.jobs.remove(&id);
+                    self.keys.retain(|_, (job, until)| *job != id || until.is_some());
+                }
+                Change::Key(key, job, until) => {
+                    self.keys.insert(key, (job, until));
                 }
                 Change::Note(note) => {
                     self.notes.insert((note.kind.clone(), note.name.clone()), note);
@@ -104,6 +111,11 @@ impl Table {
 
     pub(crate) fn entry(&self, id: JobId) -> Option<&Entry> {
         self.jobs.get(&id)
+    }
+
+    /// The job that has taken a key last.
+    pub(crate) fn taken(&self, key: &(String, String)) -> Option<(JobId, Option<Timestamp>)> {
+        self.keys.get(key).copied()
     }
 
     /// All jobs, oldest first.

@@ -110,9 +110,10 @@ pub use self::{
         retry::Retry,
         schedule::{Missed, Overlap, ScheduleError, ScheduleOptions},
         search::SearchError,
+        unique::{self, Duplicate},
     },
     schema::{
-        Checkpoint, Generating, OnError, Resume, ScheduleSchema, TaskExecSchema,
+        Checkpoint, Generating, OnError, Resume, ScheduleSchema, TaskExecSchema, UniqueSchema,
         collect::{Collect, Collection, Count, Last},
         returns::Value,
     },

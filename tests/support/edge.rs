@@ -10,9 +10,11 @@ use qtasks::{
     Result,
     job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
     store::{
-        Ask, Budget, Expired, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
-        PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted, Written,
+        Ask, Budget, Expired, Find, FreeSlots, Home, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier,
+        Page, PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Transacted,
+        Written,
     },
+    unique::Holder,
 };
 
 use crate::{
@@ -76,13 +78,18 @@ impl<E: Edge> Behind<E> {
 /// Every method is here, those with a default too: a default would not reach the store behind.
 #[async_trait]
 impl<E: Edge> Store for Behind<E> {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
         self.pass("enqueue", jobs, |store, ledger, jobs| async move {
-            store.enqueue(jobs).await?;
-            ledger.ring([], true);
-            Ok(())
+            let joined = store.enqueue(jobs).await?;
+            ledger.ring(joined.iter().map(|joined| joined.holder), true);
+            Ok(joined)
         })
         .await
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        let name = (task.to_owned(), key.to_owned());
+        self.pass("holder", name, |store, _, (task, key)| async move { store.holder(&task, &key).await }).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

@@ -23,8 +23,10 @@ pub fn new_job() -> NewJob {
             enqueued: NOW,
             expires: None,
             trace: None,
+            key: None,
         },
         due: NOW,
+        unique: None,
     }
 }
 

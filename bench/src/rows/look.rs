@@ -140,6 +140,7 @@ fn calls(batch: u64, count: u64) -> Vec<NewJob> {
         enqueued: now,
         expires: None,
         trace: None,
+        key: None,
     };
     (0..count).map(call).map(NewJob::from).collect()
 }

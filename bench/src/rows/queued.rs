@@ -72,8 +72,10 @@ fn calls(count: u64) -> Vec<NewJob> {
             enqueued: now,
             expires: None,
             trace: None,
+            key: None,
         },
         due: now,
+        unique: None,
     };
     (0..count).map(call).collect()
 }

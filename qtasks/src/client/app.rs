@@ -13,7 +13,7 @@ use super::{
 use crate::{
     environment::App,
     error::{Error, Result},
-    model::{job::JobId, json::Json, limits::check_name},
+    model::{job::JobId, json::Json, lifecycle::later, limits::check_name},
     schema::TaskExecSchema,
     store,
     task::{
@@ -74,7 +74,7 @@ impl QueueTasks {
     /// # Errors
     ///
     /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when the store does not take
-    /// them; [`Error::OtherTask`] and [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another
+    /// them; [`Error::Duplicate`] when another job holds the key of a call that is [refused](crate::Duplicate::Refuse) then; [`Error::OtherTask`] and [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another
     /// job; [`Error::Rejected`] when an [`Around`](crate::Around) refuses the call; [`Error::InDoubt`] when the store did not
     /// answer in time: then the job may or may not have been enqueued, and its
     /// id is [in the error](Error::jobs_in_doubt).
@@ -136,8 +136,8 @@ impl QueueTasks {
         if jobs.len() > MANY {
             jobs.iter_mut().for_each(|job| job.trace = linked(job.trace.take()));
         }
-        enqueue(&*self.app.store, &jobs).await?;
-        Ok(jobs.iter().map(|job| JobHandle::new(job.id, self.app.clone())).collect())
+        let joined = enqueue(&*self.app.store, &jobs).await?;
+        Ok(jobs.iter().map(|job| JobHandle::of_call(job.found(&joined), job.id, self.app.clone())).collect())
     }
 
     /// Enqueues a call within the caller's own transaction on the same store: the job exists if that commits. The
@@ -186,8 +186,9 @@ impl QueueTasks {
         tx: X,
         call: C,
     ) -> X::Answer<JobHandle<<C::Task as Task>::Output>> {
-        let app = self.app.clone();
-        tx.enqueue(&self.app.store.home(), self.prepare(call).map(|job| job.job()), move |id| JobHandle::new(id, app))
+        let (app, job) = (self.app.clone(), self.prepare(call));
+        let own = job.as_ref().map(|job| job.id).unwrap_or_default();
+        tx.enqueue(&self.app.store.home(), job.map(|job| job.job()), move |id| JobHandle::of_call(id, own, app))
     }
 
     /// A call as SQL, for a driver that qtasks does not know, as those of sqlx, sea-orm and diesel: the driver carries it out in
@@ -250,22 +251,24 @@ impl QueueTasks {
             .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
         self.app.limits.check_args(&args)?;
         let now = self.app.now();
+        let unique = schema.and_then(|schema| schema.unique).map(|unique| unique.of_args(name, &args)).transpose()?;
         let job = Prepared {
             id: JobId::new(),
             has_own_id: false,
             task: schema.map_or_else(|| name.to_owned().into(), |schema| schema.name.into()),
             priority: schema.map(|schema| schema.priority).or(card.as_ref().map(|card| card.priority)).unwrap_or(0),
-            queue: match (schema, card) {
+            queue: match (schema, &card) {
                 (Some(schema), _) => schema.queue.into(),
-                (None, Some(card)) => card.queue.into(),
+                (None, Some(card)) => card.queue.clone().into(),
                 (None, None) => "default".into(),
             },
             args,
-            due: now,
+            due: schema.and_then(|schema| schema.unique?.debounce).map_or(now, |(quiet, _)| later(now, quiet)),
             max_time: None,
             enqueued: now,
-            expires: None,
+            expires: schema.map_or_else(|| card.as_ref().and_then(|card| card.expires), |schema| schema.expires),
             trace: None,
+            unique,
         };
         self.enqueue_prepared(self.app.let_in(job)?).await
     }
@@ -324,8 +327,8 @@ impl QueueTasks {
     }
 
     async fn enqueue_prepared<C>(&self, job: Prepared) -> Result<JobHandle<C>> {
-        enqueue(&*self.app.store, std::slice::from_ref(&job)).await?;
-        Ok(JobHandle::new(job.id, self.app.clone()))
+        let joined = enqueue(&*self.app.store, std::slice::from_ref(&job)).await?;
+        Ok(JobHandle::of_call(job.found(&joined), job.id, self.app.clone()))
     }
 }
 

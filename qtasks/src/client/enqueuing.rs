@@ -7,8 +7,8 @@ use tracing::Instrument as _;
 use crate::{
     environment::patience::Patience,
     error::{Error, Result},
-    model::json::Json,
-    store::{Store, same_call::is_of_call},
+    model::{job::JobId, json::Json},
+    store::{Joined, Store, same_call::is_of_call},
     task::call::Prepared,
     telemetry::{
         numbers::{Called, Event, IS_ON, Lane, OTHER, Operation, Timer, note},
@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// Enqueues the jobs, all of them or none, and waits for a store that is away. The jobs have their ids before the first try, so
-/// that no further try makes a second job.
+/// that no further try makes a second job. Gives those that were not added, for another one is the job of their call.
 ///
 /// # Errors
 ///
-/// [`Error::InDoubt`] when the store did not answer in time; [`Error::OtherTask`] and [`Error::OtherArguments`] when a caller
+/// [`Error::InDoubt`] when the store did not answer in time; [`Error::Duplicate`] when a job is refused; [`Error::OtherTask`] and [`Error::OtherArguments`] when a caller
 /// has given the id of another job.
-pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
+pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<Vec<Joined>> {
     let (span, timer) = (spans::send(jobs.iter().map(Prepared::sent)), Timer::start());
     let enqueued = enqueue_patiently(store, jobs).instrument(span.clone()).await;
     let error_type = enqueued.as_ref().err().map(|error| spans::call_failed(&span, error));
@@ -44,7 +44,7 @@ fn note_sent(jobs: &[Prepared], timer: Timer, error_type: Option<&'static str>) 
     }
 }
 
-async fn enqueue_patiently(store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
+async fn enqueue_patiently(store: &dyn Store, jobs: &[Prepared]) -> Result<Vec<Joined>> {
     let mut patience = Patience::new(store);
     if jobs.len() > 1 {
         // Before the call, so that none is enqueued where one cannot be.
@@ -68,16 +68,17 @@ pub(crate) async fn may_enqueue(store: &dyn Store, job: &Prepared) -> Result<()>
     check(&mut Patience::new(store), store, std::slice::from_ref(job)).await
 }
 
-async fn enqueue_within(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]) -> Result<()> {
-    patience.call(|| store.enqueue(jobs.iter().map(Prepared::job).collect())).await?;
+async fn enqueue_within(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]) -> Result<Vec<Joined>> {
+    let joined = patience.call(|| store.enqueue(jobs.iter().map(Prepared::job).collect())).await?;
     // After the call, since only then no other caller can come between.
-    check(patience, store, jobs).await
+    check(patience, store, jobs).await?;
+    Ok(joined)
 }
 
 /// Whether jobs may be there although their call ended in this error. An error that no repetition mends is that of the last
 /// try: the store may have carried out an earlier one.
 fn is_in_doubt(error: &Error, patience: &Patience<'_>) -> bool {
-    let is_known = matches!(error, Error::OtherTask { .. } | Error::OtherArguments { .. });
+    let is_known = matches!(error, Error::Duplicate { .. } | Error::OtherTask { .. } | Error::OtherArguments { .. });
     !is_known && (error.is_store_trouble() || patience.has_tried_again())
 }
 
@@ -108,6 +109,11 @@ async fn check(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[Prepared]
 }
 
 impl Prepared {
+    /// The id of the job that is that of the call.
+    pub(crate) fn found(&self, joined: &[Joined]) -> JobId {
+        joined.iter().find(|joined| joined.job == self.id).map_or(self.id, |joined| joined.holder)
+    }
+
     fn sent(&self) -> Sent<'_> {
         Sent { id: self.id, queue: &self.queue, task: &self.task }
     }

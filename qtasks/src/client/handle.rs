@@ -34,6 +34,7 @@ use crate::{
 pub struct JobHandle<C> {
     id: JobId,
     app: Arc<App>,
+    is_new: bool,
     output: PhantomData<fn() -> C>,
 }
 
@@ -67,8 +68,14 @@ pub struct Status {
 }
 
 impl<C> JobHandle<C> {
+    /// A job that was there.
     pub(crate) fn new(id: JobId, app: Arc<App>) -> Self {
-        Self { id, app, output: PhantomData }
+        Self { id, app, is_new: false, output: PhantomData }
+    }
+
+    /// The job of a call, which was to have the id `own`.
+    pub(crate) fn of_call(id: JobId, own: JobId, app: Arc<App>) -> Self {
+        Self { is_new: id == own, ..Self::new(id, app) }
     }
 
     pub(super) fn app(&self) -> &Arc<App> {
@@ -78,6 +85,12 @@ impl<C> JobHandle<C> {
     /// The job's id: enough to attach to it from anywhere, with [`QueueTasks::job`](crate::QueueTasks::job).
     pub fn id(&self) -> JobId {
         self.id
+    }
+
+    /// Whether the call has made the job: another one that was there may be its job because of its
+    /// [key](crate::CallOptions::unique_key). Of a handle that no call gave it is false.
+    pub const fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Waits until the job has ended, and gives its result.

@@ -127,16 +127,42 @@ impl TaskContext {
                 Err(error) => Err(error),
             });
         }
+        let job = match app.prepare(call) {
+            Ok(job) => Prepared { trace: linked(job.trace), ..job },
+            Err(error) => return Ok(Err(error)),
+        };
+        if job.unique.is_some() {
+            return self.enqueue_unique::<C>(app, job).await;
+        }
         let make = async {
-            let job = app.prepare(call)?;
-            let job = Prepared { trace: linked(job.trace), ..job };
             may_enqueue(&*app.store, &job).await?;
             // Here, since a body that runs again makes no job.
             note(&Event::Enqueued(job.lane()));
             Ok(Made { value: job.id, job: Some(job.job()) })
         };
         let enqueued = self.make_once("@enqueue", Durability::Awaited, make).await?;
-        Ok(enqueued.map(|id| JobHandle::new(id, app)))
+        Ok(enqueued.map(|id| JobHandle::of_call(id, id, app)))
+    }
+
+    /// Another job may be that of the call, so the record is not written together with the job, as otherwise: the id that the job is to
+    /// have is recorded first, and the job that was found last. So a body that runs again makes no second one.
+    async fn enqueue_unique<C: CallOptions>(
+        &self,
+        app: Arc<App>,
+        job: Prepared,
+    ) -> Result<Result<HandleOf<C>>, Stopped> {
+        let own = self.make_once("@id", Durability::Awaited, async { Ok::<_, crate::Error>(job.id.into()) }).await?;
+        let own = match own {
+            Ok(own) => own,
+            Err(error) => return Ok(Err(error)),
+        };
+        let make = async {
+            let job = Prepared { id: own, ..job };
+            let joined = enqueue(&*app.store, std::slice::from_ref(&job)).await?;
+            Ok(job.found(&joined).into())
+        };
+        let found = self.make_once("@enqueue", Durability::Awaited, make).await?;
+        Ok(found.map(|id| JobHandle::of_call(id, own, app)))
     }
 
     fn app(&self) -> Arc<App> {
@@ -147,7 +173,6 @@ impl TaskContext {
 
 /// Enqueues a job for a task that runs here and now. Once this has begun, the end of the attempt does not cut it short.
 async fn enqueue_here<C>(app: Arc<App>, job: Prepared) -> Result<JobHandle<C>> {
-    let id = job.id;
-    enqueue(&*app.store, &[job]).await?;
-    Ok(JobHandle::new(id, app))
+    let joined = enqueue(&*app.store, std::slice::from_ref(&job)).await?;
+    Ok(JobHandle::of_call(job.found(&joined), job.id, app))
 }

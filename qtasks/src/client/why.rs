@@ -236,6 +236,7 @@ mod tests {
             enqueued: second(0),
             expires: None,
             trace: None,
+            key: None,
         };
         Job {
             call,

@@ -34,13 +34,15 @@ pub(crate) fn timetable(name: &str, definition: &Definition) -> Result<Timetable
 /// The schedule of a task that names one in its attribute.
 fn of_task(schema: &TaskExecSchema) -> Option<CodeSchedule> {
     let schedule = schema.schedule?;
+    let args = Json::from_stored("{}");
     let definition = Definition {
         task: schema.name.to_owned(),
         queue: schema.queue.to_owned(),
         priority: schema.priority,
-        args: Json::from_stored("{}"),
+        args: args.clone(),
         max_time: None,
         expires: schema.expires,
+        unique: schema.unique.and_then(|unique| unique.of_args(schema.name, &args).ok()),
         expression: schedule.expression.to_owned(),
         timezone: schedule.timezone.to_owned(),
         options: schedule.options,
@@ -158,6 +160,7 @@ impl App {
             enqueued: now,
             expires: definition.expires,
             trace: None,
+            unique: definition.unique.clone(),
         })
     }
 }

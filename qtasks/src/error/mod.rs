@@ -6,7 +6,12 @@ use std::{error::Error as StdError, fmt};
 
 use self::text::chain_until;
 pub(crate) use self::text::{bounded, sources};
-use crate::model::{job::JobId, limits::OverLimit, schedule::ScheduleError, search::SearchError};
+use crate::model::{
+    job::{JobId, NewJob},
+    limits::OverLimit,
+    schedule::ScheduleError,
+    search::SearchError,
+};
 
 /// A result whose error is qtasks' own, where no other is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -110,6 +115,20 @@ pub enum Error {
     /// Arguments, a value or a name are larger than the limits allow.
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
+
+    /// Another job of the task holds the key of a call, which is [refused](crate::Duplicate::Refuse) then; or that of a job which was to
+    /// be tried again. Nothing is done.
+    #[error("job {job} of `{task}` holds the key `{key}`")]
+    Duplicate {
+        /// The job that holds the key.
+        job: JobId,
+        task: String,
+        key: String,
+    },
+
+    /// A call says how its job holds a key, and has none.
+    #[error("a call of `{task}` has no key: mark the task with `unique`, or give the call a `unique_key`")]
+    NoKey { task: String },
 
     /// A search is none.
     #[error(transparent)]
@@ -283,6 +302,11 @@ impl fmt::Debug for Error {
 }
 
 impl Error {
+    /// The call of `new` is refused, for `job` holds its key.
+    pub(crate) fn duplicate(new: &NewJob, job: JobId) -> Self {
+        Self::Duplicate { job, task: new.call.task.clone(), key: new.call.key.clone().unwrap_or_default() }
+    }
+
     /// Whether this is the error of a skipped step: the stream goes on after it.
     pub const fn is_skipped(&self) -> bool {
         matches!(self, Self::Skipped { .. })

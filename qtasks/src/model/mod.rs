@@ -13,3 +13,4 @@ pub(crate) mod retry;
 pub(crate) mod schedule;
 pub(crate) mod search;
 pub(crate) mod spelling;
+pub mod unique;

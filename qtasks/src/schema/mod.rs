@@ -7,10 +7,15 @@ pub(crate) mod returns;
 use std::time::Duration;
 
 use self::{collect::Declared, need::Need};
-use crate::model::{
-    job::Shape,
-    retry::Retry,
-    schedule::{ScheduleOptions, grammar},
+use crate::{
+    error::Result,
+    model::{
+        job::Shape,
+        json::Json,
+        retry::Retry,
+        schedule::{ScheduleOptions, grammar},
+        unique::{Duplicate, KeyedCall, key},
+    },
 };
 
 /// What is known of a task before it runs: its name, how it runs, its options, where it stands.
@@ -36,6 +41,8 @@ pub struct TaskExecSchema {
     pub max_time: Option<Duration>,
     /// How long after they were due its jobs are still started for the first time, unless a call says otherwise.
     pub expires: Option<Duration>,
+    /// Of what there is one job at a time, unless a call says otherwise.
+    pub unique: Option<UniqueSchema>,
     /// When the task is enqueued by itself, without arguments.
     pub schedule: Option<ScheduleSchema>,
     /// Words to find the task by.
@@ -64,6 +71,20 @@ pub struct ScheduleSchema {
     pub timezone: &'static str,
     /// What becomes of ticks that are missed or overlap, and the jitter.
     pub options: ScheduleOptions,
+}
+
+/// Of what there is one job of a task at a time, as its attribute has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UniqueSchema {
+    /// The parameters by which calls are told apart; without them all are.
+    pub fields: Option<&'static [&'static str]>,
+    /// What becomes of a call while another job holds its key.
+    pub on_duplicate: Duplicate,
+    /// For how long after its enqueue a job holds its key at least.
+    pub lasting: Option<Duration>,
+    /// How long each further call puts the job off, and how long they do so at most.
+    pub debounce: Option<(Duration, Duration)>,
 }
 
 /// Lists what a function takes from the application.
@@ -129,6 +150,7 @@ impl TaskExecSchema {
             retry: Retry::DEFAULT,
             max_time: None,
             expires: None,
+            unique: None,
             schedule: None,
             tags: &[],
             description: None,
@@ -172,6 +194,11 @@ impl TaskExecSchema {
 
     pub const fn max_time(mut self, max_time: Duration) -> Self {
         self.max_time = Some(max_time);
+        self
+    }
+
+    pub const fn unique(mut self, unique: UniqueSchema) -> Self {
+        self.unique = Some(unique);
         self
     }
 
@@ -228,6 +255,41 @@ impl ScheduleSchema {
             Ok(_) => Self { expression, timezone, options },
             Err(wrong) => panic!("{}", wrong.message()),
         }
+    }
+}
+
+impl UniqueSchema {
+    /// The key of a call with these arguments, and how its job is to hold that.
+    pub(crate) fn of_args(&self, task: &str, args: &Json) -> Result<Box<KeyedCall>> {
+        let key = key::of_args(task, args, self.fields)?;
+        let put_off = self.debounce.map(|(_, most)| most);
+        Ok(Box::new(KeyedCall { key, on_duplicate: self.on_duplicate, lasting: self.lasting, put_off }))
+    }
+}
+
+#[doc(hidden)]
+impl UniqueSchema {
+    pub const BY_ALL: Self = Self { fields: None, on_duplicate: Duplicate::Join, lasting: None, debounce: None };
+
+    pub const fn by(mut self, fields: &'static [&'static str]) -> Self {
+        self.fields = Some(fields);
+        self
+    }
+
+    pub const fn on_duplicate(mut self, on_duplicate: Duplicate) -> Self {
+        self.on_duplicate = on_duplicate;
+        self
+    }
+
+    pub const fn lasting(mut self, lasting: Duration) -> Self {
+        self.lasting = Some(lasting);
+        self
+    }
+
+    pub const fn debounce(mut self, quiet: Duration, most: Duration) -> Self {
+        self.debounce = Some((quiet, most));
+        self.on_duplicate = Duplicate::Replace;
+        self
     }
 }
 

@@ -113,6 +113,7 @@ mod tests {
             enqueued: NOW,
             expires: None,
             trace: None,
+            key: None,
         })
     }
 

@@ -43,6 +43,18 @@ pub(crate) mod columns {
     pub(crate) const DEAD: i16 = 4;
     pub(crate) const CANCELLED: i16 = 5;
 
+    /// The state that a `state` column says.
+    pub(crate) const fn kind(state: i16) -> Option<StateKind> {
+        Some(match state {
+            LATER | READY => StateKind::Waiting,
+            RUNNING => StateKind::Running,
+            DONE => StateKind::Done,
+            DEAD => StateKind::Dead,
+            CANCELLED => StateKind::Cancelled,
+            _ => return None,
+        })
+    }
+
     /// The `state` columns, first and last, of jobs in this state.
     pub(crate) fn of_state(state: StateKind) -> (i16, i16) {
         match state {

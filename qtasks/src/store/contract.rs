@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     expired::Expired,
+    joined::Joined,
     lane::{Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased},
     note::{Note, NoteChange},
@@ -32,6 +33,7 @@ use crate::{
         job::{Attempt, Counts, Job, JobCall, JobId, Lease, Memo, NewJob, Standing, State, StateKind, Step, WorkerId},
         lifecycle::expire,
         pending::PendingStep,
+        unique::Holder,
     },
 };
 
@@ -61,7 +63,16 @@ use crate::{
 #[async_trait]
 pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already stays as it is.
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()>;
+    ///
+    /// A job with [`unique`](NewJob::unique) takes the [key](JobCall::key) of its task, unless another job holds that:
+    /// [`Unique::claim`] says what becomes of it then, by the job that has taken the key last. Gives the jobs that were not added, for
+    /// another is the job of their call; of two with one key the second finds the first. A call that is refused is
+    /// [`Error::Duplicate`], and nothing is added then. A job that is replaced keeps its id, its queue and the time of its
+    /// enqueue.
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>>;
+
+    /// The job that has taken the key of a task last, as long as the store knows of it: at least while that [holds](Holder::holds) it.
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>>;
 
     /// Leases up to `ask.limit` due jobs to `ask.worker`, most urgent first: by priority, then by id. Each is running from now
     /// on, at its next attempt. Of [suspects](crate::job::Standing::suspect) at most one is among them, and none unless
@@ -151,6 +162,9 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Moves jobs to their next state; one answer for each settlement, in order, whatever becomes of the others. The attempt
     /// that ends with it goes into the job's history.
+    ///
+    /// A job that had ended and is to wait again takes its [key](JobCall::key), if it has one; while another job lives that has that, the
+    /// settlement is fenced.
     async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>>;
 
     /// The job of this id, if there is one.
@@ -193,7 +207,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn notes(&self, kind: &str) -> Result<Vec<Note>>;
 
     /// Changes notes and enqueues jobs in one commit: everything, or nothing where a note is not at the version that was
-    /// [seen](NoteChange::may_follow). No two changes are of one note.
+    /// [seen](NoteChange::may_follow). No two changes are of one note. A job whose [key](JobCall::key) another one holds is left out, or
+    /// joins or replaces that one, and is never refused.
     async fn note(&self, changes: Vec<NoteChange>, jobs: Vec<NewJob>) -> Result<Written>;
 
     /// Moves a job that waits and never started into another queue, or to another priority or time; nothing else of it changes.
@@ -318,7 +333,12 @@ pub trait UserTransaction {
     /// The answer: a `Result`, or a future of one.
     type Answer<T>;
 
-    /// Enqueues `job`, and makes something of its id. That is [`Error::OtherStore`] in a transaction that is not on the store
+    /// Enqueues `job`, and makes something of the id of the job of the call: another one may hold its key. That is [`Error::OtherStore`] in a transaction that is not on the store
     /// at `home`, which is the application's.
-    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Self::Answer<T>;
+    fn enqueue<T>(
+        self,
+        home: &Home,
+        job: Result<NewJob>,
+        then: impl FnOnce(JobId) -> T + Send + 'static,
+    ) -> Self::Answer<T>;
 }

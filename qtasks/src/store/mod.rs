@@ -11,6 +11,7 @@ mod codec;
 pub mod conformance;
 mod contract;
 mod expired;
+mod joined;
 mod lane;
 mod lease;
 mod memory;
@@ -43,6 +44,7 @@ pub use self::{
     changes::Changes,
     contract::{Home, Store, UserTransaction},
     expired::Expired,
+    joined::Joined,
     lane::{JobCounts, Lane, LaneCounts},
     lease::{Ask, FreeSlots, Leased, Suspects},
     memory::Memory,

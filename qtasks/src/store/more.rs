@@ -1,7 +1,7 @@
 //! What few calls have, as one text: the column `more` of SQLite and Postgres, and a part of the bytes in Redis.
 //!
 //! There is none for most jobs. Where there is only a trace, the text is the trace, as older versions have written it; else it is an
-//! object in JSON, of the members `trace` and `expires` (in milliseconds). Members of other names are those of a newer qtasks.
+//! object in JSON, of the members `trace`, `expires` (in milliseconds) and `key`. Members of other names are those of a newer qtasks.
 
 use std::borrow::Cow;
 
@@ -16,25 +16,29 @@ struct More<'c> {
     trace: Option<Cow<'c, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<i64>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'c, str>>,
 }
 
 /// What there is of this call besides what every call has.
 pub(crate) fn more(call: &JobCall) -> Option<Cow<'_, str>> {
     let trace = call.trace.as_deref().map(Cow::Borrowed);
-    if call.expires.is_none() {
+    if call.expires.is_none() && call.key.is_none() {
         return trace;
     }
-    let more = More { trace, expires: call.expires.map(limit_millis) };
+    let key = call.key.as_deref().map(Cow::Borrowed);
+    let more = More { trace, expires: call.expires.map(limit_millis), key };
     Some(serde_json::to_string(&more).expect("texts and numbers have a JSON form").into())
 }
 
 /// Adds to a call what [`more`] gave of it.
 pub(crate) fn read_more(call: &mut JobCall, more: Option<&str>) {
     let Some(text) = more.filter(|text| !text.is_empty()) else { return };
-    let alone = || More { trace: Some(text.into()), expires: None };
+    let alone = || More { trace: Some(text.into()), ..More::default() };
     let more = if text.starts_with('{') { serde_json::from_str(text).unwrap_or_default() } else { alone() };
     call.trace = more.trace.map(Cow::into_owned);
     call.expires = more.expires.map(limit);
+    call.key = more.key.map(Cow::into_owned);
 }
 
 #[cfg(test)]
@@ -55,6 +59,7 @@ mod tests {
             enqueued: jiff::Timestamp::UNIX_EPOCH,
             expires,
             trace: trace.map(str::to_owned),
+            key: None,
         }
     }
 
@@ -70,6 +75,10 @@ mod tests {
             assert_eq!(read.trace, written.trace);
             assert_eq!(read.expires.is_some(), written.expires.is_some());
         }
+        let of_user = JobCall { key: Some("user=\"Ü\"".into()), ..call(trace, None) };
+        let mut read = call(None, None);
+        read_more(&mut read, more(&of_user).as_deref());
+        assert_eq!(read, of_user);
         let week = call(None, Some(Duration::from_secs(604_800)));
         assert_eq!(more(&week).unwrap(), r#"{"expires":604800000}"#);
     }

@@ -12,6 +12,7 @@ use crate::{
         json::Json,
         lifecycle::later,
         limits::{Limits, check_name},
+        unique::{Duplicate, KeyedCall, key},
     },
     schema::TaskExecSchema,
 };
@@ -31,6 +32,10 @@ struct Options {
     due: Due,
     max_time: Option<Duration>,
     expires: Option<Duration>,
+    unique_key: Option<String>,
+    unique_for: Option<Duration>,
+    on_duplicate: Option<Duplicate>,
+    debounce: Option<(Duration, Duration)>,
     id: Option<JobId>,
 }
 
@@ -127,6 +132,54 @@ pub trait CallOptions: Sized {
     fn expires(self, expires: Duration) -> Call<Self::Task> {
         let mut call = self.into_call();
         call.options.expires = Some(expires);
+        call
+    }
+
+    /// Has one job of the task at a time hold this key: while one does, that is the job of this call, unless
+    /// [`on_duplicate`](Self::on_duplicate) says otherwise. A job holds its key until it has ended. It overrides the `unique` of the
+    /// task.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn import_file(path: String) {}
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let first = app.enqueue(import_file("/a".into()).unique_key("import")).await?;
+    /// let second = app.enqueue(import_file("/b".into()).unique_key("import")).await?;
+    /// assert!(first.is_new() && !second.is_new());
+    /// assert_eq!(first.id(), second.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn unique_key(self, key: impl Into<String>) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.unique_key = Some(key.into());
+        call
+    }
+
+    /// Has the job hold its key for so long after its enqueue at least, also where it has ended by then.
+    fn unique_for(self, time: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.unique_for = Some(time);
+        call
+    }
+
+    /// What becomes of this call while another job holds its key.
+    fn on_duplicate(self, on_duplicate: Duplicate) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.on_duplicate = Some(on_duplicate);
+        call
+    }
+
+    /// Has the job wait until no further call with its key has come for the time `quiet`, and for the time `most` after its enqueue
+    /// at most; the arguments of the last call count. A call that comes once the job has started changes nothing.
+    fn debounce(self, quiet: Duration, most: Duration) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.debounce = Some((quiet, most));
         call
     }
 
@@ -227,6 +280,7 @@ impl<T: Task> Call<T> {
             enqueued: now,
             expires: expires.or(schema.expires),
             trace: None,
+            key: None,
         })
     }
 
@@ -268,8 +322,10 @@ impl AnyCall {
 
 impl Options {
     fn prepare(self, schema: &'static TaskExecSchema, args: Json, limits: &Limits, now: Timestamp) -> Result<Prepared> {
-        let Self { priority, queue, due, max_time, expires, id } = self;
         limits.check_args(&args)?;
+        let unique = self.keyed(schema, &args)?;
+        let quiet = self.quiet(schema);
+        let Self { priority, queue, due, max_time, expires, id, .. } = self;
         let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;
         Ok(Prepared {
@@ -279,16 +335,46 @@ impl Options {
             queue,
             priority: priority.unwrap_or(schema.priority),
             args,
-            due: match due {
-                Due::Now => now,
-                Due::In(delay) => later(now, delay),
-                Due::At(at) => at,
+            due: match (due, quiet) {
+                (Due::Now, None) => now,
+                (Due::Now, Some(quiet)) => later(now, quiet),
+                (Due::In(delay), _) => later(now, delay),
+                (Due::At(at), _) => at,
             },
             max_time,
             expires: expires.or(schema.expires),
             enqueued: now,
             trace: None,
+            unique,
         })
+    }
+
+    /// How long the job waits for further calls.
+    fn quiet(&self, schema: &TaskExecSchema) -> Option<Duration> {
+        let of_task = if self.on_duplicate.is_none() { schema.unique.and_then(|unique| unique.debounce) } else { None };
+        self.debounce.or(of_task).map(|(quiet, _)| quiet)
+    }
+
+    /// The key of the call, and how its job holds that.
+    fn keyed(&self, schema: &TaskExecSchema, args: &Json) -> Result<Option<Box<KeyedCall>>> {
+        let of_task = schema.unique;
+        let key = match (&self.unique_key, of_task) {
+            (Some(key), _) => key::named(key.clone())?,
+            (None, Some(of_task)) => key::of_args(schema.name, args, of_task.fields)?,
+            (None, None) if self.unique_for.is_some() || self.on_duplicate.is_some() || self.debounce.is_some() => {
+                return Err(Error::NoKey { task: schema.name.to_owned() });
+            }
+            (None, None) => return Ok(None),
+        };
+        let debounce =
+            self.debounce.or(if self.on_duplicate.is_none() { of_task.and_then(|it| it.debounce) } else { None });
+        let on_duplicate = if self.debounce.is_some() { Some(Duplicate::Replace) } else { self.on_duplicate };
+        Ok(Some(Box::new(KeyedCall {
+            key,
+            on_duplicate: on_duplicate.or(of_task.map(|it| it.on_duplicate)).unwrap_or_default(),
+            lasting: self.unique_for.or(of_task.and_then(|it| it.lasting)),
+            put_off: debounce.map(|(_, most)| most),
+        })))
     }
 }
 
@@ -315,6 +401,8 @@ pub(crate) struct Prepared {
     pub(crate) enqueued: Timestamp,
     /// The `traceparent` of what enqueues the job.
     pub(crate) trace: Option<String>,
+    /// Its key, if it has one.
+    pub(crate) unique: Option<Box<KeyedCall>>,
 }
 
 impl Prepared {
@@ -329,7 +417,12 @@ impl Prepared {
             enqueued: self.enqueued,
             expires: self.expires,
             trace: self.trace.clone(),
+            key: self.unique.as_ref().map(|unique| unique.key.clone()),
         };
-        NewJob { call, due: self.due }
+        NewJob {
+            call,
+            due: self.due,
+            unique: self.unique.as_ref().map(|unique| Box::new(unique.enqueued(self.enqueued))),
+        }
     }
 }

@@ -158,6 +158,7 @@ fn record_failure(span: &Span, how: &'static str) {
 fn error_type(error: &Error) -> &'static str {
     match error {
         Error::InDoubt { .. } => "in_doubt",
+        Error::Duplicate { .. } => "duplicate",
         Error::OtherTask { .. } | Error::OtherArguments { .. } => "other_call",
         error if error.is_store_trouble() => "store_away",
         error if error.is_refusal() => "refused",

@@ -260,9 +260,19 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let (id, args) = (JobId::new(), Json::from_stored("{}"));
         let (task, queue) = ("task".to_owned(), "default".to_owned());
-        let call =
-            JobCall { id, task, queue, priority: 0, args, max_time: None, expires: None, enqueued: now, trace: None };
-        let job = NewJob { call, due: now };
+        let call = JobCall {
+            id,
+            task,
+            queue,
+            priority: 0,
+            args,
+            max_time: None,
+            expires: None,
+            enqueued: now,
+            trace: None,
+            key: None,
+        };
+        let job = NewJob { call, due: now, unique: None };
         store.enqueue(vec![job]).await.unwrap();
         let worker = WorkerId::new();
         let (queues, tasks) = (["default".to_owned()].into(), ["task"].into());

@@ -99,6 +99,7 @@ impl World {
             jobs.push(NewJob {
                 call: JobCall { task: "t".into(), priority: rng.i16(-1..=1), enqueued: at(0), ..new_job().call },
                 due: at(0),
+                unique: None,
             });
         }
         let bodies = jobs.iter().map(|job| job.call.id).zip(bodies).collect();

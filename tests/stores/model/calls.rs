@@ -1,5 +1,7 @@
 //! The calls of a store that an operation comes to, as things stand in the model.
 
+use std::{collections::HashSet, time::Duration};
+
 use jiff::{SignedDuration, Timestamp};
 use qtasks::{
     Result, Retry,
@@ -9,6 +11,7 @@ use qtasks::{
     json::Json,
     lifecycle::{self, Outcome},
     store::{Ask, Budget, Find, Hold, Note, NoteChange, Order, Placement, Record, Renewed, Settlement, Store},
+    unique::Unique,
 };
 
 use crate::{
@@ -31,6 +34,8 @@ pub(crate) enum Call {
     Record(Vec<Record>),
     Settle(Vec<Settlement>),
     Prune(Timestamp, Timestamp),
+    Expired(Timestamp),
+    Holder(&'static str, &'static str),
     Find(Box<Find>, Option<JobId>),
     Counts(Timestamp),
     Place(Placement),
@@ -51,7 +56,10 @@ impl Call {
             answer.map_or_else(|_| "an error".to_owned(), |answer| format!("{answer:#?}"))
         }
         match self {
-            Self::Enqueue(jobs) => text(store.enqueue(jobs).await),
+            Self::Enqueue(jobs) => text(store.enqueue(jobs).await.map(|mut joined| {
+                joined.sort_by_key(|joined| joined.job);
+                joined
+            })),
             Self::Lease(ask) => text(store.lease(ask).await),
             Self::Renew(worker, beat) => text(store.renew(worker, beat).await.map(|Renewed { mut leases, .. }| {
                 leases.sort_by_key(|lease| lease.job);
@@ -72,6 +80,24 @@ impl Call {
             Self::Record(records) => text(store.record(records.into()).await),
             Self::Settle(settlements) => text(store.settle(settlements.into()).await),
             Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
+            // A store may look at some at a time.
+            Self::Expired(now) => {
+                let (mut expired, mut looks) = (store.expired(now, 1_000).await, 0);
+                while matches!(&expired, Ok(expired) if expired.more) && looks < 99 {
+                    (expired, looks) = (store.expired(now, 1_000).await, looks + 1);
+                }
+                text(expired.map(|mut expired| {
+                    expired.jobs.sort_by_key(|job| job.call.id);
+                    expired.jobs
+                }))
+            }
+            // Of one that holds nothing any more a store need not know.
+            Self::Holder(task, key) => text(
+                store
+                    .holder(task, key)
+                    .await
+                    .map(|holder| holder.filter(|holder| holder.there.is_some_and(|there| !there.state.is_ended()))),
+            ),
             // How many jobs a store looks at is its own.
             Self::Find(find, after) => text(store.find(*find, after, Budget::jobs(3)).await.map(|page| page.jobs)),
             // A lane without jobs may be there or not.
@@ -95,7 +121,12 @@ impl Call {
     }
 }
 
-pub(crate) fn new_job((job, queue, task, priority, delay): New, now: Timestamp) -> NewJob {
+pub(crate) fn new_job((job, queue, task, priority, delay, expires, keyed): New, now: Timestamp) -> NewJob {
+    let milliseconds = |time: i64| Duration::from_millis(time.unsigned_abs());
+    let unique = keyed.map(|(_, on_duplicate, lasting, most)| {
+        let until = lasting.map(|lasting| now + SignedDuration::from_millis(lasting));
+        Box::new(Unique { on_duplicate, until, put_off: most.map(milliseconds) })
+    });
     NewJob {
         call: JobCall {
             id: id(job),
@@ -105,11 +136,20 @@ pub(crate) fn new_job((job, queue, task, priority, delay): New, now: Timestamp) 
             args: Json::from_stored(format!("[{job}]")),
             max_time: None,
             enqueued: now,
-            expires: None,
+            expires: expires.map(milliseconds),
             trace: None,
+            key: keyed.map(|(key, ..)| format!("k{key}")),
         },
         due: now + SignedDuration::from_millis(delay),
+        unique,
     }
+}
+
+/// Each id once, for a call names a job once.
+fn jobs(mut new: Vec<New>, now: Timestamp) -> Vec<NewJob> {
+    let mut seen = HashSet::new();
+    new.retain(|(job, ..)| seen.insert(*job));
+    new.into_iter().map(|new| new_job(new, now)).collect()
 }
 
 pub(crate) fn take_over(job: &Job, beat: Option<u64>, now: Timestamp) -> Settlement {
@@ -135,7 +175,8 @@ impl Operation {
         let ago = |milliseconds: i64| Timestamp::from_millisecond(now.as_millisecond() - milliseconds).unwrap();
         vec![match self {
             Self::Wait(_) => return vec![],
-            Self::Enqueue(new) => Call::Enqueue(new.into_iter().map(|new| new_job(new, now)).collect()),
+            Self::Enqueue(new) => Call::Enqueue(jobs(new, now)),
+            Self::Expire(behind) => Call::Expired(ago(behind)),
             Self::Lease { worker, queues, tasks, limit, suspects, behind } => Call::Lease(Ask {
                 worker: worker_id(worker),
                 queues: queues.into_iter().map(Into::into).collect(),
@@ -168,10 +209,10 @@ impl Operation {
                 let due = delay.map(|delay| now + SignedDuration::from_millis(delay));
                 Call::Place(Placement { job: id(job), queue: queue.map(Into::into), priority, due })
             }
-            Self::Note { mut changes, jobs } => {
+            Self::Note { mut changes, jobs: new } => {
                 changes.dedup_by_key(|change| change.name);
                 let changes = changes.into_iter().filter_map(Noting::change).collect();
-                return vec![Call::Note(changes, jobs.into_iter().map(|new| new_job(new, now)).collect()), Call::Notes];
+                return vec![Call::Note(changes, jobs(new, now)), Call::Notes];
             }
             Self::Steps { job, from, limit } => {
                 return vec![Call::Standing(id(job)), Call::Steps(id(job), from, limit)];
@@ -226,7 +267,7 @@ impl Writing {
             nth: u64::MAX / 2 - number,
             value: Json::from_stored("\"once\""),
         });
-        let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0), now));
+        let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0, None, None), now));
         let progress = self.progress.map(|done| Progress { done, total: 9 });
         Record {
             lease,

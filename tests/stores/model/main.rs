@@ -95,6 +95,10 @@ async fn agree(store: Arc<dyn Store>, operations: Vec<Operation>) -> Result<(), 
             prop_assert_eq!(counts.make(&*store).await, expected, "the counts after {:#?}", call);
         }
     }
+    for (task, key) in ["send", "crawl", "send.all"].iter().flat_map(|task| ["k0", "k1"].map(|key| (*task, key))) {
+        let call = Call::Holder(task, key);
+        prop_assert_eq!(call.clone().make(&*store).await, call.clone().make(&model).await, "{:#?}", call);
+    }
     for job in all_jobs(&model).await {
         let memos = [None, Some(0), Some(1), Some(2)].map(|step| Call::Memos(job.call.id, step, 0));
         let rest = [

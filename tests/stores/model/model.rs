@@ -9,13 +9,15 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use qtasks::{
-    Error, Result,
-    job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
+    Duplicate, Error, Result,
+    job::{Attempt, Counts, Job, JobCall, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
+    lifecycle,
     store::{
-        Ask, Budget, Find, Hold, JobCounts, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Order, Page,
-        Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Suspects, Written, search,
-        trim_attempts,
+        Ask, Budget, Expired, Find, Hold, JobCounts, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier,
+        Order, Page, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Suspects, Written,
+        search, trim_attempts,
     },
+    unique::{Claim, Holder, HolderState},
 };
 
 /// A store that is plain to see through: lists, searched from end to end.
@@ -31,8 +33,12 @@ pub(crate) struct Known {
     /// Each with the number of its last renewal; none, where it has left.
     workers: Vec<(WorkerId, Option<u64>)>,
     notes: Vec<Note>,
+    keys: Vec<(Key, JobId, Option<Timestamp>)>,
     rates: Vec<Rate>,
 }
+
+/// The name of a task, and a key.
+type Key = (String, String);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -53,12 +59,58 @@ impl Known {
         self.jobs.iter_mut().find(|entry| entry.job.call.id == id)
     }
 
-    fn enqueue(&mut self, new: NewJob) {
-        if self.find(new.call.id).is_some() {
-            return;
+    /// Gives the job that is that of the call, if it is another one; or the holder of the key of a call that is refused.
+    fn enqueue(&mut self, new: NewJob) -> Result<Option<Joined>, JobId> {
+        let id = new.call.id;
+        if self.find(id).is_some() {
+            return Ok(None);
+        }
+        if let (Some(unique), Some(key)) = (&new.unique, key_of(&new.call)) {
+            let holder = self.holder(&key);
+            match holder.as_ref().map_or(Claim::Takes, |holder| unique.claim(&new, holder)) {
+                Claim::Takes => {
+                    self.keys.retain(|(known, ..)| *known != key);
+                    self.keys.push((key, id, unique.until));
+                }
+                Claim::Refused => return Err(holder.unwrap().job),
+                claim => {
+                    let holder = holder.unwrap().job;
+                    if let Claim::Replaces(due) = claim {
+                        let job = &mut self.find(holder).unwrap().job;
+                        let (queue, enqueued) = (job.call.queue.clone(), job.call.enqueued);
+                        job.call = JobCall { id: holder, queue, enqueued, ..new.call };
+                        job.standing.state = State::Waiting { due };
+                    }
+                    return Ok(Some(Joined { job: id, holder }));
+                }
+            }
         }
         let job = new.into();
         self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![] });
+        Ok(None)
+    }
+
+    fn holder(&mut self, key: &Key) -> Option<Holder> {
+        let (_, job, until) = self.keys.iter().find(|(known, ..)| known == key)?.clone();
+        let there = self.find(job).map(|entry| HolderState {
+            state: entry.job.standing.state.kind(),
+            attempt: entry.job.standing.attempt,
+            enqueued: entry.job.call.enqueued,
+        });
+        Some(Holder { job, until, there })
+    }
+
+    /// Whether a job that had ended may live again, by its key, which it takes then.
+    fn may_live_again(&mut self, job: &Job) -> bool {
+        let Some(key) = key_of(&job.call) else { return true };
+        let holder = self.holder(&key);
+        let lives = |holder: &Holder| holder.there.is_some_and(|there| !there.state.is_ended());
+        if holder.as_ref().is_some_and(|holder| holder.job != job.call.id && lives(holder)) {
+            return false;
+        }
+        self.keys.retain(|(known, ..)| *known != key);
+        self.keys.push((key, job.call.id, holder.and_then(|holder| holder.until)));
+        true
     }
 
     fn sorted(&self) -> Vec<Job> {
@@ -122,7 +174,7 @@ impl Known {
         if record.passed {
             entry.job.standing.suspect = entry.job.standing.suspect.map(|known| Suspect { liable: false, ..known });
         }
-        record.jobs.into_iter().for_each(|job| self.enqueue(job));
+        record.jobs.into_iter().for_each(|job| _ = self.enqueue(job));
         Ok(Written::Yes)
     }
 
@@ -130,6 +182,10 @@ impl Known {
         let job = self.find(settlement.job()).map(|entry| entry.job.clone());
         let is_whole = |job: &Job| settlement.steps.is_none_or(|steps| steps == job.counts.steps);
         if !job.is_some_and(|job| self.holds(&job, settlement.hold) && is_whole(&job)) {
+            return Written::Fenced;
+        }
+        let job = self.find(settlement.job()).unwrap().job.clone();
+        if job.ended.is_some() && !settlement.outcome.next.is_ended() && !self.may_live_again(&job) {
             return Written::Fenced;
         }
         let entry = self.find(settlement.job()).unwrap();
@@ -167,7 +223,12 @@ impl Known {
                 self.notes.push(note);
             }
         }
-        jobs.into_iter().for_each(|job| self.enqueue(job));
+        for mut job in jobs {
+            if let Some(unique) = job.unique.as_mut().filter(|unique| unique.on_duplicate == Duplicate::Refuse) {
+                unique.on_duplicate = Duplicate::Join;
+            }
+            self.enqueue(job).unwrap();
+        }
         Written::Yes
     }
 }
@@ -182,16 +243,40 @@ fn oldest_due<'j>(jobs: impl Iterator<Item = &'j Job> + Clone, now: Timestamp) -
     next_in_line.or_else(|| waiting.min()).map(|(due, ..)| due)
 }
 
+fn key_of(call: &JobCall) -> Option<Key> {
+    Some((call.task.clone(), call.key.clone()?))
+}
+
 pub(crate) fn holder(job: &Job) -> Option<WorkerId> {
     job.standing.state.worker()
 }
 
 #[async_trait]
 impl Store for Model {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
         let mut known = self.known.lock().unwrap();
-        jobs.into_iter().for_each(|job| known.enqueue(job));
-        Ok(())
+        let (mut after, mut joined) = (known.clone(), Vec::new());
+        for job in jobs {
+            let (task, key) = key_of(&job.call).unwrap_or_default();
+            joined.extend(after.enqueue(job).map_err(|job| Error::Duplicate { job, task, key })?);
+        }
+        *known = after;
+        Ok(joined)
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        Ok(self.known.lock().unwrap().holder(&(task.to_owned(), key.to_owned())))
+    }
+
+    async fn expired(&self, now: Timestamp, _limit: usize) -> Result<Expired> {
+        let mut expired = Expired::default();
+        for Entry { job, attempts, .. } in &self.known.lock().unwrap().jobs {
+            let State::Waiting { due } = job.standing.state else { continue };
+            if attempts.is_empty() && lifecycle::expire(job.call.expires, due, now).is_some() {
+                expired.jobs.push(job.clone());
+            }
+        }
+        Ok(expired)
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

@@ -7,6 +7,7 @@ use proptest::{
     sample::{select, subsequence},
 };
 use qtasks::{
+    Duplicate,
     job::{Ending, NextState, Output, Shape, StateKind, Suspect},
     json::Json,
     store::Suspects,
@@ -73,6 +74,8 @@ pub(crate) enum Operation {
         changes: Vec<Noting>,
         jobs: Vec<New>,
     },
+    /// Looks for jobs that have expired, by a clock that is so far behind.
+    Expire(i64),
     Steps {
         job: u8,
         from: u64,
@@ -80,8 +83,11 @@ pub(crate) enum Operation {
     },
 }
 
-/// A job to be enqueued: its number, its queue, its task, its priority, and when it is due.
-pub(crate) type New = (u8, &'static str, &'static str, i16, i64);
+/// A job to be enqueued: its number, its queue, its task, its priority, when it is due, how long after that it expires, and its key.
+pub(crate) type New = (u8, &'static str, &'static str, i16, i64, Option<i64>, Option<Keyed>);
+
+/// A key: which of a few it is, what becomes of a duplicate, how long it is held at least, and how long a job is put off at most.
+pub(crate) type Keyed = (u8, Duplicate, Option<i64>, Option<i64>);
 
 /// A claim on a job, near to the one that is good: the attempt may be off by some, the worker another.
 #[derive(Clone, Debug)]
@@ -139,7 +145,11 @@ pub(crate) enum Holding {
 }
 
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
-    let new = || (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, time(&[0, 0, 0, -5, 5, 10, 30]));
+    let expires = || option::weighted(0.2, time(&[0, 5, 20]));
+    let new = || {
+        let due = time(&[0, 0, 0, -5, 5, 10, 30]);
+        (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, due, expires(), option::weighted(0.4, keyed()))
+    };
     let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
     let lease =
         (worker(), names(&QUEUES), names(&TASKS), 0..6_usize, suspects(), time(&[0, 0, 0, 1, 5, 10, HOUR, -HOUR]));
@@ -164,8 +174,15 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         }),
         2 => place.prop_map(|(job, queue, priority, delay)| Operation::Place { job, queue, priority, delay }),
         2 => (vec(noting(), 0..3), vec(new(), 0..2)).prop_map(|(changes, jobs)| Operation::Note { changes, jobs }),
+        2 => time(&[0, 0, 5]).prop_map(Operation::Expire),
         1 => (job(), 0..6_u64, 0..6_usize).prop_map(|(job, from, limit)| Operation::Steps { job, from, limit }),
     ]
+}
+
+fn keyed() -> impl Strategy<Value = Keyed> {
+    let on_duplicate = select(vec![Duplicate::Join, Duplicate::Replace, Duplicate::Replace, Duplicate::Refuse]);
+    let time = || option::weighted(0.3, time(&[1, 5, 20, HOUR]));
+    (0..2_u8, on_duplicate, time(), time())
 }
 
 pub(crate) fn suspects() -> impl Strategy<Value = Suspects> {

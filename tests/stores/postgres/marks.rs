@@ -180,7 +180,10 @@ async fn no_job_that_waits_is_behind_a_mark() {
     let (store, early) = (open(&url).await, minutes_ago(5));
     // Its time has not come for a worker whose clock is behind.
     let due = NOW + Duration::from_secs(5);
-    store.enqueue(vec![NewJob { call: JobCall { enqueued: due, ..early.call.clone() }, due }]).await.unwrap();
+    store
+        .enqueue(vec![NewJob { call: JobCall { enqueued: due, ..early.call.clone() }, due, unique: None }])
+        .await
+        .unwrap();
     with_a_mark(&url).await;
     let upto = format!("SELECT upto = '{}' FROM qtasks.lanes", early.call.id);
     assert_eq!(tell(&url, &upto).unwrap(), "t");

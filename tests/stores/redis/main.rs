@@ -41,8 +41,10 @@ pub(crate) fn new_job() -> NewJob {
             enqueued: Timestamp::UNIX_EPOCH,
             expires: None,
             trace: None,
+            key: None,
         },
         due: Timestamp::UNIX_EPOCH,
+        unique: None,
     }
 }
 

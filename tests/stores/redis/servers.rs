@@ -84,7 +84,7 @@ async fn what_was_acknowledged_survives_a_kill_of_a_server_that_syncs_always() {
                     let job = new_job();
                     let id = job.call.id;
                     match store.enqueue(vec![job]).await {
-                        Ok(()) => ids.push(id),
+                        Ok(_) => ids.push(id),
                         Err(_) => return ids,
                     }
                 }

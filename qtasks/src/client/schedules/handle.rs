@@ -180,8 +180,8 @@ impl Schedule {
         let now = self.app.now();
         let job = self.app.job_of_tick(&self.name, self.definition(), now, now)?;
         let job = Prepared { id: tick::by_hand(&self.name, now, fastrand::u16(..)), due: now, ..job };
-        enqueue(&*self.app.store, std::slice::from_ref(&job)).await?;
-        Ok(JobHandle::new(job.id, self.app.clone()))
+        let joined = enqueue(&*self.app.store, std::slice::from_ref(&job)).await?;
+        Ok(JobHandle::of_call(job.found(&joined), job.id, self.app.clone()))
     }
 
     /// The ticks from a time on and before another.

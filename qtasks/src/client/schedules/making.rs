@@ -105,7 +105,7 @@ pub(crate) fn code_schedule<C: CallOptions>(
     let made = Timestamp::UNIX_EPOCH;
     let limits = Limits { args: limits.args.min(ARGS), ..*limits };
     let job = call.into_call().prepare(&limits, made)?;
-    if job.has_own_id || job.due != made {
+    if job.has_own_id || job.due != made && job.unique.as_ref().is_none_or(|unique| unique.put_off.is_none()) {
         return Err(Error::Misuse(
             "a scheduled call has no `id`, `delay` or `at` of its own: each tick enqueues another job, due at the tick",
         ));
@@ -117,6 +117,7 @@ pub(crate) fn code_schedule<C: CallOptions>(
         args: job.args,
         max_time: job.max_time,
         expires: job.expires,
+        unique: job.unique,
         expression: expression.to_owned(),
         timezone: timezone.to_owned(),
         options: ScheduleOptions::default(),

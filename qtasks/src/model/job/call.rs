@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ids::JobId;
-use crate::model::json::Json;
+use crate::model::{json::Json, unique::Unique};
 
 /// The part of a job that never changes: which task is called, how, and with what. Times are kept to the millisecond.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct JobCall {
     /// The span that enqueued the job, as a W3C `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// The key of which there is one job of the task at a time, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 /// A call of a task, ready to be enqueued.
@@ -40,11 +43,14 @@ pub struct NewJob {
     pub call: JobCall,
     /// The time from which the job may be leased. Stores keep only the latest such time, so it is not part of the call.
     pub due: Timestamp,
+    /// How the job holds the key of its call, if that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Box<Unique>>,
 }
 
 /// A call that is due as soon as it is enqueued.
 impl From<JobCall> for NewJob {
     fn from(call: JobCall) -> Self {
-        Self { due: call.enqueued, call }
+        Self { due: call.enqueued, call, unique: None }
     }
 }

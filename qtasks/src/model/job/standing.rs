@@ -38,7 +38,7 @@ impl Job {
 
 /// The job that a call becomes when it is enqueued: it waits, and no attempt has been made yet.
 impl From<NewJob> for Job {
-    fn from(NewJob { call, due }: NewJob) -> Self {
+    fn from(NewJob { call, due, .. }: NewJob) -> Self {
         Self { call, standing: Standing::waiting(due), counts: Counts::default(), ended: None }
     }
 }

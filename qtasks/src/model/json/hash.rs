@@ -40,6 +40,15 @@ pub(crate) fn measure<T: Serialize + ?Sized>(value: &T) -> Result<Measured, serd
     })
 }
 
+/// JSON in its compact form, with the keys of every object sorted.
+pub(crate) fn sorted(json: &str) -> Result<String, serde_json::Error> {
+    let (mut text, mut nulls) = (Vec::with_capacity(json.len()), false);
+    let formatter = Sorted { text: &mut text, open: Vec::new(), nulls: &mut nulls };
+    let mut serializer = serde_json::Serializer::with_formatter(io::sink(), formatter);
+    serde_json::from_str::<serde_json::Value>(json)?.serialize(&mut serializer)?;
+    Ok(String::from_utf8(text).expect("JSON is text"))
+}
+
 /// Writes JSON into `text` and, when an object ends, puts its entries in the order of their keys.
 struct Sorted<'a> {
     text: &'a mut Vec<u8>,

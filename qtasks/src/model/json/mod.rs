@@ -9,7 +9,7 @@ mod text;
 
 pub(crate) use self::{
     encoded::{DEEPEST, is_exact, reader},
-    hash::{Measured, measure},
+    hash::{Measured, measure, sorted},
     text::{bytes_of_text, start_of_text},
 };
 pub use self::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{options::ScheduleOptions, timetable::Timetable, wrong::ScheduleError};
-use crate::model::json::Json;
+use crate::model::{json::Json, unique::KeyedCall};
 
 /// What a schedule enqueues, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub(crate) struct Definition {
     pub(crate) max_time: Option<Duration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) expires: Option<Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unique: Option<Box<KeyedCall>>,
     pub(crate) expression: String,
     pub(crate) timezone: String,
     pub(crate) options: ScheduleOptions,

@@ -206,6 +206,7 @@ mod tests {
             args: Json::from_stored("{\"n\":12345678901234567890,\"s\":\"ж\"}"),
             max_time: Some(Duration::from_millis(1_500)),
             expires: Some(Duration::from_secs(60)),
+            unique: None,
             expression: expression.into(),
             timezone: "UTC".into(),
             options: ScheduleOptions::DEFAULT.missed(Missed::All).jitter(Duration::from_secs(30)),

@@ -156,7 +156,13 @@ pub async fn live_jobs_are_never_pruned(store: Arc<dyn Store>) {
     store.running().await;
     let given_back = store.running().await;
     store.settle(settlement(given_back, waiting(0))).await;
-    store.enqueue([NewJob { call: JobCall { enqueued: Timestamp::MIN, ..call().call }, due: Timestamp::MIN }]).await;
+    store
+        .enqueue([NewJob {
+            call: JobCall { enqueued: Timestamp::MIN, ..call().call },
+            due: Timestamp::MIN,
+            unique: None,
+        }])
+        .await;
     assert_eq!(answer(store.0.prune(Timestamp::MAX, Timestamp::MAX, 10).await), 0);
     assert_eq!(store.all_jobs().await.len(), 3);
 }

@@ -25,6 +25,7 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
             ..call().call
         },
         due: at(60_000),
+        unique: None,
     };
     store.enqueue([plain.clone(), special.clone()]).await;
     for new in [plain, special] {
@@ -39,7 +40,8 @@ pub async fn an_enqueued_job_is_kept_as_it_was_given(store: Arc<dyn Store>) {
 pub async fn enqueueing_again_changes_nothing(store: Arc<dyn Store>) {
     let store = Subject(store);
     let first = call();
-    let other = NewJob { call: JobCall { args: json("[2]"), priority: 9, ..first.call.clone() }, due: at(9) };
+    let other =
+        NewJob { call: JobCall { args: json("[2]"), priority: 9, ..first.call.clone() }, due: at(9), unique: None };
     store.enqueue([first.clone(), other.clone()]).await;
     let waiting = store.job(first.call.id).await;
     assert_eq!(

@@ -10,7 +10,7 @@ use crate::{
 
 /// A job that expires a minute after it is due.
 fn expiring(due: i64) -> NewJob {
-    NewJob { call: JobCall { expires: Some(Duration::from_secs(60)), ..call().call }, due: at(due) }
+    NewJob { call: JobCall { expires: Some(Duration::from_secs(60)), ..call().call }, due: at(due), unique: None }
 }
 
 impl Subject {

@@ -184,8 +184,10 @@ pub(super) fn call() -> NewJob {
             enqueued: at(0),
             expires: None,
             trace: None,
+            key: None,
         },
         due: at(0),
+        unique: None,
     }
 }
 

@@ -82,7 +82,8 @@ pub async fn clocks_that_differ_and_step_take_no_lease(store: Arc<dyn Store>) {
     let lease = store.running().await;
     for (round, hour) in [HOUR, -HOUR, 0, HOUR, -HOUR].into_iter().enumerate() {
         let now = at(hour);
-        let id = store.enqueue([NewJob { call: JobCall { enqueued: now, ..call().call }, due: now }]).await[0];
+        let id =
+            store.enqueue([NewJob { call: JobCall { enqueued: now, ..call().call }, due: now, unique: None }]).await[0];
         let other = WorkerId::new();
         store.renew(other, 1).await;
         let leased = store.lease(Ask { now, ..ask(other) }).await;

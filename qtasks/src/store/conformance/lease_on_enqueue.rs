@@ -114,12 +114,12 @@ pub async fn a_worker_that_waits_gets_only_new_jobs_that_are_due_and_its_own(sto
     store.enqueue([known.clone()]).await;
     assert_eq!(ids(&waiter.leased().await), [known.call.id]);
     assert_eq!(waiter.leased().await, []);
-    let delayed = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(1) };
+    let delayed = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(1), unique: None };
     let others = [
         NewJob::from(JobCall { task: "other".into(), ..call().call }),
         NewJob::from(JobCall { queue: "other".into(), ..call().call }),
     ];
-    let due = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(0) };
+    let due = NewJob { call: JobCall { enqueued: at(0), ..call().call }, due: at(0), unique: None };
     store.enqueue(others.into_iter().chain([delayed, known, due.clone(), due.clone()])).await;
     assert_eq!(ids(&waiter.leased().await), [due.call.id]);
     assert_eq!(waiter.leased().await, []);

@@ -67,7 +67,7 @@ pub async fn a_lease_takes_no_more_than_its_limit(store: Arc<dyn Store>) {
 /// A job is due from its time on, to the millisecond; an urgent one that is not due holds up no other.
 pub async fn a_job_is_not_leased_before_it_is_due(store: Arc<dyn Store>) {
     let (store, worker) = (Subject(store), WorkerId::new());
-    let late = NewJob { call: JobCall { priority: 9, ..call().call }, due: at(100) };
+    let late = NewJob { call: JobCall { priority: 9, ..call().call }, due: at(100), unique: None };
     let early = NewJob { due: at(50), ..call() };
     store.enqueue([late.clone(), early.clone()]).await;
 
@@ -89,10 +89,10 @@ pub async fn the_next_due_time_is_that_of_a_job_the_worker_could_take(store: Arc
     assert_eq!(store.lease_all(ask(WorkerId::new())).await.next_due, None, "nothing waits in an empty store");
     store
         .enqueue([
-            NewJob { call: JobCall { queue: "other".into(), ..call().call }, due: at(10) },
-            NewJob { call: JobCall { task: "other".into(), ..call().call }, due: at(20) },
+            NewJob { call: JobCall { queue: "other".into(), ..call().call }, due: at(10), unique: None },
+            NewJob { call: JobCall { task: "other".into(), ..call().call }, due: at(20), unique: None },
             NewJob { due: at(40), ..call() },
-            NewJob { call: JobCall { priority: -1, ..call().call }, due: at(30) },
+            NewJob { call: JobCall { priority: -1, ..call().call }, due: at(30), unique: None },
             call(),
             call(),
         ])

@@ -187,7 +187,7 @@ pub async fn times_are_kept_to_the_millisecond(store: Arc<dyn Store>) {
     let fine = at(123) + Duration::from_nanos(456_789);
     for time in [Timestamp::MIN, old, fine, Timestamp::MAX] {
         let kept = |times: &[Timestamp]| times.iter().all(|kept| kept.as_millisecond() == time.as_millisecond());
-        let new = NewJob { call: JobCall { enqueued: time, ..call().call }, due: time };
+        let new = NewJob { call: JobCall { enqueued: time, ..call().call }, due: time, unique: None };
         store.enqueue([new.clone()]).await;
         let job = store.job(new.call.id).await;
         let State::Waiting { due } = job.standing.state else { panic!("a job that was enqueued waits") };

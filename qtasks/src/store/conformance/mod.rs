@@ -28,6 +28,7 @@ mod expiring;
 mod fencing;
 mod finding;
 mod harness;
+mod keys;
 mod lease_expiry;
 mod lease_on_enqueue;
 mod leasing;
@@ -45,9 +46,9 @@ mod settling;
 use std::sync::Arc;
 
 pub use self::{
-    counting::*, ending::*, enqueueing::*, expiring::*, fencing::*, finding::*, lease_expiry::*, lease_on_enqueue::*,
-    leasing::*, limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, rates::*, reading::*,
-    recording::*, settling::*,
+    counting::*, ending::*, enqueueing::*, expiring::*, fencing::*, finding::*, keys::*, lease_expiry::*,
+    lease_on_enqueue::*, leasing::*, limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, rates::*,
+    reading::*, recording::*, settling::*,
 };
 use super::Store;
 
@@ -168,6 +169,18 @@ macro_rules! store_conformance {
             a_job_that_has_started_does_not_expire
             a_job_that_is_moved_expires_after_its_new_time
             jobs_that_have_expired_are_found_some_at_a_time
+            a_job_holds_its_key_until_it_has_ended
+            of_calls_at_once_one_makes_the_job
+            the_second_of_a_call_joins_the_first
+            a_job_that_waits_is_replaced
+            a_job_is_put_off_for_a_time_at_most
+            a_job_is_replaced_or_leased
+            a_call_is_refused_whose_key_is_held
+            a_key_is_held_for_a_time
+            a_pruned_job_leaves_its_key
+            a_call_with_a_key_can_be_made_again
+            a_job_that_is_tried_again_takes_its_key
+            jobs_of_a_note_join_those_that_hold_their_keys
             jobs_are_found_by_what_they_are
             a_search_goes_on_where_it_ended
             a_search_stops_at_its_budget
@@ -233,6 +246,7 @@ mod tests {
             include_str!("reading.rs"),
             include_str!("placing.rs"),
             include_str!("expiring.rs"),
+            include_str!("keys.rs"),
             include_str!("finding.rs"),
             include_str!("counting.rs"),
             include_str!("rates.rs"),

@@ -27,8 +27,11 @@ pub async fn jobs_that_come_late_are_leased_and_read_in_order(store: Arc<dyn Sto
 /// Jobs that are not due by the clock of the worker go on waiting.
 pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let jobs =
-        [0, 30, 0, 20, 0, 40, 0].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due) });
+    let jobs = [0, 30, 0, 20, 0, 40, 0].map(|due| NewJob {
+        call: JobCall { enqueued: at(50), ..call().call },
+        due: at(due),
+        unique: None,
+    });
     let all = store.enqueue(jobs).await;
     let early = store.lease_all(Ask { limit: 3, now: at(19), ..ask(WorkerId::new()) }).await;
     assert_eq!((ids(&early.jobs), early.next_due), (vec![all[0], all[2], all[4]], Some(at(20))));
@@ -40,7 +43,8 @@ pub async fn a_worker_whose_clock_is_behind_passes_over_what_is_not_due(store: A
 /// A job that was called off before its turn does not count.
 pub async fn a_worker_whose_clock_is_behind_learns_when_the_next_job_is_due(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let jobs = [0, 0, 30].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due) });
+    let jobs =
+        [0, 0, 30].map(|due| NewJob { call: JobCall { enqueued: at(50), ..call().call }, due: at(due), unique: None });
     let all = store.enqueue(jobs).await;
     store.settle(Settlement { now: at(20), ..change(all[1], StateKind::Waiting, cancelled()) }).await;
     let leased = store.lease_all(Ask { limit: 1, now: at(10), ..ask(WorkerId::new()) }).await;

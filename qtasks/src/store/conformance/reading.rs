@@ -31,6 +31,7 @@ pub async fn lanes_with_due_jobs_are_found(store: Arc<dyn Store>) {
     let in_lane = |queue: &str, task: &str, due| NewJob {
         call: JobCall { queue: queue.into(), task: task.into(), ..call().call },
         due: at(due),
+        unique: None,
     };
     let due = async |now| {
         let lanes = answer(store.0.due_lanes(at(now)).await);

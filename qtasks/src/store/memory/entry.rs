@@ -17,7 +17,7 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(new: NewJob) -> Self {
         let (due, enqueued) = (to_millisecond(new.due), to_millisecond(new.call.enqueued));
-        let job = Job::from(NewJob { call: JobCall { enqueued, ..new.call }, due });
+        let job = Job::from(NewJob { call: JobCall { enqueued, ..new.call }, due, unique: None });
         Self { job, steps: Vec::new(), memos: Vec::new(), attempts: Vec::new() }
     }
 

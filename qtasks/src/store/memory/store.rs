@@ -14,10 +14,13 @@ use super::{
 };
 use crate::{
     error::Result,
-    model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
+    model::{
+        job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
+        unique::Holder,
+    },
     store::{
-        Ask, Budget, Changes, Expired, Find, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement,
-        Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
+        Ask, Budget, Changes, Expired, Find, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+        Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
     },
 };
 
@@ -51,10 +54,14 @@ impl fmt::Debug for Memory {
 
 #[async_trait]
 impl Store for Memory {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.contents().enqueue(jobs);
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
+        let joined = self.contents().enqueue(jobs)?;
         self.notifier.notify(&Changes::enqueued());
-        Ok(())
+        Ok(joined)
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        Ok(self.contents().holder(&(task.to_owned(), key.to_owned())))
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

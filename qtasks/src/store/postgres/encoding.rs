@@ -101,6 +101,7 @@ fn call(row: &Row) -> Result<JobCall, Fault> {
         enqueued: time(get(row, 6)?),
         expires: None,
         trace: None,
+        key: None,
     };
     read_more(&mut call, get(row, 7)?);
     Ok(call)

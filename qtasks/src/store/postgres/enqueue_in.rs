@@ -14,10 +14,14 @@ use tokio_postgres::{
 };
 
 use super::{
-    calls::enqueue::{Jobs, stand},
+    calls::{
+        enqueue::{Jobs, stand},
+        keys::{self, Keys},
+    },
     encoding,
     error::Fault,
     notify::CHANNEL,
+    pool::Parameter,
     schema::FORMAT,
     url::in_schema,
 };
@@ -27,14 +31,19 @@ use crate::{
         job::{JobId, NewJob},
         json::Json,
     },
-    store::{Home, UserTransaction, same_call::is_of_call},
+    store::{Home, Joined, UserTransaction, same_call::is_of_call},
 };
 
 /// Enqueues in the schema of the application.
 impl<'t> UserTransaction for &'t mut Transaction<'_> {
     type Answer<T> = Enqueueing<'t, T>;
 
-    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+    fn enqueue<T>(
+        self,
+        home: &Home,
+        job: Result<NewJob>,
+        then: impl FnOnce(JobId) -> T + Send + 'static,
+    ) -> Enqueueing<'t, T> {
         let Home::Schema { name, .. } = home else { return refuse("a database of Postgres".to_owned(), home) };
         InSchema::new(name, self).enqueue(home, job, then)
     }
@@ -44,7 +53,12 @@ impl<'t> UserTransaction for &'t mut Transaction<'_> {
 impl<'t> UserTransaction for &'t mut super::Transaction<'_> {
     type Answer<T> = Enqueueing<'t, T>;
 
-    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+    fn enqueue<T>(
+        self,
+        home: &Home,
+        job: Result<NewJob>,
+        then: impl FnOnce(JobId) -> T + Send + 'static,
+    ) -> Enqueueing<'t, T> {
         let (schema, transaction) = self.parts();
         InSchema::new(schema, transaction).enqueue(home, job, then)
     }
@@ -73,7 +87,12 @@ impl fmt::Debug for InSchema<'_, '_> {
 impl<'t> UserTransaction for InSchema<'t, '_> {
     type Answer<T> = Enqueueing<'t, T>;
 
-    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Enqueueing<'t, T> {
+    fn enqueue<T>(
+        self,
+        home: &Home,
+        job: Result<NewJob>,
+        then: impl FnOnce(JobId) -> T + Send + 'static,
+    ) -> Enqueueing<'t, T> {
         let Self { schema, transaction } = self;
         if !matches!(home, Home::Schema { name, .. } if *name == schema) {
             return refuse(format!("the schema `{schema}`"), home);
@@ -81,7 +100,7 @@ impl<'t> UserTransaction for InSchema<'t, '_> {
         match job {
             Err(error) => Enqueueing::failed(error),
             Ok(job) => {
-                let (then, home) = (Some(then(job.call.id)), home.clone());
+                let (then, home): (Option<Then<T>>, _) = (Some(Box::new(then)), home.clone());
                 Enqueueing { done: async move { enqueue_in(transaction, &home, &schema, &job).await }.boxed(), then }
             }
         }
@@ -102,9 +121,12 @@ fn refuse<'t, T>(transaction: String, home: &Home) -> Enqueueing<'t, T> {
 /// can do nothing more. When the [id](crate::CallOptions::id) of the call is that of another job, the transaction goes on.
 #[must_use = "a job is enqueued when this is awaited"]
 pub struct Enqueueing<'t, T> {
-    done: BoxFuture<'t, Result<()>>,
-    then: Option<T>,
+    done: BoxFuture<'t, Result<JobId>>,
+    then: Option<Then<T>>,
 }
+
+/// What is made of the id of the job.
+type Then<T> = Box<dyn FnOnce(JobId) -> T + Send>;
 
 impl<T> Enqueueing<'_, T> {
     fn failed(error: Error) -> Self {
@@ -121,7 +143,7 @@ impl<T> Future for Enqueueing<'_, T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.done
             .poll_unpin(context)
-            .map(|done| done.map(|()| self.then.take().expect("a future that has ended is not polled again")))
+            .map(|done| done.map(|id| self.then.take().expect("a future that has ended is not polled again")(id)))
     }
 }
 
@@ -164,12 +186,22 @@ struct Found {
 /// Reads the job that already has the id.
 const THERE: &str = "SELECT task, args FROM qtasks.jobs WHERE id = $1";
 
-async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<()> {
+/// Enqueues the job, and gives the id of the one that is that of the call.
+async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<JobId> {
+    let id = job.call.id;
+    if keys::is_unique(job) && is_ours(transaction, home, schema).await.map_err(failed)? {
+        let users = Users { transaction, schema };
+        let claimed = Box::pin(keys::claim(&users, &[job], true)).await.map_err(failed)??;
+        if let [Joined { holder, .. }] = claimed.joined[..] {
+            users.notify().await.map_err(failed)?;
+            return Ok(holder);
+        }
+    }
     let Found { format, is_ours, is_new, database } = add(transaction, home, schema, job).await.map_err(failed)?;
     let location = || format!("the schema `{schema}`");
     match format {
-        FORMAT if is_new => Ok(()),
-        FORMAT if is_ours => is_there(transaction, schema, job).await,
+        FORMAT if is_new => Ok(id),
+        FORMAT if is_ours => is_there(transaction, schema, job).await.map(|()| id),
         FORMAT => {
             let transaction = format!("the database `{database}`");
             Err(Error::OtherStore { transaction, store: home.to_string() })
@@ -184,6 +216,46 @@ async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, jo
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
     }
+}
+
+/// The application's transaction, in which keys are taken.
+struct Users<'t, 'c> {
+    transaction: &'t Transaction<'c>,
+    schema: &'t str,
+}
+
+impl Keys for Users<'_, '_> {
+    async fn ask(&self, sql: &'static str, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, Fault> {
+        let parameters: Vec<_> = parameters.iter().map(|(value, kind)| (*value as _, kind.clone())).collect();
+        // Not prepared: through a pooler, the next transaction would look for it in another session.
+        Ok(self.transaction.query_typed(&in_schema(self.schema, sql), &parameters).await?)
+    }
+}
+
+impl Users<'_, '_> {
+    /// Tells that a job may have been replaced, once the transaction commits.
+    async fn notify(&self) -> Result<(), Fault> {
+        let channel = in_schema(self.schema, CHANNEL);
+        self.transaction.query_typed("SELECT pg_notify($1, '- work')", &[(&channel, Type::TEXT)]).await?;
+        Ok(())
+    }
+}
+
+/// Whether the tables are those of the application and of this version. Where they are not, the call that adds the job says so.
+async fn is_ours(transaction: &Transaction<'_>, home: &Home, schema: &str) -> Result<bool, Fault> {
+    const OURS: &str = "
+        SELECT count(*) > 0 FROM qtasks.format WHERE format = $1 AND store = $2 AND current_database() = $3";
+    let Home::Schema { database, store, .. } = home else { return Ok(false) };
+    let there = "SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1 AND c.relname IN ('format', 'keys')";
+    let found = transaction.query_typed(there, &[(&schema, Type::TEXT)]).await?;
+    if !encoding::get::<bool>(&found[0], 0)? {
+        return Ok(false);
+    }
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&FORMAT, Type::INT8), (store, Type::UUID), (database, Type::TEXT)];
+    let found = transaction.query_typed(&in_schema(schema, OURS), &parameters).await?;
+    encoding::get(&found[0], 0)
 }
 
 /// Adds the job, if the tables allow it.

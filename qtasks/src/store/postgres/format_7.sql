@@ -2,6 +2,15 @@
     ALTER TABLE qtasks.jobs RENAME COLUMN trace TO more;
     CREATE TABLE qtasks.expiring (at bigint NOT NULL, job uuid NOT NULL, PRIMARY KEY (at, job))
         WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, vacuum_truncate = false);
+    CREATE TABLE qtasks.keys (
+        task text COLLATE "C" NOT NULL,
+        key text COLLATE "C" NOT NULL,
+        job uuid,
+        until bigint,
+        PRIMARY KEY (task, key)
+    ) WITH (fillfactor = 70);
+    CREATE INDEX keys_job ON qtasks.keys (job);
+    CREATE INDEX keys_until ON qtasks.keys (until) WHERE until IS NOT NULL;
     -- With the rights of its owner: who may add a job may do this with it, and no more.
     CREATE FUNCTION qtasks.expire_later() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $expire$
     DECLARE
@@ -24,7 +33,7 @@
             FROM pg_class c, aclexplode(c.relacl) r LEFT JOIN pg_roles p ON p.oid = r.grantee
             WHERE c.oid = 'qtasks.jobs'::regclass AND r.grantee <> c.relowner AND r.privilege_type = 'UPDATE'
         LOOP
-            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON qtasks.expiring TO %s',
+            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON qtasks.expiring, qtasks.keys TO %s',
                 CASE known.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(known.role) END);
         END LOOP;
     END

@@ -35,7 +35,8 @@ use crate::error::{Error, Result};
 /// and `started`. What is left of a job with many steps once it is pruned stands in `remains` (`pruned` before format 6).
 ///
 /// `more` has what few calls have, as one text; before format 7 it was called `trace`. A job that may expire stands in `expiring`, under
-/// the time at which that is to be looked at; a trigger puts it there.
+/// the time at which that is to be looked at; a trigger puts it there. `keys` says which job has taken the key of a task last. The job
+/// holds the key until it has ended, and no end writes there.
 ///
 /// How many jobs of a lane are in each state stands in `counts` and [`deltas`](super::folding) together. Who may add jobs may
 /// add to `deltas`, and read the `cards` of tasks, which are `notes`, but not other notes.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::job::{NewJob, WorkerId},
-    store::Renewed,
+    store::{Changes, Joined, Renewed},
 };
 
 /// The parts of a store that all its calls share.
@@ -46,6 +46,12 @@ impl Shared {
         let first = jobs.filter(|job| watermark::is_fresh(job)).map(|job| encoding::job_id(job.call.id)).min();
         first.into_iter().for_each(|first| self.watermark.came(first));
         self.broadcast.of_work(first);
+    }
+
+    /// Jobs were added, and others joined or replaced.
+    pub(super) fn of_claimed(&self, new: &[&NewJob], joined: &[Joined]) {
+        self.of_new(new.iter().copied());
+        joined.iter().for_each(|joined| self.broadcast.of(&Changes::placed(joined.holder)));
     }
 
     pub(super) async fn renew(&self, worker: WorkerId, beat: u64) -> Result<Renewed, Fault> {

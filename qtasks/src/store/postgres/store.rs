@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use super::{
     batcher::Batcher,
     calls::{
-        counts, enqueue::Enqueue, expire, find, lease, notes, place, prune, rates, read, record::Records,
+        counts, enqueue::Enqueue, expire, find, keys, lease, notes, place, prune, rates, read, record::Records,
         settle::Settle, transact,
     },
     error::Fault,
@@ -31,12 +31,15 @@ use super::{
     watermark::Watermark,
 };
 use crate::store::{
-    Ask, Budget, Expired, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+    Ask, Budget, Expired, Find, FreeSlots, Home, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
     PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
+    model::{
+        job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
+        unique::Holder,
+    },
 };
 
 inventory::submit! {
@@ -208,8 +211,13 @@ impl Drop for Engine {
 
 #[async_trait]
 impl Store for Postgres {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.enqueues.ask(Enqueue(jobs)).await
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
+        self.enqueues.ask(Enqueue(jobs)).await?
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        let (shared, task, key) = (Arc::clone(&self.shared), task.to_owned(), key.to_owned());
+        self.run("read who holds a key", async move { keys::holder(&shared.database, &task, &key).await }).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

@@ -209,6 +209,7 @@ mod tests {
                 enqueued,
                 expires: None,
                 trace: None,
+                key: None,
             },
             standing: Standing {
                 state: State::Running { worker, due: enqueued },

@@ -85,6 +85,11 @@ impl Link {
         [self.url.prefix.as_bytes(), OF_FORMAT, b"notes:", kind.as_bytes()].concat()
     }
 
+    /// The key of the keys of jobs.
+    pub(super) fn key_of_keys(&self) -> Vec<u8> {
+        [self.url.prefix.as_bytes(), OF_FORMAT, b"keys"].concat()
+    }
+
     /// Asks the server, in bounded time. Where the server refuses, the error says what mends that.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Asked<T> {
         match self.ask_plainly(command).await {

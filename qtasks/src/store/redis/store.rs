@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::tls;
 use super::{
     batcher::Batcher,
-    calls::{counts, enqueue::Batch, expire, find, lease, note, place, prune, rates, read, record, settle},
+    calls::{claim, counts, enqueue::Batch, expire, find, lease, note, place, prune, rates, read, record, settle},
     connection::Link,
     error::Fault,
     notify::Subscription,
@@ -20,12 +20,15 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Budget, Expired, Find, GAP, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement, Presence,
-    Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
+    Ask, Budget, Expired, Find, GAP, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page, Placement,
+    Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Written,
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
+    model::{
+        job::{Attempt, Counts, Job, JobId, Memo, NewJob, Standing, Step, WorkerId},
+        unique::Holder,
+    },
 };
 
 inventory::submit! {
@@ -171,11 +174,20 @@ impl fmt::Debug for Redis {
 
 #[async_trait]
 impl Store for Redis {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
+        const DOING: &str = "enqueue jobs";
         if jobs.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        self.engine.answer_of_write("enqueue jobs", self.batcher.enqueue(Batch::of(&jobs))).await
+        if jobs.iter().any(claim::is_unique) {
+            return self.write(DOING, |batcher| async move { claim::enqueue(&batcher, &jobs).await }).await?;
+        }
+        self.engine.answer_of_write(DOING, self.batcher.enqueue(Batch::of(&jobs))).await.map(|()| Vec::new())
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        let (task, key) = (task.to_owned(), key.to_owned());
+        self.ask("read who holds a key", |batcher| async move { read::holder(&batcher.link, &task, &key).await }).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

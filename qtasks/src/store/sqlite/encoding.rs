@@ -115,6 +115,7 @@ fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
         enqueued: time(row.get(6)?),
         expires: None,
         trace: None,
+        key: None,
     };
     read_more(&mut call, row.get::<_, Option<String>>(7)?.as_deref());
     Ok(call)
@@ -189,18 +190,6 @@ fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<State> {
 pub(super) fn state_kind(row: &Row<'_>, column: usize) -> rusqlite::Result<StateKind> {
     let state = row.get(column)?;
     kind(state).ok_or_else(|| unknown_state(column, state))
-}
-
-/// The state that a `state` column says.
-pub(super) const fn kind(state: i16) -> Option<StateKind> {
-    Some(match state {
-        LATER | READY => StateKind::Waiting,
-        RUNNING => StateKind::Running,
-        DONE => StateKind::Done,
-        DEAD => StateKind::Dead,
-        CANCELLED => StateKind::Cancelled,
-        _ => return None,
-    })
 }
 
 fn unknown_state(column: usize, state: i16) -> rusqlite::Error {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction};
 
 use super::{
-    calls::read,
+    calls::{
+        keys::{self, Claimed},
+        read,
+    },
     error::Fault,
     files,
     insert::{Inserts, intern},
@@ -21,18 +24,17 @@ use crate::{
 impl UserTransaction for &Transaction<'_> {
     type Answer<T> = Result<T>;
 
-    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T + Send + 'static) -> Result<T> {
         let (job, path) = (job?, path(self)?);
         check_home(home, &path)?;
-        enqueue_in(self, &path, &job)?;
-        Ok(then(job.call.id))
+        enqueue_in(self, &path, &job).map(then)
     }
 }
 
 impl UserTransaction for &super::Transaction<'_> {
     type Answer<T> = Result<T>;
 
-    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T) -> Result<T> {
+    fn enqueue<T>(self, home: &Home, job: Result<NewJob>, then: impl FnOnce(JobId) -> T + Send + 'static) -> Result<T> {
         UserTransaction::enqueue(&**self, home, job, then)
     }
 }
@@ -73,19 +75,21 @@ fn check_home(home: &Home, path: &Path) -> Result<()> {
 /// When the file has no tables of qtasks, or not those of this version. They are there once the file has been opened
 /// [as a store](super::Sqlite::open). When the id is that of another job. [`Error::StoreChanged`] when this program has the
 /// store open, and its files were removed or replaced since.
-fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Result<()> {
+fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Result<JobId> {
     let failed = |fault: Fault| fault.of_write(DOING, path);
     files::check_at(path).map_err(failed)?;
     let in_sql = |error: rusqlite::Error| failed(error.into());
     let found = schema::format(transaction).map_err(in_sql)?;
     let shown = || path.display().to_string();
     match found {
-        schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(()),
+        schema::FORMAT if keys::of_new(job).is_some() => enqueue_or_join(transaction, job).map_err(in_sql)?,
+        schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(job.call.id),
         schema::FORMAT => match read::job(transaction, job.call.id).map_err(in_sql)? {
             Some(found) => {
                 is_of_call(job.call.id, (&found.call.task, &found.call.args), (&job.call.task, &job.call.args))
+                    .map(|()| job.call.id)
             }
-            None => Ok(()),
+            None => Ok(job.call.id),
         },
         newer if newer > schema::FORMAT => {
             Err(Error::NewerStore { store: shown(), found: newer, known: schema::FORMAT })
@@ -98,6 +102,15 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
             store: shown(),
             why: "its tables are those of an older qtasks; open it once as the store".to_owned(),
         }),
+    }
+}
+
+/// Enqueues a job that has a key, unless another one holds that; gives the job of the call, or why it is refused.
+fn enqueue_or_join(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<Result<JobId>> {
+    match keys::claim(transaction, job)? {
+        Claimed::New => insert(transaction, job).map(|_| Ok(job.call.id)),
+        Claimed::Joined(holder) => Ok(Ok(holder)),
+        Claimed::Refused(holder) => Ok(Err(Error::duplicate(job, holder))),
     }
 }
 
@@ -130,7 +143,7 @@ mod tests {
     };
 
     fn enqueue_here(transaction: &Transaction<'_>, job: &NewJob) -> Result<()> {
-        enqueue_in(transaction, &path(transaction)?, job)
+        enqueue_in(transaction, &path(transaction)?, job).map(drop)
     }
 
     #[tokio::test]

@@ -46,8 +46,10 @@ pub(super) fn new_job() -> NewJob {
             enqueued: NOW,
             expires: None,
             trace: None,
+            key: None,
         },
         due: NOW,
+        unique: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) const INSERT_JOB: &str =
     "INSERT INTO qtasks_jobs (id, lane, rank, state, counted, due, max_time, enqueued, args, worker, attempt, more)
      VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT (id) DO NOTHING";
 pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
+pub(super) const DELETE_ARGS: &str = "DELETE FROM qtasks_args WHERE job = ?1";
 pub(super) const INSERT_EXPIRING: &str = "INSERT OR IGNORE INTO qtasks_expiring (at, job) VALUES (?1, ?2)";
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
@@ -154,6 +155,11 @@ statements! {
     delete_expiring = "DELETE FROM qtasks_expiring WHERE at = ?1 AND job = ?2";
     first_attempt = "SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number LIMIT 1";
 
+    key_of = "SELECT l.task, json_extract(j.more, '$.key') FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane
+              WHERE j.id = ?1 AND j.more LIKE '{%' AND json_extract(j.more, '$.key') IS NOT NULL";
+    delete_key = "DELETE FROM qtasks_keys WHERE task = ?1 AND key = ?2 AND job = ?3 AND (until IS NULL OR until < ?4)";
+    delete_old_keys = "DELETE FROM qtasks_keys WHERE until < ?1 AND NOT EXISTS (SELECT 1 FROM qtasks_jobs WHERE id = qtasks_keys.job)";
+
     note_version = "SELECT version FROM qtasks_notes WHERE kind = ?1 AND name = ?2";
     write_note = "INSERT OR REPLACE INTO qtasks_notes (kind, name, version, value, until) VALUES (?1, ?2, ?3, ?4, ?5)";
     rate = "SELECT numbers FROM qtasks_rates WHERE span = ?1 AND start = ?2 AND queue = ?3 AND task = ?4";
@@ -169,7 +175,7 @@ statements! {
     delete_ends = "DELETE FROM qtasks_ends WHERE number = ?1";
     ended = "SELECT ended_at, steps, memos, lane, state FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
-    delete_args = "DELETE FROM qtasks_args WHERE job = ?1";
+    delete_args = DELETE_ARGS;
     delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";
     delete_steps = "DELETE FROM qtasks_strips WHERE job = ?1 AND first < ?2";
     insert_pruned = "INSERT OR IGNORE INTO qtasks_pruned (job) VALUES (?1)";

@@ -31,12 +31,15 @@ use super::{
     url::StoreUrl,
 };
 use crate::store::{
-    Ask, Budget, Expired, Find, FreeSlots, Home, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
+    Ask, Budget, Expired, Find, FreeSlots, Home, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier, Page,
     PendingStep, Placement, Presence, Rate, RateSpan, Record, Renewed, Scheme, Settlement, Store, Transacted, Written,
 };
 use crate::{
     error::{Error, Result},
-    model::job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
+    model::{
+        job::{Attempt, Counts, Job, JobId, Lease, Memo, NewJob, Standing, Step, WorkerId},
+        unique::Holder,
+    },
 };
 
 inventory::submit! {
@@ -117,8 +120,13 @@ impl fmt::Debug for Sqlite {
 
 #[async_trait]
 impl Store for Sqlite {
-    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<()> {
-        self.writer.queue.ask(Enqueue(jobs)).await
+    async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
+        self.writer.queue.ask(Enqueue(jobs)).await?
+    }
+
+    async fn holder(&self, task: &str, key: &str) -> Result<Option<Holder>> {
+        let (task, key) = (task.to_owned(), key.to_owned());
+        self.readers.read("read who holds a key", move |tables| read::holder_of(tables, &task, &key)).await
     }
 
     async fn lease(&self, ask: Ask) -> Result<Leased> {

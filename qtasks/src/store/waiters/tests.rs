@@ -21,6 +21,7 @@ fn new_job(task: &str, priority: i16) -> NewJob {
         enqueued: NOW,
         expires: None,
         trace: None,
+        key: None,
     })
 }
 

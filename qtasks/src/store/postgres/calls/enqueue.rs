@@ -8,12 +8,14 @@ use std::{
 use futures::future::BoxFuture;
 use tokio_postgres::types::Type;
 
+use super::keys;
+use crate::error::Result;
 use crate::model::{
     job::{JobId, Lease, NewJob, WorkerId},
     json::Json,
 };
 use crate::store::{
-    Changes,
+    Changes, Joined,
     more::more,
     postgres::{
         batcher::BatchedCall,
@@ -27,16 +29,18 @@ use crate::store::{
 pub(crate) struct Enqueue(pub(crate) Vec<NewJob>);
 
 impl BatchedCall for Enqueue {
-    type Answer = ();
+    /// The error where a job is refused.
+    type Answer = Result<Vec<Joined>>;
     const DOING: &'static str = "enqueue jobs";
 
     fn weight(&self) -> usize {
         self.0.len()
     }
 
-    fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<()>, Fault>> {
+    fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
-            let jobs = in_order(calls.iter().flat_map(|call| &call.0));
+            let has_keys = |call: &&Self| call.0.iter().any(keys::is_unique);
+            let jobs = in_order(calls.iter().filter(|call| !has_keys(call)).flat_map(|call| &call.0));
             let assignment = shared.waiters.assign(&jobs).await;
             let workers = &assignment.workers;
             let came = enqueue(&shared.database, &jobs, workers).await;
@@ -54,9 +58,36 @@ impl BatchedCall for Enqueue {
             let leased: HashSet<_> = rows.into_iter().flat_map(|row| row.jobs).collect();
             shared.broadcast.notifier.notify(&Changes::progressed(leased.iter().copied()));
             assignment.answer(&leased);
-            Ok(calls.iter().map(drop).collect())
+            let mut answers = Vec::with_capacity(calls.len());
+            for call in calls {
+                answers.push(if has_keys(&call) { enqueue_or_join(shared, &call.0).await? } else { Ok(Vec::new()) });
+            }
+            Ok(answers)
         })
     }
+}
+
+/// Enqueues jobs of which some have keys, in a transaction of their own.
+async fn enqueue_or_join(shared: &Shared, jobs: &[NewJob]) -> Result<Result<Vec<Joined>>, Fault> {
+    let transaction = shared.database.begin().await?;
+    let jobs: Vec<_> = jobs.iter().collect();
+    let claimed = match keys::claim(&transaction, &jobs, true).await? {
+        Ok(claimed) => claimed,
+        Err(refused) => {
+            transaction.roll_back().await?;
+            return Ok(Err(refused));
+        }
+    };
+    let new = in_order(claimed.new.iter().map(|new| &**new));
+    let came = async {
+        enqueue_within(&transaction, &new).await?;
+        transaction.commit().await
+    };
+    let came = came.await;
+    shared.of_claimed(&new, &claimed.joined);
+    came?;
+    shared.folding.wrote();
+    Ok(Ok(claimed.joined))
 }
 
 /// The values of `fresh` and `list` for a new job `n`.
@@ -137,6 +168,9 @@ pub(crate) async fn enqueue(
 
 /// Adds the jobs, which are in order, in a transaction. All of them wait.
 pub(crate) async fn enqueue_within(transaction: &Transaction<'_>, jobs: &[&NewJob]) -> Result<(), Fault> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
     let (columns, no_workers) = (Jobs::new(jobs.iter().copied()), Vec::<uuid::Uuid>::new());
     let no_workers = (&no_workers as _, Type::UUID_ARRAY);
     let parameters: Vec<Parameter<'_>> = columns.parameters().into_iter().chain([no_workers]).collect();

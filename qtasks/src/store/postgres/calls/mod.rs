@@ -5,6 +5,7 @@ mod done;
 pub(super) mod enqueue;
 pub(super) mod expire;
 pub(super) mod find;
+pub(super) mod keys;
 pub(super) mod lease;
 pub(super) mod mark;
 pub(super) mod notes;

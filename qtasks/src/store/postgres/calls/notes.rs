@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::enqueue::{enqueue_within, in_order};
+use super::{
+    enqueue::{enqueue_within, in_order},
+    keys,
+};
 use crate::{
     model::job::{NewJob, Version},
     store::{
@@ -81,7 +84,11 @@ async fn change(transaction: &Transaction<'_>, changes: &[NoteChange], jobs: &[&
         }
         delete(transaction, changes).await?;
     }
-    if !jobs.is_empty() {
+    let has_keys = jobs.iter().any(|job| keys::is_unique(job));
+    if has_keys && let Ok(claimed) = keys::claim(transaction, jobs, false).await? {
+        let new: Vec<_> = claimed.new.iter().map(|new| &**new).collect();
+        enqueue_within(transaction, &new).await?;
+    } else {
         enqueue_within(transaction, jobs).await?;
     }
     Ok(Came::Written(Written::Yes))

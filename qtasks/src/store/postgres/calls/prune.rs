@@ -41,6 +41,10 @@ const PRUNE: &str = "
         DELETE FROM qtasks.steps s USING gone WHERE s.job = gone.id AND gone.more <= 1000
     ), memos AS (
         DELETE FROM qtasks.memos m USING gone WHERE m.job = gone.id AND gone.more <= 1000
+    ), keys AS (
+        DELETE FROM qtasks.keys k WHERE (k.task, k.key) IN (
+            SELECT k.task, k.key FROM qtasks.keys k JOIN gone ON k.job = gone.id WHERE k.until IS NULL OR k.until < $1
+            ORDER BY k.task, k.key FOR UPDATE OF k)
     ), large AS (
         INSERT INTO qtasks.remains SELECT id FROM gone WHERE more > 1000 ON CONFLICT DO NOTHING
     )
@@ -69,6 +73,13 @@ const SWEEP: &str = "
     )
     SELECT count(*) > 0 FROM next";
 
+/// Deletes keys that were held for a time, and those that nobody has taken after all.
+const OLD_KEYS: &str = "
+    DELETE FROM qtasks.keys d WHERE (d.task, d.key) IN (
+        SELECT k.task, k.key FROM qtasks.keys k WHERE k.job IS NULL
+            OR k.until < $1 AND NOT EXISTS (SELECT FROM qtasks.jobs j WHERE j.id = k.job)
+        ORDER BY k.task, k.key FOR UPDATE OF k)";
+
 /// The most jobs that one statement deletes.
 const AT_ONCE: usize = 500;
 
@@ -91,6 +102,8 @@ pub(crate) async fn prune(shared: &Shared, finished: Timestamp, dead: Timestamp,
             }
         }
     }
+    let before = encoding::millis(finished);
+    shared.database.query(OLD_KEYS, &[(&before, Type::INT8)]).await?;
     shared.folding.fold(&shared.database).await;
     Ok(deleted)
 }

@@ -6,7 +6,10 @@ use futures::future::BoxFuture;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
-use super::done::{self, SETTLE_DONE};
+use super::{
+    done::{self, SETTLE_DONE},
+    keys,
+};
 use crate::store::postgres::{
     batcher::{BatchedCall, dealt_out},
     encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
@@ -121,6 +124,9 @@ const SETTLE_AND_TRIM: &str = settle!(
 
 /// Writes the settlements, and says of each in order whether it was written. All are written at once.
 pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
+    if let Some(at) = settlements.iter().position(|settlement| lives_again(settlement)) {
+        return Box::pin(settle_around(database, settlements, at)).await;
+    }
     let mut written = vec![Written::Fenced; settlements.len()];
     let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
         for row in rows {
@@ -147,6 +153,42 @@ pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
         }
     }
     Ok(written)
+}
+
+/// Whether a job that had ended is to wait again.
+fn lives_again(settlement: &Settlement) -> bool {
+    matches!(settlement.hold, Hold::Seen { state, .. } if state.is_ended()) && !settlement.outcome.next.is_ended()
+}
+
+/// Writes settlements of which one, at a certain place, has a job that had ended wait again: in a transaction of its own, for the job
+/// may have a key.
+async fn settle_around(database: &Database, settlements: &[&Settlement], at: usize) -> Result<Vec<Written>, Fault> {
+    let mut written = settle(database, &settlements[..at]).await?;
+    written.push(settle_again(database, settlements[at]).await?);
+    written.extend(settle(database, &settlements[at + 1..]).await?);
+    Ok(written)
+}
+
+async fn settle_again(database: &Database, settlement: &Settlement) -> Result<Written, Fault> {
+    let (transaction, job) = (database.begin().await?, settlement.job());
+    let key = keys::key_of(&transaction, job).await?;
+    let key = key.as_ref().map(|(task, key)| (&**task, &**key));
+    if let Some(key) = key
+        && !keys::may_live_again(&transaction, job, key).await?
+    {
+        transaction.roll_back().await?;
+        return Ok(Written::Fenced);
+    }
+    let columns = Columns::new(&[(0, settlement)]);
+    if transaction.query(columns.sql(), &columns.parameters()).await?.is_empty() {
+        transaction.roll_back().await?;
+        return Ok(Written::Fenced);
+    }
+    if let Some(key) = key {
+        keys::retake(&transaction, job, key).await?;
+    }
+    transaction.commit().await?;
+    Ok(Written::Yes)
 }
 
 /// The lease that a settlement ends.

@@ -1,5 +1,6 @@
 //! The calls of the store: what each sends to the server, and what the answer means.
 
+pub(super) mod claim;
 pub(super) mod counts;
 pub(super) mod enqueue;
 pub(super) mod expire;

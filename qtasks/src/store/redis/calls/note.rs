@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use redis::cmd;
 
-use super::enqueue::Batch;
+use super::{claim::add_keys, enqueue::Batch};
 use crate::{
     model::job::NewJob,
     store::{
@@ -34,6 +34,7 @@ pub(crate) async fn note(batcher: &Arc<Batcher>, changes: &[NoteChange], jobs: &
             NoteChange::Delete { seen, .. } => _ = call.arg(&seen.to_bytes()).arg("").arg(""),
         }
     }
+    add_keys(&mut call, jobs, false);
     Batch::of(jobs).add_to(&mut call, link);
     if !batcher.ask::<bool>(call).await? {
         return Ok(Written::Fenced);

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use redis::{Cmd, Value, cmd};
 
 use crate::{
-    model::job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
+    model::{
+        job::{Attempt, Counts, Job, JobId, Memo, Standing, Step},
+        unique::{Holder, HolderState},
+    },
     store::{
         Lane,
         redis::{
@@ -44,6 +47,21 @@ pub(crate) async fn standing(link: &Link, id: JobId) -> Read<Option<(Standing, C
         return Ok(None);
     }
     Parts::of([&job, &standing, &counts])?.map(|parts| encoding::standing(&parts)).transpose()
+}
+
+/// The job that has taken a key last.
+pub(crate) async fn holder(link: &Link, task: &str, key: &str) -> Read<Option<Holder>> {
+    let name = format!("{task} {key}");
+    let taken: Option<Vec<u8>> = link.ask(cmd("HGET").arg(link.key_of_keys()).arg(name)).await?;
+    let Some(taken) = taken else { return Ok(None) };
+    let (id, until) = taken.split_last_chunk().ok_or(Fault::Unreadable)?;
+    let (id, until) = (encoding::job_id(id)?, i64::from_be_bytes(*until));
+    let there = job(link, id).await?.map(|job| HolderState {
+        state: job.standing.state.kind(),
+        attempt: job.standing.attempt,
+        enqueued: job.call.enqueued,
+    });
+    Ok(Some(Holder { job: id, until: (until > 0).then(|| encoding::time(until)), there }))
 }
 
 pub(crate) async fn due_lanes(link: &Link, now: Timestamp) -> Read<Vec<Lane>> {

@@ -32,7 +32,7 @@ pub(crate) const fn rank(priority: i16) -> i16 {
 }
 
 /// A job that waits for the first time, as bytes.
-pub(crate) fn new_job(NewJob { call, due }: &NewJob) -> Vec<u8> {
+pub(crate) fn new_job(NewJob { call, due, .. }: &NewJob) -> Vec<u8> {
     let lane = lane(&call.queue, &call.task);
     let max_time = call.max_time.map_or(-1, limit_millis);
     let more = more(call).filter(|more| more.len() <= usize::from(u16::MAX)).unwrap_or_default();
@@ -125,6 +125,7 @@ fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
         enqueued: time(enqueued),
         expires: None,
         trace: None,
+        key: None,
     };
     read_more(&mut call, Some(more));
     Ok(call)
@@ -229,6 +230,7 @@ mod tests {
             enqueued: time(1_000),
             expires,
             trace: trace.map(str::to_owned),
+            key: None,
         })
     }
 

@@ -1,5 +1,5 @@
 -- ARGV from 2: how many changes; of each the kind and the name of the note, the version that was seen or nothing, the new
--- version or nothing, and the note; and the jobs, as `enqueue` takes them.
+-- version or nothing, and the note; the keys of jobs, as `claim` takes them; and the jobs, as `enqueue` takes them.
 -- Gives whether the changes were made: all of them, or none.
 
 local VERSION = 16
@@ -14,8 +14,10 @@ for at = 3, jobs - 1, 5 do
     end
 end
 -- On a full server notes are changed, but with no jobs: those are refused before anything is written.
-if jobs <= #ARGV then
-    enqueue(jobs, #ARGV)
+local from, skip, joined, late = claim(jobs)
+if from <= #ARGV then
+    enqueue(from, #ARGV, skip)
+    finish(late)
     write_tallies()
 end
 for at = 3, jobs - 1, 5 do
@@ -26,5 +28,5 @@ for at = 3, jobs - 1, 5 do
         insist('HSET', notes, name, ARGV[at + 4])
     end
 end
-notify({}, {}, jobs <= #ARGV, false, jobs > 3)
+notify(holders_of(joined), {}, from <= #ARGV, false, jobs > 3)
 return 1

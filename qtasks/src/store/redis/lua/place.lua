@@ -3,10 +3,7 @@
 
 local id, queue, rank, due = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local job, standing = unpack(call('MGET', JOB .. id, STANDING .. id))
-local NEVER_STARTED = '\0\0\0\0'
--- How a job stands that waits for the first time, but for when it is due.
-local NEW = string.rep('\0', 34) .. struct.pack('>BI4', 255, 0)
-if not job or standing and (standing:byte() ~= WAITING or standing:sub(3, 6) ~= NEVER_STARTED) then
+if not job or not never_started(standing) then
     return 0
 end
 begin_though_full()
@@ -25,24 +22,9 @@ local function new_lane()
     return #name .. ':' .. name .. lane:sub(#size + tonumber(size) + 2)
 end
 
--- Further behind in line it is passed over when its turn comes: how it stands says that it is not there.
-if not standing and call('LINDEX', key('line:', lane), 0) == id then
-    call('LPOP', key('line:', lane))
-end
-for _, where in ipairs({ 'ready:', 'suspects:', 'later:' }) do
-    call('ZREM', key(where, lane), id)
-end
-
+take_out(id, lane, standing)
 local to = new_lane()
-call('SET', JOB .. id, struct.pack('>hi8', rank, due) .. times .. of_more .. struct.pack('>I2', #to) .. to .. job:sub(31 + length))
-standing = standing or NEW
-call('SET', STANDING .. id, standing:sub(1, 26) .. struct.pack('>i8', due) .. standing:sub(35))
--- The next lease lets it in among the others, if it is due then.
-wait('later:', to, { due, id })
-local expires = expiry(job)
-if expires then
-    call('ZADD', key('expiring'), due + expires, id)
-end
+put(id, struct.pack('>hi8', rank, due) .. times .. of_more .. struct.pack('>I2', #to) .. to .. job:sub(31 + length), standing, to, due)
 tally(WAITING, lane, -1)
 tally(WAITING, to, 1)
 write_tallies()

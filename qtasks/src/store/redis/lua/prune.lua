@@ -4,6 +4,21 @@
 local limit, looked, gone, lanes = tonumber(ARGV[4]), 0, {}, {}
 local STATES = { finished = { [DONE] = true, [CANCELLED] = true }, dead = { [DEAD] = true } }
 
+local before_all = tonumber(ARGV[2])
+
+-- Lets go of the key of a job that it has taken last, unless it is held for a time still.
+local function let_key_go(id)
+    local job = with_more(id)
+    local name = job and key_of(job)
+    if not name then
+        return
+    end
+    local holder, until_ = holder_of(name)
+    if holder == id and until_ < before_all then
+        call('HDEL', key('keys'), name)
+    end
+end
+
 -- Deletes a job, unless it has run again since.
 local function prune(id, where, before)
     local standing = call('GETRANGE', STANDING .. id, 0, 33)
@@ -17,6 +32,7 @@ local function prune(id, where, before)
         if state == DEAD then
             call('ZREM', key('dead_ids'), id)
         end
+        let_key_go(id)
         delete(id)
         gone[#gone + 1] = id
     end
@@ -59,6 +75,15 @@ local function trim(latest)
         call_all('ZADD', key('jobs'), stay)
         call('LPOP', key('ids'), count)
     end
+end
+
+-- Lets go of keys that were held for a time.
+for _, name in ipairs(call('ZRANGEBYSCORE', key('key_times'), '-inf', '(' .. ARGV[2], 'LIMIT', 0, limit)) do
+    local holder, until_, _, is_there = holder_of(name)
+    if holder and not is_there and until_ < before_all then
+        call('HDEL', key('keys'), name)
+    end
+    call('ZREM', key('key_times'), name)
 end
 
 write_tallies()

@@ -27,6 +27,9 @@ local function found(hold, lease, to)
     if not standing and call('EXISTS', JOB .. id) == 0 then
         return false
     end
+    if state > RUNNING and to <= RUNNING and not may_live_again(id) then
+        return false
+    end
     local _, lane = rank_and_lane(id)
     if state == RUNNING then
         lane = lane_it_runs_in(standing)

@@ -96,7 +96,7 @@ async fn what_was_enqueued_after_a_worker_read_its_clock_comes_first() {
     let ask = ask(1);
     let pending = asked(&store, ask.clone(), 9);
     let enqueued = NOW + SignedDuration::from_millis(1);
-    let jobs = [(); 2].map(|()| NewJob { call: JobCall { enqueued, ..new_job().call }, due: enqueued });
+    let jobs = [(); 2].map(|()| NewJob { call: JobCall { enqueued, ..new_job().call }, due: enqueued, unique: None });
     store.enqueue(vec![jobs[0].clone()]).await.unwrap();
     let leased = store.lease(ask.clone()).await.unwrap();
     assert_eq!((leased.jobs, leased.next_due), (vec![], Some(enqueued)), "by the worker's clock it is not due yet");

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use futures::future::join_all;
+use futures::{TryFutureExt as _, future::join_all};
 
 use super::{command::Write, tables::Tables};
 use crate::{
@@ -99,7 +99,7 @@ async fn commands_that_wait_together_share_a_transaction() {
     let (_folder, store) = store().await;
     store.enqueue(vec![new_job()]).await.unwrap();
     let before = commits(&store.writer.files.url.log());
-    let answers = together(&store, (0..100).map(|_| store.enqueue(vec![new_job()]))).await;
+    let answers = together(&store, (0..100).map(|_| store.enqueue(vec![new_job()]).map_ok(drop))).await;
     assert!(answers.iter().all(Result::is_ok));
     assert_eq!(commits(&store.writer.files.url.log()) - before, 1);
     assert_eq!(lease(&store, 200).await.len(), 101);
@@ -110,7 +110,7 @@ async fn a_lease_waits_for_what_is_enqueued_in_its_transaction() {
     let (_folder, store) = store().await;
     let leases = AtomicUsize::new(0);
     let change = async |enqueues| match enqueues {
-        true => store.enqueue(vec![new_job()]).await.unwrap(),
+        true => drop(store.enqueue(vec![new_job()]).await.unwrap()),
         false => _ = leases.fetch_add(lease(&store, 9).await.len(), Relaxed),
     };
     together(&store, [false, true, true].map(change)).await;
@@ -152,7 +152,7 @@ async fn a_change_that_fails_does_not_hurt_its_neighbours() {
     let change = async |number| match number {
         3 => chain(&store.writer.queue.ask(Sql("INSERT INTO nowhere VALUES (1)".into())).await.unwrap_err()),
         5 => chain(&store.writer.queue.ask(Panic).await.unwrap_err()),
-        _ => store.enqueue(vec![new_job()]).await.map(|()| "enqueued".to_owned()).unwrap(),
+        _ => store.enqueue(vec![new_job()]).await.map(|_| "enqueued".to_owned()).unwrap(),
     };
     let said = together(&store, (0..8).map(change)).await;
     let enqueued = said.iter().filter(|said| *said == "enqueued").count();
@@ -205,7 +205,7 @@ async fn a_database_that_stays_locked_is_reported_and_used_again_later() {
 }
 
 async fn together_locked(store: &Sqlite, count: usize) -> Vec<Result<()>> {
-    join_all((0..count).map(|_| store.enqueue(vec![new_job()]))).await
+    join_all((0..count).map(|_| store.enqueue(vec![new_job()]).map_ok(drop))).await
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! New jobs, on their way into the tables or straight to a worker.
 
-use crate::model::job::NewJob;
+use super::keys::{self, Claimed};
 use crate::store::sqlite::{
     batcher::{
         command::Write,
@@ -9,11 +9,17 @@ use crate::store::sqlite::{
     encoding,
     error::Fault,
 };
+use crate::{
+    error::Result,
+    model::job::NewJob,
+    store::{Changes, Joined},
+};
 
 pub(crate) struct Enqueue(pub(crate) Vec<NewJob>);
 
 impl Write for Enqueue {
-    type Outcome = ();
+    /// The error where a job is refused.
+    type Outcome = Result<Vec<Joined>>;
     const DOING: &'static str = "enqueue jobs";
 
     fn weight(&self) -> usize {
@@ -24,22 +30,43 @@ impl Write for Enqueue {
         true
     }
 
-    fn apply(&self, tables: &mut Tables<'_>) -> Result<(), Fault> {
-        Ok(enqueue(tables, &self.0)?)
+    fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault> {
+        Ok(match keys::refusal(tables.connection, &self.0)? {
+            Some(refused) => Err(refused),
+            None => Ok(enqueue(tables, &self.0)?),
+        })
     }
 }
 
-/// Inserts the jobs, or keeps them for the leases that come last in this transaction.
-pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Result<()> {
+/// Inserts the jobs, or keeps them for the leases that come last in this transaction. Gives those that were not, for another one holds
+/// their key.
+pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Result<Vec<Joined>> {
+    let mut joined = Vec::new();
     for job in jobs {
         let lane = tables.lane(&job.call.queue, &job.call.task)?;
         tables.reach(encoding::millis(job.call.enqueued));
+        if keys::of_new(job).is_some() {
+            joined.extend(enqueue_or_join(tables, lane, job)?);
+            continue;
+        }
         match &mut tables.fresh {
             Some(fresh) => fresh.push(Fresh { lane, job: job.clone() }),
             None => tables.insert(lane, job)?,
         }
     }
-    Ok(())
+    Ok(joined)
+}
+
+/// Inserts a job, unless another one holds its key: then gives that. It goes into the tables at once, for the next may have the same key.
+fn enqueue_or_join(tables: &mut Tables<'_>, lane: i64, job: &NewJob) -> rusqlite::Result<Option<Joined>> {
+    match keys::claim(tables.connection, job)? {
+        Claimed::New => tables.insert(lane, job).map(|()| None),
+        Claimed::Joined(holder) | Claimed::Refused(holder) => {
+            // It may have been replaced.
+            tables.changes.add(Changes::placed(holder));
+            Ok(Some(Joined { job: job.call.id, holder }))
+        }
+    }
 }
 
 #[cfg(test)]

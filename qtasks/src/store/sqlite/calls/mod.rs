@@ -5,6 +5,7 @@ pub(super) mod count;
 pub(super) mod enqueue;
 pub(super) mod expire;
 pub(super) mod find;
+pub(super) mod keys;
 pub(super) mod lease;
 pub(super) mod note;
 pub(super) mod place;

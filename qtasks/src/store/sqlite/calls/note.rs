@@ -46,7 +46,7 @@ impl Write for ChangeNotes {
             }
         }
         self.changes.iter().try_for_each(|change| make(&mut tables.sql, change))?;
-        enqueue(tables, &self.jobs)?;
+        _ = enqueue(tables, &self.jobs)?;
         tables.changes.add(Changes::noted(&self.changes, &self.jobs));
         Ok(Written::Yes)
     }

@@ -53,10 +53,11 @@ impl Write for Prune {
         if old.iter().any(|job| job.steps > 0) {
             tables.move_steps()?;
         }
+        tables.sql.delete_old_keys.execute([encoding::millis(self.finished)])?;
         let mut jobs = 0;
         for job in &old {
             if room > 0 {
-                room -= 1 + delete_job(&mut tables.sql, job)?;
+                room -= 1 + delete_job(&mut tables.sql, job, encoding::millis(self.finished))?;
                 tables.tally.add(job.lane, job.kind, -1);
                 jobs += 1;
             } else {
@@ -120,11 +121,19 @@ impl Old {
         });
         found.optional()
     }
+
+    /// The name of its task and its key, if it has one.
+    fn key(&self, sql: &mut Statements<'_>) -> rusqlite::Result<Option<(String, String)>> {
+        sql.key_of.query_row([self.id.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
+    }
 }
 
-/// Deletes a job, and its steps and memos when they are few; gives how many these were.
-fn delete_job(sql: &mut Statements<'_>, old: &Old) -> rusqlite::Result<i64> {
+/// Deletes a job, and its steps and memos when they are few; gives how many these were. A key that it holds for a time stays taken.
+fn delete_job(sql: &mut Statements<'_>, old: &Old, finished: i64) -> rusqlite::Result<i64> {
     let job = old.id.to_bytes();
+    if let Some((task, key)) = old.key(sql)? {
+        sql.delete_key.execute(params![task, key, job, finished])?;
+    }
     sql.delete_job.execute([job])?;
     sql.delete_args.execute([job])?;
     sql.delete_attempts.execute([job])?;

@@ -1,10 +1,13 @@
 //! What is read from the tables, and how.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{
-    model::job::{Attempt, Counts, Job, JobId, Memo, Standing, WorkerId},
+    model::{
+        job::{Attempt, Counts, Job, JobId, Memo, Standing, WorkerId},
+        unique::{Holder, HolderState},
+    },
     store::{
         FIRST_ATTEMPTS, LAST_ATTEMPTS, Lane,
         sqlite::encoding::{self, job_columns, standing_columns},
@@ -30,6 +33,26 @@ pub(crate) const JOB: &str = concat!(
 
 pub(crate) fn job(connection: &Connection, id: JobId) -> rusqlite::Result<Option<Job>> {
     connection.prepare_cached(JOB)?.query_row([id.to_bytes()], encoding::job).optional()
+}
+
+pub(crate) const HOLDER: &str = "SELECT k.job, k.until, j.state, j.attempt, j.enqueued
+     FROM qtasks_keys AS k LEFT JOIN qtasks_jobs AS j ON j.id = k.job WHERE k.task = ?1 AND k.key = ?2";
+
+/// Reads the columns of [`HOLDER`].
+pub(crate) fn holder(row: &Row<'_>) -> rusqlite::Result<Holder> {
+    let there = match row.get::<_, Option<i16>>(2)? {
+        Some(_) => Some(HolderState {
+            state: encoding::state_kind(row, 2)?,
+            attempt: row.get(3)?,
+            enqueued: encoding::time(row.get(4)?),
+        }),
+        None => None,
+    };
+    Ok(Holder { job: encoding::job_id(row, 0)?, until: row.get::<_, Option<i64>>(1)?.map(encoding::time), there })
+}
+
+pub(crate) fn holder_of(connection: &Connection, task: &str, key: &str) -> rusqlite::Result<Option<Holder>> {
+    connection.prepare_cached(HOLDER)?.query_row([task, key], holder).optional()
 }
 
 pub(crate) const STANDING: &str = concat!("SELECT ", standing_columns!(), " FROM qtasks_jobs AS j WHERE j.id = ?1");

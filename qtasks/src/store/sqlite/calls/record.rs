@@ -46,7 +46,7 @@ fn append(tables: &mut Tables<'_>, record: &Record, new: &mut New) -> Result<Wri
     {
         report(sql, record)?;
         new.add(sql, record.lease.job.to_bytes(), record.steps.iter())?;
-        enqueue(tables, &record.jobs)?;
+        _ = enqueue(tables, &record.jobs)?;
         return Ok(Written::Yes);
     }
     let Lease { job, attempt, worker } = record.lease;
@@ -63,7 +63,7 @@ fn append(tables: &mut Tables<'_>, record: &Record, new: &mut New) -> Result<Wri
     report(sql, record)?;
     insert_memos(sql, record.lease.job, &new_memos)?;
     new.add(sql, record.lease.job.to_bytes(), new_steps.iter().copied())?;
-    enqueue(tables, &record.jobs)?;
+    _ = enqueue(tables, &record.jobs)?;
     Ok(Written::Yes)
 }
 

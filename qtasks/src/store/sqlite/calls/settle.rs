@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::{Statement, params};
 
+use super::keys;
 use crate::store::sqlite::{
     batcher::{command::Write, tables::Tables},
     encoding::{self, NextColumns},
@@ -48,6 +49,14 @@ fn settle(
         return Ok(Written::Fenced);
     }
     let next = NextColumns::new(&settlement.outcome.next, settlement.now);
+    let mut keyed = None;
+    if matches!(settlement.hold, Hold::Seen { state, .. } if state.is_ended()) && !settlement.outcome.next.is_ended() {
+        let (may, call) = keys::may_live_again(tables.connection, settlement.job())?;
+        if !may {
+            return Ok(Written::Fenced);
+        }
+        keyed = call;
+    }
     if update(&mut tables.sql, settlement, &next)? == 0 {
         return Ok(Written::Fenced);
     }
@@ -55,6 +64,9 @@ fn settle(
         Hold::Lease(_) | Hold::Silent { .. } => StateKind::Running,
         Hold::Seen { state, .. } => state,
     };
+    if let Some(call) = keyed {
+        keys::retake(tables.connection, &call)?;
+    }
     let to = settlement.outcome.next.kind();
     tables.count_settled(settlement.job(), from, to)?;
     list_dead(&mut tables.sql, settlement.job(), from, to)?;

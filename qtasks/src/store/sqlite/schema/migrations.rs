@@ -18,7 +18,8 @@
 /// Programs of format 8 count nothing. Since they do not write `counted`, its constraint keeps them from enqueueing, leasing and settling
 /// jobs, and it says why; and they delete none, for the index of the lists has a new name. `recounts` is how often the counts were mended.
 /// `more` has what few calls have, as one text; before format 10 it was called `trace`. A job that may expire stands in `qtasks_expiring`,
-/// under the time at which that is to be looked at: so it costs other jobs nothing.
+/// under the time at which that is to be looked at: so it costs other jobs nothing. `qtasks_keys` says which job has taken the key of a task
+/// last. The job holds the key until it has ended, and no end writes there.
 /// Dead jobs stand in a table of their own: an index of them, even one that leaves all others out, would cost each change of these.
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -207,6 +208,14 @@ pub(crate) const MIGRATIONS: &[&str] = &[
     ALTER TABLE qtasks_jobs RENAME COLUMN trace TO more;
     PRAGMA writable_schema = OFF;
     CREATE TABLE qtasks_expiring (at INTEGER NOT NULL, job BLOB NOT NULL, PRIMARY KEY (at, job)) WITHOUT ROWID;
+    CREATE TABLE qtasks_keys (
+        task TEXT NOT NULL,
+        key TEXT NOT NULL,
+        job BLOB NOT NULL,
+        until INTEGER,
+        PRIMARY KEY (task, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX qtasks_keys_until ON qtasks_keys (until) WHERE until IS NOT NULL;
 ",
         include_str!("door_with_expiry.sql"),
     ),

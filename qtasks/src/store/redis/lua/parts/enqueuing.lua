@@ -13,16 +13,17 @@ local function append(list, set, score, values, first, last)
     call_all('ZADD', set, scored)
 end
 
--- Sets the keys that stand in ARGV, each before its job; gives the ids of those that were there, if any.
-local function set_new(first, last)
-    local known
+-- Sets the keys that stand in ARGV, each before its job; gives the ids of those that were there, or are to be passed over, if any.
+local function set_new(first, last, skip)
+    local known = skip
     for from = first, last, MOST do
         local to = math.min(from + MOST - 1, last)
-        if call('MSETNX', unpack(ARGV, from, to)) == 0 then
+        if skip or call('MSETNX', unpack(ARGV, from, to)) == 0 then
             known = known or {}
             for index = from, to, 2 do
-                if call('SETNX', ARGV[index], ARGV[index + 1]) == 0 then
-                    known[ARGV[index]:sub(-ID)] = true
+                local id = ARGV[index]:sub(-ID)
+                if known[id] or call('SETNX', ARGV[index], ARGV[index + 1]) == 0 then
+                    known[id] = true
                 end
             end
         end
@@ -33,14 +34,14 @@ end
 -- Enqueues the jobs that stand in ARGV from `at` to `last`: the latest time at which one is due that is so already, and how
 -- many they are; their ids in order; each key and job in turn; and for each lane where in it, its name, how many jobs, or 0
 -- for all, and their ids in order, or for those that are not due or not of the usual rank each rank or time and id in turn. In
--- the lane without a name, `expiring`, stand the times at which jobs expire.
-local function enqueue(at, last)
+-- the lane without a name, `expiring`, stand the times at which jobs expire. Jobs whose ids are in `skip` are left out.
+local function enqueue(at, last, skip)
     local count = tonumber(ARGV[at + 1])
     local jobs, lanes = at + 2 + count, at + 2 + 3 * count
     if ARGV[at] ~= '' then
         reach_to(tonumber(ARGV[at]))
     end
-    local known = set_new(jobs, lanes - 1)
+    local known = set_new(jobs, lanes - 1, skip)
     -- Where new ones of the values stand, of which each `width` end in an id.
     local function new(first, size, width)
         local to = first + size * width - 1

@@ -1,0 +1,65 @@
+//! How jobs with keys are enqueued.
+
+use std::sync::Arc;
+
+use redis::Cmd;
+
+use super::enqueue::Batch;
+use crate::{
+    error::{Error, Result},
+    model::{
+        job::NewJob,
+        unique::{Duplicate, Unique},
+    },
+    store::{
+        Changes, Joined,
+        redis::{batcher::Batcher, encoding, error::Fault},
+    },
+};
+
+fn of_new(new: &NewJob) -> Option<((&str, &str), &Unique)> {
+    Some(((&new.call.task, new.call.key.as_deref()?), new.unique.as_deref()?))
+}
+
+/// Whether a job is to be the only one of its key.
+pub(crate) fn is_unique(new: &NewJob) -> bool {
+    of_new(new).is_some()
+}
+
+/// Adds the keys of jobs to a call.
+pub(crate) fn add_keys(call: &mut Cmd, jobs: &[NewJob], may_be_refused: bool) {
+    call.arg(jobs.iter().filter(|new| is_unique(new)).count());
+    for (new, ((task, key), unique)) in jobs.iter().filter_map(|new| Some((new, of_new(new)?))) {
+        let on_duplicate = match unique.on_duplicate {
+            Duplicate::Refuse if may_be_refused => "refuse",
+            Duplicate::Replace => "replace",
+            Duplicate::Refuse | Duplicate::Join => "join",
+        };
+        let replaces = unique.on_duplicate == Duplicate::Replace;
+        call.arg(&new.call.id.to_bytes()).arg(format!("{task} {key}")).arg(on_duplicate);
+        call.arg(unique.until.map_or(0, encoding::millis)).arg(encoding::millis(new.call.enqueued));
+        call.arg(encoding::millis(new.due));
+        call.arg(unique.put_off.map(|most| encoding::limit_millis(most).to_string()).unwrap_or_default());
+        call.arg(if replaces { encoding::new_job(new) } else { Vec::new() });
+    }
+}
+
+/// Enqueues jobs of which some have keys.
+pub(crate) async fn enqueue(batcher: &Arc<Batcher>, jobs: &[NewJob]) -> Result<Result<Vec<Joined>>, Fault> {
+    let link = &batcher.link;
+    let mut call = link.call(|scripts| &scripts.claim);
+    add_keys(&mut call, jobs, true);
+    Batch::of(jobs).add_to(&mut call, link);
+    let answer: Vec<Vec<u8>> = batcher.ask(call).await?;
+    if let [job, holder, _] = &answer[..] {
+        let (job, holder) = (encoding::job_id(job)?, encoding::job_id(holder)?);
+        let refused = jobs.iter().find(|new| new.call.id == job).ok_or(Fault::Unreadable)?;
+        return Ok(Err(Error::duplicate(refused, holder)));
+    }
+    let joined =
+        |pair: &[Vec<u8>]| Ok(Joined { job: encoding::job_id(&pair[0])?, holder: encoding::job_id(&pair[1])? });
+    let joined = answer.chunks_exact(2).map(joined).collect::<Result<Vec<_>, Fault>>()?;
+    link.notifier.notify(&Changes::enqueued());
+    joined.iter().for_each(|joined| link.notifier.notify(&Changes::placed(joined.holder)));
+    Ok(Ok(joined))
+}
