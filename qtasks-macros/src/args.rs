@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Every option, with a right value for messages about a wrong one.
-const OPTIONS: [(&str, &str); 21] = [
+const OPTIONS: [(&str, &str); 25] = [
     ("name", "\"emails.send\""),
     ("generate_handler", "handle"),
     ("echo", "true"),
@@ -27,6 +27,10 @@ const OPTIONS: [(&str, &str); 21] = [
     ("retry_on", "is_transient"),
     ("max_time", "\"30s\""),
     ("expires", "\"10m\""),
+    ("unique", "\"user, month\""),
+    ("unique_for", "\"1h\""),
+    ("on_duplicate", "\"replace\""),
+    ("debounce", "\"5s..1m\""),
     ("tags", "[\"nightly\", \"billing\"]"),
     ("description", "\"Sends the mails of a day.\""),
     ("on_error", "\"skip\""),
@@ -53,6 +57,11 @@ pub(crate) struct Options {
     pub(crate) retry_on: Option<Given<ExprPath>>,
     pub(crate) max_time: Option<Duration>,
     pub(crate) expires: Option<Duration>,
+    pub(crate) unique: Option<LitStr>,
+    pub(crate) unique_for: Option<Given<Duration>>,
+    pub(crate) on_duplicate: Option<Given<Duplicate>>,
+    /// The time of quiet, and how long a job is put off at most.
+    pub(crate) debounce: Option<Given<(Duration, Duration)>>,
     pub(crate) tags: Vec<LitStr>,
     pub(crate) description: Option<LitStr>,
     pub(crate) on_error: Option<Given<OnError>>,
@@ -100,6 +109,14 @@ pub(crate) enum Checkpoint {
 pub(crate) enum Resume {
     Replay,
     Cursor,
+}
+
+/// What becomes of a call while another job holds its key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duplicate {
+    Join,
+    Replace,
+    Refuse,
 }
 
 /// What becomes of ticks at which no worker ran.
@@ -200,6 +217,10 @@ impl Options {
             "retry_on" => self.retry_on = Some(Given { value: value.function()?, key }),
             "max_time" => self.max_time = Some(value.duration()?),
             "expires" => self.expires = Some(value.duration()?),
+            "unique" => self.unique = Some(value.text()?),
+            "unique_for" => self.unique_for = Some(Given { value: value.duration()?, key }),
+            "on_duplicate" => self.on_duplicate = Some(Given { value: value.on_duplicate()?, key }),
+            "debounce" => self.debounce = Some(Given { value: value.debounce()?, key }),
             "tags" => self.tags = value.texts()?,
             "description" => self.description = Some(value.text()?),
             "on_error" => self.on_error = Some(Given { value: value.on_error()?, key }),
@@ -246,6 +267,9 @@ fn meant(wrong: &str) -> Option<&'static str> {
         "retries" | "max_retries" | "attempts" | "max_attempts" | "max_tries" => return Some("retry"),
         "timeout" | "time_limit" | "deadline" | "max_duration" => return Some("max_time"),
         "expiry" | "expire" | "ttl" | "expires_in" | "discard_after" => return Some("expires"),
+        "unique_by" | "unique_key" | "dedup" | "deduplicate" | "dedupe" | "lock" => return Some("unique"),
+        "unique_until" | "unique_period" | "throttle" => return Some("unique_for"),
+        "on_conflict" => return Some("on_duplicate"),
         "context" | "ctx" | "bind" => return Some("echo"),
         "cron" | "every" | "periodic" | "recurring" => return Some("schedule"),
         "tz" | "zone" => return Some("timezone"),

@@ -1,10 +1,12 @@
 //! The rules that the parts of a task obey together.
 
 use quote::ToTokens as _;
+use syn::ext::IdentExt as _;
 
 use crate::{
     Errors,
-    task::{Role, Task},
+    args::Duplicate,
+    task::{Param, Role, Task},
     types::compact,
 };
 
@@ -16,6 +18,7 @@ impl Task {
         self.check_collection(errors);
         self.check_options(errors);
         self.check_schedule(errors);
+        self.check_unique(errors);
         self.check_shadows(errors);
     }
 
@@ -132,6 +135,53 @@ impl Task {
                 key,
                 format!("`{key}` is for a task with a schedule: add `schedule = \"0 9 * * MON-FRI\"`, or leave it out"),
             );
+        }
+    }
+
+    fn check_unique(&self, errors: &mut Errors) {
+        let options = &self.options;
+        let given = [
+            options.unique_for.as_ref().map(|given| &given.key),
+            options.on_duplicate.as_ref().map(|given| &given.key),
+            options.debounce.as_ref().map(|given| &given.key),
+        ];
+        let Some(unique) = &options.unique else {
+            for key in given.into_iter().flatten().filter(|_| !options.is_meant("unique")) {
+                errors.at(
+                    key,
+                    format!("`{key}` is for a task that is `unique`: add `unique = \"args\"`, or leave it out"),
+                );
+            }
+            return;
+        };
+        if let (Some(debounce), Some(on_duplicate)) = (&options.debounce, &options.on_duplicate)
+            && on_duplicate.value != Duplicate::Replace
+        {
+            errors.at(
+                &debounce.key,
+                "a call of a task with `debounce` replaces the job that waits: leave `on_duplicate` out",
+            );
+        }
+        for name in self.unique_by().into_iter().flatten() {
+            let param = self.params.iter().find(|param| param.ident.unraw() == name);
+            match param {
+                Some(Param { role: Role::Argument, attrs, .. }) if attrs.is_stored_otherwise() => errors.at(
+                    unique,
+                    format!("`{name}` is not stored under its own name: give the calls a `unique_key`, or say `unique = \"args\"`"),
+                ),
+                Some(Param { role: Role::Argument, .. }) => {}
+                Some(_) => errors.at(unique, format!("`{name}` is no argument of a call, which a job could be told by")),
+                None => errors.at(unique, format!("`{name}` is no parameter of `{}`{}", self.ident, self.known_params())),
+            }
+        }
+    }
+
+    fn known_params(&self) -> String {
+        let names: Vec<_> = self.arguments().map(|param| format!("`{}`", param.ident.unraw())).collect();
+        if names.is_empty() {
+            ": it has none; say `unique = \"args\"`".to_owned()
+        } else {
+            format!(": they are {}, or `\"args\"` for all", names.join(", "))
         }
     }
 

@@ -105,6 +105,12 @@ impl Task {
     }
 
     /// The stored arguments.
+    /// The names of the parameters by which calls are told apart; none where all are, or where calls are not.
+    pub(crate) fn unique_by(&self) -> Option<Vec<String>> {
+        let names = self.options.unique.as_ref()?.value();
+        (names != "args").then(|| names.split(',').map(|name| name.trim().to_owned()).collect())
+    }
+
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Param> {
         self.params.iter().filter(|param| matches!(param.role, Role::Argument))
     }
@@ -158,6 +164,14 @@ impl Attributes {
             list.push(attr);
         }
         attrs
+    }
+
+    /// Whether serde is told to store the parameter other than under its name.
+    pub(crate) fn is_stored_otherwise(&self) -> bool {
+        let is_serde = |attribute: &&Attribute| attribute.path().is_ident("serde");
+        let text = |attribute: &Attribute| attribute.to_token_stream().to_string();
+        let otherwise = |text: String| ["rename", "flatten", "skip"].iter().any(|word| text.contains(word));
+        self.inside.iter().filter(is_serde).map(text).any(otherwise)
     }
 
     /// Whether the user wrote docs.

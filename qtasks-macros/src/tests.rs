@@ -75,7 +75,7 @@ expansions! {
 
     all_options: #[qtask(
         name = "emails.send", generate_handler = handle, echo, queue = "mail", priority = -3, retry = 5, backoff = "1s..1h",
-        retry_on = can_mend, max_time = "30s", expires = "10m", tags = ["a", "b"], description = "Sends.", on_error = "fail",
+        retry_on = can_mend, max_time = "30s", expires = "10m", unique = "args", unique_for = "1h", on_duplicate = "refuse", tags = ["a", "b"], description = "Sends.", on_error = "fail",
         checkpoint = "within 10ms", resume = "cursor", crate = renamed::qtasks
     )]
         "async fn send(to: String) -> Result<Vec<i64>, Error> { yield_!(to); Ok(()) }";
@@ -140,17 +140,17 @@ macro_rules! errors {
 errors! {
     an_unknown_option_lists_the_right_ones: #[qtask(prio = 1)] "fn t() {}" => [
         "prio": "unknown option `prio`: did you mean `priority`? the options are name, generate_handler, echo, queue, priority, \
-                 retry, backoff, retry_on, max_time, expires, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
+                 retry, backoff, retry_on, max_time, expires, unique, unique_for, on_duplicate, debounce, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
     ];
 
     another_word_for_an_option_is_understood: #[qtask(max_retries = 1, genrate_handler = f, delay = "1s", echo(true))] "fn t() {}" => [
         "max_retries": "unknown option `max_retries`: did you mean `retry`? the options are name, generate_handler, echo, queue, \
-                        priority, retry, backoff, retry_on, max_time, expires, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
+                        priority, retry, backoff, retry_on, max_time, expires, unique, unique_for, on_duplicate, debounce, tags, description, on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "genrate_handler": "unknown option `genrate_handler`: did you mean `generate_handler`? the options are name, \
-                            generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, expires, tags, description, \
+                            generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, expires, unique, unique_for, on_duplicate, debounce, tags, description, \
                             on_error, checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "delay": "unknown option `delay`: a call has it: `my_task(5).delay(Duration::from_secs(60))`; the options are name, \
-                  generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, expires, tags, description, on_error, \
+                  generate_handler, echo, queue, priority, retry, backoff, retry_on, max_time, expires, unique, unique_for, on_duplicate, debounce, tags, description, on_error, \
                   checkpoint, resume, schedule, timezone, missed, overlap, jitter, crate",
         "echo": "the value of `echo` stands after `=`: `echo = true`",
     ];
@@ -235,6 +235,34 @@ errors! {
 
     values_are_collected_into_a_collection: #[qtask()] "fn t() -> Result<Option<u8>, E> { yield_!(1); Ok(()) }" => [
         "Option<u8>": "a task that yields returns what its values are collected into: `Vec<Option<u8>>`, say, or `Count`",
+    ];
+
+    a_key_is_made_of_arguments: #[qtask(unique = "userr, mailer, month", unique_for = "1h")]
+        "fn t(user: u8, mailer: State<Mailer>, #[serde(rename = \"m\")] month: u8) {}" => [
+        "\"userr, mailer, month\"": "`userr` is no parameter of `t`: they are `user`, `month`, or `\"args\"` for all",
+        "\"userr, mailer, month\"": "`mailer` is no argument of a call, which a job could be told by",
+        "\"userr, mailer, month\"": "`month` is not stored under its own name: give the calls a `unique_key`, or say `unique = \"args\"`",
+    ];
+
+    a_key_of_no_parameters_is_all: #[qtask(unique = "user")] "fn t() {}" => [
+        "\"user\"": "`user` is no parameter of `t`: it has none; say `unique = \"args\"`",
+    ];
+
+    what_is_about_a_key_needs_one: #[qtask(unique_for = "1h", on_duplicate = "replace", debounce = "1s..5s")] "fn t() {}" => [
+        "unique_for": "`unique_for` is for a task that is `unique`: add `unique = \"args\"`, or leave it out",
+        "on_duplicate": "`on_duplicate` is for a task that is `unique`: add `unique = \"args\"`, or leave it out",
+        "debounce": "`debounce` is for a task that is `unique`: add `unique = \"args\"`, or leave it out",
+    ];
+
+    a_debounced_call_replaces: #[qtask(unique = "args", debounce = "1s..5s", on_duplicate = "join")] "fn t(a: u8) {}" => [
+        "debounce": "a call of a task with `debounce` replaces the job that waits: leave `on_duplicate` out",
+    ];
+
+    wrong_values_about_keys: #[qtask(unique = 5, on_duplicate = "ignore", debounce = "5s", unique_for = "0s")] "fn t(a: u8) {}" => [
+        "5": "expected a text in quotes, as in `unique = \"user, month\"`",
+        "\"ignore\"": "expected `\"join\"`, `\"replace\"` or `\"refuse\"`, as in `on_duplicate = \"replace\"`",
+        "\"5s\"": "expected two durations, the quiet that is waited for and how long at most, as in `debounce = \"5s..1m\"`",
+        "\"0s\"": "expected a duration (a whole number above 0 and `ms`, `s`, `m`, `h` or `d`), as in `unique_for = \"1h\"`",
     ];
 
     a_name_outside_ascii_needs_another: #[qtask()] "fn задача() {}" => [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proc_macro2::Span;
 use syn::{Error, Expr, ExprLit, ExprPath, Lit, LitStr, Path, Result, UnOp};
 
-use crate::args::{Backoff, Checkpoint, Missed, OnError, Overlap, Resume};
+use crate::args::{Backoff, Checkpoint, Duplicate, Missed, OnError, Overlap, Resume};
 
 const LONGEST_NAME: usize = 128;
 const LONGEST_CHECKPOINT: Duration = Duration::from_secs(60);
@@ -130,6 +130,25 @@ impl Value {
                 && part.chars().all(|c| c.is_ascii_alphanumeric() || "_+-".contains(c))
         };
         if text.value().split('/').all(is_part) { Ok(text) } else { Err(self.error("the IANA name of a time zone")) }
+    }
+
+    pub(crate) fn on_duplicate(&self) -> Result<Duplicate> {
+        match self.text()?.value().as_str() {
+            "join" => Ok(Duplicate::Join),
+            "replace" => Ok(Duplicate::Replace),
+            "refuse" => Ok(Duplicate::Refuse),
+            _ => Err(self.error("`\"join\"`, `\"replace\"` or `\"refuse\"`")),
+        }
+    }
+
+    pub(crate) fn debounce(&self) -> Result<(Duration, Duration)> {
+        let text = self.text()?.value();
+        let times = text.split_once("..").map(|(quiet, most)| (parse_duration(quiet), parse_duration(most)));
+        match times {
+            Some((Some(quiet), Some(most))) if quiet <= most => Ok((quiet, most)),
+            Some((Some(_), Some(_))) => Err(self.error("the shorter duration first")),
+            _ => Err(self.error("two durations, the quiet that is waited for and how long at most")),
+        }
     }
 
     pub(crate) fn missed(&self) -> Result<Missed> {

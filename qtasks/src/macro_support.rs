@@ -26,9 +26,10 @@ pub use crate::{
         json::{Json, Undecodable},
         retry::Retry,
         schedule::{Missed, Overlap, ScheduleOptions},
+        unique::Duplicate,
     },
     schema::{
-        Checkpoint, Generating, OnError, Resume, ScheduleSchema, TaskExecSchema,
+        Checkpoint, Generating, OnError, Resume, ScheduleSchema, TaskExecSchema, UniqueSchema,
         collect::{Declared, Untyped},
         need::Need,
         returns::{Failure, Fallible, NoResult, Returned},

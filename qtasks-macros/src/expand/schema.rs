@@ -7,7 +7,7 @@ use quote::{ToTokens as _, quote, quote_spanned};
 
 use super::expansion::Expansion;
 use crate::{
-    args::{Backoff, Checkpoint, Missed, Overlap},
+    args::{Backoff, Checkpoint, Duplicate, Missed, Overlap},
     task::{Param, Task},
     types::compact,
 };
@@ -79,6 +79,25 @@ impl Expansion<'_> {
         Some(quote!(.schedule(#new)))
     }
 
+    /// Of what there is one job at a time.
+    fn unique(&self) -> Option<TokenStream> {
+        let (q, options) = (&self.q, &self.task.options);
+        options.unique.as_ref()?;
+        let by = self.task.unique_by().map(|names| quote!(.by(&[#(#names),*])));
+        let on_duplicate = options.on_duplicate.as_ref().map(|given| match given.value {
+            Duplicate::Join => quote!(.on_duplicate(#q::Duplicate::Join)),
+            Duplicate::Replace => quote!(.on_duplicate(#q::Duplicate::Replace)),
+            Duplicate::Refuse => quote!(.on_duplicate(#q::Duplicate::Refuse)),
+        });
+        let lasting =
+            options.unique_for.as_ref().map(|given| duration(given.value)).map(|time| quote!(.lasting(#time)));
+        let debounce = options.debounce.as_ref().map(|given| {
+            let (quiet, most) = (duration(given.value.0), duration(given.value.1));
+            quote!(.debounce(#quiet, #most))
+        });
+        Some(quote!(.unique(#q::UniqueSchema::BY_ALL #by #on_duplicate #lasting #debounce)))
+    }
+
     /// The settings of the options that are plain values.
     pub(super) fn settings(&self) -> TokenStream {
         let (q, options) = (&self.q, &self.task.options);
@@ -87,10 +106,11 @@ impl Expansion<'_> {
         let retry = retry(q, options.retry, options.backoff).map(|retry| quote!(.retry(#retry)));
         let max_time = options.max_time.map(duration).map(|time| quote!(.max_time(#time)));
         let expires = options.expires.map(duration).map(|time| quote!(.expires(#time)));
+        let unique = self.unique();
         let tags = &options.tags;
         let tags = (!tags.is_empty()).then(|| quote!(.tags(&[#(#tags),*])));
         let description = options.description.as_ref().map(|text| quote!(.description(#text)));
-        quote!(#queue #priority #retry #max_time #expires #tags #description)
+        quote!(#queue #priority #retry #max_time #expires #unique #tags #description)
     }
 }
 

@@ -7,7 +7,7 @@ use super::codec::millis;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use crate::model::job::Ending;
 use crate::model::{
-    job::{Attempt, Job, JobId, Lease, StateKind},
+    job::{Attempt, Job, JobId, Lease, NextState, StateKind},
     lifecycle::{self, Outcome, Verdict},
     retry::Retry,
 };
@@ -45,6 +45,16 @@ impl Settlement {
                 && millis(*ended) == millis(self.now)
                 && matches!(self.hold, Hold::Lease(lease) if (lease.attempt, lease.worker) == (*number, *worker))
         })
+    }
+
+    /// When the job is due that is to wait although no attempt at it has ended: it was not started, or is tried again by hand. Its time to
+    /// expire begins anew then.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn due_unstarted(&self) -> Option<Timestamp> {
+        match self.outcome.next {
+            NextState::Waiting { due } if self.attempt.is_none() => Some(due),
+            _ => None,
+        }
     }
 
     /// Gives back a job that was leased and not started.

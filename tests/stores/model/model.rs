@@ -468,6 +468,9 @@ impl Store for Model {
             entry.job.ended.is_none_or(|ended| ended >= limit)
         });
         assert!(before - known.jobs.len() <= limit, "which jobs go first is for each store to say");
+        let Known { jobs, keys, .. } = &mut *known;
+        let is_there = |id: JobId| jobs.iter().any(|entry| entry.job.call.id == id);
+        keys.retain(|(_, job, until)| is_there(*job) || until.is_some_and(|until| until >= finished));
         Ok(before - known.jobs.len())
     }
 

@@ -131,3 +131,16 @@ pub async fn jobs_that_have_expired_are_found_some_at_a_time(store: Arc<dyn Stor
     found.sort();
     assert_eq!(found, ids);
 }
+
+/// A job that has expired and is tried again by hand has its time anew.
+pub async fn a_job_that_has_expired_may_expire_again(store: Arc<dyn Store>) {
+    let store = Subject(store);
+    let id = store.enqueue([expiring(0)]).await[0];
+    store.call_off(id).await;
+    assert_eq!(store.expired(60_000).await, []);
+    let hold = Hold::Seen { job: id, state: StateKind::Cancelled, attempt: 0 };
+    let again = Settlement { hold, outcome: outcome(waiting(70_000)), steps: None, attempt: None, now: at(70_000) };
+    store.settle(again).await;
+    assert_eq!(store.expired(129_999).await, []);
+    assert_eq!(store.expired(130_000).await, [id]);
+}

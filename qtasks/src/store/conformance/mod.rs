@@ -169,6 +169,7 @@ macro_rules! store_conformance {
             a_job_that_has_started_does_not_expire
             a_job_that_is_moved_expires_after_its_new_time
             jobs_that_have_expired_are_found_some_at_a_time
+            a_job_that_has_expired_may_expire_again
             a_job_holds_its_key_until_it_has_ended
             of_calls_at_once_one_makes_the_job
             the_second_of_a_call_joins_the_first

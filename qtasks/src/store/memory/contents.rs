@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     model::{
-        job::{Attempt, Job, JobCall, JobId, NewJob, NextState, Standing, State, StateKind, Suspect, WorkerId},
+        job::{Attempt, Job, JobCall, JobId, NewJob, NextState, State, StateKind, Suspect, WorkerId},
         lifecycle::{Outcome, expire},
         unique::{Claim, Duplicate, Holder, HolderState},
     },
@@ -65,7 +65,8 @@ impl Contents {
         let unique = new.unique.as_ref().filter(|_| !self.jobs.contains_key(&new.call.id))?;
         let key = key_of(new)?;
         let holder = self.holder(&key).filter(|holder| unique.claim(new, holder) == Claim::Refused);
-        let other = || others.iter().find(|other| key_of(other).as_ref() == Some(&key) && other.call.id != new.call.id);
+        let is_new = |other: &&NewJob| other.call.id != new.call.id && !self.jobs.contains_key(&other.call.id);
+        let other = || others.iter().filter(is_new).find(|other| key_of(other).as_ref() == Some(&key));
         let refuses = unique.on_duplicate == Duplicate::Refuse;
         let job = holder.map(|holder| holder.job).or_else(|| Some(other().filter(|_| refuses)?.call.id))?;
         Some(Error::duplicate(new, job))
@@ -107,7 +108,7 @@ impl Contents {
         let JobCall { queue, enqueued, .. } = &entry.job.call;
         let (queue, enqueued) = (queue.clone(), *enqueued);
         entry.job.call = JobCall { id, queue, enqueued, ..new.call };
-        entry.job.standing = Standing::waiting(to_millisecond(due));
+        entry.job.standing.state = State::Waiting { due: to_millisecond(due) };
         self.index.add(entry);
     }
 

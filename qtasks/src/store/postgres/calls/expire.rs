@@ -1,5 +1,7 @@
 //! How jobs are found that have expired.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
@@ -40,8 +42,13 @@ pub(crate) async fn expired(database: &Database, now: Timestamp, limit: usize) -
     let (now, count) = (encoding::millis(now), encoding::count(limit));
     let rows = database.query(EXPIRED, &[(&now, Type::INT8), (&count, Type::INT8)]).await?;
     let mut expired = Expired { more: rows.len() == limit, ..Expired::default() };
+    let mut seen = HashSet::new();
     for row in rows.iter().filter(|row| !matches!(encoding::get::<Option<uuid::Uuid>>(row, 0), Ok(None))) {
-        expired.jobs.push(encoding::job(row)?);
+        let job = encoding::job(row)?;
+        // A job that was moved stands there twice.
+        if seen.insert(job.call.id) {
+            expired.jobs.push(job);
+        }
     }
     Ok(expired)
 }

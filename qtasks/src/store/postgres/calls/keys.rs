@@ -98,7 +98,8 @@ pub(crate) async fn claim<'j>(
     take(keys, &takes).await?;
     for (holder, new, due) in replaces {
         // It may be another job of the same call, which is not there yet.
-        match claimed.new.iter_mut().find(|other| other.call.id == holder) {
+        let is_of_call = takes.iter().any(|(taking, _)| taking.call.id == holder);
+        match claimed.new.iter_mut().find(|other| is_of_call && other.call.id == holder) {
             Some(other) => {
                 let (id, queue, enqueued) = (holder, other.call.queue.clone(), other.call.enqueued);
                 let call = JobCall { id, queue, enqueued, ..new.call.clone() };

@@ -14,7 +14,7 @@ use crate::store::postgres::{
     batcher::{BatchedCall, dealt_out},
     encoding::{self, CANCELLED, DEAD, DONE, LATER, READY},
     error::Fault,
-    pool::{Database, Parameter},
+    pool::{Database, Parameter, Transaction},
     shared::Shared,
 };
 use crate::{
@@ -136,19 +136,22 @@ pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
     };
     match &rounds(settlements, |settlement| settlement.job())[..] {
         [] => {}
-        [only] => note(match done::Columns::of(only) {
-            Some(columns) => database.query(SETTLE_DONE, &columns.parameters()).await?,
-            None => {
-                let columns = Columns::new(only);
-                database.query(columns.sql(), &columns.parameters()).await?
-            }
-        })?,
+        [only] if !settlements.iter().any(|settlement| settlement.due_unstarted().is_some()) => {
+            note(match done::Columns::of(only) {
+                Some(columns) => database.query(SETTLE_DONE, &columns.parameters()).await?,
+                None => {
+                    let columns = Columns::new(only);
+                    database.query(columns.sql(), &columns.parameters()).await?
+                }
+            })?
+        }
         several => {
             let transaction = database.begin().await?;
             for round in several {
                 let columns = Columns::new(round);
                 note(transaction.query(columns.sql(), &columns.parameters()).await?)?;
             }
+            expire_unstarted(&transaction, settlements).await?;
             transaction.commit().await?;
         }
     }
@@ -187,8 +190,24 @@ async fn settle_again(database: &Database, settlement: &Settlement) -> Result<Wr
     if let Some(key) = key {
         keys::retake(&transaction, job, key).await?;
     }
+    expire_unstarted(&transaction, &[settlement]).await?;
     transaction.commit().await?;
     Ok(Written::Yes)
+}
+
+/// Has jobs be looked at that wait and were not started, when they expire by the time at which they are due now.
+async fn expire_unstarted(transaction: &Transaction<'_>, settlements: &[&Settlement]) -> Result<(), Fault> {
+    const EXPIRE: &str = "
+        INSERT INTO qtasks.expiring (at, job)
+        SELECT least(j.due + (j.more::json ->> 'expires')::numeric, 9223372036854775807), j.id
+        FROM qtasks.jobs j WHERE j.id = ANY ($1) AND j.state <= 1 AND left(j.more, 1) = '{' AND j.more::json ->> 'expires' IS NOT NULL
+        ON CONFLICT DO NOTHING";
+    let unstarted = settlements.iter().filter(|settlement| settlement.due_unstarted().is_some());
+    let ids: Vec<_> = unstarted.map(|settlement| encoding::job_id(settlement.job())).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    transaction.query(EXPIRE, &[(&ids, Type::UUID_ARRAY)]).await.map(drop)
 }
 
 /// The lease that a settlement ends.

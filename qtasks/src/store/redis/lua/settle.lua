@@ -133,6 +133,13 @@ end
 local function wait_again(id, where, time, attempt, standing)
     if attempt ~= '' then
         add_attempt(id, attempt)
+    else
+        -- It was not started, or is tried again by hand.
+        local job = with_more(id)
+        local expires = job and expiry(job)
+        if expires then
+            call('ZADD', key('expiring'), time + expires, id)
+        end
     end
     local rank, lane = rank_and_lane(id)
     if lane then

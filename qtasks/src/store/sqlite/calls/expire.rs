@@ -1,5 +1,7 @@
 //! How jobs are found that have expired.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::params;
 
@@ -35,17 +37,19 @@ impl Write for LookForExpired {
             tables.sql.expiring.query_map(params![now, limit], |row| Ok((row.get(0)?, encoding::job_id(row, 1)?)))?;
         let rows: Vec<(i64, JobId)> = rows.collect::<rusqlite::Result<_>>()?;
         let mut expired = Expired { more: rows.len() == self.limit, ..Expired::default() };
+        let mut seen = HashSet::new();
         for (at, id) in rows {
             let bytes = id.to_bytes();
             let was_started = tables.sql.first_attempt.exists([bytes])?;
             let job = read::job(tables.connection, id)?;
             match job.as_ref().map_or(Expiry::Never, |job| Expiry::of(job, was_started, self.now)) {
-                Expiry::Come => {
+                // A job that was moved stands there twice.
+                Expiry::Come if seen.insert(id) => {
                     expired.jobs.extend(job);
                     continue;
                 }
                 Expiry::At(later) => _ = tables.sql.insert_expiring.execute(params![encoding::millis(later), bytes])?,
-                Expiry::Never => {}
+                Expiry::Come | Expiry::Never => {}
             }
             tables.sql.delete_expiring.execute(params![at, bytes])?;
         }

@@ -45,8 +45,13 @@ pub(crate) fn refusal(connection: &Connection, jobs: &[NewJob]) -> rusqlite::Res
         let is_refused = |claim| claim == Claim::Refused;
         let found = holder_of(connection, &new.call.task, key)?.filter(|holder| is_refused(unique.claim(new, holder)));
         let is_same = |other: &&NewJob| other.call.key.as_deref() == Some(key) && other.call.task == new.call.task;
-        let before = || jobs[..index].iter().find(is_same).map(|other| other.call.id).filter(|id| *id != new.call.id);
-        if let Some(job) = found.map(|holder| holder.job).or_else(before) {
+        let mut before = None;
+        for other in jobs[..index].iter().filter(is_same) {
+            if other.call.id != new.call.id && !is_there(connection, other.call.id)? {
+                before = before.or(Some(other.call.id));
+            }
+        }
+        if let Some(job) = found.map(|holder| holder.job).or(before) {
             return Ok(Some(Error::duplicate(new, job)));
         }
     }

@@ -64,6 +64,9 @@ fn settle(
         Hold::Lease(_) | Hold::Silent { .. } => StateKind::Running,
         Hold::Seen { state, .. } => state,
     };
+    if let Some(due) = settlement.due_unstarted() {
+        tables.sql.expire_from.execute(params![settlement.job().to_bytes(), encoding::millis(due)])?;
+    }
     if let Some(call) = keyed {
         keys::retake(tables.connection, &call)?;
     }
