@@ -60,6 +60,10 @@ use proc_macro::TokenStream;
 /// | `backoff = "1s..1h"` | the delays between tries grow from the first to the second; `"5s"` is both | `"1s..1h"` |
 /// | `retry_on = path` | a `fn(&E) -> bool`: whether another try can mend an error of the body | all are tried again |
 /// | `max_time = "30s"` | how long one attempt may last | no limit |
+/// | `unique = "user, month"` | one job at a time for each key, which these arguments make; `"args"`: all of them | each call makes a job |
+/// | `on_duplicate = "replace"` | what becomes of a call while another job has its key: `join`, `replace` or `refuse` | `join` |
+/// | `unique_for = "1h"` | a job holds its key so long after its enqueue at least | until it has ended |
+/// | `debounce = "5s..1m"` | the job waits until no call with its key has come for so long, and so long after its enqueue at most | it does not wait |
 /// | `expires = "10m"` | a job that was not started so long after it was due ends as cancelled | never |
 /// | `tags = ["nightly", "billing"]` | words to find the task by | none |
 /// | `description = "…"` | what the task is for | |

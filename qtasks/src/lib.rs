@@ -103,7 +103,7 @@ pub use self::{
     error::{BoxError, Error, Result},
     execution::{co::Co, context::TaskContext, handler::Handler, state::State, stopped::TaskError},
     model::{
-        card::{TaskCard, WorkerCard},
+        card::{TaskCard, UniqueCard, WorkerCard},
         job, json,
         limits::{Limits, OverLimit},
         pause::{Pause, Scope},

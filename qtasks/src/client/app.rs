@@ -14,11 +14,11 @@ use crate::{
     environment::App,
     error::{Error, Result},
     model::{job::JobId, json::Json, lifecycle::later, limits::check_name},
-    schema::TaskExecSchema,
+    schema::{TaskExecSchema, UniqueSchema},
     store,
     task::{
         Task,
-        call::{AnyCall, CallOptions, Prepared},
+        call::{AnyCall, CallOptions, Prepared, no_key},
     },
     telemetry::trace::linked,
     worker::WorkerBuilder,
@@ -227,18 +227,23 @@ impl QueueTasks {
     /// # Errors
     ///
     /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::Unsupported`] where the store is
-    /// neither on SQLite nor on Postgres.
+    /// neither on SQLite nor on Postgres, and for a call that has a [key](CallOptions::unique_key).
     pub fn statement<C: CallOptions>(&self, call: C) -> Result<Statement> {
         let sql = sql(&self.app.store.home())?;
         let (job, options) = self.app.prepare_in_sql(call)?;
+        if job.unique.is_some() {
+            return Err(Error::Unsupported(
+                "a call with a unique key has no form in SQL; use `enqueue` or `enqueue_in`",
+            ));
+        }
         let (id, task) = (job.id, job.task.into_owned());
         Ok(Statement { sql, id, task, args: job.args.as_str().to_owned(), options: options.to_string() })
     }
 
     /// Enqueues a call of the task named `name`, with the arguments as an object by parameter name; for tools.
     ///
-    /// The task need not be known to this program. Its queue and priority are then those of its [card](crate::TaskCard), if a
-    /// worker on this store has known the task.
+    /// The task need not be known to this program. Its queue, its priority, when it expires and its key are then those of its
+    /// [card](crate::TaskCard), if a worker on this store has known the task.
     ///
     /// # Errors
     ///
@@ -251,7 +256,12 @@ impl QueueTasks {
             .map_err(|source| Error::Encode { what: format!("the arguments of `{name}`"), source: source.into() })?;
         self.app.limits.check_args(&args)?;
         let now = self.app.now();
-        let unique = schema.and_then(|schema| schema.unique).map(|unique| unique.of_args(name, &args)).transpose()?;
+        let rule = match schema {
+            Some(schema) => schema.unique.as_ref().map(UniqueSchema::card),
+            None => card.as_ref().and_then(|card| card.unique.clone()),
+        };
+        let quiet = rule.as_ref().and_then(|rule| rule.quiet);
+        let unique = rule.map(|rule| rule.of_args(&args)).transpose().map_err(|source| no_key(name, source))?;
         let job = Prepared {
             id: JobId::new(),
             has_own_id: false,
@@ -263,7 +273,7 @@ impl QueueTasks {
                 (None, None) => "default".into(),
             },
             args,
-            due: schema.and_then(|schema| schema.unique?.debounce).map_or(now, |(quiet, _)| later(now, quiet)),
+            due: quiet.map_or(now, |quiet| later(now, quiet)),
             max_time: None,
             enqueued: now,
             expires: schema.map_or_else(|| card.as_ref().and_then(|card| card.expires), |schema| schema.expires),

@@ -23,6 +23,7 @@ use crate::{
         json::Json,
         lifecycle::{self, Outcome},
         result::gather,
+        unique::Holder,
     },
     schema::collect::Collection,
     store::{Hold, Settlement, Written},
@@ -266,7 +267,8 @@ impl<C> JobHandle<C> {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongState`] when the job is neither. [`Error::Store`] when the store did not answer in time: then the job
+    /// [`Error::WrongState`] when the job is neither. [`Error::KeyTaken`] when another job has its
+    /// [key](crate::CallOptions::unique_key) by now. [`Error::Store`] when the store did not answer in time: then the job
     /// may or may not be tried again, and its [`status`](Self::status) shows which.
     ///
     /// # Cancel safety
@@ -305,13 +307,27 @@ impl<C> JobHandle<C> {
             match patience.once(store.settle(Arc::new([settlement]))).await {
                 Ok(written) if written == [Written::Yes] => return Ok(()),
                 // The job has moved on since it was read; the decision is made anew.
-                Ok(_) => {}
+                Ok(_) if !standing.state.is_ended() => {}
+                Ok(_) => self.check_key(&mut patience, standing.state.name()).await?,
                 Err(error) if error.is_store_trouble() => {
                     patience.wait(error).await?;
                     before.get_or_insert(self.seen(&standing));
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// Checks that no other job lives that has the key of this one, which has ended and is to live again.
+    async fn check_key(&self, patience: &mut Patience<'_>, state: &'static str) -> Result<()> {
+        let store = &*self.app.store;
+        let found = Box::pin(patience.call(|| store.job(self.id))).await?.ok_or(Error::NoSuchJob(self.id))?;
+        let JobCall { task, key: Some(key), .. } = found.call else { return Ok(()) };
+        let holder = patience.call(|| store.holder(&task, &key)).await?;
+        let lives = |holder: &Holder| holder.there.is_some_and(|there| !there.state.is_ended());
+        match holder.filter(|holder| holder.job != self.id && lives(holder)) {
+            Some(holder) => Err(Error::KeyTaken { id: self.id, task, state, holder: holder.job, key }),
+            None => Ok(()),
         }
     }
 

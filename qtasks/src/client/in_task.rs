@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     environment::App,
-    error::Result,
+    error::{Error, Result},
     execution::{
         context::{Host, TaskContext},
         journal::memo::{Durability, Made},
@@ -151,7 +151,7 @@ impl TaskContext {
         app: Arc<App>,
         job: Prepared,
     ) -> Result<Result<HandleOf<C>>, Stopped> {
-        let own = self.make_once("@id", Durability::Awaited, async { Ok::<_, crate::Error>(job.id.into()) }).await?;
+        let own = self.make_once("@id", Durability::Awaited, async { Ok::<_, Error>(job.id.into()) }).await?;
         let own = match own {
             Ok(own) => own,
             Err(error) => return Ok(Err(error)),

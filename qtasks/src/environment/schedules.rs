@@ -42,7 +42,7 @@ fn of_task(schema: &TaskExecSchema) -> Option<CodeSchedule> {
         args: args.clone(),
         max_time: None,
         expires: schema.expires,
-        unique: schema.unique.and_then(|unique| unique.of_args(schema.name, &args).ok()),
+        unique: schema.unique.and_then(|unique| unique.card().of_args(&args).ok()),
         expression: schedule.expression.to_owned(),
         timezone: schedule.timezone.to_owned(),
         options: schedule.options,

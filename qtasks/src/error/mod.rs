@@ -116,13 +116,23 @@ pub enum Error {
     #[error(transparent)]
     OverLimit(#[from] OverLimit),
 
-    /// Another job of the task holds the key of a call, which is [refused](crate::Duplicate::Refuse) then; or that of a job which was to
-    /// be tried again. Nothing is done.
+    /// Another job of the task holds the key of a call, which is [refused](crate::Duplicate::Refuse) then. Nothing is enqueued.
     #[error("job {job} of `{task}` holds the key `{key}`")]
     Duplicate {
         /// The job that holds the key.
         job: JobId,
         task: String,
+        key: String,
+    },
+
+    /// A job that has ended cannot be tried again, for another one of its task has its key.
+    #[error("job {id} of `{task}` is {state}, and job {holder} holds its key `{key}`: cancel that one first")]
+    KeyTaken {
+        id: JobId,
+        task: String,
+        state: &'static str,
+        /// The job that holds the key.
+        holder: JobId,
         key: String,
     },
 

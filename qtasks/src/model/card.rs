@@ -5,6 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    json::Json,
+    unique::{Duplicate, KeyedCall, key},
+};
+
 /// What a worker says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -46,12 +51,45 @@ pub struct TaskCard {
     /// How long after they were due its jobs are still started for the first time.
     #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
     pub expires: Option<Duration>,
+    /// Of what there is one of its jobs at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<UniqueCard>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+}
+
+/// Of what there is one job of a task at a time: what a card says of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UniqueCard {
+    /// The arguments by which calls are told apart; without them all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Vec<String>>,
+    /// What becomes of a call while another job holds its key.
+    pub on_duplicate: Duplicate,
+    /// For how long after its enqueue a job holds its key at least.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub lasting: Option<Duration>,
+    /// How long each further call puts the job off.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Duration>,
+    /// How long after its enqueue the job is put off at most.
+    #[serde(default, with = "seconds", skip_serializing_if = "Option::is_none")]
+    pub put_off: Option<Duration>,
+}
+
+impl UniqueCard {
+    /// The key of a call with these arguments, and how its job is to hold that.
+    pub(crate) fn of_args(&self, args: &Json) -> Result<Box<KeyedCall>, serde_json::Error> {
+        let by: Option<Vec<&str>> = self.by.as_ref().map(|names| names.iter().map(String::as_str).collect());
+        let key = key::of_args(args, by.as_deref())?;
+        let Self { on_duplicate, lasting, put_off, .. } = self;
+        Ok(Box::new(KeyedCall { key, on_duplicate: *on_duplicate, lasting: *lasting, put_off: *put_off }))
+    }
 }
 
 /// A time in seconds, as the options in SQL have it.

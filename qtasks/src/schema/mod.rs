@@ -7,15 +7,12 @@ pub(crate) mod returns;
 use std::time::Duration;
 
 use self::{collect::Declared, need::Need};
-use crate::{
-    error::Result,
-    model::{
-        job::Shape,
-        json::Json,
-        retry::Retry,
-        schedule::{ScheduleOptions, grammar},
-        unique::{Duplicate, KeyedCall, key},
-    },
+use crate::model::{
+    card::UniqueCard,
+    job::Shape,
+    retry::Retry,
+    schedule::{ScheduleOptions, grammar},
+    unique::Duplicate,
 };
 
 /// What is known of a task before it runs: its name, how it runs, its options, where it stands.
@@ -259,11 +256,11 @@ impl ScheduleSchema {
 }
 
 impl UniqueSchema {
-    /// The key of a call with these arguments, and how its job is to hold that.
-    pub(crate) fn of_args(&self, task: &str, args: &Json) -> Result<Box<KeyedCall>> {
-        let key = key::of_args(task, args, self.fields)?;
-        let put_off = self.debounce.map(|(_, most)| most);
-        Ok(Box::new(KeyedCall { key, on_duplicate: self.on_duplicate, lasting: self.lasting, put_off }))
+    /// What the card of the task says of it.
+    pub(crate) fn card(&self) -> UniqueCard {
+        let (quiet, put_off) = self.debounce.unzip();
+        let by = self.fields.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        UniqueCard { by, on_duplicate: self.on_duplicate, lasting: self.lasting, quiet, put_off }
     }
 }
 

@@ -359,8 +359,10 @@ impl Options {
     fn keyed(&self, schema: &TaskExecSchema, args: &Json) -> Result<Option<Box<KeyedCall>>> {
         let of_task = schema.unique;
         let key = match (&self.unique_key, of_task) {
-            (Some(key), _) => key::named(key.clone())?,
-            (None, Some(of_task)) => key::of_args(schema.name, args, of_task.fields)?,
+            (Some(key), _) => key::named(key.clone()).ok_or(Error::Misuse(NO_KEY))?,
+            (None, Some(of_task)) => {
+                key::of_args(args, of_task.fields).map_err(|source| no_key(schema.name, source))?
+            }
             (None, None) if self.unique_for.is_some() || self.on_duplicate.is_some() || self.debounce.is_some() => {
                 return Err(Error::NoKey { task: schema.name.to_owned() });
             }
@@ -376,6 +378,13 @@ impl Options {
             put_off: debounce.map(|(_, most)| most),
         })))
     }
+}
+
+const NO_KEY: &str = "a unique key is a text that is not empty and has no NUL in it";
+
+/// The error of arguments that no key can be made of.
+pub(crate) fn no_key(task: &str, source: serde_json::Error) -> Error {
+    Error::Encode { what: format!("the unique key of `{task}`"), source: source.into() }
 }
 
 fn encoded<T: Task>(task: &T) -> Result<Json> {

@@ -17,7 +17,7 @@ use crate::{
         job::WorkerId,
         json::Json,
     },
-    schema::TaskExecSchema,
+    schema::{TaskExecSchema, UniqueSchema},
     store::{Note, NoteChange, Written},
 };
 
@@ -53,6 +53,7 @@ fn task_card(schema: &TaskExecSchema) -> Result<(&'static str, Json)> {
         queue: schema.queue.to_owned(),
         priority: schema.priority,
         expires: schema.expires,
+        unique: schema.unique.as_ref().map(UniqueSchema::card),
         description: schema.description.map(str::to_owned),
         tags: schema.tags.iter().map(|tag| (*tag).to_owned()).collect(),
     };

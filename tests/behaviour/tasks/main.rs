@@ -18,6 +18,7 @@ mod page;
 mod panics;
 mod running;
 mod skipping;
+mod unique;
 mod unwinding;
 mod values;
 mod yields;

@@ -146,6 +146,13 @@ async fn a_call_may_say_when_its_job_expires() {
             "a card of no use"
         );
     }
+    let keyed = card("keyed", r#"{"queue":"q","priority":0,"unique":{"on_duplicate":"join"}}"#, None);
+    let change = NoteChange::Write { note: keyed, seen: None };
+    assert_eq!(store.note(vec![change], vec![]).await.unwrap(), Written::Yes);
+    let error = tell(&url, "SELECT qtasks.enqueue('keyed')").unwrap_err();
+    let said =
+        "ERROR:  of `keyed` there is one job at a time for each key, and a call in SQL has no key: enqueue it in Rust";
+    assert_eq!(error.lines().next(), Some(said));
     let mut expired = store.expired(jiff::Timestamp::MAX, 9).await.unwrap().jobs;
     expired.retain(|job| matches!(job.standing.state, qtasks::job::State::Waiting { .. }));
     assert_eq!(expired.len(), 4);

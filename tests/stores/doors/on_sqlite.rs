@@ -265,6 +265,10 @@ async fn a_call_may_say_when_its_job_expires() {
         assert_eq!(job.call.expires, expected, "{task} {options}");
         assert_eq!(job.call.trace.as_deref(), options.contains("trace").then_some(trace));
     }
+    let key = r#"{"queue":"q","priority":0,"unique":{"on_duplicate":"join"}}"#;
+    connection.execute(insert, ["keyed", key]).unwrap();
+    let said = "of this task there is one job at a time for each key, and a call in SQL has no key: enqueue it in Rust";
+    assert_eq!(call(&connection, None, "keyed", "{}", "{}"), Err(said.to_owned()));
     let far: Timestamp = "9999-12-30T00:00:00Z".parse().unwrap();
     assert_eq!(stage.store.expired(far, 9).await.unwrap().jobs.len(), 3);
 }

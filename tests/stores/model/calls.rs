@@ -21,6 +21,10 @@ use crate::{
     worker_id,
 };
 
+fn text(answer: Result<impl std::fmt::Debug>) -> String {
+    answer.map_or_else(|_| "an error".to_owned(), |answer| format!("{answer:#?}"))
+}
+
 /// One call of a store.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
@@ -52,9 +56,6 @@ impl Call {
     /// Makes the call and gives the answer as text. Where the order is the store's own, it is that of the ids; what an
     /// error says is the store's own too.
     pub(crate) async fn make(self, store: &dyn Store) -> String {
-        fn text(answer: Result<impl std::fmt::Debug>) -> String {
-            answer.map_or_else(|_| "an error".to_owned(), |answer| format!("{answer:#?}"))
-        }
         match self {
             Self::Enqueue(jobs) => text(store.enqueue(jobs).await.map(|mut joined| {
                 joined.sort_by_key(|joined| joined.job);
@@ -80,6 +81,27 @@ impl Call {
             Self::Record(records) => text(store.record(records.into()).await),
             Self::Settle(settlements) => text(store.settle(settlements.into()).await),
             Self::Prune(finished, dead) => text(store.prune(finished, dead, 1_000).await),
+            // How many jobs a store looks at is its own.
+            Self::Find(find, after) => text(store.find(*find, after, Budget::jobs(3)).await.map(|page| page.jobs)),
+            // A lane without jobs may be there or not.
+            Self::Counts(now) => text(store.counts(now).await.map(|mut lanes| {
+                lanes.retain(|lane| lane.jobs.total() > 0);
+                lanes.sort_by(|one, other| one.lane.cmp(&other.lane));
+                lanes.into_iter().map(|lane| (lane.lane, lane.jobs)).collect::<Vec<_>>()
+            })),
+            Self::Place(placement) => text(store.place(placement).await),
+            Self::Note(changes, jobs) => text(store.note(changes, jobs).await),
+            Self::Notes => text(store.notes("pause").await.map(|mut notes| {
+                notes.sort_by(|one, other| one.name.cmp(&other.name));
+                notes
+            })),
+            other => other.look(store).await,
+        }
+    }
+
+    /// Makes a call that changes nothing.
+    async fn look(self, store: &dyn Store) -> String {
+        match self {
             // A store may look at some at a time.
             Self::Expired(now) => {
                 let (mut expired, mut looks) = (store.expired(now, 1_000).await, 0);
@@ -98,25 +120,12 @@ impl Call {
                     .await
                     .map(|holder| holder.filter(|holder| holder.there.is_some_and(|there| !there.state.is_ended()))),
             ),
-            // How many jobs a store looks at is its own.
-            Self::Find(find, after) => text(store.find(*find, after, Budget::jobs(3)).await.map(|page| page.jobs)),
-            // A lane without jobs may be there or not.
-            Self::Counts(now) => text(store.counts(now).await.map(|mut lanes| {
-                lanes.retain(|lane| lane.jobs.total() > 0);
-                lanes.sort_by(|one, other| one.lane.cmp(&other.lane));
-                lanes.into_iter().map(|lane| (lane.lane, lane.jobs)).collect::<Vec<_>>()
-            })),
-            Self::Place(placement) => text(store.place(placement).await),
-            Self::Note(changes, jobs) => text(store.note(changes, jobs).await),
-            Self::Notes => text(store.notes("pause").await.map(|mut notes| {
-                notes.sort_by(|one, other| one.name.cmp(&other.name));
-                notes
-            })),
             Self::Steps(job, from, limit) => text(store.steps(job, from, limit).await),
             Self::Standing(job) => text(store.standing(job).await),
             Self::LastStep(job) => text(store.last_step(job).await),
             Self::Memos(job, step, from) => text(store.memos(job, step, from, 1_000).await),
             Self::Attempts(job) => text(store.attempts(job).await),
+            other => panic!("{other:?} is a change"),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! The same sequences of calls are tried each time; `PROPTEST_CASES` tries so many others, which differ from run to run.
 
 mod calls;
+mod keys;
 mod model;
 mod operations;
 

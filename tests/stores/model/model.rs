@@ -10,15 +10,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use qtasks::{
     Duplicate, Error, Result,
-    job::{Attempt, Counts, Job, JobCall, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
+    job::{Attempt, Counts, Job, JobId, Memo, NewJob, Reply, Standing, State, Step, Suspect, WorkerId},
     lifecycle,
     store::{
         Ask, Budget, Expired, Find, Hold, JobCounts, Joined, Lane, LaneCounts, Leased, Note, NoteChange, Notifier,
         Order, Page, Placement, Presence, Rate, RateSpan, Record, Renewed, Settlement, Store, Suspects, Written,
         search, trim_attempts,
     },
-    unique::{Claim, Holder, HolderState},
+    unique::Holder,
 };
+
+use crate::keys::{Key, key_of};
 
 /// A store that is plain to see through: lists, searched from end to end.
 #[derive(Debug, Default)]
@@ -29,23 +31,20 @@ pub(crate) struct Model {
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    jobs: Vec<Entry>,
+    pub(crate) jobs: Vec<Entry>,
     /// Each with the number of its last renewal; none, where it has left.
     workers: Vec<(WorkerId, Option<u64>)>,
     notes: Vec<Note>,
-    keys: Vec<(Key, JobId, Option<Timestamp>)>,
+    pub(crate) keys: Vec<(Key, JobId, Option<Timestamp>)>,
     rates: Vec<Rate>,
 }
 
-/// The name of a task, and a key.
-type Key = (String, String);
-
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    job: Job,
-    steps: Vec<Step>,
-    memos: Vec<Memo>,
-    attempts: Vec<Attempt>,
+    pub(crate) job: Job,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) memos: Vec<Memo>,
+    pub(crate) attempts: Vec<Attempt>,
 }
 
 impl Model {
@@ -55,62 +54,8 @@ impl Model {
 }
 
 impl Known {
-    fn find(&mut self, id: JobId) -> Option<&mut Entry> {
+    pub(crate) fn find(&mut self, id: JobId) -> Option<&mut Entry> {
         self.jobs.iter_mut().find(|entry| entry.job.call.id == id)
-    }
-
-    /// Gives the job that is that of the call, if it is another one; or the holder of the key of a call that is refused.
-    fn enqueue(&mut self, new: NewJob) -> Result<Option<Joined>, JobId> {
-        let id = new.call.id;
-        if self.find(id).is_some() {
-            return Ok(None);
-        }
-        if let (Some(unique), Some(key)) = (&new.unique, key_of(&new.call)) {
-            let holder = self.holder(&key);
-            match holder.as_ref().map_or(Claim::Takes, |holder| unique.claim(&new, holder)) {
-                Claim::Takes => {
-                    self.keys.retain(|(known, ..)| *known != key);
-                    self.keys.push((key, id, unique.until));
-                }
-                Claim::Refused => return Err(holder.unwrap().job),
-                claim => {
-                    let holder = holder.unwrap().job;
-                    if let Claim::Replaces(due) = claim {
-                        let job = &mut self.find(holder).unwrap().job;
-                        let (queue, enqueued) = (job.call.queue.clone(), job.call.enqueued);
-                        job.call = JobCall { id: holder, queue, enqueued, ..new.call };
-                        job.standing.state = State::Waiting { due };
-                    }
-                    return Ok(Some(Joined { job: id, holder }));
-                }
-            }
-        }
-        let job = new.into();
-        self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![] });
-        Ok(None)
-    }
-
-    fn holder(&mut self, key: &Key) -> Option<Holder> {
-        let (_, job, until) = self.keys.iter().find(|(known, ..)| known == key)?.clone();
-        let there = self.find(job).map(|entry| HolderState {
-            state: entry.job.standing.state.kind(),
-            attempt: entry.job.standing.attempt,
-            enqueued: entry.job.call.enqueued,
-        });
-        Some(Holder { job, until, there })
-    }
-
-    /// Whether a job that had ended may live again, by its key, which it takes then.
-    fn may_live_again(&mut self, job: &Job) -> bool {
-        let Some(key) = key_of(&job.call) else { return true };
-        let holder = self.holder(&key);
-        let lives = |holder: &Holder| holder.there.is_some_and(|there| !there.state.is_ended());
-        if holder.as_ref().is_some_and(|holder| holder.job != job.call.id && lives(holder)) {
-            return false;
-        }
-        self.keys.retain(|(known, ..)| *known != key);
-        self.keys.push((key, job.call.id, holder.and_then(|holder| holder.until)));
-        true
     }
 
     fn sorted(&self) -> Vec<Job> {
@@ -241,10 +186,6 @@ fn oldest_due<'j>(jobs: impl Iterator<Item = &'j Job> + Clone, now: Timestamp) -
     });
     let next_in_line = waiting.clone().filter(|(due, ..)| *due <= now).min_by_key(|(_, priority, id)| (*priority, *id));
     next_in_line.or_else(|| waiting.min()).map(|(due, ..)| due)
-}
-
-fn key_of(call: &JobCall) -> Option<Key> {
-    Some((call.task.clone(), call.key.clone()?))
 }
 
 pub(crate) fn holder(job: &Job) -> Option<WorkerId> {

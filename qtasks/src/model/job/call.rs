@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ids::JobId;
-use crate::model::{json::Json, unique::Unique};
+use super::{ids::JobId, unique::Unique};
+use crate::model::json::Json;
 
 /// The part of a job that never changes: which task is called, how, and with what. Times are kept to the millisecond.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

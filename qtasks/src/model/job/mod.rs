@@ -6,6 +6,7 @@ mod ids;
 mod standing;
 mod state;
 mod steps;
+mod unique;
 
 pub use self::{
     attempt::{Attempt, Ending, Lease},
@@ -14,4 +15,5 @@ pub use self::{
     standing::{Counts, Job, Standing, Suspect},
     state::{NextState, Output, Shape, State, StateKind},
     steps::{Memo, Progress, Reply, Step},
+    unique::{Duplicate, Unique},
 };

@@ -3,6 +3,7 @@
 mod contents;
 mod entry;
 mod index;
+mod keys;
 mod store;
 
 pub use self::store::Memory;

@@ -38,12 +38,13 @@
             RAISE EXCEPTION '`queue` is a text';
         END IF;
         -- What a call leaves out, the card of its task says, if there is one.
-        IF NOT options ?& ARRAY['queue', 'priority', 'expires'] THEN
-            SELECT c.value::jsonb INTO card FROM qtasks.cards c WHERE c.task = task;
-            IF jsonb_typeof(card) = 'object' THEN
-                options := jsonb_strip_nulls(jsonb_build_object(
-                    'queue', card -> 'queue', 'priority', card -> 'priority', 'expires', card -> 'expires')) || options;
+        SELECT c.value::jsonb INTO card FROM qtasks.cards c WHERE c.task = task;
+        IF jsonb_typeof(card) = 'object' THEN
+            IF jsonb_typeof(card -> 'unique') = 'object' THEN
+                RAISE EXCEPTION 'of `%` there is one job at a time for each key, and a call in SQL has no key: enqueue it in Rust', task;
             END IF;
+            options := jsonb_strip_nulls(jsonb_build_object(
+                'queue', card -> 'queue', 'priority', card -> 'priority', 'expires', card -> 'expires')) || options;
         END IF;
         queue := coalesce(options ->> 'queue', 'default');
         FOREACH wrong IN ARRAY ARRAY[coalesce(task, ''), queue] LOOP

@@ -236,7 +236,7 @@ pub(crate) async fn key_of(keys: &impl Keys, job: JobId) -> Result<Option<(Strin
     const KEY: &str = "SELECT task, more::json ->> 'key' FROM qtasks.jobs WHERE id = $1 AND left(more, 1) = '{'";
     let rows = keys.ask(KEY, &[(&encoding::job_id(job), Type::UUID)]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(get::<Option<String>>(row, 1)?.map(|key| Ok::<_, Fault>((get(row, 0)?, key))).transpose()?)
+    get::<Option<String>>(row, 1)?.map(|key| Ok((get(row, 0)?, key))).transpose()
 }
 
 /// Locks the key, and says whether a job that had ended may have it again: no other one lives that has it.

@@ -1,12 +1,13 @@
 
     -- The door of format 9, with the time after which a call expires. What the card of a task says of that is for calls that do not.
     -- What stands on the cards that are still good, as far as it can be meant.
-    CREATE VIEW qtasks_cards (task, queue, priority, expires) AS
+    CREATE VIEW qtasks_cards (task, queue, priority, expires, is_unique) AS
         SELECT name,
             CASE json_type(value, '$.queue') WHEN 'text' THEN json_extract(value, '$.queue') END,
             CASE json_type(value, '$.priority') WHEN 'integer' THEN json_extract(value, '$.priority') END,
             CASE WHEN json_type(value, '$.expires') IN ('integer', 'real') AND json_extract(value, '$.expires') >= 0
-                THEN json_extract(value, '$.expires') END
+                THEN json_extract(value, '$.expires') END,
+            json_type(value, '$.unique') IS 'object'
         FROM qtasks_notes
         WHERE kind = 'task' AND (until IS NULL OR until > CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER));
 
@@ -25,6 +26,8 @@
             FROM json_each(NEW.options)
             WHERE json_type(NEW.options) = 'object'
                 AND key NOT IN ('queue', 'priority', 'delay', 'at', 'max_time', 'expires', 'traceparent', 'id');
+        SELECT RAISE(ABORT, 'of this task there is one job at a time for each key, and a call in SQL has no key: enqueue it in Rust')
+            FROM qtasks_cards AS card WHERE card.task = NEW.task AND card.is_unique;
         SELECT RAISE(ABORT, '`queue` is a text') WHERE json_type(NEW.options, '$.queue') NOT IN ('text', 'null');
         SELECT RAISE(ABORT, 'this is no name of a task or a queue: they are made of 1 to 128 of `A-Z a-z 0-9 _ . : -`')
             FROM (SELECT NEW.task AS name UNION ALL SELECT coalesce(json_extract(NEW.options, '$.queue'), 'default'))
