@@ -57,6 +57,7 @@ impl Store for Memory {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
         let joined = self.contents().enqueue(jobs)?;
         self.notifier.notify(&Changes::enqueued());
+        joined.iter().for_each(|joined| self.notifier.notify(&Changes::placed(joined.holder)));
         Ok(joined)
     }
 
