@@ -120,12 +120,12 @@ pub trait CallOptions: Sized {
     /// use qtasks::prelude::*;
     ///
     /// #[qtask]
-    /// async fn remind(user: u64) {}
+    /// async fn nudge(user: u64) {}
     ///
     /// # #[tokio::main]
     /// # async fn main() -> qtasks::Result<()> {
     /// let app = QueueTasks::open("memory:").await?;
-    /// app.enqueue(remind(7).expires(Duration::from_secs(600))).await?;
+    /// app.enqueue(nudge(7).expires(Duration::from_secs(600))).await?;
     /// # Ok(())
     /// # }
     /// ```
