@@ -65,7 +65,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Adds the jobs, all of them or none. A job whose id is there already stays as it is.
     ///
     /// A job with [`unique`](NewJob::unique) takes the [key](JobCall::key) of its task, unless another job holds that:
-    /// [`Unique::claim`] says what becomes of it then, by the job that has taken the key last. Gives the jobs that were not added, for
+    /// [`Unique::claim`](crate::unique::Unique::claim) says what becomes of it then, by the job that has taken the key last. Gives the jobs that were not added, for
     /// another is the job of their call; of two with one key the second finds the first. A call that is refused is
     /// [`Error::Duplicate`], and nothing is added then. A job that is replaced keeps its id, its queue and the time of its
     /// enqueue.

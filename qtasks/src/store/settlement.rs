@@ -5,9 +5,9 @@ use jiff::Timestamp;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use super::codec::millis;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-use crate::model::job::Ending;
+use crate::model::job::{Ending, NextState};
 use crate::model::{
-    job::{Attempt, Job, JobId, Lease, NextState, StateKind},
+    job::{Attempt, Job, JobId, Lease, StateKind},
     lifecycle::{self, Outcome, Verdict},
     retry::Retry,
 };
