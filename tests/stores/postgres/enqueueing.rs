@@ -1,10 +1,10 @@
 //! Jobs that other clients enqueue: in transactions of the application, and by SQL.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use qtasks::{
-    Budget, Find,
+    Budget, Duplicate, Find,
     job::{JobId, State},
     postgres::{
         InSchema,
@@ -14,7 +14,7 @@ use qtasks::{
     store::Store,
 };
 use qtasks_tests::{
-    in_time,
+    eventually, in_time,
     servers::postgres::{shared, tell, url},
     whole,
 };
@@ -56,6 +56,45 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
     assert_eq!(store.job(kept.id()).await.unwrap().unwrap().call.priority, 3);
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
+}
+
+/// Whoever comes meanwhile waits for the end of the transaction.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_taken_exactly_if_the_transaction_commits() {
+    const WAITS: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+        WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let url = shared().new_database();
+    let (app, mut client) = (Arc::new(app(&url).await), connect(&url).await);
+    let call = |user: &str| welcome(user.into()).unique_key("k");
+    for commits in [false, true] {
+        let mut tx = client.transaction().await.unwrap();
+        let first = app.enqueue_in(&mut tx, call("Ada")).await.unwrap();
+        let again = app.enqueue_in(&mut tx, call("Bob")).await.unwrap();
+        assert_eq!((first.is_new(), again.id(), again.is_new()), (true, first.id(), false));
+        let (caller, meanwhile) = (app.clone(), call("Cid"));
+        let other = tokio::spawn(async move { caller.enqueue(meanwhile).await });
+        eventually("the other call waits", async || tell(&url, WAITS).unwrap() == "t").await;
+        if commits {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
+        let other = in_time(other).await.unwrap().unwrap();
+        assert_eq!((other.is_new(), other.id() == first.id()), (!commits, commits));
+        if !commits {
+            other.cancel().await.unwrap();
+        }
+    }
+    let mut tx = client.transaction().await.unwrap();
+    let refused = call("Dan").on_duplicate(Duplicate::Refuse);
+    let error = app.enqueue_in(&mut tx, refused).await.map(|job| job.id()).unwrap_err();
+    assert!(error.to_string().ends_with("of `welcome` holds the key `k`"), "{error}");
+    let replaced = app.enqueue_in(&mut tx, call("Eve").on_duplicate(Duplicate::Replace)).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(!replaced.is_new(), "the transaction has gone on");
+    app.worker().run_until_idle().await.unwrap();
+    assert_eq!(replaced.result().await.unwrap(), "welcome, Eve");
 }
 
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]

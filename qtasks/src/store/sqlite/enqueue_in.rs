@@ -135,7 +135,10 @@ mod tests {
     use super::*;
     use crate::{
         error::chain,
-        model::job::JobCall,
+        model::{
+            job::JobCall,
+            unique::{Duplicate, Unique},
+        },
         store::{
             Store,
             sqlite::fixture::{NOW, lease, neighbour, new_job, soon, store},
@@ -172,6 +175,42 @@ mod tests {
         assert_eq!(store.recount().await.unwrap(), 0);
         let orders: i64 = connection.query_row("SELECT count(*) FROM orders", [], |row| row.get(0)).unwrap();
         assert_eq!(orders, 1);
+    }
+
+    #[tokio::test]
+    async fn a_key_is_taken_exactly_if_the_transaction_commits() {
+        let (folder, store) = store().await;
+        let mut connection = neighbour(&folder);
+        let keyed = |on_duplicate| {
+            let call = JobCall { key: Some("k".into()), ..new_job().call };
+            let unique = Some(Box::new(Unique { on_duplicate, ..Unique::default() }));
+            NewJob { unique, ..NewJob::from(call) }
+        };
+        let found = |transaction: &Transaction<'_>, job: &NewJob| enqueue_in(transaction, &path(transaction)?, job);
+        let task = new_job().call.task;
+        for commits in [false, true] {
+            let (first, second) = (keyed(Duplicate::Join), keyed(Duplicate::Join));
+            let transaction = connection.transaction().unwrap();
+            assert_eq!(found(&transaction, &first).unwrap(), first.call.id);
+            assert_eq!(found(&transaction, &second).unwrap(), first.call.id);
+            let error = found(&transaction, &keyed(Duplicate::Refuse)).unwrap_err().to_string();
+            assert_eq!(error, format!("job {} of `{task}` holds the key `k`", first.call.id));
+            if commits {
+                transaction.commit().unwrap()
+            } else {
+                transaction.rollback().unwrap()
+            }
+            let holder = store.holder(&task, "k").await.unwrap().map(|holder| holder.job);
+            assert_eq!(holder, commits.then_some(first.call.id));
+        }
+        let mut replaces = keyed(Duplicate::Replace);
+        replaces.call.priority = 7;
+        let transaction = connection.transaction().unwrap();
+        let id = found(&transaction, &replaces).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(store.job(id).await.unwrap().unwrap().call.priority, 7);
+        assert_eq!(lease(&store, 9).await.len(), 1);
+        assert_eq!(store.recount().await.unwrap(), 0);
     }
 
     #[tokio::test]
