@@ -21,8 +21,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Error::InDoubt`] when the store did not answer in time; [`Error::Duplicate`] when a job is refused; [`Error::OtherTask`] and [`Error::OtherArguments`] when a caller
-/// has given the id of another job.
+/// [`Error::InDoubt`] when the store did not answer in time; [`Error::Duplicate`] when a job is refused; [`Error::OtherTask`] and
+/// [`Error::OtherArguments`] when a caller has given the id of another job.
 pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<Vec<Joined>> {
     let (span, timer) = (spans::send(jobs.iter().map(Prepared::sent)), Timer::start());
     let enqueued = enqueue_patiently(store, jobs).instrument(span.clone()).await;

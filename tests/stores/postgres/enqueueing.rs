@@ -58,7 +58,7 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
     assert_eq!(kept.result().await.unwrap(), "welcome, Ada");
 }
 
-/// Whoever comes meanwhile waits for the end of the transaction.
+/// Another call with the same key waits until the transaction has ended.
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_exactly_if_the_transaction_commits() {

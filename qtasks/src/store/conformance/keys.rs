@@ -242,7 +242,7 @@ pub async fn a_key_is_held_for_a_time(store: Arc<dyn Store>) {
     assert_ne!(store.claim_one(lasting(120_001)).await, second);
 }
 
-/// When the job is pruned that has taken a key, nobody has it.
+/// Once the job that took a key is pruned, the store knows no holder of that key.
 pub async fn a_pruned_job_leaves_its_key(store: Arc<dyn Store>) {
     let store = Subject(store);
     let first = store.claim_one(joins("k")).await;

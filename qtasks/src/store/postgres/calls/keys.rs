@@ -127,7 +127,8 @@ async fn known(keys: &impl Keys, jobs: &[&NewJob]) -> Result<HashSet<JobId>, Fau
 /// Names of tasks and keys, each once and in order.
 type Wanted<'w> = BTreeSet<(&'w str, &'w str)>;
 
-/// Makes keys that are not there, and locks all, in one order, so that two calls never wait for each other. A new one is taken by nobody.
+/// Adds a row for each key that has none yet, and locks the rows of all, in one order, so that two calls never wait for each other. A new
+/// row names no job.
 async fn lock(keys: &impl Keys, wanted: &Wanted<'_>) -> Result<(), Fault> {
     const MAKE: &str = "
         INSERT INTO qtasks.keys (task, key) SELECT n.task, n.key FROM unnest($1::text[], $2::text[]) AS n(task, key)

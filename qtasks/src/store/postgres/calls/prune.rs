@@ -73,7 +73,7 @@ const SWEEP: &str = "
     )
     SELECT count(*) > 0 FROM next";
 
-/// Deletes keys that were held for a time, and those that nobody has taken after all.
+/// Deletes keys whose time is over and whose job is gone, and rows that name no job: a call that was refused has left them.
 const OLD_KEYS: &str = "
     DELETE FROM qtasks.keys d WHERE (d.task, d.key) IN (
         SELECT k.task, k.key FROM qtasks.keys k WHERE k.job IS NULL
