@@ -1,6 +1,6 @@
 //! The application: a store, the tasks of this program, and the states that they share.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -137,7 +137,9 @@ impl QueueTasks {
             jobs.iter_mut().for_each(|job| job.trace = linked(job.trace.take()));
         }
         let joined = enqueue(&*self.app.store, &jobs).await?;
-        Ok(jobs.iter().map(|job| JobHandle::of_call(job.found(&joined), job.id, self.app.clone())).collect())
+        let holders: HashMap<_, _> = joined.into_iter().map(|joined| (joined.job, joined.holder)).collect();
+        let found = |id| holders.get(&id).copied().unwrap_or(id);
+        Ok(jobs.iter().map(|job| JobHandle::of_call(found(job.id), job.id, self.app.clone())).collect())
     }
 
     /// Enqueues a call within the caller's own transaction on the same store: the job exists if that commits. The

@@ -1,6 +1,9 @@
 //! Enqueues jobs so that each call makes its jobs once, even where the store is away meanwhile.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use tracing::Instrument as _;
 
@@ -27,12 +30,12 @@ pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<Vec<
     let (span, timer) = (spans::send(jobs.iter().map(Prepared::sent)), Timer::start());
     let enqueued = enqueue_patiently(store, jobs).instrument(span.clone()).await;
     let error_type = enqueued.as_ref().err().map(|error| spans::call_failed(&span, error));
-    note_sent(jobs, timer, error_type);
+    note_sent(jobs, enqueued.as_deref().unwrap_or_default(), timer, error_type);
     enqueued
 }
 
-/// Counts jobs that are enqueued, or could not be.
-fn note_sent(jobs: &[Prepared], timer: Timer, error_type: Option<&'static str>) {
+/// Counts jobs that are enqueued, or could not be. Those that have joined another are none.
+fn note_sent(jobs: &[Prepared], joined: &[Joined], timer: Timer, error_type: Option<&'static str>) {
     if !IS_ON {
         return;
     }
@@ -40,7 +43,9 @@ fn note_sent(jobs: &[Prepared], timer: Timer, error_type: Option<&'static str>) 
     let called = Called { took: timer.elapsed(), jobs: jobs.len(), queue, error_type };
     note(&Event::Called(Operation::Send, called));
     if error_type.is_none() {
-        jobs.iter().for_each(|job| note(&Event::Enqueued(job.lane())));
+        let joined: HashSet<_> = joined.iter().map(|joined| joined.job).collect();
+        let new = jobs.iter().filter(|job| !joined.contains(&job.id));
+        new.for_each(|job| note(&Event::Enqueued(job.lane())));
     }
 }
 

@@ -27,6 +27,7 @@ mod rate;
 mod record;
 #[cfg(feature = "redis")]
 mod redis;
+mod refusal;
 pub(crate) mod same_call;
 mod secret;
 mod settlement;

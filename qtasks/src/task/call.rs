@@ -324,7 +324,7 @@ impl Options {
     fn prepare(self, schema: &'static TaskExecSchema, args: Json, limits: &Limits, now: Timestamp) -> Result<Prepared> {
         limits.check_args(&args)?;
         let unique = self.keyed(schema, &args)?;
-        let quiet = self.quiet(schema);
+        let quiet = self.debounced(schema).map(|(quiet, _)| quiet);
         let Self { priority, queue, due, max_time, expires, id, .. } = self;
         let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;
@@ -349,10 +349,10 @@ impl Options {
         })
     }
 
-    /// How long the job waits for further calls.
-    fn quiet(&self, schema: &TaskExecSchema) -> Option<Duration> {
-        let of_task = if self.on_duplicate.is_none() { schema.unique.and_then(|unique| unique.debounce) } else { None };
-        self.debounce.or(of_task).map(|(quiet, _)| quiet)
+    /// How long the job waits for further calls, and how long at most.
+    fn debounced(&self, schema: &TaskExecSchema) -> Option<(Duration, Duration)> {
+        let of_task = schema.unique.filter(|_| self.on_duplicate.is_none());
+        self.debounce.or(of_task.and_then(|unique| unique.debounce))
     }
 
     /// The key of the call, and how its job holds that.
@@ -368,14 +368,12 @@ impl Options {
             }
             (None, None) => return Ok(None),
         };
-        let debounce =
-            self.debounce.or(if self.on_duplicate.is_none() { of_task.and_then(|it| it.debounce) } else { None });
         let on_duplicate = if self.debounce.is_some() { Some(Duplicate::Replace) } else { self.on_duplicate };
         Ok(Some(Box::new(KeyedCall {
             key,
             on_duplicate: on_duplicate.or(of_task.map(|it| it.on_duplicate)).unwrap_or_default(),
             lasting: self.unique_for.or(of_task.and_then(|it| it.lasting)),
-            put_off: debounce.map(|(_, most)| most),
+            put_off: self.debounced(schema).map(|(_, most)| most),
         })))
     }
 }

@@ -54,7 +54,7 @@ use self::{
 };
 use crate::{
     clock::Uptime,
-    environment::App,
+    environment::{App, patience::patiently},
     error::{Error, Result},
     model::{job::WorkerId, limits::check_name},
     runtime::alarm,
@@ -131,8 +131,12 @@ impl WorkerBuilder {
         self.app.check_schedules()?;
 
         let (id, clock) = (WorkerId::new(), &self.app.clock);
-        let asked = clock.uptime();
-        let renewed = self.app.store.renew(id, FIRST_BEAT).await?;
+        let (store, mut asked) = (&*self.app.store, clock.uptime());
+        let renewed = patiently(store, || {
+            asked = clock.uptime();
+            store.renew(id, FIRST_BEAT)
+        });
+        let renewed = renewed.await?;
         if let Some(time) = renewed.now {
             clock.learn(time, asked, clock.uptime());
         }

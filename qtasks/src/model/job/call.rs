@@ -48,6 +48,13 @@ pub struct NewJob {
     pub unique: Option<Box<Unique>>,
 }
 
+impl NewJob {
+    /// The name of the task and the key, if it is to be the only job of its key, and how it is to hold that.
+    pub(crate) fn keyed(&self) -> Option<((&str, &str), &Unique)> {
+        Some(((&self.call.task, self.call.key.as_deref()?), self.unique.as_deref()?))
+    }
+}
+
 /// A call that is due as soon as it is enqueued.
 impl From<JobCall> for NewJob {
     fn from(call: JobCall) -> Self {

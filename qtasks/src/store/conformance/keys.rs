@@ -94,27 +94,38 @@ pub async fn a_job_holds_its_key_until_it_has_ended(store: Arc<dyn Store>) {
     assert_eq!(store.job(last).await.call.key.as_deref(), Some("k"));
 }
 
-/// Also where they are enqueued at the same time, alone or with others.
+/// Also where they are enqueued at the same time, alone or with others, and whether nobody had the key before or a job that has ended.
 pub async fn of_calls_at_once_one_makes_the_job(store: Arc<dyn Store>) {
     let store = Subject(store);
-    let calls = (0..32).map(|number| {
-        let store = store.clone();
-        let with_others = number % 2 == 0;
-        async move {
-            let mut jobs = vec![joins("k")];
-            if with_others {
-                jobs.extend([call(), joins(&format!("k{}", number % 4)), joins(&format!("k{}", (number + 1) % 4))]);
-            }
-            let id = jobs[0].call.id;
-            let joined = store.claim(jobs).await;
-            joined.iter().find(|joined| joined.job == id).map_or(id, |joined| joined.holder)
-        }
-    });
-    let found: HashSet<_> = at_once(calls).await.into_iter().collect();
-    assert_eq!(found.len(), 1, "{found:?}");
+    let first = store.one_of_calls_at_once().await;
+    store.end(first, StateKind::Waiting).await;
+    assert_ne!(store.one_of_calls_at_once().await, first);
     let counts = answer(store.0.counts(at(0)).await);
-    assert_eq!(counts.iter().map(|lane| lane.jobs.total()).sum::<u64>(), 1 + 16 + 4);
+    assert_eq!(counts.iter().map(|lane| lane.jobs.total()).sum::<u64>(), (1 + 16 + 4) + (1 + 16));
     assert_eq!(answer(store.0.recount().await), 0);
+}
+
+impl Subject {
+    /// The job that one of many calls with a key makes.
+    async fn one_of_calls_at_once(&self) -> JobId {
+        let store = self;
+        let calls = (0..32).map(|number| {
+            let store = store.clone();
+            let with_others = number % 2 == 0;
+            async move {
+                let mut jobs = vec![joins("k")];
+                if with_others {
+                    jobs.extend([call(), joins(&format!("k{}", number % 4)), joins(&format!("k{}", (number + 1) % 4))]);
+                }
+                let id = jobs[0].call.id;
+                let joined = store.claim(jobs).await;
+                joined.iter().find(|joined| joined.job == id).map_or(id, |joined| joined.holder)
+            }
+        });
+        let found: HashSet<_> = at_once(calls).await.into_iter().collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().expect("there is one")
+    }
 }
 
 /// Of a call with several jobs of one key too.

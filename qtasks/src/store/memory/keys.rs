@@ -1,5 +1,7 @@
 //! How jobs come into memory, and which of them hold keys.
 
+use std::convert::Infallible;
+
 use jiff::Timestamp;
 
 use super::{
@@ -7,31 +9,21 @@ use super::{
     entry::{Entry, to_millisecond},
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     model::{
         job::{JobCall, JobId, NewJob, State},
-        unique::{Claim, Duplicate, Holder, HolderState},
+        unique::{Claim, Holder, HolderState},
     },
-    store::Joined,
+    store::{Joined, refusal::refusal},
 };
 
 impl Contents {
     /// Enqueues the jobs, or none of them where one is refused.
     pub(super) fn enqueue(&mut self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
-        let refused = jobs.iter().enumerate().find_map(|(index, new)| self.refusal(new, &jobs[..index]));
+        let is_there = |id| Ok::<_, Infallible>(self.jobs.contains_key(&id));
+        let holder = |task: &str, key: &str| Ok(self.holder(&(task.to_owned(), key.to_owned())));
+        let Ok(refused) = refusal(&jobs, is_there, holder);
         refused.map_or_else(|| Ok(self.enqueue_or_join(jobs)), Err)
-    }
-
-    /// Why a job cannot be added that is to come after `others`.
-    fn refusal(&self, new: &NewJob, others: &[NewJob]) -> Option<Error> {
-        let unique = new.unique.as_ref().filter(|_| !self.jobs.contains_key(&new.call.id))?;
-        let key = key_of(new)?;
-        let holder = self.holder(&key).filter(|holder| unique.claim(new, holder) == Claim::Refused);
-        let is_new = |other: &&NewJob| other.call.id != new.call.id && !self.jobs.contains_key(&other.call.id);
-        let other = || others.iter().filter(is_new).find(|other| key_of(other).as_ref() == Some(&key));
-        let refuses = unique.on_duplicate == Duplicate::Refuse;
-        let job = holder.map(|holder| holder.job).or_else(|| Some(other().filter(|_| refuses)?.call.id))?;
-        Some(Error::duplicate(new, job))
     }
 
     /// Enqueues the jobs whose keys are free.

@@ -189,7 +189,7 @@ const THERE: &str = "SELECT task, args FROM qtasks.jobs WHERE id = $1";
 /// Enqueues the job, and gives the id of the one that is that of the call.
 async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<JobId> {
     let id = job.call.id;
-    if keys::is_unique(job) && is_ours(transaction, home, schema).await.map_err(failed)? {
+    if job.keyed().is_some() && is_ours(transaction, home, schema).await.map_err(failed)? {
         let users = Users { transaction, schema };
         let claimed = Box::pin(keys::claim(&users, &[job], true)).await.map_err(failed)??;
         if let [Joined { holder, .. }] = claimed.joined[..] {

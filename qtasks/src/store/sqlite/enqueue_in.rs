@@ -82,7 +82,7 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
     let found = schema::format(transaction).map_err(in_sql)?;
     let shown = || path.display().to_string();
     match found {
-        schema::FORMAT if keys::of_new(job).is_some() => enqueue_or_join(transaction, job).map_err(in_sql)?,
+        schema::FORMAT if job.keyed().is_some() => enqueue_or_join(transaction, job).map_err(in_sql)?,
         schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(job.call.id),
         schema::FORMAT => match read::job(transaction, job.call.id).map_err(in_sql)? {
             Some(found) => {

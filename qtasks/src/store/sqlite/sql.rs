@@ -173,7 +173,7 @@ statements! {
             WHERE state = ?1 AND first < ?2 ORDER BY first LIMIT 1";
     insert_ends = "INSERT INTO qtasks_ends (state, first, jobs) VALUES (?1, ?2, ?3)";
     delete_ends = "DELETE FROM qtasks_ends WHERE number = ?1";
-    ended = "SELECT ended_at, steps, memos, lane, state FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
+    ended = "SELECT ended_at, steps, memos, lane, state, more IS NOT NULL FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";
     delete_args = DELETE_ARGS;
     delete_attempts = "DELETE FROM qtasks_attempts WHERE job = ?1";

@@ -39,7 +39,7 @@ impl BatchedCall for Enqueue {
 
     fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
-            let has_keys = |call: &&Self| call.0.iter().any(keys::is_unique);
+            let has_keys = |call: &&Self| call.0.iter().any(|new| new.keyed().is_some());
             let jobs = in_order(calls.iter().filter(|call| !has_keys(call)).flat_map(|call| &call.0));
             let assignment = shared.waiters.assign(&jobs).await;
             let workers = &assignment.workers;

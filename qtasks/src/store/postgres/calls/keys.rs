@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
+use jiff::Timestamp;
 use tokio_postgres::{Row, types::Type};
 use uuid::Uuid;
 
@@ -33,16 +34,6 @@ pub(crate) struct Claimed<'j> {
     pub(crate) joined: Vec<Joined>,
 }
 
-/// The key of a job that is to be the only one of its key, with the name of its task, and how it is to hold that.
-fn of_new(new: &NewJob) -> Option<((&str, &str), &Unique)> {
-    Some(((&new.call.task, new.call.key.as_deref()?), new.unique.as_deref()?))
-}
-
-/// Whether a job is to be the only one of its key.
-pub(crate) fn is_unique(new: &NewJob) -> bool {
-    of_new(new).is_some()
-}
-
 /// The connection on which keys are taken: the store's, or that of the application.
 pub(crate) trait Keys {
     fn ask(
@@ -67,14 +58,16 @@ pub(crate) async fn claim<'j>(
 ) -> Result<Result<Claimed<'j>, Error>, Fault> {
     let known = known(keys, jobs).await?;
     let is_new = |new: &&&NewJob| !known.contains(&new.call.id);
-    let wanted: Wanted<'_> = jobs.iter().filter(is_new).filter_map(|new| Some(of_new(new)?.0)).collect();
+    let wanted: Wanted<'_> = jobs.iter().filter(is_new).filter_map(|new| Some(new.keyed()?.0)).collect();
     lock(keys, &wanted).await?;
     let mut holders = holders(keys, &wanted).await?;
     let mut claimed = Claimed { new: Vec::new(), joined: Vec::new() };
-    let (mut takes, mut replaces) = (Vec::new(), Vec::new());
+    let (mut takes, mut replaces) = (Vec::new(), BTreeMap::new());
+    // The jobs of this call, and where in `claimed.new` those of them stand that take keys.
+    let (mut seen, mut places) = (HashSet::new(), HashMap::new());
     for new in jobs {
-        let is_first = !claimed.new.iter().any(|other| other.call.id == new.call.id);
-        let Some((key, unique)) = of_new(new).filter(|_| is_first && is_new(&new)) else {
+        let is_first = seen.insert(new.call.id);
+        let Some((key, unique)) = new.keyed().filter(|_| is_first && is_new(&new)) else {
             claimed.new.push(Cow::Borrowed(*new));
             continue;
         };
@@ -82,6 +75,7 @@ pub(crate) async fn claim<'j>(
         match holder.map_or(Claim::Takes, |holder| unique.claim(new, holder)) {
             Claim::Takes => {
                 takes.push((*new, unique.until));
+                places.insert(new.call.id, claimed.new.len());
                 claimed.new.push(Cow::Borrowed(*new));
                 holders.insert(key, holder_of(new, unique));
                 continue;
@@ -89,25 +83,23 @@ pub(crate) async fn claim<'j>(
             Claim::Refused if may_be_refused => {
                 return Ok(Err(Error::duplicate(new, holder.map(|holder| holder.job).unwrap_or_default())));
             }
-            Claim::Replaces(due) => replaces.push((holder.expect("there is one").job, *new, due)),
+            Claim::Replaces(due) => _ = replaces.insert(holder.expect("there is one").job, (*new, due)),
             Claim::Joins | Claim::Refused => {}
         }
         let holder = holders[&key].job;
         claimed.joined.push(Joined { job: new.call.id, holder });
     }
     take(keys, &takes).await?;
-    for (holder, new, due) in replaces {
-        // It may be another job of the same call, which is not there yet.
-        let is_of_call = takes.iter().any(|(taking, _)| taking.call.id == holder);
-        match claimed.new.iter_mut().find(|other| is_of_call && other.call.id == holder) {
-            Some(other) => {
-                let (id, queue, enqueued) = (holder, other.call.queue.clone(), other.call.enqueued);
-                let call = JobCall { id, queue, enqueued, ..new.call.clone() };
-                *other = Cow::Owned(NewJob { call, due, unique: other.unique.clone() });
-            }
-            None => replace(keys, holder, &new.call, encoding::millis(due)).await?,
-        }
+    // It may be another job of the same call, which is not there yet.
+    let (of_call, there): (Replaces<'_>, Replaces<'_>) =
+        replaces.into_iter().partition(|(holder, _)| places.contains_key(holder));
+    for (holder, (new, due)) in of_call {
+        let other = &mut claimed.new[places[&holder]];
+        let (id, queue, enqueued) = (holder, other.call.queue.clone(), other.call.enqueued);
+        let call = JobCall { id, queue, enqueued, ..new.call.clone() };
+        *other = Cow::Owned(NewJob { call, due, unique: other.unique.clone() });
     }
+    replace(keys, &there).await?;
     Ok(Ok(claimed))
 }
 
@@ -119,7 +111,8 @@ fn holder_of(new: &NewJob, unique: &Unique) -> Holder {
 
 /// Which of the jobs are there already.
 async fn known(keys: &impl Keys, jobs: &[&NewJob]) -> Result<HashSet<JobId>, Fault> {
-    let ids: Vec<_> = jobs.iter().filter(|new| is_unique(new)).map(|new| encoding::job_id(new.call.id)).collect();
+    let ids: Vec<_> =
+        jobs.iter().filter(|new| new.keyed().is_some()).map(|new| encoding::job_id(new.call.id)).collect();
     let rows = keys.ask("SELECT id FROM qtasks.jobs WHERE id = ANY ($1)", &[(&ids, Type::UUID_ARRAY)]).await?;
     rows.iter().map(|row| Ok(JobId::from_bytes(get::<Uuid>(row, 0)?.into_bytes()))).collect()
 }
@@ -185,7 +178,7 @@ pub(crate) async fn holder(database: &Database, task: &str, key: &str) -> Result
     rows.first().map(read).transpose()
 }
 
-async fn take(keys: &impl Keys, takes: &[(&NewJob, Option<jiff::Timestamp>)]) -> Result<(), Fault> {
+async fn take(keys: &impl Keys, takes: &[(&NewJob, Option<Timestamp>)]) -> Result<(), Fault> {
     const TAKE: &str = "
         UPDATE qtasks.keys k SET job = n.job, until = n.until
         FROM unnest($1::text[], $2::text[], $3::uuid[], $4::int8[]) AS n(task, key, job, until)
@@ -206,28 +199,42 @@ async fn take(keys: &impl Keys, takes: &[(&NewJob, Option<jiff::Timestamp>)]) ->
     keys.ask(TAKE, &parameters).await.map(drop)
 }
 
-/// Gives a job that waits, and never started, what a call says anew. Where a worker has leased it meanwhile, it stays as it is.
+/// Calls, by the jobs that each replaces and with the times at which these are due then.
+type Replaces<'j> = BTreeMap<JobId, (&'j NewJob, Timestamp)>;
+
+/// Gives jobs that wait, and never started, what calls say anew. Where a worker has leased one meanwhile, it stays as it is.
 ///
-/// It stands in the list of jobs that are due later then, as a job does that was [placed](super::place).
-async fn replace(keys: &impl Keys, holder: JobId, call: &JobCall, due: i64) -> Result<(), Fault> {
+/// They stand in the list of jobs that are due later then, as a job does that was [placed](super::place).
+async fn replace(keys: &impl Keys, replaces: &Replaces<'_>) -> Result<(), Fault> {
     const REPLACE: &str = "
         WITH replaced AS (
-            UPDATE qtasks.jobs j SET args = $2, priority = $3, due = $4, max_time = $5, more = $6, fresh = false, list = 0, state = 0
-            WHERE j.id = $1 AND j.state <= 1 AND j.attempt = 0 RETURNING j.id
+            UPDATE qtasks.jobs j SET args = n.args, priority = n.priority, due = n.due, max_time = n.max_time, more = n.more,
+                fresh = false, list = 0, state = 0
+            FROM unnest($1::uuid[], $2::text[], $3::int2[], $4::int8[], $5::int8[], $6::text[], $7::int8[])
+                AS n(id, args, priority, due, max_time, more, expires)
+            WHERE j.id = n.id AND j.state <= 1 AND j.attempt = 0 RETURNING j.id, n.expires
         )
-        INSERT INTO qtasks.expiring (at, job) SELECT $7, id FROM replaced WHERE $7 IS NOT NULL ON CONFLICT DO NOTHING";
-    let (id, args, max_time) =
-        (encoding::job_id(holder), call.args.as_str(), call.max_time.map(encoding::limit_millis));
-    let expires = call.expires.map(|expires| due.saturating_add(encoding::limit_millis(expires)));
-    let more = more(call);
+        INSERT INTO qtasks.expiring (at, job) SELECT expires, id FROM replaced WHERE expires IS NOT NULL ON CONFLICT DO NOTHING";
+    if replaces.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = replaces.keys().copied().map(encoding::job_id).collect();
+    let calls = || replaces.values().map(|(new, due)| (&new.call, encoding::millis(*due)));
+    let args: Vec<_> = calls().map(|(call, _)| call.args.as_str()).collect();
+    let priorities: Vec<_> = calls().map(|(call, _)| call.priority).collect();
+    let dues: Vec<_> = calls().map(|(_, due)| due).collect();
+    let limits: Vec<_> = calls().map(|(call, _)| call.max_time.map(encoding::limit_millis)).collect();
+    let mores: Vec<_> = calls().map(|(call, _)| more(call)).collect();
+    let expires = |(call, due): (&JobCall, i64)| Some(due.saturating_add(encoding::limit_millis(call.expires?)));
+    let expires: Vec<_> = calls().map(expires).collect();
     let parameters: [Parameter<'_>; 7] = [
-        (&id, Type::UUID),
-        (&args, Type::TEXT),
-        (&call.priority, Type::INT2),
-        (&due, Type::INT8),
-        (&max_time, Type::INT8),
-        (&more, Type::TEXT),
-        (&expires, Type::INT8),
+        (&ids, Type::UUID_ARRAY),
+        (&args, Type::TEXT_ARRAY),
+        (&priorities, Type::INT2_ARRAY),
+        (&dues, Type::INT8_ARRAY),
+        (&limits, Type::INT8_ARRAY),
+        (&mores, Type::TEXT_ARRAY),
+        (&expires, Type::INT8_ARRAY),
     ];
     keys.ask(REPLACE, &parameters).await.map(drop)
 }

@@ -84,7 +84,7 @@ async fn change(transaction: &Transaction<'_>, changes: &[NoteChange], jobs: &[&
         }
         delete(transaction, changes).await?;
     }
-    let has_keys = jobs.iter().any(|job| keys::is_unique(job));
+    let has_keys = jobs.iter().any(|job| job.keyed().is_some());
     if has_keys && let Ok(claimed) = keys::claim(transaction, jobs, false).await? {
         let new: Vec<_> = claimed.new.iter().map(|new| &**new).collect();
         enqueue_within(transaction, &new).await?;

@@ -7,29 +7,18 @@ use redis::Cmd;
 use super::enqueue::Batch;
 use crate::{
     error::{Error, Result},
-    model::{
-        job::NewJob,
-        unique::{Duplicate, Unique},
-    },
+    model::{job::NewJob, unique::Duplicate},
     store::{
         Changes, Joined,
         redis::{batcher::Batcher, encoding, error::Fault},
     },
 };
 
-fn of_new(new: &NewJob) -> Option<((&str, &str), &Unique)> {
-    Some(((&new.call.task, new.call.key.as_deref()?), new.unique.as_deref()?))
-}
-
-/// Whether a job is to be the only one of its key.
-pub(crate) fn is_unique(new: &NewJob) -> bool {
-    of_new(new).is_some()
-}
-
 /// Adds the keys of jobs to a call.
 pub(crate) fn add_keys(call: &mut Cmd, jobs: &[NewJob], may_be_refused: bool) {
-    call.arg(jobs.iter().filter(|new| is_unique(new)).count());
-    for (new, ((task, key), unique)) in jobs.iter().filter_map(|new| Some((new, of_new(new)?))) {
+    let keyed = || jobs.iter().filter_map(|new| Some((new, new.keyed()?)));
+    call.arg(keyed().count());
+    for (new, ((task, key), unique)) in keyed() {
         let on_duplicate = match unique.on_duplicate {
             Duplicate::Refuse if may_be_refused => "refuse",
             Duplicate::Replace => "replace",

@@ -45,7 +45,7 @@ pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Res
     for job in jobs {
         let lane = tables.lane(&job.call.queue, &job.call.task)?;
         tables.reach(encoding::millis(job.call.enqueued));
-        if keys::of_new(job).is_some() {
+        if job.keyed().is_some() {
             joined.extend(enqueue_or_join(tables, lane, job)?);
             continue;
         }

@@ -9,9 +9,9 @@ use crate::{
     error::Error,
     model::{
         job::{JobCall, JobId, NewJob},
-        unique::{Claim, Duplicate, HolderState, Unique},
+        unique::{Claim, HolderState},
     },
-    store::more::more,
+    store::{self, more::more},
 };
 
 pub(crate) const TAKE: &str = "INSERT OR REPLACE INTO qtasks_keys (task, key, job, until) VALUES (?1, ?2, ?3, ?4)";
@@ -29,42 +29,18 @@ pub(crate) enum Claimed {
     Refused(JobId),
 }
 
-/// The key of a job that is to be the only one of its key, and how it is to hold that.
-pub(crate) fn of_new(new: &NewJob) -> Option<(&str, &Unique)> {
-    Some((new.call.key.as_deref()?, new.unique.as_deref()?))
-}
-
 /// Why one of the jobs cannot be added, if it is refused: then none is.
 pub(crate) fn refusal(connection: &Connection, jobs: &[NewJob]) -> rusqlite::Result<Option<Error>> {
-    for (index, new) in jobs.iter().enumerate() {
-        let refuses = |(_, unique): &(&str, &Unique)| unique.on_duplicate == Duplicate::Refuse;
-        let Some((key, unique)) = of_new(new).filter(refuses) else { continue };
-        if is_there(connection, new.call.id)? {
-            continue;
-        }
-        let is_refused = |claim| claim == Claim::Refused;
-        let found = holder_of(connection, &new.call.task, key)?.filter(|holder| is_refused(unique.claim(new, holder)));
-        let is_same = |other: &&NewJob| other.call.key.as_deref() == Some(key) && other.call.task == new.call.task;
-        let mut before = None;
-        for other in jobs[..index].iter().filter(is_same) {
-            if other.call.id != new.call.id && !is_there(connection, other.call.id)? {
-                before = before.or(Some(other.call.id));
-            }
-        }
-        if let Some(job) = found.map(|holder| holder.job).or(before) {
-            return Ok(Some(Error::duplicate(new, job)));
-        }
-    }
-    Ok(None)
+    store::refusal::refusal(jobs, |id| is_there(connection, id), |task, key| holder_of(connection, task, key))
 }
 
 /// Takes the key of a job, or finds the job that holds it. A job that is there already has done so.
 pub(crate) fn claim(connection: &Connection, new: &NewJob) -> rusqlite::Result<Claimed> {
-    let Some((key, unique)) = of_new(new) else { return Ok(Claimed::New) };
+    let Some(((task, key), unique)) = new.keyed() else { return Ok(Claimed::New) };
     if is_there(connection, new.call.id)? {
         return Ok(Claimed::New);
     }
-    let found = holder_of(connection, &new.call.task, key)?;
+    let found = holder_of(connection, task, key)?;
     let Some((holder, claim)) = found.map(|holder| (holder.job, unique.claim(new, &holder))) else {
         return take(connection, &new.call, unique.until).map(|()| Claimed::New);
     };

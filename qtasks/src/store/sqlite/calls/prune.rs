@@ -110,6 +110,8 @@ struct Old {
     ended: i64,
     steps: i64,
     memos: i64,
+    /// Whether it has what few jobs have.
+    has_more: bool,
 }
 
 impl Old {
@@ -117,13 +119,25 @@ impl Old {
     fn find(sql: &mut Statements<'_>, id: JobId, state: i16) -> rusqlite::Result<Option<Self>> {
         let found = sql.ended.query_row(params![id.to_bytes(), state], |row| {
             let (ended, steps, memos, lane) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            Ok(Self { id, lane, state, kind: encoding::state_kind(row, 4)?, ended, steps, memos })
+            Ok(Self {
+                id,
+                lane,
+                state,
+                kind: encoding::state_kind(row, 4)?,
+                ended,
+                steps,
+                memos,
+                has_more: row.get(5)?,
+            })
         });
         found.optional()
     }
 
     /// The name of its task and its key, if it has one.
     fn key(&self, sql: &mut Statements<'_>) -> rusqlite::Result<Option<(String, String)>> {
+        if !self.has_more {
+            return Ok(None);
+        }
         sql.key_of.query_row([self.id.to_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()
     }
 }
