@@ -2,13 +2,13 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
 };
 
 use jiff::Timestamp;
 use qtasks::{
     Duplicate, Error, Result,
-    job::{Attempt, Job, JobCall, JobId, NewJob, Reply, State, Suspect},
+    job::{Attempt, Beginning, Job, JobCall, JobId, NewJob, Reply, State, Suspect},
     store::{Ask, Hold, Joined, Leased, NoteChange, Placement, Rate, Record, Settlement, Written},
     unique::{Claim, Holder, HolderState},
 };
@@ -71,16 +71,63 @@ impl<'t> Draft<'t> {
                 return Ok(Some(Joined { job: id, holder: job }));
             }
         }
-        self.set(new.into());
+        let job = self.begin(new)?;
+        self.set(job);
         Ok(None)
     }
 
     fn replace(&mut self, id: JobId, new: NewJob, due: Timestamp) {
         let mut job = self.job(id).expect("a job that is replaced is there").clone();
-        let JobCall { queue, enqueued, .. } = job.call;
-        job.call = JobCall { id, queue, enqueued, ..new.call };
-        job.standing.state = State::Waiting { due };
+        let JobCall { queue, enqueued, after, .. } = job.call;
+        job.call = JobCall { id, queue, enqueued, after, ..new.call };
+        set_due(&mut job, due);
         self.set(job);
+    }
+
+    /// The job that a call makes: it waits for those that it comes after.
+    fn begin(&self, new: NewJob) -> Result<Job> {
+        let mut job = Job::from(new);
+        let Some(after) = &job.call.after else { return Ok(job) };
+        if let Some(&none) = after.jobs.iter().find(|parent| self.job(**parent).is_none()) {
+            return Err(Error::NoParent { task: job.call.task, job: none });
+        }
+        match after.begin(|parent| self.job(parent).expect("it is there").standing.state.kind()) {
+            Beginning::Waits(live) => set_parents(&mut job, live.len()),
+            Beginning::Cancelled(reason) => {
+                job.standing.state = State::Cancelled { reason };
+                job.ended = Some(job.call.enqueued);
+            }
+            Beginning::Free => {}
+        }
+        Ok(job)
+    }
+
+    /// What the end of a job means for those that wait for it, and for those that wait for these.
+    fn let_on(&mut self, ended: JobId, now: Timestamp) {
+        let mut over = vec![ended];
+        while let Some(parent) = over.pop() {
+            let state = self.job(parent).expect("it has just ended").standing.state.kind();
+            for child in self.table.waiting_for_others().chain(self.jobs.keys().copied()).collect::<BTreeSet<_>>() {
+                let mut child = self.job(child).expect("it waits").clone();
+                let State::Waiting { due, parents: 1.. } = child.standing.state else { continue };
+                let Some(after) = child.call.after.as_ref().filter(|after| after.jobs.contains(&parent)) else {
+                    continue;
+                };
+                let lives = |id| self.job(id).is_some_and(|job| job.ended.is_none());
+                let live = after.jobs.iter().copied().filter(|id| lives(*id)).collect::<BTreeSet<_>>().len();
+                if let Some(reason) = after.on_failure.cancels(parent, state) {
+                    child.standing.state = State::Cancelled { reason };
+                    child.ended = Some(now);
+                    over.push(child.call.id);
+                } else {
+                    set_parents(&mut child, live);
+                    if live == 0 {
+                        set_due(&mut child, due.max(now));
+                    }
+                }
+                self.set(child);
+            }
+        }
     }
 
     /// The job that has taken a key last.
@@ -109,7 +156,7 @@ impl<'t> Draft<'t> {
     pub(crate) fn lease(&mut self, ask: &Ask) -> Leased {
         let (mut leased, mut due_now) = (Leased::default(), Vec::new());
         for job in self.table.all() {
-            let State::Waiting { due } = job.standing.state else { continue };
+            let Some(due) = job.standing.state.due() else { continue };
             if !ask.queues.contains(&job.call.queue) || !ask.tasks.contains(&&*job.call.task) {
                 continue;
             }
@@ -180,17 +227,21 @@ impl<'t> Draft<'t> {
         let job = Job { standing: outcome.standing(job.standing.attempt), ended, ..job };
         let steps = Some(job.counts.steps);
         self.rest.extend(attempt.map(|attempt| Change::Attempt(job.call.id, Attempt { steps, ..attempt })));
+        let id = job.call.id;
         self.set(job);
+        if ended.is_some() {
+            self.let_on(id, now);
+        }
         Written::Yes
     }
 
     pub(crate) fn place(&mut self, Placement { job, queue, priority, due }: Placement) -> Written {
         let Some(job) = self.job(job).filter(|job| job.standing.attempt == 0) else { return Written::Fenced };
-        let State::Waiting { due: was } = job.standing.state else { return Written::Fenced };
+        let State::Waiting { due: was, .. } = job.standing.state else { return Written::Fenced };
         let mut job = job.clone();
         job.call.queue = queue.unwrap_or(job.call.queue);
         job.call.priority = priority.unwrap_or(job.call.priority);
-        job.standing.state = State::Waiting { due: due.unwrap_or(was) };
+        set_due(&mut job, due.unwrap_or(was));
         self.set(job);
         Written::Yes
     }
@@ -237,6 +288,19 @@ impl<'t> Draft<'t> {
     pub(crate) fn prune(&mut self, finished: Timestamp, dead: Timestamp, limit: usize) -> usize {
         self.rest.extend(self.table.old(finished, dead).take(limit).map(Change::Pruned));
         self.rest.len()
+    }
+}
+
+fn set_due(job: &mut Job, due: Timestamp) {
+    if let State::Waiting { due: was, .. } = &mut job.standing.state {
+        *was = due;
+    }
+}
+
+/// Says for how many others a job waits.
+fn set_parents(job: &mut Job, number: usize) {
+    if let State::Waiting { parents, .. } = &mut job.standing.state {
+        *parents = number.try_into().expect("there are not so many");
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) struct Table {
     jobs: BTreeMap<JobId, Entry>,
     notes: BTreeMap<(String, String), Note>,
     keys: BTreeMap<(String, String), (JobId, Option<Timestamp>)>,
+    waiting_for_others: BTreeSet<JobId>,
     rates: HashMap<(RateSpan, Timestamp, Lane), RateNumbers>,
     /// That is not in the log: of workers of another process nothing is heard.
     workers: HashMap<WorkerId, Known>,
@@ -68,12 +69,7 @@ impl Table {
     pub(crate) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Job(job) => match self.jobs.get_mut(&job.call.id) {
-                    Some(entry) => entry.job = job,
-                    None => {
-                        self.jobs.insert(job.call.id, Entry::new(job));
-                    }
-                },
+                Change::Job(job) => self.set(job),
                 Change::Step(id, step) => self.known(id).steps.push(step),
                 Change::Memo(id, memo) => self.known(id).memos.push(memo),
                 Change::Attempt(id, attempt) => {
@@ -105,12 +101,29 @@ impl Table {
         }
     }
 
+    fn set(&mut self, job: Job) {
+        let id = job.call.id;
+        if matches!(job.standing.state, State::Waiting { parents: 1.., .. }) {
+            self.waiting_for_others.insert(id);
+        } else {
+            self.waiting_for_others.remove(&id);
+        }
+        match self.jobs.get_mut(&id) {
+            Some(entry) => entry.job = job,
+            None => _ = self.jobs.insert(id, Entry::new(job)),
+        }
+    }
+
     fn known(&mut self, id: JobId) -> &mut Entry {
         self.jobs.get_mut(&id).expect("a change of a job comes after the job")
     }
 
     pub(crate) fn entry(&self, id: JobId) -> Option<&Entry> {
         self.jobs.get(&id)
+    }
+
+    pub(crate) fn waiting_for_others(&self) -> impl Iterator<Item = JobId> {
+        self.waiting_for_others.iter().copied()
     }
 
     /// The job that has taken a key last.
@@ -227,7 +240,7 @@ impl Entry {
 /// Since when the next job in line is due, or when the next one will be.
 fn oldest_due(jobs: &[&Job], now: Timestamp) -> Option<Timestamp> {
     let waiting = jobs.iter().filter(|job| job.standing.suspect.is_none()).filter_map(|job| match job.standing.state {
-        State::Waiting { due } => {
+        State::Waiting { due, parents: 0 } => {
             Some((due > now, if due > now { Some(due) } else { None }, Reverse(job.call.priority), job.call.id, due))
         }
         _ => None,

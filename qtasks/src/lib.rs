@@ -104,7 +104,8 @@ pub use self::{
     execution::{co::Co, context::TaskContext, handler::Handler, state::State, stopped::TaskError},
     model::{
         card::{TaskCard, UniqueCard, WorkerCard},
-        job, json,
+        job::{self, AfterFailure, Parents},
+        json,
         limits::{Limits, OverLimit},
         pause::{Pause, Scope},
         retry::Retry,

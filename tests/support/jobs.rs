@@ -24,6 +24,7 @@ pub fn new_job() -> NewJob {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         },
         due: NOW,
         unique: None,

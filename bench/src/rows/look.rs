@@ -141,6 +141,7 @@ fn calls(batch: u64, count: u64) -> Vec<NewJob> {
         expires: None,
         trace: None,
         key: None,
+        after: None,
     };
     (0..count).map(call).map(NewJob::from).collect()
 }

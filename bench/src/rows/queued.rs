@@ -73,6 +73,7 @@ fn calls(count: u64) -> Vec<NewJob> {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         },
         due: now,
         unique: None,

@@ -229,13 +229,14 @@ impl QueueTasks {
     /// # Errors
     ///
     /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit; [`Error::Unsupported`] where the store is
-    /// neither on SQLite nor on Postgres, and for a call that has a [key](CallOptions::unique_key).
+    /// neither on SQLite nor on Postgres, for a call that has a [key](CallOptions::unique_key), and for one that comes
+    /// [after](CallOptions::after) others.
     pub fn statement<C: CallOptions>(&self, call: C) -> Result<Statement> {
         let sql = sql(&self.app.store.home())?;
         let (job, options) = self.app.prepare_in_sql(call)?;
-        if job.unique.is_some() {
+        if job.unique.is_some() || job.after.is_some() {
             return Err(Error::Unsupported(
-                "a call with a unique key has no form in SQL; use `enqueue` or `enqueue_in`",
+                "a call with a unique key, and one that waits for other jobs, has no form in SQL; use `enqueue` or `enqueue_in`",
             ));
         }
         let (id, task) = (job.id, job.task.into_owned());
@@ -281,6 +282,7 @@ impl QueueTasks {
             expires: schema.map_or_else(|| card.as_ref().and_then(|card| card.expires), |schema| schema.expires),
             trace: None,
             unique,
+            after: None,
         };
         self.enqueue_prepared(self.app.let_in(job)?).await
     }

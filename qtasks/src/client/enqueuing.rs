@@ -24,8 +24,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Error::InDoubt`] when the store did not answer in time; [`Error::Duplicate`] when a job is refused; [`Error::OtherTask`] and
-/// [`Error::OtherArguments`] when a caller has given the id of another job.
+/// [`Error::InDoubt`] when the store did not answer in time; [`Error::Duplicate`] and [`Error::NoParent`] when a job is refused;
+/// [`Error::OtherTask`] and [`Error::OtherArguments`] when a caller has given the id of another job.
 pub(crate) async fn enqueue(store: &dyn Store, jobs: &[Prepared]) -> Result<Vec<Joined>> {
     let (span, timer) = (spans::send(jobs.iter().map(Prepared::sent)), Timer::start());
     let enqueued = enqueue_patiently(store, jobs).instrument(span.clone()).await;
@@ -83,7 +83,10 @@ async fn enqueue_within(patience: &mut Patience<'_>, store: &dyn Store, jobs: &[
 /// Whether jobs may be there although their call ended in this error. An error that no repetition mends is that of the last
 /// try: the store may have carried out an earlier one.
 fn is_in_doubt(error: &Error, patience: &Patience<'_>) -> bool {
-    let is_known = matches!(error, Error::Duplicate { .. } | Error::OtherTask { .. } | Error::OtherArguments { .. });
+    let is_known = matches!(
+        error,
+        Error::Duplicate { .. } | Error::NoParent { .. } | Error::OtherTask { .. } | Error::OtherArguments { .. }
+    );
     !is_known && (error.is_store_trouble() || patience.has_tried_again())
 }
 

@@ -19,7 +19,10 @@ use crate::{
     },
     error::{BoxError, Error, Result},
     model::{
-        job::{Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Output, Progress, Reply, Shape, Standing, State},
+        job::{
+            Attempt, Counts, Ending, Job, JobCall, JobId, Lease, Output, Parents, Progress, Reply, Shape, Standing,
+            State,
+        },
         json::Json,
         lifecycle::{self, Outcome},
         result::gather,
@@ -66,6 +69,18 @@ pub struct Status {
     /// The attempts that have ended, oldest first; of more than 100 the first 10 and the last 90. An attempt that its worker
     /// gave back before it had begun is counted, and is not among them.
     pub attempts: Vec<Attempt>,
+}
+
+impl<C> Parents for JobHandle<C> {
+    fn ids(self) -> Vec<JobId> {
+        vec![self.id()]
+    }
+}
+
+impl<C> Parents for &JobHandle<C> {
+    fn ids(self) -> Vec<JobId> {
+        vec![self.id()]
+    }
 }
 
 impl<C> JobHandle<C> {

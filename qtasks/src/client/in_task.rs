@@ -131,8 +131,8 @@ impl TaskContext {
             Ok(job) => Prepared { trace: linked(job.trace), ..job },
             Err(error) => return Ok(Err(error)),
         };
-        if job.unique.is_some() {
-            return self.enqueue_unique::<C>(app, job).await;
+        if job.unique.is_some() || job.after.is_some() {
+            return self.enqueue_apart::<C>(app, job).await;
         }
         let make = async {
             may_enqueue(&*app.store, &job).await?;
@@ -144,9 +144,9 @@ impl TaskContext {
         Ok(enqueued.map(|id| JobHandle::of_call(id, id, app)))
     }
 
-    /// Another job may be that of the call, so the record is not written together with the job, as otherwise: the id that the job is to
+    /// Another job may be that of the call, or it may be refused, so the record is not written together with the job, as otherwise: the id that the job is to
     /// have is recorded first, and the job that was found last. So a body that runs again makes no second one.
-    async fn enqueue_unique<C: CallOptions>(
+    async fn enqueue_apart<C: CallOptions>(
         &self,
         app: Arc<App>,
         job: Prepared,

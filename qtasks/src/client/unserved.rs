@@ -28,7 +28,7 @@ impl UnservedWait {
     ///
     /// On tokio's clock it does not look: a test that pauses that clock passes days in a moment.
     pub(crate) async fn look(&mut self, app: &Arc<App>, id: JobId, standing: &Standing) {
-        let is_due = matches!(standing.state, State::Waiting { due } if due <= app.now());
+        let is_due = matches!(standing.state, State::Waiting { due, .. } if due <= app.now());
         if self.is_over || !is_due || self.since.elapsed() < SOON || app.clock.is_tokios() {
             return;
         }

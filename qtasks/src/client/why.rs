@@ -13,7 +13,7 @@ use crate::{
     environment::{App, patience::patiently},
     error::Result,
     model::{
-        job::{Job, State, StateKind},
+        job::{Job, JobId, State, StateKind},
         pause::Pause,
     },
     store::{JobCounts, Lane},
@@ -40,6 +40,13 @@ pub enum Why {
         wait: SignedDuration,
         /// How many attempts in a row have failed before.
         failures: u32,
+    },
+    /// It waits for other jobs to end.
+    After {
+        /// How many they are.
+        parents: u32,
+        /// The first of them, as far as that is known.
+        first: Option<JobId>,
     },
     /// It is paused.
     Paused(Pause),
@@ -73,6 +80,8 @@ pub enum Why {
 /// What is known beside a job.
 struct Known {
     now: Timestamp,
+    /// The first job that it waits for.
+    parent: Option<JobId>,
     pauses: Vec<Pause>,
     workers: Vec<WorkerInfo>,
     lane: JobCounts,
@@ -113,7 +122,7 @@ impl<C> JobHandle<C> {
 
 impl Known {
     fn nothing(now: Timestamp) -> Self {
-        Self { now, pauses: Vec::new(), workers: Vec::new(), lane: JobCounts::default() }
+        Self { now, parent: None, pauses: Vec::new(), workers: Vec::new(), lane: JobCounts::default() }
     }
 
     async fn of(app: &Arc<App>, job: &Job) -> Result<Self> {
@@ -121,14 +130,29 @@ impl Known {
         let counts = patiently(&*app.store, || app.store.counts(now)).await?;
         let lane = Lane { queue: job.call.queue.clone(), task: job.call.task.clone() };
         let lane = counts.into_iter().find(|counts| counts.lane == lane).map(|counts| counts.jobs).unwrap_or_default();
-        Ok(Self { now, pauses, workers, lane })
+        Ok(Self { now, parent: first_parent(app, job).await?, pauses, workers, lane })
     }
+}
+
+/// The first of the jobs that a job waits for.
+async fn first_parent(app: &Arc<App>, job: &Job) -> Result<Option<JobId>> {
+    if !matches!(job.standing.state, State::Waiting { parents: 1.., .. }) {
+        return Ok(None);
+    }
+    for &parent in job.call.after.iter().flat_map(|after| &after.jobs) {
+        let found = patiently(&*app.store, || app.store.standing(parent)).await?;
+        if found.is_some_and(|(standing, _)| !standing.state.is_ended()) {
+            return Ok(Some(parent));
+        }
+    }
+    Ok(None)
 }
 
 fn why(job: &Job, known: &Known) -> Why {
     let (queue, task) = (&job.call.queue, &job.call.task);
     let due = match job.standing.state {
-        State::Waiting { due } => due,
+        State::Waiting { parents: parents @ 1.., .. } => return Why::After { parents, first: known.parent },
+        State::Waiting { due, .. } => due,
         State::Running { .. } => return Why::Running,
         State::Done { .. } | State::Dead { .. } | State::Cancelled { .. } => {
             return Why::Ended { state: job.standing.state.kind(), at: job.ended };
@@ -177,6 +201,11 @@ impl fmt::Display for Why {
                     }
                 }
             }
+            Self::After { parents: 1, first: Some(first) } => write!(f, "it waits for the end of job {first}"),
+            Self::After { parents, first: Some(first) } => {
+                write!(f, "it waits for the end of {parents} jobs; the first of them is {first}")
+            }
+            Self::After { parents, first: None } => write!(f, "it waits for the end of other jobs: {parents}"),
             Self::Paused(pause) => pause.fmt(f),
             Self::NoWorker => f.write_str("no worker runs on this store"),
             Self::NoListener { queue } => write!(f, "no running worker listens to the queue `{queue}`"),
@@ -216,7 +245,7 @@ mod tests {
     use super::*;
     use crate::model::{
         card::WorkerCard,
-        job::{Counts, JobCall, JobId, Standing, Suspect, WorkerId},
+        job::{Counts, JobCall, Standing, Suspect, WorkerId},
         json::Json,
         pause::Scope,
     };
@@ -237,6 +266,7 @@ mod tests {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         };
         Job {
             call,
@@ -247,7 +277,7 @@ mod tests {
     }
 
     fn waits(due: i64) -> Job {
-        job(State::Waiting { due: second(due) })
+        job(State::waiting(second(due)))
     }
 
     fn worker(queues: &[&str], tasks: &[&str]) -> WorkerInfo {
@@ -309,6 +339,18 @@ mod tests {
         let unknown = WorkerInfo { card: None, ..worker(&[], &[]) };
         let in_line = why(&waits(0), &Known { workers: vec![unknown], ..Known::nothing(second(9)) });
         assert_eq!(in_line.to_string(), "it is next of its task in this queue, of which none runs now");
+    }
+
+    #[test]
+    fn what_waits_for_others_says_for_which() {
+        let text = |parents, first| {
+            why(&job(State::Waiting { due: second(0), parents }), &Known { parent: first, ..Known::nothing(second(9)) })
+                .to_string()
+        };
+        let first = JobId::from_bytes([1; 16]);
+        assert_eq!(text(1, Some(first)), format!("it waits for the end of job {first}"));
+        assert_eq!(text(3, Some(first)), format!("it waits for the end of 3 jobs; the first of them is {first}"));
+        assert_eq!(text(2, None), "it waits for the end of other jobs: 2");
     }
 
     #[test]

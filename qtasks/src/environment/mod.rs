@@ -182,7 +182,10 @@ impl App {
     /// [`Error::Rejected`] when the job is refused, and [`Error::OverLimit`] when it was given a wrong queue.
     pub(crate) fn let_in(&self, job: Prepared) -> Result<Prepared> {
         let trace = self.trace.current();
-        let job = Prepared { trace: if job.due > job.enqueued { linked(trace) } else { trace }, ..job };
+        let job = Prepared {
+            trace: if job.due > job.enqueued || job.after.is_some() { linked(trace) } else { trace },
+            ..job
+        };
         if self.around.is_empty() {
             return Ok(job);
         }

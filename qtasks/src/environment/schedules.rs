@@ -161,6 +161,7 @@ impl App {
             expires: definition.expires,
             trace: None,
             unique: definition.unique.clone(),
+            after: None,
         })
     }
 }

@@ -140,6 +140,17 @@ pub enum Error {
     #[error("a call of `{task}` has no key: mark the task with `unique`, or give the call a `unique_key`")]
     NoKey { task: String },
 
+    /// A job is to wait for another one that is not there. Nothing is enqueued.
+    #[error(
+        "a call of `{task}` is to wait for job {job}, and there is no such job in this store; finished jobs are pruned after their \
+         retention"
+    )]
+    NoParent {
+        task: String,
+        /// The job that is not there.
+        job: JobId,
+    },
+
     /// A search is none.
     #[error(transparent)]
     Search(#[from] SearchError),
@@ -315,6 +326,11 @@ impl Error {
     /// The call of `new` is refused, for `job` holds its key.
     pub(crate) fn duplicate(new: &NewJob, job: JobId) -> Self {
         Self::Duplicate { job, task: new.call.task.clone(), key: new.call.key.clone().unwrap_or_default() }
+    }
+
+    /// The call of `new` is refused, for there is no `job` that it could wait for.
+    pub(crate) fn no_parent(new: &NewJob, job: JobId) -> Self {
+        Self::NoParent { task: new.call.task.clone(), job }
     }
 
     /// Whether this is the error of a skipped step: the stream goes on after it.

@@ -89,7 +89,7 @@ pub fn settle(
         Verdict::Released => came_to(NextState::Waiting { due: now }, failures, Ending::Released),
         Verdict::GivenBack => {
             let due = match before.state {
-                State::Waiting { due } | State::Running { due, .. } => due,
+                State::Waiting { due, .. } | State::Running { due, .. } => due,
                 State::Done { .. } | State::Dead { .. } | State::Cancelled { .. } => now,
             };
             came_to(NextState::Waiting { due }, failures, Ending::Released)
@@ -359,7 +359,7 @@ mod tests {
     fn what_has_ended_cannot_be_cancelled_and_what_has_not_cannot_be_retried() {
         let done = stands(0, State::Done { output: Output::Value(Json::from_stored("1")) });
         let dead = stands(4, State::Dead { error: "no".into() });
-        let waiting = stands(0, State::Waiting { due: NOW });
+        let waiting = stands(0, State::waiting(NOW));
         assert_eq!(cancel(&done, "stop"), None);
         assert_eq!(cancel(&dead, "stop"), None);
         assert!(cancel(&waiting, "stop").is_some() && cancel(&running(0), "stop").is_some());

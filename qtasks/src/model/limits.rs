@@ -98,6 +98,16 @@ pub enum OverLimit {
         /// How deep it may be.
         limit: usize,
     },
+    /// Too many jobs to wait for.
+    #[error(
+        "a job waits for up to {limit} others, and this one for {jobs}; have it wait for some that wait for the others"
+    )]
+    Parents {
+        /// How many they are.
+        jobs: usize,
+        /// How many they may be.
+        limit: usize,
+    },
     /// Not a name.
     #[error("`{name}` cannot name a {what}: a name is 1 to 128 letters, digits and `_.:-`")]
     Name {

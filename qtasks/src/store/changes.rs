@@ -59,6 +59,11 @@ impl Changes {
         Self { work: !jobs.is_empty(), notes: !changes.is_empty(), ..Self::default() }
     }
 
+    /// A job has ended without a settlement of its own: one that it waited for has failed.
+    pub fn ended(job: JobId) -> Self {
+        Self { ended: vec![job], ..Self::progressed([job]) }
+    }
+
     /// A job that waits was moved to another place.
     pub fn placed(job: JobId) -> Self {
         Self { work: true, ..Self::progressed([job]) }
@@ -114,6 +119,7 @@ mod tests {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         })
     }
 

@@ -36,6 +36,8 @@ pub(crate) fn limit(millis: i64) -> Duration {
 pub(crate) mod columns {
     use crate::model::job::StateKind;
 
+    /// Waits for other jobs.
+    pub(crate) const AFTER: i16 = -1;
     pub(crate) const LATER: i16 = 0;
     pub(crate) const READY: i16 = 1;
     pub(crate) const RUNNING: i16 = 2;
@@ -46,7 +48,7 @@ pub(crate) mod columns {
     /// The state that a `state` column says.
     pub(crate) const fn kind(state: i16) -> Option<StateKind> {
         Some(match state {
-            LATER | READY => StateKind::Waiting,
+            AFTER | LATER | READY => StateKind::Waiting,
             RUNNING => StateKind::Running,
             DONE => StateKind::Done,
             DEAD => StateKind::Dead,
@@ -58,7 +60,7 @@ pub(crate) mod columns {
     /// The `state` columns, first and last, of jobs in this state.
     pub(crate) fn of_state(state: StateKind) -> (i16, i16) {
         match state {
-            StateKind::Waiting => (LATER, READY),
+            StateKind::Waiting => (AFTER, READY),
             StateKind::Running => (RUNNING, RUNNING),
             StateKind::Done => (DONE, DONE),
             StateKind::Dead => (DEAD, DEAD),

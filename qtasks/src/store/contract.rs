@@ -30,7 +30,7 @@ use crate::{
     error::{Error, Result},
     model::{
         find::{Budget, Find, Page},
-        job::{Attempt, Counts, Job, JobCall, JobId, Lease, Memo, NewJob, Standing, State, StateKind, Step, WorkerId},
+        job::{Attempt, Counts, Job, JobCall, JobId, Lease, Memo, NewJob, Standing, StateKind, Step, WorkerId},
         lifecycle::expire,
         pending::PendingStep,
         unique::Holder,
@@ -67,8 +67,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A job with [`unique`](NewJob::unique) takes the [key](JobCall::key) of its task, unless another job holds that:
     /// [`Unique::claim`](crate::unique::Unique::claim) says what becomes of it then, by the job that has taken the key last. Gives the jobs that were not added, for
     /// another is the job of their call; of two with one key the second finds the first. A call that is refused is
-    /// [`Error::Duplicate`], and nothing is added then. A job that is replaced keeps its id, its queue and the time of its
-    /// enqueue.
+    /// [`Error::Duplicate`], and nothing is added then. A job that is replaced keeps its id, its queue, the time of its enqueue, and what
+    /// it waits for.
+    ///
+    /// A job that comes [after](JobCall::after) others waits for those of them that live: [`After::begin`](crate::job::After::begin) says
+    /// how it begins. They are there already, or come before it in the call and have no keys; otherwise the call is
+    /// [`Error::NoParent`], and nothing is added. The commit that ends the last of them lets the job on: it is due then, unless its own
+    /// time comes later. Where one ends dead or cancelled, the job is cancelled in that commit, if it is [not to
+    /// run](crate::job::AfterFailure::cancels) then, and so are those that wait for it. A job that ends before lets go of the others.
+    /// Jobs that come with a record or a note come after no others.
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>>;
 
     /// The job that has taken the key of a task last, as long as the store knows of it: at least while that [holds](Holder::holds) it.
@@ -225,7 +232,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         let waiting = self.find(waiting, None, Budget::jobs(FIRST)).await?.jobs;
         let mut expired = Expired::default();
         for job in waiting {
-            let due = if let State::Waiting { due } = job.standing.state { due } else { Timestamp::MAX };
+            let due = job.standing.state.due().unwrap_or(Timestamp::MAX);
             if expire(job.call.expires, due, now).is_none() || !self.attempts(job.call.id).await?.is_empty() {
                 continue;
             }
@@ -244,7 +251,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     async fn due_lanes(&self, now: Timestamp) -> Result<Vec<Lane>> {
         let waiting = Find::default().state(StateKind::Waiting).oldest_first();
         let waiting = self.find(waiting, None, Budget::jobs(FIRST)).await?.jobs;
-        let due = waiting.into_iter().filter(|job| matches!(job.standing.state, State::Waiting { due } if due <= now));
+        let due = waiting.into_iter().filter(|job| job.standing.state.due().is_some_and(|due| due <= now));
         let lanes: HashSet<_> = due.map(|Job { call: JobCall { queue, task, .. }, .. }| Lane { queue, task }).collect();
         Ok(lanes.into_iter().collect())
     }

@@ -41,8 +41,10 @@ impl Expiry {
         const AGAIN: Duration = Duration::from_secs(1);
         let Some(expires) = job.call.expires.filter(|_| !was_started) else { return Self::Never };
         match job.standing.state {
-            State::Waiting { due } if expire(Some(expires), due, now).is_some() => Self::Come,
-            State::Waiting { due } => Self::At(later(due, expires)),
+            // Its time begins when the last of the others has ended.
+            State::Waiting { parents: 1.., .. } => Self::Never,
+            State::Waiting { due, .. } if expire(Some(expires), due, now).is_some() => Self::Come,
+            State::Waiting { due, .. } => Self::At(later(due, expires)),
             State::Running { .. } => Self::At(later(now, AGAIN)),
             State::Done { .. } | State::Dead { .. } | State::Cancelled { .. } => Self::Never,
         }

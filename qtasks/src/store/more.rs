@@ -1,14 +1,14 @@
 //! What few calls have, as one text: the column `more` of SQLite and Postgres, and a part of the bytes in Redis.
 //!
 //! There is none for most jobs. Where there is only a trace, the text is the trace, as older versions have written it; else it is an
-//! object in JSON, of the members `trace`, `expires` (in milliseconds) and `key`. Members of other names are those of a newer qtasks.
+//! object in JSON, of the members `trace`, `expires` (in milliseconds), `key` and `after`. Members of other names are those of a newer qtasks.
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{limit, limit_millis};
-use crate::model::job::JobCall;
+use crate::model::job::{After, JobCall};
 
 #[derive(Default, Serialize, Deserialize)]
 struct More<'c> {
@@ -18,16 +18,18 @@ struct More<'c> {
     expires: Option<i64>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'c, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after: Option<Box<After>>,
 }
 
 /// What there is of this call besides what every call has.
 pub(crate) fn more(call: &JobCall) -> Option<Cow<'_, str>> {
     let trace = call.trace.as_deref().map(Cow::Borrowed);
-    if call.expires.is_none() && call.key.is_none() {
+    if call.expires.is_none() && call.key.is_none() && call.after.is_none() {
         return trace;
     }
     let key = call.key.as_deref().map(Cow::Borrowed);
-    let more = More { trace, expires: call.expires.map(limit_millis), key };
+    let more = More { trace, expires: call.expires.map(limit_millis), key, after: call.after.clone() };
     Some(serde_json::to_string(&more).expect("texts and numbers have a JSON form").into())
 }
 
@@ -39,6 +41,7 @@ pub(crate) fn read_more(call: &mut JobCall, more: Option<&str>) {
     call.trace = more.trace.map(Cow::into_owned);
     call.expires = more.expires.map(limit);
     call.key = more.key.map(Cow::into_owned);
+    call.after = more.after;
 }
 
 #[cfg(test)]
@@ -46,7 +49,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::model::{job::JobId, json::Json};
+    use crate::model::{
+        job::{AfterFailure, JobId},
+        json::Json,
+    };
 
     fn call(trace: Option<&str>, expires: Option<Duration>) -> JobCall {
         JobCall {
@@ -60,6 +66,7 @@ mod tests {
             expires,
             trace: trace.map(str::to_owned),
             key: None,
+            after: None,
         }
     }
 
@@ -79,6 +86,11 @@ mod tests {
         let mut read = call(None, None);
         read_more(&mut read, more(&of_user).as_deref());
         assert_eq!(read, of_user);
+        let after = After { jobs: vec![of_user.id; 2], on_failure: AfterFailure::Run };
+        let of_two = JobCall { after: Some(Box::new(after)), ..call(None, None) };
+        let mut read = call(None, None);
+        read_more(&mut read, more(&of_two).as_deref());
+        assert_eq!(read, of_two);
         let week = call(None, Some(Duration::from_secs(604_800)));
         assert_eq!(more(&week).unwrap(), r#"{"expires":604800000}"#);
     }

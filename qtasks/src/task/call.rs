@@ -8,10 +8,10 @@ use super::Task;
 use crate::{
     error::{Error, Result},
     model::{
-        job::{JobCall, JobId, NewJob},
+        job::{After, AfterFailure, JobCall, JobId, NewJob, Parents},
         json::Json,
         lifecycle::later,
-        limits::{Limits, check_name},
+        limits::{Limits, OverLimit, check_name},
         unique::{Duplicate, KeyedCall, key},
     },
     schema::TaskExecSchema,
@@ -36,6 +36,7 @@ struct Options {
     unique_for: Option<Duration>,
     on_duplicate: Option<Duplicate>,
     debounce: Option<(Duration, Duration)>,
+    after: Option<After>,
     id: Option<JobId>,
 }
 
@@ -183,6 +184,47 @@ pub trait CallOptions: Sized {
         call
     }
 
+    /// Has the job wait until each of these has ended; called again, for those as well. A job that has ended when this one is enqueued
+    /// is not waited for. Where one of them ends dead or cancelled, the job ends as cancelled too, and so do those that wait for it, all
+    /// in one commit, unless [`after_failure`](Self::after_failure) says otherwise.
+    ///
+    /// A job that waits for others has its time besides: a `delay` counts from when it is enqueued, and `expires` from the end of the
+    /// last of the others. [`run`](crate::QueueTasks::run) waits for none.
+    ///
+    /// ```
+    /// use qtasks::prelude::*;
+    ///
+    /// #[qtask]
+    /// async fn load_sales(month: u8) {}
+    ///
+    /// #[qtask]
+    /// async fn sum_up(year: u16) {}
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> qtasks::Result<()> {
+    /// let app = QueueTasks::open("memory:").await?;
+    /// let months = app.enqueue_all((1..=12).map(load_sales)).await?;
+    /// app.enqueue(sum_up(2026).after(&months)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Enqueueing it is [`Error::NoParent`] where the store has no job of one of the ids, and nothing is enqueued then. Of calls that are
+    /// enqueued together, one may wait for those before it, by their [`id`](Self::id); but not for one that has a key, since it
+    /// may join another job.
+    fn after(self, jobs: impl Parents) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.after.get_or_insert_default().jobs.extend(jobs.ids());
+        call
+    }
+
+    /// What becomes of the job where one of those that it waits for ends dead or cancelled.
+    fn after_failure(self, on_failure: AfterFailure) -> Call<Self::Task> {
+        let mut call = self.into_call();
+        call.options.after.get_or_insert_default().on_failure = on_failure;
+        call
+    }
+
     /// The id of the job, in place of a new one: a call that is made again with the same id makes no second job, however
     /// the first call ended.
     ///
@@ -281,6 +323,7 @@ impl<T: Task> Call<T> {
             expires: expires.or(schema.expires),
             trace: None,
             key: None,
+            after: None,
         })
     }
 
@@ -325,6 +368,7 @@ impl Options {
         limits.check_args(&args)?;
         let unique = self.keyed(schema, &args)?;
         let quiet = self.debounced(schema).map(|(quiet, _)| quiet);
+        let after = self.parents(unique.as_deref())?;
         let Self { priority, queue, due, max_time, expires, id, .. } = self;
         let queue = queue.map_or(Cow::Borrowed(schema.queue), Cow::Owned);
         check_name("queue", &queue)?;
@@ -346,7 +390,22 @@ impl Options {
             enqueued: now,
             trace: None,
             unique,
+            after,
         })
+    }
+
+    /// The jobs that it waits for, if there are some.
+    fn parents(&self, keyed: Option<&KeyedCall>) -> Result<Option<Box<After>>> {
+        let Some(after) = self.after.as_ref().filter(|after| !after.jobs.is_empty()) else { return Ok(None) };
+        if after.jobs.len() > After::MOST {
+            return Err(OverLimit::Parents { jobs: after.jobs.len(), limit: After::MOST }.into());
+        }
+        if keyed.is_some_and(|keyed| keyed.on_duplicate == Duplicate::Replace) {
+            return Err(Error::Misuse(
+                "a call that may replace another one waits for no other jobs: `replace` and `debounce` do not go with `after`",
+            ));
+        }
+        Ok(Some(Box::new(after.clone())))
     }
 
     /// How long the job waits for further calls, and how long at most.
@@ -410,6 +469,8 @@ pub(crate) struct Prepared {
     pub(crate) trace: Option<String>,
     /// Its key, if it has one.
     pub(crate) unique: Option<Box<KeyedCall>>,
+    /// The jobs that it waits for, if there are some.
+    pub(crate) after: Option<Box<After>>,
 }
 
 impl Prepared {
@@ -425,6 +486,7 @@ impl Prepared {
             expires: self.expires,
             trace: self.trace.clone(),
             key: self.unique.as_ref().map(|unique| unique.key.clone()),
+            after: self.after.clone(),
         };
         NewJob {
             call,

@@ -271,6 +271,7 @@ mod tests {
             enqueued: now,
             trace: None,
             key: None,
+            after: None,
         };
         let job = NewJob { call, due: now, unique: None };
         store.enqueue(vec![job]).await.unwrap();

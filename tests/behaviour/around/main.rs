@@ -107,7 +107,7 @@ async fn an_attempt_can_be_put_off_without_a_failure_and_without_its_body() {
     let job = stage.app.enqueue(enclosed(1)).await.unwrap();
     stage.work().await;
     let status = job.status().await.unwrap();
-    assert!(matches!(status.state, JobState::Waiting { due } if due > Timestamp::now()), "{status:?}");
+    assert!(matches!(status.state, JobState::Waiting { due, .. } if due > Timestamp::now()), "{status:?}");
     assert_eq!((status.attempt, status.failures, status.steps), (1, 0, 0));
     assert_eq!(status.attempts[0].ending, Ending::Snoozed);
     assert_eq!(stage.diary.lines(), [""; 0]);

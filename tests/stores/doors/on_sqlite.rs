@@ -73,16 +73,12 @@ async fn options_are_those_of_a_call() {
     let first = job(|job| job.call.priority == -7);
     assert_eq!((&*first.call.queue, &*first.call.task, first.call.args.as_str()), ("mail", "t", r#" {"a" : 1.50} "#));
     assert_eq!(first.call.max_time, Some(Duration::from_millis(1_500)));
-    assert_eq!(
-        first.standing.state,
-        State::Waiting { due: first.call.enqueued + Duration::from_millis(60_001) },
-        "rounded up"
-    );
+    assert_eq!(first.standing.state, State::waiting(first.call.enqueued + Duration::from_millis(60_001)), "rounded up");
     let due: Timestamp = "2030-01-02T03:04:05.678Z".parse().unwrap();
-    assert_eq!(job(|job| job.call.priority == 7).standing.state, State::Waiting { due });
+    assert_eq!(job(|job| job.call.priority == 7).standing.state, State::waiting(due));
     let last = job(|job| job.call.priority == 0);
     assert_eq!((&*last.call.queue, last.call.max_time), ("default", Some(Duration::MAX)));
-    let State::Waiting { due } = last.standing.state else { panic!("{last:?}") };
+    let State::Waiting { due, .. } = last.standing.state else { panic!("{last:?}") };
     assert!(due > "9999-12-30T00:00:00Z".parse().unwrap());
 }
 
@@ -99,7 +95,7 @@ async fn what_may_be_left_out_may_be_left_out() {
             (&*job.call.queue, job.call.priority, job.call.args.as_str(), job.call.max_time),
             ("default", 0, "{}", None)
         );
-        assert_eq!(job.standing.state, State::Waiting { due: job.call.enqueued });
+        assert_eq!(job.standing.state, State::waiting(job.call.enqueued));
         assert!(
             now.duration_since(job.call.enqueued).abs() < jiff::SignedDuration::from_secs(60),
             "{}",

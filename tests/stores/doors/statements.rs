@@ -57,7 +57,7 @@ async fn are_the_same(stage: &Stage, carry_out: impl AsyncFn(&qtasks::Statement)
         let usual = stage.store.job(usual).await.unwrap().unwrap();
         assert_eq!(fixed(&by_sql), fixed(&usual));
         let wait = |job: &Job| {
-            let qtasks::job::State::Waiting { due } = job.standing.state else { panic!("{job:?}") };
+            let qtasks::job::State::Waiting { due, .. } = job.standing.state else { panic!("{job:?}") };
             due.duration_since(job.call.enqueued).max(jiff::SignedDuration::ZERO)
         };
         let apart = (wait(&by_sql) - wait(&usual)).abs();

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use qtasks::{
     Result, Retry,
     job::{
-        Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, Progress, Reply, StateKind, Step, Version, WorkerId,
+        After, Attempt, Ending, Job, JobCall, JobId, Lease, Memo, NewJob, Progress, Reply, StateKind, Step, Version,
+        WorkerId,
     },
     json::Json,
     lifecycle::{self, Outcome},
@@ -130,7 +131,7 @@ impl Call {
     }
 }
 
-pub(crate) fn new_job((job, queue, task, priority, delay, expires, keyed): New, now: Timestamp) -> NewJob {
+pub(crate) fn new_job((job, queue, task, priority, delay, expires, keyed, after): New, now: Timestamp) -> NewJob {
     let milliseconds = |time: i64| Duration::from_millis(time.unsigned_abs());
     let unique = keyed.map(|(_, on_duplicate, lasting, most)| {
         let until = lasting.map(|lasting| now + SignedDuration::from_millis(lasting));
@@ -148,6 +149,8 @@ pub(crate) fn new_job((job, queue, task, priority, delay, expires, keyed): New, 
             expires: expires.map(milliseconds),
             trace: None,
             key: keyed.map(|(key, ..)| format!("k{key}")),
+            after: after
+                .map(|(jobs, on_failure)| Box::new(After { jobs: jobs.into_iter().map(id).collect(), on_failure })),
         },
         due: now + SignedDuration::from_millis(delay),
         unique,
@@ -218,7 +221,9 @@ impl Operation {
                 let due = delay.map(|delay| now + SignedDuration::from_millis(delay));
                 Call::Place(Placement { job: id(job), queue: queue.map(Into::into), priority, due })
             }
-            Self::Note { mut changes, jobs: new } => {
+            Self::Note { mut changes, jobs: mut new } => {
+                // Jobs of a note come after no others.
+                new.iter_mut().for_each(|new| new.7 = None);
                 changes.dedup_by_key(|change| change.name);
                 let changes = changes.into_iter().filter_map(Noting::change).collect();
                 return vec![Call::Note(changes, jobs(new, now)), Call::Notes];
@@ -276,7 +281,7 @@ impl Writing {
             nth: u64::MAX / 2 - number,
             value: Json::from_stored("\"once\""),
         });
-        let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0, None, None), now));
+        let jobs = self.jobs.into_iter().map(|job| new_job((job, "mail", "send", 0, 0, None, None, None), now));
         let progress = self.progress.map(|done| Progress { done, total: 9 });
         Record {
             lease,

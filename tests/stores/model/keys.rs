@@ -30,15 +30,17 @@ impl Known {
                     let holder = holder.unwrap().job;
                     if let Claim::Replaces(due) = claim {
                         let job = &mut self.find(holder).unwrap().job;
-                        let (queue, enqueued) = (job.call.queue.clone(), job.call.enqueued);
-                        job.call = JobCall { id: holder, queue, enqueued, ..new.call };
-                        job.standing.state = State::Waiting { due };
+                        let JobCall { queue, enqueued, after, .. } = job.call.clone();
+                        job.call = JobCall { id: holder, queue, enqueued, after, ..new.call };
+                        if let State::Waiting { due: was, .. } = &mut job.standing.state {
+                            *was = due;
+                        }
                     }
                     return Ok(Some(Joined { job: id, holder }));
                 }
             }
         }
-        let job = new.into();
+        let job = self.begin(new);
         self.jobs.push(Entry { job, steps: vec![], memos: vec![], attempts: vec![] });
         Ok(None)
     }

@@ -3,6 +3,7 @@
 //!
 //! The same sequences of calls are tried each time; `PROPTEST_CASES` tries so many others, which differ from run to run.
 
+mod after;
 mod calls;
 mod keys;
 mod model;

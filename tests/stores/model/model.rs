@@ -139,13 +139,16 @@ impl Known {
         entry.attempts.extend(settlement.attempt.map(|attempt| Attempt { steps, ..attempt }));
         trim_attempts(&mut entry.attempts);
         entry.job.ended = entry.job.standing.state.is_ended().then_some(settlement.now);
+        if entry.job.ended.is_some() {
+            self.let_on(job.call.id, settlement.now);
+        }
         Written::Yes
     }
 
     fn place(&mut self, placement: Placement) -> Written {
         let Some(entry) = self.find(placement.job) else { return Written::Fenced };
         let job = &mut entry.job;
-        let State::Waiting { due } = &mut job.standing.state else { return Written::Fenced };
+        let State::Waiting { due, .. } = &mut job.standing.state else { return Written::Fenced };
         if job.standing.attempt > 0 {
             return Written::Fenced;
         }
@@ -181,7 +184,7 @@ impl Known {
 /// Since when the next job in line is due, or when the next one will be.
 fn oldest_due<'j>(jobs: impl Iterator<Item = &'j Job> + Clone, now: Timestamp) -> Option<Timestamp> {
     let waiting = jobs.filter(|job| job.standing.suspect.is_none()).filter_map(|job| match job.standing.state {
-        State::Waiting { due } => Some((due, Reverse(job.call.priority), job.call.id)),
+        State::Waiting { due, parents: 0 } => Some((due, Reverse(job.call.priority), job.call.id)),
         _ => None,
     });
     let next_in_line = waiting.clone().filter(|(due, ..)| *due <= now).min_by_key(|(_, priority, id)| (*priority, *id));
@@ -197,6 +200,9 @@ impl Store for Model {
     async fn enqueue(&self, jobs: Vec<NewJob>) -> Result<Vec<Joined>> {
         let mut known = self.known.lock().unwrap();
         let (mut after, mut joined) = (known.clone(), Vec::new());
+        if let Some((task, job)) = after.missing_parent(&jobs) {
+            return Err(Error::NoParent { task, job });
+        }
         for job in jobs {
             let (task, key) = key_of(&job.call).unwrap_or_default();
             joined.extend(after.enqueue(job).map_err(|job| Error::Duplicate { job, task, key })?);
@@ -212,7 +218,7 @@ impl Store for Model {
     async fn expired(&self, now: Timestamp, _limit: usize) -> Result<Expired> {
         let mut expired = Expired::default();
         for Entry { job, attempts, .. } in &self.known.lock().unwrap().jobs {
-            let State::Waiting { due } = job.standing.state else { continue };
+            let Some(due) = job.standing.state.due() else { continue };
             if attempts.is_empty() && lifecycle::expire(job.call.expires, due, now).is_some() {
                 expired.jobs.push(job.clone());
             }
@@ -225,7 +231,7 @@ impl Store for Model {
         let mut waiting: Vec<_> = known.jobs.iter_mut().map(|entry| &mut entry.job).collect();
         waiting.retain(|job| ask.queues.contains(&job.call.queue) && ask.tasks.contains(&job.call.task.as_str()));
         let due = |job: &Job| match job.standing.state {
-            State::Waiting { due } => Some(due),
+            State::Waiting { due, parents: 0 } => Some(due),
             _ => None,
         };
         let next_due = waiting.iter().filter_map(|job| due(job)).filter(|due| *due > ask.now).min();

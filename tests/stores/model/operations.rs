@@ -7,7 +7,7 @@ use proptest::{
     sample::{select, subsequence},
 };
 use qtasks::{
-    Duplicate,
+    AfterFailure, Duplicate,
     job::{Ending, NextState, Output, Shape, StateKind, Suspect},
     json::Json,
     store::Suspects,
@@ -83,8 +83,10 @@ pub(crate) enum Operation {
     },
 }
 
-/// A job to be enqueued: its number, its queue, its task, its priority, when it is due, how long after that it expires, and its key.
-pub(crate) type New = (u8, &'static str, &'static str, i16, i64, Option<i64>, Option<Keyed>);
+/// A job to be enqueued: its number, its queue, its task, its priority, when it is due, how long after that it expires, its key, and the
+/// jobs that it comes after.
+pub(crate) type New =
+    (u8, &'static str, &'static str, i16, i64, Option<i64>, Option<Keyed>, Option<(Vec<u8>, AfterFailure)>);
 
 /// A key: which of a few it is, what becomes of a duplicate, how long it is held at least, and how long a job is put off at most.
 pub(crate) type Keyed = (u8, Duplicate, Option<i64>, Option<i64>);
@@ -148,7 +150,16 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     let expires = || option::weighted(0.2, time(&[0, 5, 20]));
     let new = || {
         let due = time(&[0, 0, 0, -5, 5, 10, 30]);
-        (job(), select(&QUEUES[..]), select(&TASKS[..]), -2..=2_i16, due, expires(), option::weighted(0.4, keyed()))
+        (
+            job(),
+            select(&QUEUES[..]),
+            select(&TASKS[..]),
+            -2..=2_i16,
+            due,
+            expires(),
+            option::weighted(0.4, keyed()),
+            option::weighted(0.3, after()),
+        )
     };
     let names = |names: &'static [&'static str]| prop_oneof![Just(names.to_vec()), subsequence(names.to_vec(), 0..=3)];
     let lease =
@@ -177,6 +188,10 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         2 => time(&[0, 0, 5]).prop_map(Operation::Expire),
         1 => (job(), 0..6_u64, 0..6_usize).prop_map(|(job, from, limit)| Operation::Steps { job, from, limit }),
     ]
+}
+
+fn after() -> impl Strategy<Value = (Vec<u8>, AfterFailure)> {
+    (vec(job(), 1..4), select(vec![AfterFailure::Cancel, AfterFailure::Run]))
 }
 
 fn keyed() -> impl Strategy<Value = Keyed> {

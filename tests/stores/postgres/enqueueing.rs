@@ -168,10 +168,10 @@ async fn options_of_a_call_by_sql_are_those_of_a_call() {
     let job = store.job(id).await.unwrap().unwrap();
     assert_eq!((&*job.call.queue, job.call.priority, job.call.args.as_str()), ("mail", -7, "{}"));
     assert_eq!(job.call.max_time, Some(Duration::from_millis(1_500)));
-    assert_eq!(job.standing.state, State::Waiting { due: job.call.enqueued + Duration::from_secs(60) });
+    assert_eq!(job.standing.state, State::waiting(job.call.enqueued + Duration::from_secs(60)));
     let id: JobId = tell(&url, &call(r#"{"at": "2030-01-02T03:04:05Z"}"#)).unwrap().parse().unwrap();
     let due: Timestamp = "2030-01-02T03:04:05Z".parse().unwrap();
-    assert_eq!(store.job(id).await.unwrap().unwrap().standing.state, State::Waiting { due });
+    assert_eq!(store.job(id).await.unwrap().unwrap().standing.state, State::waiting(due));
 
     let own = JobId::new();
     for _ in 0..2 {

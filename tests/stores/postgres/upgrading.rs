@@ -53,7 +53,7 @@ fn job(number: u8, standing: Standing) -> Job {
 #[tokio::test]
 async fn jobs_of_the_format_1_are_kept_as_they_are() {
     let store = open(&old()).await;
-    let (waiting, running) = (State::Waiting { due: NOW }, State::Running { worker: worker(), due: NOW });
+    let (waiting, running) = (State::waiting(NOW), State::Running { worker: worker(), due: NOW });
     // It was lost once at least; of one that runs nobody says when it was leased, and a loss is not charged to it.
     let suspect = Some(Suspect { losses: 1, ..Suspect::default() });
     let done = State::Done { output: Output::Value(Json::from_stored("\"done\"")) };

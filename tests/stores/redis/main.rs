@@ -42,6 +42,7 @@ pub(crate) fn new_job() -> NewJob {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         },
         due: Timestamp::UNIX_EPOCH,
         unique: None,

@@ -199,7 +199,7 @@ impl WithJobs {
     pub(crate) fn jobs(&self) -> Vec<Job> {
         let known = Suspect { survived: Duration::from_millis(7), losses: 2, ..Suspect::default() };
         let suspect = Some(if self.old.format == b"3" { known } else { Suspect::default() });
-        let waiting = |due| State::Waiting { due: time(due) };
+        let waiting = |due| State::waiting(time(due));
         let running = || State::Running { worker: WORKER, due: time(7) };
         // A step of this attempt has set the failures to 0.
         let runs = old_job(self.runs, 200, stands(running(), 2, None));

@@ -110,6 +110,9 @@ pub(crate) fn code_schedule<C: CallOptions>(
             "a scheduled call has no `id`, `delay` or `at` of its own: each tick enqueues another job, due at the tick",
         ));
     }
+    if job.after.is_some() {
+        return Err(Error::Misuse("a scheduled call waits for its ticks, and for no other jobs"));
+    }
     let definition = Definition {
         task: job.task.into_owned(),
         queue: job.queue.into_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ids::JobId, unique::Unique};
+use super::{after::After, ids::JobId, unique::Unique};
 use crate::model::json::Json;
 
 /// The part of a job that never changes: which task is called, how, and with what. Times are kept to the millisecond.
@@ -34,6 +34,9 @@ pub struct JobCall {
     /// The key of which there is one job of the task at a time, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The jobs that it waits for, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Box<After>>,
 }
 
 /// A call of a task, ready to be enqueued.

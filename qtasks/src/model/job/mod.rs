@@ -1,5 +1,6 @@
 //! A job and what belongs to it: its state, its steps, the attempts made at it.
 
+mod after;
 mod attempt;
 mod call;
 mod ids;
@@ -9,6 +10,7 @@ mod steps;
 mod unique;
 
 pub use self::{
+    after::{After, AfterFailure, Beginning, Parents},
     attempt::{Attempt, Ending, Lease},
     call::{JobCall, NewJob},
     ids::{JobId, ParseJobIdError, Version, WorkerId},

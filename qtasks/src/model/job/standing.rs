@@ -69,7 +69,7 @@ pub struct Standing {
 impl Standing {
     /// How a job stands that waits for its first attempt.
     pub const fn waiting(due: Timestamp) -> Self {
-        Self { state: State::Waiting { due }, attempt: 0, failures: 0, suspect: None }
+        Self { state: State::waiting(due), attempt: 0, failures: 0, suspect: None }
     }
 
     /// The lease that `job` runs under if it stands so and runs.

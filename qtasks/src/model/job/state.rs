@@ -12,10 +12,14 @@ use crate::model::json::Json;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// The job waits, and is leased once it is due.
+    /// The job waits, and is leased once it is due and waits for no other job.
     Waiting {
         /// The time from which it may be leased.
         due: Timestamp,
+        /// For how many other jobs it waits, of those that it comes [after](super::JobCall::after). It is not leased before each of
+        /// them has ended.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        parents: u32,
     },
     /// A worker holds the job.
     Running {
@@ -42,6 +46,19 @@ pub enum State {
 }
 
 impl State {
+    /// That of a job which waits for nothing but its time.
+    pub const fn waiting(due: Timestamp) -> Self {
+        Self::Waiting { due, parents: 0 }
+    }
+
+    /// From when on the job may be leased, if it waits for nothing but its time.
+    pub const fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Waiting { due, parents: 0 } => Some(*due),
+            _ => None,
+        }
+    }
+
     /// The state, without what belongs to it.
     pub const fn kind(&self) -> StateKind {
         match self {
@@ -70,6 +87,10 @@ impl State {
     pub const fn is_ended(&self) -> bool {
         self.kind().is_ended()
     }
+}
+
+fn is_zero(parents: &u32) -> bool {
+    *parents == 0
 }
 
 /// Which state a job is in, without what belongs to it.
@@ -157,7 +178,7 @@ impl NextState {
 impl From<NextState> for State {
     fn from(next: NextState) -> Self {
         match next {
-            NextState::Waiting { due } => Self::Waiting { due },
+            NextState::Waiting { due } => Self::waiting(due),
             NextState::Done { output } => Self::Done { output },
             NextState::Dead { error } => Self::Dead { error },
             NextState::Cancelled { reason } => Self::Cancelled { reason },

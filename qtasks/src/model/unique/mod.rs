@@ -112,6 +112,7 @@ mod tests {
             enqueued: NOW,
             trace: None,
             key: Some("k".into()),
+            after: None,
         })
     }
 

@@ -185,6 +185,7 @@ pub(super) fn call() -> NewJob {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         },
         due: at(0),
         unique: None,

@@ -167,7 +167,7 @@ pub async fn a_job_that_waits_is_replaced(store: Arc<dyn Store>) {
         assert_eq!(store.claim_one(new.clone()).await, id);
         let expected = JobCall { id, queue: "default".into(), enqueued: at(0), ..new.call.clone() };
         let job = store.job(id).await;
-        assert_eq!((&job.call, &job.standing.state), (&expected, &State::Waiting { due: at(due) }));
+        assert_eq!((&job.call, &job.standing.state), (&expected, &State::waiting(at(due))));
         assert!(!store.is_there(new.call.id).await);
     }
     let now = |now| Ask { now: at(now), ..ask(WorkerId::new()) };
@@ -192,7 +192,7 @@ pub async fn a_job_is_put_off_for_a_time_at_most(store: Arc<dyn Store>) {
     let id = store.claim_one(put_off(0)).await;
     for (now, due) in [(4_000, 9_000), (54_000, 59_000), (58_000, 60_000), (59_999, 60_000)] {
         assert_eq!(store.claim_one(put_off(now)).await, id);
-        assert_eq!(store.job(id).await.standing.state, State::Waiting { due: at(due) }, "at {now}");
+        assert_eq!(store.job(id).await.standing.state, State::waiting(at(due)), "at {now}");
     }
 }
 

@@ -190,7 +190,7 @@ pub async fn times_are_kept_to_the_millisecond(store: Arc<dyn Store>) {
         let new = NewJob { call: JobCall { enqueued: time, ..call().call }, due: time, unique: None };
         store.enqueue([new.clone()]).await;
         let job = store.job(new.call.id).await;
-        let State::Waiting { due } = job.standing.state else { panic!("a job that was enqueued waits") };
+        let State::Waiting { due, .. } = job.standing.state else { panic!("a job that was enqueued waits") };
         assert!(kept(&[due, job.call.enqueued]), "{time} became {due} and {}", job.call.enqueued);
         let leased = store.lease(Ask { now: time, ..ask(WorkerId::new()) }).await;
         assert_eq!(ids(&leased), [new.call.id], "a job due at {time} is due then");

@@ -21,6 +21,7 @@
 //!
 //! No rule sleeps: time comes in as an argument, as it does for every store. A rule panics where it is broken.
 
+mod after;
 mod counting;
 mod ending;
 mod enqueueing;
@@ -46,7 +47,7 @@ mod settling;
 use std::sync::Arc;
 
 pub use self::{
-    counting::*, ending::*, enqueueing::*, expiring::*, fencing::*, finding::*, keys::*, lease_expiry::*,
+    after::*, counting::*, ending::*, enqueueing::*, expiring::*, fencing::*, finding::*, keys::*, lease_expiry::*,
     lease_on_enqueue::*, leasing::*, limits::*, memos::*, notes::*, notifications::*, order::*, placing::*, rates::*,
     reading::*, recording::*, settling::*,
 };
@@ -182,6 +183,18 @@ macro_rules! store_conformance {
             a_call_with_a_key_can_be_made_again
             a_job_that_is_tried_again_takes_its_key
             jobs_of_a_note_join_those_that_hold_their_keys
+            a_job_waits_until_those_before_it_have_ended
+            a_job_that_waits_for_others_has_its_time_too
+            a_job_is_cancelled_or_runs_where_one_before_it_fails
+            those_that_wait_for_a_cancelled_job_are_cancelled_too
+            a_job_comes_after_one_that_has_ended
+            what_is_not_there_is_not_waited_for
+            a_job_that_waits_for_others_is_called_off_or_moved
+            a_replaced_job_waits_for_the_same
+            what_was_cancelled_stays_so_when_the_other_is_tried_again
+            many_jobs_wait_for_one
+            jobs_that_end_at_once_let_go_those_that_wait_for_them
+            a_job_ends_or_is_waited_for
             jobs_are_found_by_what_they_are
             a_search_goes_on_where_it_ended
             a_search_stops_at_its_budget
@@ -248,6 +261,7 @@ mod tests {
             include_str!("placing.rs"),
             include_str!("expiring.rs"),
             include_str!("keys.rs"),
+            include_str!("after.rs"),
             include_str!("finding.rs"),
             include_str!("counting.rs"),
             include_str!("rates.rs"),

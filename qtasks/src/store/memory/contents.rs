@@ -9,6 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    after::Waits,
     entry::{Entry, Urgency, to_millisecond},
     index::Index,
 };
@@ -19,8 +20,8 @@ use crate::{
         lifecycle::{Outcome, expire},
     },
     store::{
-        Ask, Budget, Expired, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page, Placement,
-        Presence, Rate, RateNumbers, RateSpan, Record, Settlement, Written, search, trim_attempts,
+        Ask, Budget, Changes, Expired, Find, GAP, Hold, Lane, LaneCounts, Leased, Note, NoteChange, Order, Page,
+        Placement, Presence, Rate, RateNumbers, RateSpan, Record, Settlement, Written, search, trim_attempts,
     },
 };
 
@@ -34,6 +35,9 @@ pub(super) struct Contents {
     pub(super) workers: HashMap<WorkerId, Known>,
     pub(super) notes: BTreeMap<(String, String), Note>,
     pub(super) keys: HashMap<Key, Taken>,
+    pub(super) waits: Waits,
+    /// What listeners are to be notified of, of jobs that waited for others.
+    pub(super) released: Changes,
     pub(super) rates: HashMap<RateKey, RateNumbers>,
 }
 
@@ -91,7 +95,7 @@ impl Contents {
     pub(super) fn run(&mut self, id: JobId, ask: &Ask) -> Job {
         let entry = self.jobs.get_mut(&id).expect("what stands in an index is there");
         self.index.remove(entry);
-        if let State::Waiting { due } = entry.job.standing.state {
+        if let State::Waiting { due, .. } = entry.job.standing.state {
             entry.job.standing.state = State::Running { worker: ask.worker, due };
         }
         entry.job.standing.attempt += 1;
@@ -106,7 +110,7 @@ impl Contents {
     /// Looks at all jobs: few are in memory.
     pub(super) fn expired(&self, now: Timestamp, limit: usize) -> Expired {
         let have_expired = self.jobs.values().filter(|Entry { job, attempts, .. }| match job.standing.state {
-            State::Waiting { due } => attempts.is_empty() && expire(job.call.expires, due, now).is_some(),
+            State::Waiting { due, parents: 0 } => attempts.is_empty() && expire(job.call.expires, due, now).is_some(),
             _ => false,
         });
         let mut jobs: Vec<_> = have_expired.take(limit.saturating_add(1)).map(|entry| entry.job.clone()).collect();
@@ -206,7 +210,8 @@ impl Contents {
         if entry.is_some_and(lives_again) && !self.may_live_again(settlement.job()) {
             return Written::Fenced;
         }
-        let entry = self.jobs.get_mut(&settlement.job()).expect("a job that is held is there");
+        let id = settlement.job();
+        let entry = self.jobs.get_mut(&id).expect("a job that is held is there");
         self.index.remove(entry);
         entry.job.standing = to_milliseconds(settlement.outcome).standing(entry.job.standing.attempt);
         entry.job.ended = entry.job.standing.state.is_ended().then(|| to_millisecond(settlement.now));
@@ -218,13 +223,17 @@ impl Contents {
         }));
         trim_attempts(&mut entry.attempts);
         self.index.add(entry);
+        if let Some(ended) = entry.job.ended {
+            self.waits.forget(id);
+            self.release(id, ended);
+        }
         Written::Yes
     }
 
     /// Moves a job that waits and never started.
     pub(super) fn place(&mut self, Placement { job, queue, priority, due }: Placement) -> Written {
         let Some(entry) = self.jobs.get_mut(&job) else { return Written::Fenced };
-        let State::Waiting { due: was } = entry.job.standing.state else { return Written::Fenced };
+        let State::Waiting { due: was, parents } = entry.job.standing.state else { return Written::Fenced };
         if entry.job.standing.attempt > 0 {
             return Written::Fenced;
         }
@@ -232,7 +241,7 @@ impl Contents {
         let call = &mut entry.job.call;
         call.queue = queue.unwrap_or_else(|| std::mem::take(&mut call.queue));
         call.priority = priority.unwrap_or(call.priority);
-        entry.job.standing.state = State::Waiting { due: due.map_or(was, to_millisecond) };
+        entry.job.standing.state = State::Waiting { due: due.map_or(was, to_millisecond), parents };
         self.index.add(entry);
         Written::Yes
     }
@@ -311,7 +320,7 @@ impl Contents {
             let line = self.index.lane(&lane.queue, &lane.task, false)?;
             line.turn_to(now);
             let due = |(_, _, id)| match self.jobs.get(&id)?.job.standing.state {
-                State::Waiting { due } => Some(due),
+                State::Waiting { due, .. } => Some(due),
                 _ => None,
             };
             line.head().map_or_else(|| line.next_due(), due)

@@ -35,7 +35,9 @@ impl Index {
         let job = &entry.job;
         *self.count_of(job) += 1;
         match job.standing.state {
-            State::Waiting { due } => {
+            // No lane has it that waits for other jobs.
+            State::Waiting { parents: 1.., .. } => {}
+            State::Waiting { due, .. } => {
                 let lanes = self.lanes.entry(job.call.queue.clone()).or_default();
                 let lanes = lanes.entry(job.call.task.clone()).or_default();
                 lanes[usize::from(job.standing.suspect.is_some())].add(due, entry.urgency());
@@ -56,7 +58,9 @@ impl Index {
         let job = &entry.job;
         *self.count_of(job) -= 1;
         match job.standing.state {
-            State::Waiting { due } => {
+            // No lane has it that waits for other jobs.
+            State::Waiting { parents: 1.., .. } => {}
+            State::Waiting { due, .. } => {
                 let lane = self
                     .lane(&job.call.queue, &job.call.task, job.standing.suspect.is_some())
                     .expect("a job that waits has a lane");

@@ -49,7 +49,8 @@ impl Contents {
                 }
             }
         }
-        let entry = Entry::new(new);
+        let mut entry = Entry::new(new);
+        self.hold(&mut entry);
         self.index.add(&entry);
         self.jobs.insert(id, entry);
         None
@@ -60,9 +61,11 @@ impl Contents {
         let entry = self.jobs.get_mut(&id).expect("a job that is replaced is there");
         self.index.remove(entry);
         let JobCall { queue, enqueued, .. } = &entry.job.call;
-        let (queue, enqueued) = (queue.clone(), *enqueued);
-        entry.job.call = JobCall { id, queue, enqueued, ..new.call };
-        entry.job.standing.state = State::Waiting { due: to_millisecond(due) };
+        let (queue, enqueued, after) = (queue.clone(), *enqueued, entry.job.call.after.take());
+        entry.job.call = JobCall { id, queue, enqueued, after, ..new.call };
+        if let State::Waiting { due: at, .. } = &mut entry.job.standing.state {
+            *at = to_millisecond(due);
+        }
         self.index.add(entry);
     }
 

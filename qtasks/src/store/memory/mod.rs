@@ -1,5 +1,6 @@
 //! Jobs in memory: for tests, for `memory:` URLs, and to say what every other store must answer.
 
+mod after;
 mod contents;
 mod entry;
 mod index;

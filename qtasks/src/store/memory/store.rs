@@ -1,7 +1,7 @@
 //! The store in memory.
 
 use std::{
-    fmt,
+    fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -108,8 +108,10 @@ impl Store for Memory {
     async fn settle(&self, settlements: Arc<[Settlement]>) -> Result<Vec<Written>> {
         let mut contents = self.contents();
         let written = settlements.iter().map(|settlement| contents.settle(settlement.clone())).collect();
+        let released = mem::take(&mut contents.released);
         drop(contents);
         self.notifier.notify(&Changes::settled(&*settlements));
+        self.notifier.notify(&released);
         Ok(written)
     }
 

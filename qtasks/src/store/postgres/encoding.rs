@@ -102,6 +102,7 @@ fn call(row: &Row) -> Result<JobCall, Fault> {
         expires: None,
         trace: None,
         key: None,
+        after: None,
     };
     read_more(&mut call, get(row, 7)?);
     Ok(call)
@@ -135,7 +136,12 @@ fn standing_from(row: &Row, first: usize) -> Result<(Standing, Counts), Fault> {
 /// Reads `state, due, worker, shape, outcome`.
 fn state(row: &Row, first: usize) -> Result<State, Fault> {
     Ok(match get(row, first)? {
-        LATER | READY => State::Waiting { due: time(get(row, first + 1)?) },
+        LATER | READY => State::waiting(time(get(row, first + 1)?)),
+        AFTER => {
+            let parents = get::<&str>(row, first + 4)?;
+            let parents = parents.parse().map_err(|_| unreadable(format!("{parents} is no number of jobs")))?;
+            State::Waiting { due: time(get(row, first + 1)?), parents }
+        }
         RUNNING => State::Running { worker: worker(row, first + 2)?, due: time(get(row, first + 1)?) },
         DONE => State::Done { output: output(row, first + 3)? },
         DEAD => State::Dead { error: unquoted(row, first + 4)? },

@@ -15,6 +15,7 @@ use tokio_postgres::{
 
 use super::{
     calls::{
+        after,
         enqueue::{Jobs, stand},
         keys::{self, Keys},
     },
@@ -189,8 +190,11 @@ const THERE: &str = "SELECT task, args FROM qtasks.jobs WHERE id = $1";
 /// Enqueues the job, and gives the id of the one that is that of the call.
 async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, job: &NewJob) -> Result<JobId> {
     let id = job.call.id;
-    if job.keyed().is_some() && is_ours(transaction, home, schema).await.map_err(failed)? {
-        let users = Users { transaction, schema };
+    let users = Users { transaction, schema };
+    let mut begun = Vec::new();
+    let is_apart = job.keyed().is_some() || job.call.after.is_some();
+    if is_apart && is_ours(transaction, home, schema).await.map_err(failed)? {
+        begun = Box::pin(after::begin(&users, &[job])).await.map_err(failed)??;
         let claimed = Box::pin(keys::claim(&users, &[job], true)).await.map_err(failed)??;
         if let [Joined { holder, .. }] = claimed.joined[..] {
             users.notify().await.map_err(failed)?;
@@ -200,7 +204,7 @@ async fn enqueue_in(transaction: &Transaction<'_>, home: &Home, schema: &str, jo
     let Found { format, is_ours, is_new, database } = add(transaction, home, schema, job).await.map_err(failed)?;
     let location = || format!("the schema `{schema}`");
     match format {
-        FORMAT if is_new => Ok(id),
+        FORMAT if is_new => after::hold(&users, &begun).await.map(|()| id).map_err(failed),
         FORMAT if is_ours => is_there(transaction, schema, job).await.map(|()| id),
         FORMAT => {
             let transaction = format!("the database `{database}`");

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 /// Each migration takes the tables from one format to the next; the first one from an empty schema.
 ///
-/// Times are milliseconds since 1970. `state` is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead,
+/// Times are milliseconds since 1970. `state` is -1 waiting for other jobs, 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead,
 /// 5 cancelled. JSON stands as text, for `jsonb` keeps neither the order of keys nor numbers as they were written, and
 /// neither type keeps every text that JSON can say. What errors say is JSON too: Postgres keeps no text with a NUL in it.
 ///
@@ -37,6 +37,10 @@ use crate::error::{Error, Result};
 /// `more` has what few calls have, as one text; before format 7 it was called `trace`. A job that may expire stands in `expiring`, under
 /// the time at which that is to be looked at; a trigger puts it there. `keys` says which job has taken the key of a task last. The job
 /// holds the key until it has ended, and no end writes there.
+///
+/// `waits` says which job waits for which `parent`, and whether it `runs` also where that does not end well; how many these are stands in
+/// the `outcome` of the job. A job that others wait for is `awaited` from the commit of these on: whoever ends it afterwards calls the
+/// function `release`, by a trigger. A transaction that has such a job wait locks the row of the other one only at its commit.
 ///
 /// How many jobs of a lane are in each state stands in `counts` and [`deltas`](super::folding) together. Who may add jobs may
 /// add to `deltas`, and read the `cards` of tasks, which are `notes`, but not other notes.
@@ -223,6 +227,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     // is still connected changes no jobs without counting them.
     concat!(include_str!("format_6.sql"), include_str!("enqueue_6.sql")),
     concat!(include_str!("format_7.sql"), include_str!("enqueue_7.sql")),
+    include_str!("format_8.sql"),
 ];
 
 /// The format that [`MIGRATIONS`] lead to.

@@ -210,6 +210,7 @@ mod tests {
                 expires: None,
                 trace: None,
                 key: None,
+                after: None,
             },
             standing: Standing {
                 state: State::Running { worker, due: enqueued },

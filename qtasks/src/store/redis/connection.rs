@@ -23,7 +23,7 @@ type Asked<T> = std::result::Result<T, Fault>;
 
 /// How many calls may wait to be sent.
 const WAITING: usize = 1024;
-/// What keys of this format begin with, behind the name of the application. Programs of older formats know none of them.
+/// What keys begin with since format 4, behind the name of the application. Programs of older formats know none of them.
 const OF_FORMAT: &[u8] = b"4:";
 /// How often one call follows keys that have moved, or has scripts loaded.
 const DETOURS: usize = 3;

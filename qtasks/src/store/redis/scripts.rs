@@ -47,9 +47,9 @@ scripts! {
     held: standing lines counting notifying;
     forget: standing;
     record: lines counting enqueuing notifying;
-    settle: standing lines counting more keys notifying;
-    claim: standing lines counting enqueuing more keys moving claiming notifying;
-    expired: standing more;
+    settle: standing lines counting more keys moving after notifying;
+    claim: standing lines counting enqueuing more keys moving claiming after beginning notifying;
+    expired: standing lines more moving;
     place: standing lines counting more moving notifying;
     note: standing lines counting enqueuing more keys moving claiming notifying;
     find: standing lines heads;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// The oldest version of Redis that has all commands of the scripts.
 const OLDEST: (u32, u32) = (6, 2);
 /// The number of the format in which jobs stand on the server.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 /// The oldest format that scripts turn into this one.
 const OLDEST_FORMAT: i64 = 2;
 

@@ -179,7 +179,7 @@ impl Store for Redis {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
-        if jobs.iter().any(|new| new.keyed().is_some()) {
+        if jobs.iter().any(|new| new.keyed().is_some() || new.call.after.is_some()) {
             return self.write(DOING, |batcher| async move { claim::enqueue(&batcher, &jobs).await }).await?;
         }
         self.engine.answer_of_write(DOING, self.batcher.enqueue(Batch::of(&jobs))).await.map(|()| Vec::new())

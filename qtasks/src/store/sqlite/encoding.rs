@@ -32,21 +32,21 @@ pub(super) struct NextColumns<'a> {
     pub(super) due: Option<i64>,
     pub(super) ended: Option<i64>,
     pub(super) shape: Option<&'static str>,
-    pub(super) outcome: Option<&'a str>,
+    pub(super) detail: Option<&'a str>,
 }
 
 impl<'a> NextColumns<'a> {
     pub(super) fn new(next: &'a NextState, now: Timestamp) -> Self {
-        let ended = Self { state: DONE, due: None, ended: Some(millis(now)), shape: None, outcome: None };
+        let ended = Self { state: DONE, due: None, ended: Some(millis(now)), shape: None, detail: None };
         match next {
             NextState::Waiting { due } => {
                 let (due, now) = (millis(*due), millis(now));
                 Self { state: if due <= now { READY } else { LATER }, due: Some(due), ended: None, ..ended }
             }
-            NextState::Done { output: Output::Value(value) } => Self { outcome: Some(value.as_str()), ..ended },
+            NextState::Done { output: Output::Value(value) } => Self { detail: Some(value.as_str()), ..ended },
             NextState::Done { output: Output::Steps(shape) } => Self { shape: Some(shape_name(*shape)), ..ended },
-            NextState::Dead { error } => Self { state: DEAD, outcome: Some(error), ..ended },
-            NextState::Cancelled { reason } => Self { state: CANCELLED, outcome: Some(reason), ..ended },
+            NextState::Dead { error } => Self { state: DEAD, detail: Some(error), ..ended },
+            NextState::Cancelled { reason } => Self { state: CANCELLED, detail: Some(reason), ..ended },
         }
     }
 }
@@ -59,7 +59,7 @@ macro_rules! job_columns {
             "l.task",
             "l.queue",
             "j.ended_at",
-            "j.state, j.due, j.worker, j.shape, j.outcome",
+            "j.state, j.due, j.worker, j.shape, j.detail",
             "j.suspect, j.survived, j.losses, j.leased, j.liable"
         )
     };
@@ -83,7 +83,7 @@ pub(super) use job_columns;
 macro_rules! standing_columns {
     () => {
         $crate::store::sqlite::encoding::standing_columns!(
-            "j.state, j.due, j.worker, j.shape, j.outcome",
+            "j.state, j.due, j.worker, j.shape, j.detail",
             "j.suspect, j.survived, j.losses, j.leased, j.liable"
         )
     };
@@ -116,6 +116,7 @@ fn call(row: &Row<'_>) -> rusqlite::Result<JobCall> {
         expires: None,
         trace: None,
         key: None,
+        after: None,
     };
     read_more(&mut call, row.get::<_, Option<String>>(7)?.as_deref());
     Ok(call)
@@ -174,10 +175,16 @@ fn survived(millis: i64) -> Duration {
     Duration::from_millis(if millis == i64::MAX { u64::MAX } else { millis.max(0).cast_unsigned() })
 }
 
-/// Reads `state, due, worker, shape, outcome`.
+/// Reads `state, due, worker, shape, detail`.
 fn state(row: &Row<'_>, first: usize) -> rusqlite::Result<State> {
     Ok(match row.get(first)? {
-        LATER | READY => State::Waiting { due: time(row.get(first + 1)?) },
+        LATER | READY => State::waiting(time(row.get(first + 1)?)),
+        AFTER => {
+            let parents: String = row.get(first + 4)?;
+            let parents =
+                parents.parse().map_err(|_| unreadable(first + 4, format!("{parents} is no number of jobs")))?;
+            State::Waiting { due: time(row.get(first + 1)?), parents }
+        }
         RUNNING => State::Running { worker: worker_id(row, first + 2)?, due: time(row.get(first + 1)?) },
         DONE => State::Done { output: output(row, first + 3)? },
         DEAD => State::Dead { error: row.get(first + 4)? },
@@ -196,7 +203,7 @@ fn unknown_state(column: usize, state: i16) -> rusqlite::Error {
     unreadable(column, format!("{state} is no state of a job"))
 }
 
-/// Reads `shape, outcome`.
+/// Reads `shape, detail`.
 fn output(row: &Row<'_>, first: usize) -> rusqlite::Result<Output> {
     let shape: Option<String> = row.get(first)?;
     let Some(shape) = shape else { return Ok(Output::Value(json(row, first + 1)?)) };

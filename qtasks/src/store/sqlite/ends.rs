@@ -28,6 +28,15 @@ impl Ends {
         list.jobs.extend(job.to_bytes());
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The jobs, in no order.
+    pub(crate) fn jobs(&self) -> Vec<JobId> {
+        self.0.values().flat_map(|list| ids(&list.jobs)).collect()
+    }
+
     /// Writes the lists, and forgets them.
     pub(crate) fn write(&mut self, sql: &mut Statements<'_>) -> rusqlite::Result<()> {
         while let Some((state, List { first, jobs })) = self.0.pop_first() {
@@ -42,6 +51,10 @@ pub(crate) fn take(sql: &mut Statements<'_>, state: i16, before: i64) -> rusqlit
     let list = sql.ends.query_row(params![state, before], |row| Ok((row.get(0)?, row.get(1)?)));
     let Some((number, jobs)): Option<(i64, Vec<u8>)> = list.optional()? else { return Ok(None) };
     sql.delete_ends.execute([number])?;
+    Ok(Some(ids(&jobs).collect()))
+}
+
+fn ids(jobs: &[u8]) -> impl Iterator<Item = JobId> {
     let (ids, _) = jobs.as_chunks();
-    Ok(Some(ids.iter().copied().map(JobId::from_bytes).collect()))
+    ids.iter().copied().map(JobId::from_bytes)
 }

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, Transaction, params};
 
 use super::{
     calls::{
+        after,
         keys::{self, Claimed},
         read,
     },
+    encoding,
     error::Fault,
     files,
     insert::{Inserts, intern},
@@ -82,7 +84,9 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
     let found = schema::format(transaction).map_err(in_sql)?;
     let shown = || path.display().to_string();
     match found {
-        schema::FORMAT if job.keyed().is_some() => enqueue_or_join(transaction, job).map_err(in_sql)?,
+        schema::FORMAT if job.keyed().is_some() || job.call.after.is_some() => {
+            enqueue_apart(transaction, job).map_err(in_sql)?
+        }
         schema::FORMAT if insert(transaction, job).map_err(in_sql)? => Ok(job.call.id),
         schema::FORMAT => match read::job(transaction, job.call.id).map_err(in_sql)? {
             Some(found) => {
@@ -105,8 +109,11 @@ fn enqueue_in(transaction: &Transaction<'_>, path: &Path, job: &NewJob) -> Resul
     }
 }
 
-/// Enqueues a job that has a key, unless another one holds that; gives the job of the call, or why it is refused.
-fn enqueue_or_join(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<Result<JobId>> {
+/// Enqueues a job that has a key, unless another one holds that, or that waits for others; gives the job of the call, or why it is refused.
+fn enqueue_apart(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<Result<JobId>> {
+    if let Some(refused) = keys::refusal(transaction, std::slice::from_ref(job))? {
+        return Ok(Err(refused));
+    }
     match keys::claim(transaction, job)? {
         Claimed::New => insert(transaction, job).map(|_| Ok(job.call.id)),
         Claimed::Joined(holder) => Ok(Ok(holder)),
@@ -124,7 +131,11 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool>
     );
     let inserts = Inserts { job: &mut jobs, args: &mut args, expiring: &mut expiring };
     let inserted = inserts.insert(lane, job, None)?;
-    if inserted {
+    if inserted && after::hold(transaction, job)? {
+        transaction.prepare_cached(sql::COUNT)?.execute(params![lane, 0, 0, 0, 0, 1])?;
+        let (ended, jobs) = (encoding::millis(job.call.enqueued), job.call.id.to_bytes());
+        transaction.prepare_cached(sql::INSERT_ENDS)?.execute(params![encoding::CANCELLED, ended, jobs])?;
+    } else if inserted {
         transaction.prepare_cached(sql::COUNT_ONE)?.execute([lane])?;
     }
     Ok(inserted)

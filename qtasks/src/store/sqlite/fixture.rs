@@ -47,6 +47,7 @@ pub(super) fn new_job() -> NewJob {
             expires: None,
             trace: None,
             key: None,
+            after: None,
         },
         due: NOW,
         unique: None,

@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, PrepFlags, Statement};
 
-use super::{calls::read::between_kept_attempts, encoding::job_columns};
+use super::{
+    calls::{after, read::between_kept_attempts},
+    encoding::job_columns,
+};
 
 /// Makes a struct of prepared statements, so that none is looked up by its text while jobs wait.
 macro_rules! statements {
@@ -31,6 +34,7 @@ pub(super) const INSERT_JOB: &str =
 pub(super) const INSERT_ARGS: &str = "INSERT INTO qtasks_args (job, args) VALUES (?1, ?2)";
 pub(super) const DELETE_ARGS: &str = "DELETE FROM qtasks_args WHERE job = ?1";
 pub(super) const INSERT_EXPIRING: &str = "INSERT OR IGNORE INTO qtasks_expiring (at, job) VALUES (?1, ?2)";
+pub(super) const INSERT_ENDS: &str = "INSERT INTO qtasks_ends (state, first, jobs) VALUES (?1, ?2, ?3)";
 pub(super) const INSERT_LANE: &str =
     "INSERT INTO qtasks_lanes (queue, task) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET task = task RETURNING id";
 
@@ -51,7 +55,7 @@ pub(super) const HELD: &str =
 macro_rules! settle {
     ($attempt:literal $hold:literal) => {
         concat!(
-            "UPDATE qtasks_jobs SET state = ?1, counted = ?1, due = coalesce(?2, due), ended_at = ?3, shape = ?4, outcome = ?5, \
+            "UPDATE qtasks_jobs SET state = ?1, counted = ?1, due = coalesce(?2, due), ended_at = ?3, shape = ?4, detail = ?5, \
              failures = ?6, suspect = ?7, survived = ?8, losses = ?9, leased = NULL, liable = 0, ",
             $attempt,
             " WHERE id = ?10 AND attempt = ?11 AND ",
@@ -151,8 +155,20 @@ statements! {
     expire_from = "INSERT OR IGNORE INTO qtasks_expiring (at, job)
                    SELECT ?2 + json_extract(more, '$.expires'), id FROM qtasks_jobs
                    WHERE id = ?1 AND more LIKE '{%' AND json_extract(more, '$.expires') IS NOT NULL";
+    some_waits = "SELECT 1 FROM qtasks_waits WHERE parent >= x'' LIMIT 1";
+    children = "SELECT job, runs FROM qtasks_waits WHERE parent = ?1";
+    forget_children = "DELETE FROM qtasks_waits WHERE parent = ?1";
+    forget_parents = "DELETE FROM qtasks_waits WHERE job = ?1";
+    count_parents = "SELECT count(*) FROM qtasks_waits WHERE job = ?1";
+    how_ended = "SELECT state, ended_at FROM qtasks_jobs WHERE id = ?1 AND state > 2";
+    cancel_child = after::CANCEL;
+    set_parents = "UPDATE qtasks_jobs SET detail = ?2 WHERE id = ?1 AND state = -1";
+    let_go = "UPDATE qtasks_jobs SET state = (due <= ?2), counted = (due <= ?2), due = max(due, ?2), detail = NULL
+              WHERE id = ?1 AND state = -1 RETURNING due";
+
     expiring = "SELECT at, job FROM qtasks_expiring WHERE at <= ?1 ORDER BY at, job LIMIT ?2";
     delete_expiring = "DELETE FROM qtasks_expiring WHERE at = ?1 AND job = ?2";
+    forget_expiring = "DELETE FROM qtasks_expiring WHERE job = ?1";
     first_attempt = "SELECT number FROM qtasks_attempts WHERE job = ?1 ORDER BY number LIMIT 1";
 
     key_of = "SELECT l.task, json_extract(j.more, '$.key') FROM qtasks_jobs AS j JOIN qtasks_lanes AS l ON l.id = j.lane
@@ -171,7 +187,7 @@ statements! {
 
     ends = "SELECT number, jobs FROM qtasks_ends INDEXED BY qtasks_ends_by_age
             WHERE state = ?1 AND first < ?2 ORDER BY first LIMIT 1";
-    insert_ends = "INSERT INTO qtasks_ends (state, first, jobs) VALUES (?1, ?2, ?3)";
+    insert_ends = INSERT_ENDS;
     delete_ends = "DELETE FROM qtasks_ends WHERE number = ?1";
     ended = "SELECT ended_at, steps, memos, lane, state, more IS NOT NULL FROM qtasks_jobs WHERE id = ?1 AND state = ?2";
     delete_job = "DELETE FROM qtasks_jobs WHERE id = ?1";

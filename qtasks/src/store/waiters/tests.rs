@@ -22,6 +22,7 @@ fn new_job(task: &str, priority: i16) -> NewJob {
         expires: None,
         trace: None,
         key: None,
+        after: None,
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn end_expired(app: &App, stopping: &CancellationToken) -> Resu
 }
 
 fn settlement(job: &Job, now: jiff::Timestamp) -> Option<Settlement> {
-    let State::Waiting { due } = job.standing.state else { return None };
+    let State::Waiting { due, .. } = job.standing.state else { return None };
     let (outcome, _) = cancel(&job.standing, &expire(job.call.expires, due, now)?)?;
     let hold = Hold::Seen { job: job.call.id, state: StateKind::Waiting, attempt: job.standing.attempt };
     Some(Settlement { hold, outcome, steps: None, attempt: None, now })

@@ -8,7 +8,7 @@ use std::{
 use futures::future::BoxFuture;
 use tokio_postgres::types::Type;
 
-use super::keys;
+use super::{after, keys};
 use crate::error::Result;
 use crate::model::{
     job::{JobId, Lease, NewJob, WorkerId},
@@ -39,8 +39,8 @@ impl BatchedCall for Enqueue {
 
     fn carry_out<'a>(calls: &'a [Self], shared: &'a Shared) -> BoxFuture<'a, Result<Vec<Self::Answer>, Fault>> {
         Box::pin(async move {
-            let has_keys = |call: &&Self| call.0.iter().any(|new| new.keyed().is_some());
-            let jobs = in_order(calls.iter().filter(|call| !has_keys(call)).flat_map(|call| &call.0));
+            let is_apart = |call: &&Self| call.0.iter().any(|new| new.keyed().is_some()) || after::some_wait(&call.0);
+            let jobs = in_order(calls.iter().filter(|call| !is_apart(call)).flat_map(|call| &call.0));
             let assignment = shared.waiters.assign(&jobs).await;
             let workers = &assignment.workers;
             let came = enqueue(&shared.database, &jobs, workers).await;
@@ -60,19 +60,23 @@ impl BatchedCall for Enqueue {
             assignment.answer(&leased);
             let mut answers = Vec::with_capacity(calls.len());
             for call in calls {
-                answers.push(if has_keys(&call) { enqueue_or_join(shared, &call.0).await? } else { Ok(Vec::new()) });
+                answers.push(if is_apart(&call) { enqueue_apart(shared, &call.0).await? } else { Ok(Vec::new()) });
             }
             Ok(answers)
         })
     }
 }
 
-/// Enqueues jobs of which some have keys, in a transaction of their own.
-async fn enqueue_or_join(shared: &Shared, jobs: &[NewJob]) -> Result<Result<Vec<Joined>>, Fault> {
+/// Enqueues jobs of which some have keys or wait for others, in a transaction of their own.
+async fn enqueue_apart(shared: &Shared, jobs: &[NewJob]) -> Result<Result<Vec<Joined>>, Fault> {
     let transaction = shared.database.begin().await?;
     let jobs: Vec<_> = jobs.iter().collect();
-    let claimed = match keys::claim(&transaction, &jobs, true).await? {
-        Ok(claimed) => claimed,
+    let may = match after::begin(&transaction, &jobs).await? {
+        Ok(begun) => keys::claim(&transaction, &jobs, true).await?.map(|claimed| (begun, claimed)),
+        Err(refused) => Err(refused),
+    };
+    let (begun, claimed) = match may {
+        Ok(may) => may,
         Err(refused) => {
             transaction.roll_back().await?;
             return Ok(Err(refused));
@@ -81,6 +85,7 @@ async fn enqueue_or_join(shared: &Shared, jobs: &[NewJob]) -> Result<Result<Vec<
     let new = in_order(claimed.new.iter().map(|new| &**new));
     let came = async {
         enqueue_within(&transaction, &new).await?;
+        after::hold(&transaction, &begun).await?;
         transaction.commit().await
     };
     let came = came.await;

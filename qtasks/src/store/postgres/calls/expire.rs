@@ -23,7 +23,7 @@ const EXPIRED: &str = concat!(
     ), looked AS MATERIALIZED (
         SELECT n.at, n.job,
             CASE
-                WHEN j.id IS NULL OR j.state > 2 OR EXISTS (SELECT FROM qtasks.attempts a WHERE a.job = n.job) THEN NULL
+                WHEN j.id IS NULL OR j.state > 2 OR j.state < 0 OR EXISTS (SELECT FROM qtasks.attempts a WHERE a.job = n.job) THEN NULL
                 WHEN j.state = 2 THEN $1 + 1000
                 ELSE least(j.due + (j.more::json ->> 'expires')::numeric, 9223372036854775807)::int8
             END AS again

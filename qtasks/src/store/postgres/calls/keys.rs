@@ -208,8 +208,10 @@ type Replaces<'j> = BTreeMap<JobId, (&'j NewJob, Timestamp)>;
 async fn replace(keys: &impl Keys, replaces: &Replaces<'_>) -> Result<(), Fault> {
     const REPLACE: &str = "
         WITH replaced AS (
-            UPDATE qtasks.jobs j SET args = n.args, priority = n.priority, due = n.due, max_time = n.max_time, more = n.more,
-                fresh = false, list = 0, state = 0
+            UPDATE qtasks.jobs j SET args = n.args, priority = n.priority, due = n.due, max_time = n.max_time,
+                more = CASE WHEN j.more::json -> 'after' IS NULL THEN n.more
+                    ELSE (n.more::jsonb || jsonb_build_object('after', j.more::json -> 'after'))::text END,
+                fresh = false, list = CASE WHEN j.state >= 0 THEN 0 END, state = least(j.state, 0)
             FROM unnest($1::uuid[], $2::text[], $3::int2[], $4::int8[], $5::int8[], $6::text[], $7::int8[])
                 AS n(id, args, priority, due, max_time, more, expires)
             WHERE j.id = n.id AND j.state <= 1 AND j.attempt = 0 RETURNING j.id, n.expires

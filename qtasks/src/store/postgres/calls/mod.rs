@@ -1,5 +1,6 @@
 //! The calls of the store, each with its statements.
 
+pub(super) mod after;
 pub(super) mod counts;
 mod done;
 pub(super) mod enqueue;

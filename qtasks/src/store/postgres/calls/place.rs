@@ -17,7 +17,7 @@ const PLACE: &str = "
         SELECT j.id, j.queue FROM qtasks.jobs j WHERE j.id = $1 AND j.state <= 1 AND j.attempt = 0 FOR UPDATE
     ), placed AS (
         UPDATE qtasks.jobs j SET queue = coalesce($2, j.queue), priority = coalesce($3, j.priority), due = coalesce($4, j.due),
-            fresh = false, list = 0, state = 0
+            fresh = false, list = CASE WHEN j.state >= 0 THEN 0 END, state = least(j.state, 0)
         FROM there t WHERE j.id = t.id RETURNING t.queue AS old, j.queue AS new, j.task
     ), counted AS (
         INSERT INTO qtasks.deltas (queue, task, waiting)

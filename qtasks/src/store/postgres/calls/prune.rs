@@ -29,7 +29,8 @@ const PRUNE: &str = "
             AND j.state >= 3 AND j.ended < CASE j.state WHEN 4 THEN $2 ELSE $1 END
         FOR UPDATE SKIP LOCKED
     ), gone AS (
-        DELETE FROM qtasks.jobs j USING old WHERE j.id = old.id RETURNING j.id, j.steps + j.memos AS more, j.queue, j.task, j.state
+        DELETE FROM qtasks.jobs j USING old WHERE j.id = old.id RETURNING j.id, j.steps + j.memos AS more, j.more IS NOT NULL AS has_more,
+            j.queue, j.task, j.state
     ), counted AS (
         INSERT INTO qtasks.deltas (queue, task, done, dead, cancelled)
         SELECT queue, task, nullif(-count(*) FILTER (WHERE state = 3), 0), nullif(-count(*) FILTER (WHERE state = 4), 0),
@@ -41,6 +42,8 @@ const PRUNE: &str = "
         DELETE FROM qtasks.steps s USING gone WHERE s.job = gone.id AND gone.more <= 1000
     ), memos AS (
         DELETE FROM qtasks.memos m USING gone WHERE m.job = gone.id AND gone.more <= 1000
+    ), expiring AS (
+        DELETE FROM qtasks.expiring e USING gone WHERE e.job = gone.id AND gone.has_more
     ), keys AS (
         DELETE FROM qtasks.keys k WHERE (k.task, k.key) IN (
             SELECT k.task, k.key FROM qtasks.keys k JOIN gone ON k.job = gone.id WHERE k.until IS NULL OR k.until < $1

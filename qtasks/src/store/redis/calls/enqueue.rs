@@ -20,6 +20,8 @@ pub(crate) struct Batch {
 
 /// The kind of key for jobs that are due and of the usual rank. They have no score.
 const LINE: &str = "line:";
+/// That for jobs that come after others: where they stand is not known yet. They have no score either.
+const APART: &str = "";
 
 #[derive(Clone)]
 struct Entry {
@@ -55,6 +57,7 @@ impl Batch {
         }
         let rank = encoding::rank(job.call.priority);
         let kind = match (is_due, rank) {
+            _ if job.call.after.is_some() => APART,
             (true, encoding::USUAL) => LINE,
             (true, _) => "ready:",
             (false, _) => "later:",
@@ -95,7 +98,7 @@ impl Batch {
             return 0;
         }
         let of_lane =
-            |((kind, _), entries): (&Lane<'_>, &Vec<_>)| 3 + entries.len() * if *kind == LINE { 1 } else { 2 };
+            |((kind, _), entries): (&Lane<'_>, &Vec<_>)| 3 + entries.len() * if has_score(kind) { 2 } else { 1 };
         let of_lanes = if self.line().is_some() { 3 } else { self.lanes().iter().map(of_lane).sum() };
         let expiring = self.expiring().count();
         2 + 3 * self.entries.len() + of_lanes + if expiring > 0 { 3 + 2 * expiring } else { 0 }
@@ -147,13 +150,17 @@ impl Batch {
         for ((kind, lane), entries) in self.lanes() {
             call.arg(kind).arg(lane).arg(entries.len());
             for Entry { id, score, .. } in entries {
-                if kind != LINE {
+                if has_score(kind) {
                     call.arg(score);
                 }
                 call.arg(&id.to_bytes());
             }
         }
     }
+}
+
+fn has_score(kind: &str) -> bool {
+    kind != LINE && kind != APART
 }
 
 impl Entry {

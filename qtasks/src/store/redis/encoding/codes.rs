@@ -9,6 +9,7 @@ pub(crate) const DEAD: u8 = 3;
 pub(crate) const CANCELLED: u8 = 4;
 pub(crate) const SUSPECT: u8 = 1;
 pub(crate) const LIABLE: u8 = 2;
+pub(crate) const AFTER: u8 = 4;
 pub(crate) const VALUE: u8 = u8::MAX;
 
 /// Stands for a time that is not known.

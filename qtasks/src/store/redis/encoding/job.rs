@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::{
     bytes::{Read, Unread, job_id},
-    codes::{CANCELLED, DEAD, DONE, LIABLE, RUNNING, SUSPECT, UNKNOWN, VALUE, WAITING},
+    codes::{AFTER, CANCELLED, DEAD, DONE, LIABLE, RUNNING, SUSPECT, UNKNOWN, VALUE, WAITING},
     lane::{lane, names},
 };
 use crate::{
@@ -126,6 +126,7 @@ fn call(id: JobId, bytes: &[u8]) -> Read<JobCall> {
         expires: None,
         trace: None,
         key: None,
+        after: None,
     };
     read_more(&mut call, Some(more));
     Ok(call)
@@ -152,12 +153,17 @@ pub(crate) const UP_TO_DUE: usize = 10;
 fn stands(bytes: &[u8], first_due: i64) -> Read<Standing> {
     let mut unread = Unread(bytes);
     let (state, flags, attempt) = (unread.u8()?, unread.u8()?, unread.u32()?);
-    let (worker, failures) = (WorkerId::from_bytes(unread.take()?), unread.u32()?);
+    let (holder, failures) = (unread.take::<16>()?, unread.u32()?);
+    let worker = WorkerId::from_bytes(holder);
     let (due, shape, last) = (unread.i64()?, unread.u8()?, unread.u32()?);
     let suspect = suspect(&mut unread, flags, state == RUNNING)?;
     unread.bytes(last)?;
     let state = match state {
-        WAITING => State::Waiting { due: time(due) },
+        WAITING if flags & AFTER > 0 => {
+            let [a, b, c, d, ..] = holder;
+            State::Waiting { due: time(due), parents: u32::from_be_bytes([a, b, c, d]) }
+        }
+        WAITING => State::waiting(time(due)),
         RUNNING => State::Running { worker, due: time(if due == 0 { first_due } else { due }) },
         ended => ended_state(ended, shape, unread.rest()?)?,
     };
@@ -194,7 +200,7 @@ pub(crate) fn leased(id: JobId, parts: &Parts<'_>, ask: &Ask) -> Read<Job> {
     let Job { call, standing: before, counts, .. } = job(id, parts)?;
     let leased = Some(time(millis(ask.now)));
     let suspect = before.suspect.map(|suspect| Suspect { leased, liable: ask.suspects.liable(), ..suspect });
-    let State::Waiting { due } = before.state else { return Err(Fault::Unreadable) };
+    let State::Waiting { due, .. } = before.state else { return Err(Fault::Unreadable) };
     let state = State::Running { worker: ask.worker, due };
     let standing = Standing { state, attempt: before.attempt + 1, failures: before.failures, suspect };
     Ok(Job { call, standing, counts, ended: None })
@@ -231,6 +237,7 @@ mod tests {
             expires,
             trace: trace.map(str::to_owned),
             key: None,
+            after: None,
         })
     }
 

@@ -11,7 +11,7 @@ local expired = {}
 local function look(id, job, standing)
     local expires = job and expiry(job)
     local state = standing and standing:byte() or WAITING
-    if not expires or state > RUNNING or call('EXISTS', key('h:', id)) == 1 then
+    if not expires or state > RUNNING or waits_for_others(standing) or call('EXISTS', key('h:', id)) == 1 then
         return
     end
     if state == RUNNING then

@@ -14,7 +14,7 @@ local MOST = 4000
 -- Stands in place of the beat of a worker that has left and holds leases. A worker that never renewed has an empty beat.
 local LEFT = 'left'
 
--- What the keys of this format begin with. Programs of older formats know none of them, so that they change no job.
+-- What the keys begin with since format 4. Programs of older formats know none of them, so that they change no job.
 local OURS = KEYS[1] .. '4:'
 
 -- The key of what there is of a kind, of a job, a lane or a worker, or of all.

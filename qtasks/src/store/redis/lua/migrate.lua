@@ -1,4 +1,4 @@
--- ARGV from 2: the format 4. Begins to make it of a store of format 2 or 3: takes from programs of these formats what says
+-- ARGV from 2: the format 5. Begins to make it of a store of format 2 or 3: takes from programs of these formats what says
 -- where jobs are, so that they can change none, and puts something else where they would add a job to it. Another script then
 -- takes over the jobs, some at a time. Where this one breaks off, the next try goes on from there.
 
@@ -7,6 +7,11 @@ local function old(kind, of)
 end
 
 local format = call('GET', old('format'))
+if format == '4' then
+    -- Its jobs stand under the same keys. Its programs would end jobs and let none on that wait for them: they see the number and stop.
+    insist('SET', old('format'), ARGV[2])
+    return
+end
 if format ~= '2' and format ~= '3' then
     return
 end
@@ -30,6 +35,6 @@ for _, kind in ipairs({ 'ids', 'jobs' }) do
 end
 call('SETNX', key('taken_over'), 0)
 -- Their scripts read these keys, as other types, before they write anything that counts.
-call('SADD', old('reach'), 'the format is 4')
-call('SET', old('ids'), 'the format is 4')
+call('SADD', old('reach'), 'the format is ' .. ARGV[2])
+call('SET', old('ids'), 'the format is ' .. ARGV[2])
 call('SET', old('format'), ARGV[2])

@@ -33,6 +33,9 @@ local function prune(id, where, before)
             call('ZREM', key('dead_ids'), id)
         end
         let_key_go(id)
+        if with_more(id) then
+            call('ZREM', key('expiring'), id)
+        end
         delete(id)
         gone[#gone + 1] = id
     end

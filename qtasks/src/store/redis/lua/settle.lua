@@ -35,6 +35,9 @@ local function found(hold, lease, to)
         lane = lane_it_runs_in(standing)
         call('SREM', key('held:', standing:sub(7, 22)), lease)
     elseif state == WAITING then
+        if waits_for_others(standing) then
+            forget_parents(id)
+        end
         -- Further behind in line it is passed over when its turn comes.
         if not standing and call('LINDEX', key('line:', lane), 0) == id then
             call('LPOP', key('line:', lane))
@@ -164,6 +167,18 @@ local function index_dead(ids)
     call_all('ZADD', key('dead_ids'), scored)
 end
 
+-- Lets jobs on that wait for these, which have ended.
+local function let_on(ids, state, time)
+    local ended = {}
+    for index = 1, #ids, ID do
+        ended[#ended + 1] = ids:sub(index, index + ID - 1)
+    end
+    local released, cancelled = release(ended, state, time)
+    if #released > 0 then
+        notify(released, cancelled, true, false, false, EVERYBODY)
+    end
+end
+
 local at = 2
 while at <= #ARGV do
     local hold, where, time, size, ids = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
@@ -200,6 +215,9 @@ while at <= #ARGV do
     end
     if where == 'dead' and written > 0 then
         index_dead(ids)
+    end
+    if ends and written > 0 then
+        let_on(ids, ARGV[standings + 1]:byte(), tonumber(time))
     end
     at = attempts + (ends and 1 or size + 1)
 end

@@ -5,6 +5,8 @@ use std::{borrow::Borrow, collections::HashMap, sync::Arc, time::Instant};
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior};
 
 use crate::store::sqlite::{
+    calls::after,
+    encoding,
     ends::Ends,
     error::Fault,
     insert::{Inserts, intern},
@@ -115,6 +117,7 @@ impl<'c> Tables<'c> {
 
     /// Writes what the transaction has added up so far.
     pub(crate) fn write_sums(&mut self) -> rusqlite::Result<()> {
+        after::release(self)?;
         self.ends.write(&mut self.sql)?;
         self.tally.write(&mut self.sql.count)
     }
@@ -153,7 +156,13 @@ impl<'c> Tables<'c> {
     /// Inserts a job that waits.
     pub(crate) fn insert(&mut self, lane: i64, job: &NewJob) -> rusqlite::Result<()> {
         self.changes.add(Changes::enqueued());
-        if Inserts::of(&mut self.sql).insert(lane, job, None)? {
+        if !Inserts::of(&mut self.sql).insert(lane, job, None)? {
+            return Ok(());
+        }
+        if after::hold(self.connection, job)? {
+            self.tally.add(lane, StateKind::Cancelled, 1);
+            self.ends.add(encoding::CANCELLED, encoding::millis(job.call.enqueued), job.call.id);
+        } else {
             self.tally.add(lane, StateKind::Waiting, 1);
         }
         Ok(())
@@ -188,6 +197,13 @@ impl<'c> Tables<'c> {
     /// Inserts the jobs that no worker has leased in this transaction.
     pub(crate) fn insert_fresh(&mut self) -> rusqlite::Result<()> {
         let fresh = self.fresh.take().unwrap_or_default();
+        fresh.iter().try_for_each(|fresh| self.insert(fresh.lane, &fresh.job))
+    }
+
+    /// Inserts the jobs that were enqueued in this transaction so far.
+    pub(crate) fn flush_fresh(&mut self) -> rusqlite::Result<()> {
+        let Some(fresh) = &mut self.fresh else { return Ok(()) };
+        let fresh = std::mem::take(fresh);
         fresh.iter().try_for_each(|fresh| self.insert(fresh.lane, &fresh.job))
     }
 

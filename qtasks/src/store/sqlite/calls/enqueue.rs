@@ -31,6 +31,10 @@ impl Write for Enqueue {
     }
 
     fn apply(&self, tables: &mut Tables<'_>) -> Result<Self::Outcome, Fault> {
+        if self.0.iter().any(|new| new.call.after.is_some()) {
+            // Otherwise a job that others may come after is not in the tables yet.
+            tables.flush_fresh()?;
+        }
         Ok(match keys::refusal(tables.connection, &self.0)? {
             Some(refused) => Err(refused),
             None => Ok(enqueue(tables, &self.0)?),
@@ -45,7 +49,7 @@ pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Res
     for job in jobs {
         let lane = tables.lane(&job.call.queue, &job.call.task)?;
         tables.reach(encoding::millis(job.call.enqueued));
-        if job.keyed().is_some() {
+        if job.keyed().is_some() || job.call.after.is_some() {
             joined.extend(enqueue_or_join(tables, lane, job)?);
             continue;
         }
@@ -57,10 +61,14 @@ pub(crate) fn enqueue(tables: &mut Tables<'_>, jobs: &[NewJob]) -> rusqlite::Res
     Ok(joined)
 }
 
-/// Inserts a job, unless another one holds its key: then gives that. It goes into the tables at once, for the next may have the same key.
+/// Inserts a job, unless another one holds its key: then gives that. It goes into the tables at once, for the next may have the same key,
+/// or come after it.
 fn enqueue_or_join(tables: &mut Tables<'_>, lane: i64, job: &NewJob) -> rusqlite::Result<Option<Joined>> {
     match keys::claim(tables.connection, job)? {
-        Claimed::New => tables.insert(lane, job).map(|()| None),
+        Claimed::New => {
+            tables.flush_fresh()?;
+            tables.insert(lane, job).map(|()| None)
+        }
         Claimed::Joined(holder) | Claimed::Refused(holder) => {
             // It may have been replaced.
             tables.changes.add(Changes::placed(holder));

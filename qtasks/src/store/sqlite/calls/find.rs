@@ -17,7 +17,7 @@ macro_rules! rows {
     };
     ($source:literal, $id:literal, $order:literal) => {
         concat!(
-            "SELECT j.id, j.lane, j.state, j.enqueued, j.ended_at, CASE WHEN ?3 THEN j.outcome END, \
+            "SELECT j.id, j.lane, j.state, j.enqueued, j.ended_at, CASE WHEN ?3 THEN j.detail END, \
              CASE WHEN ?4 THEN j.args END FROM ",
             $source,
             " AND ",

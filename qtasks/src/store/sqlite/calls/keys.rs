@@ -16,7 +16,9 @@ use crate::{
 
 pub(crate) const TAKE: &str = "INSERT OR REPLACE INTO qtasks_keys (task, key, job, until) VALUES (?1, ?2, ?3, ?4)";
 pub(crate) const RETAKE: &str = "INSERT INTO qtasks_keys (task, key, job) VALUES (?1, ?2, ?3) ON CONFLICT (task, key) DO UPDATE SET job = excluded.job";
-pub(crate) const REPLACE: &str = "UPDATE qtasks_jobs SET rank = ?2, state = ?3, counted = ?3, due = ?4, max_time = ?5, args = ?6, more = ?7 WHERE id = ?1";
+pub(crate) const REPLACE: &str = "UPDATE qtasks_jobs SET rank = ?2, state = min(state, ?3), counted = min(state, ?3), due = ?4, max_time = ?5, args = ?6,
+     more = CASE WHEN json_extract(more, '$.after') IS NULL THEN ?7 ELSE json_set(?7, '$.after', json_extract(more, '$.after')) END
+     WHERE id = ?1";
 const IS_THERE: &str = "SELECT 1 FROM qtasks_jobs WHERE id = ?1";
 
 /// What becomes of a job that has a key.
@@ -52,7 +54,7 @@ pub(crate) fn claim(connection: &Connection, new: &NewJob) -> rusqlite::Result<C
     }
 }
 
-fn is_there(connection: &Connection, id: JobId) -> rusqlite::Result<bool> {
+pub(crate) fn is_there(connection: &Connection, id: JobId) -> rusqlite::Result<bool> {
     connection.prepare_cached(IS_THERE)?.exists([id.to_bytes()])
 }
 

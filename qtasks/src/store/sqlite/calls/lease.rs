@@ -91,7 +91,7 @@ impl Write for Ask {
 impl Ask {
     fn run(&self, sql: &mut Statements<'_>, mut job: Job) -> rusqlite::Result<Job> {
         job.standing.attempt += 1;
-        if let State::Waiting { due } = job.standing.state {
+        if let State::Waiting { due, .. } = job.standing.state {
             job.standing.state = State::Running { worker: self.worker, due };
         }
         let (id, worker) = (job.call.id.to_bytes(), self.worker.to_bytes());
@@ -200,7 +200,9 @@ impl Search {
                 cursor.from = (survived, -i64::from(job.call.priority), job.call.id.to_bytes());
                 match job.standing.state {
                     // The clock of the process that enqueued it is ahead of the worker's.
-                    State::Waiting { due } if encoding::millis(due) > self.now => self.see(Some(encoding::millis(due))),
+                    State::Waiting { due, .. } if encoding::millis(due) > self.now => {
+                        self.see(Some(encoding::millis(due)))
+                    }
                     _ => cursor.jobs.push_back(job),
                 }
             }
@@ -215,7 +217,7 @@ impl Search {
     fn look_ahead(&mut self, sql: &mut Statements<'_>, cursor: &LaneCursor<'_>) -> rusqlite::Result<()> {
         let mut rows = cursor.read(sql, 64)?;
         while let Some(row) = rows.next()? {
-            if let State::Waiting { due } = encoding::job(row)?.standing.state {
+            if let State::Waiting { due, .. } = encoding::job(row)?.standing.state {
                 self.see(Some(encoding::millis(due)).filter(|due| *due > self.now));
             }
         }

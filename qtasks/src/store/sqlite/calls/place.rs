@@ -28,7 +28,7 @@ impl Write for Placement {
         let to = self.queue.as_ref().map_or(Ok(from), |queue| tables.lane(queue, &task))?;
         let rank = self.priority.map_or(rank, |priority| -i64::from(priority));
         // Whether it is due then is for the next lease to find out, by the worker's clock.
-        let (state, due) = self.due.map_or((state, due), |due| (encoding::LATER, encoding::millis(due)));
+        let (state, due) = self.due.map_or((state, due), |due| (state.min(encoding::LATER), encoding::millis(due)));
         tables.sql.place.execute(params![id, to, rank, state, due])?;
         if let Some(due) = self.due {
             tables.sql.expire_from.execute(params![id, encoding::millis(due)])?;

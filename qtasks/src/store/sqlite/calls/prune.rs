@@ -148,6 +148,9 @@ fn delete_job(sql: &mut Statements<'_>, old: &Old, finished: i64) -> rusqlite::R
     if let Some((task, key)) = old.key(sql)? {
         sql.delete_key.execute(params![task, key, job, finished])?;
     }
+    if old.has_more {
+        sql.forget_expiring.execute([job])?;
+    }
     sql.delete_job.execute([job])?;
     sql.delete_args.execute([job])?;
     sql.delete_attempts.execute([job])?;

@@ -95,7 +95,7 @@ fn list_dead(sql: &mut Statements<'_>, job: JobId, from: StateKind, to: StateKin
 
 /// Writes what becomes of the job, if it still is as the settlement says; gives 1 if so.
 fn update(sql: &mut Statements<'_>, settlement: &Settlement, next: &NextColumns<'_>) -> rusqlite::Result<usize> {
-    let NextColumns { state, due, ended, shape, outcome } = next;
+    let NextColumns { state, due, ended, shape, detail } = next;
     let (id, failures) = (settlement.job().to_bytes(), settlement.outcome.failures);
     let steps = settlement.steps.map(encoding::count);
     let suspect = settlement.outcome.suspect;
@@ -107,7 +107,7 @@ fn update(sql: &mut Statements<'_>, settlement: &Settlement, next: &NextColumns<
             let started = in_job.and_then(|attempt| attempt.started).map(encoding::millis);
             let in_job = in_job.is_some();
             sql.settle_leased.execute(params![
-                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, worker, steps,
+                state, due, ended, shape, detail, failures, suspect, survived, losses, id, attempt, worker, steps,
                 in_job, started
             ])
         }
@@ -117,7 +117,7 @@ fn update(sql: &mut Statements<'_>, settlement: &Settlement, next: &NextColumns<
             }
             let (first, last) = encoding::of_state(seen);
             sql.settle_seen.execute(params![
-                state, due, ended, shape, outcome, failures, suspect, survived, losses, id, attempt, first, last, steps
+                state, due, ended, shape, detail, failures, suspect, survived, losses, id, attempt, first, last, steps
             ])
         }
     }

@@ -3,7 +3,7 @@
 /// Each migration takes the tables from one format to the next; the first begins with a file without tables.
 ///
 /// Times are milliseconds since 1970. `rank` is minus the priority, so that what is leased first sorts first. `state`
-/// is 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
+/// is -1 waiting for other jobs, 0 waiting, 1 waiting and known to be due, 2 running, 3 done, 4 dead, 5 cancelled. Large arguments stand apart,
 /// since SQLite writes the whole of a row whenever something in it changes. Suspects have an index of their own, so that
 /// a lease that passes them over does not read them. `survived` and the columns behind it are for suspects alone; other jobs have
 /// null or 0 there, which takes a byte each. The views are a door for SQL: they use nothing that SQLite 3.38 does not know, since
@@ -20,6 +20,9 @@
 /// `more` has what few calls have, as one text; before format 10 it was called `trace`. A job that may expire stands in `qtasks_expiring`,
 /// under the time at which that is to be looked at: so it costs other jobs nothing. `qtasks_keys` says which job has taken the key of a task
 /// last. The job holds the key until it has ended, and no end writes there.
+/// `qtasks_waits` says which job waits for which `parent`, and whether it `runs` also where that does not end well; how many these are
+/// stands in the `detail` of the job. Programs of format 10 would end jobs and let none on that wait for them: what belongs to a state was
+/// called `outcome` before, so that they end none.
 /// Dead jobs stand in a table of their own: an index of them, even one that leaves all others out, would cost each change of these.
 pub(crate) const MIGRATIONS: &[&str] = &[
     "
@@ -219,4 +222,17 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 ",
         include_str!("door_with_expiry.sql"),
     ),
+    "
+    PRAGMA writable_schema = ON; -- Otherwise a view of the user's that names what is gone stops it.
+    ALTER TABLE qtasks_jobs RENAME COLUMN outcome TO detail;
+    PRAGMA writable_schema = OFF;
+    CREATE INDEX qtasks_expiring_by_job ON qtasks_expiring (job);
+    CREATE TABLE qtasks_waits (
+        parent BLOB NOT NULL,
+        job BLOB NOT NULL,
+        runs INTEGER NOT NULL,
+        PRIMARY KEY (parent, job)
+    ) WITHOUT ROWID;
+    CREATE INDEX qtasks_waits_by_job ON qtasks_waits (job);
+",
 ];

@@ -109,12 +109,12 @@ async fn jobs_of_the_format_before_suspects_were_measured_are_kept() {
         standing: Standing { state, suspect, attempt, failures: 1 },
         counts: Counts::default(),
     };
-    let later = State::Waiting { due: NOW + Duration::from_millis(5) };
+    let later = State::waiting(NOW + Duration::from_millis(5));
     let output = Output::Value(Json::from_stored("7"));
     let mut expected = [
-        job(suspect, State::Waiting { due: NOW }, known, 2),
+        job(suspect, State::waiting(NOW), known, 2),
         job(delayed, later, known, 2),
-        job(ordinary, State::Waiting { due: NOW }, None, 0),
+        job(ordinary, State::waiting(NOW), None, 0),
         job(running, State::Running { worker: holder, due: NOW }, known, 3),
         job(done, State::Done { output }, None, 1),
     ];

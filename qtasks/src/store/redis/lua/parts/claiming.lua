@@ -1,12 +1,26 @@
 -- How jobs with keys come to the server.
 
+-- What a new job has besides what every job has, with the others that the old one comes after. These stand last in it.
+local function with_same_after(more, job)
+    local low, high, length = struct.unpack('>BBI2', job, 27)
+    local after = job:sub(31 + length, 30 + length + low + 256 * high):match('[{,]("after":.*)}$')
+    if not after or #more + #after + 1 > 65535 then
+        return more
+    end
+    return more:sub(1, -2) .. ',' .. after .. '}'
+end
+
 -- Gives a job that waits, and never started, the arguments, the rank and the time of a new one.
 local function replace(id, job, standing, new, due)
     local length, new_length = struct.unpack('>I2', job, 29), struct.unpack('>I2', new, 29)
     local lane = job:sub(31, 30 + length)
     take_out(id, lane, standing)
-    local bytes = new:sub(1, 2) .. struct.pack('>i8', due) .. job:sub(11, 18) .. new:sub(19, 28) .. struct.pack('>I2', length)
-        .. lane .. new:sub(31 + new_length)
+    local low, high = new:byte(27, 28)
+    local args = 31 + new_length + low + 256 * high
+    local more = with_same_after(new:sub(31 + new_length, args - 1), job)
+    local of_more = string.char(#more % 256, math.floor(#more / 256))
+    local bytes = new:sub(1, 2) .. struct.pack('>i8', due) .. job:sub(11, 18) .. new:sub(19, 26) .. of_more
+        .. struct.pack('>I2', length) .. lane .. more .. new:sub(args)
     put(id, bytes, standing, lane, due)
 end
 

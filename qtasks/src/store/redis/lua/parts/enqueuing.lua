@@ -64,13 +64,15 @@ local function enqueue(at, last, skip)
     end
     while lanes <= last do
         local where, lane, size = ARGV[lanes], ARGV[lanes + 1], tonumber(ARGV[lanes + 2])
-        local width = where == 'line:' and 1 or 2
+        local width = (where == 'line:' or where == '') and 1 or 2
         -- Or it is for all of them.
         if size > 0 then
             values, first, to = new(lanes + 3, size, width)
         end
         if first <= to then
-            if width == 1 then
+            if where == '' then
+                -- They come after others, and are to stand elsewhere, if anywhere.
+            elseif width == 1 then
                 append(key('line:', lane), key('ready:', lane), USUAL, values, first, to)
             else
                 call_range('ZADD', key(where, lane), values, first, to)
