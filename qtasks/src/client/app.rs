@@ -18,7 +18,9 @@ use crate::{
     store,
     task::{
         Task,
-        call::{AnyCall, CallOptions, Prepared, no_key},
+        call::{AnyCall, CallOptions},
+        options::no_key,
+        prepared::Prepared,
     },
     telemetry::trace::linked,
     worker::WorkerBuilder,

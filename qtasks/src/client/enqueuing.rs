@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     model::{job::JobId, json::Json},
     store::{Joined, Store, same_call::is_of_call},
-    task::call::Prepared,
+    task::prepared::Prepared,
     telemetry::{
         numbers::{Called, Event, IS_ON, Lane, OTHER, Operation, Timer, note},
         spans::{self, Sent},

@@ -18,10 +18,7 @@ use crate::{
         stopped::Stopped,
     },
     model::job::{JobId, Step},
-    task::{
-        Task,
-        call::{CallOptions, Prepared},
-    },
+    task::{Task, call::CallOptions, prepared::Prepared},
     telemetry::{
         numbers::{Event, note},
         trace::linked,

@@ -31,7 +31,8 @@ use crate::{
     schema::{TaskExecSchema, need::Need},
     store::Store,
     task::{
-        call::{AnyCall, CallOptions, Prepared},
+        call::{AnyCall, CallOptions},
+        prepared::Prepared,
         registry::Registry,
     },
     telemetry::{

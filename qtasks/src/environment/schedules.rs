@@ -19,7 +19,7 @@ use crate::{
     },
     schema::TaskExecSchema,
     store::{Note, NoteChange},
-    task::{call::Prepared, registry::Registry},
+    task::{prepared::Prepared, registry::Registry},
 };
 
 /// When the ticks of a schedule are.

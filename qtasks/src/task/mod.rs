@@ -1,6 +1,8 @@
 //! The trait behind `#[qtask]`, and what its implementation by the macro needs.
 
 pub(crate) mod call;
+pub(crate) mod options;
+pub(crate) mod prepared;
 pub(crate) mod registry;
 pub(crate) mod yield_macro;
 

@@ -434,6 +434,6 @@ mod tests {
     #[test]
     fn what_is_seldom_needed_makes_no_attempt_larger() {
         let size = size_of_future(run);
-        assert!(size <= 3_000, "an attempt takes {size} bytes");
+        assert!(size <= 3_100, "an attempt takes {size} bytes");
     }
 }

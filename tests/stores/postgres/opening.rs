@@ -53,7 +53,7 @@ async fn a_newer_format_is_refused() {
     drop(open(&url).await);
     tell(&url, "UPDATE qtasks.format SET format = 99").unwrap();
     let place = url.replace(":secret", "");
-    let known = "and this qtasks knows formats up to 7; update qtasks here, or use another store";
+    let known = "and this qtasks knows formats up to 8; update qtasks here, or use another store";
     assert_eq!(refused(&url).await, format!("the store at `{place}` has the format 99, {known}"));
 }
 

@@ -128,7 +128,7 @@ async fn a_store_of_the_format_2_gets_an_id_that_stays_and_the_rights_on_it_stay
     let home = store.home();
     assert_eq!(open(&url).await.home(), home);
     assert_ne!(open(&shared().new_database()).await.home(), home);
-    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|7");
+    assert_eq!(tell(&url, "SELECT count(*), max(format) FROM qtasks.format").unwrap(), "1|8");
     let rights = "SELECT proacl::text LIKE '%pg_monitor=X%' FROM pg_proc WHERE proname = 'enqueue'";
     assert_eq!(tell(&url, rights).unwrap(), "t");
     let again = format!(r#"SELECT qtasks.enqueue('task', '{{"a": 1}}', '{{"id": "{}"}}')"#, id(1));

@@ -34,7 +34,7 @@ async fn jobs_are_found_as_they_were(with_jobs: WithJobs) {
         assert_eq!(store.find(Find::default().oldest_first(), None, Budget::jobs(99)).await.unwrap().jobs, expected);
         let silent = Presence { worker: WORKER, beat: None, holds: true, gone: false };
         assert_eq!(store.workers().await.unwrap(), [silent]);
-        assert_eq!(with_jobs.old.server.tell("GET {old}:format").unwrap(), "4");
+        assert_eq!(with_jobs.old.server.tell("GET {old}:format").unwrap(), "5");
         let counts = store.counts(time(7)).await.unwrap();
         let [LaneCounts { jobs, oldest_due, .. }] = &counts[..] else { panic!("there is one lane: {counts:?}") };
         let counted = [jobs.waiting, jobs.running, jobs.done, jobs.dead, jobs.cancelled];

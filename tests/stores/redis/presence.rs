@@ -87,10 +87,10 @@ async fn a_worker_hears_that_its_store_has_become_one_of_a_newer_qtasks() {
     let store = open(&format!("redis://{place}?app=shop")).await;
     let worker = WorkerId::new();
     store.renew(worker, 1).await.unwrap();
-    assert_eq!(server.tell("SET {shop}:format 5").unwrap(), "+OK");
+    assert_eq!(server.tell("SET {shop}:format 6").unwrap(), "+OK");
     let error = store.renew(worker, 2).await.unwrap_err();
     assert!(!error.is_store_trouble(), "a worker would try again after {error:?}");
-    assert!(matches!(error, qtasks::Error::NewerStore { store: of, found: 5, known: 4 } if of == place));
+    assert!(matches!(error, qtasks::Error::NewerStore { store: of, found: 6, known: 5 } if of == place));
     assert_eq!(store.workers().await.unwrap()[0].beat, Some(1));
 }
 

@@ -182,12 +182,12 @@ async fn errors_say_what_is_wrong_and_never_the_password() {
     );
     let store = Redis::open(&format!("redis://me:right@{place}?app=a")).await.unwrap();
     assert_eq!(format!("{store:?}"), format!("Redis {{ server: \"{place}\", .. }}"));
-    assert_eq!(server.tell("SET {b}:format 5").unwrap(), "+OK");
+    assert_eq!(server.tell("SET {b}:format 6").unwrap(), "+OK");
     let error = Redis::open(&format!("redis://{place}?app=b")).await.unwrap_err();
     assert_eq!(
         whole(&error),
         format!(
-            "the store at `{place}` has the format 5, and this qtasks knows formats up to 4; update qtasks here, or use \
+            "the store at `{place}` has the format 6, and this qtasks knows formats up to 5; update qtasks here, or use \
              another store"
         )
     );

@@ -23,7 +23,7 @@ use crate::{
             timetable::Timetable,
         },
     },
-    task::call::Prepared,
+    task::prepared::Prepared,
 };
 
 /// How many jobs a call of a backfill enqueues.

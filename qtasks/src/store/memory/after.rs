@@ -1,7 +1,5 @@
 //! Jobs that wait for others.
 
-use std::collections::{BTreeSet, HashMap};
-
 use jiff::Timestamp;
 
 use super::{
@@ -12,45 +10,6 @@ use crate::{
     model::job::{Beginning, JobId, State, StateKind},
     store::Changes,
 };
-
-/// Which jobs wait for which. Both have the same pairs.
-#[derive(Default)]
-pub(super) struct Waits {
-    children: HashMap<JobId, BTreeSet<JobId>>,
-    parents: HashMap<JobId, BTreeSet<JobId>>,
-}
-
-impl Waits {
-    fn add(&mut self, child: JobId, parents: &[JobId]) {
-        for parent in parents {
-            self.children.entry(*parent).or_default().insert(child);
-        }
-        self.parents.insert(child, parents.iter().copied().collect());
-    }
-
-    /// Forgets what a job waits for.
-    pub(super) fn forget(&mut self, child: JobId) {
-        for parent in self.parents.remove(&child).unwrap_or_default() {
-            if let Some(children) = self.children.get_mut(&parent) {
-                children.remove(&child);
-                if children.is_empty() {
-                    self.children.remove(&parent);
-                }
-            }
-        }
-    }
-
-    /// Forgets that a job waits for this one; gives for how many others it waits.
-    fn forget_one(&mut self, child: JobId, parent: JobId) -> usize {
-        let Some(parents) = self.parents.get_mut(&child) else { return 0 };
-        parents.remove(&parent);
-        let left = parents.len();
-        if left == 0 {
-            self.parents.remove(&child);
-        }
-        left
-    }
-}
 
 impl Contents {
     /// Has a new job wait for those that it comes after.
@@ -76,7 +35,7 @@ impl Contents {
         let mut over = vec![ended];
         while let Some(parent) = over.pop() {
             let state = self.jobs[&parent].job.standing.state.kind();
-            for child in self.waits.children.remove(&parent).unwrap_or_default() {
+            for child in self.waits.take_children(parent) {
                 let left = self.waits.forget_one(child, parent);
                 let entry = self.jobs.get_mut(&child).expect("a job that waits for others is there");
                 self.index.remove(entry);

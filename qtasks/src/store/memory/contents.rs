@@ -9,9 +9,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    after::Waits,
     entry::{Entry, Urgency, to_millisecond},
     index::Index,
+    waits::Waits,
 };
 use crate::{
     error::{Error, Result},

@@ -6,5 +6,6 @@ mod entry;
 mod index;
 mod keys;
 mod store;
+mod waits;
 
 pub use self::store::Memory;

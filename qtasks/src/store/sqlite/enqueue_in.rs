@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, params};
 
 use super::{
+    after,
     calls::{
-        after,
         keys::{self, Claimed},
         read,
     },

@@ -27,6 +27,7 @@
 //! there (`unsafe use of json_valid()`), and a file whose text is UTF-16 takes ids as bytes only.
 
 mod access;
+mod after;
 mod batcher;
 mod calls;
 mod connection;

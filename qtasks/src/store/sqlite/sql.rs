@@ -2,10 +2,7 @@
 
 use rusqlite::{Connection, PrepFlags, Statement};
 
-use super::{
-    calls::{after, read::between_kept_attempts},
-    encoding::job_columns,
-};
+use super::{after, calls::read::between_kept_attempts, encoding::job_columns};
 
 /// Makes a struct of prepared statements, so that none is looked up by its text while jobs wait.
 macro_rules! statements {

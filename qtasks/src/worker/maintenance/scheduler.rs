@@ -22,7 +22,7 @@ use crate::{
         },
     },
     store::{Note, Written},
-    task::call::Prepared,
+    task::prepared::Prepared,
     telemetry,
     worker::shared::WorkerShared,
 };

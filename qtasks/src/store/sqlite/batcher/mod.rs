@@ -5,6 +5,7 @@ pub(super) mod command;
 #[cfg(test)]
 mod lease_on_enqueue;
 pub(super) mod queue;
+mod release;
 pub(super) mod tables;
 #[cfg(test)]
 mod tests;

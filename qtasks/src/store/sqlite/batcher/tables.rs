@@ -5,8 +5,7 @@ use std::{borrow::Borrow, collections::HashMap, sync::Arc, time::Instant};
 use rusqlite::{Connection, ErrorCode, Statement, TransactionBehavior};
 
 use crate::store::sqlite::{
-    calls::after,
-    encoding,
+    after, encoding,
     ends::Ends,
     error::Fault,
     insert::{Inserts, intern},
@@ -117,7 +116,7 @@ impl<'c> Tables<'c> {
 
     /// Writes what the transaction has added up so far.
     pub(crate) fn write_sums(&mut self) -> rusqlite::Result<()> {
-        after::release(self)?;
+        self.release()?;
         self.ends.write(&mut self.sql)?;
         self.tally.write(&mut self.sql.count)
     }

@@ -1,7 +1,6 @@
 //! The calls of the store, each with what it does to the tables. Those that change something are carried out in a transaction
 //! of the writer.
 
-pub(super) mod after;
 pub(super) mod count;
 pub(super) mod enqueue;
 pub(super) mod expire;
