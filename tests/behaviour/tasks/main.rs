@@ -1,5 +1,6 @@
 //! What users write: tasks, handlers, results, errors.
 
+mod after;
 mod collections;
 mod combinations;
 mod context;

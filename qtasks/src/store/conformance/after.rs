@@ -78,7 +78,9 @@ pub async fn a_job_waits_until_those_before_it_have_ended(store: Arc<dyn Store>)
     store.ends(first, done(), 1_000).await;
     store.waits_for(id, 1).await;
     assert_eq!(store.due(9_000).await, []);
+    let mut work = store.0.notifier().work();
     store.ends(second, done(), 2_000).await;
+    assert!(work.take_notification(), "a worker that is about to stop, for nothing is left, must know of it");
     assert_eq!(store.state(id).await, State::waiting(at(2_000)));
     assert_eq!(ids(&store.due(2_000).await), [id]);
     store.counts_rightly().await;

@@ -24,12 +24,12 @@ pub(super) const SETTLE_DONE: &str = "
             AS a(place, job, attempt, worker, started, ended, shape, outcome, failures, steps)
         WHERE j.id = a.job AND j.state = 2 AND j.worker = a.worker AND j.attempt = a.attempt
             AND j.steps = coalesce(a.steps, j.steps)
-        RETURNING a.place, j.queue, j.task
+        RETURNING a.place, j.queue, j.task, j.awaited
     ), counted AS (
         INSERT INTO qtasks.deltas (queue, task, running, done)
         SELECT s.queue, s.task, -count(*), count(*) FROM settled s GROUP BY s.queue, s.task
     )
-    SELECT place FROM settled";
+    SELECT place, awaited FROM settled";
 
 /// Settlements of jobs that end well, by column.
 #[derive(Default)]

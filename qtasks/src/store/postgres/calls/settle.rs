@@ -39,14 +39,18 @@ impl BatchedCall for Settle {
         Box::pin(async move {
             let settlements: Vec<_> = calls.iter().flat_map(|call| &*call.0).collect();
             let came = settle(&shared.database, &settlements).await;
-            if let Ok(written) = &came {
+            if let Ok(Settled { written, let_on }) = &came {
                 shared.folding.wrote();
+                if *let_on {
+                    // Before this process may think that nothing is left to do: what the server sends comes later.
+                    shared.broadcast.notifier.notify_work();
+                }
                 // The lease of a settlement that was fenced off may hold still: the job may have lost steps.
                 let written = settlements.iter().zip(written).filter(|(_, written)| **written == Written::Yes);
                 shared.leases.ended(written.filter_map(|(settlement, _)| lease(settlement.hold)));
             }
             shared.broadcast.of(&Changes::settled(settlements.iter().copied()));
-            Ok(dealt_out(came?, calls.iter().map(|call| call.0.len())))
+            Ok(dealt_out(came?.written, calls.iter().map(|call| call.0.len())))
         })
     }
 }
@@ -75,7 +79,7 @@ macro_rules! settle {
                 AND (SELECT h.beat FROM holders h WHERE h.id = a.worker) IS NOT DISTINCT FROM a.beat
             ELSE j.state BETWEEN a.first AND a.last END
         RETURNING a.place, a.job, j.queue, j.task, CASE a.hold WHEN 2 THEN a.first ELSE 2 END AS was, a.state AS next,
-            j.steps
+            j.steps, j.awaited
     ), counted AS (
         INSERT INTO qtasks.deltas (queue, task, waiting, running, done, dead, cancelled)
         SELECT m.queue, m.task, nullif(((m.next <= 1)::int - (m.was <= 1)::int) * m.jobs, 0), nullif(-(m.was = 2)::int * m.jobs, 0),
@@ -95,10 +99,10 @@ macro_rules! settle {
         WHERE a.hold = 2 AND j.state = 3 AND j.worker IS NOT NULL
         ON CONFLICT DO NOTHING
     )", $trim, "
-    SELECT place FROM settled") };
+    SELECT place, awaited FROM settled") };
 }
 
-/// Gives the indices of the settlements that were written. An attempt that ends a job well stays in the row of the job, and
+/// Gives the indices of the settlements that were written, each with whether other jobs waited for the job. An attempt that ends a job well stays in the row of the job, and
 /// moves into the history if the job is run again.
 ///
 /// A process that takes over the jobs of a silent worker locks the row in which the worker renews. If the worker renews at
@@ -122,15 +126,24 @@ const SETTLE_AND_TRIM: &str = settle!(
     )"
 );
 
-/// Writes the settlements, and says of each in order whether it was written. All are written at once.
-pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Vec<Written>, Fault> {
+/// What came of settlements.
+pub(crate) struct Settled {
+    /// Whether each was written, in order.
+    written: Vec<Written>,
+    /// Whether jobs have ended that others waited for.
+    let_on: bool,
+}
+
+/// Writes the settlements, all at once.
+async fn settle(database: &Database, settlements: &[&Settlement]) -> Result<Settled, Fault> {
     if let Some(at) = settlements.iter().position(|settlement| lives_again(settlement)) {
         return Box::pin(settle_around(database, settlements, at)).await;
     }
-    let mut written = vec![Written::Fenced; settlements.len()];
+    let (mut written, mut let_on) = (vec![Written::Fenced; settlements.len()], false);
     let mut note = |rows: Vec<Row>| -> Result<(), Fault> {
         for row in rows {
             written[encoding::get::<i64>(&row, 0)? as usize] = Written::Yes;
+            let_on |= encoding::get::<Option<bool>>(&row, 1)?.unwrap_or(false);
         }
         Ok(())
     };
@@ -155,7 +168,7 @@ pub(crate) async fn settle(database: &Database, settlements: &[&Settlement]) -> 
             transaction.commit().await?;
         }
     }
-    Ok(written)
+    Ok(Settled { written, let_on })
 }
 
 /// Whether a job that had ended is to wait again.
@@ -165,11 +178,12 @@ fn lives_again(settlement: &Settlement) -> bool {
 
 /// Writes settlements of which one, at a certain place, has a job that had ended wait again: in a transaction of its own, for the job
 /// may have a key.
-async fn settle_around(database: &Database, settlements: &[&Settlement], at: usize) -> Result<Vec<Written>, Fault> {
-    let mut written = settle(database, &settlements[..at]).await?;
-    written.push(settle_again(database, settlements[at]).await?);
-    written.extend(settle(database, &settlements[at + 1..]).await?);
-    Ok(written)
+async fn settle_around(database: &Database, settlements: &[&Settlement], at: usize) -> Result<Settled, Fault> {
+    let mut before = settle(database, &settlements[..at]).await?;
+    before.written.push(settle_again(database, settlements[at]).await?);
+    let behind = settle(database, &settlements[at + 1..]).await?;
+    before.written.extend(behind.written);
+    Ok(Settled { let_on: before.let_on || behind.let_on, ..before })
 }
 
 async fn settle_again(database: &Database, settlement: &Settlement) -> Result<Written, Fault> {

@@ -18,6 +18,11 @@ pub(crate) async fn settle(
     let link = &batcher.link;
     let written = match batcher.ask(call).await? {
         Value::Int(1) => vec![Written::Yes; settlements.len()],
+        Value::Array(both) if matches!(&both[..], [_, Value::Array(_)]) => {
+            // Before this process may think that nothing is left to do: what the server sends comes later.
+            link.notifier.notify_work();
+            written(both.into_iter().nth(1).unwrap_or(Value::Nil))?.ok_or(Fault::Unreadable)?
+        }
         answer => written(answer)?.ok_or(Fault::Unreadable)?,
     };
     let settled = settlements.iter().zip(&written).filter(|(_, written)| **written == Written::Yes);

@@ -1,9 +1,9 @@
 -- ARGV from 2, some settlements at a time: what holds the jobs, where they go, the time at which they are due or have ended,
 -- how many they are, all ids as one value, the leases, then of each the key and how it stands, and, where they are to wait,
 -- of each the attempt that ends, or nothing.
--- Gives 1 if all were written, or for each whether it was.
+-- Gives 1 if all were written, or for each whether it was; where jobs were let on that waited for others, 1 and the latter.
 
-local answer, changed, over, work, all_written = {}, {}, {}, false, true
+local answer, changed, over, work, all_written, has_let_on = {}, {}, {}, false, true, false
 -- In which lane all jobs of a worker are; false for one that has jobs of several.
 local lanes = {}
 
@@ -175,6 +175,7 @@ local function let_on(ids, state, time)
     end
     local released, cancelled = release(ended, state, time)
     if #released > 0 then
+        has_let_on = true
         notify(released, cancelled, true, false, false, EVERYBODY)
     end
 end
@@ -223,4 +224,7 @@ while at <= #ARGV do
 end
 write_tallies()
 notify(changed, over, work)
+if has_let_on then
+    return { 1, answer }
+end
 return all_written and 1 or answer
