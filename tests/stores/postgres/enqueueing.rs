@@ -97,6 +97,39 @@ async fn a_key_is_taken_exactly_if_the_transaction_commits() {
     assert_eq!(replaced.result().await.unwrap(), "welcome, Eve");
 }
 
+/// While the transaction is open, the other job goes on, and may end.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_waits_for_others_exactly_if_the_transaction_commits() {
+    let url = shared().new_database();
+    let (app, mut client) = (app(&url).await, connect(&url).await);
+    for ends_before in [true, false] {
+        let ends = async || in_time(app.worker().run_until_idle()).await.unwrap();
+        let first = app.enqueue(welcome("Ada".into())).await.unwrap();
+        let mut tx = client.transaction().await.unwrap();
+        app.enqueue_in(&mut tx, welcome("none".into()).after(&first)).await.unwrap();
+        tx.rollback().await.unwrap();
+        let mut tx = client.transaction().await.unwrap();
+        let next = app.enqueue_in(&mut tx, welcome("Bob".into()).after(&first)).await.unwrap();
+        let last = app.enqueue_in(&mut tx, welcome("Cid".into()).after(&next)).await.unwrap();
+        let error = app.enqueue_in(&mut tx, welcome("Dan".into()).after(JobId::new())).await.map(|job| job.id());
+        assert!(matches!(error, Err(qtasks::Error::NoParent { .. })), "{error:?}");
+        if ends_before {
+            ends().await;
+            assert_eq!(first.result().await.unwrap(), "welcome, Ada");
+        }
+        tx.commit().await.unwrap();
+        let waits = app.any_job(next.id()).await.unwrap().status().await.unwrap().state;
+        assert_eq!(waits.due().is_some(), ends_before, "{waits:?}");
+        ends().await;
+        assert_eq!(last.result().await.unwrap(), "welcome, Cid");
+    }
+    let state =
+        "SELECT string_agg(DISTINCT state::text, ' ') || ' ' || (SELECT count(*) FROM qtasks.waits) FROM qtasks.jobs";
+    assert_eq!(tell(&url, state).unwrap(), "3 0");
+    assert_eq!(open(&url).await.recount().await.unwrap(), 0);
+}
+
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test]
 async fn an_id_names_one_job_in_a_transaction_too() {

@@ -289,8 +289,10 @@ async fn jobs_of_the_format_6_keep_their_span_and_roles_their_rights() {
     let expired = store.expired(jiff::Timestamp::MAX, 9).await.unwrap();
     assert_eq!(expired.jobs.iter().map(|job| job.call.id).collect::<Vec<_>>(), [id]);
     for (role, may) in [("shop_6", "f"), ("worker_6", "t")] {
-        let rights = format!("SELECT has_table_privilege('{role}', 'qtasks.expiring', 'SELECT')");
-        assert_eq!(tell(&url, &rights).unwrap(), may, "{role}");
+        for table in ["expiring", "keys", "waits"] {
+            let rights = format!("SELECT has_table_privilege('{role}', 'qtasks.{table}', 'DELETE')");
+            assert_eq!(tell(&url, &rights).unwrap(), may, "{role}: {table}");
+        }
     }
     assert_eq!(store.recount().await.unwrap(), 0);
 }

@@ -143,15 +143,18 @@ fn insert(transaction: &Transaction<'_>, job: &NewJob) -> rusqlite::Result<bool>
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::{
         error::chain,
         model::{
-            job::JobCall,
+            job::{After, JobCall, NextState, StateKind},
+            lifecycle::Outcome,
             unique::{Duplicate, Unique},
         },
         store::{
-            Store,
+            Hold, Settlement, Store, Written,
             sqlite::fixture::{NOW, lease, neighbour, new_job, soon, store},
         },
     };
@@ -222,6 +225,48 @@ mod tests {
         assert_eq!(store.job(id).await.unwrap().unwrap().call.priority, 7);
         assert_eq!(lease(&store, 9).await.len(), 1);
         assert_eq!(store.recount().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_job_waits_for_others_exactly_if_the_transaction_commits() {
+        let (folder, store) = store().await;
+        let mut connection = neighbour(&folder);
+        let follows = |parent| {
+            let after = Some(Box::new(After { jobs: vec![parent], ..After::default() }));
+            NewJob::from(JobCall { after, ..new_job().call })
+        };
+        let parent = new_job();
+        store.enqueue(vec![parent.clone()]).await.unwrap();
+        let found = |transaction: &Transaction<'_>, job: &NewJob| enqueue_in(transaction, &path(transaction)?, job);
+        let (next, last) = (follows(parent.call.id), follows(JobId::new()));
+        for commits in [false, true] {
+            let transaction = connection.transaction().unwrap();
+            found(&transaction, &next).unwrap();
+            assert!(matches!(found(&transaction, &last).unwrap_err(), Error::NoParent { .. }));
+            if commits {
+                transaction.commit().unwrap()
+            } else {
+                transaction.rollback().unwrap()
+            }
+            assert_eq!(store.job(next.call.id).await.unwrap().is_some(), commits);
+        }
+        let leased = lease(&store, 9).await;
+        assert_eq!(leased.len(), 1);
+        let next_state = NextState::Cancelled { reason: "no".into() };
+        let outcome = Outcome { next: next_state, failures: 0, suspect: None };
+        let hold = Hold::Lease(leased[0].lease().unwrap());
+        let ends = Settlement { hold, outcome, steps: None, attempt: None, now: NOW };
+        assert_eq!(store.settle([ends].into()).await.unwrap(), [Written::Yes]);
+        let is_cancelled =
+            async |id| store.job(id).await.unwrap().unwrap().standing.state.kind() == StateKind::Cancelled;
+        assert!(is_cancelled(next.call.id).await);
+        let transaction = connection.transaction().unwrap();
+        let late = follows(next.call.id);
+        found(&transaction, &late).unwrap();
+        transaction.commit().unwrap();
+        assert!(is_cancelled(late.call.id).await);
+        assert_eq!(store.recount().await.unwrap(), 0);
+        assert_eq!(store.prune(Timestamp::MAX, Timestamp::MAX, 9).await.unwrap(), 3);
     }
 
     #[tokio::test]

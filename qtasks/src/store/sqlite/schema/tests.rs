@@ -313,6 +313,21 @@ async fn jobs_of_the_format_9_keep_their_trace() {
     assert_eq!(store.expired(Timestamp::MAX, 9).await.unwrap().jobs.len(), 1);
 }
 
+/// It would let none on that wait for them.
+#[tokio::test]
+async fn a_program_of_the_format_10_ends_no_job_any_more() {
+    let (folder, url) = temp_url("");
+    let older = migrated(&folder, &MIGRATIONS[..10]);
+    older.execute("INSERT INTO qtasks_enqueue (task, options) VALUES ('t', '{}')", []).unwrap();
+    let settle = "UPDATE qtasks_jobs SET state = 3, counted = 3, ended_at = 1, shape = NULL, outcome = NULL WHERE id IS NOT NULL";
+    let mut settle = older.prepare(settle).unwrap();
+    older.execute_batch("CREATE VIEW report AS SELECT * FROM gone").unwrap();
+    let store = Sqlite::open(&url).await.unwrap();
+    assert_eq!(store.find(Find::default(), None, Budget::PAGE).await.unwrap().jobs.len(), 1);
+    let refused = settle.execute([]).unwrap_err();
+    assert!(refused.to_string().contains("no such column: outcome"), "{refused}");
+}
+
 /// It would not count them. What it says is what a program says that has had the file open all the while.
 #[tokio::test]
 async fn a_program_of_the_format_before_the_counts_changes_no_job_any_more() {
