@@ -26,6 +26,10 @@ async fn welcome(user: String) -> String {
     format!("welcome, {user}")
 }
 
+/// Whether a statement waits for a transaction.
+pub(crate) const WAITS: &str = "SELECT count(*) > 0 FROM pg_stat_activity
+    WHERE wait_event_type = 'Lock' AND datname = current_database()";
+
 pub(crate) async fn connect(url: &str) -> Client {
     let (client, connection) = url.parse::<Config>().unwrap().connect(NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -62,8 +66,6 @@ async fn a_job_exists_exactly_if_the_transaction_commits() {
 #[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_exactly_if_the_transaction_commits() {
-    const WAITS: &str = "SELECT count(*) > 0 FROM pg_stat_activity
-        WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let url = shared().new_database();
     let (app, mut client) = (Arc::new(app(&url).await), connect(&url).await);
     let call = |user: &str| welcome(user.into()).unique_key("k");
@@ -95,6 +97,26 @@ async fn a_key_is_taken_exactly_if_the_transaction_commits() {
     assert!(!replaced.is_new(), "the transaction has gone on");
     app.worker().run_until_idle().await.unwrap();
     assert_eq!(replaced.result().await.unwrap(), "welcome, Eve");
+}
+
+/// It joins it then, with the arguments that it was started with.
+#[cfg_attr(missing = "postgres", ignore = "Postgres is not installed")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_replaces_waits_for_a_lease_that_is_under_way() {
+    let url = shared().new_database();
+    let (app, mut client) = (Arc::new(app(&url).await), connect(&url).await);
+    let call = |user: &str| welcome(user.into()).unique_key("k").on_duplicate(Duplicate::Replace);
+    let first = app.enqueue(call("Ada")).await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let run = format!("UPDATE qtasks.jobs SET state = 2, attempt = 1, worker = id WHERE id = '{}'", first.id());
+    tx.execute(&run, &[]).await.unwrap();
+    let (caller, meanwhile) = (app.clone(), call("Bob"));
+    let second = tokio::spawn(async move { caller.enqueue(meanwhile).await });
+    eventually("the call waits", async || tell(&url, WAITS).unwrap() == "t").await;
+    tx.commit().await.unwrap();
+    assert_eq!(in_time(second).await.unwrap().unwrap().id(), first.id());
+    let job = open(&url).await.job(first.id()).await.unwrap().unwrap();
+    assert_eq!((job.call.args.as_str(), job.standing.state.name()), (r#"{"user":"Ada"}"#, "running"));
 }
 
 /// While the transaction is open, the other job goes on, and may end.

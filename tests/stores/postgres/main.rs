@@ -1,5 +1,6 @@
 //! What a Postgres store has to itself: its schema, jobs from other clients, and servers that fail.
 
+mod after;
 mod coming;
 mod counts;
 mod enqueueing;

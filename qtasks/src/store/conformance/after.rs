@@ -210,12 +210,14 @@ pub async fn a_job_that_waits_for_others_is_called_off_or_moved(store: Arc<dyn S
     let placement = Placement { job: moved, queue: Some("fast".into()), priority: Some(3), due: Some(at(100)) };
     assert_eq!(answer(store.0.place(placement).await), Written::Yes);
     store.waits_for(moved, 1).await;
+    let in_fast = || Ask { queues: queues(&["fast"]), now: at(1_000), ..ask(WorkerId::new()) };
+    assert_eq!(store.lease(in_fast()).await, [], "it waits there too");
     store.settle(settle(seen(StateKind::Cancelled), waiting(500))).await;
     assert_eq!(ids(&store.due(600).await), [called_off]);
     store.ends(lease, done(), 1_000).await;
     store.ends(other, dead(), 1_000).await;
     assert_eq!(store.state(called_off).await.kind(), StateKind::Running, "it waits for nobody");
-    let leased = store.lease(Ask { queues: queues(&["fast"]), now: at(1_000), ..ask(WorkerId::new()) }).await;
+    let leased = store.lease(in_fast()).await;
     assert_eq!(ids(&leased), [moved]);
     assert_eq!((leased[0].call.priority, &*leased[0].call.queue), (3, "fast"));
     store.counts_rightly().await;
