@@ -76,10 +76,11 @@ impl QueueTasks {
     /// # Errors
     ///
     /// [`Error::OverLimit`] and [`Error::Encode`] when the arguments do not fit, [`Error::Refused`] when the store does not take
-    /// them; [`Error::Duplicate`] when another job holds the key of a call that is [refused](crate::Duplicate::Refuse) then; [`Error::OtherTask`] and [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another
-    /// job; [`Error::Rejected`] when an [`Around`](crate::Around) refuses the call; [`Error::InDoubt`] when the store did not
-    /// answer in time: then the job may or may not have been enqueued, and its
-    /// id is [in the error](Error::jobs_in_doubt).
+    /// them; [`Error::Duplicate`] when another job holds the key of a call that is [refused](crate::Duplicate::Refuse) then, and
+    /// [`Error::NoParent`] when a job that it is to come [after](CallOptions::after) is not there; [`Error::OtherTask`] and
+    /// [`Error::OtherArguments`] when the [`id`](CallOptions::id) of the call is that of another job; [`Error::Rejected`] when an
+    /// [`Around`](crate::Around) refuses the call; [`Error::InDoubt`] when the store did not answer in time: then the job may or may
+    /// not have been enqueued, and its id is [in the error](Error::jobs_in_doubt).
     ///
     /// # Cancel safety
     ///

@@ -81,13 +81,16 @@ impl TaskContext {
     /// ```
     ///
     /// The store writes the job and the memo of it in one commit, and only while the lease holds: an attempt that was fenced off
-    /// enqueues nothing.
+    /// enqueues nothing. A call that has a [key](CallOptions::unique_key) or comes [after](CallOptions::after) other jobs may be
+    /// refused, or be that of another job: so the id is recorded first, the job is enqueued in a commit of its own, and what came of it
+    /// is recorded last. A body that runs again makes no second job then either.
     ///
     /// # Errors
     ///
     /// [`Error::OverLimit`](crate::Error::OverLimit) and [`Error::Encode`](crate::Error::Encode) when the arguments do not
     /// fit; [`Error::OtherTask`](crate::Error::OtherTask) and [`Error::OtherArguments`](crate::Error::OtherArguments) when
-    /// the [`id`](CallOptions::id) of the call is that of another job; [`Error::Rejected`](crate::Error::Rejected) when an
+    /// the [`id`](CallOptions::id) of the call is that of another job; [`Error::Duplicate`](crate::Error::Duplicate) and
+    /// [`Error::NoParent`](crate::Error::NoParent) when the store refuses it; [`Error::Rejected`](crate::Error::Rejected) when an
     /// [`Around`](crate::Around) refuses the call;
     /// [`Error::AttemptEnded`](crate::Error::AttemptEnded) after the end of the attempt, when nothing is enqueued.
     ///

@@ -293,6 +293,8 @@ async fn jobs_of_the_format_6_keep_their_span_and_roles_their_rights() {
             let rights = format!("SELECT has_table_privilege('{role}', 'qtasks.{table}', 'DELETE')");
             assert_eq!(tell(&url, &rights).unwrap(), may, "{role}: {table}");
         }
+        let lets_on = format!("SELECT has_function_privilege('{role}', 'qtasks.release(uuid[])', 'EXECUTE')");
+        assert_eq!(tell(&url, &lets_on).unwrap(), "f", "only the end of a job lets others on");
     }
     assert_eq!(store.recount().await.unwrap(), 0);
 }

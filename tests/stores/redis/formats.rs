@@ -10,10 +10,10 @@ use qtasks::{
     prelude::*,
     store::{Ask, Budget, Find, Hold, LaneCounts, Presence, Record, Settlement, Written},
 };
-use qtasks_tests::whole;
+use qtasks_tests::{servers::redis, whole};
 
 use crate::{
-    ask,
+    ask, new_job,
     old::{Old, OldStanding, WORKER, WithJobs, attempt, old_job, stands, time},
     open, settlement,
 };
@@ -171,4 +171,19 @@ async fn a_job_whose_steps_cannot_be_appended_is_refused_and_no_other() {
     };
     assert_eq!(store.settle(jobs.map(snoozed).to_vec().into()).await.unwrap(), [Written::Yes; 5]);
     assert_eq!(store.lease(ask()).await.unwrap().jobs.len(), 5);
+}
+
+/// The keys of format 4 are those of this one, which has others besides.
+#[tokio::test]
+#[cfg_attr(missing = "redis", ignore = "redis-server is not installed")]
+async fn a_store_of_format_4_becomes_one_of_this_format_as_it_stands() {
+    let server = redis::Redis::start(&[]);
+    let url = format!("redis://127.0.0.1:{}?app=shop", server.port);
+    let store = open(&url).await;
+    let job = new_job();
+    store.enqueue(vec![job.clone()]).await.unwrap();
+    assert_eq!(server.tell("SET {shop}:format 4").unwrap(), "+OK");
+    let newer = open(&url).await;
+    assert_eq!(server.tell("GET {shop}:format").unwrap(), "5");
+    assert_eq!(newer.lease(ask()).await.unwrap().jobs[0].call, job.call);
 }

@@ -62,6 +62,8 @@
         PERFORM pg_notify('qtasks.news', news);
     END
     $release$;
+    -- It takes the word of who calls it that these jobs have ended, and does so with the rights of its owner.
+    REVOKE ALL ON FUNCTION qtasks.release(uuid[]) FROM PUBLIC;
     CREATE FUNCTION qtasks.let_on() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $let_on$
     BEGIN
         IF OLD.state = -1 THEN
