@@ -24,12 +24,21 @@ struct More<'c> {
 
 /// What there is of this call besides what every call has.
 pub(crate) fn more(call: &JobCall) -> Option<Cow<'_, str>> {
+    text(call, call.after.clone())
+}
+
+/// The same for a call that replaces another one, of which the job waits for the same jobs as before.
+pub(crate) fn more_of_replacing(call: &JobCall) -> Option<Cow<'_, str>> {
+    text(call, None)
+}
+
+fn text(call: &JobCall, after: Option<Box<After>>) -> Option<Cow<'_, str>> {
     let trace = call.trace.as_deref().map(Cow::Borrowed);
-    if call.expires.is_none() && call.key.is_none() && call.after.is_none() {
+    if call.expires.is_none() && call.key.is_none() && after.is_none() {
         return trace;
     }
     let key = call.key.as_deref().map(Cow::Borrowed);
-    let more = More { trace, expires: call.expires.map(limit_millis), key, after: call.after.clone() };
+    let more = More { trace, expires: call.expires.map(limit_millis), key, after };
     Some(serde_json::to_string(&more).expect("texts and numbers have a JSON form").into())
 }
 

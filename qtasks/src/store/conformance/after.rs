@@ -237,8 +237,13 @@ pub async fn a_replaced_job_waits_for_the_same(store: Arc<dyn Store>) {
     store.enqueue([waits]).await;
     answer(store.0.enqueue(vec![keyed(call(), "[2]")]).await);
     store.waits_for(id, 1).await;
-    let call = store.job(id).await.call;
-    assert_eq!((call.args, call.after), (json("[2]"), after));
+    let found = store.job(id).await.call;
+    assert_eq!((found.args, found.after), (json("[2]"), after.clone()));
+    let other = store.running().await;
+    answer(store.0.enqueue(vec![keyed(follows(&[other.job]), "[3]")]).await);
+    store.waits_for(id, 1).await;
+    let found = store.job(id).await.call;
+    assert_eq!((found.args, found.after), (json("[3]"), after), "as before, whatever the other call says");
     store.ends(lease, done(), 1_000).await;
     assert_eq!(ids(&store.due(1_000).await), [id]);
     store.counts_rightly().await;

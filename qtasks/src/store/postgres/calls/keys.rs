@@ -17,7 +17,7 @@ use crate::{
     },
     store::{
         Joined,
-        more::more,
+        more::more_of_replacing,
         postgres::{
             encoding::{self, get},
             error::Fault,
@@ -95,8 +95,8 @@ pub(crate) async fn claim<'j>(
         replaces.into_iter().partition(|(holder, _)| places.contains_key(holder));
     for (holder, (new, due)) in of_call {
         let other = &mut claimed.new[places[&holder]];
-        let (id, queue, enqueued) = (holder, other.call.queue.clone(), other.call.enqueued);
-        let call = JobCall { id, queue, enqueued, ..new.call.clone() };
+        let JobCall { queue, enqueued, after, .. } = other.call.clone();
+        let call = JobCall { id: holder, queue, enqueued, after, ..new.call.clone() };
         *other = Cow::Owned(NewJob { call, due, unique: other.unique.clone() });
     }
     replace(keys, &there).await?;
@@ -226,7 +226,7 @@ async fn replace(keys: &impl Keys, replaces: &Replaces<'_>) -> Result<(), Fault>
     let priorities: Vec<_> = calls().map(|(call, _)| call.priority).collect();
     let dues: Vec<_> = calls().map(|(_, due)| due).collect();
     let limits: Vec<_> = calls().map(|(call, _)| call.max_time.map(encoding::limit_millis)).collect();
-    let mores: Vec<_> = calls().map(|(call, _)| more(call)).collect();
+    let mores: Vec<_> = calls().map(|(call, _)| more_of_replacing(call)).collect();
     let expires = |(call, due): (&JobCall, i64)| Some(due.saturating_add(encoding::limit_millis(call.expires?)));
     let expires: Vec<_> = calls().map(expires).collect();
     let parameters: [Parameter<'_>; 7] = [

@@ -33,7 +33,7 @@ pub(crate) fn add_keys(call: &mut Cmd, jobs: &[NewJob], may_be_refused: bool) {
         call.arg(unique.until.map_or(0, encoding::millis)).arg(encoding::millis(new.call.enqueued));
         call.arg(encoding::millis(new.due));
         call.arg(unique.put_off.map(|most| encoding::limit_millis(most).to_string()).unwrap_or_default());
-        call.arg(if replaces { encoding::new_job(new) } else { Vec::new() });
+        call.arg(if replaces { encoding::replacing_job(new) } else { Vec::new() });
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a job stands on the server.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
 use redis::Value;
@@ -18,7 +18,7 @@ use crate::{
     store::{
         Ask,
         codec::{limit, limit_millis, millis, shape_of_number, time},
-        more::{more, read_more},
+        more::{more, more_of_replacing, read_more},
         redis::error::Fault,
     },
 };
@@ -32,10 +32,19 @@ pub(crate) const fn rank(priority: i16) -> i16 {
 }
 
 /// A job that waits for the first time, as bytes.
-pub(crate) fn new_job(NewJob { call, due, .. }: &NewJob) -> Vec<u8> {
+pub(crate) fn new_job(new: &NewJob) -> Vec<u8> {
+    bytes_of(new, more(&new.call))
+}
+
+/// The same of one that replaces another, which goes on waiting for the jobs that it waits for.
+pub(crate) fn replacing_job(new: &NewJob) -> Vec<u8> {
+    bytes_of(new, more_of_replacing(&new.call))
+}
+
+fn bytes_of(NewJob { call, due, .. }: &NewJob, more: Option<Cow<'_, str>>) -> Vec<u8> {
     let lane = lane(&call.queue, &call.task);
     let max_time = call.max_time.map_or(-1, limit_millis);
-    let more = more(call).filter(|more| more.len() <= usize::from(u16::MAX)).unwrap_or_default();
+    let more = more.filter(|more| more.len() <= usize::from(u16::MAX)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(30 + lane.len() + more.len() + call.args.as_str().len());
     bytes.extend(rank(call.priority).to_be_bytes());
     bytes.extend(millis(*due).to_be_bytes());

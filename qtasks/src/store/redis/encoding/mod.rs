@@ -64,7 +64,7 @@ pub(super) use self::{
     codes::state_of_code,
     conditions::conditions,
     history::{attempt, is_skipped, memo, read_attempt, read_memo, read_step, step},
-    job::{Parts, UP_TO_DUE, USUAL, job, jobs, lane_of, leased, new_job, rank, standing},
+    job::{Parts, UP_TO_DUE, USUAL, job, jobs, lane_of, leased, new_job, rank, replacing_job, standing},
     lane::{lane, read_lane},
     note::{note, read_note},
     settlement::{destination, hold, settled, time_of},

@@ -11,7 +11,7 @@ use crate::{
         job::{JobCall, JobId, NewJob},
         unique::{Claim, HolderState},
     },
-    store::{self, more::more},
+    store::{self, more::more_of_replacing},
 };
 
 pub(crate) const TAKE: &str = "INSERT OR REPLACE INTO qtasks_keys (task, key, job, until) VALUES (?1, ?2, ?3, ?4)";
@@ -74,7 +74,7 @@ fn replace(connection: &Connection, id: JobId, call: &JobCall, due: Timestamp) -
         due,
         call.max_time.map(encoding::limit_millis),
         (!large).then_some(args),
-        more(call),
+        more_of_replacing(call),
     ])?;
     connection.prepare_cached(sql::DELETE_ARGS)?.execute([bytes])?;
     if large {
