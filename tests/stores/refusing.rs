@@ -51,7 +51,7 @@ impl Scene {
         let file = scene.file();
         for (table, change, text) in [
             ("jobs", "INSERT", "NEW.args"),
-            ("jobs", "UPDATE", "NEW.outcome"),
+            ("jobs", "UPDATE", "NEW.detail"),
             ("attempts", "INSERT", "NEW.error"),
             ("memos", "INSERT", "NEW.value"),
             ("new_steps", "INSERT", "NEW.steps"),
@@ -264,7 +264,7 @@ mod sqlite {
     /// Not even the words in which the store refuses it.
     #[tokio::test(flavor = "multi_thread")]
     async fn what_cannot_be_said_of_an_attempt_is_left_out() {
-        for (table, change, column) in [("jobs", "UPDATE", "outcome"), ("attempts", "INSERT", "error")] {
+        for (table, change, column) in [("jobs", "UPDATE", "detail"), ("attempts", "INSERT", "error")] {
             let scene = Scene::new(Place::sqlite(), None, "poison", "").await;
             let trigger = format!(
                 "CREATE TRIGGER refuse BEFORE {change} ON qtasks_{table} WHEN instr(NEW.{column}, 'poison')

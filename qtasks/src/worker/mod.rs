@@ -106,9 +106,8 @@ impl WorkerBuilder {
     /// # Errors
     ///
     /// [`Error::EmptyRegistry`], [`Error::MissingState`], [`Error::NoTransactions`], [`Error::OverLimit`] for a wrong queue
-    /// name, [`Error::Schedule`] for a wrong schedule or time zone in the code, [`Error::Store`] when the store does not answer, and
-    /// [`Error::Misuse`] outside of a tokio runtime, in one
-    /// without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`](crate::Clock::tokio)).
+    /// name, [`Error::Schedule`] for a wrong schedule or time zone in the code, [`Error::Store`] when the store does not answer
+    /// for as long as its [patience](crate::store::Store::patience) lasts, and [`Error::Misuse`] outside of a tokio runtime, in one without timers, or in one whose clock is paused where the application does not go by it ([`Clock::tokio`](crate::Clock::tokio)).
     pub async fn start(self) -> Result<Worker> {
         let runtime = runtime_with_timers()?;
         if !self.app.clock.is_tokios() && alarm::is_clock_paused() {

@@ -31,10 +31,13 @@ async fn fails_first(n: i64) -> std::result::Result<Vec<i64>, String> {
     if TaskContext::current().attempt() == 1 { Err("first".to_owned()) } else { Ok(()) }
 }
 
-#[tokio::test]
-async fn a_worker_that_cannot_reach_the_store_does_not_start() {
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_reach_the_store_waits_as_long_as_any_call_and_does_not_start() {
     let (stage, shaky) = shaky().await;
-    shaky.edge.fail("renew", [Refused]);
+    shaky.edge.fail("renew", [Refused; 3]);
+    let worker = stage.app.worker().start().await.unwrap();
+    worker.shutdown().await.unwrap();
+    shaky.edge.fail("renew", [Refused; 1_000]);
     assert!(stage.app.worker().start().await.unwrap_err().is_store_trouble());
 }
 
