@@ -196,7 +196,7 @@ pub async fn what_is_not_there_is_not_waited_for(store: Arc<dyn Store>) {
     store.counts_rightly().await;
 }
 
-/// While it waits for others, a job can be called off and moved; and what was called off waits for nobody when it is tried again.
+/// A job that waits for others can be called off, and can be moved. A job that was called off and is tried again waits for no other job.
 pub async fn a_job_that_waits_for_others_is_called_off_or_moved(store: Arc<dyn Store>) {
     let store = Subject(store);
     let (lease, other) = (store.running().await, store.running().await);

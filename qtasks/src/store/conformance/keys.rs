@@ -94,7 +94,8 @@ pub async fn a_job_holds_its_key_until_it_has_ended(store: Arc<dyn Store>) {
     assert_eq!(store.job(last).await.call.key.as_deref(), Some("k"));
 }
 
-/// Also where they are enqueued at the same time, alone or with others, and whether nobody had the key before or a job that has ended.
+/// Also where calls come at the same time, alone or together with others: with a key that no job had before, and with one whose job has
+/// ended.
 pub async fn of_calls_at_once_one_makes_the_job(store: Arc<dyn Store>) {
     let store = Subject(store);
     let first = store.one_of_calls_at_once().await;

@@ -39,8 +39,8 @@ use crate::error::{Error, Result};
 /// holds the key until it has ended, and no end writes there.
 ///
 /// `waits` says which job waits for which `parent`, and whether it `runs` also where that does not end well; how many these are stands in
-/// the `outcome` of the job. A job that others wait for is `awaited` from the commit of these on: whoever ends it afterwards calls the
-/// function `release`, by a trigger. A transaction that has such a job wait locks the row of the other one only at its commit.
+/// the `outcome` of the job. The commit that enqueues a job marks those that it waits for as `awaited`.
+/// When a marked job ends, a trigger calls the function `release`. A transaction that has such a job wait locks the row of the other one only at its commit.
 ///
 /// How many jobs of a lane are in each state stands in `counts` and [`deltas`](super::folding) together. Who may add jobs may
 /// add to `deltas`, and read the `cards` of tasks, which are `notes`, but not other notes.
